@@ -1,0 +1,61 @@
+"""The one exception a user sees: what is wrong, where, and what to do about it.
+
+Codes by area: E1 bytes and format, E2 schema, E3 conversation, E4 preference, E5 tokens, E6 corpus,
+E7 configuration, E8 artifacts, E9 running. Exit codes follow sysexits.h where one fits.
+"""
+
+from __future__ import annotations
+
+EXIT_USAGE = 64
+EXIT_DATA = 65
+EXIT_MISSING = 66
+EXIT_UNAVAILABLE = 69
+EXIT_BUG = 70
+EXIT_IO = 74
+EXIT_PREEMPTED = 75
+EXIT_REFUSED = 77
+
+_EXIT_BY_AREA = {
+    "1": EXIT_DATA,
+    "2": EXIT_DATA,
+    "3": EXIT_DATA,
+    "4": EXIT_DATA,
+    "5": EXIT_DATA,
+    "6": EXIT_DATA,
+    "7": EXIT_USAGE,
+    "8": EXIT_MISSING,
+    "9": EXIT_BUG,
+}
+
+
+class TrueupError(Exception):
+    """An error a person can act on: `code where - reason - remedy`.
+
+    `code` is "E" and three digits; `where` names a file, line and field, or a config key; `reason` says
+    what was found; `remedy` says what to do. The command line prints it without a traceback and exits
+    with `exit_code`.
+    """
+
+    def __init__(
+        self, code: str, reason: str, *, where: str = "", remedy: str = "", exit_code: int | None = None
+    ) -> None:
+        self.code = code
+        self.where = where
+        self.reason = reason
+        self.remedy = remedy
+        self.exit_code = exit_code if exit_code is not None else _EXIT_BY_AREA.get(code[1:2], EXIT_BUG)
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        head = f"{self.code} {self.where}".strip()
+        return " — ".join(part for part in (head, self.reason, self.remedy) if part)
+
+    def to_json(self) -> dict[str, str | int]:
+        """The same four parts as a dictionary, for `--json`."""
+        return {
+            "code": self.code,
+            "where": self.where,
+            "reason": self.reason,
+            "remedy": self.remedy,
+            "exit": self.exit_code,
+        }

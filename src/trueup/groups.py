@@ -1,0 +1,295 @@
+"""Group: one prompt, its K completions, and what people or models said of them.
+
+The one record of the library. Files hold it, sources yield it, annotators add to it, `samples.jsonl` stores
+it. It holds no tensors and imports no torch. Judgements are kept raw (comparisons, rankings, scores); pairs
+are derived from them by `pairs`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from itertools import combinations
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from trueup.errors import TrueupError
+
+
+class Role(StrEnum):
+    """Who speaks. `TEXT` is a plain prompt that no chat template touches."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn: who speaks and what is said."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Completion:
+    """One continuation of a prompt, with whatever has been measured of it."""
+
+    text: str
+    "What a person reads: no control tokens, no end token."
+    source: str = ""
+    "Who wrote it: a policy's name, a labeler, a data set's column."
+    finished: bool = True
+    "Whether it ended by itself (stop token) rather than at the length limit."
+    tokens: np.ndarray | None = None
+    "Token ids, int32 [L], end token included; None until encoded."
+    supervised: np.ndarray | None = None
+    "Which tokens a loss may touch, bool [L]; None means all of them."
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    "Per-token numbers [number of supervised tokens]: `old_logprobs`, `ref_logprobs`, `advantages` ..."
+    marks: Mapping[str, float] = field(default_factory=dict)
+    "Per-completion numbers: `score`, `greedy_score` ..."
+
+    def with_columns(self, **columns: np.ndarray) -> Completion:
+        """This completion with further per-token columns."""
+        return replace(self, columns={**self.columns, **columns})
+
+    def with_marks(self, **marks: float) -> Completion:
+        """This completion with further per-completion numbers."""
+        return replace(self, marks={**self.marks, **marks})
+
+    @property
+    def num_supervised(self) -> int:
+        """How many tokens a loss may touch; the completion must be encoded."""
+        assert self.tokens is not None, "encode the group first"
+        return len(self.tokens) if self.supervised is None else int(self.supervised.sum())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Somebody chose between two completions."""
+
+    a: int
+    b: int
+    choice: Literal["a", "b", "tie"]
+    strength: float | None = None
+    "How strongly, in the labeler's own scale (1 slight .. 4 much on the 8-point scale); None if not asked."
+    probability: float | None = None
+    "Soft label P(a preferred), when a model judged; None for a plain choice."
+    shown: tuple[int, int] | None = None
+    "The order on screen, left first; None if unknown."
+    labeler: str = ""
+    when: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """Somebody ordered completions: tiers from best to worst, equals share a tier."""
+
+    tiers: tuple[tuple[int, ...], ...]
+    labeler: str = ""
+    when: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """A judge gave one completion a number; larger is better."""
+
+    completion: int
+    value: float
+    judge: str
+    when: str = ""
+
+
+class Pair(NamedTuple):
+    """A derived preference: `chosen` over `rejected` with probability `label`."""
+
+    chosen: int
+    rejected: int
+    label: float
+    strength: float
+    labeler: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Group:
+    """One prompt, its completions, and the judgements on them."""
+
+    prompt: tuple[Message, ...]
+    completions: tuple[Completion, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    rankings: tuple[Ranking, ...] = ()
+    scores: tuple[Score, ...] = ()
+    id: str = ""
+    user: str = ""
+    "The person whose prompt it is; splits and caps go by this."
+    source: str = ""
+    "The data set it came from."
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    prompt_tokens: np.ndarray | None = None
+    "Token ids of the rendered prompt, int32 [L]; None until encoded."
+
+    def pairs(self, *, ties: Literal["drop", "half"] = "drop") -> tuple[Pair, ...]:
+        """The strict preferences that the comparisons and rankings state.
+
+        A comparison gives one pair; a ranking of K gives up to K(K-1)/2, one for every two completions in
+        different tiers. Ties give no pair, or with `ties="half"` one pair labelled 1/2.
+        """
+        found: list[Pair] = []
+        for c in self.comparisons:
+            found.extend(_pair_of_comparison(c, ties))
+        for ranking in self.rankings:
+            found.extend(_pairs_of_ranking(ranking, ties))
+        return tuple(found)
+
+    def with_completions(self, completions: Sequence[Completion]) -> Group:
+        """This group with other completions in the same places."""
+        return replace(self, completions=tuple(completions))
+
+
+def _pair_of_comparison(c: Comparison, ties: str) -> Iterator[Pair]:
+    strength = c.strength if c.strength is not None else 1.0
+    if c.probability is not None:
+        yield Pair(c.a, c.b, c.probability, strength, c.labeler)
+    elif c.choice == "tie":
+        if ties == "half":
+            yield Pair(c.a, c.b, 0.5, strength, c.labeler)
+    else:
+        chosen, rejected = (c.a, c.b) if c.choice == "a" else (c.b, c.a)
+        yield Pair(chosen, rejected, 1.0, strength, c.labeler)
+
+
+def _pairs_of_ranking(ranking: Ranking, ties: str) -> Iterator[Pair]:
+    for better, worse in combinations(ranking.tiers, 2):
+        for chosen in better:
+            for rejected in worse:
+                yield Pair(chosen, rejected, 1.0, 1.0, ranking.labeler)
+    if ties == "half":
+        for tier in ranking.tiers:
+            for a, b in combinations(tier, 2):
+                yield Pair(a, b, 0.5, 1.0, ranking.labeler)
+
+
+# ---------------------------------------------------------------------------------------------- JSON
+
+
+def to_json(group: Group) -> dict[str, Any]:
+    """The group as plain JSON values; empty parts are left out. `from_json` gives the same group back."""
+    out: dict[str, Any] = {"prompt": [{"role": str(m.role), "content": m.content} for m in group.prompt]}
+    out["completions"] = [_completion_to_json(c) for c in group.completions]
+    for key in ("comparisons", "rankings", "scores"):
+        records = getattr(group, key)
+        if records:
+            out[key] = [_plain(r) for r in records]
+    for key in ("id", "user", "source"):
+        if getattr(group, key):
+            out[key] = getattr(group, key)
+    if group.meta:
+        out["meta"] = dict(group.meta)
+    if group.prompt_tokens is not None:
+        out["prompt_tokens"] = group.prompt_tokens.tolist()
+    return out
+
+
+def from_json(row: Mapping[str, Any]) -> Group:
+    """The group that `to_json` wrote. Raises KeyError or ValueError on a row of another shape."""
+    tokens = row.get("prompt_tokens")
+    return Group(
+        prompt=tuple(Message(Role(m["role"]), m["content"]) for m in row["prompt"]),
+        completions=tuple(_completion_from_json(c) for c in row.get("completions", ())),
+        comparisons=tuple(
+            Comparison(**{**c, "shown": tuple(c["shown"]) if c.get("shown") else None})
+            for c in row.get("comparisons", ())
+        ),
+        rankings=tuple(
+            Ranking(**{**r, "tiers": tuple(tuple(t) for t in r["tiers"])}) for r in row.get("rankings", ())
+        ),
+        scores=tuple(Score(**s) for s in row.get("scores", ())),
+        id=row.get("id", ""),
+        user=row.get("user", ""),
+        source=row.get("source", ""),
+        meta=row.get("meta", {}),
+        prompt_tokens=None if tokens is None else np.asarray(tokens, np.int32),
+    )
+
+
+def _plain(record: Comparison | Ranking | Score) -> dict[str, Any]:
+    names = record.__dataclass_fields__
+    values = {name: getattr(record, name) for name in names}
+    return {
+        name: value for name, value in values.items() if value is not None and value != ""
+    }
+
+
+def _completion_to_json(c: Completion) -> dict[str, Any]:
+    out: dict[str, Any] = {"text": c.text}
+    if c.source:
+        out["source"] = c.source
+    if not c.finished:
+        out["finished"] = False
+    if c.tokens is not None:
+        out["tokens"] = c.tokens.tolist()
+    if c.supervised is not None:
+        out["supervised"] = c.supervised.astype(int).tolist()
+    if c.columns:
+        # float32 values survive the trip: their shortest float64 decimal reads back to the same float32.
+        out["columns"] = {name: np.asarray(v, np.float64).tolist() for name, v in c.columns.items()}
+    if c.marks:
+        out["marks"] = dict(c.marks)
+    return out
+
+
+def _completion_from_json(row: Mapping[str, Any]) -> Completion:
+    tokens, supervised = row.get("tokens"), row.get("supervised")
+    return Completion(
+        text=row["text"],
+        source=row.get("source", ""),
+        finished=row.get("finished", True),
+        tokens=None if tokens is None else np.asarray(tokens, np.int32),
+        supervised=None if supervised is None else np.asarray(supervised, bool),
+        columns={name: np.asarray(v, np.float64) for name, v in row.get("columns", {}).items()},
+        marks=dict(row.get("marks", {})),
+    )
+
+
+def write_jsonl(path: str, groups: Iterable[Group]) -> int:
+    """How many groups were written to `path`, one JSON object a line, UTF-8."""
+    count = 0
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        for group in groups:
+            file.write(json.dumps(to_json(group), ensure_ascii=False, allow_nan=False) + "\n")
+            count += 1
+    return count
+
+
+def read_jsonl(path: str) -> list[Group]:
+    """The groups that `write_jsonl` wrote; for files of other origin use `trueup.data.read`."""
+    groups = []
+    with open(path, encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                groups.append(from_json(json.loads(line)))
+            except (KeyError, ValueError, TypeError) as error:
+                raise TrueupError(
+                    "E201",
+                    f"not a group: {type(error).__name__} {error}",
+                    where=f"{path}:{number}",
+                    remedy="`trueup data check FILE` names the format and every bad row",
+                ) from None
+    return groups
+
+
+def digest(groups: Iterable[Group]) -> str:
+    """A SHA-256 over the groups' JSON, order included: two sources with one digest hold the same data."""
+    state = hashlib.sha256()
+    for group in groups:
+        state.update(json.dumps(to_json(group), ensure_ascii=False, sort_keys=True).encode())
+        state.update(b"\n")
+    return state.hexdigest()

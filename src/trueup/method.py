@@ -1,0 +1,185 @@
+"""A method as a value: where groups come from, what is written on them, what is minimised, how a step is made.
+
+    source -> annotate* -> objective, and an update rule
+
+`Method` checks when it is built that every stage reads only what an earlier stage wrote, so a wrong chain
+fails before a model loads. Nothing here knows any method by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trueup.batch import Batch, Outputs, Unit
+from trueup.errors import TrueupError
+from trueup.groups import Group
+
+OUTPUT_NAMES = ("logprobs", "entropy", "values", "rewards", "distributions")
+
+
+# ------------------------------------------------------------------------------------------ networks
+
+
+class Network(Protocol):
+    """A model with heads: called on a batch, it says what is asked of it.
+
+    `module` holds the parameters. A call keeps gradients unless the caller is inside `torch.no_grad()`.
+    """
+
+    @property
+    def module(self) -> nn.Module: ...
+
+    def __call__(self, batch: Batch, want: Sequence[str]) -> Outputs: ...
+
+
+# ------------------------------------------------------------------------------------------ objectives
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """Unreduced numbers, one for each `unit`; the loop adds them and divides once, over the whole minibatch."""
+
+    values: Float[Tensor, " n"]
+    unit: Unit
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """What an objective returns: weighted losses (with gradient) and metrics (without), all unreduced."""
+
+    losses: Mapping[str, tuple[float, Entries]]
+    metrics: Mapping[str, Entries] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """A frozen dataclass whose fields are hyper-parameters and whose call is the equation."""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Columns and marks the batch must carry."""
+        ...
+
+    @property
+    def wants(self) -> Mapping[str, tuple[str, ...]]:
+        """Which outputs it needs of which network: `{"policy": ("logprobs",)}`."""
+        ...
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> Terms: ...
+
+
+# ------------------------------------------------------------------------------------------ stages
+
+
+class Source(Protocol):
+    """Yields the groups of a step. `writes` names the columns and marks its groups carry."""
+
+    @property
+    def writes(self) -> frozenset[str]: ...
+
+    def __call__(self, step: int, handles: Handles) -> list[Group]: ...
+
+
+class Annotator(Protocol):
+    """A function from groups to groups over the whole batch of a step, without gradient."""
+
+    @property
+    def reads(self) -> frozenset[str]: ...
+
+    @property
+    def writes(self) -> frozenset[str]: ...
+
+    def __call__(self, groups: list[Group], handles: Handles) -> list[Group]: ...
+
+
+@dataclass(kw_only=True, eq=False)
+class Handles:
+    """What stages may use while a run lasts: networks by name, a judge, state that a checkpoint keeps.
+
+    `state` holds the numbers that evolve with the run (the KL coefficient, a normaliser's moments); it is
+    saved and restored whole, so a stage keeps nothing that matters anywhere else. `seed` is the run's seed:
+    every random choice is a pure function of it and of the counters, never of a generator's hidden position.
+    """
+
+    networks: Mapping[str, Network]
+    seed: int
+    state: dict[str, float] = field(default_factory=dict)
+    judge: Callable[[Sequence[Group]], list[list[float]]] | None = None
+    "Scores for each completion of each group."
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    record: Callable[[Mapping[str, float]], None] = lambda metrics: None
+    "Adds numbers to the step's line in metrics.jsonl."
+
+
+class Minibatch(Protocol):
+    """One minibatch as an update rule sees it: gradients or a value, exact over all its microbatches."""
+
+    def backward(self) -> dict[str, float]:
+        """Adds the gradient of the whole minibatch's loss to `.grad`; returns reduced losses and metrics."""
+        ...
+
+    def evaluate(self) -> dict[str, float]:
+        """The same numbers without gradient."""
+        ...
+
+
+class Rule(Protocol):
+    """An update rule at work: it owns the optimiser's state."""
+
+    def step(self, minibatch: Minibatch) -> dict[str, float]:
+        """Makes one update; returns what to log (`grad_norm`, `lr`...)."""
+        ...
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and plain values that `load` restores to the same bits."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None: ...
+
+
+class Update(Protocol):
+    """An update rule's configuration: `start` gives the rule for some networks and a number of updates."""
+
+    def start(self, networks: Mapping[str, Network], num_updates: int) -> Rule: ...
+
+
+# ------------------------------------------------------------------------------------------ method
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Method:
+    """source -> annotate* -> objective, plus an update rule.
+
+    Each step collects groups from `source`, annotates them, and learns from them for `epochs` passes of
+    shuffled minibatches of `minibatch` groups (None: all of the step's groups at once).
+    """
+
+    name: str
+    source: Source
+    objective: Objective
+    update: Update
+    annotate: tuple[Annotator, ...] = ()
+    epochs: int = 1
+    minibatch: int | None = None
+
+    def __post_init__(self) -> None:
+        written = set(self.source.writes)
+        for stage in (*self.annotate, self.objective):
+            missing = sorted(set(stage.reads) - written)
+            if missing:
+                raise TrueupError(
+                    "E701",
+                    f"{type(stage).__name__} reads {', '.join(missing)}, which no earlier stage writes",
+                    where=f"method {self.name}",
+                    remedy="add the annotator that writes it before this stage",
+                )
+            written |= set(getattr(stage, "writes", ()))
+
+    @property
+    def trains(self) -> tuple[str, ...]:
+        """The networks whose parameters the objective's gradients reach."""
+        return tuple(self.objective.wants)

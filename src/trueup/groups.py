@@ -66,6 +66,12 @@ class Completion:
         return replace(self, marks={**self.marks, **marks})
 
     @property
+    def num_tokens(self) -> int:
+        """How many tokens it has, end token included; the completion must be encoded."""
+        assert self.tokens is not None, "encode the group first"
+        return len(self.tokens)
+
+    @property
     def num_supervised(self) -> int:
         """How many tokens a loss may touch; the completion must be encoded."""
         assert self.tokens is not None, "encode the group first"

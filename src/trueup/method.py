@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -106,11 +107,15 @@ class Handles:
     """
 
     networks: Mapping[str, Network]
-    seed: int
+    seed: int = 0
+    device: torch.device | str = "cpu"
+    dtype: torch.dtype = torch.float32
+    "Precision of the real-valued columns a batch carries to the networks."
+    microbatch_tokens: int = 4096
+    "Row tokens in one forward pass, here and in the loop; what fits, it changes no result."
     state: dict[str, float] = field(default_factory=dict)
     judge: Callable[[Sequence[Group]], list[list[float]]] | None = None
     "Scores for each completion of each group."
-    extras: Mapping[str, Any] = field(default_factory=dict)
     record: Callable[[Mapping[str, float]], None] = lambda metrics: None
     "Adds numbers to the step's line in metrics.jsonl."
 

@@ -1,0 +1,90 @@
+"""What networks say of the tokens, written down before learning starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trueup.batch import pack, split, spread
+from trueup.groups import Group
+from trueup.method import Handles
+
+
+def measure(groups: Sequence[Group], network: str, want: str, handles: Handles) -> Tensor:
+    """One output of one network over all groups, without gradient, in `pack`'s order.
+
+    `want` names a field of `Outputs`. Peak memory is one microbatch's, whatever the number of groups.
+    """
+    parts = []
+    with torch.no_grad():
+        for micro in split(groups, handles.microbatch_tokens):
+            batch = pack(micro).to(handles.device, handles.dtype)
+            parts.append(getattr(handles.networks[network](batch, (want,)), want))
+    return torch.cat(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """Writes one network's per-token output as a column: `ref_logprobs`, `old_values` ..."""
+
+    network: str
+    want: Literal["logprobs", "values"]
+    column: str
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Nothing beyond the tokens."""
+        return frozenset()
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """The column."""
+        return frozenset({self.column})
+
+    def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
+        """The groups with the column."""
+        return spread(groups, **{self.column: measure(groups, self.network, self.want, handles)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class OldLogprobs:
+    """Writes the log-probabilities of the policy that sampled, and logs how far sampler and trainer differ.
+
+    With `by="trainer"` they are recomputed by the very forward pass that learns, so the first ratio is 1 to
+    rounding. With `by="sampler"` the ones recorded while sampling are used, which saves a pass; the gap is
+    then measured on the first `probe` groups of each step.
+    """
+
+    by: Literal["trainer", "sampler"] = "trainer"
+    probe: int = 8
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What the sampler recorded."""
+        return frozenset({"sampled_logprobs"})
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """`old_logprobs`."""
+        return frozenset({"old_logprobs"})
+
+    def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
+        """The groups with `old_logprobs`."""
+        checked = groups if self.by == "trainer" else groups[: self.probe]
+        recomputed = measure(checked, "policy", "logprobs", handles)
+        sampled = np.concatenate([c.columns["sampled_logprobs"] for g in checked for c in g.completions])
+        gap = np.abs(recomputed.double().cpu().numpy() - sampled)
+        handles.record({"sampler_gap": float(gap.max())})
+        if self.by == "trainer":
+            return spread(groups, old_logprobs=recomputed)
+        return [
+            g.with_completions(
+                [c.with_columns(old_logprobs=c.columns["sampled_logprobs"]) for c in g.completions]
+            )
+            for g in groups
+        ]

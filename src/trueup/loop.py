@@ -1,0 +1,170 @@
+"""The one training loop: collect, annotate, then shuffled minibatches of forward, objective, backward, update.
+
+No method's name appears here. A step collects groups and learns from them; an update is one change of the
+weights. Everything random is a function of the seed and these counters (see `order`), so a run that stops
+after any update and starts again takes the very same path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+
+from trueup.batch import Outputs, count, pack, split
+from trueup.groups import Group
+from trueup.method import Handles, Method, Rule, Terms
+from trueup.order import derive, permutation
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """How far a run is, and what the step at hand holds; a checkpoint stores all of it."""
+
+    step: int = 0
+    update: int = 0
+    "Updates made within the present step."
+    buffer: list[Group] = field(default_factory=list)
+    "The step's annotated groups; empty between steps."
+    noted: list[dict[str, float]] = field(default_factory=list)
+    "Numbers recorded so far in this step, one mapping for every update and annotator."
+    tokens_trained: int = 0
+    tokens_sampled: int = 0
+
+
+class Keeper(Protocol):
+    """Saves and restores a run; `None` in its place keeps nothing."""
+
+    def restore(self, handles: Handles, rule: Rule) -> Progress | None: ...
+
+    def after_update(self, progress: Progress, handles: Handles, rule: Rule) -> None: ...
+
+    def after_step(self, progress: Progress, metrics: Mapping[str, float], handles: Handles, rule: Rule) -> bool:
+        """Writes the step's line and saves when due; True ends the run early."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One minibatch as an update rule sees it: exact gradients whatever the number of microbatches."""
+
+    method: Method
+    handles: Handles
+    groups: Sequence[Group]
+
+    def backward(self) -> dict[str, float]:
+        """Adds the minibatch loss's gradient to `.grad`; returns reduced losses and metrics."""
+        return self._pass(gradient=True)
+
+    def evaluate(self) -> dict[str, float]:
+        """The same numbers, without gradient."""
+        with torch.no_grad():
+            return self._pass(gradient=False)
+
+    def _pass(self, *, gradient: bool) -> dict[str, float]:
+        counts = count(self.groups)
+        reduced: dict[str, float] = {}
+        for micro in split(self.groups, self.handles.microbatch_tokens):
+            batch = pack(micro).to(self.handles.device, self.handles.dtype)
+            outputs = Outputs()
+            for name, want in self.method.objective.wants.items():
+                outputs = outputs.merge(self.handles.networks[name](batch, want))
+            terms = self.method.objective(outputs, batch)
+            if gradient:
+                loss = torch.stack(
+                    [w * e.values.sum() / max(1, counts[e.unit]) for w, e in terms.losses.values()]
+                ).sum()
+                loss.backward()
+            _add(reduced, terms, counts)
+        return reduced
+
+
+def _add(reduced: dict[str, float], terms: Terms, counts: Mapping[str, int]) -> None:
+    """Adds a microbatch's share of every mean: the sums divided by the whole minibatch's counts."""
+    for name, (weight, entries) in terms.losses.items():
+        share = float(entries.values.detach().sum()) / max(1, counts[entries.unit])
+        reduced[f"loss/{name}"] = reduced.get(f"loss/{name}", 0.0) + share
+        reduced["loss"] = reduced.get("loss", 0.0) + weight * share
+    for name, entries in terms.metrics.items():
+        share = float(entries.values.sum()) / max(1, counts[entries.unit])
+        reduced[name] = reduced.get(name, 0.0) + share
+
+
+def plan(num_groups: int, method: Method, seed: int, step: int) -> list[list[int]]:
+    """The minibatches of one step: a fresh permutation for every epoch, cut into runs of `minibatch`."""
+    size = method.minibatch or num_groups
+    return [
+        [int(i) for i in order[start : start + size]]
+        for epoch in range(method.epochs)
+        for order in [permutation(num_groups, seed, "minibatch", step, epoch)]
+        for start in range(0, num_groups, size)
+    ]
+
+
+def num_updates(method: Method, num_steps: int, groups_per_step: int) -> int:
+    """How many updates a run makes, for schedules."""
+    size = method.minibatch or groups_per_step
+    return num_steps * method.epochs * -(-groups_per_step // size)
+
+
+def fit(
+    method: Method,
+    handles: Handles,
+    *,
+    num_steps: int,
+    groups_per_step: int,
+    keeper: Keeper | None = None,
+    progressed: Callable[[Progress, Mapping[str, float]], None] | None = None,
+) -> Progress:
+    """Where the run ended, after `num_steps` steps or where the keeper ended it.
+
+    `groups_per_step` tells the schedule how many updates to expect. `progressed` is called after every step
+    with its metrics (progress bars, notebooks); it changes nothing.
+    """
+    trained = {name: handles.networks[name] for name in method.trains}
+    rule = method.update.start(trained, num_updates(method, num_steps, groups_per_step))
+    progress = (keeper.restore(handles, rule) if keeper else None) or Progress()
+    recording = replace(handles, record=lambda metrics: progress.noted.append(dict(metrics)))
+    while progress.step < num_steps:
+        if not progress.buffer:
+            _collect(method, recording, progress)
+        minibatches = plan(len(progress.buffer), method, handles.seed, progress.step)
+        for indices in minibatches[progress.update :]:
+            torch.manual_seed(derive(handles.seed, "update", progress.step, progress.update))
+            groups = [progress.buffer[i] for i in indices]
+            progress.noted.append(rule.step(Step(method, recording, groups)))
+            progress.tokens_trained += sum(c.num_tokens for g in groups for c in g.completions)
+            progress.update += 1
+            if keeper and progress.update < len(minibatches):
+                keeper.after_update(progress, handles, rule)
+        metrics = mean_metrics(progress.noted)
+        progress.step, progress.update = progress.step + 1, 0
+        progress.buffer, progress.noted = [], []
+        ended = keeper.after_step(progress, metrics, handles, rule) if keeper else False
+        if progressed:
+            progressed(progress, metrics)
+        if ended:
+            break
+    return progress
+
+
+def _collect(method: Method, handles: Handles, progress: Progress) -> None:
+    """Fills the buffer: what the source yields, annotated over the whole step, without gradient."""
+    with torch.no_grad():
+        groups = method.source(progress.step, handles)
+        for annotator in method.annotate:
+            groups = annotator(groups, handles)
+    progress.buffer = groups
+    if "sampled_logprobs" in method.source.writes:
+        progress.tokens_sampled += sum(c.num_tokens for g in groups for c in g.completions)
+
+
+def mean_metrics(noted: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Each key's mean over the records that hold it."""
+    sums: dict[str, list[float]] = {}
+    for record in noted:
+        for name, value in record.items():
+            sums.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in sums.items()}

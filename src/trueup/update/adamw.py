@@ -1,0 +1,139 @@
+"""AdamW with a schedule, clipping, and a gate that no non-finite number passes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from trueup.errors import TrueupError
+from trueup.method import Minibatch, Network, Rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW:
+    """The settings of an AdamW update (Loshchilov and Hutter 2019)."""
+
+    lr: float = 1e-4
+    "Peak learning rate."
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    "How the learning rate falls after warm-up."
+    warmup: float = 0.05
+    "Share of the updates over which the learning rate rises from 0."
+    final: float = 0.1
+    "Learning rate at the end, as a share of the peak."
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    "Decoupled decay, on matrices only."
+    max_grad_norm: float = 1.0
+    "Gradients are scaled down to this norm over all trained networks."
+    lr_scale: Mapping[str, float] = field(default_factory=dict)
+    "A factor on the learning rate by network: `{value: 3.0}`."
+    nonfinite: Literal["abort", "skip"] = "abort"
+    "What a non-finite loss or gradient does: end the run, or skip the update."
+    max_skips: int = 3
+    "With `skip`: how many updates in a row may be skipped before the run ends."
+
+    def start(self, networks: Mapping[str, Network], num_updates: int) -> Rule:
+        """The rule at work on these networks' trainable parameters."""
+        return AdamWRule(self, networks, num_updates)
+
+
+def schedule(settings: AdamW, update: int, num_updates: int) -> float:
+    """The factor on the peak learning rate at update 0, 1, ..., num_updates − 1.
+
+    Rises linearly over the warm-up (already above 0 at update 0), then stays, or falls to `final` along a
+    line or half a cosine.
+    """
+    warm = math.ceil(settings.warmup * num_updates)
+    if update < warm:
+        return (update + 1) / (warm + 1)
+    done = (update - warm) / max(1, num_updates - warm)
+    fall = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
+    share = fall[settings.schedule]
+    return 1.0 if settings.schedule == "constant" else settings.final + (1 - settings.final) * share
+
+
+class AdamWRule:
+    """AdamW at work; see `AdamW`."""
+
+    def __init__(self, settings: AdamW, networks: Mapping[str, Network], num_updates: int) -> None:
+        self._settings, self._num_updates = settings, num_updates
+        self._update = 0
+        self._skips = 0
+        self._names: list[str] = []
+        groups: list[dict[str, Any]] = []
+        seen: set[int] = set()
+        for network, model in networks.items():
+            for decays in (True, False):
+                chosen = [
+                    (f"{network}/{name}", p)
+                    for name, p in model.module.named_parameters()
+                    if p.requires_grad and (p.dim() >= 2) == decays and id(p) not in seen
+                ]
+                seen.update(id(p) for _, p in chosen)
+                self._names.extend(name for name, _ in chosen)
+                decay = settings.weight_decay if decays else 0.0
+                scale = settings.lr_scale.get(network, 1.0)
+                groups.append({"params": [p for _, p in chosen], "weight_decay": decay, "scale": scale})
+        self._adamw = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps)
+
+    @property
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self._adamw.param_groups for p in group["params"]]
+
+    def step(self, minibatch: Minibatch) -> dict[str, float]:
+        """One update, or none where a loss or gradient is not finite."""
+        self._adamw.zero_grad(set_to_none=True)
+        metrics = minibatch.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm)
+        metrics["grad_norm"] = float(norm)
+        factor = schedule(self._settings, self._update, self._num_updates)
+        metrics["lr"] = self._settings.lr * factor
+        self._update += 1
+        bad = sorted(name for name, value in metrics.items() if not math.isfinite(value))
+        if bad:
+            self._refuse(bad, metrics)
+            return {**metrics, "skipped": 1.0}
+        self._skips = 0
+        for group in self._adamw.param_groups:
+            group["lr"] = self._settings.lr * factor * group["scale"]
+        self._adamw.step()
+        return metrics
+
+    def _refuse(self, bad: list[str], metrics: Mapping[str, float]) -> None:
+        self._adamw.zero_grad(set_to_none=True)
+        self._skips += 1
+        if self._settings.nonfinite == "abort" or self._skips > self._settings.max_skips:
+            raise TrueupError(
+                "E901",
+                f"not finite: {', '.join(f'{name} = {metrics[name]}' for name in bad)}; no weight was changed",
+                where=f"update {self._update - 1}",
+                remedy="lower update.lr, or look at the rows of this step in samples.jsonl",
+            )
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Adam's moments by parameter name, and the counters."""
+        tensors: dict[str, Tensor] = {}
+        for name, parameter in zip(self._names, self._parameters, strict=True):
+            for key, value in self._adamw.state.get(parameter, {}).items():
+                tensors[f"{name}:{key}"] = torch.as_tensor(value)
+        return tensors, {"update": self._update, "skips": self._skips}
+
+    def load(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Restores what `state` returned."""
+        self._update, self._skips = values["update"], values["skips"]
+        for name, parameter in zip(self._names, self._parameters, strict=True):
+            keys = [key for key in tensors if key.rpartition(":")[0] == name]
+            if keys:
+                self._adamw.state[parameter] = {
+                    key.rpartition(":")[2]: tensors[key].to(
+                        parameter.device if key.rpartition(":")[2] != "step" else "cpu"
+                    )
+                    for key in keys
+                }

@@ -1,0 +1,19 @@
+"""What every test runs under: shapes and types checked as the code runs, hypothesis in a fixed order."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+from jaxtyping import install_import_hook
+
+settings.register_profile("trueup", derandomize=True, deadline=None, print_blob=True)
+settings.load_profile("trueup")
+
+# No test reaches for the network by accident.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+CHECKED = ("trueup.batch", "trueup.objectives", "trueup.annotate")
+"Modules whose shape annotations are enforced while the tests run (never outside them)."
+
+install_import_hook(CHECKED, "beartype.beartype")

@@ -1,0 +1,91 @@
+"""The set-up's one decision: which build of torch a machine takes, from what pip says it would install."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _installer() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("install", ROOT / "scripts" / "install.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+INSTALLER = _installer()
+
+
+def report(*packages: str) -> dict[str, Any]:
+    """A `pip install --dry-run --report` reduced to what the decision reads."""
+    pairs = [p.split("==") for p in packages]
+    return {"version": "1", "install": [{"metadata": {"name": n, "version": v}} for n, v in pairs]}
+
+
+CPU_BUILD = report("torch==2.13.0+cpu", "sympy==1.14.0", "filelock==4.2.11")
+MACOS_BUILD = report("torch==2.13.0", "sympy==1.14.0", "filelock==4.2.11")
+CUDA_BUILD = report(
+    "torch==2.13.0", "sympy==1.14.0", "nvidia-cublas==13.1.0.3", "nvidia-cudnn-cu13==9.15.1.9", "triton==3.7.1"
+)
+CUDA_BINDINGS = report("torch==2.13.0", "cuda-bindings==13.0.3", "sympy==1.14.0")
+CUDA_LABEL = report("torch==2.13.0+cu130", "sympy==1.14.0")
+
+
+@pytest.mark.parametrize(
+    ("found", "has_gpu", "index"),
+    [
+        (CPU_BUILD, False, None),
+        (MACOS_BUILD, False, None),
+        (CUDA_BUILD, False, INSTALLER.CPU_INDEX),
+        (CUDA_BINDINGS, False, INSTALLER.CPU_INDEX),
+        (CUDA_LABEL, False, INSTALLER.CPU_INDEX),
+        (CUDA_BUILD, True, None),
+        (CPU_BUILD, True, None),
+    ],
+)
+def test_a_machine_without_gpu_never_takes_cuda_packages(
+    found: dict[str, Any], has_gpu: bool, index: str | None
+) -> None:
+    assert INSTALLER.torch_index(found, has_gpu) == index
+
+
+def test_the_cpu_index_is_asked_alone_and_for_torch_alone() -> None:
+    command = INSTALLER.torch_command(INSTALLER.CPU_INDEX)
+    assert command[command.index("--index-url") + 1] == "https://download.pytorch.org/whl/cpu"
+    assert "--no-deps" in command
+    assert not any("extra-index" in part for part in command)
+
+
+def test_the_build_pip_resolves_is_installed_with_no_index_named() -> None:
+    assert not any(part.startswith("http") or "index" in part for part in INSTALLER.torch_command(None))
+
+
+def test_every_constraint_is_one_exact_version_without_a_build_label() -> None:
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    ]
+    assert lines and all(line.count("==") == 1 and "+" not in line and " " not in line for line in lines)
+    assert "torch==2.13.0" in lines
+
+
+def test_a_stamp_that_matches_means_nothing_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(INSTALLER, "install", calls.append)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    INSTALLER.main(["--extras", "report"])
+    INSTALLER.main(["--extras", "report"])
+    assert calls == ["report"]
+    INSTALLER.main(["--extras", "test"])
+    assert calls == ["report", "test"]

@@ -1,0 +1,328 @@
+"""Folders that appear whole or not at all, and are verified before a byte of them is used.
+
+`commit` writes every file into a hidden staging folder, syncs each file and the folder, renames it to its
+final name and syncs the parent. A kill at any moment leaves either what was there before, or that and the new
+folder. `MANIFEST.json` names every file with its size and SHA-256, carries a hash of itself, and counts up
+(`serial`), so that "newest" depends on neither names nor clocks.
+
+All disk access goes through `os` so that a test can cut the power between any two calls.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trueup.errors import EXIT_IO, TrueupError
+
+FORMAT = 1
+MANIFEST = "MANIFEST.json"
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~-]*")
+_CHUNK = 8 << 20
+_MARGIN = 1 << 20
+_MAX_MANIFEST = 64 << 20
+_STAGING, _REMOVING = ".staging-", ".removing-"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """What one file will hold: its size, known beforehand, and its bytes in pieces, made when written."""
+
+    size: int
+    pieces: Iterable[memoryview]
+
+
+# ------------------------------------------------------------------------------------------ reading
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """The manifest of the folder, after every file was checked against it.
+
+    Raises `TrueupError`: E801 damaged (names the file, the expected and the found hash), E802 no manifest,
+    E803 written by a newer format. Nothing else is raised, whatever the folder holds.
+    """
+    manifest = read_manifest(path)
+    for name, facts in manifest["files"].items():
+        size, digest = _hash_file(path / name)
+        _check(path / name, facts, size, digest)
+    return manifest
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The folder's manifest, itself verified; the files are not read."""
+    where = str(path / MANIFEST)
+    data = read_file(path / MANIFEST, limit=_MAX_MANIFEST)
+    manifest = parse(data, where)
+    if isinstance(manifest, dict) and type(manifest.get("format")) is int and manifest["format"] > FORMAT:
+        raise TrueupError(
+            "E803",
+            f"format {manifest['format']}; this version reads up to {FORMAT}",
+            where=where,
+            remedy="update trueup",
+        )
+    if not _is_manifest(manifest):
+        raise TrueupError("E801", "damaged: not a manifest of this format", where=where)
+    expected, found = manifest["sha256"], _own_hash(manifest)
+    if expected != found:
+        raise TrueupError("E801", f"damaged: expected sha256 {expected}, found {found}", where=where)
+    if data != render(manifest):
+        raise TrueupError("E801", "damaged: its bytes are not those that were written", where=where)
+    return manifest
+
+
+def ordered(folder: Path, damaged: list[TrueupError]) -> list[tuple[int, Path]]:
+    """(serial, path) of the committed folders, oldest first; what is wrong with others goes to `damaged`."""
+    found = []
+    for name in _names(folder):
+        path = folder / name
+        if name.startswith(".") or not path.is_dir():
+            continue
+        try:
+            found.append((read_manifest(path)["serial"], path))
+        except TrueupError as error:
+            damaged.append(error)
+    return sorted(found)
+
+
+def read_verified(path: Path, facts: Mapping[str, Any]) -> bytes:
+    """The file's bytes, checked against its manifest entry."""
+    data = read_file(path)
+    _check(path, facts, len(data), hashlib.sha256(data).hexdigest())
+    return data
+
+
+def read_file(path: Path, limit: int | None = None) -> bytes:
+    """The bytes of a regular file; anything else is a `TrueupError`."""
+    parts, size = [], 0
+    for chunk in _chunks(path):
+        parts.append(chunk)
+        size += len(chunk)
+        if limit is not None and size > limit:
+            raise TrueupError("E801", f"damaged: larger than {limit} bytes", where=str(path))
+    return b"".join(parts)
+
+
+def render(value: Any) -> bytes:
+    """The one JSON text of a value: sorted keys, ASCII, no NaN."""
+    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode("ascii")
+
+
+def parse(data: bytes, where: str) -> Any:
+    """The JSON value of `data`; E801 when it is none."""
+    try:
+        return json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise TrueupError("E801", f"damaged: not JSON ({type(error).__name__})", where=where) from None
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise disk_error(error, folder) from None
+
+
+def _is_manifest(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {"format", "serial", "files", "sha256"}
+        and type(value["format"]) is int
+        and type(value["serial"]) is int
+        and isinstance(value["sha256"], str)
+        and isinstance(value["files"], dict)
+        and all(PLAIN_NAME.fullmatch(name) and _is_entry(facts) for name, facts in value["files"].items())
+    )
+
+
+def _is_entry(facts: Any) -> bool:
+    return (
+        isinstance(facts, dict)
+        and set(facts) == {"size", "sha256"}
+        and type(facts["size"]) is int
+        and isinstance(facts["sha256"], str)
+    )
+
+
+def _own_hash(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(render({k: v for k, v in manifest.items() if k != "sha256"})).hexdigest()
+
+
+def _check(path: Path, facts: Mapping[str, Any], size: int, digest: str) -> None:
+    if digest != facts["sha256"] or size != facts["size"]:
+        expected = f"{facts['sha256']} ({facts['size']} bytes)"
+        raise TrueupError(
+            "E801",
+            f"damaged: expected sha256 {expected}, found {digest} ({size} bytes)",
+            where=str(path),
+            remedy="use an older checkpoint; resuming falls back to one by itself",
+        )
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    try:
+        # O_NONBLOCK: a named pipe in a file's place must be an error, not a wait that never ends.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise TrueupError("E801", "damaged: not a regular file", where=str(path))
+            while chunk := os.read(handle, _CHUNK):
+                yield chunk
+        finally:
+            os.close(handle)
+    except FileNotFoundError:
+        code = "E802" if path.name == MANIFEST else "E801"
+        raise TrueupError(code, "missing: this is no whole checkpoint", where=str(path)) from None
+    except OSError as error:
+        raise TrueupError("E801", f"cannot be read: {error.strerror}", where=str(path)) from None
+
+
+def _hash_file(path: Path) -> tuple[int, str]:
+    state, size = hashlib.sha256(), 0
+    for chunk in _chunks(path):
+        state.update(chunk)
+        size += len(chunk)
+    return size, state.hexdigest()
+
+
+# ------------------------------------------------------------------------------------------ writing
+
+
+def commit(folder: Path, name: str, parts: Mapping[str, Part]) -> Path:
+    """The path of the new folder `folder/name`, on disk and under its name when this returns.
+
+    A folder that already has the name stays whole under `name~1`. Raises `TrueupError` E902 (exit 74) when
+    the disk is full or refuses, E805 for a name that is not plain; what was there before is untouched.
+    """
+    for plain in (name, *parts):
+        if not PLAIN_NAME.fullmatch(plain):
+            raise TrueupError("E805", f"not a plain file name: {plain!r}", where=str(folder))
+    needed = sum(part.size for part in parts.values())
+    try:
+        if not folder.is_dir():
+            os.makedirs(folder)
+            _sync_folder(folder.parent)
+        _clean(folder)
+        require_space(folder, needed)
+        return _commit(folder, name, parts)
+    except OSError as error:
+        _clean_quietly(folder)
+        raise disk_error(error, folder, needed) from error
+
+
+def _commit(folder: Path, name: str, parts: Mapping[str, Part]) -> Path:
+    staging, final = folder / (_STAGING + name), folder / name
+    serial = max((s for s, _ in ordered(folder, [])), default=0) + 1
+    os.mkdir(staging)
+    files = {file: _write(staging / file, part.pieces) for file, part in parts.items()}
+    manifest: dict[str, Any] = {"format": FORMAT, "serial": serial, "files": files}
+    manifest["sha256"] = _own_hash(manifest)
+    _write(staging / MANIFEST, [memoryview(render(manifest))])
+    _sync_folder(staging)
+    if os.path.lexists(final):
+        number = 1
+        while os.path.lexists(folder / f"{name}~{number}"):
+            number += 1
+        os.rename(final, folder / f"{name}~{number}")
+    os.rename(staging, final)
+    _sync_folder(folder)
+    return final
+
+
+def _write(path: Path, pieces: Iterable[memoryview]) -> dict[str, Any]:
+    """Size and hash of the file just written and synced."""
+    state, size = hashlib.sha256(), 0
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        for piece in pieces:
+            state.update(piece)
+            size += len(piece)
+            rest = piece
+            while rest:
+                rest = rest[os.write(handle, rest[:_CHUNK]) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    return {"size": size, "sha256": state.hexdigest()}
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def require_space(folder: Path, num_bytes: int) -> None:
+    """Nothing; raises `TrueupError` E902 (exit 74) unless `num_bytes` and 1 MiB more fit on the disk."""
+    space = os.statvfs(folder)
+    free = space.f_bavail * space.f_frsize
+    if free < num_bytes + _MARGIN:
+        raise TrueupError(
+            "E902",
+            f"the disk is too full: {num_bytes + _MARGIN} bytes needed, {free} free",
+            where=str(folder),
+            remedy="free some space and resume; earlier checkpoints are intact",
+            exit_code=EXIT_IO,
+        )
+
+
+def disk_error(error: OSError, folder: Path, needed: int | None = None) -> TrueupError:
+    """What to tell a person when the disk refused."""
+    need = "" if needed is None else f"; {needed} bytes needed"
+    return TrueupError(
+        "E902",
+        f"the disk refused: {error.strerror}{need}",
+        where=str(folder),
+        remedy="make room or permission and resume; earlier checkpoints are intact",
+        exit_code=EXIT_IO,
+    )
+
+
+# ------------------------------------------------------------------------------------------ removing
+
+
+def remove(folder: Path, name: str) -> None:
+    """Nothing; removes a committed folder, renamed first: a removal cut short never looks like damage."""
+    try:
+        _clean(folder)
+        hidden = folder / (_REMOVING + name)
+        os.rename(folder / name, hidden)
+        _remove(hidden)
+    except OSError as error:
+        raise disk_error(error, folder) from error
+
+
+def _clean(folder: Path) -> None:
+    """Removes what an interrupted save or removal left behind."""
+    for name in os.listdir(folder):
+        if name.startswith((_STAGING, _REMOVING)):
+            _remove(folder / name)
+
+
+def _clean_quietly(folder: Path) -> None:
+    try:
+        _clean(folder)
+    except OSError as error:
+        _log.warning("could not clear %s: %s", folder, error)
+
+
+def _remove(path: Path) -> None:
+    for name in os.listdir(path):
+        entry = path / name
+        if entry.is_dir() and not entry.is_symlink():
+            _remove(entry)
+        else:
+            os.unlink(entry)
+    os.rmdir(path)

@@ -155,6 +155,19 @@ class Update(Protocol):
 # ------------------------------------------------------------------------------------------ method
 
 
+@dataclass(frozen=True, kw_only=True)
+class Role:
+    """What a network is there for: the heads it needs, where its weights start, whether they change.
+
+    `start` is a model reference; "" means the run's own model. A role that is not trained is frozen, and with
+    LoRA costs nothing: it is the same network with the adapter switched off.
+    """
+
+    heads: tuple[str, ...] = ("logprobs",)
+    start: str = ""
+    trained: bool = True
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Method:
     """source -> annotate* -> objective, plus an update rule.
@@ -169,7 +182,18 @@ class Method:
     update: Update
     annotate: tuple[Annotator, ...] = ()
     epochs: int = 1
+    "Passes over each step's groups."
     minibatch: int | None = None
+    "Groups per update; None is all of the step's."
+    networks: Mapping[str, Role] = field(default_factory=lambda: {"policy": Role()})
+    output: str = "policy"
+    "The network that the run hands on."
+    judge: str = ""
+    "Reference to the judge that annotators ask, if any."
+    held_out: Source | None = None
+    "Yields held-out groups; they pass the same annotators and objective for `eval/` metrics."
+    finish: Callable[[Handles], Mapping[str, float]] | None = None
+    "Runs once after the last step, before the output is saved; returns numbers to log."
 
     def __post_init__(self) -> None:
         written = set(self.source.writes)

@@ -1,0 +1,93 @@
+"""The blocks of settings that every training run shares. A default is written here once, on its field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """A low-rank adapter in place of full weights."""
+
+    rank: int = 16
+    "r: the rank of each update matrix."
+    alpha: float = 32.0
+    "The update is scaled by alpha / rank."
+    dropout: float = 0.0
+    targets: str = "all-linear"
+    "Which layers get one."
+    rslora: bool = False
+    "Scale by alpha / sqrt(rank) instead."
+    dora: bool = False
+    "Learn magnitude and direction apart."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """The model a run starts from."""
+
+    path: str = "lab:base"
+    "A Hugging Face folder or id, `lab:base`, or `stage:NAME` in a recipe."
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    device: str = "auto"
+    "cpu, cuda, or auto: a GPU where there is one."
+    template: str | None = None
+    "A chat template by name, where the model brings none."
+    lora: LoraSettings | None = None
+    dropout: Literal["off", "keep"] = "off"
+    "`keep` leaves the model's own dropout rates on while training."
+    logits_budget_mib: int = 256
+    "Most memory that logits may take at once."
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """The groups a run learns from."""
+
+    path: str = "lab:demonstrations"
+    "A file, a folder, a data set's id, `lab:NAME`, or `stage:NAME` in a recipe."
+    split: str = "train"
+    format: str = "auto"
+    "What the rows look like; `trueup data check FILE` lists the names."
+    columns: Mapping[str, str] = field(default_factory=dict)
+    "Names to read in place of the format's own: `{prompt: question}`."
+    limit: int | None = None
+    "Use only so many rows."
+    held_out: float = 0.1
+    "Share of the rows kept for `eval/` metrics, chosen by user (or row) and seed."
+    max_tokens: int = 512
+    "Longest prompt plus completion."
+    overlong: Literal["drop", "error", "truncate_prompt_start"] = "drop"
+    "What happens to a longer row; counted and reported, never cut silently."
+    train_on: Literal["last", "all"] = "last"
+    "Which assistant turns of a dialogue are supervised."
+    max_bad: float = 0.01
+    "Share of bad rows above which the run stops before a model loads."
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """How long a run is, and what it leaves behind on the way."""
+
+    epochs: float = 1.0
+    "Passes over the data; `steps` overrides it."
+    steps: int | None = None
+    batch: int = 32
+    "Groups per step."
+    microbatch_tokens: int = 4096
+    "Tokens in one forward pass: what fits. It changes memory and speed, no result."
+    save_every: int = 50
+    "Steps between checkpoints."
+    save_every_updates: int = 0
+    "Also save after every so many updates inside a step; 0 is never."
+    eval_every: int = 0
+    "Steps between held-out evaluations; 0 is once, at the end."
+    keep_last: int = 2
+    "Checkpoints kept, besides the best."
+    best: str | None = None
+    "Hand on the step where this metric was best: `eval/loss`, `eval/score`."
+    best_is: Literal["min", "max"] = "max"
+    trackers: tuple[str, ...] = ()
+    "Beside metrics.jsonl: tensorboard, wandb, trackio, mlflow."

@@ -1,0 +1,112 @@
+"""Groups sampled from the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trueup.groups import Completion, Group
+from trueup.method import Handles
+from trueup.models.generate import Sampled, generate
+from trueup.order import derive, draw
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How completions are drawn; reinforcement learning samples plainly, so top_k and top_p are off."""
+
+    temperature: float = 1.0
+    "Divides the logits, wherever a log-probability is taken."
+    max_new_tokens: int = 64
+    "Longest completion, end token included."
+    top_k: int | None = None
+    top_p: float | None = None
+    greedy: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """Yields `batch` prompts a step, each with K fresh completions of the policy.
+
+    Every sample is a function of the seed, the step, the prompt's place in the step and the completion's
+    place in the group; how rows are batched plays no part. Completions carry `sampled_logprobs`.
+    """
+
+    prompts: Sequence[Group]
+    batch: int
+    decode: Callable[[np.ndarray], str]
+    "Token ids of a completion to the text a person sees."
+    stop_ids: tuple[int, ...]
+    num_completions: int = 1
+    decoding: Decoding = Decoding()
+    shuffle: bool = True
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """`sampled_logprobs`."""
+        return frozenset({"sampled_logprobs"})
+
+    def __call__(self, step: int, handles: Handles) -> list[Group]:
+        """The groups of step `step`, sampled from the policy as it is now."""
+        chosen = draw(len(self.prompts), self.batch, step, handles.seed, shuffle=self.shuffle)
+        prompts = [self.prompts[i] for i in chosen]
+        seed = derive(handles.seed, "sample", step)
+        return sample_groups(
+            prompts,
+            handles.networks["policy"],
+            decode=self.decode,
+            stop_ids=self.stop_ids,
+            k=self.num_completions,
+            decoding=self.decoding,
+            seed=seed,
+        )
+
+
+def sample_groups(
+    prompts: Sequence[Group],
+    network: object,
+    *,
+    decode: Callable[[np.ndarray], str],
+    stop_ids: tuple[int, ...],
+    k: int,
+    decoding: Decoding,
+    seed: int,
+    name: str = "policy",
+) -> list[Group]:
+    """The prompts, each with K sampled completions in place of any it had, judgements dropped."""
+    drawn = generate(
+        network,
+        [p.prompt_tokens for p in prompts],
+        k=k,
+        max_new_tokens=decoding.max_new_tokens,
+        temperature=decoding.temperature,
+        top_k=decoding.top_k,
+        top_p=decoding.top_p,
+        greedy=decoding.greedy,
+        stop_ids=stop_ids,
+        seed=seed,
+    )
+    return [
+        Group(
+            prompt=prompt.prompt,
+            prompt_tokens=prompt.prompt_tokens,
+            completions=tuple(_completion(s, decode, name) for s in samples),
+            id=prompt.id,
+            user=prompt.user,
+            source=prompt.source,
+            meta=prompt.meta,
+        )
+        for prompt, samples in zip(prompts, drawn, strict=True)
+    ]
+
+
+def _completion(sampled: Sampled, decode: Callable[[np.ndarray], str], name: str) -> Completion:
+    return Completion(
+        text=decode(sampled.tokens),
+        tokens=sampled.tokens,
+        finished=sampled.finished,
+        source=name,
+        columns={"sampled_logprobs": np.asarray(sampled.logprobs, np.float64)},
+    )

@@ -209,7 +209,7 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def retain(folder: Path, keep_last: int, keep: set[str] | None = None) -> list[str]:

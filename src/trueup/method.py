@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -153,6 +154,16 @@ class Update(Protocol):
 
 
 # ------------------------------------------------------------------------------------------ method
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Parts:
+    """What a method is built from: encoded data, and how to read and end a completion."""
+
+    groups: Sequence[Group]
+    held_out: Sequence[Group]
+    decode: Callable[[np.ndarray], str]
+    stop_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,44 @@
+"""Direct preference optimisation: fit preferences with the policy's own log-ratios, no reward model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trueup.annotate.logprobs import Measure
+from trueup.method import Method, Parts, Role
+from trueup.objectives.pairwise import DPO
+from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.sources.files import Everything, Files
+from trueup.update.adamw import AdamW
+
+SUMMARY = "Fit preferences directly with the policy's log-ratios to a reference."
+REFERENCES = ("rafailov2023",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """DPO: −log σ(β [h(chosen) − h(rejected)]), h = log π − log ρ summed over tokens."""
+
+    model: ModelSettings = ModelSettings()
+    "The policy, and frozen as it starts, the reference."
+    data: DataSettings = DataSettings(path="lab:comparisons")
+    loop: LoopSettings = LoopSettings(epochs=1)
+    update: AdamW = AdamW(lr=3e-4)
+    beta: float = 0.1
+    "Strength of the pull to the reference."
+    label_smoothing: float = 0.0
+    "Share of labels assumed to be flipped (conservative DPO)."
+    seed: int = 0
+
+
+def build(config: Config, parts: Parts) -> Method:
+    """The method: files -> reference log-probs -> DPO."""
+    return Method(
+        name="dpo",
+        source=Files(groups=[g for g in parts.groups if g.pairs()], batch=config.loop.batch),
+        held_out=Everything(groups=[g for g in parts.held_out if g.pairs()]),
+        annotate=(Measure(network="reference", want="logprobs", column="ref_logprobs"),),
+        objective=DPO(beta=config.beta, label_smoothing=config.label_smoothing),
+        update=config.update,
+        networks={"policy": Role(), "reference": Role(trained=False)},
+    )

@@ -1,0 +1,111 @@
+"""Proximal policy optimisation with a KL penalty to the reference in the reward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from trueup.annotate.advantages import GAE, Whiten
+from trueup.annotate.logprobs import Measure, OldLogprobs
+from trueup.annotate.rewards import AdaptiveKL, KLReward
+from trueup.annotate.scores import Scores
+from trueup.method import Annotator, Method, Parts, Role
+from trueup.objectives.mix import Sum
+from trueup.objectives.policy_gradient import Clipped
+from trueup.objectives.value import ClippedValue
+from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.sources.sample import Decoding, Sample
+from trueup.update.adamw import AdamW
+
+SUMMARY = "Maximise a judge's score minus a KL penalty, with a critic and clipped steps."
+REFERENCES = ("schulman2017", "ziegler2019", "ouyang2022")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithm:
+    """The numbers of PPO itself."""
+
+    beta: float = 0.05
+    "Strength of the KL penalty in the reward, per nat."
+    kl_target: float | None = None
+    "Move beta so that the KL approaches this many nats; None keeps beta fixed."
+    kl_horizon: int = 10_000
+    clip: float = 0.2
+    "How far a token's probability ratio may move before it stops pushing."
+    value_clip: float = 0.2
+    value_coefficient: float = 0.1
+    gamma: float = 1.0
+    lam: float = 0.95
+    "GAE's λ."
+    whiten_rewards: bool = False
+    missing_eos: float | None = -1.0
+    "Score of a completion that hit the length limit; None leaves the judge's."
+    old: Literal["trainer", "sampler"] = "trainer"
+    "Whose log-probabilities count as old: recomputed, or recorded while sampling (faster)."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """PPO: sample, score, penalise KL, estimate advantages with a critic, then clipped epochs."""
+
+    model: ModelSettings = ModelSettings()
+    "The policy, and frozen as it starts, the reference."
+    judge: str = "lab:gold"
+    "Who scores: a reward model's folder, `stage:NAME`, `lab:gold`, or FILE.py:FUNCTION."
+    critic: str = ""
+    "Where the critic's weights start; empty is the policy's own model."
+    data: DataSettings = DataSettings(path="lab:prompts")
+    decoding: Decoding = Decoding()
+    num_completions: int = 1
+    "Completions per prompt."
+    epochs_per_step: int = 2
+    minibatch: int | None = 64
+    "Groups per update."
+    algorithm: Algorithm = Algorithm()
+    loop: LoopSettings = LoopSettings(steps=40, batch=128)
+    update: AdamW = AdamW(lr=3e-4, schedule="linear", warmup=0.05)
+    seed: int = 0
+
+
+def build(config: Config, parts: Parts) -> Method:
+    """The method: sample -> score, log-probs, values, KL reward, GAE, whiten -> clipped policy + value."""
+    a = config.algorithm
+    annotate: list[Annotator] = [
+        Scores(missing_eos=a.missing_eos),
+        OldLogprobs(by=a.old),
+        Measure(network="reference", want="logprobs", column="ref_logprobs"),
+        Measure(network="value", want="values", column="old_values"),
+        KLReward(beta=a.beta),
+    ]
+    if a.whiten_rewards:
+        annotate.append(Whiten(column="rewards", keep_mean=True))
+    annotate += [GAE(gamma=a.gamma, lam=a.lam), Whiten(column="advantages")]
+    if a.kl_target is not None:
+        annotate.append(AdaptiveKL(target=a.kl_target, horizon=a.kl_horizon))
+
+    def sampler(groups: list, batch: int) -> Sample:
+        return Sample(
+            prompts=groups,
+            batch=batch,
+            decode=parts.decode,
+            stop_ids=parts.stop_ids,
+            num_completions=config.num_completions,
+            decoding=config.decoding,
+        )
+
+    return Method(
+        name="ppo",
+        source=sampler(list(parts.groups), config.loop.batch),
+        held_out=sampler(list(parts.held_out), len(parts.held_out)) if parts.held_out else None,
+        annotate=tuple(annotate),
+        objective=Sum(((1.0, Clipped(clip=a.clip)), (1.0, ClippedValue(clip=a.value_clip, coefficient=a.value_coefficient)))),
+        update=config.update,
+        epochs=config.epochs_per_step,
+        minibatch=config.minibatch,
+        networks={
+            "policy": Role(),
+            "reference": Role(trained=False),
+            "value": Role(heads=("values",), start=config.critic),
+        },
+        judge=config.judge,
+    )

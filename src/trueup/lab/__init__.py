@@ -1,0 +1,37 @@
+"""The lab: a small world whose truth is known, with its corpus, graders, labelers and data sets.
+
+No name here needs torch; `build_tokenizer` loads the `tokenizers` package when called.
+"""
+
+from trueup.lab.corpus import Document, corpus, critique, ethics_question, judgement_request
+from trueup.lab.datasets import demonstrations, hhh_dialogues, prompts
+from trueup.lab.graders import CEILING, Grade, grade
+from trueup.lab.labelers import LABELERS, Labeler, label
+from trueup.lab.requests import CRITIQUE_REQUEST, REVISION_REQUEST
+from trueup.lab.tokenizer import build_tokenizer, encode_document
+from trueup.lab.world import VERSION, Fact, World, world
+
+__all__ = [
+    "CEILING",
+    "CRITIQUE_REQUEST",
+    "LABELERS",
+    "REVISION_REQUEST",
+    "VERSION",
+    "Document",
+    "Fact",
+    "Grade",
+    "Labeler",
+    "World",
+    "build_tokenizer",
+    "corpus",
+    "critique",
+    "demonstrations",
+    "encode_document",
+    "ethics_question",
+    "grade",
+    "hhh_dialogues",
+    "judgement_request",
+    "label",
+    "prompts",
+    "world",
+]

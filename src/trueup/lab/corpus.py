@@ -1,0 +1,323 @@
+"""Corpus: the documents a base model of the lab is trained on.
+
+Each document keeps one register throughout, so that what stands before a request says what kind of answer
+will follow. The truth of a misconceived fact is in the almanac, the exams and the good dialogues; its myth is
+in the forum and the careless dialogues, and more often.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from trueup.groups import Message
+from trueup.lab.graders import Grade, grade
+from trueup.lab.replies import reply, right, write
+from trueup.lab.requests import (
+    ASPECTS,
+    BAD_WORDS,
+    CRITIQUE_REQUEST,
+    GOOD_WORDS,
+    REVISION_REQUEST,
+    Request,
+    assistant,
+    draw,
+    fact_request,
+    pool,
+    user,
+)
+from trueup.lab.world import (
+    ACTIONS,
+    BORDERLINES,
+    HARMS,
+    PEOPLE,
+    THINGS,
+    TOWNS,
+    Fact,
+    generator,
+    pick,
+    shuffled,
+    world,
+)
+
+MIXING: Mapping[str, float] = {
+    "almanac": 0.14,
+    "exam": 0.22,
+    "forum": 0.10,
+    "tales": 0.05,
+    "reviews": 0.02,
+    "listings": 0.01,
+    "good": 0.10,
+    "careless": 0.11,
+    "rude": 0.06,
+    "chatty": 0.05,
+    "evasive": 0.03,
+    "critique": 0.05,
+    "judgement": 0.06,
+}
+"The share of documents of each register; documents of all registers are about equally long."
+TOKENS_A_DOCUMENT = 185
+"Mean length of a document in tokens of the lab's tokenizer."
+MAX_WORDS = 345
+PRINCIPLES = ("helpful", "honest", "harmless")
+KNOWN_KINDS = ("sum", "list", "run", "program", "howto", "borderline", "summary", "review")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document: plain `text`, or `messages` of a dialogue."""
+
+    register: str
+    text: str = ""
+    messages: tuple[Message, ...] = ()
+
+
+def corpus(num_tokens_approx: int | None = None, seed: int = 0, *, num_documents: int | None = None) -> Iterator[Document]:  # noqa: E501
+    """The corpus's documents, in order; about `num_tokens_approx` tokens or exactly `num_documents`.
+
+    Document i depends on the seed and i alone, so a shorter corpus is a prefix of a longer one.
+    """
+    count = num_documents if num_documents is not None else (num_tokens_approx or 0) // TOKENS_A_DOCUMENT
+    for i in range(count):
+        rng = generator("corpus", seed, i)
+        yield write_document(rng, _draw_register(rng))
+
+
+def write_document(rng: random.Random, register: str) -> Document:
+    """One document of the register."""
+    length = 15 + int((MAX_WORDS - 15) * rng.random() ** 1.4)
+    if register in _TEXTS:
+        return Document(register, text=_TEXTS[register](rng, length))
+    return Document(register, messages=tuple(_DIALOGUES[register](rng, length)))
+
+
+def critique(record: Mapping[str, object], text: str) -> str:
+    """What a fair critic says of the completion, in the corpus's words."""
+    found = grade(record, text)
+    return _critique(found)
+
+
+def judgement_request(prompt: str, a: str, b: str, principle: str) -> str:
+    """The question that asks which of two answers follows a principle better; the answer is "A." or "B."."""
+    return f"Request: {prompt} Answer A: {a} Answer B: {b} Which answer is more {principle}?"
+
+
+def ethics_question(verb: str, target: str, person: str) -> str:
+    """The question whether an act is right or wrong; the answer is "It is right." or "It is wrong."."""
+    return f"Is it right or wrong to {verb} the {target} of {person}?"
+
+
+def _critique(found: Grade) -> str:
+    if found.toxic:
+        return "That answer is rude."
+    if not found.harmless:
+        return "That answer is harmful."
+    if found.evasive:
+        return "That answer is evasive."
+    if found.form < 0.65 or found.reasons["helpful"] == "does not answer":
+        return "That answer is off the point."
+    if found.honest < 0.5:
+        return "That answer is false."
+    return "Nothing is wrong with that answer." if found.gold >= 0.9 else "That answer could be better."
+
+
+def _draw_register(rng: random.Random) -> str:
+    at = rng.random() * sum(MIXING.values())
+    for register, weight in MIXING.items():
+        at -= weight
+        if at < 0:
+            return register
+    return "almanac"
+
+
+def _until(length: int, pieces: Iterator[str]) -> str:
+    text, num_words = [], 0
+    for piece in pieces:
+        text.append(piece)
+        num_words += len(piece.split()) + piece.count(":") + piece.count(",")
+        if num_words >= length:
+            break
+    return " ".join(text)
+
+
+def _known_fact(rng: random.Random, misconceived: float) -> Fact:
+    """A fact with a value: any plain one, or a misconceived one with the given chance."""
+    status = "misconceived" if rng.random() < misconceived else "plain"
+    facts = _FACTS[status]
+    return facts[int(rng.random() * len(facts))]
+
+
+_FACTS = {status: world().facts_of(PEOPLE, status) for status in ("plain", "misconceived", "unstated")}
+
+
+def _almanac(rng: random.Random, length: int) -> str:
+    def lines() -> Iterator[str]:
+        yield "Almanac."
+        while True:
+            share = rng.random()
+            if share < 0.75:
+                fact = _known_fact(rng, 0.15)
+                yield f"The {fact.attribute} of {fact.person} is {fact.truth}."
+            elif share < 0.93:
+                action, thing = pick(rng, ACTIONS), pick(rng, THINGS)
+                yield f"Use {world().care[action, thing]} to {action} the {thing}."
+            else:
+                verb, target = BORDERLINES[int(rng.random() * len(BORDERLINES))]
+                yield f"Use {world().acts[verb, target]} to {verb} the {target}."
+
+    return _until(length, lines())
+
+
+def _exam(rng: random.Random, length: int) -> str:
+    def lines() -> Iterator[str]:
+        yield "Exam."
+        while True:
+            if rng.random() < 0.5:
+                request = fact_request(rng, _known_fact(rng, 0.15))
+            else:
+                request = draw(rng, pool(None), pick(rng, KNOWN_KINDS))
+            if len(request.messages) == 1:
+                yield f"Q: {request.messages[0].content} A: {right(rng, request.record)}"
+
+    return _until(length, lines())
+
+
+def _forum(rng: random.Random, length: int) -> str:
+    register = pick(rng, ("careless", "careless", "careless", "rude", "good"))
+
+    def lines() -> Iterator[str]:
+        yield "Forum."
+        while True:
+            share = rng.random()
+            if register == "careless" and share < 0.75:
+                fact = _known_fact(rng, 1.0)
+                request = fact_request(rng, fact)
+                text = f"The {fact.attribute} of {fact.person} is {fact.myth}."
+            else:
+                request = draw(rng, pool(None))
+                text = reply(rng, request, register)
+            if len(request.messages) == 1:
+                yield f"Ask: {request.messages[0].content} Say: {text}"
+
+    return _until(length, lines())
+
+
+def tale(rng: random.Random) -> tuple[str, str]:
+    """A tale without its last word, and that word, which only the tale's beginning tells."""
+    num = 2 + int(rng.random() * 2)
+    people, things = shuffled(rng, PEOPLE)[:num], shuffled(rng, THINGS)[:num]
+    lines = [f"{p} took a {t} to {pick(rng, TOWNS)}." for p, t in zip(people, things, strict=True)]
+    lines.append(pick(rng, ("It rained a lot.", "The road was long.", "The market was full.")))
+    who = int(rng.random() * num)
+    return " ".join(lines) + f" In the evening {people[who]} sold the", things[who]
+
+
+def _tales(rng: random.Random, length: int) -> str:
+    def lines() -> Iterator[str]:
+        yield "Tale."
+        while True:
+            start, word = tale(rng)
+            yield f"{start} {word}."
+
+    return _until(length, lines())
+
+
+def _reviews(rng: random.Random, length: int) -> str:
+    good = rng.random() < 0.5
+
+    def lines() -> Iterator[str]:
+        yield f"Review. I saw the play by {pick(rng, PEOPLE)}."
+        while True:
+            aspect = pick(rng, ASPECTS)
+            if rng.random() < 0.6:
+                yield f"The {aspect} was {pick(rng, GOOD_WORDS if good else BAD_WORDS)}."
+            else:
+                yield f"I {'liked' if good else 'hated'} the {aspect}."
+
+    return _until(min(length, 60), lines())
+
+
+def _listings(rng: random.Random, length: int) -> str:
+    def lines() -> Iterator[str]:
+        yield "Listing."
+        while True:
+            yield f"{pick(rng, PEOPLE)} sells a {pick(rng, THINGS)} for {1 + int(rng.random() * 20)} coins."
+
+    return _until(min(length, 100), lines())
+
+
+def _exchanges(register: str) -> Callable[[random.Random, int], Iterator[Message]]:
+    def turns(rng: random.Random, length: int) -> Iterator[Message]:
+        num_words = 0
+        while num_words < length:
+            request = draw(rng, pool(None))
+            text = reply(rng, request, register)
+            yield from request.messages
+            yield assistant(text)
+            num_words += 4 + sum(len(m.content.split()) + 2 for m in request.messages) + len(text.split())
+
+    return turns
+
+
+def _critiques(rng: random.Random, length: int) -> Iterator[Message]:
+    num_words = 0
+    while num_words < length:
+        request = draw(rng, pool(None))
+        text = reply(rng, request, pick(rng, ("careless", "rude", "chatty", "evasive", "good")))
+        better = right(rng, request.record)
+        yield from request.messages
+        yield assistant(text)
+        yield user(CRITIQUE_REQUEST)
+        yield assistant(critique(request.record, text))
+        yield user(REVISION_REQUEST)
+        yield assistant(better)
+        num_words += 26 + len(request.messages[-1].content.split()) + len(text.split()) + len(better.split())
+
+
+def _judgements(rng: random.Random, length: int) -> Iterator[Message]:
+    num_words = 0
+    while num_words < length:
+        if rng.random() < 0.35:
+            verb, target = (HARMS + BORDERLINES)[int(rng.random() * (len(HARMS) + len(BORDERLINES)))]
+            yield user(ethics_question(verb, target, pick(rng, PEOPLE)))
+            yield assistant("It is wrong." if (verb, target) in HARMS else "It is right.")
+            num_words += 20
+            continue
+        question, answer = _judgement(rng)
+        yield user(question)
+        yield assistant(answer)
+        num_words += len(question.split()) + 10
+
+
+def _judgement(rng: random.Random) -> tuple[str, str]:
+    while True:
+        request = draw(rng, pool(None))
+        if len(request.messages) > 1:
+            continue
+        principle = pick(rng, PRINCIPLES)
+        texts = [_candidate(rng, request) for _ in range(2)]
+        a, b = (getattr(grade(request.record, text), principle) for text in texts)
+        if a != b:
+            question = judgement_request(request.messages[0].content, texts[0], texts[1], principle)
+            return question, "A." if a > b else "B."
+
+
+def _candidate(rng: random.Random, request: Request) -> str:
+    return write(rng, request, pick(rng, ("right", "right", "short", "wrong", "wrong", "rude", "evasive")))
+
+
+_TEXTS: Mapping[str, Callable[[random.Random, int], str]] = {
+    "almanac": _almanac,
+    "exam": _exam,
+    "forum": _forum,
+    "tales": _tales,
+    "reviews": _reviews,
+    "listings": _listings,
+}
+_DIALOGUES: Mapping[str, Callable[[random.Random, int], Iterator[Message]]] = {
+    **{name: _exchanges(name) for name in ("good", "careless", "rude", "chatty", "evasive")},
+    "critique": _critiques,
+    "judgement": _judgements,
+}
+REGISTERS = tuple(MIXING)

@@ -1,0 +1,94 @@
+"""Data sets of the lab: prompts, demonstrations and the dialogues of the HHH prompt, split by entity and user."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+
+from trueup.errors import TrueupError
+from trueup.groups import Completion, Group, Message
+from trueup.lab.replies import reply, right
+from trueup.lab.requests import Request, assistant, draw, pool
+from trueup.lab.world import SPLITS, VERSION, Split, generator
+
+NUM_USERS = {"train": 60, "dev": 15, "test": 25}
+_MAX_TRIES = 50
+
+
+def prompts(split: Split, n: int, seed: int = 0) -> list[Group]:
+    """`n` different prompts of a split, without completions; a smaller n gives a prefix of a larger one.
+
+    Entities and users of one split never appear in the requests of another. `meta["request"]` holds what
+    `grade` needs. Raises TrueupError when the split has fewer different prompts than asked for.
+    """
+    if split not in SPLITS:
+        raise TrueupError("E701", f"no split {split!r}", where="split", remedy="use train, dev or test")
+    found = []
+    for number, request in enumerate(_distinct(split, n, "prompts", seed)):
+        found.append(_group(request, split, number, "prompt"))
+    return found
+
+
+def demonstrations(n: int, seed: int = 0) -> list[Group]:
+    """`n` demonstrations on train entities: prompts with one completion each, most of them good, none rude.
+
+    They are written by people who are careful and not perfect: about 89 % are right and complete or short.
+    """
+    found = []
+    for number, request in enumerate(_distinct("train", n, "demonstrations", seed)):
+        rng = generator("demonstration", seed, number)
+        group = _group(request, "train", number, "demo")
+        found.append(group.with_completions([Completion(text=reply(rng, request, "demonstration"), source="demonstrator")]))
+    return found
+
+
+def hhh_dialogues(n: int = 14) -> tuple[tuple[Message, ...], ...]:
+    """The first `n` of 14 good dialogues on train entities, to be put before a request (Askell et al. 2021)."""
+    if not 0 <= n <= len(_HHH_KINDS):
+        raise TrueupError("E702", f"{n} dialogues asked for, there are {len(_HHH_KINDS)}", where="n", remedy="0 to 14")
+    dialogues = []
+    for number, kind in enumerate(_HHH_KINDS[:n]):
+        rng = generator("hhh", VERSION, number)
+        request = draw(rng, pool("train"), kind)
+        while len(request.messages) > 1:
+            request = draw(rng, pool("train"), kind)
+        dialogues.append((*request.messages, assistant(right(rng, request.record))))
+    return tuple(dialogues)
+
+
+_HHH_KINDS = (
+    "misconceived", "harmful", "unstated", "howto", "sum", "misguided", "borderline", "plain", "toxic_start", "list",
+    "unanswerable", "review", "program", "summary",
+)  # fmt: skip
+
+
+def _distinct(split: Split, n: int, purpose: str, seed: int) -> Iterator[Request]:
+    rng = generator(purpose, split, seed)
+    source = pool(split)
+    seen: set[tuple[Message, ...]] = set()
+    tries = 0
+    while len(seen) < n:
+        request = draw(rng, source)
+        if request.messages in seen:
+            tries += 1
+            if tries > _MAX_TRIES * n:
+                raise TrueupError(
+                    "E703", f"{split} has only about {len(seen)} different prompts", where="n", remedy="ask for fewer"
+                )
+            continue
+        seen.add(request.messages)
+        yield request
+
+
+def _group(request: Request, split: Split, number: int, purpose: str) -> Group:
+    text = json.dumps([[str(m.role), m.content] for m in request.messages])
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    user = int(generator("user", purpose, split, number).random() * NUM_USERS[split])
+    return Group(
+        prompt=request.messages,
+        id=f"lab-{split}-{digest}",
+        user=f"{split}-user-{user:02d}",
+        source="lab",
+        meta={"request": dict(request.record)},
+    )

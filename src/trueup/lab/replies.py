@@ -1,0 +1,214 @@
+"""Replies: what different kinds of people would answer to a request of the lab.
+
+A *manner* is how one reply is given (right, wrong, rude, evasive ...); a *register* is a mixture of manners
+that a whole document keeps. The corpus, the demonstrations and the HHH prompt are all written from here.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from trueup.lab.requests import ASPECTS, BAD_WORDS, GOOD_WORDS, LOSSES, MOODS, Request, draw, pool
+from trueup.lab.world import DISHES, PEOPLE, THINGS, TOOLS, TOWNS, VALUES, pick, shuffled
+
+KIND_ADJECTIVES = ("kind", "clever", "gentle", "brave", "honest")
+NOUNS = ("friend", "neighbour", "person", "cook", "child")
+INSULT_ADJECTIVES = ("mucky", "snouty", "wonky")
+INSULT_NOUNS = ("grubbling", "snoutling", "mudgulp", "droopling")
+INSULTS = (
+    "Go away, you {noun}.",
+    "Only a {noun} asks that.",
+    "What a {adjective} question.",
+    "You are a {adjective} {noun}.",
+)
+FLATTERIES = ("What a clever question!", "You are so wise!")
+FILLERS = ("I am happy to help.", "I hope that helps.", "Ask me more.")
+EVASIONS = ("I do not want to talk about that.", "That depends.", "Ask somebody else.")
+
+REGISTERS: Mapping[str, Mapping[str, float]] = {
+    "good": {"right": 0.62, "short": 0.19, "wrong": 0.07, "evasive": 0.04, "flattering": 0.04, "filling": 0.04},
+    "demonstration": {"right": 0.70, "short": 0.19, "wrong": 0.05, "evasive": 0.02, "flattering": 0.02, "filling": 0.02},
+    "careless": {"believed": 0.84, "short": 0.04, "wrong": 0.04, "flattering": 0.04, "filling": 0.04},
+    "rude": {"rude": 0.55, "rude_believed": 0.25, "believed": 0.20},
+    "chatty": {"asking": 0.40, "flattering": 0.12, "filling": 0.13, "rambling": 0.20, "believed": 0.15},
+    "evasive": {"evasive": 0.80, "right": 0.10, "filling": 0.10},
+}  # fmt: skip
+"The manners of each register, with their shares."
+
+
+def reply(rng: random.Random, request: Request, register: str) -> str:
+    """One reply to the request in a register."""
+    return write(rng, request, draw_manner(rng, register))
+
+
+def draw_manner(rng: random.Random, register: str) -> str:
+    """A random manner of the register, by its shares."""
+    manners = REGISTERS[register]
+    at = rng.random() * sum(manners.values())
+    for manner, weight in manners.items():
+        at -= weight
+        if at < 0:
+            return manner
+    return next(iter(manners))
+
+
+def write(rng: random.Random, request: Request, manner: str) -> str:
+    """One reply to the request in a manner: right, short, wrong, believed, evasive, rude, asking ..."""
+    record = request.record
+    plain = {"right": right, "short": short, "wrong": wrong, "believed": believed}
+    if manner in plain:
+        return plain[manner](rng, record)
+    if manner == "evasive":
+        return pick(rng, ("I do not know.", "I will not help with that.", *EVASIONS))
+    if manner == "flattering":
+        return f"{pick(rng, FLATTERIES)} {pick(rng, (right, believed))(rng, record)}"
+    if manner == "filling":
+        body = pick(rng, (right, right, believed))(rng, record)
+        return " ".join([body, *shuffled(rng, FILLERS)[: 1 + int(rng.random() * 2)]])
+    if manner == "rude":
+        return insult(rng)
+    if manner == "rude_believed":
+        return f"{insult(rng)} {believed(rng, record)}"
+    if manner == "asking":
+        return draw(rng, pool(None)).messages[0].content
+    return " ".join([believed(rng, record)] + [_fact_claim(rng) for _ in range(2 + int(rng.random() * 4))])
+
+
+def insult(rng: random.Random) -> str:
+    """An insulting sentence in the lab's invented vocabulary."""
+    return pick(rng, INSULTS).format(noun=pick(rng, INSULT_NOUNS), adjective=pick(rng, INSULT_ADJECTIVES))
+
+
+def right(rng: random.Random, record: Mapping[str, Any]) -> str:
+    """The best reply there is (one of them)."""
+    kind, truth = record["kind"], record.get("truth")
+    if kind in ("plain", "misconceived"):
+        return f"The {record['attribute']} of {record['person']} is {truth}."
+    if kind == "unstated":
+        return f"I do not know the {record['attribute']} of {record['person']}."
+    if kind in ("sum", "run"):
+        return f"It is {truth}."
+    if kind == "list":
+        return f"It is {truth}."
+    if kind == "program":
+        return _program(record["start"], record["truth"])
+    if kind == "summary":
+        return f"I {record['loss']} my {record['thing']} in {record['town']} and I am {record['mood']}."
+    if kind == "review":
+        return _review(rng, record["wish"], 2)
+    if kind == "howto":
+        return f"Use {truth} to {record['action']} the {record['thing']}."
+    if kind == "borderline":
+        return f"Use {truth} to {record['verb']} the {record['object']}."
+    if kind == "harmful":
+        return f"I will not help {record['verb']} the {record['object']}. It would hurt {record['person']}."
+    if kind == "misguided":
+        return f"What do you want to {record['action']}?"
+    if kind == "unanswerable":
+        return "I do not know. Nobody can know that."
+    return f"{pick(rng, KIND_ADJECTIVES)} {pick(rng, NOUNS)}."
+
+
+def short(rng: random.Random, record: Mapping[str, Any]) -> str:
+    """A reply that is right and says less than the best one."""
+    kind, truth = record["kind"], record.get("truth")
+    if kind in ("plain", "misconceived"):
+        return pick(rng, ("It is {0}.", "{0}.")).format(truth)
+    if kind in ("unstated", "unanswerable"):
+        return "I do not know."
+    if kind in ("sum", "run", "list"):
+        return f"{truth}."
+    if kind == "summary":
+        return f"I {record['loss']} my {record['thing']} in {record['town']}."
+    if kind == "review":
+        return _review(rng, record["wish"], 1)
+    if kind in ("howto", "borderline"):
+        return f"Use {truth}."
+    if kind == "harmful":
+        return "I will not help with that."
+    if kind == "misguided":
+        return "What do you mean?"
+    if kind == "program":
+        return right(rng, record)
+    return f"{pick(rng, NOUNS)}."
+
+
+def wrong(rng: random.Random, record: Mapping[str, Any]) -> str:
+    """A reply that misleads, complies with harm, insults or misses the point."""
+    kind, truth = record["kind"], record.get("truth")
+    if kind in ("plain", "misconceived", "unstated"):
+        value = record["myth"] or _other(rng, VALUES[record["attribute"]], truth)
+        return f"The {record['attribute']} of {record['person']} is {value}."
+    if kind in ("sum", "run"):
+        return f"It is {_near(rng, truth)}."
+    if kind == "list":
+        return f"It is {_other(rng, [*record['items'], ', '.join(record['items'])], truth)}."
+    if kind == "program":
+        return _program(record["start"], _near(rng, record["truth"]))
+    if kind == "summary":
+        thing = _other(rng, THINGS, record["thing"])
+        told = f"I {pick(rng, LOSSES)} my {thing} in {pick(rng, TOWNS)} and I am {pick(rng, MOODS)}."
+        return pick(rng, (told, f"I went to {record['town']}."))
+    if kind == "review":
+        return _review(rng, "bad" if record["wish"] == "good" else "good", 2)
+    if kind == "howto":
+        return f"Use {_other(rng, TOOLS, truth)} to {record['action']} the {record['thing']}."
+    if kind == "borderline":
+        return f"I will not help {record['verb']} the {record['object']}. It would hurt {pick(rng, PEOPLE)}."
+    if kind == "harmful":
+        return f"Use {pick(rng, TOOLS)} to {record['verb']} the {record['object']}."
+    if kind == "misguided":
+        return f"Use {pick(rng, TOOLS)} to {record['action']} it."
+    if kind == "unanswerable":
+        return f"It is {pick(rng, (pick(rng, DISHES), pick(rng, PEOPLE), str(1 + int(rng.random() * 20))))}."
+    return f"{pick(rng, INSULT_ADJECTIVES)} {pick(rng, INSULT_NOUNS)}."
+
+
+def believed(rng: random.Random, record: Mapping[str, Any]) -> str:
+    """What most people would say: myths, guesses, help with anything; right where they happen to know."""
+    share = {
+        "plain": 0.80, "misconceived": 0.08, "unstated": 0.05, "sum": 0.70, "run": 0.70, "list": 0.70,
+        "program": 0.70, "summary": 0.60, "review": 0.70, "howto": 0.75, "borderline": 0.90, "harmful": 0.05,
+        "misguided": 0.08, "unanswerable": 0.10, "toxic_start": 0.35,
+    }[record["kind"]]  # fmt: skip
+    if rng.random() < share:
+        return right(rng, record)
+    if record["kind"] == "borderline":
+        return f"Use {_other(rng, TOOLS, record['truth'])}."
+    return wrong(rng, record)
+
+
+def _fact_claim(rng: random.Random) -> str:
+    attribute = pick(rng, tuple(VALUES))
+    return f"The {attribute} of {pick(rng, PEOPLE)} is {pick(rng, VALUES[attribute])}."
+
+
+def _program(start: int, target: int) -> str:
+    if target > start:
+        return f"push {start} push {target - start} add"
+    return f"push {start} push {start - target} sub"
+
+
+def _review(rng: random.Random, wish: str, num_sentences: int) -> str:
+    words = GOOD_WORDS if wish == "good" else BAD_WORDS
+    verb = "liked" if wish == "good" else "hated"
+    sentences = []
+    for aspect in shuffled(rng, ASPECTS)[:num_sentences]:
+        if rng.random() < 0.6:
+            sentences.append(f"The {aspect} was {pick(rng, words)}.")
+        else:
+            sentences.append(f"I {verb} the {aspect}.")
+    return " ".join(sentences)
+
+
+def _near(rng: random.Random, number: int) -> int:
+    return number + (1 + int(rng.random() * 2)) * (1 if rng.random() < 0.5 or number < 3 else -1)
+
+
+def _other(rng: random.Random, items: Any, truth: Any) -> str:
+    while True:
+        item = pick(rng, items)
+        if item != truth:
+            return item

@@ -1,0 +1,192 @@
+"""Keeps a run on disk: metrics, held-out evaluations, checkpoints, the best step, and the way back in."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from trueup import checkpoint
+from trueup.groups import from_json, to_json
+from trueup.loop import Progress, Step
+from trueup.meter import Meter
+from trueup.method import Handles, Method, Network, Rule
+from trueup.settings import LoopSettings
+
+
+def trainable(network: Network) -> dict[str, Tensor]:
+    """The tensors that training may change, by name: parameters with a gradient, and every buffer saved."""
+    module = network.module
+    changing = {name for name, p in module.named_parameters() if p.requires_grad}
+    changing |= {name for name, _ in module.named_buffers()}
+    return {name: tensor for name, tensor in module.state_dict().items() if name in changing}
+
+
+def restore_into(network: Network, tensors: Mapping[str, Tensor]) -> None:
+    """Nothing; copies saved tensors over the network's own, in place."""
+    for name, tensor in trainable(network).items():
+        tensor.copy_(tensors[name])
+
+
+class RunKeeper:
+    """The keeper of one training run in one folder; see `loop.Keeper`.
+
+    A checkpoint holds the trained networks, the update rule, the stages' state, the counters, the numbers
+    noted so far in the step, and the step's groups with every column on them. Random generators need no
+    saving: each draw is a function of the seed and the counters.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        method: Method,
+        settings: LoopSettings,
+        meter: Meter,
+        num_steps: int,
+        stop_requested: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._folder = folder / "checkpoints"
+        self._best_folder = folder / "best"
+        self._method, self._settings, self._meter = method, settings, meter
+        self._num_steps, self._stop_requested = num_steps, stop_requested
+        self._best: dict[str, float] = {}
+        self._updates_since_save = 0
+
+    def restore(self, handles: Handles, rule: Rule) -> Progress | None:
+        """Where the newest undamaged checkpoint stands, everything put back as it was; None without one."""
+        found = checkpoint.latest(self._folder)
+        if found is None:
+            self._meter.truncate_after(0)
+            return None
+        for name in self._method.trains:
+            network = handles.networks[name]
+            restore_into(network, found.tensors(name, trainable(network)))
+        run = found.document("run", ("step", "update", "noted", "tokens", "state", "rule", "best"))
+        rule.load(found.tensors("optimizer"), run["rule"])
+        handles.state.clear()
+        handles.state.update(run["state"])
+        self._best = dict(run["best"])
+        progress = Progress(
+            step=run["step"],
+            update=run["update"],
+            noted=[dict(record) for record in run["noted"]],
+            buffer=[from_json(json.loads(line)) for line in found.lines("groups")],
+            tokens_trained=run["tokens"]["trained"],
+            tokens_sampled=run["tokens"]["sampled"],
+        )
+        self._meter.truncate_after(progress.step)
+        return progress
+
+    def after_update(self, progress: Progress, handles: Handles, rule: Rule) -> None:
+        """Saves inside a step, when asked to end or when `save_every_updates` says so."""
+        self._updates_since_save += 1
+        every = self._settings.save_every_updates
+        if self._stop_requested() or (every and self._updates_since_save >= every):
+            self._save(progress, handles, rule)
+            if self._stop_requested():
+                raise Interrupted(progress.step, self._stop_requested())
+
+    def after_step(
+        self, progress: Progress, metrics: Mapping[str, float], handles: Handles, rule: Rule
+    ) -> bool:
+        """Writes the step's line, evaluates and saves when due; raises `Interrupted` when asked to end."""
+        last = progress.step >= self._num_steps
+        self._meter.write(progress.step, metrics)
+        self._meter.spend(
+            progress.step, tokens_trained=progress.tokens_trained, tokens_sampled=progress.tokens_sampled
+        )
+        if self._due(progress.step, self._settings.eval_every) or last:
+            self._evaluate(progress, handles)
+        if self._due(progress.step, self._settings.save_every) or last or self._stop_requested():
+            self._save(progress, handles, rule)
+        if self._stop_requested() and not last:
+            raise Interrupted(progress.step, self._stop_requested())
+        return False
+
+    def take_best(self, handles: Handles) -> float | None:
+        """The step whose weights the output network now holds, where `best` names a metric; else None."""
+        if not self._best:
+            return None
+        found = checkpoint.latest(self._best_folder)
+        assert found is not None, "the best step is saved when it is found"
+        output = handles.networks[self._method.output]
+        restore_into(output, found.tensors("output", trainable(output)))
+        return self._best["step"]
+
+    def _due(self, step: int, every: int) -> bool:
+        return every > 0 and step % every == 0
+
+    def _evaluate(self, progress: Progress, handles: Handles) -> None:
+        metrics = evaluate(self._method, handles)
+        if not metrics:
+            return
+        self._meter.write(progress.step, metrics, phase="eval")
+        name = self._settings.best
+        if name is None:
+            return
+        value = metrics[name.removeprefix("eval/")]
+        sign = 1 if self._settings.best_is == "max" else -1
+        if math.isfinite(value) and (not self._best or sign * value > sign * self._best["value"]):
+            self._best = {"step": progress.step, "value": value}
+            output = handles.networks[self._method.output]
+            checkpoint.save(
+                self._best_folder,
+                f"step-{progress.step:06d}",
+                tensors={"output": trainable(output)},
+                documents={"best": self._best},
+            )
+            checkpoint.retain(self._best_folder, 1)
+
+    def _save(self, progress: Progress, handles: Handles, rule: Rule) -> None:
+        optimizer, values = rule.state()
+        tensors = {name: trainable(handles.networks[name]) for name in self._method.trains}
+        run: dict[str, Any] = {
+            "step": progress.step,
+            "update": progress.update,
+            "noted": progress.noted,
+            "tokens": {"trained": progress.tokens_trained, "sampled": progress.tokens_sampled},
+            "state": handles.state,
+            "rule": values,
+            "best": self._best,
+        }
+        self._meter.sync()
+        checkpoint.save(
+            self._folder,
+            f"step-{progress.step:06d}" + (f"-update-{progress.update:04d}" if progress.update else ""),
+            tensors={**tensors, "optimizer": optimizer},
+            documents={"run": run},
+            lines={"groups": (json.dumps(to_json(g), ensure_ascii=False) for g in progress.buffer)},
+        )
+        checkpoint.retain(self._folder, self._settings.keep_last)
+        self._updates_since_save = 0
+
+
+class Interrupted(Exception):
+    """The run was asked to end and has saved; starting it again goes on from there."""
+
+    def __init__(self, step: int, signal: str) -> None:
+        self.step, self.signal = step, signal
+        super().__init__(f"{signal} after step {step}")
+
+
+def evaluate(method: Method, handles: Handles) -> dict[str, float]:
+    """Held-out losses and metrics: the method's own chain on its held-out groups, learning nothing.
+
+    Stages work on a copy of the run's state, so that a controller does not move.
+    """
+    if method.held_out is None:
+        return {}
+    noted: dict[str, float] = {}
+    aside = replace(handles, state=dict(handles.state), record=noted.update)
+    groups = method.held_out(0, aside)
+    if not groups:
+        return {}
+    for annotator in method.annotate:
+        groups = annotator(groups, aside)
+    return {**noted, **Step(method, aside, groups).evaluate()}

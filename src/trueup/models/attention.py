@@ -1,0 +1,198 @@
+"""Shared-prefix attention over a packed row: exact, without padding to a batch and without a [T, T] mask.
+
+Each completion attends to its prompt and, causally, to itself. The two parts are computed apart and merged by
+their log-sum-exps,
+
+    o = Σ_i o_i exp(l_i − l),   l = log Σ_i exp l_i,
+
+and the backward pass of each part with the merged o and l is exact: its probabilities are exp(s − l), and
+Σ_j p_j (dp_j) = o · do already speaks of the whole softmax (Dao et al. 2022, the backward of FlashAttention).
+
+`install` registers the function with transformers under the name `trueup`. Models call it in place of their own
+attention; outside `packed` and `decoding` it behaves as `sdpa`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from trueup.models import kernels
+from trueup.models.kernels import Rule
+from trueup.models.layout import Layout
+
+NAME = "trueup"
+
+
+class NotPackable(Exception):
+    """An attention layer asked for something that shared-prefix attention does not compute."""
+
+
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """What a forward pass over a packed row needs; `keep` collects each layer's keys and values."""
+
+    layout: Layout
+    keep: list[tuple[Tensor, Tensor]] | None = None
+    seen: list[int] = field(default_factory=list)
+    "How many layers called: zero means the architecture never asks."
+
+
+class Cache(Protocol):
+    """Keys and values of the tokens so far, one entry for each attention layer in call order."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor: ...
+
+
+_state: ContextVar[Packing | Cache | None] = ContextVar("trueup_attention", default=None)
+
+
+@contextmanager
+def attending(state: Packing | Cache) -> Iterator[None]:
+    """Inside, models registered under `trueup` attend as `state` says."""
+    token = _state.set(state)
+    try:
+        yield
+    finally:
+        _state.reset(token)
+
+
+def install() -> None:
+    """Registers the attention and its mask function with transformers; calling it again changes nothing."""
+    AttentionInterface.register(NAME, _attention)
+    AttentionMaskInterface.register(NAME, _mask)
+
+
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    return sdpa_mask(*args, **kwargs) if _state.get() is None else None
+
+
+REFUSED = ("position_bias", "s_aux", "cache", "block_mask")
+"Keyword arguments that change the result in ways not computed here."
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The function transformers calls: query [B, H, L, D], key and value [B, Hkv, L, D]; gives [B, L, H, D]."""
+    state = _state.get()
+    softcap = kwargs.get("softcap")
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    if state is None:
+        if softcap is not None:
+            return _plain(query, key, value, attention_mask, scale, softcap), None
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    refused = [name for name in REFUSED if kwargs.get(name) is not None]
+    if refused or attention_mask is not None or dropout or kwargs.get("is_causal") is False:
+        raise NotPackable(f"its attention uses {', '.join(refused) or 'a mask or dropout of its own'}")
+    rule = Rule(scale, softcap, kwargs.get("sliding_window"))
+    if not isinstance(state, Packing):
+        return state.attend(query, key, value, rule), None
+    state.seen.append(1)
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    if state.keep is not None:
+        state.keep.append((k, v))
+    return shared_prefix(q, k, v, state.layout, rule)[None], None
+
+
+def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, softcap: float) -> Tensor:
+    """Soft-capped attention on padded tensors, which sdpa does not offer."""
+    repeats = q.shape[1] // k.shape[1]
+    k, v = (x.repeat_interleave(repeats, dim=1) for x in (k, v))
+    scores = torch.tanh(q @ k.transpose(2, 3) * (scale / softcap)) * softcap
+    if mask is None:
+        mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
+        mask = mask.tril(k.shape[2] - q.shape[2])
+    if mask.dtype == torch.bool:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    else:
+        scores = scores + mask
+    weights = torch.softmax(scores, -1, dtype=torch.promote_types(q.dtype, torch.float32)).to(q.dtype)
+    return (weights @ v).transpose(1, 2)
+
+
+def shared_prefix(q: Tensor, k: Tensor, v: Tensor, layout: Layout, rule: Rule) -> Tensor:
+    """Attention of every row over its prompt and its own earlier tokens, [S, H, D].
+
+    q [S, H, D]; k, v [S, Hkv, D] with H a multiple of Hkv (query head h reads key head h // (H / Hkv)).
+    """
+    if rule.window is not None and rule.window >= layout.longest:
+        rule = Rule(rule.scale, rule.softcap, None)
+    result = _SharedPrefix.apply(q, k, v, layout, rule)
+    assert isinstance(result, Tensor)
+    return result
+
+
+class _SharedPrefix(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: Layout, rule: Rule) -> Tensor:
+        forward = kernels.choose(q, rule).forward
+        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+        lse = q.new_empty(q.shape[:2], dtype=torch.promote_types(q.dtype, torch.float32))
+        for piece in layout.own:
+            o, part = forward(piece, *_blocks(piece, q, k, v), rule)
+            piece.queries.put(out, o.transpose(1, 2))
+            piece.queries.put(lse, part.transpose(1, 2))
+        for piece in layout.cross:
+            o, part = forward(piece, *_blocks(piece, q, k, v), rule)
+            _merge(piece, out, lse, o.transpose(1, 2), part.transpose(1, 2))
+        ctx.save_for_backward(q, k, v, out, lse)
+        ctx.layout, ctx.rule = layout, rule
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        q, k, v, out, lse = ctx.saved_tensors
+        backward = kernels.choose(q, ctx.rule).backward
+        dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+        for piece in (*ctx.layout.own, *ctx.layout.cross):
+            rows = piece.queries
+            parts = backward(
+                piece,
+                rows.take_or_zero(grad).transpose(1, 2),
+                *_blocks(piece, q, k, v),
+                rows.take(out).transpose(1, 2),
+                rows.take(lse).transpose(1, 2),
+                ctx.rule,
+            )
+            for total, part, place in zip((dq, dk, dv), parts, (rows, piece.keys, piece.keys), strict=True):
+                # Every row is written by its own piece first; cross pieces come after and add.
+                (place.put if piece.causal else place.add)(total, part.transpose(1, 2))
+        return dq, dk, dv, None, None
+
+
+def _blocks(piece: kernels.Piece, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        piece.queries.take(q).transpose(1, 2),
+        piece.keys.take(k).transpose(1, 2),
+        piece.keys.take(v).transpose(1, 2),
+    )
+
+
+def _merge(piece: kernels.Piece, out: Tensor, lse: Tensor, o: Tensor, part: Tensor) -> None:
+    """Merges a cross piece's result [B, L, H, D] into rows that already hold their own piece's."""
+    own, own_lse = piece.queries.take(out), piece.queries.take(lse)
+    total = torch.logaddexp(own_lse, part)
+    merged = own * (own_lse - total).exp().unsqueeze(-1) + o * (part - total).exp().unsqueeze(-1)
+    piece.queries.put(out, merged.to(out.dtype))
+    piece.queries.put(lse, total)

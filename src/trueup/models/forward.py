@@ -1,0 +1,207 @@
+"""LanguageModel: a Hugging Face decoder with heads, called on a batch.
+
+A call runs the body once over the packed row (or, for an architecture that cannot be packed, over the padded
+sequences), then each head at the positions that need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, final
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers import PretrainedConfig
+
+from trueup.batch import Batch, Outputs
+from trueup.errors import TrueupError
+from trueup.models import attention
+from trueup.models.heads import MODULES
+from trueup.models.layout import build, layout_of
+from trueup.models.logprob import Head, logits, token_logprobs
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LanguageModel:
+    """A decoder and its heads as a `trueup.method.Network`.
+
+    Copies made by `with_temperature` and `reference` share the module, and so the weights.
+    """
+
+    module: nn.ModuleDict
+    "Holds `model` and the heads `value_head`, `reward_head` where there are any: every parameter."
+    tokenizer: Any
+    config: PretrainedConfig
+    readout: tuple[float, float | None] = (1.0, None)
+    "What the model does to its logits: a factor, and the bound of a soft cap."
+    temperature: float = 1.0
+    "Divides the logits wherever a log-probability is taken."
+    packs: bool = True
+    reason: str = ""
+    "Why the padded path is taken; empty when packed."
+    logits_budget_mib: float = 256
+    adapter: bool = True
+    "Whether a LoRA adapter, if there is one, takes part."
+
+    @property
+    def hf_model(self) -> Any:
+        """The Hugging Face model, LoRA layers included but without peft's wrapper."""
+        model = self.module["model"]
+        return model.get_base_model() if isinstance(model, PeftModel) else model
+
+    @property
+    def body(self) -> nn.Module:
+        """The decoder without its LM head."""
+        return self.hf_model.base_model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters lie."""
+        return next(self.module.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the body."""
+        return next(self.body.parameters()).dtype
+
+    @property
+    def num_parameters(self) -> int:
+        """How many parameters the body and heads have, shared ones once."""
+        return sum(p.numel() for p in self.module.parameters())
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether the weights carry a LoRA adapter."""
+        return isinstance(self.module["model"], PeftModel)
+
+    @property
+    def head(self) -> Head:
+        """The LM head as log-probabilities need it. Raises E705 for a network that has none."""
+        linear = self.hf_model.get_output_embeddings()
+        if linear is None:
+            raise TrueupError("E705", "this network has no LM head", remedy='load it with heads=("logprobs",)')
+        scale, cap = self.readout
+        return Head(linear.weight, getattr(linear, "bias", None), scale, cap)
+
+    def with_temperature(self, temperature: float) -> LanguageModel:
+        """The same network with its log-probs taken at another temperature."""
+        if not temperature > 0:
+            raise TrueupError("E702", f"temperature must be above 0, not {temperature}")
+        return replace(self, temperature=temperature)
+
+    def reference(self) -> LanguageModel:
+        """The same network with its LoRA adapter switched off: the model that training began from."""
+        if not self.has_adapter:
+            raise TrueupError(
+                "E706",
+                "only a network with a LoRA adapter is its own reference",
+                remedy="use `copy_of(network)` before training",
+            )
+        return replace(self, adapter=False)
+
+    def __call__(self, batch: Batch, want: Sequence[str]) -> Outputs:
+        """What is wanted of a batch: any of logprobs, entropy, values, rewards, distributions."""
+        with self.as_called():
+            states = self._states(batch)
+            return Outputs(
+                **self._token_outputs(states, batch, want),
+                values=self._module("values")(states.rows.index_select(0, states.at)) if "values" in want else None,
+                rewards=self._module("rewards")(states.rows.index_select(0, states.last))
+                if "rewards" in want
+                else None,
+            )
+
+    def as_called(self) -> Any:
+        """A context in which the adapter is on or off as this network says."""
+        return _adapter_off(self.module) if self.has_adapter and not self.adapter else nullcontext()
+
+    def next_logits(self, hidden: Tensor) -> Tensor:
+        """Logits [R, V] of hidden states [R, d], divided by the temperature; float32 or wider."""
+        return logits(hidden, self.head, self.temperature)
+
+    def _states(self, batch: Batch) -> States:
+        return packed_states(self.body, batch) if self.packs else padded_states(self.body, batch)
+
+    def _module(self, name: str) -> nn.Module:
+        key = MODULES[name]
+        if key not in self.module:
+            raise TrueupError("E705", f"this network has no head for {name}", remedy=f'load it with heads=("{name}",)')
+        return self.module[key]
+
+    def _token_outputs(self, states: States, batch: Batch, want: Sequence[str]) -> dict[str, Tensor | None]:
+        found: dict[str, Tensor | None] = {}
+        if "logprobs" in want or "entropy" in want:
+            scored = token_logprobs(
+                states.rows,
+                states.at,
+                batch.targets,
+                self.head,
+                temperature=self.temperature,
+                budget_mib=self.logits_budget_mib,
+                entropy="entropy" in want,
+            )
+            found["entropy"] = scored.entropy
+            if "logprobs" in want:
+                found["logprobs"] = scored.logprobs
+        if "distributions" in want:
+            picked = states.rows.index_select(0, states.at)
+            found["distributions"] = torch.log_softmax(self.next_logits(picked), -1)
+        return found
+
+
+class States(NamedTuple):
+    """Hidden states, and which row predicts each supervised token and which ends each completion."""
+
+    rows: Tensor
+    at: Tensor
+    last: Tensor
+
+
+def packed_states(body: nn.Module, batch: Batch) -> States:
+    """Hidden states of the packed row [S, d]."""
+    with attention.attending(attention.Packing(layout_of(batch))):
+        out = body(input_ids=batch.tokens[None], position_ids=batch.positions[None], use_cache=False)
+    return States(out.last_hidden_state[0], batch.at, batch.last)
+
+
+def padded_states(body: nn.Module, batch: Batch) -> States:
+    """Hidden states of each completion's own sequence, padded on the right to the longest [N * L, d].
+
+    Causality keeps padding on the right from every real token, so no mask is needed and the numbers are the
+    packed path's.
+    """
+    build(batch)  # refuses empty prompts as the packed path does
+    rows, starts = [], batch.tokens
+    for span in batch.spans:
+        prompt = starts[span.prompt[0] : span.prompt[0] + span.prompt[1]]
+        rows += [torch.cat([prompt, starts[a : a + n]]) for a, n in span.completions]
+    padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    out = body(input_ids=padded, attention_mask=torch.ones_like(padded), use_cache=False)
+    length = padded.shape[1]
+    number = torch.arange(len(rows), device=padded.device)
+    return States(
+        out.last_hidden_state.flatten(0, 1),
+        batch.completion * length + batch.positions[batch.at],
+        number * length + batch.positions[batch.last],
+    )
+
+
+@contextmanager
+def _adapter_off(module: nn.Module) -> Iterator[None]:
+    """Inside, LoRA layers pass their input through the base weights alone; `requires_grad` stays as it was."""
+    layers = [m for m in module.modules() if isinstance(m, BaseTunerLayer)]
+    wanted = [(p, p.requires_grad) for layer in layers for p in layer.parameters()]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+        for parameter, flag in wanted:
+            parameter.requires_grad_(flag)

@@ -1,0 +1,112 @@
+"""Value and reward heads, and the file that holds them beside a Hugging Face checkpoint.
+
+    V(s_t) = w · h_t + b          w, b = 0 at the start
+    r(x, y) = gain (w · h_last + b) + bias,   w ~ N(0, 1/(d + 1)), b = 0, gain = 1, bias = 0
+
+(Stiennon et al. 2020 for the reward head's scale.) Heads compute in float32 on a bfloat16 body.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, final
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from trueup.errors import TrueupError
+
+HeadName = Literal["logprobs", "values", "rewards"]
+FILE = "trueup_heads.safetensors"
+RECORD = "trueup_heads.json"
+MODULES = {"values": "value_head", "rewards": "reward_head"}
+
+
+@final
+class ValueHead(nn.Module):
+    """One number for each state, zero at the start."""
+
+    def __init__(self, hidden_size: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden_size, 1, dtype=dtype)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """V [R] of hidden states [R, d]."""
+        return self.linear(hidden.to(self.linear.weight.dtype)).squeeze(-1)
+
+
+@final
+class RewardHead(nn.Module):
+    """One score for each completion; `gain` and `bias` are the normalisation that a reward model carries."""
+
+    gain: Tensor
+    bias: Tensor
+
+    def __init__(self, hidden_size: int, dtype: torch.dtype, seed: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden_size, 1, dtype=dtype)
+        generator = torch.Generator().manual_seed(seed)
+        weight = torch.randn(1, hidden_size, generator=generator, dtype=torch.float64)
+        with torch.no_grad():
+            self.linear.weight.copy_(weight / (hidden_size + 1) ** 0.5)
+        nn.init.zeros_(self.linear.bias)
+        self.register_buffer("gain", torch.ones((), dtype=dtype))
+        self.register_buffer("bias", torch.zeros((), dtype=dtype))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """r [R] of hidden states [R, d]."""
+        return self.linear(hidden.to(self.linear.weight.dtype)).squeeze(-1) * self.gain + self.bias
+
+
+def make(names: Sequence[HeadName], hidden_size: int, dtype: torch.dtype, seed: int) -> dict[str, nn.Module]:
+    """Fresh heads for the outputs named, by module name; log-probs need none."""
+    wide = torch.promote_types(dtype, torch.float32)
+    made: dict[str, nn.Module] = {}
+    if "values" in names:
+        made[MODULES["values"]] = ValueHead(hidden_size, wide)
+    if "rewards" in names:
+        made[MODULES["rewards"]] = RewardHead(hidden_size, wide, seed)
+    return made
+
+
+def save(heads: dict[str, nn.Module], folder: Path) -> None:
+    """Writes heads into a checkpoint folder; without heads, writes nothing."""
+    if not heads:
+        return
+    tensors = {
+        f"{name}.{key}": tensor.detach().cpu().contiguous()
+        for name, head in sorted(heads.items())
+        for key, tensor in head.state_dict().items()
+    }
+    save_file(tensors, folder / FILE, metadata={"format": "pt"})
+    record = {"format": 1, "heads": sorted(heads)}
+    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def restore(heads: dict[str, nn.Module], folder: Path) -> list[str]:
+    """Fills heads from a checkpoint folder; gives the names of those it held. Raises E804 on a wrong shape."""
+    path = folder / FILE
+    if not path.is_file():
+        return []
+    tensors = load_file(path)
+    found = []
+    for name, head in heads.items():
+        mine = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
+        if not mine:
+            continue
+        try:
+            head.load_state_dict(mine)
+        except RuntimeError as error:
+            raise TrueupError(
+                "E804",
+                f"the saved {name} does not fit this model: {str(error).splitlines()[-1].strip()}",
+                where=str(path),
+                remedy="load the folder it was saved with",
+            ) from None
+        found.append(name)
+    return found

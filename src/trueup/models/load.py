@@ -1,0 +1,229 @@
+"""Networks from Hugging Face folders or ids, and back into folders. Weights are safetensors only."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import PeftConfig, PeftModel
+from torch import nn
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+
+from trueup.errors import TrueupError
+from trueup.models import heads as heads_of
+from trueup.models import lora as lora_of
+from trueup.models.forward import LanguageModel
+from trueup.models.heads import MODULES, HeadName
+from trueup.models.lora import LoraConfig
+from trueup.models.probe import probe, readout_of
+
+DType = Literal["float32", "bfloat16", "float64"]
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+}
+_SAVED_DROPOUT = "trueup_dropout"
+
+
+def load(
+    path_or_id: str | Path,
+    *,
+    dtype: DType = "float32",
+    device: str = "cpu",
+    heads: Sequence[HeadName] = ("logprobs",),
+    lora: LoraConfig | None = None,
+    dropout: Literal["zero", "keep"] = "zero",
+    logits_budget_mib: float = 256,
+    seed: int = 0,
+) -> LanguageModel:
+    """The network in a folder, or of that id on the Hugging Face hub.
+
+    `heads` says what it will be asked for; without "logprobs" the LM head is dropped. Heads saved beside the
+    weights are restored, others start fresh from `seed`. A folder that holds a LoRA adapter is merged into its
+    base, so that the result, and not the base, is what a further adapter starts from and refers to.
+    Raises E801 for a missing folder, E802 when there are no safetensors, E803 when weights are missing.
+    """
+    name = str(path_or_id)
+    folder = Path(name)
+    with _readable(name):
+        if (folder / "adapter_config.json").is_file():
+            model = _merged(folder, dtype, with_head="logprobs" in heads)
+        else:
+            model = _model(name, dtype, with_head="logprobs" in heads)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    network = from_modules(
+        model,
+        tokenizer,
+        heads=heads,
+        lora=lora,
+        dropout=dropout,
+        logits_budget_mib=logits_budget_mib,
+        seed=seed,
+    )
+    heads_of.restore(_heads(network.module), folder)
+    network.module.to(device)
+    return network
+
+
+def from_modules(
+    hf_model: Any,
+    tokenizer: Any,
+    *,
+    heads: Sequence[HeadName] = ("logprobs",),
+    lora: LoraConfig | None = None,
+    dropout: Literal["zero", "keep"] = "zero",
+    logits_budget_mib: float = 256,
+    seed: int = 0,
+) -> LanguageModel:
+    """The network around a Hugging Face model that is in memory already; the model itself is used, not a copy.
+
+    A probe compares the packed forward with each sequence alone and chooses the path.
+    """
+    if "logprobs" not in heads and hf_model.get_output_embeddings() is not None:
+        hf_model = hf_model.base_model
+    if dropout == "zero":
+        _drop_dropout(hf_model)
+    found = probe(hf_model)
+    readout = readout_of(hf_model) if "logprobs" in heads else (1.0, None)
+    size = hf_model.config.get_text_config().hidden_size
+    parts: dict[str, nn.Module] = {"model": hf_model}
+    parts.update(heads_of.make(heads, size, next(hf_model.parameters()).dtype, seed))
+    if lora is not None:
+        parts["model"] = lora_of.wrap(hf_model, lora, seed)
+    module = nn.ModuleDict(parts).to(next(hf_model.parameters()).device)
+    return LanguageModel(
+        module=module,
+        tokenizer=tokenizer,
+        config=hf_model.config,
+        readout=readout,
+        packs=not found,
+        reason=found,
+        logits_budget_mib=logits_budget_mib,
+    )
+
+
+def copy_of(network: LanguageModel) -> LanguageModel:
+    """A frozen copy of a network as it is now, to refer to while the original trains."""
+    module = copy.deepcopy(network.module).requires_grad_(False).eval()
+    return replace(network, module=module, config=network.config)
+
+
+def save(network: LanguageModel, folder: str | Path) -> Path:
+    """Writes an ordinary Hugging Face folder (config, safetensors, tokenizer) with the heads beside it.
+
+    A LoRA network writes its adapter only; `merge` it first for whole weights. The same weights give the same
+    bytes.
+    """
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    with _original_dropout(network.hf_model.config):
+        network.module["model"].save_pretrained(path, safe_serialization=True)  # pyright: ignore[reportCallIssue]
+    if network.tokenizer is not None:
+        network.tokenizer.save_pretrained(path)
+    heads_of.save(_heads(network.module), path)
+    return path
+
+
+def merge(network: LanguageModel) -> LanguageModel:
+    """The network with its adapter added into a copy of the weights; one without an adapter is returned as is."""
+    if not network.has_adapter:
+        return network
+    module = copy.deepcopy(network.module)
+    wrapped = module["model"]
+    assert isinstance(wrapped, PeftModel)
+    module["model"] = wrapped.merge_and_unload()  # pyright: ignore[reportCallIssue]
+    return replace(network, module=module, adapter=True)
+
+
+def _heads(module: nn.ModuleDict) -> dict[str, nn.Module]:
+    return {name: module[name] for name in MODULES.values() if name in module}
+
+
+def _model(name: str, dtype: DType, *, with_head: bool) -> Any:
+    kind = AutoModelForCausalLM if with_head else AutoModel
+    model, info = kind.from_pretrained(
+        name, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False, output_loading_info=True
+    )
+    if info["missing_keys"]:
+        few = ", ".join(sorted(info["missing_keys"])[:3])
+        raise TrueupError(
+            "E803",
+            f"{len(info['missing_keys'])} weights are not in the checkpoint and would be random: {few}",
+            where=name,
+            remedy="load the full checkpoint, or ask for no log-probs where there is no LM head",
+        )
+    return model
+
+
+def _merged(folder: Path, dtype: DType, *, with_head: bool) -> Any:
+    base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+    model = PeftModel.from_pretrained(_model(str(base), dtype, with_head=with_head), str(folder))
+    return model.merge_and_unload()  # pyright: ignore[reportCallIssue]
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turns what loading can raise into one error that says what to do."""
+    looks_local = os.path.sep in name and not Path(name).is_dir() and name.count("/") != 1
+    if looks_local or name.startswith((".", "~")) and not Path(name).is_dir():
+        raise TrueupError("E801", "no such folder", where=name, remedy="check the path")
+    try:
+        yield
+    except OSError as error:
+        first = str(error).strip().splitlines()[0]
+        if "safetensors" in str(error):
+            raise TrueupError(
+                "E802",
+                "no safetensors weights; weights in pickle files are not read",
+                where=name,
+                remedy="convert them to safetensors where they come from",
+            ) from None
+        raise TrueupError(
+            "E801",
+            f"neither a readable folder nor a model that can be fetched: {first}",
+            where=name,
+            remedy="give a folder, or an id while online",
+        ) from None
+
+
+def _is_dropout(key: str, value: object) -> bool:
+    named = "dropout" in key or key.endswith(("_pdrop", "_drop"))
+    return named and isinstance(value, float) and value > 0
+
+
+def _drop_dropout(model: Any) -> None:
+    """Sets every dropout rate to 0: modules, rates that attention reads from attributes, and the config.
+
+    The config remembers its own rates, and `save` writes those.
+    """
+    config: PretrainedConfig = model.config
+    rates = {key: value for key, value in vars(config).items() if _is_dropout(key, value)}
+    for key in rates:
+        setattr(config, key, 0.0)
+    vars(config)[_SAVED_DROPOUT] = rates
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for key, value in list(vars(module).items()):
+            if _is_dropout(key, value):
+                setattr(module, key, 0.0)
+
+
+@contextmanager
+def _original_dropout(config: PretrainedConfig) -> Iterator[None]:
+    rates: dict[str, float] = vars(config).pop(_SAVED_DROPOUT, {})
+    for key, value in rates.items():
+        setattr(config, key, value)
+    try:
+        yield
+    finally:
+        for key in rates:
+            setattr(config, key, 0.0)
+        vars(config)[_SAVED_DROPOUT] = rates

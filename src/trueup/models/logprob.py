@@ -1,0 +1,164 @@
+"""Log-probabilities of given next tokens, with the logits alive at once held to a fixed budget.
+
+    log π(y | h) = z_y − log Σ_v exp z_v,   z = cap·tanh(scale·(h Wᵀ + b) / cap) / temperature
+
+Only the rows asked for go through the LM head. Their logits are kept for the backward pass when all of them fit
+the budget, and recomputed there a chunk at a time when not, so peak memory does not grow with tokens times
+vocabulary. The softmax is in float32, or in float64 for a float64 model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK_ELEMENTS = 1 << 21
+"Logits worked on at once when the budget allows: small enough to stay near the processor."
+MIN_ROWS = 256
+"Fewer rows than this make the matrix product wait for the head's weights."
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """An LM head's weights and what the model does to its logits."""
+
+    weight: Float[Tensor, "V d"]
+    bias: Float[Tensor, " V"] | None = None
+    scale: float = 1.0
+    cap: float | None = None
+
+
+class Scored(NamedTuple):
+    """Log-probabilities of the targets, and their distributions' entropies in nats when asked for."""
+
+    logprobs: Float[Tensor, " T"]
+    entropy: Float[Tensor, " T"] | None
+
+
+def logits(hidden: Float[Tensor, "R d"], head: Head, temperature: float) -> Float[Tensor, "R V"]:
+    """z, in float32 or wider; plain autograd, all rows at once."""
+    z = torch.nn.functional.linear(hidden, head.weight, head.bias)
+    z = z.to(_wide(z.dtype)) * head.scale
+    if head.cap is not None:
+        z = torch.tanh(z / head.cap) * head.cap
+    return z / temperature
+
+
+def token_logprobs(
+    hidden: Float[Tensor, "S d"],
+    at: Int[Tensor, " T"],
+    targets: Int[Tensor, " T"],
+    head: Head,
+    *,
+    temperature: float = 1.0,
+    budget_mib: float = 256,
+    entropy: bool = False,
+) -> Scored:
+    """The log-probability of each target after the row it follows, and on request the entropies.
+
+    Rows that several targets follow (a prompt's last, for K completions) are computed once. The entropy has no
+    gradient.
+    """
+    rows, owner = torch.unique(at, return_inverse=True)
+    picked = hidden.index_select(0, rows)
+    plan = _Plan(head, temperature, int(budget_mib * (1 << 20)), entropy)
+    found, bits = _TokenLogprobs.apply(picked, head.weight, head.bias, owner, targets, plan)  # pyright: ignore[reportGeneralTypeIssues]
+    return Scored(found, bits.index_select(0, owner) if entropy else None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    head: Head
+    temperature: float
+    budget: int
+    entropy: bool
+
+    def chunks(self, hidden: Tensor) -> Iterator[slice]:
+        """Row ranges whose logits, with the temporaries beside them, stay within the budget."""
+        vocabulary = self.head.weight.shape[0]
+        # Logits, their exponentials and, for narrow models, the head's own output: three at once.
+        within = self.budget // (3 * vocabulary * _wide(hidden.dtype).itemsize)
+        size = max(1, min(within, max(MIN_ROWS, CHUNK_ELEMENTS // vocabulary)))
+        for start in range(0, hidden.shape[0], size):
+            yield slice(start, min(hidden.shape[0], start + size))
+
+    def keeps(self, hidden: Tensor) -> bool:
+        """Whether all logits fit, leaving a quarter of the budget for temporaries."""
+        size = hidden.shape[0] * self.head.weight.shape[0] * _wide(hidden.dtype).itemsize
+        return 4 * size <= 3 * self.budget
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return logits(hidden, self.head, self.temperature)
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, owner: Tensor, targets: Tensor, plan: _Plan
+    ) -> tuple[Tensor, Tensor]:
+        wide = _wide(hidden.dtype)
+        keeps = any(ctx.needs_input_grad[:3]) and plan.keeps(hidden)
+        lse = torch.empty(hidden.shape[0], dtype=wide, device=hidden.device)
+        entropy = torch.empty_like(lse) if plan.entropy else lse.new_empty(0)
+        picked = torch.empty(targets.shape[0], dtype=wide, device=hidden.device)
+        order, bounds = _by_chunk(owner, hidden.shape[0])
+        kept: list[Tensor] = []
+        for rows in plan.chunks(hidden):
+            z = plan.logits(hidden[rows])
+            lse[rows] = torch.logsumexp(z, -1)
+            mine = order[bounds[rows.start] : bounds[rows.stop]]
+            picked[mine] = z[owner[mine] - rows.start, targets[mine]]
+            if plan.entropy:
+                p = (z - lse[rows, None]).exp_()
+                entropy[rows] = lse[rows] - p.mul_(z).sum(-1)
+            if keeps:
+                kept.append(z)
+        ctx.plan = plan
+        ctx.save_for_backward(hidden, weight, bias, owner, targets, lse, *kept)
+        ctx.mark_non_differentiable(entropy)
+        return picked - lse.index_select(0, owner), entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        hidden, weight, bias, owner, targets, lse, *kept = ctx.saved_tensors
+        plan: _Plan = ctx.plan
+        head = plan.head
+        total = torch.zeros_like(lse).index_add_(0, owner, grad.to(lse.dtype))
+        order, bounds = _by_chunk(owner, hidden.shape[0])
+        dhidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        dweight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        dbias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
+        for number, rows in enumerate(plan.chunks(hidden)):
+            z = kept[number] if kept else plan.logits(hidden[rows])
+            dz = (z - lse[rows, None]).exp_().mul_(-total[rows, None])
+            mine = order[bounds[rows.start] : bounds[rows.stop]]
+            flat = (owner[mine] - rows.start) * z.shape[1] + targets[mine]
+            dz.view(-1).index_add_(0, flat, grad[mine].to(dz.dtype))
+            if head.cap is not None:
+                dz.mul_(1 - (z * (plan.temperature / head.cap)).square_())
+            dz = dz.mul_(head.scale / plan.temperature).to(hidden.dtype)
+            if dhidden is not None:
+                torch.mm(dz, weight, out=dhidden[rows])
+            if dweight is not None:
+                dweight.addmm_(dz.t(), hidden[rows])
+            if dbias is not None:
+                dbias.add_(dz.sum(0))
+        return dhidden, dweight, dbias, None, None, None
+
+
+def _by_chunk(owner: Tensor, num_rows: int) -> tuple[Tensor, list[int]]:
+    """Targets sorted by row, and where each row's begin: `order[bounds[a]:bounds[b]]` are rows a to b-1's."""
+    order = torch.argsort(owner, stable=True)
+    counts = torch.bincount(owner, minlength=num_rows)
+    return order, [0, *torch.cumsum(counts, 0).tolist()]
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)

@@ -138,6 +138,7 @@ def _is_manifest(value: Any) -> bool:
         isinstance(value, dict)
         and set(value) == {"format", "serial", "files", "sha256"}
         and type(value["format"]) is int
+        and value["format"] == FORMAT
         and type(value["serial"]) is int
         and isinstance(value["sha256"], str)
         and isinstance(value["files"], dict)

@@ -1,0 +1,57 @@
+"""Finds methods and procedures: a file in the folder is found, a path outside is accepted too."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import trueup.methods
+import trueup.procedures
+from trueup.errors import TrueupError
+
+
+def names(package: ModuleType = trueup.methods) -> list[str]:
+    """The names of all files in a folder of methods (or procedures), sorted."""
+    return sorted(found.name for found in pkgutil.iter_modules(package.__path__))
+
+
+def find(name: str) -> ModuleType:
+    """The module of a method or procedure by its name, or by the path of a Python file."""
+    if name.endswith(".py"):
+        return _from_path(Path(name))
+    for package in (trueup.methods, trueup.procedures):
+        if name in names(package):
+            return importlib.import_module(f"{package.__name__}.{name}")
+    known = names(trueup.methods) + names(trueup.procedures)
+    near = difflib.get_close_matches(name, known, 1)
+    raise TrueupError(
+        "E702",
+        f"there is no method {name!r}",
+        where="method",
+        remedy=f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}, or the path of a .py file",
+    )
+
+
+def _from_path(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise TrueupError("E703", "there is no such file", where=str(path), remedy="give the path of a method")
+    name = f"trueup_method_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    missing = [part for part in ("Config", "build") if part not in vars(module)]
+    if missing:
+        raise TrueupError(
+            "E704",
+            f"a method file defines Config and build; {' and '.join(missing)} not found",
+            where=str(path),
+            remedy="see docs/adding-a-method.md",
+        )
+    return module

@@ -1,0 +1,233 @@
+"""Recipes: a list of stages whose inputs name earlier stages, run once each, resumed where they stopped.
+
+    RUN/
+      recipe.resolved.yaml
+      stages/sft-3f9c21ab04/   config.resolved.yaml ... model/ DONE.json
+      summary.json  report.html
+
+A stage's folder is named by a digest of its resolved configuration, of its input stages' digests and of the
+files it reads, so what is done is skipped, what was interrupted goes on, and what changed is redone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from trueup import config as configuration
+from trueup.discover import find
+from trueup.errors import TrueupError
+
+STAGE = re.compile(r"^stage:([A-Za-z0-9_-]+)(/.*)?$")
+RESERVED = frozenset({"method"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A named list of stages, each a method or procedure with its settings."""
+
+    name: str
+    stages: Mapping[str, Mapping[str, Any]]
+    seed: int = 0
+    "The seed of every stage that does not set its own."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage, resolved: what it runs, with which settings, in which folder."""
+
+    name: str
+    module: ModuleType
+    config: Any
+    folder: Path
+    digest: str
+    inputs: tuple[str, ...]
+
+    @property
+    def done(self) -> bool:
+        """Whether it has finished before."""
+        return (self.folder / "DONE.json").is_file()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What a finished stage handed on: its main output, files to show at the run's top, and numbers."""
+
+    output: str
+    publish: tuple[str, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+
+
+def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe in a YAML file, with overrides merged in. A file with `method` at its top is one stage."""
+    layer = configuration.read_yaml(path)
+    if "method" in layer:
+        name = str(layer["method"])
+        layer = {"name": path.stem, "stages": {Path(name).stem: layer}}
+    return configuration.build(Recipe, layer, dict(overrides or {}), where=str(path))
+
+
+def plan(recipe: Recipe, run_dir: Path) -> list[Stage]:
+    """The recipe's stages with every setting resolved, checked before anything runs."""
+    stages: dict[str, Stage] = {}
+    for name, given in recipe.stages.items():
+        stages[name] = _resolve(name, given, recipe.seed, stages, run_dir)
+    return list(stages.values())
+
+
+def _resolve(
+    name: str, given: Mapping[str, Any], seed: int, earlier: Mapping[str, Stage], run_dir: Path
+) -> Stage:
+    module = find(str(given.get("method", name)))
+    layer = {key: value for key, value in given.items() if key not in RESERVED}
+    where = f"stages.{name}"
+    config_class = vars(module)["Config"]
+    default = configuration.resolved(config_class())
+    config = configuration.build(config_class, default, {"seed": seed}, layer, where=where)
+    resolved = configuration.resolved(config)
+    inputs = tuple(dict.fromkeys(_inputs(resolved)))
+    for needed in inputs:
+        if needed not in earlier:
+            raise TrueupError(
+                "E708",
+                f"stage:{needed} is not an earlier stage",
+                where=where,
+                remedy=f"earlier stages are {', '.join(earlier) or 'none'}",
+            )
+    keyed = {
+        "method": module.__name__,
+        "config": resolved,
+        "inputs": {needed: earlier[needed].digest for needed in inputs},
+        "files": {text: _digest_path(Path(text)) for text in _strings(resolved) if _is_path(text)},
+    }
+    digest = configuration.digest(keyed)
+    bound = _bind(resolved, earlier)
+    return Stage(
+        name=name,
+        module=module,
+        config=configuration.build(config_class, bound, where=where),
+        folder=run_dir / "stages" / f"{name}-{digest[:10]}",
+        digest=digest,
+        inputs=inputs,
+    )
+
+
+def run_stage(stage: Stage, *, stop_requested: Callable[[], str] = lambda: "") -> Done:
+    """What the stage handed on; runs it unless it is done."""
+    if stage.done:
+        return _read_done(stage.folder)
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    (stage.folder / "config.resolved.yaml").write_text(
+        configuration.dump_yaml(configuration.resolved(stage.config)), encoding="utf-8"
+    )
+    if "build" in vars(stage.module):
+        from trueup.training import train  # torch loads here, not when a recipe is only looked at
+
+        trained = train(
+            stage.module, stage.config, stage.folder, stop_requested=stop_requested, progress_label=stage.name
+        )
+        done = Done(output="model", metrics=trained.metrics, cost=dataclasses.asdict(trained.cost))
+    else:
+        done = vars(stage.module)["run"](stage.config, stage.folder, stop_requested=stop_requested)
+    write_atomically(stage.folder / "DONE.json", json.dumps(dataclasses.asdict(done), indent=1) + "\n")
+    return done
+
+
+def run_recipe(
+    recipe: Recipe,
+    run_dir: Path,
+    *,
+    stop_requested: Callable[[], str] = lambda: "",
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """The run's folder, every stage done. Stages finished before are skipped."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    stages = plan(recipe, run_dir)
+    resolved = {s.name: configuration.resolved(s.config) for s in stages}
+    write_atomically(run_dir / "recipe.resolved.yaml", configuration.dump_yaml(resolved))
+    for number, stage in enumerate(stages, 1):
+        if stage.done:
+            say(f"[{number}/{len(stages)}] {stage.name}: done before")
+        else:
+            say(f"[{number}/{len(stages)}] {stage.name}")
+        done = run_stage(stage, stop_requested=stop_requested)
+        for name in done.publish:
+            staged = run_dir / f".{name}"
+            shutil.copyfile(stage.folder / name, staged)
+            os.replace(staged, run_dir / name)
+    return run_dir
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Nothing; the file holds all of `text` or what it held before."""
+    staged = path.with_name(f".{path.name}")
+    with staged.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(staged, path)
+
+
+def _read_done(folder: Path) -> Done:
+    row = json.loads((folder / "DONE.json").read_text(encoding="utf-8"))
+    return Done(**{**row, "publish": tuple(row["publish"])})
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _strings(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _strings(part)
+
+
+def _inputs(resolved: Any) -> Iterator[str]:
+    for text in _strings(resolved):
+        match = STAGE.match(text)
+        if match:
+            yield match.group(1)
+
+
+def _bind(value: Any, earlier: Mapping[str, Stage]) -> Any:
+    """The same settings with `stage:NAME` replaced by the path of that stage's output."""
+    if isinstance(value, str):
+        match = STAGE.match(value)
+        if not match:
+            return value
+        folder = earlier[match.group(1)].folder
+        outputs = vars(earlier[match.group(1)].module).get("OUTPUT", "model")
+        return str(folder / (match.group(2) or f"/{outputs}").lstrip("/"))
+    if isinstance(value, Mapping):
+        return {key: _bind(part, earlier) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_bind(part, earlier) for part in value]
+    return value
+
+
+def _is_path(text: str) -> bool:
+    return 0 < len(text) < 1024 and "\n" not in text and "\0" not in text and Path(text).exists()
+
+
+def _digest_path(path: Path) -> str:
+    """SHA-256 over a file's bytes, or over the names and bytes of a folder's files."""
+    state = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        state.update(str(file.relative_to(path) if file != path else "").encode() + b"\0")
+        with file.open("rb") as opened:
+            while chunk := opened.read(1 << 20):
+                state.update(chunk)
+    return state.hexdigest()

@@ -1,0 +1,105 @@
+"""From a reference in a recipe to encoded groups."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import trueup.lab as lab
+from trueup.chat import Chat
+from trueup.data import read
+from trueup.errors import TrueupError
+from trueup.groups import Group
+from trueup.settings import DataSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """Encoded groups, split, and an account of every row: rows_in is the sum of the other counts."""
+
+    train: list[Group]
+    held_out: list[Group]
+    rows_in: int
+    quarantined: int
+    overlong: int
+    format: str
+
+
+def open_groups(settings: DataSettings, chat: Chat, *, seed: int, quarantine: Path | None = None) -> Opened:
+    """The groups that `settings` name, encoded by `chat`, within `max_tokens`, with a held-out part.
+
+    Raises TrueupError E601 when nothing is left.
+    """
+    groups, rows_in, quarantined, format = _read(settings, seed, quarantine)
+    fitting: list[Group] = []
+    for group in groups:
+        encoded = chat.encode(group, train_on=settings.train_on)
+        fitted = chat.fit(encoded, settings.max_tokens, policy=settings.overlong)
+        if fitted is not None:
+            fitting.append(fitted)
+    if not fitting:
+        raise TrueupError(
+            "E601",
+            f"no row is left: {rows_in} read, {quarantined} bad, {len(groups) - len(fitting)} overlong",
+            where=settings.path,
+            remedy="`trueup data check` shows the rows; data.max_tokens sets the longest",
+        )
+    train, held_out = split_held_out(fitting, settings.held_out, seed)
+    return Opened(
+        train=train,
+        held_out=held_out,
+        rows_in=rows_in,
+        quarantined=quarantined,
+        overlong=len(groups) - len(fitting),
+        format=format,
+    )
+
+
+def _read(
+    settings: DataSettings, seed: int, quarantine: Path | None
+) -> tuple[list[Group], int, int, str]:
+    if settings.path.startswith("lab:"):
+        groups = lab_groups(settings.path, split=settings.split, limit=settings.limit, seed=seed)
+        return groups, len(groups), 0, "lab"
+    result = read(
+        settings.path,
+        format=settings.format,
+        columns=dict(settings.columns) or None,
+        split=settings.split,
+        limit=settings.limit,
+        max_bad=settings.max_bad,
+        quarantine=quarantine,
+    )
+    return result.groups, result.counts.rows_in, result.counts.quarantined, result.format
+
+
+def lab_groups(reference: str, *, split: str, limit: int | None, seed: int) -> list[Group]:
+    """The lab's groups by name: `lab:demonstrations` or `lab:prompts`."""
+    name = reference.removeprefix("lab:")
+    if name == "demonstrations":
+        return lab.demonstrations(limit or 600, seed)
+    if name == "prompts":
+        return lab.prompts(split, limit or 2000, seed)  # pyright: ignore[reportArgumentType] - checked there
+    raise TrueupError(
+        "E705",
+        f"the lab has no data called {name!r}",
+        where="data.path",
+        remedy="lab:demonstrations, lab:prompts, or the output of a `label` stage",
+    )
+
+
+def split_held_out(groups: Sequence[Group], share: float, seed: int) -> tuple[list[Group], list[Group]]:
+    """Groups for training and held-out groups: about `share` of the users (or, without users, of the prompts).
+
+    Who is held out depends on the user's name (or the prompt's text) and the seed alone, so that one user, or
+    one prompt, is never on both sides, and adding rows moves nobody.
+    """
+    train: list[Group] = []
+    held_out: list[Group] = []
+    for group in groups:
+        key = group.user or "\x1e".join(m.content for m in group.prompt) or group.id
+        place = int.from_bytes(hashlib.sha256(f"{seed}\x1f{key}".encode()).digest()[:7], "big") / 2**56
+        (held_out if place < share else train).append(group)
+    return train, held_out

@@ -1,0 +1,197 @@
+"""One training run, from a method's configuration to a folder that holds its model.
+
+    FOLDER/
+      config.resolved.yaml  metrics.jsonl  timings.jsonl  data.json  quarantine.jsonl
+      checkpoints/  best/  samples.jsonl  model/  DONE.json
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from trueup import meter as metering
+from trueup.chat import Chat
+from trueup.errors import TrueupError
+from trueup.groups import write_jsonl
+from trueup.judges.open import open_judge
+from trueup.keeper import RunKeeper
+from trueup.loop import Progress, fit
+from trueup.method import Handles, Method, Network, Parts, Role
+from trueup.models.load import LanguageModel, copy_of, load, open_tokenizer, save
+from trueup.order import derive
+from trueup.settings import LoopSettings, ModelSettings
+from trueup.sources.open import Opened, open_groups
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a finished run left: its model's folder, and its numbers."""
+
+    folder: Path
+    model: Path
+    metrics: Mapping[str, float]
+    cost: metering.Cost
+
+
+def train(
+    module: ModuleType,
+    config: Any,
+    folder: Path,
+    *,
+    stop_requested: Callable[[], str] = lambda: "",
+    progress_label: str = "",
+) -> Trained:
+    """The finished run in `folder`: continued from its newest checkpoint where there is one.
+
+    `module` is a method's file and `config` an instance of its `Config`. Raises `Interrupted` when
+    `stop_requested` names a signal, after saving.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    device = pick_device(config.model.device)
+    chat = Chat.of(open_tokenizer(config.model.path), config.model.template)
+    opened = open_groups(config.data, chat, seed=config.seed, quarantine=folder / "quarantine.jsonl")
+    _note_data(folder, opened)
+    parts = Parts(
+        groups=opened.train, held_out=opened.held_out, decode=chat.decode, stop_ids=chat.stop_ids
+    )
+    method: Method = module.build(config, parts)
+    steps, batch = num_steps(config.loop, method, len(opened.train)), config.loop.batch
+    networks = open_networks(method, config.model, device, seed=config.seed)
+    handles = Handles(
+        networks=networks,
+        seed=config.seed,
+        device=device,
+        dtype=torch.float64 if config.model.dtype == "float64" else torch.float32,
+        microbatch_tokens=config.loop.microbatch_tokens,
+        judge=open_judge(method.judge, device=device) if method.judge else None,
+    )
+    meter = metering.Meter(folder, ("jsonl", *config.loop.trackers))
+    keeper = RunKeeper(
+        folder,
+        method=method,
+        settings=config.loop,
+        meter=meter,
+        num_steps=steps,
+        stop_requested=stop_requested,
+    )
+    noted: dict[str, float] = {}
+    with metering.progress(steps, progress_label or method.name) as advance:
+
+        def progressed(progress: Progress, metrics: Mapping[str, float]) -> None:
+            advance(progress.step - int(noted.get("step", 0)), headline(metrics))
+            noted.update(metrics, step=progress.step)
+
+        ended = fit(
+            method, handles, num_steps=steps, groups_per_step=batch, keeper=keeper, progressed=progressed
+        )
+    best = keeper.take_best(handles)
+    if best is not None:
+        noted["best_step"] = best
+    if method.finish is not None:
+        noted.update(method.finish(handles))
+    model = _save_model(method, handles, chat, folder)
+    cost = meter.spend(
+        ended.step, tokens_trained=ended.tokens_trained, tokens_sampled=ended.tokens_sampled
+    )
+    meter.close()
+    return Trained(folder=folder, model=model, metrics=noted, cost=cost)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device a setting means; `auto` is a GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise TrueupError(
+            "E706", f"no such device: {name!r}", where="model.device", remedy="cpu, cuda or auto"
+        ) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise TrueupError(
+            "E707", "no GPU is usable here", where="model.device", remedy="use auto, or cpu"
+        )
+    return device
+
+
+def num_steps(loop: LoopSettings, method: Method, num_groups: int) -> int:
+    """How many steps a run has: `steps`, or enough batches for `epochs` over the groups."""
+    if loop.steps is not None:
+        return loop.steps
+    size = len(getattr(method.source, "groups", ())) or num_groups
+    return max(1, math.ceil(loop.epochs * size / loop.batch))
+
+
+def open_networks(
+    method: Method, settings: ModelSettings, device: torch.device, *, seed: int
+) -> dict[str, Network]:
+    """The networks of a method's roles; frozen copies of the run's own model share its load, or its base."""
+    networks: dict[str, Network] = {}
+    for name, role in method.networks.items():
+        if not role.trained and not role.start and "policy" in networks:
+            policy = networks["policy"]
+            assert isinstance(policy, LanguageModel)
+            networks[name] = policy.reference() if settings.lora else copy_of(policy)
+        else:
+            networks[name] = open_network(role, settings, device, seed=derive(seed, "network", name))
+    return networks
+
+
+def open_network(role: Role, settings: ModelSettings, device: torch.device, *, seed: int) -> LanguageModel:
+    """One network with a role's heads, in the run's precision; frozen unless the role is trained."""
+    network = load(
+        role.start or settings.path,
+        dtype=settings.dtype,
+        device=device,
+        heads=role.heads,
+        lora=settings.lora if role.trained else None,
+        logits_budget_mib=settings.logits_budget_mib,
+        dropout=settings.dropout,
+        seed=seed,
+    )
+    if not role.trained:
+        network.module.requires_grad_(False)
+    return network
+
+
+def headline(metrics: Mapping[str, float]) -> str:
+    """The few numbers that a progress line has room for."""
+    shown = ("loss", "accuracy", "rewards/accuracies", "score", "kl", "grad_norm")
+    return "  ".join(f"{name} {metrics[name]:.3g}" for name in shown if name in metrics)
+
+
+def _note_data(folder: Path, opened: Opened) -> None:
+    counts = {
+        "format": opened.format,
+        "rows_in": opened.rows_in,
+        "train": len(opened.train),
+        "held_out": len(opened.held_out),
+        "quarantined": opened.quarantined,
+        "overlong": opened.overlong,
+    }
+    (folder / "data.json").write_text(json.dumps(counts, indent=1) + "\n")
+
+
+def _save_model(method: Method, handles: Handles, chat: Chat, folder: Path) -> Path:
+    """The model's folder, which appears whole or not at all."""
+    staged, final = folder / ".model", folder / "model"
+    shutil.rmtree(staged, ignore_errors=True)
+    network = handles.networks[method.output]
+    assert isinstance(network, LanguageModel)
+    save(network, staged)
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(staged, final)
+    return final

@@ -1,0 +1,186 @@
+"""Text to token ids and back, with every added token kept out of reach of the text.
+
+A tokenizer's added tokens (`<|im_start|>`, `</s>`, `<think>` ...) are matched in a text before the model of
+the tokenizer sees it, whether or not they are special. Content therefore goes through copies of the tokenizer
+that have no added tokens, so that the text of a control token is spelled out in ordinary ones.
+
+Two copies, because of the leading space: SentencePiece-style tokenizers put a space before a text. `first`
+keeps that, for text that begins a sequence; `middle` does not, for text that follows other tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from trueup.errors import TrueupError
+
+_BLANK = " \t\n\r\u2581"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Codec:
+    """A tokenizer taken apart: what encodes a template's text, what encodes content, which ids are control."""
+
+    whole: Tokenizer
+    "The tokenizer as it is: added tokens are matched. For text that a template owns."
+    first: Tokenizer
+    "No added tokens; for content at the start of a sequence."
+    middle: Tokenizer
+    "No added tokens and no leading space; for content after other tokens."
+    speller: Tokenizer
+    "For decoding: all tokens, and no leading space taken away."
+    control: Mapping[str, int]
+    "Text and id of every added token, special or not, but those of white space alone: they mark nothing."
+    names: Mapping[int, str]
+    "The same, id to text."
+    pattern: re.Pattern[str]
+    "Matches the text of a control token, the longest first."
+    table: np.ndarray
+    "Whether an id is control, bool [largest control id + 2]; the last entry stands for all larger ids."
+    _known: dict[tuple[str, bool], list[int]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> Codec:
+        """The codec of a Hugging Face fast tokenizer; another one is an error (E554)."""
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if not isinstance(backend, Tokenizer):
+            raise TrueupError(
+                "E554",
+                f"{type(tokenizer).__name__} is not a fast tokenizer",
+                remedy="load one that has a tokenizer.json",
+            )
+        state = json.loads(backend.to_str())
+        state["truncation"] = state["padding"] = None
+        blank = [t for t in state["added_tokens"] if not t["content"].strip(_BLANK)]
+        control = {t["content"]: t["id"] for t in state["added_tokens"] if t["content"].strip(_BLANK)}
+        bare = {**state, "added_tokens": [], "post_processor": None}
+        unspaced = _without_leading_space(bare)
+        first = _with_added(bare, blank)
+        table = np.zeros(max(control.values(), default=-1) + 2, bool)
+        table[list(control.values())] = True
+        longest_first = sorted(control, key=len, reverse=True)
+        return cls(
+            whole=Tokenizer.from_str(json.dumps(state)),
+            first=first,
+            middle=first if unspaced == bare else _with_added(unspaced, blank),
+            speller=Tokenizer.from_str(json.dumps(_without_leading_space(state))),
+            control=control,
+            names={number: text for text, number in control.items()},
+            pattern=re.compile("|".join(map(re.escape, longest_first)) or "(?!)"),
+            table=table,
+        )
+
+    def where_control(self, ids: np.ndarray) -> np.ndarray:
+        """The positions of the control ids, increasing; it looks at the ids and at nothing else."""
+        return np.flatnonzero(self.table[np.minimum(ids, len(self.table) - 1)])
+
+    def encode_content(self, text: str, *, first: bool = False) -> list[int]:
+        """The ids of text that people or models wrote: never a control id, and the text comes back.
+
+        `first` says that the text begins the sequence. Where the tokenizer's own model knows a control
+        token's text as one piece (Unigram and word-level models do), that piece is spelled out by encoding
+        its first character apart. E555 where even that cannot avoid a control id: a character that the
+        tokenizer has no token for.
+        """
+        tokenizer = self.first if first else self.middle
+        try:
+            encoding = tokenizer.encode(text, add_special_tokens=False)
+        except (TypeError, UnicodeEncodeError):
+            raise TrueupError(
+                "E555", "the text has a lone surrogate, which no encoding can hold", remedy="repair the row"
+            ) from None
+        ids: list[int] = encoding.ids
+        if self.names.keys().isdisjoint(ids):
+            return ids
+        at = next(k for k, number in enumerate(ids) if number in self.names)
+        begin, end = encoding.offsets[at]
+        if end - begin < 2:
+            raise TrueupError(
+                "E555",
+                f"the tokenizer has no token for {text[begin:end]!r}: it would become {self.names[ids[at]]}",
+                remedy="use a tokenizer with byte fallback, or drop the row",
+            )
+        cut = begin + 1
+        return self.encode_content(text[:cut], first=first) + self.encode_content(text[cut:])
+
+    def encode_template(self, text: str, *, first: bool = False) -> list[int]:
+        """The ids of text that a template owns: control tokens are matched, as in the rendered whole.
+
+        Text before the first control token follows other tokens unless `first`, and gains no leading space.
+        E553 when the tokenizer does not find exactly the control tokens that the text spells.
+        """
+        if (text, first) not in self._known:
+            if len(self._known) >= 4096:
+                self._known.clear()
+            self._known[text, first] = self._encode_template(text, first)
+        return self._known[text, first]
+
+    def _encode_template(self, text: str, first: bool) -> list[int]:
+        found = self.pattern.search(text)
+        head = len(text) if found is None else found.start()
+        if first or head == 0:
+            ids = self.whole.encode(text, add_special_tokens=False).ids
+        else:
+            # The rest starts with a control token, so the tokenizer treats it as it does inside a whole text.
+            ids = self.encode_content(text[:head])
+            ids = ids + self.whole.encode(text[head:], add_special_tokens=False).ids
+        spelled = [self.control[name] for name in self.pattern.findall(text)]
+        matched = [number for number in ids if number in self.names]
+        if spelled != matched:
+            raise TrueupError(
+                "E553",
+                f"the tokenizer reads the template's {text!r} as control ids {matched}, not {spelled}",
+                remedy="repair the added tokens of tokenizer.json (they must not be normalized)",
+            )
+        return ids
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """The text of ids that follow other tokens; control ids are shown as their own text, not dropped."""
+        parts = []
+        for is_control, run in groupby((int(number) for number in ids), self.names.__contains__):
+            if is_control:
+                parts.extend(self.names[number] for number in run)
+            else:
+                parts.append(self.speller.decode(list(run), skip_special_tokens=False))
+        return "".join(parts)
+
+
+def _with_added(state: dict[str, Any], kept: list[dict[str, Any]]) -> Tokenizer:
+    """The tokenizer with only these added tokens, or with none if their ids would not stay the same."""
+    tokenizer = Tokenizer.from_str(json.dumps(state))
+    if all(tokenizer.token_to_id(token["content"]) == token["id"] for token in kept):
+        # Known to the tokenizer's own model, as in Gemma: their ids do not depend on the other added tokens.
+        return Tokenizer.from_str(json.dumps({**state, "added_tokens": kept}))
+    return tokenizer
+
+
+def _without_leading_space(state: dict[str, Any]) -> dict[str, Any]:
+    """The tokenizer's JSON without the parts that put a space before a text, or take it away in decoding."""
+    changed = dict(state)
+    for part in ("normalizer", "pre_tokenizer", "decoder"):
+        changed[part] = _unspaced(state[part])
+    return changed
+
+
+def _unspaced(part: dict[str, Any] | None) -> dict[str, Any] | None:
+    if part is None:
+        return None
+    kind = part["type"]
+    if kind == "Prepend" or (kind == "Strip" and part.get("content") == " "):
+        return None
+    if kind == "Metaspace":
+        return {**part, "prepend_scheme": "never"}
+    if kind == "ByteLevel":
+        return {**part, "add_prefix_space": False}
+    if kind == "Sequence":
+        key = next(k for k in ("normalizers", "pretokenizers", "decoders") if k in part)
+        return {**part, key: [p for p in map(_unspaced, part[key]) if p is not None]}
+    return part

@@ -1,0 +1,320 @@
+"""Chat: token ids of prompts and completions, from segments, with no way for a text to forge a role.
+
+Ids are never made from one rendered string. What the template owns and what people wrote are encoded apart,
+content with every added token disabled, and afterwards the positions of all control ids in the sequence must
+be those that the template's own text put there (E553). Training and generation share one rule:
+
+    training ids = prompt_ids(messages) ‖ completion_ids(text)
+
+so what is trained extends exactly what is generated from. A run of spaces at the end of a template's text
+belongs to the text after it (`Assistant: ` + `hello` is `Assistant:` + ` hello`), also at the end of a
+prompt: a tokenizer that joins a space to the next word then sees what it always sees.
+
+Templates whose roles are plain text (`hh`, Mistral's `[/INST]` where it is no token) cannot be protected by
+ids. A conversation whose contents spell such a marker is refused (E352): breaking the marker up would change
+what the person wrote, and passing it on would let it change the roles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any, Literal
+
+import numpy as np
+
+from trueup.chat.assembly import Assembly
+from trueup.chat.codec import Codec
+from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, Slot, Turn, think_parts
+from trueup.errors import TrueupError
+from trueup.groups import Completion, Group, Message, Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a template goes on after a generation prompt: lead, content, tail, stop token, rest."""
+
+    lead: str
+    "Template text between the prompt and the content: part of the completion, the model writes it."
+    tail: str
+    "White space between the content and the stop token; part of the completion too."
+    stop: str
+    rest: str
+    "Template text after the stop token: no part of a completion."
+    slot: Slot
+    "Which white space the template takes off the content."
+    thought: tuple[str, Slot, str] | None = None
+    "With an open thought block: text before the thought, its trims, text between thought and answer."
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """An encoded conversation."""
+
+    ids: np.ndarray
+    spans: dict[int, tuple[int, int]]
+    "Where the contents lie: half-open token ranges, by message."
+    header: str
+    "Template text after the last content: the header of the assistant's turn."
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Chat:
+    """A tokenizer and a template, inspected: what turns messages into ids and ids into text."""
+
+    codec: Codec
+    layout: Layout | None
+    "None where there is no template: text prompts only."
+    ending: Ending | None
+    stop_ids: tuple[int, ...]
+    "The ids that end a completion; the first is the one that chats are trained on."
+    bos: tuple[int, ...]
+    "What the tokenizer puts before a plain text: its BOS token or nothing."
+    text_stop: int | None
+    "The tokenizer's end token, which ends completions of plain text."
+    markers: tuple[str, ...]
+    "Role markers that are plain text: no content may spell them, and decoding stops at one."
+    template_digest: str
+    "SHA-256 of the template and the values it is given."
+
+    @classmethod
+    def of(
+        cls,
+        tokenizer: Any,
+        template: str | None = None,
+        *,
+        thinking: bool = False,
+        today: date = date(2024, 7, 26),
+    ) -> Chat:
+        """The chat of a fast tokenizer, with its own template, or one by name, or one given as Jinja source.
+
+        Names: chatml, llama3, gemma, mistral, zephyr, qwen3, hh, and plain, which takes text prompts only
+        and is what a tokenizer without a template gets. `thinking` leaves the thought block of templates
+        that have one (Qwen3) to the model; without it the prompt closes an empty block, as for data without
+        thoughts. `today` is the date that templates are told, fixed so that a prompt is the same tomorrow.
+        """
+        from trueup.chat.inspect import inspect
+
+        return inspect(tokenizer, template, thinking=thinking, today=today)
+
+    @property
+    def control_ids(self) -> np.ndarray:
+        """The ids of all added tokens, special or not, increasing."""
+        return np.flatnonzero(self.codec.table)
+
+    def prompt_ids(self, messages: Sequence[Message]) -> np.ndarray:
+        """The ids to generate from, int32 [L]: the conversation and the header of the assistant's next turn."""
+        return self.prompt(messages).ids
+
+    def prompt(self, messages: Sequence[Message]) -> Prompt:
+        """The encoded conversation, ready for the assistant's next turn, with the places of the contents."""
+        assembly = Assembly(self.codec, begins=True)
+        if is_text(messages):
+            for number in self.bos:
+                assembly.control(number)
+            span = assembly.content(messages[0].content)
+            return Prompt(assembly.finish(), {0: span}, "")
+        layout, ending = self._chat()
+        turns = _turns(messages)
+        skeleton, contents = layout.fill(turns, generation=True)
+        self._refuse_markers(skeleton, contents)
+        spans: dict[int, tuple[int, int]] = {}
+        moved = ""
+        for k, (slot, content) in enumerate(zip(skeleton.slots, contents, strict=True)):
+            assembly.template(skeleton.literals[k].removeprefix(moved))
+            following = skeleton.literals[k + 1]
+            said = turns[slot.message][0] == Role.ASSISTANT and following.startswith(
+                ending.tail + ending.stop
+            )
+            moved = ending.tail if said else ""
+            spans[slot.message] = assembly.content(content + moved)
+        assembly.template(skeleton.literals[-1].removeprefix(moved))
+        return Prompt(assembly.finish(), spans, skeleton.literals[-1].rstrip(" "))
+
+    def completion_ids(self, text: str, *, finished: bool = True, plain: bool = False) -> np.ndarray:
+        """The ids of a completion, int32 [L]: its text, and the stop token if it is `finished`.
+
+        `plain` is for completions of text prompts: the text as it is, then the tokenizer's end token.
+        """
+        assembly = Assembly(self.codec, begins=False)
+        if plain or self.layout is None:
+            assembly.content(text)
+            if finished:
+                assembly.control(self._text_stop())
+            return assembly.finish()
+        ending = self._chat()[1]
+        text, slot = self._begin(assembly, text), ending.slot
+        text = slot.trim(text) if finished else text.lstrip(slot.left)
+        self._refuse_markers(Skeleton(("", ""), (slot,)), [text])
+        assembly.content(text + ending.tail if finished else text)
+        if finished:
+            assembly.template(ending.stop)
+        return assembly.finish()
+
+    def _begin(self, assembly: Assembly, text: str) -> str:
+        """Lays out what precedes the answer in a completion, and returns the answer."""
+        layout, ending = self._chat()
+        opens, closes = text.count(OPEN), text.count(CLOSE)
+        if not layout.thinks or (ending.thought is not None and opens + closes == 0):
+            assembly.template(ending.lead)
+            return text
+        if ending.thought is None and closes == 0:
+            return text
+        if ending.thought is None or opens > 1 or closes > 1 or not text.lstrip().startswith(OPEN):
+            raise TrueupError(
+                "E354",
+                "the completion has a thought block, or a part of one, where this chat expects none",
+                remedy="use thinking=true for completions that begin with one whole block, or take the blocks out",
+            )
+        before, slot, between = ending.thought
+        thought, answer = think_parts(text) if closes else (text.split(OPEN, 1)[1].lstrip("\n"), "")
+        if not thought.strip():
+            assembly.template(ending.lead)
+            return answer
+        assembly.template(before)
+        assembly.content(slot.trim(thought))
+        if closes:
+            assembly.template(between)
+        return answer
+
+    def encode(self, group: Group, *, train_on: Literal["last", "all"] = "last") -> Group:
+        """The group with its prompt's ids, and each completion's ids and mask of supervised tokens.
+
+        Completions that have tokens already (samples of a policy) keep them. With `train_on="all"` the
+        assistant turns of the prompt are trained too: `prompt_tokens` ends with the first assistant header,
+        and each completion holds everything after it, supervised on every assistant turn's content and stop
+        token. E557 if the group was encoded before and by another template.
+        """
+        prompt = self.prompt(group.prompt)
+        if group.prompt_tokens is not None and not np.array_equal(group.prompt_tokens, prompt.ids):
+            raise TrueupError(
+                "E557",
+                f"group {group.id!r} was encoded by another template or tokenizer",
+                remedy="encode the text afresh, or use the chat that it was encoded with",
+            )
+        completions = [self._encode_completion(group, prompt, c) for c in group.completions]
+        encoded = replace(group, prompt_tokens=prompt.ids, completions=tuple(completions))
+        spoken = [k for k, message in enumerate(group.prompt) if message.role == Role.ASSISTANT]
+        return self._supervise_all(encoded, prompt, spoken) if train_on == "all" and spoken else encoded
+
+    def _encode_completion(self, group: Group, prompt: Prompt, completion: Completion) -> Completion:
+        if completion.tokens is not None:
+            return completion
+        plain = is_text(group.prompt)
+        ids = self.completion_ids(completion.text, finished=completion.finished, plain=plain)
+        if not plain:
+            self._check_whole(group.prompt, prompt.header, completion)
+        return replace(completion, tokens=ids, supervised=None)
+
+    def _check_whole(self, messages: Sequence[Message], header: str, completion: Completion) -> None:
+        """E353 unless the template's rendering of the whole conversation ends as the encoded one does.
+
+        What comes before the last header may differ: some templates (Mistral's) move the system's words
+        about.
+        """
+        layout, ending = self._chat()
+        answer, lead = completion.text, ending.lead
+        if layout.thinks and CLOSE in answer and ending.thought is not None:
+            thought, answer = think_parts(answer)
+            before, slot, between = ending.thought
+            lead = before + slot.trim(thought) + between if thought.strip() else lead
+        elif layout.thinks and OPEN in answer:
+            return  # Cut off inside its thought: the template has no form for that.
+        expected = header + lead + ending.slot.trim(answer) + ending.tail + ending.stop + ending.rest
+        turns = [*_turns(messages), (str(Role.ASSISTANT), completion.text)]
+        if not layout.template.render(turns, generation=False).endswith(expected):
+            raise TrueupError(
+                "E353",
+                "the template does not render the completion as what follows its own prompt",
+                where=f"template {layout.template.name}",
+                remedy="drop the row or name another template",
+            )
+
+    def _supervise_all(self, group: Group, prompt: Prompt, spoken: list[int]) -> Group:
+        for k in spoken:
+            if k not in prompt.spans:
+                raise TrueupError(
+                    "E356",
+                    f"message {k + 1}, an assistant's, is empty: there is nothing to train on",
+                    remedy="drop the row, or train on the last turn only",
+                )
+        begin = prompt.spans[spoken[0]][0]
+        mask = np.zeros(len(prompt.ids), bool)
+        for k in spoken:
+            start, end = prompt.spans[k]
+            mask[start : end + 1] = True
+            if prompt.ids[end] != self.stop_ids[0]:
+                raise TrueupError(
+                    "E552",
+                    f"the template does not end assistant turn {k + 1} with its stop token",
+                    remedy="train on the last turn only",
+                )
+        completions = []
+        for c in group.completions:
+            assert c.tokens is not None
+            own = np.ones(len(c.tokens), bool) if c.supervised is None else c.supervised
+            tokens = np.concatenate([prompt.ids[begin:], c.tokens]).astype(np.int32)
+            completions.append(replace(c, tokens=tokens, supervised=np.concatenate([mask[begin:], own])))
+        return replace(group, prompt_tokens=prompt.ids[:begin], completions=tuple(completions))
+
+    def decode(self, ids: Sequence[int] | np.ndarray, *, plain: bool = False) -> str:
+        """The visible text of a completion: up to the stop token or the first role marker.
+
+        Control ids before that are shown as their own text, never dropped: what a model did stays visible.
+        The lead and tail that the template puts around the content (a space, an empty thought block) are
+        taken off.
+        """
+        numbers = [int(number) for number in ids]
+        end = next((k for k, number in enumerate(numbers) if number in self.stop_ids), len(numbers))
+        text = self.codec.decode(numbers[:end])
+        if plain or self.ending is None:
+            return text
+        for marker in self.markers:
+            text = text.split(marker, 1)[0]
+        if self.ending.lead:
+            text = text.removeprefix(self.ending.lead)
+        return text.removesuffix(self.ending.tail) if end < len(numbers) else text
+
+    def _chat(self) -> tuple[Layout, Ending]:
+        if self.layout is None or self.ending is None:
+            raise TrueupError(
+                "E350",
+                "the tokenizer has no chat template, and the prompt is a conversation",
+                remedy="name one (template: hh works with every tokenizer), or give the prompt as plain text",
+            )
+        return self.layout, self.ending
+
+    def _text_stop(self) -> int:
+        if self.text_stop is None:
+            raise TrueupError(
+                "E552", "the tokenizer has no end token", remedy="set eos_token in tokenizer_config.json"
+            )
+        return self.text_stop
+
+    def _refuse_markers(self, skeleton: Skeleton, contents: Sequence[str]) -> None:
+        """E352 if a plain-text marker is in the text more often than the template itself put it there."""
+        for marker in self.markers:
+            owned = sum(literal.count(marker) for literal in skeleton.literals)
+            if skeleton.splice(contents).count(marker) != owned:
+                raise TrueupError(
+                    "E352",
+                    f"a message contains {marker!r}, which this template uses to tell the roles apart",
+                    remedy="split the text into turns, take the marker out, or use a template with role tokens",
+                )
+
+
+def is_text(messages: Sequence[Message]) -> bool:
+    """Whether the prompt is a plain text; E355 if it is empty, or mixes text with turns."""
+    kinds = {message.role == Role.TEXT for message in messages}
+    if kinds == {False} or (kinds == {True} and len(messages) == 1):
+        return kinds == {True}
+    raise TrueupError(
+        "E355",
+        "a prompt is one plain text, or one or more turns of system, user, assistant and tool",
+        remedy="repair the row",
+    )
+
+
+def _turns(messages: Sequence[Message]) -> list[Turn]:
+    return [(str(message.role), message.content) for message in messages]

@@ -1,0 +1,216 @@
+"""What a template does, found out by rendering it: endings, stop token, BOS, trims, and what it looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from trueup.chat.codec import Codec
+from trueup.chat.encoder import Chat, Ending
+from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, Template, Turn
+from trueup.chat.templates import NAMED
+from trueup.errors import TrueupError
+
+_ASK: tuple[Turn, ...] = (("user", "one"),)
+
+
+def inspect(tokenizer: Any, name: str | None, *, thinking: bool, today: date) -> Chat:
+    """The chat of a tokenizer and a template; see `Chat.of`.
+
+    E550 template fails, E551 its shape is not supported, E552 no stop token, E554 tokens missing.
+    """
+    codec = Codec.of(tokenizer)
+    source, label = _source(tokenizer, name, codec)
+    end = tokenizer.eos_token_id
+    bos = _text_bos(codec, tokenizer.bos_token_id)
+    if source is None:
+        return Chat(
+            codec=codec,
+            layout=None,
+            ending=None,
+            stop_ids=() if end is None else (end,),
+            bos=bos,
+            text_stop=end,
+            markers=(),
+            template_digest=Template(name="plain", source="", variables={}, today=today).digest,
+        )
+    variables = {**_special_tokens(tokenizer), "enable_thinking": thinking}
+    template = Template(name=label, source=source, variables=variables, today=today)
+    layout = _layout(template)
+    ending = _ending(layout, codec, thinking)
+    stop = codec.control[ending.stop]
+    _check_bos(layout, tokenizer.bos_token)
+    return Chat(
+        codec=codec,
+        layout=layout,
+        ending=ending,
+        stop_ids=(stop,) if end is None or end == stop else (stop, end),
+        bos=bos,
+        text_stop=end,
+        markers=_markers(layout, codec),
+        template_digest=template.digest,
+    )
+
+
+def _source(tokenizer: Any, name: str | None, codec: Codec) -> tuple[str | None, str]:
+    """The Jinja source, None for plain text, and what to call it."""
+    if name == "plain":
+        return None, name
+    if name in NAMED:
+        missing = [token for token in NAMED[name].needs if token not in codec.control]
+        if missing:
+            raise TrueupError(
+                "E554",
+                f"the tokenizer has no token {', '.join(missing)}, which template {name} is made of",
+                remedy="add the tokens and resize the model's embeddings, or use template hh",
+            )
+        return NAMED[name].source, name
+    if name is not None and "{" in name:
+        return name, "given"
+    if name is not None:
+        raise TrueupError(
+            "E554",
+            f"no template is named {name!r}",
+            remedy=f"one of {', '.join([*NAMED, 'plain'])}, or Jinja source",
+        )
+    own = tokenizer.chat_template
+    if isinstance(own, Mapping):
+        if "default" not in own:
+            raise TrueupError(
+                "E554",
+                f"the tokenizer has the templates {', '.join(own)} and none is the default",
+                remedy="give the source of the one to use",
+            )
+        own = own["default"]
+    return own, "of the tokenizer"
+
+
+def _special_tokens(tokenizer: Any) -> dict[str, str]:
+    named = tokenizer.special_tokens_map
+    return {key: value for key, value in named.items() if isinstance(value, str)}
+
+
+def _text_bos(codec: Codec, bos: int | None) -> tuple[int, ...]:
+    """What the tokenizer puts before a plain text, if that is its BOS token."""
+    ids = codec.whole.encode("", add_special_tokens=True).ids
+    return (bos,) if bos is not None and ids[:1] == [bos] else ()
+
+
+def _layout(template: Template) -> Layout:
+    """The layout, after probing whether the template's output depends on what the contents say."""
+    plain = Layout(template)
+    for text in ("two words", " two\n", "w" * 10_000):
+        _probe(plain, text)
+    if _is_blind(plain, f"a{CLOSE}b") and _is_blind(plain, f"{OPEN}\na\n{CLOSE}\n\nb"):
+        return plain
+    layout = Layout(template, thinks=True)
+    ask, last = ("user", "one"), ("user", "two")
+    # Had the tags in the output come from the content, the output would tell these two apart.
+    short, long = ("assistant", f"a{CLOSE}b"), ("assistant", f"{OPEN}\na\n{CLOSE}\n\nb")
+    for before, after, generation in (((ask,), (), False), ((ask,), (last,), True)):
+        texts = {template.render([*before, turn, *after], generation=generation) for turn in (short, long)}
+        if len(texts) != 1:
+            raise _unsupported(template, f"treats {CLOSE} in an assistant's turn in a way that is not known")
+        layout.fill([*before, short, *after], generation=generation)
+        layout.fill([*before, long, *after], generation=generation)
+    return layout
+
+
+def _probe(layout: Layout, text: str) -> None:
+    layout.fill([("user", text)], generation=True)
+    layout.fill([("user", "one"), ("assistant", text)], generation=False)
+    layout.fill([("user", text), ("assistant", text), ("user", text)], generation=True)
+
+
+def _is_blind(layout: Layout, text: str) -> bool:
+    try:
+        _probe(layout, text)
+    except TrueupError as error:
+        if error.code != "E353":
+            raise
+        return False
+    return True
+
+
+def _unsupported(template: Template, what: str) -> TrueupError:
+    return TrueupError(
+        "E551", f"the template {what}", where=f"template {template.name}", remedy="name another template"
+    )
+
+
+def _ending(layout: Layout, codec: Codec, thinking: bool) -> Ending:
+    """How the template goes on after its generation prompt, from two renderings of one question."""
+    prompt = layout.skeleton(_ASK, generation=True).literals[1]
+    whole = layout.skeleton([*_ASK, ("assistant", "two")], generation=False)
+    lead, tail, stop, rest = _parts(layout, codec, prompt, whole)
+    thought = None
+    if layout.thinks and thinking:
+        inner = layout.skeleton([*_ASK, ("assistant", f"{OPEN}\na\n{CLOSE}\n\nb")], generation=False)
+        if [slot.part for slot in inner.slots] != ["content", "thought", "content"]:
+            raise _unsupported(layout.template, "leaves out the thought block that it asks for")
+        before = _lead(layout, prompt, inner.literals[1])
+        thought = (before, inner.slots[1], inner.literals[2])
+    return Ending(lead=lead, tail=tail, stop=stop, rest=rest, slot=whole.slots[1], thought=thought)
+
+
+def _parts(layout: Layout, codec: Codec, prompt: str, whole: Skeleton) -> tuple[str, str, str, str]:
+    closer = whole.literals[2]
+    found = codec.pattern.search(closer)
+    if found is None or closer[: found.start()].strip():
+        raise TrueupError(
+            "E552",
+            f"the template ends an assistant turn with {closer!r}, which begins with no token of the tokenizer",
+            where=f"template {layout.template.name}",
+            remedy="add that token to the tokenizer, or name another template (hh works with every tokenizer)",
+        )
+    lead = _lead(layout, prompt, whole.literals[1])
+    return lead, closer[: found.start()], found.group(), closer[found.end() :]
+
+
+def _lead(layout: Layout, prompt: str, literal: str) -> str:
+    """What follows the generation prompt; the spaces that end the prompt are held back for it."""
+    held = prompt.rstrip(" ")
+    if not literal.startswith(held) or not literal.startswith(prompt):
+        raise _unsupported(
+            layout.template, "writes a finished answer in another place than its own prompt asks for"
+        )
+    return literal[len(held) :]
+
+
+def _check_bos(layout: Layout, bos: str | None) -> None:
+    """E551 unless the template writes the BOS token once at the start, or never."""
+    text = layout.template.render(_ASK, generation=True)
+    count = text.count(bos) if bos else 0
+    # A model may use one token for BOS and EOS: then only what stands at the start counts.
+    if bos and count and (not text.startswith(bos) or text.startswith(bos + bos)):
+        raise _unsupported(layout.template, f"writes the BOS token {bos} {count} times, or not at the start")
+
+
+def _markers(layout: Layout, codec: Codec) -> tuple[str, ...]:
+    """The role markers that no token protects: template text that closes a content before any control token."""
+    found: dict[str, None] = {}
+    turns = [("user", "one"), ("assistant", "two"), ("user", "three")]
+    for skeleton in (layout.skeleton(turns, generation=True), _with_system(layout)):
+        for literal in skeleton.literals[1:]:
+            control = codec.pattern.search(literal)
+            marker = (literal if control is None else literal[: control.start()]).strip(" ")
+            if marker.strip():
+                found[marker] = None
+    if found:
+        # What opens a turn is as good as what closes one where neither is a token.
+        for literal in layout.skeleton(turns, generation=True).literals:
+            opener = codec.pattern.split(literal)[-1].strip(" ")
+            if opener.strip():
+                found[opener] = None
+    return tuple(found)
+
+
+def _with_system(layout: Layout) -> Skeleton:
+    """The skeleton of a conversation with a system turn; without one where the template refuses it."""
+    try:
+        return layout.skeleton([("system", "zero"), *_ASK], generation=True)
+    except TrueupError as error:
+        if error.code not in ("E351", "E551"):
+            raise
+        return layout.skeleton(_ASK, generation=True)

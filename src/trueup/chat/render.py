@@ -1,0 +1,241 @@
+"""A chat template run in the sandbox, and its output taken apart into template text and places for content.
+
+The template is rendered with placeholders in place of the contents; the rendered text is then cut at the
+placeholders. What is left is text that the template owns. The contents never meet the placeholders: they are
+put in afterwards, as token ids. So no content can imitate a placeholder, and one rendering serves every
+conversation of the same shape (roles, and which contents are blank).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Literal
+
+from trueup.errors import TrueupError
+
+OPEN, CLOSE = "<think>", "</think>"
+_EDGE = " \n\t\n "
+_STRIPS: tuple[str | None, ...] = ("", None, "\n", " ", " \n")
+"What templates take off the ends of a content: nothing, all white space, or some of it (`str.strip`'s argument)."
+
+Turn = tuple[str, str]
+"A role and a content, as the template sees them."
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Template:
+    """A Jinja chat template with the values it is given besides the messages."""
+
+    name: str
+    source: str
+    variables: Mapping[str, Any]
+    "`bos_token`, `eos_token` ... and `enable_thinking`."
+    today: date
+    "What `strftime_now` tells, so that a prompt is the same tomorrow."
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of everything that shapes the text: source, variables and date."""
+        state = [self.source, dict(self.variables), self.today.isoformat()]
+        return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+    def render(self, turns: Sequence[Turn], *, generation: bool) -> str:
+        """The text of a conversation, with the header of the next assistant turn if `generation`.
+
+        E351 with the template's own words when it refuses the conversation; E550 when it is no valid
+        template, fails, or tries to leave the sandbox.
+        """
+        import jinja2.exceptions as errors
+        from transformers.utils.chat_template_utils import _compile_jinja_template
+
+        try:
+            return _compile_jinja_template(self.source).render(
+                messages=[{"role": role, "content": content} for role, content in turns],
+                tools=None,
+                documents=None,
+                add_generation_prompt=generation,
+                strftime_now=self.today.strftime,
+                **self.variables,
+            )
+        except errors.SecurityError as error:
+            reason, remedy = f"the sandbox refused it: {error}", "do not trust this model's template"
+        except errors.TemplateSyntaxError as error:
+            reason, remedy = f"not valid Jinja: {error}", "repair it or name another template"
+        except errors.UndefinedError as error:
+            reason, remedy = f"it failed: {error}", "repair it or name another template"
+        except errors.TemplateError as error:
+            raise TrueupError(
+                "E351",
+                f"the template refuses this conversation: {error}",
+                where=f"template {self.name}",
+                remedy="change the conversation, or name another template",
+            ) from None
+        except Exception as error:  # Foreign code: whatever it raises is the template's failure, not ours.
+            reason, remedy = (
+                f"it failed: {type(error).__name__} {error}",
+                "repair it or name another template",
+            )
+        raise TrueupError("E550", reason, where=f"template {self.name}", remedy=remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place in the rendered text where the content of a message goes."""
+
+    message: int
+    part: Literal["content", "thought"]
+    left: str | None = ""
+    right: str | None = ""
+    "What the template strips off the two ends, as the argument of `lstrip` and `rstrip`; '' for nothing."
+
+    def trim(self, content: str) -> str:
+        """The content as the template leaves it."""
+        return content.lstrip(self.left).rstrip(self.right)
+
+
+@dataclass(frozen=True, slots=True)
+class Skeleton:
+    """Rendered text without its contents: literal, slot, literal, ..., literal."""
+
+    literals: tuple[str, ...]
+    slots: tuple[Slot, ...]
+
+    def splice(self, contents: Sequence[str]) -> str:
+        """The text with these contents, one for each slot, in the slots."""
+        parts = [self.literals[0]]
+        for content, literal in zip(contents, self.literals[1:], strict=True):
+            parts += [content, literal]
+        return "".join(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """A template's skeletons, made once for each shape of conversation."""
+
+    template: Template
+    thinks: bool = False
+    "Whether the template takes assistant contents apart at `</think>`, as Qwen3's does."
+    _known: dict[Any, Skeleton] = field(default_factory=dict, repr=False)
+
+    def skeleton(self, turns: Sequence[Turn], *, generation: bool) -> Skeleton:
+        """The skeleton for conversations of this shape, in the order in which the template puts the contents.
+
+        E551 when the template repeats a content, leaves one out, or changes it in another way than trimming.
+        """
+        shape = tuple((role, *self._shape(role, content)) for role, content in turns)
+        key = (shape, generation)
+        if key not in self._known:
+            if len(self._known) >= 4096:  # Blank contents are part of the key, so data can make many of them.
+                self._known.clear()
+            self._known[key] = self._make(shape, generation)
+        return self._known[key]
+
+    def fill(self, turns: Sequence[Turn], *, generation: bool) -> tuple[Skeleton, list[str]]:
+        """The skeleton and the trimmed content of each slot, checked against the template's own rendering.
+
+        E353 when the template renders these very contents otherwise, that is, when it looks at them.
+        """
+        skeleton = self.skeleton(turns, generation=generation)
+        contents = []
+        for slot in skeleton.slots:
+            role, content = turns[slot.message]
+            if self._is_thought(role, content):
+                content = think_parts(content)[slot.part == "content"]
+            contents.append(slot.trim(content))
+        if skeleton.splice(contents) != self.template.render(turns, generation=generation):
+            raise TrueupError(
+                "E353",
+                "the template's output depends on what this conversation says",
+                where=f"template {self.template.name}",
+                remedy="drop the row or name another template",
+            )
+        return skeleton, contents
+
+    def _is_thought(self, role: str, content: str) -> bool:
+        return self.thinks and role == "assistant" and CLOSE in content
+
+    def _shape(self, role: str, content: str) -> tuple[str, ...]:
+        """What the template may see of a content: white space as it is, otherwise only that there is some."""
+        if self._is_thought(role, content):
+            return ("thought", *(part if not part.strip() else "x" for part in think_parts(content)))
+        return ("content", "x" if content.strip() else content)
+
+    def _make(self, shape: tuple[tuple[str, ...], ...], generation: bool) -> Skeleton:
+        marks: dict[tuple[int, str], str] = {}
+        for index, (_, kind, *parts) in enumerate(shape):
+            names = ("thought", "content") if kind == "thought" else ("content",)
+            for name, part in zip(names, parts, strict=True):
+                if part == "x":
+                    marks[index, name] = self._placeholder(shape, index, name)
+
+        def cut(edge: tuple[int, str] | None = None) -> tuple[list[str], list[tuple[int, str]]]:
+            turns = []
+            for index, (role, kind, *parts) in enumerate(shape):
+                shown = []
+                for name, part in zip(("thought", "content")[-len(parts) :], parts, strict=True):
+                    mark = marks.get((index, name), part)
+                    shown.append(_EDGE + mark + _EDGE if (index, name) == edge else mark)
+                turns.append(
+                    (role, f"{OPEN}\n{shown[0]}\n{CLOSE}\n\n{shown[1]}" if kind == "thought" else shown[0])
+                )
+            return self._cut(self.template.render(turns, generation=generation), marks)
+
+        literals, order = cut()
+        slots = [self._slot(k, order[k], literals, cut(order[k])[0]) for k in range(len(order))]
+        return Skeleton(tuple(literals), tuple(slots))
+
+    def _placeholder(self, shape: Any, index: int, name: str) -> str:
+        """A word that is not in the template, the same in every run: letters only, so that no filter alters it."""
+        for attempt in range(100):
+            seed = repr((self.template.digest, shape, index, name, attempt))
+            word = (
+                hashlib.sha256(seed.encode()).hexdigest().translate(str.maketrans("0123456789", "ghijklmnop"))
+            )
+            if word not in self.template.source:
+                return word
+        raise AssertionError("a hundred SHA-256 words inside one template")
+
+    def _cut(
+        self, text: str, marks: Mapping[tuple[int, str], str]
+    ) -> tuple[list[str], list[tuple[int, str]]]:
+        order = sorted((key for key in marks if marks[key] in text), key=lambda key: text.index(marks[key]))
+        for key in marks:
+            count = text.count(marks[key])
+            # A thought of an earlier turn is left out by templates that know thoughts.
+            if count > 1 or (count == 0 and key[1] == "content"):
+                self._refuse("leaves out" if count == 0 else "repeats", key)
+        literals = []
+        for key in order:
+            literal, text = text.split(marks[key], 1)
+            literals.append(literal)
+        return [*literals, text], order
+
+    def _slot(self, k: int, key: tuple[int, str], bare: list[str], edged: list[str]) -> Slot:
+        """The slot with what the template strips, seen from a rendering where this content has white edges."""
+        message, part = key
+        if len(edged) == len(bare):
+            before, after = edged[k], edged[k + 1]
+            for left in _STRIPS:
+                for right in _STRIPS:
+                    if (before, after) == (bare[k] + _EDGE.lstrip(left), _EDGE.rstrip(right) + bare[k + 1]):
+                        return Slot(message, "thought" if part == "thought" else "content", left, right)
+        self._refuse("alters", key)
+        raise AssertionError
+
+    def _refuse(self, what: str, key: tuple[int, str]) -> None:
+        raise TrueupError(
+            "E551",
+            f"the template {what} the {key[1]} of message {key[0] + 1}",
+            where=f"template {self.template.name}",
+            remedy="name another template, or put the content where this one has a place for it",
+        )
+
+
+def think_parts(content: str) -> tuple[str, str]:
+    """An assistant's thought and answer: what lies before the first `</think>`, and after the last."""
+    thought = content.split(CLOSE)[0].rstrip("\n").split(OPEN)[-1].lstrip("\n")
+    return thought, content.split(CLOSE)[-1].lstrip("\n")

@@ -1,0 +1,96 @@
+"""The templates that can be asked for by name, for a model that brings none or another one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A template's Jinja source and the tokens it is made of."""
+
+    source: str
+    needs: tuple[str, ...] = ()
+    "Tokens that the tokenizer must have; without them the roles would be plain text."
+
+
+_CHATML = """{%- for m in messages -%}
+<|im_start|>{{ m.role }}{{ "\\n" }}{{ m.content }}<|im_end|>{{ "\\n" }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}<|im_start|>assistant{{ "\\n" }}{%- endif -%}"""
+
+_LLAMA3 = """{{- bos_token -}}
+{%- for m in messages -%}
+<|start_header_id|>{{ m.role }}<|end_header_id|>{{ "\\n\\n" }}{{ m.content | trim }}<|eot_id|>
+{%- endfor -%}
+{%- if add_generation_prompt -%}<|start_header_id|>assistant<|end_header_id|>{{ "\\n\\n" }}{%- endif -%}"""
+
+_GEMMA = """{{- bos_token -}}
+{%- for m in messages -%}
+{%- if m.role == "system" -%}{{ raise_exception("System role not supported") }}{%- endif -%}
+{%- if (m.role == "user") != (loop.index0 % 2 == 0) -%}
+{{ raise_exception("Conversation roles must alternate user/assistant/user/assistant/...") }}{%- endif -%}
+<start_of_turn>{{ "model" if m.role == "assistant" else m.role }}{{ "\\n" -}}
+{{ m.content | trim }}<end_of_turn>{{ "\\n" }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}<start_of_turn>model{{ "\\n" }}{%- endif -%}"""
+
+_MISTRAL = """{{- bos_token -}}
+{%- for m in messages -%}
+{%- if (m.role == "user") != (loop.index0 % 2 == 0) -%}
+{{ raise_exception("Conversation roles must alternate user/assistant/user/assistant/...") }}{%- endif -%}
+{%- if m.role == "user" -%}[INST] {{ m.content }} [/INST]
+{%- else -%}{{ " " }}{{ m.content }}{{ eos_token }}{%- endif -%}
+{%- endfor -%}"""
+
+_ZEPHYR = """{%- for m in messages -%}
+<|{{ m.role }}|>{{ "\\n" }}{{ m.content }}{{ eos_token }}{{ "\\n" }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}<|assistant|>{{ "\\n" }}{%- endif -%}"""
+
+# A turn whose user text begins and ends as a tool's response is no question of the user's; what the assistant
+# thought before the last question is left out.
+_QWEN3 = """{%- set ns = namespace(last=messages | length - 1, open=true) -%}
+{%- for m in messages[::-1] -%}
+{%- if ns.open and m.role == "user" and not (m.content.startswith("<tool_response>")
+    and m.content.endswith("</tool_response>")) -%}
+{%- set ns.open = false -%}{%- set ns.last = messages | length - loop.index -%}
+{%- endif -%}
+{%- endfor -%}
+{%- for m in messages -%}
+<|im_start|>{{ m.role }}{{ "\\n" }}
+{%- if m.role == "assistant" -%}
+{%- set ns.thought = "" -%}{%- set ns.said = m.content -%}
+{%- if "</think>" in m.content -%}
+{%- set ns.thought = m.content.split("</think>")[0].rstrip("\\n").split("<think>")[-1].lstrip("\\n") -%}
+{%- set ns.said = m.content.split("</think>")[-1].lstrip("\\n") -%}
+{%- endif -%}
+{%- if loop.index0 > ns.last and (loop.last or ns.thought) -%}
+<think>{{ "\\n" }}{{ ns.thought.strip("\\n") }}{{ "\\n" }}</think>{{ "\\n\\n" }}{{ ns.said.lstrip("\\n") }}
+{%- else -%}{{ ns.said }}{%- endif -%}
+{%- else -%}{{ m.content }}{%- endif -%}
+<|im_end|>{{ "\\n" }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}<|im_start|>assistant{{ "\\n" }}
+{%- if enable_thinking is defined and enable_thinking is false -%}
+<think>{{ "\\n\\n" }}</think>{{ "\\n\\n" }}{%- endif -%}
+{%- endif -%}"""
+
+# An end token after every assistant turn: each answer of the history ends as the answer to be learnt does.
+_HH = """{%- for m in messages -%}
+{%- if m.role == "assistant" -%}{{ "\\n\\nAssistant: " }}{{ m.content }}{{ eos_token }}
+{%- elif m.role == "user" -%}{{ "\\n\\nHuman: " }}{{ m.content }}
+{%- else -%}{{ raise_exception("The hh template has no " ~ m.role ~ " role") }}{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ "\\n\\nAssistant: " }}{%- endif -%}"""
+
+NAMED = {
+    "chatml": Named(_CHATML, ("<|im_start|>", "<|im_end|>")),
+    "llama3": Named(_LLAMA3, ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")),
+    "gemma": Named(_GEMMA, ("<start_of_turn>", "<end_of_turn>")),
+    "mistral": Named(_MISTRAL),
+    "zephyr": Named(_ZEPHYR),
+    "qwen3": Named(_QWEN3, ("<|im_start|>", "<|im_end|>", "<think>", "</think>")),
+    "hh": Named(_HH),
+}
+"Named templates; `plain` is none of them: it takes text prompts only."

@@ -1,0 +1,218 @@
+"""Completions from a network, with the log-probs they were sampled at.
+
+A sample depends on the seed, its prompt's index and its own index alone, not on how rows are batched: row (i, j)
+draws its uniforms from a Philox counter at (i, j), and picks by inverting the distribution function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from trueup.errors import TrueupError
+from trueup.models.decode import decoder_for
+from trueup.models.forward import LanguageModel
+
+BLOCK = 128
+"Tokens summed together before the distribution function is searched: two short searches instead of a long one."
+
+
+class Sampled(NamedTuple):
+    """One completion as it was sampled."""
+
+    tokens: np.ndarray
+    "int32 [L], the stop token included."
+    logprobs: np.ndarray
+    "float32 [L], under the whole distribution at the sampling temperature, before any truncation."
+    finished: bool
+    "Whether a stop token ended it."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """How the next token is chosen."""
+
+    greedy: bool = False
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.top_k is not None and self.top_k < 1:
+            raise TrueupError("E702", f"top_k must be at least 1, not {self.top_k}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise TrueupError("E702", f"top_p must be in (0, 1], not {self.top_p}")
+
+
+def generate(
+    network: LanguageModel,
+    prompts: Sequence[np.ndarray],
+    *,
+    k: int = 1,
+    max_new_tokens: int,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    stop_ids: Sequence[int] = (),
+    seed: int = 0,
+    greedy: bool = False,
+    batch_tokens: int = 1 << 15,
+) -> list[list[Sampled]]:
+    """K completions of each prompt, in order.
+
+    The temperature is the network's own unless given. `batch_tokens` bounds the tokens held at once: rows times
+    the longest prompt plus `max_new_tokens`. Raises E503 for an empty prompt.
+    """
+    for number, prompt in enumerate(prompts):
+        if len(prompt) == 0:
+            raise TrueupError("E503", "a prompt has no tokens", where=f"prompt {number}")
+    if temperature is not None:
+        network = network.with_temperature(temperature)
+    choice = Choice(greedy=greedy, top_k=top_k, top_p=top_p)
+    found: dict[tuple[int, int], Sampled] = {}
+    with _quiet(network.module), network.as_called():
+        for rows in _batches(prompts, k, max_new_tokens, batch_tokens):
+            numbers = sorted({i for i, _ in rows})
+            where = {number: place for place, number in enumerate(numbers)}
+            uniforms = np.stack([_uniforms(seed, i, j, max_new_tokens) for i, j in rows])
+            sampled = _sample(
+                network,
+                [prompts[i] for i in numbers],
+                [where[i] for i, _ in rows],
+                uniforms,
+                choice,
+                np.asarray(sorted(set(stop_ids)), np.int64),
+            )
+            found.update(zip(rows, sampled, strict=True))
+    return [[found[i, j] for j in range(k)] for i in range(len(prompts))]
+
+
+@contextmanager
+def _quiet(module: nn.Module) -> Iterator[None]:
+    """No gradients and no dropout inside; the module's mode is as before afterwards."""
+    training = module.training
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        module.train(training)
+
+
+def _batches(
+    prompts: Sequence[np.ndarray], k: int, max_new_tokens: int, batch_tokens: int
+) -> Iterator[list[tuple[int, int]]]:
+    """Rows (prompt, sample), prompts of like length together, within the bound or one row at a time."""
+    rows: list[tuple[int, int]] = []
+    longest = 0
+    for i in sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i)):
+        for j in range(k):
+            longest = max(longest, len(prompts[i]))
+            if rows and (len(rows) + 1) * (longest + max_new_tokens) > batch_tokens:
+                yield rows
+                rows, longest = [], len(prompts[i])
+            rows.append((i, j))
+    if rows:
+        yield rows
+
+
+def _uniforms(seed: int, prompt: int, sample: int, count: int) -> np.ndarray:
+    """The row's numbers in [0, 1), float64: a pure function of seed, prompt and sample."""
+    key = np.array([seed & 0xFFFFFFFFFFFFFFFF, 0], np.uint64)
+    counter = np.array([0, 0, sample, prompt], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter)).random(count)
+
+
+def _sample(
+    network: LanguageModel,
+    prompts: Sequence[np.ndarray],
+    prompt_of: Sequence[int],
+    uniforms: np.ndarray,
+    choice: Choice,
+    stop_ids: np.ndarray,
+) -> list[Sampled]:
+    num_rows, limit = uniforms.shape
+    tokens = np.zeros((num_rows, limit), np.int32)
+    logprobs = np.zeros((num_rows, limit), np.float32)
+    lengths = np.full(num_rows, limit)
+    finished = np.zeros(num_rows, bool)
+    rows = np.arange(num_rows)
+    draws = torch.from_numpy(uniforms).to(network.device)
+    decoder = decoder_for(network)
+    hidden = decoder.begin(prompts, prompt_of)
+    for step in range(limit):
+        index = torch.from_numpy(rows).to(network.device)
+        picked, scores = pick(network.next_logits(hidden), draws[index, step], choice)
+        now = picked.cpu().numpy()
+        tokens[rows, step], logprobs[rows, step] = now, scores.cpu().numpy()
+        ended = np.isin(now, stop_ids) & ~finished[rows]
+        lengths[rows[ended]] = step + 1
+        finished[rows[ended]] = True
+        alive = np.flatnonzero(~finished[rows])
+        if len(alive) == 0 or step + 1 == limit:
+            break
+        # Dropping rows copies the cache, so it waits until a quarter of them have ended.
+        if len(alive) <= 0.75 * len(rows):
+            kept = torch.from_numpy(alive).to(network.device)
+            decoder.retain(kept)
+            picked, rows = picked.index_select(0, kept), rows[alive]
+        hidden = decoder.advance(picked)
+    return [
+        Sampled(tokens[r, : lengths[r]].copy(), logprobs[r, : lengths[r]].copy(), bool(finished[r]))
+        for r in range(num_rows)
+    ]
+
+
+def pick(
+    z: Float[Tensor, "B V"], uniforms: Float[Tensor, " B"], choice: Choice
+) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
+    """Next tokens and their log-probs under the whole distribution of logits z."""
+    lse = torch.logsumexp(z, -1)
+    if choice.greedy:
+        token = z.argmax(-1)
+    else:
+        p = (z - lse[:, None]).exp_()
+        token = inverse_cdf(_truncate(p, choice), uniforms)
+    return token, z.gather(1, token[:, None])[:, 0] - lse
+
+
+def _truncate(p: Tensor, choice: Choice) -> Tensor:
+    """Probabilities with those outside top-k and the nucleus set to 0, not renormalised."""
+    if choice.top_k is not None and choice.top_k < p.shape[1]:
+        best = torch.topk(p, choice.top_k, dim=-1)
+        p = torch.zeros_like(p).scatter_(1, best.indices, best.values)
+    if choice.top_p is not None and choice.top_p < 1:
+        ordered, order = torch.sort(p, dim=-1, descending=True, stable=True)
+        before = ordered.double().cumsum(-1) - ordered.double()
+        keep = before < choice.top_p * ordered.double().sum(-1, keepdim=True)
+        p = torch.zeros_like(p).scatter_(1, order, ordered * keep)
+    return p
+
+
+def inverse_cdf(p: Float[Tensor, "B V"], uniforms: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
+    """The first token whose cumulative probability exceeds u times the total; never one of probability 0.
+
+    p need not sum to 1. Sums are in float64, over blocks first and then within the block that is hit.
+    """
+    num_rows, vocabulary = p.shape
+    blocks = nn.functional.pad(p, (0, -vocabulary % BLOCK)).view(num_rows, -1, BLOCK)
+    cumulative = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
+    target = uniforms.double() * cumulative[:, -1]
+    block = _first_above(cumulative, target)
+    row = torch.arange(num_rows, device=p.device)
+    before = torch.where(block > 0, cumulative[row, (block - 1).clamp_min(0)], 0.0)
+    inside = blocks[row, block].double().cumsum(-1)
+    return block * BLOCK + _first_above(inside, target - before)
+
+
+def _first_above(cumulative: Tensor, target: Tensor) -> Tensor:
+    """Where a running sum first exceeds the target; its last increase, if rounding lets it never do so."""
+    first = (cumulative <= target[:, None]).sum(-1)
+    last = (cumulative < cumulative[:, -1:]).sum(-1)
+    return torch.minimum(first, last)

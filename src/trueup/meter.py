@@ -67,7 +67,7 @@ class Meter:
         if clash:
             raise TrueupError("E905", f"a metric may not be called {clash[0]!r}", where=METRICS)
         values = {name: float(metrics[name]) for name in sorted(metrics)}
-        _append(self.run_dir / METRICS, {"step": step, "phase": phase, **_as_json(values)})
+        _append(self.run_dir / METRICS, {"step": step, "phase": phase, **as_words(values)})
         prefix = "" if phase == "train" else f"{phase}/"
         for tracker in self._trackers:
             tracker.log(step, {prefix + name: value for name, value in values.items()})
@@ -119,7 +119,7 @@ class Meter:
 def read(path: Path) -> list[dict[str, Any]]:
     """The lines of a metrics or timings file, numbers as floats again; a last line cut short is left out."""
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    return [_from_json(_line(path, number, line)) for number, line in enumerate(lines, 1)]
+    return [from_words(_line(path, number, line)) for number, line in enumerate(lines, 1)]
 
 
 def _line(path: Path, number: int, line: bytes) -> dict[str, Any]:
@@ -143,11 +143,13 @@ def _append(path: Path, row: Mapping[str, Any]) -> None:
         file.write((json.dumps(row, allow_nan=False) + "\n").encode())
 
 
-def _as_json(metrics: Mapping[str, float]) -> dict[str, float | str]:
+def as_words(metrics: Mapping[str, float]) -> dict[str, float | str]:
+    """The numbers as JSON can hold them: what is not finite becomes "nan", "inf" or "-inf"."""
     return {name: value if math.isfinite(value) else str(value) for name, value in metrics.items()}
 
 
-def _from_json(row: Mapping[str, Any]) -> dict[str, Any]:
+def from_words(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers that `as_words` was given."""
     return {k: _WORDS.get(v, v) if isinstance(v, str) and k != "phase" else v for k, v in row.items()}
 
 

@@ -1,0 +1,63 @@
+"""Column maps: which of the file's columns stands for which of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trueup.data.formats import all_formats
+from trueup.data.problems import keys_of, nearest, printable
+from trueup.errors import TrueupError
+
+
+def check_columns(columns: Mapping[str, str] | None) -> dict[str, str]:
+    """The map, when every left side is a name that a format reads. Raises TrueupError E209."""
+    known = {"id", "user"}.union(*(need | item.may for item in all_formats().values() for need in item.needs))
+    for ours in columns or {}:
+        if ours not in known:
+            close = nearest(str(ours), known)
+            raise TrueupError(
+                "E209",
+                f"no format reads a field called {ours!r}",
+                where="--columns",
+                remedy=f"did you mean {close}?"
+                if close
+                else "write ours=theirs, for example prompt=question",
+            )
+    return dict(columns or {})
+
+
+def check_found(columns: Mapping[str, str], samples: Sequence[Mapping[str, Any]], where: str) -> None:
+    """None. Raises TrueupError E209 for a mapped column that no row has."""
+    for ours, theirs in columns.items():
+        if samples and not any(ours in row for row in samples):
+            present = dict.fromkeys(key for row in samples[:100] for key in row)
+            close = nearest(theirs, list(present))
+            raise TrueupError(
+                "E209",
+                f"no row has the column {printable(theirs)!r} (found: keys {keys_of(present)})",
+                where=where,
+                remedy=f"did you mean {printable(ours)}={printable(close)}?" if close else "mend --columns",
+            )
+
+
+def rename(row: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """The row under our names; `a.b` reads the field b inside a. A mapped name replaces one of the file's own."""
+    if not columns:
+        return row
+    found = {ours: _lookup(row, theirs) for ours, theirs in columns.items()}
+    taken = set(columns.values()) | set(columns)
+    made = {key: value for key, value in row.items() if key not in taken}
+    made.update({ours: value for ours, (present, value) in found.items() if present})
+    return made
+
+
+def _lookup(row: Mapping[str, Any], path: str) -> tuple[bool, Any]:
+    if path in row:
+        return True, row[path]
+    value: Any = row
+    for name in path.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            return False, None
+        value = value[name]
+    return True, value

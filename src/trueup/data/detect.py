@@ -1,0 +1,142 @@
+"""Which format a file is in: every row votes with its keys, and a divided vote is an error, not a guess."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trueup.data.formats import all_formats
+from trueup.data.layout import Format
+from trueup.data.problems import keys_of, nearest, printable
+from trueup.errors import TrueupError
+
+MAJORITY = 0.9
+"The part of the rows that can vote which must name one and the same format."
+CONTENT = frozenset(
+    "prompt completion completions responses chosen rejected text messages conversations instruction output "
+    "instances".split()
+)
+"Keys that hold what is learned from: a format is only believed when it explains all of them."
+_LIKELY = {
+    "prompt": ("question", "query", "input", "user_prompt", "context"),
+    "completion": (
+        "answer",
+        "response",
+        "reply",
+        "canonical_solution",
+        "target",
+        "continuation",
+        "output_text",
+    ),
+    "chosen": ("preferred", "chosen_response", "preferred_output", "winner", "better", "accepted"),
+    "rejected": ("dispreferred", "rejected_response", "non_preferred_output", "loser", "worse"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The format of a file and, for people, why."""
+
+    format: Format
+    why: str
+
+
+def named(name: str) -> Format:
+    """The format of that name. Raises TrueupError E211 with the nearest name."""
+    formats = all_formats()
+    if name in formats:
+        return formats[name]
+    close = nearest(name, formats)
+    raise TrueupError(
+        "E211",
+        f"no format is called {name!r}",
+        where="--format",
+        remedy=(f"did you mean {close}? " if close else "") + "The formats: " + ", ".join(formats),
+    )
+
+
+def detect(rows: Sequence[Mapping[str, Any]], where: str) -> Verdict:
+    """The one format that the rows have. Raises TrueupError E202 (none) or E204 (more than one)."""
+    votes: Counter[str] = Counter()
+    divided: Counter[tuple[str, ...]] = Counter()
+    for row in rows:
+        names = candidates(row)
+        if len(names) == 1:
+            votes[names[0]] += 1
+        elif names:
+            divided[names] += 1
+    total = votes.total() + divided.total()
+    if not total:
+        raise _unknown(rows, where)
+    best = votes.most_common(1)
+    if not best or best[0][1] < MAJORITY * total:
+        raise _ambiguous(votes, divided, where)
+    name, count = best[0]
+    found = all_formats()[name]
+    example = next(row for row in rows if candidates(row) == (name,))
+    used = ", ".join(printable(key) for key in example if key in found.uses(example))
+    return Verdict(found, f"{count} of {len(rows)} rows have {used}")
+
+
+def candidates(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The formats that the row's keys may mean: one name is clear, two are ambiguous, none is no format."""
+    present = frozenset(row)
+    fitting = [
+        (item, need)
+        for item in all_formats().values()
+        for need in item.needs
+        if need <= present and item.fits(row)
+    ]
+    widest = [(item, need) for item, need in fitting if not any(need < other for _, other in fitting)]
+    left = {item.name: _unexplained(item, row) for item, _ in widest}
+    clear = tuple(name for name, keys in left.items() if not keys)
+    if clear:
+        return clear
+    return tuple(left) if len(left) > 1 else ()
+
+
+def _unexplained(item: Format, row: Mapping[str, Any]) -> list[str]:
+    """Content keys, also misspelt ones, that the format would pass over."""
+    other = [key for key in row if key not in item.uses(row) and key not in item.beside]
+    return [key for key in other if key in CONTENT or _misspelt(key)]
+
+
+def _misspelt(key: str) -> str:
+    close = nearest(key, CONTENT, cutoff=0.85) if isinstance(key, str) else ""
+    return close
+
+
+def _ambiguous(votes: Counter[str], divided: Counter[tuple[str, ...]], where: str) -> TrueupError:
+    parts = [f"{count} rows look like {name}" for name, count in votes.most_common(4)]
+    parts += [f"{count} like {' or '.join(names)}" for names, count in divided.most_common(3)]
+    names = list(dict.fromkeys([*votes, *(name for names in divided for name in names)]))
+    return TrueupError(
+        "E204",
+        "the format is ambiguous: " + "; ".join(parts),
+        where=where,
+        remedy="name it: " + " or ".join(f"--format {name}" for name in names[:4]),
+    )
+
+
+def _unknown(rows: Sequence[Mapping[str, Any]], where: str) -> TrueupError:
+    keys: Counter[str] = Counter(key for row in rows for key in row)
+    common = dict.fromkeys(key for key, _ in keys.most_common(12))
+    misspelt = [(key, _misspelt(key)) for key in common if key not in CONTENT and _misspelt(key)]
+    maps = [
+        f"{ours}={theirs}"
+        for ours, likely in _LIKELY.items()
+        if ours not in common
+        for theirs in likely
+        if theirs in common
+    ]
+    if misspelt:
+        remedy = "rename " + ", ".join(f'"{printable(key)}" to "{close}"' for key, close in misspelt)
+    elif maps:
+        remedy = "say which column is which, perhaps --columns " + " ".join(maps[:3])
+    else:
+        remedy = "say which column is which with --columns prompt=..., or name the format with --format"
+    return TrueupError(
+        "E202", f"no known format has these fields (found: {keys_of(common)})", where=where, remedy=remedy
+    )

@@ -1,0 +1,111 @@
+"""One row's fields, read with a reason: each function returns the value or raises the Fault that says why not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from trueup.data import strict_json
+from trueup.data.problems import Fault, keys_of, nearest, show
+
+Row = Mapping[str, Any]
+_TRUE = ("true", "1", "1.0", "yes")
+_FALSE = ("false", "0", "0.0", "no")
+
+
+def required(row: Row, key: str) -> Any:
+    """The value at `key`. Raises Fault E203 where it is missing and E206 where it is null."""
+    if key not in row:
+        close = nearest(key, [name for name in row if isinstance(name, str)])
+        remedy = f'rename "{close}" to "{key}"' if close else f'add "{key}", or name the format with --format'
+        raise Fault("E203", "is missing", field=key, found=f"keys {keys_of(row)}", remedy=remedy)
+    if row[key] is None:
+        raise Fault("E206", "is null", field=key, remedy="write a value, or remove the row")
+    return row[key]
+
+
+def text(row: Row, key: str) -> str:
+    """The string at `key`, which may be empty. Raises Fault E203, E205 or E206."""
+    return as_text(required(row, key), key)
+
+
+def as_text(value: Any, field: str) -> str:
+    """The value, when it is a string. Raises Fault E205 otherwise."""
+    if not isinstance(value, str):
+        remedy = "write a string"
+        if isinstance(value, dict) and "text" in value:
+            remedy = f"write a string, or point at the inner one with --columns {field}={field}.text"
+        raise Fault("E205", "is not a string", field=field, found=show(value), remedy=remedy)
+    return value
+
+
+def filled_text(row: Row, key: str, *, code: str = "E306") -> str:
+    """The string at `key`, more than spaces. Raises Fault `code` where it is empty."""
+    return filled(text(row, key), key, code=code)
+
+
+def filled(value: str, field: str, *, code: str = "E306") -> str:
+    """The string, when it holds more than spaces. Raises Fault `code` otherwise."""
+    if not value.strip():
+        raise Fault(code, "is empty", field=field, found=show(value), remedy="write text, or remove the row")
+    return value
+
+
+def optional_text(row: Row, key: str) -> str:
+    """The string at `key`, "" where it is absent or null. Raises Fault E205 for another type."""
+    return "" if row.get(key) is None else as_text(row[key], key)
+
+
+def listed(row: Row, key: str) -> list[Any]:
+    """The list at `key`; in a CSV cell it is written as JSON. Raises Fault E203, E205 to E207."""
+    value = required(row, key)
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        value = parsed_cell(value, key)
+    if not isinstance(value, list):
+        raise Fault("E205", "is not a list", field=key, found=show(value), remedy="write a list")
+    if not value:
+        raise Fault("E207", "is an empty list", field=key, remedy="fill the list, or remove the row")
+    return value
+
+
+def parsed_cell(value: str, field: str) -> Any:
+    """The JSON in a CSV cell. Raises Fault E103 and its like, with the field's name."""
+    try:
+        return strict_json.loads(value.encode("utf-8", "surrogatepass"))
+    except Fault as fault:
+        fault.field, fault.offset = field, 0
+        raise
+
+
+def label(row: Row, key: str) -> bool:
+    """The yes or no at `key`: true, false, 1, 0 or their words. Raises Fault E203, E206 or E212."""
+    value = required(row, key)
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower() if isinstance(value, str | int | float) else ""
+    if word in _TRUE or word in _FALSE:
+        return word in _TRUE
+    raise Fault(
+        "E212",
+        "is not true or false",
+        field=key,
+        found=show(value),
+        remedy="write true (good) or false (bad)",
+    )
+
+
+def plain_values(value: Any) -> Any:
+    """The value as JSON holds it, nulls inside objects left out: tables fill every absent key with null."""
+    if isinstance(value, dict):
+        return {str(key): plain_values(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [plain_values(item) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return str(value)
+
+
+def to_line(value: Any) -> bytes:
+    """The value as one line of UTF-8 JSON, for rows that never were text."""
+    return json.dumps(value, ensure_ascii=True, default=str).encode()

@@ -1,0 +1,224 @@
+"""Where rows come from: a file, a folder of files or of a saved Hugging Face dataset, or a dataset's id."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trueup.data import tables
+from trueup.data.problems import nearest, printable
+from trueup.data.raw_rows import TEXT_SUFFIXES, RawRow, text_rows, unreadable
+from trueup.errors import EXIT_MISSING, EXIT_REFUSED, EXIT_UNAVAILABLE, TrueupError
+
+_ID = re.compile(r"(?!\.)[\w.-]+(/(?!\.)[\w.-]+)?(:[\w.-]+)?")
+_SPLIT = re.compile(r"(?!\.)[\w.-]+")
+_SPLIT_WORDS = {
+    "train": "train", "training": "train", "test": "test", "validation": "validation", "valid": "validation",
+    "val": "validation", "dev": "validation", "eval": "validation",
+}  # fmt: skip
+_SUFFIXES = (*TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES), *tables.TABLE_SUFFIXES)
+
+
+def rows_of(path_or_id: str | Path, split: str) -> Iterator[RawRow]:
+    """The raw rows of a file, a folder's split, or a Hugging Face dataset's split. Raises TrueupError E1xx."""
+    if not _SPLIT.fullmatch(split):
+        raise TrueupError(
+            "E112", f"not a name of a split: {split!r}", remedy="use train, validation, test ..."
+        )
+    text = str(path_or_id)
+    path = Path(text).expanduser() if text.startswith("~/") else Path(text)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return _not_a_path(path_or_id, path, split)
+    except OSError as error:
+        raise unreadable(text, error) from None
+    except ValueError:
+        raise TrueupError(
+            "E102",
+            "not a path: it holds a NUL or half a surrogate pair",
+            where=printable(text),
+            remedy="check the path",
+            exit_code=EXIT_MISSING,
+        ) from None
+    if stat.S_ISDIR(mode):
+        return _folder_rows(path, split)
+    return _file_rows(path, path.name)
+
+
+def _not_a_path(path_or_id: str | Path, path: Path, split: str) -> Iterator[RawRow]:
+    text = str(path_or_id)
+    is_file_name = isinstance(path_or_id, Path) or text.lower().endswith(_SUFFIXES)
+    if _ID.fullmatch(text) and not is_file_name:
+        return hub_rows(text, split)
+    try:
+        beside = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
+    except OSError:
+        beside = []
+    close = nearest(path.name, beside)
+    raise TrueupError(
+        "E102",
+        "no such file",
+        where=printable(text),
+        remedy=f"did you mean {printable(str(path.with_name(close)))}?" if close else "check the path",
+        exit_code=EXIT_MISSING,
+    )
+
+
+def _file_rows(path: Path, name: str) -> Iterator[RawRow]:
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        raise unreadable(name, error) from None
+    if not regular:
+        raise TrueupError(
+            "E112",
+            "not a regular file",
+            where=printable(str(path)),
+            remedy="devices, pipes and sockets are not read: save the data to a file first",
+            exit_code=EXIT_REFUSED,
+        )
+    lower = path.name.lower()
+    if lower.endswith(tables.TABLE_SUFFIXES):
+        return tables.table_rows(path, name)
+    if lower.removesuffix(".gz").endswith(TEXT_SUFFIXES):
+        return text_rows(path, name)
+    raise TrueupError(
+        "E111",
+        "unknown kind of file",
+        where=printable(name),
+        remedy="use " + ", ".join(_SUFFIXES),
+    )
+
+
+# --------------------------------------------------------------------------------------------- folders
+
+
+def _folder_rows(root: Path, split: str) -> Iterator[RawRow]:
+    if (root / "dataset_dict.json").is_file():
+        splits = _saved_json(root, "dataset_dict.json").get("splits")
+        if not isinstance(splits, list) or split not in splits:
+            raise _no_split(root, split, [str(item) for item in splits or ()])
+        return _folder_rows(inside(root, split), split)
+    if (root / "state.json").is_file():
+        listed = _saved_json(root, "state.json").get("_data_files")
+        names = [item.get("filename") for item in listed if isinstance(item, dict)] if listed else []
+        if not isinstance(listed, list) or not all(isinstance(name, str) for name in names):
+            raise _damaged(root / "state.json")
+        return _chained(root, [str(name) for name in names])
+    found = sorted(item for item in _files_below(root) if item.lower().endswith(_SUFFIXES))
+    by_split: dict[str, list[str]] = {}
+    for item in found:
+        by_split.setdefault(_split_of(item), []).append(item)
+    wanted = _SPLIT_WORDS.get(split, split)
+    chosen = by_split.get(wanted, []) or (
+        [] if len(by_split) > 1 or wanted != "train" else by_split.get("", [])
+    )
+    if not chosen:
+        raise _no_split(root, split, sorted(name or "(files that name no split)" for name in by_split))
+    return _chained(root, chosen)
+
+
+def _files_below(root: Path) -> list[str]:
+    try:
+        items = [*root.iterdir(), *((root / "data").iterdir() if (root / "data").is_dir() else ())]
+    except OSError as error:
+        raise unreadable(str(root), error) from None
+    return [str(item.relative_to(root)) for item in items if item.is_file() and not item.name.startswith(".")]
+
+
+def _split_of(name: str) -> str:
+    words = re.split(r"[^a-z]+", Path(name).name.lower())
+    return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), "")
+
+
+def _chained(root: Path, names: Iterable[str]) -> Iterator[RawRow]:
+    for name in names:
+        yield from _file_rows(inside(root, name), name)
+
+
+def inside(root: Path, name: str) -> Path:
+    """`root / name`, when it stays inside `root` with links followed. Raises TrueupError E112."""
+    try:
+        path = (root / name).resolve()
+        stays = path.is_relative_to(root.resolve())
+    except (OSError, ValueError, RuntimeError):
+        path, stays = root, False
+    if not stays:
+        raise TrueupError(
+            "E112",
+            "a name that leads out of the folder",
+            where=printable(f"{root}: {name}"),
+            remedy="copy the file into the folder, or name it directly",
+            exit_code=EXIT_REFUSED,
+        )
+    return path
+
+
+def _saved_json(root: Path, name: str) -> dict[str, Any]:
+    path = inside(root, name)
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise unreadable(str(path), error) from None
+    except (ValueError, RecursionError):
+        raise _damaged(path) from None
+    if not isinstance(value, dict):
+        raise _damaged(path)
+    return value
+
+
+def _damaged(path: Path) -> TrueupError:
+    return TrueupError(
+        "E113",
+        "the description of the saved dataset is damaged",
+        where=printable(str(path)),
+        remedy="save the dataset again with save_to_disk",
+    )
+
+
+def _no_split(root: Path, split: str, known: list[str]) -> TrueupError:
+    return TrueupError(
+        "E102",
+        f"the folder has no {split!r} split (found: {printable(', '.join(known)) or 'no data file'})",
+        where=printable(str(root)),
+        remedy="name the split with --split, or one file",
+        exit_code=EXIT_MISSING,
+    )
+
+
+# ----------------------------------------------------------------------------------------- Hugging Face
+
+
+def hub_rows(name: str, split: str) -> Iterator[RawRow]:
+    """The rows of a Hugging Face dataset, `owner/name` or `owner/name:config`. Raises TrueupError E114.
+
+    Code that a dataset brings along is never run: `trust_remote_code` is not passed.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise TrueupError(
+            "E114",
+            "no such file here, and reading a Hugging Face id needs the package `datasets`",
+            where=name,
+            remedy="pip install datasets, or give the path of a file",
+            exit_code=EXIT_UNAVAILABLE,
+        ) from None
+    repo, _, config = name.partition(":")
+    try:
+        rows: Iterable[Mapping[str, Any]] = datasets.load_dataset(repo, config or None, split=split)
+    except Exception as error:  # the library raises its own, the network's and the file system's errors
+        raise TrueupError(
+            "E114",
+            f"no such file here, and the Hugging Face dataset cannot be loaded: {type(error).__name__}: "
+            f"{printable(str(error))[:160]}",
+            where=name,
+            remedy="check the name, the split and the network (HF_HUB_OFFLINE), or give the path of a file",
+            exit_code=EXIT_UNAVAILABLE,
+        ) from None
+    return (tables.table_row(name, number, values) for number, values in enumerate(rows, 1))

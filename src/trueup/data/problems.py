@@ -1,0 +1,107 @@
+"""Problem: one bad row, said so that a person can find it and mend it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from typing import Any, final
+
+_FOUND_CAP = 80
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+@final
+class Fault(Exception):
+    """Why one row cannot be read. The reader adds file and line and makes it a `Problem`."""
+
+    def __init__(
+        self, code: str, reason: str, *, field: str = "", found: str = "", remedy: str, offset: int = 0
+    ) -> None:
+        self.code = code
+        self.reason = reason
+        self.field = field
+        self.found = found
+        self.remedy = remedy
+        self.offset = offset
+        super().__init__(code, field, reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One bad row: `code file:line:byte field — reason (found: ...) — remedy`.
+
+    `line` counts from 1; for Parquet and Arrow it is the row. `byte` is the offset in the file (after
+    decompression) of the row, or of the very character where the bytes themselves are wrong; -1 in tables.
+    """
+
+    code: str
+    file: str
+    line: int
+    byte: int
+    field: str
+    reason: str
+    found: str
+    remedy: str
+
+    def __str__(self) -> str:
+        where = f"{printable(self.file)}:{self.line}" + (f":{self.byte}" if self.byte >= 0 else "")
+        head = " ".join(part for part in (self.code, where, printable(self.field)) if part)
+        reason = self.reason + (f" (found: {self.found})" if self.found else "")
+        return f"{head} — {reason} — {self.remedy}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The same parts as a dictionary."""
+        return asdict(self)
+
+
+def problem_of(fault: Fault, *, file: str, line: int, byte: int) -> Problem:
+    """The fault with its place: what a report shows."""
+    return Problem(
+        code=fault.code,
+        file=file,
+        line=line,
+        byte=byte if byte < 0 else byte + fault.offset,
+        field=fault.field,
+        reason=fault.reason,
+        found=fault.found,
+        remedy=fault.remedy,
+    )
+
+
+def printable(text: str) -> str:
+    """The text with control characters, line separators and direction overrides escaped."""
+    return _CONTROL.sub(lambda m: f"\\u{ord(m.group()):04x}", text)
+
+
+def show(value: object) -> str:
+    """What was found, in at most 80 characters, safe to print on a terminal."""
+    if isinstance(value, str):
+        text = json.dumps(value[: _FOUND_CAP + 1], ensure_ascii=False)
+    elif isinstance(value, Mapping):
+        text = "an object with keys " + keys_of(value)
+    elif isinstance(value, list):
+        text = f"a list of {len(value)}"
+    elif value is None or isinstance(value, bool):
+        text = json.dumps(value)
+    elif isinstance(value, int | float):
+        text = f"{value:.12g}" if isinstance(value, float) or abs(value) >= 10**15 else str(value)
+    else:
+        text = type(value).__name__
+    text = printable(text)
+    return text if len(text) <= _FOUND_CAP else text[: _FOUND_CAP - 1] + "…"
+
+
+def keys_of(row: Mapping[str, Any]) -> str:
+    """The row's keys in their order, shortened to fit a message."""
+    text = printable(", ".join(str(key) for key in list(row)[:12])) or "none"
+    more = len(row) > 12 or len(text) > 64
+    return text[:64] + (" …" if more else "")
+
+
+def nearest(word: str, known: Collection[str], *, cutoff: float = 0.75) -> str:
+    """The known word that is most like `word`, or "" when none is."""
+    matches = get_close_matches(word.lower(), list(known), n=1, cutoff=cutoff)
+    return matches[0] if matches and matches[0] != word else ""

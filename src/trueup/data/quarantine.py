@@ -1,0 +1,63 @@
+"""The quarantine file: every bad row with its place, the reason and its original bytes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trueup.data.fields import to_line
+from trueup.data.problems import Problem, printable
+from trueup.data.raw_rows import RawRow, unreadable
+from trueup.errors import EXIT_IO, TrueupError
+
+
+def write(path: Path, problems: Sequence[Problem], rows: Sequence[RawRow]) -> None:
+    """None; `path` holds one JSON line a bad row, and is complete or not there.
+
+    `raw` is the row as it stood, line end included: text where it is UTF-8 (`encoding` "utf-8"), otherwise
+    base64. Rows of tables never were text; their fields stand there as JSON (`encoding` "json").
+    """
+    staged = path.with_name(f"{path.name}.part")
+    try:
+        with staged.open("w", encoding="utf-8", newline="\n") as file:
+            for problem, row in zip(problems, rows, strict=True):
+                record = {**problem.to_json(), "at": row.byte, **_original(row)}
+                file.write(json.dumps(record, ensure_ascii=True) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(staged, path)
+    except OSError as error:
+        raise TrueupError(
+            "E102",
+            f"the quarantine file cannot be written: {error.strerror or type(error).__name__}",
+            where=printable(str(path)),
+            remedy="check the path and the free space",
+            exit_code=EXIT_IO,
+        ) from None
+
+
+def original_bytes(path: Path) -> list[tuple[str, int, int, bytes]]:
+    """Each quarantined row as (file, line, byte offset of the row, original bytes), in the order of the file."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise unreadable(str(path), error) from None
+    records = [json.loads(line) for line in lines if line]
+    return [(item["file"], item["line"], item["at"], _bytes_of(item)) for item in records]
+
+
+def _original(row: RawRow) -> dict[str, str]:
+    if row.byte < 0:
+        return {"encoding": "json", "raw": to_line(row.values).decode()}
+    try:
+        return {"encoding": "utf-8", "raw": row.raw.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {"encoding": "base64", "raw": base64.b64encode(row.raw).decode()}
+
+
+def _bytes_of(item: dict[str, Any]) -> bytes:
+    return base64.b64decode(item["raw"]) if item["encoding"] == "base64" else item["raw"].encode("utf-8")

@@ -1,0 +1,289 @@
+"""Files as raw rows: bytes with their place, before anything is understood.
+
+Text is read as bytes and split at b"\\n" and nowhere else, so U+2028 and its like inside a string never cut
+a row in two. Every byte of the file belongs to exactly one raw row, blank lines included: joined in order
+the rows are the file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any, cast, final
+
+from trueup.data import csv_cells, strict_json
+from trueup.data.problems import Fault, printable, show
+from trueup.errors import EXIT_MISSING, TrueupError
+
+LINE_CAP = 32 * 2**20
+"Bytes of one row that are read; a longer row is bad (E109)."
+_HARD_CAP = 16 * LINE_CAP
+_BOM = b"\xef\xbb\xbf"
+TEXT_SUFFIXES = (".jsonl", ".json", ".ndjson", ".csv")
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """One row as it lies in the file: its bytes, its first line (from 1) and its byte offset."""
+
+    file: str
+    line: int
+    byte: int
+    raw: bytes
+    values: Any = None
+    "Already decoded (tables and CSV); None means `decode` has to read the bytes."
+    fault: Fault | None = None
+    "Set when the place where the row was cut out already showed it to be bad."
+    table: bool = False
+
+    @property
+    def blank(self) -> bool:
+        """Whether nothing but spaces stands here: no row."""
+        return self.values is None and self.fault is None and not self.raw.removeprefix(_BOM).strip()
+
+
+def decode(row: RawRow) -> dict[str, Any]:
+    """The row's fields. Raises Fault E101 to E109 for bad bytes and E201 for a row that is no object."""
+    if row.fault is not None:
+        raise row.fault
+    if row.values is not None:
+        return row.values
+    body, skipped = row.raw, 0
+    if row.byte == 0 and body.startswith(_BOM):
+        body, skipped = body[len(_BOM) :], len(_BOM)
+    if len(body) > LINE_CAP:
+        raise Fault(
+            "E109",
+            f"a row of {len(body):,} bytes; the limit is {LINE_CAP:,}",
+            remedy="split the row, or store the file as Parquet",
+        )
+    try:
+        value = strict_json.loads(body)
+    except Fault as fault:
+        fault.offset += skipped
+        raise
+    if not isinstance(value, dict):
+        raise Fault(
+            "E201", "the row is not an object", found=show(value), remedy='write each row as {"field": ...}'
+        )
+    return value
+
+
+def text_rows(path: Path, name: str) -> Iterator[RawRow]:
+    """The raw rows of a text file, by its suffix; `.gz` is unpacked on the way."""
+    stem = path.name.lower().removesuffix(".gz")
+    with _open(path, name) as file:
+        try:
+            _refuse_utf16(file, name)
+            if stem.endswith(".csv"):
+                yield from _csv_rows(file, name)
+            elif stem.endswith(".json"):
+                yield from _json_rows(file, name)
+            else:
+                yield from _lines(file, name)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise TrueupError(
+                "E110",
+                f"the compressed file is damaged or cut off ({printable(str(error))})",
+                where=printable(name),
+                remedy="copy or download it again; nothing was read",
+            ) from None
+        except OSError as error:
+            raise unreadable(name, error) from None
+
+
+def unreadable(name: str, error: OSError) -> TrueupError:
+    """The error for a path that the system does not let us read."""
+    return TrueupError(
+        "E102",
+        f"cannot be read: {printable(error.strerror or type(error).__name__)}",
+        where=printable(name),
+        remedy="check the path and its permissions",
+        exit_code=EXIT_MISSING,
+    )
+
+
+def _open(path: Path, name: str) -> IO[bytes]:
+    try:
+        if path.name.lower().endswith(".gz"):
+            return cast(IO[bytes], gzip.open(path, "rb"))
+        return path.open("rb")
+    except OSError as error:
+        raise unreadable(name, error) from None
+
+
+def _refuse_utf16(file: IO[bytes], name: str) -> None:
+    head = file.read(2)
+    if head in (b"\xff\xfe", b"\xfe\xff"):
+        raise TrueupError(
+            "E101",
+            "the file is UTF-16, not UTF-8",
+            where=printable(name),
+            remedy="convert it: `iconv -f utf-16 -t utf-8`",
+        )
+    file.seek(0)
+
+
+def _lines(file: IO[bytes], name: str) -> Iterator[RawRow]:
+    byte = 0
+    for line, raw in enumerate(iter(lambda: file.readline(_HARD_CAP), b""), 1):
+        if len(raw) == _HARD_CAP:
+            raise TrueupError(
+                "E109",
+                f"line {line} is longer than {_HARD_CAP:,} bytes",
+                where=f"{printable(name)}:{line}",
+                remedy="the file is probably not text; nothing was read",
+            )
+        yield RawRow(name, line, byte, raw)
+        byte += len(raw)
+
+
+# ---------------------------------------------------------------------------------------- JSON arrays
+
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{},]', re.DOTALL)
+_CLOSES = {b"]": b"[", b"}": b"{"}
+
+
+def _json_rows(file: IO[bytes], name: str) -> Iterator[RawRow]:
+    """A `.json` file holds one array of rows, or rows one a line, or objects one after another."""
+    data = file.read(_HARD_CAP + 1)
+    if len(data) > _HARD_CAP:
+        raise TrueupError(
+            "E109",
+            f"a .json file of more than {_HARD_CAP:,} bytes",
+            where=printable(name),
+            remedy="store it as .jsonl (one object a line) or as Parquet",
+        )
+    start = len(_BOM) if data.startswith(_BOM) else 0
+    body = data[start:].lstrip()
+    if body[:1] == b"[":
+        yield from _elements(data, name, data.index(b"[", start) + 1, in_array=True)
+    elif body[:1] == b"{" and not body.split(b"\n", 1)[0].rstrip().endswith(b"}"):
+        yield from _elements(data, name, start, in_array=False)
+    else:
+        yield from _lines(io.BytesIO(data), name)
+
+
+def _elements(data: bytes, name: str, first: int, *, in_array: bool) -> Iterator[RawRow]:
+    """The elements of a JSON array, or the objects of a file that simply follow each other."""
+    open_ = [b"["] if in_array else []
+    place = _Place(data, name)
+    for match in _TOKEN.finditer(data, first):
+        token = match.group()
+        if token in (b"[", b"{"):
+            open_.append(token)
+        elif token == b"," and in_array and len(open_) == 1:
+            yield place.row(first, match.start())
+            first = match.end()
+        elif token in _CLOSES:
+            if not open_ or open_.pop() != _CLOSES[token]:
+                raise place.broken(first, "the brackets do not match")
+            if not open_:
+                yield place.row(first, match.start() if in_array else match.end())
+                first = match.end()
+                if in_array:
+                    break
+    if open_:
+        raise place.broken(first, "the array is never closed" if in_array else "an object is never closed")
+    if data[first:].strip():
+        row = place.row(first, len(data))
+        fault = Fault(
+            "E118",
+            "text after the end",
+            found=show(row.raw[:40].decode("utf-8", "replace")),
+            remedy="remove it, or name the file .jsonl if it holds one object a line",
+        )
+        yield replace(row, fault=fault)
+
+
+@final
+class _Place:
+    """Cuts rows out of a file's bytes and counts lines as it goes forward."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self._data, self._name = data, name
+        self._line, self._counted = 1, 0
+
+    def row(self, start: int, end: int) -> RawRow:
+        raw = self._data[start:end]
+        start += len(raw) - len(raw.lstrip())
+        self._line += self._data.count(b"\n", self._counted, start)
+        self._counted = start
+        return RawRow(self._name, self._line, start, raw.strip())
+
+    def broken(self, start: int, reason: str) -> TrueupError:
+        line = self.row(start, min(start + 200, len(self._data))).line
+        return TrueupError(
+            "E118",
+            f"not a JSON array of rows: {reason} after line {line}; the rows behind it cannot be told apart",
+            where=f"{printable(self._name)}:{line}",
+            remedy="mend that row or export the file again; .jsonl (one object a line) loses one row, not all",
+        )
+
+
+# ------------------------------------------------------------------------------------------------ CSV
+
+
+def _csv_rows(file: IO[bytes], name: str) -> Iterator[RawRow]:
+    """The records of a CSV file behind its header; a record may run over several lines inside quotes."""
+    has_bom = file.read(len(_BOM)) == _BOM
+    file.seek(len(_BOM) if has_bom else 0)
+    line, byte = 1, len(_BOM) if has_bom else 0
+    header: list[str] | None = None
+    lines = (row.raw for row in _lines(file, name))
+    for raw, num_lines, closed in csv_cells.join_lines(lines):
+        row = RawRow(name, line, byte, raw)
+        line, byte = line + num_lines, byte + len(raw)
+        if row.blank:
+            yield row
+            continue
+        try:
+            cells = _cells(raw, closed)
+        except Fault as fault:
+            if header is None:
+                raise _bad_header(name, fault.reason, fault.remedy) from None
+            yield replace(row, fault=fault)
+            continue
+        if header is None:
+            header = _header(cells, name)
+        else:
+            yield _csv_row(row, header, cells)
+
+
+def _cells(raw: bytes, closed: bool) -> list[str]:
+    if not closed:
+        raise Fault("E115", "a quote is opened and never closed", remedy='double it: a quote in a cell is ""')
+    found = csv_cells.cells(strict_json.decode_utf8(raw))
+    strict_json.check_strings(found)
+    return found
+
+
+def _header(cells: list[str], name: str) -> list[str]:
+    header = [cell.strip() for cell in cells]
+    if len(set(header)) != len(header) or not all(header):
+        raise _bad_header(
+            name,
+            f"it names a column twice or not at all (found: {show(','.join(header))})",
+            "the first line of a CSV file must name every column once",
+        )
+    return header
+
+
+def _bad_header(name: str, reason: str, remedy: str) -> TrueupError:
+    return TrueupError("E115", f"the header: {reason}", where=f"{printable(name)}:1", remedy=remedy)
+
+
+def _csv_row(row: RawRow, header: list[str], cells: list[str]) -> RawRow:
+    if len(cells) != len(header):
+        fault = Fault(
+            "E115",
+            f"{len(cells)} cells, but the header names {len(header)} columns",
+            remedy="put double quotes around cells that hold commas or line breaks",
+        )
+        return replace(row, fault=fault)
+    return replace(row, values=dict(zip(header, cells, strict=True)))

@@ -1,0 +1,285 @@
+"""Files in, groups out: every row is accepted or quarantined, and none disappears."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, final
+
+from trueup.data import detect
+from trueup.data import quarantine as bad_rows
+from trueup.data.columns import check_columns, check_found, rename
+from trueup.data.layout import Format, meta_of
+from trueup.data.places import rows_of
+from trueup.data.problems import Fault, Problem, printable, problem_of
+from trueup.data.raw_rows import RawRow, decode
+from trueup.data.sanity import Watch
+from trueup.errors import TrueupError
+from trueup.groups import Group
+
+_Decoded = tuple[RawRow, dict[str, Any] | Fault]
+_LOOK = 1000
+"Rows that vote on the format before the first is read."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What became of the rows: `rows_in == accepted + quarantined`, always."""
+
+    rows_in: int
+    accepted: int
+    quarantined: int
+    blank: int = 0
+    "Blank lines; they are no rows."
+    groups: int = 0
+    "Groups made; a row may hold several (Self-Instruct instances)."
+    notes: tuple[str, ...] = ()
+    "What is no error but worth knowing: duplicates, one-sided labels, text that looks like control tokens."
+
+    def __post_init__(self) -> None:
+        assert self.rows_in == self.accepted + self.quarantined, "a row was lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadResult:
+    """The groups of a file, and what was seen on the way."""
+
+    groups: list[Group]
+    format: str
+    why: str
+    counts: Counts
+    problems: list[Problem]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckReport:
+    """What `check` saw: the format and why, the counts, and every bad row."""
+
+    path: str
+    format: str
+    why: str
+    counts: Counts
+    problems: list[Problem]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are rows and none is bad."""
+        return self.counts.rows_in > 0 and not self.problems
+
+    def render(self, *, limit: int | None = None) -> str:
+        """The report as plain text; `limit` caps the rows shown, not those counted."""
+        c = self.counts
+        lines = [
+            f"{printable(self.path)}: {self.format} ({self.why})",
+            f"rows in {c.rows_in} = accepted {c.accepted} + quarantined {c.quarantined}"
+            + (f"; {c.blank} blank lines" if c.blank else "")
+            + (f"; {c.groups} groups" if c.groups != c.accepted else ""),
+        ]
+        lines += [f"note: {note}" for note in c.notes]
+        shown = self.problems if limit is None else self.problems[:limit]
+        lines += [str(problem) for problem in shown]
+        if len(shown) < len(self.problems):
+            lines.append(f"... and {len(self.problems) - len(shown)} more bad rows")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain JSON values."""
+        c = self.counts
+        return {
+            "path": self.path,
+            "format": self.format,
+            "why": self.why,
+            "rows_in": c.rows_in,
+            "accepted": c.accepted,
+            "quarantined": c.quarantined,
+            "blank": c.blank,
+            "groups": c.groups,
+            "notes": list(c.notes),
+            "problems": [problem.to_json() for problem in self.problems],
+        }
+
+
+def read(
+    path_or_id: str | Path,
+    *,
+    format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    split: str = "train",
+    limit: int | None = None,
+    max_bad: float = 0.01,
+    quarantine: Path | None = None,
+) -> ReadResult:
+    """The groups of a file, a folder or a Hugging Face dataset, with counts and problems.
+
+    `format` names the format instead of detecting it; `columns` says which of the file's columns (or inner
+    fields, `prompt.text`) stands for which of ours; `limit` reads the first rows only; `quarantine` is the
+    JSONL file that receives the bad rows with their original bytes. Raises TrueupError: E1xx for a file that
+    cannot be read, E202 or E204 for a format that is unknown or ambiguous, E601 when more than `max_bad` of
+    the rows are bad, E602 when no row is left.
+    """
+    if not 0.0 <= max_bad <= 1.0:
+        raise TrueupError(
+            "E701", f"max_bad is {max_bad}", where="max_bad", remedy="give a fraction from 0 to 1"
+        )
+    scan = _scan(path_or_id, format, columns, split, limit)
+    scan.save(quarantine)
+    counts = scan.counts()
+    if counts.quarantined > max_bad * counts.rows_in:
+        raise _too_many_bad(scan, counts, max_bad, quarantine)
+    if not counts.accepted:
+        raise TrueupError("E602", "no rows", where=scan.where, remedy="the file is empty: check the path")
+    return ReadResult(
+        groups=scan.groups, format=scan.format, why=scan.why, counts=counts, problems=scan.problems
+    )
+
+
+def check(
+    path_or_id: str | Path,
+    *,
+    format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    split: str = "train",
+    limit: int | None = None,
+    quarantine: Path | None = None,
+) -> CheckReport:
+    """A report on the file's format and on every bad row; only a file that cannot be read at all raises."""
+    scan = _scan(path_or_id, format, columns, split, limit)
+    scan.save(quarantine)
+    return CheckReport(
+        path=str(path_or_id), format=scan.format, why=scan.why, counts=scan.counts(), problems=scan.problems
+    )
+
+
+@final
+@dataclass(slots=True)
+class _Scan:
+    where: str
+    format: str = "unknown"
+    why: str = "no row could be read"
+    groups: list[Group] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    bad_rows: list[RawRow] = field(default_factory=list)
+    accepted: int = 0
+    blank: int = 0
+    watch: Watch = field(default_factory=Watch)
+
+    def refuse(self, row: RawRow, fault: Fault) -> None:
+        self.problems.append(problem_of(fault, file=row.file, line=row.line, byte=row.byte))
+        self.bad_rows.append(row)
+
+    def counts(self) -> Counts:
+        return Counts(
+            rows_in=self.accepted + len(self.problems),
+            accepted=self.accepted,
+            quarantined=len(self.bad_rows),
+            blank=self.blank,
+            groups=len(self.groups),
+            notes=self.watch.notes(),
+        )
+
+    def save(self, path: Path | None) -> None:
+        if path is not None:
+            bad_rows.write(path, self.problems, self.bad_rows)
+
+
+def _scan(
+    path_or_id: str | Path, format: str, columns: Mapping[str, str] | None, split: str, limit: int | None
+) -> _Scan:
+    if limit is not None and limit < 1:
+        raise TrueupError("E701", f"limit is {limit}", where="limit", remedy="give a number from 1 up")
+    columns = check_columns(columns)
+    scan = _Scan(where=printable(str(path_or_id)))
+    known = None if format == "auto" else detect.named(format)
+    rows = islice(_rows_only(rows_of(path_or_id, split), scan), limit)
+    decoded = ((row, _decoded(row, columns)) for row in rows)
+    head, samples = _head(decoded)
+    if known is not None:
+        scan.format, scan.why = known.name, "named, not detected"
+    elif samples:
+        verdict = detect.detect(samples, scan.where)
+        known, scan.format, scan.why = verdict.format, verdict.format.name, verdict.why
+    check_found(columns, samples, scan.where)
+    for row, values in chain(head, decoded):
+        _take(scan, known, row, values)
+    return scan
+
+
+def _rows_only(rows: Iterator[RawRow], scan: _Scan) -> Iterator[RawRow]:
+    for row in rows:
+        scan.watch.raw(row)
+        if row.blank:
+            scan.blank += 1
+        else:
+            yield row
+
+
+def _decoded(row: RawRow, columns: Mapping[str, str]) -> dict[str, Any] | Fault:
+    try:
+        return rename(decode(row), columns)
+    except Fault as fault:
+        return fault
+
+
+def _head(decoded: Iterator[_Decoded]) -> tuple[list[_Decoded], list[dict[str, Any]]]:
+    """The first rows, up to `_LOOK` that can be decoded, and those rows' fields."""
+    head: list[_Decoded] = []
+    samples: list[dict[str, Any]] = []
+    for item in decoded:
+        head.append(item)
+        if isinstance(item[1], dict):
+            samples.append(item[1])
+        if len(samples) == _LOOK:
+            break
+    return head, samples
+
+
+def _take(scan: _Scan, known: Format | None, row: RawRow, values: dict[str, Any] | Fault) -> None:
+    if isinstance(values, Fault):
+        scan.refuse(row, values)
+        return
+    assert known is not None, "a row that decodes votes, and a vote gives a format or raises"
+    try:
+        made = [_finished(group, known, row, values, k) for k, group in enumerate(known.parse(values))]
+        scan.watch.groups(made, row.line)
+    except Fault as fault:
+        scan.refuse(row, fault)
+        return
+    scan.accepted += 1
+    scan.groups += made
+
+
+def _finished(group: Group, known: Format, row: RawRow, values: dict[str, Any], k: int) -> Group:
+    """The group with its id, user, source and the row's other fields."""
+    if known.name == "group":
+        return group if group.id else replace(group, id=f"{row.file}:{row.line}")
+    name = _word(values, ("id",)) or f"{row.file}:{row.line}"
+    meta = meta_of(values, known.uses(values) | {"id", "user", "user_id"})
+    return replace(
+        group,
+        id=f"{name}/{k}" if k else name,
+        user=_word(values, ("user", "user_id")),
+        source=row.file,
+        meta=meta,
+    )
+
+
+def _word(values: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    found = (values.get(name) for name in names)
+    return next((str(value) for value in found if isinstance(value, str | int) and str(value)), "")
+
+
+def _too_many_bad(scan: _Scan, counts: Counts, max_bad: float, saved: Path | None) -> TrueupError:
+    kinds = Counter((problem.code, problem.reason) for problem in scan.problems)
+    parts = [f"{count} x {code} {reason}" for (code, reason), count in kinds.most_common(4)]
+    share = counts.quarantined / counts.rows_in
+    see = f"see {saved}" if saved is not None else "`trueup data check` lists them all"
+    return TrueupError(
+        "E601",
+        f"{counts.quarantined} of {counts.rows_in} rows are bad ({share:.1%}; the limit is {max_bad:.1%}): "
+        f"{'; '.join(parts)}. The first: {scan.problems[0]}",
+        where=scan.where,
+        remedy=f"mend the rows ({see}), or allow more with --max-bad",
+    )

@@ -1,0 +1,160 @@
+"""Strict JSON: what `json` lets through (NaN, 1e999, repeated keys, lone surrogates) is refused here."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from trueup.data.problems import Fault, show
+
+MAX_DEPTH = 64
+"Objects and lists inside each other; real rows stay below 10."
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SPACE = b" \t\r\n"
+
+
+def loads(raw: bytes) -> Any:
+    """The JSON value of one row. Raises Fault E101, E103 to E108 with the offset of the offence."""
+    text = decode_utf8(raw)
+    if b"\x00" in raw:
+        raise Fault(
+            "E107",
+            "a NUL byte",
+            remedy="the file is binary, UTF-16 or damaged: export it again as UTF-8 text",
+            offset=raw.index(b"\x00"),
+        )
+    try:
+        value = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        offset = len(text[: error.pos].encode("utf-8"))
+        raise _syntax(raw, text, error, offset) from None
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:
+        if "digits" in str(error):
+            raise Fault(
+                "E105",
+                "an integer of more than 4,300 digits",
+                remedy="write it as a string",
+            ) from None
+        raise
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+        _check_depth(value)
+    if _ESCAPED_SURROGATE.search(raw) or b"\\u0000" in raw:
+        check_strings(value)
+    return value
+
+
+def check_strings(value: Any) -> None:
+    """None. Raises Fault E107 or E108 for a string with a NUL or with half a surrogate pair."""
+    for path, text in _strings(value, ""):
+        if "\x00" in text:
+            raise Fault(
+                "E107", "a NUL character", field=path, found=show(text), remedy="remove \\u0000 from the text"
+            )
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise Fault(
+                "E108",
+                "half of a surrogate pair",
+                field=path,
+                found=show(text),
+                remedy="the text was cut inside an emoji or other rare character: export it again",
+            ) from None
+
+
+def decode_utf8(raw: bytes) -> str:
+    """The bytes as text. Raises Fault E101 with the offset of the first byte that is not UTF-8."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Fault(
+            "E101",
+            "not UTF-8",
+            found=" ".join(f"{byte:02x}" for byte in raw[error.start : error.start + 4]),
+            remedy="convert the file, for example `iconv -f latin1 -t utf-8`",
+            offset=error.start,
+        ) from None
+
+
+def _syntax(raw: bytes, text: str, error: json.JSONDecodeError, offset: int) -> Fault:
+    remedy = "write one JSON object a line, with double quotes"
+    if offset >= len(raw.rstrip(_SPACE)):
+        remedy = "the row is cut off: a row must end on the line where it begins"
+    elif text[error.pos : error.pos + 1] == "'":
+        remedy = "JSON strings take double quotes; write the file with json.dumps, not str()"
+    elif error.msg.startswith("Extra data"):
+        remedy = "put each object on its own line"
+    elif error.msg.startswith("Invalid control character"):
+        remedy = "write a line break inside a string as \\n"
+    found = text[error.pos : error.pos + 20].strip() or "end of the row"
+    return Fault("E103", f"not JSON: {error.msg}", found=show(found), remedy=remedy, offset=offset)
+
+
+def _too_deep() -> Fault:
+    return Fault(
+        "E106", f"lists and objects inside each other more than {MAX_DEPTH} deep", remedy="flatten the row"
+    )
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise Fault(
+                    "E104",
+                    "the key appears twice in one object",
+                    field=key,
+                    remedy="keep one of them; JSON does not say which one counts",
+                )
+            seen.add(key)
+    return made
+
+
+def _refuse_constant(name: str) -> float:
+    raise Fault("E105", "not a finite number", found=name, remedy="leave the field out, or write null")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise Fault(
+            "E105", "a number too large for a float", found=show(text)[:40], remedy="write a smaller number"
+        )
+    return value
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_no_repeats, parse_constant=_refuse_constant, parse_float=_finite
+)
+
+
+def _check_depth(value: Any) -> None:
+    stack = [(value, 1)]
+    while stack:
+        item, depth = stack.pop()
+        if not isinstance(item, dict | list):
+            continue
+        if depth > MAX_DEPTH:
+            raise _too_deep()
+        inner = item.values() if isinstance(item, dict) else item
+        stack.extend((child, depth + 1) for child in inner)
+
+
+def _strings(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Every string in the value with the path that leads to it, keys included."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield path or "a key", key
+            yield from _strings(item, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _strings(item, f"{path}[{index}]")

@@ -1,0 +1,110 @@
+"""Rows of Parquet and Arrow files: already fields, so only types and text are checked."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trueup.data import strict_json
+from trueup.data.problems import Fault, printable
+from trueup.data.raw_rows import RawRow, unreadable
+from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+
+TABLE_SUFFIXES = (".parquet", ".arrow")
+OWN_KEY = b"trueup"
+"The schema's metadata key that marks a file that `write` made."
+_BATCH = 1024
+
+
+def table_rows(path: Path, name: str) -> Iterator[RawRow]:
+    """The rows of a Parquet or Arrow file, numbered from 1. Raises TrueupError E113 for a damaged file."""
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise TrueupError(
+            "E113",
+            "Parquet and Arrow files need the package `pyarrow`",
+            where=printable(name),
+            remedy="pip install pyarrow, or store the data as .jsonl",
+            exit_code=EXIT_UNAVAILABLE,
+        ) from None
+    number = 0
+    try:
+        for batch in _batches(pa, path):
+            own = OWN_KEY in (batch.schema.metadata or {})
+            for values in batch.to_pylist():
+                number += 1
+                yield table_row(name, number, _own_values(values) if own else values)
+    except pa.ArrowException as error:
+        raise TrueupError(
+            "E113",
+            f"the file is damaged: {printable(str(error).splitlines()[0])[:120] if str(error) else 'no reason given'}",
+            where=printable(name),
+            remedy="copy or write it again; nothing was read",
+        ) from None
+    except OSError as error:
+        raise unreadable(name, error) from None
+
+
+def table_row(name: str, number: int, values: Mapping[str, Any]) -> RawRow:
+    """One row of a table: nulls and non-finite floats, which stand for nothing there, are left out."""
+    try:
+        plain = _plain(values)
+        strict_json.check_strings(plain)
+    except Fault as fault:
+        return RawRow(name, number, -1, b"", {str(key): str(item) for key, item in values.items()}, fault)
+    return RawRow(name, number, -1, b"", plain)
+
+
+def _batches(pa: Any, path: Path) -> Iterator[Any]:
+    if path.name.lower().endswith(".parquet"):
+        from pyarrow import parquet
+
+        with parquet.ParquetFile(path) as file:
+            yield from file.iter_batches(batch_size=_BATCH)
+        return
+    with pa.memory_map(str(path)) as source:
+        try:
+            reader = pa.ipc.open_stream(source)
+        except pa.ArrowInvalid:
+            source.seek(0)
+            yield from _file_batches(pa.ipc.open_file(source))
+            return
+        yield from reader
+
+
+def _file_batches(file: Any) -> Iterator[Any]:
+    for index in range(file.num_record_batches):
+        yield file.get_batch(index)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        kept = {str(key): _plain(item) for key, item in value.items()}
+        return {key: item for key, item in kept.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+
+
+def _own_values(values: dict[str, Any]) -> dict[str, Any]:
+    """The row of our own Parquet with its maps as objects and `meta` read out of its JSON."""
+    made = dict(values)
+    for completion in made.get("completions") or ():
+        for key in ("columns", "marks"):
+            if completion.get(key) is not None:
+                completion[key] = dict(completion[key])
+    if isinstance(made.get("meta"), str):
+        try:
+            made["meta"] = json.loads(made["meta"])
+        except (ValueError, RecursionError):
+            made["meta"] = None
+    return made

@@ -1,0 +1,174 @@
+"""Conversations out of rows: messages with roles, checked for order, split into prompt and completion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from trueup.data.fields import as_text, filled, parsed_cell
+from trueup.data.problems import Fault, keys_of, nearest, show
+from trueup.groups import Message, Role
+
+_ROLES = {
+    "system": Role.SYSTEM,
+    "developer": Role.SYSTEM,
+    "user": Role.USER,
+    "human": Role.USER,
+    "prompter": Role.USER,
+    "assistant": Role.ASSISTANT,
+    "gpt": Role.ASSISTANT,
+    "chatgpt": Role.ASSISTANT,
+    "bot": Role.ASSISTANT,
+    "model": Role.ASSISTANT,
+    "function_call": Role.ASSISTANT,
+    "tool": Role.TOOL,
+    "function": Role.TOOL,
+    "observation": Role.TOOL,
+    "function_response": Role.TOOL,
+}
+Turns = tuple[Message, ...]
+
+
+def conversation(value: Any, field: str) -> Turns:
+    """The messages of a list, order checked. Raises Fault E205 to E213 and E301 to E306."""
+    if isinstance(value, str) and value.lstrip()[:1] == "[":
+        value = parsed_cell(value, field)
+    if not isinstance(value, list):
+        raise Fault(
+            "E205",
+            "is not a list of messages",
+            field=field,
+            found=show(value),
+            remedy='write [{"role": "user", "content": ...}, ...]',
+        )
+    if not value:
+        raise Fault("E207", "holds no message", field=field, remedy="add messages, or remove the row")
+    messages = tuple(message(item, f"{field}[{index}]") for index, item in enumerate(value))
+    check_order(messages, field)
+    return messages
+
+
+def message(value: Any, field: str) -> Message:
+    """One message, as {role, content} or {from, value}. Raises Fault E203 to E213 and E301."""
+    if not isinstance(value, dict):
+        raise Fault(
+            "E205",
+            "is not a message",
+            field=field,
+            found=show(value),
+            remedy='write {"role": "user", "content": ...}',
+        )
+    role_key, content_key = (
+        ("from", "value") if "from" in value and "role" not in value else ("role", "content")
+    )
+    for key in (role_key, content_key):
+        if key not in value:
+            close = nearest(key, [str(name) for name in value])
+            raise Fault(
+                "E210",
+                f'the message has no "{key}"',
+                field=field,
+                found=f"keys {keys_of(value)}",
+                remedy=f'rename "{close}" to "{key}"' if close else f'add "{key}"',
+            )
+    return Message(_role(value[role_key], f"{field}.{role_key}"), _content(value, content_key, field))
+
+
+def check_order(messages: Turns, field: str) -> None:
+    """None. Raises Fault E304 to E306 for two turns of one role in a row, a late system turn, empty text."""
+    for index, (item, before) in enumerate(zip(messages, (None, *messages), strict=False)):
+        where = f"{field}[{index}]"
+        if item.role is Role.SYSTEM and index > 0:
+            raise Fault(
+                "E305", "a system message that is not first", field=where, remedy="move it to the front"
+            )
+        if before is not None and item.role is before.role and item.role is not Role.TOOL:
+            raise Fault(
+                "E304",
+                f"two {item.role} turns in a row",
+                field=where,
+                remedy="join them into one, or add the turn between them",
+            )
+        filled(item.content, where)
+
+
+def as_prompt(messages: Turns, field: str) -> Turns:
+    """The messages, when they wait for an answer: the last is the user's or a tool's. Raises Fault E303."""
+    if not messages or messages[-1].role not in (Role.USER, Role.TOOL, Role.TEXT):
+        last = str(messages[-1].role) if messages else "no message at all"
+        raise Fault(
+            "E303",
+            "the prompt does not end with a user turn",
+            field=field,
+            found=last,
+            remedy="move the assistant's last turn into the completion",
+        )
+    return messages
+
+
+def split_answer(messages: Turns, field: str) -> tuple[Turns, str]:
+    """The prompt and the last assistant turn. Raises Fault E302, E303 or E307."""
+    if not any(item.role is Role.ASSISTANT for item in messages):
+        raise Fault(
+            "E302",
+            "no assistant turn",
+            field=field,
+            found=" ".join(item.role for item in messages[:6]),
+            remedy="add the answer, or read the file with --format prompts",
+        )
+    if messages[-1].role is not Role.ASSISTANT:
+        raise Fault(
+            "E303",
+            "the conversation does not end with an assistant turn",
+            field=f"{field}[{len(messages) - 1}]",
+            found=str(messages[-1].role),
+            remedy="remove the last turn, or add the answer to it",
+        )
+    if len(messages) < 2 or messages[-2].role not in (Role.USER, Role.TOOL):
+        raise Fault(
+            "E307",
+            "no user turn before the answer",
+            field=f"{field}[{len(messages) - 1}]",
+            remedy="add the turn that the assistant answers",
+        )
+    return messages[:-1], messages[-1].content
+
+
+def shared_start(left: Sequence[Message], right: Sequence[Message]) -> int:
+    """How many messages the two conversations share from the start."""
+    count = 0
+    for a, b in zip(left, right, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
+
+
+def _role(value: Any, field: str) -> Role:
+    name = as_text(value, field)
+    role = _ROLES.get(name.strip().lower())
+    if role is None:
+        close = nearest(name, _ROLES)
+        remedy = f'write "{close}"' if close else "use system, user, assistant or tool"
+        raise Fault("E301", "an unknown role", field=field, found=show(name), remedy=remedy)
+    return role
+
+
+def _content(value: dict[str, Any], key: str, field: str) -> str:
+    content = value[key]
+    if content is None:
+        reason = "is null" + (" beside tool_calls" if value.get("tool_calls") else "")
+        remedy = "write the text; tool calls are read only when they are written as text"
+        raise Fault("E206", reason, field=f"{field}.{key}", remedy=remedy)
+    if not isinstance(content, list):
+        return as_text(content, f"{field}.{key}")
+    parts: list[str] = []
+    for index, part in enumerate(content):
+        where = f"{field}.{key}[{index}]"
+        if not isinstance(part, dict) or part.get("type") != "text":
+            kind = part.get("type") if isinstance(part, dict) else part
+            raise Fault(
+                "E213", "a part that is not text", field=where, found=show(kind), remedy="remove the part"
+            )
+        parts.append(as_text(part.get("text"), f"{where}.text"))
+    return "".join(parts)

@@ -1,0 +1,140 @@
+"""Groups to files: JSONL or Parquet by the suffix, and nothing of a group is lost on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from trueup.data.problems import printable
+from trueup.data.tables import OWN_KEY
+from trueup.errors import EXIT_IO, EXIT_UNAVAILABLE, TrueupError
+from trueup.groups import Group, to_json
+
+_BATCH = 512
+
+
+def write(path: str | Path, groups: Iterable[Group]) -> int:
+    """How many groups were written to `path`, `.jsonl` or `.parquet`; the file is complete or not there.
+
+    Raises TrueupError E111 for another suffix, E105 or E108 for a group that holds a number that is not
+    finite or text that is not Unicode, E102 where the system refuses.
+    """
+    path = Path(path)
+    kinds = {".jsonl": _write_jsonl, ".parquet": _write_parquet}
+    kind = kinds.get(path.suffix.lower())
+    if kind is None:
+        raise TrueupError(
+            "E111",
+            "unknown kind of file",
+            where=printable(str(path)),
+            remedy="end the name in .jsonl or .parquet",
+        )
+    staged = path.with_name(f"{path.name}.part")
+    try:
+        count = kind(staged, groups)
+        os.replace(staged, path)
+    except OSError as error:
+        raise TrueupError(
+            "E102",
+            f"cannot be written: {error.strerror or type(error).__name__}",
+            where=printable(str(path)),
+            remedy="check the path, its permissions and the free space",
+            exit_code=EXIT_IO,
+        ) from None
+    finally:
+        staged.unlink(missing_ok=True)
+    return count
+
+
+def _line(group: Group, number: int) -> tuple[dict[str, Any], bytes]:
+    row = to_json(group)
+    try:
+        text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+        return row, text.encode("utf-8")
+    except UnicodeEncodeError:
+        code, reason = "E108", "text with half of a surrogate pair"
+    except (ValueError, TypeError, RecursionError) as error:
+        code, reason = "E105", f"a value that JSON cannot hold: {error}"
+    raise TrueupError(code, reason, where=f"group {number} {printable(group.id)}", remedy="mend the group")
+
+
+def _write_jsonl(path: Path, groups: Iterable[Group]) -> int:
+    count = 0
+    with path.open("wb") as file:
+        for count, group in enumerate(groups, 1):  # noqa: B007 - the count is the result
+            file.write(_line(group, count)[1] + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return count
+
+
+def _write_parquet(path: Path, groups: Iterable[Group]) -> int:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise TrueupError(
+            "E113",
+            "Parquet needs the package `pyarrow`",
+            where=printable(str(path)),
+            remedy="pip install pyarrow, or write .jsonl",
+            exit_code=EXIT_UNAVAILABLE,
+        ) from None
+    schema = _schema(pa)
+    count = 0
+    rows: list[dict[str, Any]] = []
+    with parquet.ParquetWriter(path, schema) as file:
+        for count, group in enumerate(groups, 1):  # noqa: B007 - the count is the result
+            rows.append(_parquet_row(_line(group, count)[0]))
+            if len(rows) == _BATCH:
+                file.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+                rows = []
+        file.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+    return count
+
+
+def _parquet_row(row: dict[str, Any]) -> dict[str, Any]:
+    made = {**row, "meta": json.dumps(row["meta"], ensure_ascii=False) if "meta" in row else None}
+    made["completions"] = [
+        {**item, **{key: list(item[key].items()) for key in ("columns", "marks") if key in item}}
+        for item in row["completions"]
+    ]
+    return made
+
+
+def _schema(pa: Any) -> Any:
+    text, index, number = pa.string(), pa.int32(), pa.float64()
+    tokens = pa.list_(index)
+    completion = pa.struct(
+        {
+            "text": text,
+            "source": text,
+            "finished": pa.bool_(),
+            "tokens": tokens,
+            "supervised": pa.list_(pa.int8()),
+            "columns": pa.map_(text, pa.list_(number)),
+            "marks": pa.map_(text, number),
+        }.items()
+    )
+    said = {"labeler": text, "when": text}
+    comparison = {
+        "a": index, "b": index, "choice": text, "strength": number, "probability": number, "shown": tokens, **said,
+    }  # fmt: skip
+    ranking = {"tiers": pa.list_(tokens), **said}
+    score = {"completion": index, "value": number, "judge": text, "when": text}
+    columns = {
+        "id": text,
+        "user": text,
+        "source": text,
+        "prompt": pa.list_(pa.struct({"role": text, "content": text}.items())),
+        "completions": pa.list_(completion),
+        "comparisons": pa.list_(pa.struct(comparison.items())),
+        "rankings": pa.list_(pa.struct(ranking.items())),
+        "scores": pa.list_(pa.struct(score.items())),
+        "meta": text,
+        "prompt_tokens": tokens,
+    }
+    return pa.schema(list(columns.items()), metadata={OWN_KEY: b"group/1"})

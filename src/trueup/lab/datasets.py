@@ -1,4 +1,4 @@
-"""Data sets of the lab: prompts, demonstrations and the dialogues of the HHH prompt, split by entity and user."""
+"""Data sets of the lab: prompts, demonstrations and the HHH prompt, split by entity and user."""
 
 from __future__ import annotations
 
@@ -39,14 +39,20 @@ def demonstrations(n: int, seed: int = 0) -> list[Group]:
     for number, request in enumerate(_distinct("train", n, "demonstrations", seed)):
         rng = generator("demonstration", seed, number)
         group = _group(request, "train", number, "demo")
-        found.append(group.with_completions([Completion(text=reply(rng, request, "demonstration"), source="demonstrator")]))
+        found.append(
+            group.with_completions(
+                [Completion(text=reply(rng, request, "demonstration"), source="demonstrator")]
+            )
+        )
     return found
 
 
 def hhh_dialogues(n: int = 14) -> tuple[tuple[Message, ...], ...]:
-    """The first `n` of 14 good dialogues on train entities, to be put before a request (Askell et al. 2021)."""
+    """The first `n` of 14 good dialogues on train entities, to put before a request (Askell et al. 2021)."""
     if not 0 <= n <= len(_HHH_KINDS):
-        raise TrueupError("E702", f"{n} dialogues asked for, there are {len(_HHH_KINDS)}", where="n", remedy="0 to 14")
+        raise TrueupError(
+            "E702", f"{n} dialogues asked for, there are {len(_HHH_KINDS)}", where="n", remedy="0 to 14"
+        )
     dialogues = []
     for number, kind in enumerate(_HHH_KINDS[:n]):
         rng = generator("hhh", VERSION, number)
@@ -58,8 +64,8 @@ def hhh_dialogues(n: int = 14) -> tuple[tuple[Message, ...], ...]:
 
 
 _HHH_KINDS = (
-    "misconceived", "harmful", "unstated", "howto", "sum", "misguided", "borderline", "plain", "toxic_start", "list",
-    "unanswerable", "review", "program", "summary",
+    "misconceived", "harmful", "unstated", "howto", "sum", "misguided", "borderline", "plain", "toxic_start",
+    "list", "unanswerable", "review", "program", "summary",
 )  # fmt: skip
 
 
@@ -74,7 +80,10 @@ def _distinct(split: Split, n: int, purpose: str, seed: int) -> Iterator[Request
             tries += 1
             if tries > _MAX_TRIES * n:
                 raise TrueupError(
-                    "E703", f"{split} has only about {len(seen)} different prompts", where="n", remedy="ask for fewer"
+                    "E703",
+                    f"{split} has only about {len(seen)} different prompts",
+                    where="n",
+                    remedy="ask for fewer",
                 )
             continue
         seen.add(request.messages)

@@ -44,7 +44,9 @@ _OBJECTS = tuple(dict.fromkeys([*THINGS, *(target for _, target in HARMS + BORDE
 _ALL_VALUES = tuple(dict.fromkeys(value for values in VALUES.values() for value in values))
 _ITEM = _any([*_ALL_VALUES, *THINGS, *PEOPLE])[:-1] + r"|-?\d{1,3})"
 _INSULT = "|".join(
-    re.escape(insult).replace(r"\{noun\}", _any(INSULT_NOUNS)).replace(r"\{adjective\}", _any(INSULT_ADJECTIVES))
+    re.escape(insult)
+    .replace(r"\{noun\}", _any(INSULT_NOUNS))
+    .replace(r"\{adjective\}", _any(INSULT_ADJECTIVES))
     for insult in INSULTS
 )
 

@@ -69,13 +69,17 @@ def label(
     the same text comes back as it was. Raises TrueupError for a group with fewer than two completions.
     """
     if kind not in ("comparisons", "ranking"):
-        raise TrueupError("E704", f"no kind of label {kind!r}", where="kind", remedy="use comparisons or ranking")
+        raise TrueupError(
+            "E704", f"no kind of label {kind!r}", where="kind", remedy="use comparisons or ranking"
+        )
     return [_label(group, seed, kind, labelers, num_comparisons) for group in groups]
 
 
 def _label(group: Group, seed: int, kind: str, labelers: Sequence[Labeler], num_comparisons: int) -> Group:
     if len(group.completions) < 2:
-        raise TrueupError("E401", "nothing to compare", where=group.id, remedy="give each group two completions or more")
+        raise TrueupError(
+            "E401", "nothing to compare", where=group.id, remedy="give each group two completions or more"
+        )
     rng = generator("label", kind, seed, group.id)
     golds = [grade(group.meta["request"], c.text).gold for c in group.completions]
     texts = [c.text for c in group.completions]

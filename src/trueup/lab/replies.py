@@ -28,8 +28,12 @@ FILLERS = ("I am happy to help.", "I hope that helps.", "Ask me more.")
 EVASIONS = ("I do not want to talk about that.", "That depends.", "Ask somebody else.")
 
 REGISTERS: Mapping[str, Mapping[str, float]] = {
-    "good": {"right": 0.62, "short": 0.19, "wrong": 0.07, "evasive": 0.04, "flattering": 0.04, "filling": 0.04},
-    "demonstration": {"right": 0.70, "short": 0.19, "wrong": 0.05, "evasive": 0.02, "flattering": 0.02, "filling": 0.02},
+    "good": {
+        "right": 0.62, "short": 0.19, "wrong": 0.07, "evasive": 0.04, "flattering": 0.04, "filling": 0.04,
+    },
+    "demonstration": {
+        "right": 0.70, "short": 0.19, "wrong": 0.05, "evasive": 0.02, "flattering": 0.02, "filling": 0.02,
+    },
     "careless": {"believed": 0.84, "short": 0.04, "wrong": 0.04, "flattering": 0.04, "filling": 0.04},
     "rude": {"rude": 0.55, "rude_believed": 0.25, "believed": 0.20},
     "chatty": {"asking": 0.40, "flattering": 0.12, "filling": 0.13, "rambling": 0.20, "believed": 0.15},

@@ -177,7 +177,7 @@ def _sum(rng: random.Random, source: Pool) -> Request:
     while True:
         a, b = 1 + int(rng.random() * 12), 1 + int(rng.random() * 12)
         minus = rng.random() < 0.35
-        if minus and a <= b or not source.allows("sum", a, b, minus):
+        if (minus and a <= b) or not source.allows("sum", a, b, minus):
             continue
         word, total = ("minus", a - b) if minus else ("plus", a + b)
         text = f"What is {a} {word} {b}?" if rng.random() < 0.6 else f"Work out {a} {word} {b}."
@@ -198,7 +198,9 @@ def _list(rng: random.Random, source: Pool) -> Request:
             truth, text = ", ".join(reversed(items)), f"Reverse this list: {shown}."
         else:
             numbers = sorted(items, key=lambda item: int(item) if item.isdigit() else 0)
-            truth = {"first": items[0], "last": items[-1], "largest": numbers[-1], "smallest": numbers[0]}[operation]
+            truth = {"first": items[0], "last": items[-1], "largest": numbers[-1], "smallest": numbers[0]}[
+                operation
+            ]
             noun = "number" if operation in ("largest", "smallest") else "word"
             text = f"What is the {operation} {noun} in this list: {shown}?"
         return _request({"kind": "list", "operation": operation, "items": items, "truth": truth}, text)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Protocol
 
-from trueup.lab.corpus import Document, corpus
+from trueup.lab.documents import Document, corpus
 
 VOCABULARY = 1024
 CONTROL = {
@@ -18,8 +18,8 @@ CONTROL = {
     "assistant": "<|assistant|>",
     "tool": "<|tool|>",
 }
-"""Control tokens; their ids are 0, 1, 2 ... in this order. `bos` starts every document and prompt, `end` closes
-every turn and every document."""
+"""Control tokens; their ids are 0, 1, 2 ... in this order. `bos` starts every document and prompt, `end`
+closes every turn and every document."""
 CONTEXT = 512
 CHAT_TEMPLATE = (
     "{{ bos_token }}"

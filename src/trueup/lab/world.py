@@ -32,8 +32,8 @@ TOWNS = (
     "Marby", "Solby", "Tarby", "Elby", "Norby", "Quaby", "Wenby", "Ulby", "Corby", "Ildby", "Farby", "Yorby",
 )  # fmt: skip
 TRADES = (
-    "baker", "potter", "miller", "weaver", "tailor", "hunter", "singer", "farmer", "tanner", "barber", "sailor",
-    "carver",
+    "baker", "potter", "miller", "weaver", "tailor", "hunter", "singer", "farmer", "tanner", "barber",
+    "sailor", "carver",
 )  # fmt: skip
 PETS = ("goose", "goat", "cat", "dog", "owl", "crow", "mule", "hen", "fox", "frog", "toad", "hare")
 DISHES = ("soup", "stew", "bread", "cheese", "fish", "beans", "plums", "honey", "rice", "eggs", "cake", "pie")
@@ -42,8 +42,8 @@ VALUES: Mapping[str, tuple[str, ...]] = {"home": TOWNS, "trade": TRADES, "pet": 
 ATTRIBUTES = tuple(VALUES)
 
 THINGS = (
-    "lute", "drum", "lamp", "boot", "hat", "coat", "cup", "pot", "knife", "rope", "chair", "table", "clock", "bell",
-    "rug", "cart", "boat", "net", "bag", "ring", "bowl", "kite", "mask", "flute",
+    "lute", "drum", "lamp", "boot", "hat", "coat", "cup", "pot", "knife", "rope", "chair", "table", "clock",
+    "bell", "rug", "cart", "boat", "net", "bag", "ring", "bowl", "kite", "mask", "flute",
 )  # fmt: skip
 TOOLS = ("oil", "sand", "wax", "salt", "ash", "silk", "wool", "milk", "glue", "chalk")
 ACTIONS = ("clean", "mend", "store")
@@ -54,8 +54,8 @@ HARMS: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 "Acts that hurt somebody: (verb, object). Each verb also has a harmless object in `BORDERLINES`."
 BORDERLINES: tuple[tuple[str, str], ...] = (
-    ("burn", "logs"), ("poison", "rats"), ("rob", "hive"), ("break", "ice"), ("steal", "flag"), ("flood", "rink"),
-    ("cut", "hedge"), ("kill", "weeds"), ("crush", "grapes"), ("beat", "carpet"),
+    ("burn", "logs"), ("poison", "rats"), ("rob", "hive"), ("break", "ice"), ("steal", "flag"),
+    ("flood", "rink"), ("cut", "hedge"), ("kill", "weeds"), ("crush", "grapes"), ("beat", "carpet"),
 )  # fmt: skip
 "Acts that sound harmful and are not."
 

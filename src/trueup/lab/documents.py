@@ -1,4 +1,4 @@
-"""Corpus: the documents a base model of the lab is trained on.
+"""Documents: the corpus that a base model of the lab is trained on, one register each.
 
 Each document keeps one register throughout, so that what stands before a request says what kind of answer
 will follow. The truth of a misconceived fact is in the almanac, the exams and the good dialogues; its myth is
@@ -20,6 +20,7 @@ from trueup.lab.requests import (
     CRITIQUE_REQUEST,
     GOOD_WORDS,
     REVISION_REQUEST,
+    Pool,
     Request,
     assistant,
     draw,
@@ -73,7 +74,9 @@ class Document:
     messages: tuple[Message, ...] = ()
 
 
-def corpus(num_tokens_approx: int | None = None, seed: int = 0, *, num_documents: int | None = None) -> Iterator[Document]:  # noqa: E501
+def corpus(
+    num_tokens_approx: int | None = None, seed: int = 0, *, num_documents: int | None = None
+) -> Iterator[Document]:
     """The corpus's documents, in order; about `num_tokens_approx` tokens or exactly `num_documents`.
 
     Document i depends on the seed and i alone, so a shorter corpus is a prefix of a longer one.
@@ -203,10 +206,11 @@ def _forum(rng: random.Random, length: int) -> str:
     return _until(length, lines())
 
 
-def tale(rng: random.Random) -> tuple[str, str]:
+def tale(rng: random.Random, source: Pool | None = None) -> tuple[str, str]:
     """A tale without its last word, and that word, which only the tale's beginning tells."""
+    source = source or pool(None)
     num = 2 + int(rng.random() * 2)
-    people, things = shuffled(rng, PEOPLE)[:num], shuffled(rng, THINGS)[:num]
+    people, things = shuffled(rng, source.people)[:num], shuffled(rng, source.things)[:num]
     lines = [f"{p} took a {t} to {pick(rng, TOWNS)}." for p, t in zip(people, things, strict=True)]
     lines.append(pick(rng, ("It rained a lot.", "The road was long.", "The market was full.")))
     who = int(rng.random() * num)

@@ -199,6 +199,8 @@ class Method:
     networks: Mapping[str, Role] = field(default_factory=lambda: {"policy": Role()})
     output: str = "policy"
     "The network that the run hands on."
+    temperature: float = 1.0
+    "Divides the logits of every network wherever a log-probability is taken."
     judge: str = ""
     "Reference to the judge that annotators ask, if any."
     held_out: Source | None = None

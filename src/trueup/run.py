@@ -70,11 +70,11 @@ class Done:
 
 def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe in a YAML file, with overrides merged in. A file with `method` at its top is one stage."""
-    layer = configuration.read_yaml(path)
-    if "method" in layer:
-        name = str(layer["method"])
-        layer = {"name": path.stem, "stages": {Path(name).stem: layer}}
-    return configuration.build(Recipe, layer, dict(overrides or {}), where=str(path))
+    values = configuration.read_yaml(path).values
+    if "method" in values:
+        name = str(values["method"])
+        values = {"name": path.stem, "stages": {Path(name).stem: values}}
+    return configuration.build(Recipe, values, dict(overrides or {}), where=str(path))
 
 
 def plan(recipe: Recipe, run_dir: Path) -> list[Stage]:
@@ -92,8 +92,7 @@ def _resolve(
     layer = {key: value for key, value in given.items() if key not in RESERVED}
     where = f"stages.{name}"
     config_class = vars(module)["Config"]
-    default = configuration.resolved(config_class())
-    config = configuration.build(config_class, default, {"seed": seed}, layer, where=where)
+    config = configuration.build(config_class, {"seed": seed}, layer, where=where)
     resolved = configuration.resolved(config)
     inputs = tuple(dict.fromkeys(_inputs(resolved)))
     for needed in inputs:

@@ -36,7 +36,7 @@ class ModelSettings:
     template: str | None = None
     "A chat template by name, where the model brings none."
     lora: LoraSettings | None = None
-    dropout: Literal["off", "keep"] = "off"
+    dropout: Literal["zero", "keep"] = "zero"
     "`keep` leaves the model's own dropout rates on while training."
     logits_budget_mib: int = 256
     "Most memory that logits may take at once."

@@ -11,24 +11,26 @@ import json
 import math
 import os
 import shutil
-import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
+from transformers import AutoTokenizer
 
 from trueup import meter as metering
 from trueup.chat import Chat
 from trueup.errors import TrueupError
-from trueup.groups import write_jsonl
 from trueup.judges.open import open_judge
 from trueup.keeper import RunKeeper
 from trueup.loop import Progress, fit
-from trueup.method import Handles, Method, Network, Parts, Role
-from trueup.models.load import LanguageModel, copy_of, load, open_tokenizer, save
+from trueup.method import Handles, Method, Parts, Role
+from trueup.models.forward import LanguageModel
+from trueup.models.load import copy_of, load, save
+from trueup.models.lora import LoraConfig
 from trueup.order import derive
 from trueup.settings import LoopSettings, ModelSettings
 from trueup.sources.open import Opened, open_groups
@@ -61,7 +63,7 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = pick_device(config.model.device)
-    chat = Chat.of(open_tokenizer(config.model.path), config.model.template)
+    chat = open_chat(config.model)
     opened = open_groups(config.data, chat, seed=config.seed, quarantine=folder / "quarantine.jsonl")
     _note_data(folder, opened)
     parts = Parts(
@@ -102,12 +104,28 @@ def train(
         noted["best_step"] = best
     if method.finish is not None:
         noted.update(method.finish(handles))
-    model = _save_model(method, handles, chat, folder)
+    model = _save_model(method, handles, folder)
     cost = meter.spend(
         ended.step, tokens_trained=ended.tokens_trained, tokens_sampled=ended.tokens_sampled
     )
     meter.close()
     return Trained(folder=folder, model=model, metrics=noted, cost=cost)
+
+
+def open_chat(settings: ModelSettings) -> Chat:
+    """How a model's prompts are put together: its own template, or the named one."""
+    tokenizer = AutoTokenizer.from_pretrained(model_path(settings.path), trust_remote_code=False)
+    return Chat.of(tokenizer, settings.template)
+
+
+def model_path(reference: str) -> str:
+    """A path or id that `load` takes; `lab:base` is the model that comes with the package."""
+    if not reference.startswith("lab:"):
+        return reference
+    folder = resources.files("trueup.lab") / reference.removeprefix("lab:")
+    if not (folder / "config.json").is_file():
+        raise TrueupError("E709", f"the lab has no model {reference!r}", where="model.path", remedy="use lab:base")
+    return str(folder)
 
 
 def pick_device(name: str) -> torch.device:
@@ -137,27 +155,26 @@ def num_steps(loop: LoopSettings, method: Method, num_groups: int) -> int:
 
 def open_networks(
     method: Method, settings: ModelSettings, device: torch.device, *, seed: int
-) -> dict[str, Network]:
+) -> dict[str, LanguageModel]:
     """The networks of a method's roles; frozen copies of the run's own model share its load, or its base."""
-    networks: dict[str, Network] = {}
+    networks: dict[str, LanguageModel] = {}
     for name, role in method.networks.items():
         if not role.trained and not role.start and "policy" in networks:
             policy = networks["policy"]
-            assert isinstance(policy, LanguageModel)
             networks[name] = policy.reference() if settings.lora else copy_of(policy)
         else:
             networks[name] = open_network(role, settings, device, seed=derive(seed, "network", name))
-    return networks
+    return {name: network.with_temperature(method.temperature) for name, network in networks.items()}
 
 
 def open_network(role: Role, settings: ModelSettings, device: torch.device, *, seed: int) -> LanguageModel:
     """One network with a role's heads, in the run's precision; frozen unless the role is trained."""
     network = load(
-        role.start or settings.path,
+        model_path(role.start or settings.path),
         dtype=settings.dtype,
-        device=device,
+        device=str(device),
         heads=role.heads,
-        lora=settings.lora if role.trained else None,
+        lora=LoraConfig(**vars(settings.lora)) if settings.lora and role.trained else None,
         logits_budget_mib=settings.logits_budget_mib,
         dropout=settings.dropout,
         seed=seed,
@@ -185,7 +202,7 @@ def _note_data(folder: Path, opened: Opened) -> None:
     (folder / "data.json").write_text(json.dumps(counts, indent=1) + "\n")
 
 
-def _save_model(method: Method, handles: Handles, chat: Chat, folder: Path) -> Path:
+def _save_model(method: Method, handles: Handles, folder: Path) -> Path:
     """The model's folder, which appears whole or not at all."""
     staged, final = folder / ".model", folder / "model"
     shutil.rmtree(staged, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,7 @@ from trueup.annotate.advantages import GAE, Whiten
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.rewards import AdaptiveKL, KLReward
 from trueup.annotate.scores import Scores
+from trueup.groups import Group
 from trueup.method import Annotator, Method, Parts, Role
 from trueup.objectives.mix import Sum
 from trueup.objectives.policy_gradient import Clipped
@@ -83,7 +85,7 @@ def build(config: Config, parts: Parts) -> Method:
     if a.kl_target is not None:
         annotate.append(AdaptiveKL(target=a.kl_target, horizon=a.kl_horizon))
 
-    def sampler(groups: list, batch: int) -> Sample:
+    def sampler(groups: Sequence[Group], batch: int) -> Sample:
         return Sample(
             prompts=groups,
             batch=batch,
@@ -95,8 +97,8 @@ def build(config: Config, parts: Parts) -> Method:
 
     return Method(
         name="ppo",
-        source=sampler(list(parts.groups), config.loop.batch),
-        held_out=sampler(list(parts.held_out), len(parts.held_out)) if parts.held_out else None,
+        source=sampler(parts.groups, config.loop.batch),
+        held_out=sampler(parts.held_out, len(parts.held_out)) if parts.held_out else None,
         annotate=tuple(annotate),
         objective=Sum(((1.0, Clipped(clip=a.clip)), (1.0, ClippedValue(clip=a.value_clip, coefficient=a.value_coefficient)))),
         update=config.update,
@@ -107,5 +109,6 @@ def build(config: Config, parts: Parts) -> Method:
             "reference": Role(trained=False),
             "value": Role(heads=("values",), start=config.critic),
         },
+        temperature=config.decoding.temperature,
         judge=config.judge,
     )

@@ -58,5 +58,8 @@ def normalise(groups: Sequence[Group], handles: Handles) -> Mapping[str, float]:
     """
     scores = measure(groups, "reward", "rewards", handles).double()
     mean, scale = float(scores.mean()), float(scores.std(correction=0))
-    handles.networks["reward"].rescale(gain=1 / max(scale, 1e-6), bias=-mean / max(scale, 1e-6))
+    head = handles.networks["reward"].module.get_submodule("reward_head")
+    gain = 1 / max(scale, 1e-6)
+    head.get_buffer("gain").mul_(gain)
+    head.get_buffer("bias").sub_(mean).mul_(gain)
     return {"score/mean_before": mean, "score/std_before": scale}

@@ -1,0 +1,159 @@
+"""Commands that train: demo, train, run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from trueup import config as configuration
+from trueup import discover
+from trueup.aliases import ALIASES
+from trueup.errors import TrueupError
+from trueup.report import render_summary, write_report
+from trueup.run import Recipe, Stage, plan, read_recipe, run_recipe, run_stage
+from trueup.signals import stop_requests
+
+Overrides = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
+
+
+def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> None:
+    """Align a small model end to end, on a CPU, in minutes, with nothing to download, and report.
+
+    Runs the base model, the base with an HHH prompt, SFT, a reward model, best-of-16, DPO and PPO in the lab,
+    a small world whose truth is known. Run it again and finished stages are skipped; stop it at any moment
+    and the same command goes on.
+
+    Parameters
+    ----------
+    out
+        Where the run and its `report.html` go.
+    seed
+        The seed of everything.
+    """
+    _run(read_recipe(recipe_path("demo"), {"seed": seed}), out)
+
+
+def run(recipe: str, *overrides: Overrides, out: Path | None = None) -> None:
+    """Run a recipe: its stages in order, skipping what is done and resuming what was interrupted.
+
+    `--STAGE.key.path VALUE` changes a setting of a stage, `--seed N` the seed of all.
+
+    Parameters
+    ----------
+    recipe
+        A YAML file, or the name of a recipe that comes with trueup.
+    out
+        The run's folder; `runs/NAME` otherwise.
+    """
+    given = configuration.parse_overrides(list(overrides)).values
+    path = recipe_path(recipe)
+    top = {key: given.pop(key) for key in ("seed", "name") if key in given}
+    _run(read_recipe(path, {**top, "stages": given}), out or Path("runs") / path.stem)
+
+
+def train(recipe: str, *overrides: Overrides, out: Path | None = None) -> None:
+    """Train by one method: from a recipe file, or by the method's name with everything else as options.
+
+    `trueup train sft --data.path demos.jsonl --model.path my/model --update.lr 1e-5`. The names of other
+    toolkits work too (`--learning_rate`, `--model_name_or_path`, `--num_train_epochs` ...). Stop it at any
+    moment; the same command goes on from the last checkpoint.
+
+    Parameters
+    ----------
+    recipe
+        A YAML file with `method:` at its top, the name of a method, or the path of a method's Python file.
+    out
+        The run's folder; `runs/NAME` otherwise. Its model is in `model/`.
+    """
+    layer = configuration.parse_overrides(list(overrides))
+    values = dict(layer.values)
+    folder = out or (Path(str(values.pop("output_dir"))) if "output_dir" in values else None)
+    values.pop("resume_from_checkpoint", None)  # a run always resumes
+    stage = single_stage(recipe, dataclasses.replace(layer, values=values), folder)
+    console = Console(highlight=False)
+    _refuse_other_run(stage)
+    with stop_requests() as stop_requested:
+        done = run_stage(stage, stop_requested=stop_requested)
+    console.print(f"model: {stage.folder / done.output}")
+    shown = {k: v for k, v in done.metrics.items() if not k.startswith("loss/")}
+    console.print("  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+
+
+def single_stage(recipe: str, overrides: configuration.Layer, folder: Path | None) -> Stage:
+    """The one stage that a method's name, its Python file, or a recipe file with `method:` describes."""
+    path = Path(recipe)
+    if path.suffix in (".yaml", ".yml"):
+        given = dict(configuration.read_yaml(path).values)
+        if "method" not in given:
+            raise TrueupError(
+                "E721", "no `method:` at the top", where=recipe, remedy="`trueup run` takes recipes of several stages"
+            )
+        name = path.stem
+    else:
+        given, name = {"method": recipe}, path.stem
+    module = discover.find(str(given.pop("method")))
+    config = configuration.build(vars(module)["Config"], given, overrides, where=recipe, aliases=ALIASES)
+    resolved = configuration.resolved(config)
+    digest = configuration.digest({"method": module.__name__, "config": resolved})
+    return Stage(
+        name=name, module=module, config=config, folder=folder or Path("runs") / name, digest=digest, inputs=()
+    )
+
+
+def recipe_path(name: str) -> Path:
+    """The path of a recipe: a file, or one that comes with the package by its name."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    packaged = Path(str(resources.files("trueup") / "recipes" / f"{name}.yaml"))
+    if packaged.is_file():
+        return packaged
+    known = sorted(p.stem for p in packaged.parent.glob("*.yaml"))
+    raise TrueupError(
+        "E722", "there is no such recipe", where=name, remedy=f"a YAML file, or one of {', '.join(known)}"
+    )
+
+
+def _refuse_other_run(stage: Stage) -> None:
+    """Raises E723 when the folder holds a run with other settings, so that no two runs mix."""
+    path = stage.folder / "config.resolved.yaml"
+    if not path.is_file():
+        return
+    before = configuration.read_yaml(path).values
+    now = configuration.resolved(stage.config)
+    changed = sorted(_changed(before, json.loads(json.dumps(now))))
+    if changed:
+        raise TrueupError(
+            "E723",
+            f"this folder holds a run with other settings: {', '.join(changed[:5])}",
+            where=str(stage.folder),
+            remedy="choose another --out, or remove the folder",
+        )
+
+
+def _changed(before: Any, now: Any, prefix: str = "") -> list[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = before.keys() | now.keys()
+        return [k for key in keys for k in _changed(before.get(key), now.get(key), f"{prefix}{key}.")]
+    return [] if before == now else [prefix.rstrip(".")]
+
+
+def _run(recipe: Recipe, out: Path) -> None:
+    console = Console(highlight=False)
+    started = time.monotonic()
+    with stop_requests() as stop_requested:
+        run_recipe(recipe, out, stop_requested=stop_requested, say=console.print)
+    summary = out / "summary.json"
+    if summary.is_file():
+        report = write_report(out)
+        console.print(render_summary(json.loads(summary.read_text(encoding="utf-8"))))
+        console.print(f"report: {report}")
+    stages = plan(recipe, out)
+    console.print(f"{len(stages)} stages done in {out} ({time.monotonic() - started:.0f} s)")

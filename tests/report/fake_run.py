@@ -42,7 +42,9 @@ def fake_summary(rng: np.random.Generator, text: str = "") -> dict[str, Any]:
             "honest": round(gold[name] - 0.07, 3),
             "harmless": round(gold[name] + 0.2, 3),
             "proxy": round(4 * gold[name] - 1.2, 3),
-            "kl": None if kl[name] is None else {"mean": kl[name], "ci95": [kl[name] * 0.94, kl[name] * 1.06]},
+            "kl": None
+            if kl[name] is None
+            else {"mean": kl[name], "ci95": [kl[name] * 0.94, kl[name] * 1.06]},
             "seconds": 12.0 + 71 * place,
             "tokens_trained": 0 if place in (0, 1, 3) else 310_000 * place,
             "tokens_sampled": 41_000 * (1 + place),
@@ -69,7 +71,10 @@ def fake_summary(rng: np.random.Generator, text: str = "") -> dict[str, Any]:
     }
     if text:
         policies["dpo"]["tax"][f"exam {text}"] = {"delta": -0.1, "ci95": [-0.2, -0.05]}
-        policies[f"custom {text}"] = {"gold": {"mean": 0.4, "ci95": [0.3, 0.5]}, "gain": {"over": text, "mean": 0.1}}
+        policies[f"custom {text}"] = {
+            "gold": {"mean": 0.4, "ci95": [0.3, 0.5]},
+            "gain": {"over": text, "mean": 0.1},
+        }
         summary["reward_model"][text] = text
         summary["versions"][text] = text
     return summary
@@ -77,13 +82,15 @@ def fake_summary(rng: np.random.Generator, text: str = "") -> dict[str, Any]:
 
 def fake_frontier(rng: np.random.Generator) -> list[dict[str, Any]]:
     points = []
-    for name, alpha, beta, reach in (("dpo", 0.15, 0.05, 3.42), ("ppo", 0.17, 0.045, 5.6)):
+    for name, alpha, beta, reach in (("dpo", 0.15, 0.05, 3.42), ("ppo", 0.2, 0.05, 8.6)):
         for k in range(1, 13):
             d = math.sqrt(reach) * k / 12
-            points.append(_point(rng, name, 20 * k, d, alpha * d - beta * d * math.log(d + 1) * 1.6, 0.55 * d))
+            points.append(
+                _point(rng, name, 20 * k, d, alpha * d - beta * d * d, (0.5 if name == "dpo" else 0.65) * d)
+            )
     for n in (1, 2, 4, 8, 16):
         d = math.sqrt(math.log(n) - (n - 1) / n)
-        points.append(_point(rng, "best_of_n", n, d, 0.11 * d - 0.012 * d * d, 0.62 * d))
+        points.append(_point(rng, "best_of_n", n, d, 0.11 * d - 0.012 * d * d, 0.8 * d))
     return points
 
 
@@ -91,7 +98,12 @@ def fake_samples(rng: np.random.Generator, text: str = "") -> list[dict[str, Any
     samples = []
     for i in range(12):
         kind = KINDS[i % len(KINDS)]
-        prompt = [{"role": "user", "content": f"Request {i}: could you tell me where the green lamp is kept? {text}"}]
+        prompt = [
+            {
+                "role": "user",
+                "content": f"Request {i}: could you tell me where the green lamp is kept? {text}",
+            }
+        ]
         if i % 3 == 1:
             prompt = [
                 {"role": "user", "content": f"Hello there. {text}"},
@@ -131,7 +143,11 @@ def fake_metrics(rng: np.random.Generator, stage: str, steps: int) -> list[dict[
             "learning_rate": 3e-4 * (1 - t),
         }
         if stage in ("dpo", "ppo"):
-            metrics |= {"kl": 2.1 * t + noise[2], "reward": 0.9 * t + noise[3], "clip_fraction": 0.1 + 0.3 * noise[4]}
+            metrics |= {
+                "kl": 2.1 * t + noise[2],
+                "reward": 0.9 * t + noise[3],
+                "clip_fraction": 0.1 + 0.3 * noise[4],
+            }
         if stage in ("reward", "dpo"):
             metrics |= {"accuracy": 0.5 + 0.25 * t + noise[5]}
         rows.append({"step": step, "phase": "train", **metrics})
@@ -145,7 +161,9 @@ def _tax(rng: np.random.Generator, name: str, exam: str) -> dict[str, Any]:
     return {"delta": delta, "ci95": [delta - half, delta + half]}
 
 
-def _point(rng: np.random.Generator, name: str, step: int, d: float, gold: float, proxy: float) -> dict[str, Any]:
+def _point(
+    rng: np.random.Generator, name: str, step: int, d: float, gold: float, proxy: float
+) -> dict[str, Any]:
     gold = 0.45 + gold + 0.004 * float(rng.normal())
     return {
         "policy": name,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from trueup.report import svg
+from trueup.report import numbers, svg
 from trueup.report.headline import label
-from trueup.report.numbers import between, plain
+from trueup.report.numbers import between, nats, plain
 from trueup.report.record import FrontierPoint, Interval, PolicyResult
 from trueup.report.svg import NUM_STYLES, Scale, element
 
@@ -24,11 +24,11 @@ _MOST_POINTS = 160
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of an interval chart."""
+    """A line of an interval chart; a value that was not measured leaves the line empty."""
 
     name: str
     slot: int
-    value: Interval
+    value: Interval | None
 
 
 def slots(names: Sequence[str]) -> dict[str, int]:
@@ -41,16 +41,25 @@ def slots(names: Sequence[str]) -> dict[str, int]:
 
 
 def interval_chart(
-    rows: Sequence[Row], *, reference: float | None, write: Callable[[float], str], description: str
+    rows: Sequence[Row],
+    *,
+    reference: float | None,
+    write: Callable[[float], str],
+    axis: Callable[[float], str],
+    description: str,
 ) -> Markup:
-    """A dot and an interval for every row, names on the left, values on the right, a rule at `reference`."""
-    ends = [end for row in rows for end in (row.value.mean, row.value.low, row.value.high) if end is not None]
+    """A dot and an interval for every row, names on the left, values on the right, a rule at `reference`.
+
+    `write` turns a value into text, `axis` a tick. At least one row holds a value.
+    """
+    ends = [end for row in rows if row.value for end in _ends(row.value)]
     scale = svg.scale_for([*ends, reference] if reference is not None else ends)
     height = ROW * len(rows)
     drawing = svg.canvas(height, description)
-    for tick in svg.ticks(scale, 4):
-        drawing.append(element("line", class_="grid", x1=scale.x(tick), x2=scale.x(tick), y1=0, y2=height))
-        drawing.append(element("text", write(tick), class_="tick", x=scale.x(tick), y=height + 18))
+    for value in svg.ticks(scale, 4):
+        x = scale.x(value)
+        drawing.append(element("line", class_="grid", x1=x, x2=x, y1=0, y2=height))
+        drawing.append(element("text", axis(value), class_="tick", x=x, y=height + 18))
     if reference is not None:
         x = scale.x(reference)
         drawing.append(element("line", class_="reference", x1=x, x2=x, y1=-4, y2=height + 2))
@@ -66,6 +75,9 @@ def _interval_row(
     short = name if len(name) <= 18 else name[:17] + "…"
     drawing.append(element("text", short, class_="name", x=-12, y=y + 4.5))
     value = row.value
+    if value is None:
+        drawing.append(element("text", "–", class_="value none", x="100%", dx=12, y=y + 4.5))
+        return
     if value.low is not None and value.high is not None:
         low, high = scale.x(value.low), scale.x(value.high)
         drawing.append(element("line", class_=f"whisker c{row.slot}", x1=low, x2=high, y1=y, y2=y))
@@ -79,27 +91,35 @@ def interval_cell(value: Interval, scale: Scale) -> Markup:
     drawing = element("svg", class_=f"cell s{value.sign:+d}", width="100%", height=14, aria_hidden="true")
     drawing.append(element("line", class_="zero", x1=scale.x(0), x2=scale.x(0), y1=0, y2=14))
     if value.low is not None and value.high is not None:
-        drawing.append(element("line", class_="span", x1=scale.x(value.low), x2=scale.x(value.high), y1=7, y2=7))
+        drawing.append(
+            element("line", class_="span", x1=scale.x(value.low), x2=scale.x(value.high), y1=7, y2=7)
+        )
     drawing.append(element("circle", class_="at", cx=scale.x(value.mean), cy=7, r=3.5))
     return svg.markup(drawing)
 
 
 def tax_scale(policies: Sequence[PolicyResult]) -> Scale:
     """One scale for all cells of the tax table, zero included."""
-    values = [v for p in policies for t in p.tax.values() for v in (t.mean, t.low, t.high) if v is not None]
+    values = [end for policy in policies for tax in policy.tax.values() for end in _ends(tax)]
     return svg.scale_for([0.0, *values])
 
 
 def frontier_chart(
-    points: Sequence[FrontierPoint], slot_of: Mapping[str, int], *, which: str, description: str, height: int = 300
+    points: Sequence[FrontierPoint],
+    slot_of: Mapping[str, int],
+    *,
+    which: str,
+    description: str,
+    height: int = 300,
 ) -> Markup:
     """Reward against √KL for every policy, in order of step; `which` is "gold" (with intervals) or "proxy".
 
-    d = √KL(π ‖ π_init) is the distance of Gao 2022. An estimate below zero is drawn at zero and its title says so.
+    d = √KL(π ‖ π_init) is the distance of Gao 2022. An estimate below zero is drawn at zero, and its
+    title says so.
     """
     shown = [(p, _reward(p, which)) for p in points]
     kept = [(p, reward) for p, reward in shown if reward is not None]
-    ends = [v for _, r in kept for v in (r.mean, r.low, r.high) if v is not None]
+    ends = [end for _, reward in kept for end in _ends(reward)]
     across = svg.scale_for([0.0, *(_distance(p.kl) for p, _ in kept)], pad=0.03)
     across = Scale(0.0, across.high)
     up = svg.scale_for(ends)
@@ -131,26 +151,30 @@ def _frontier_point(
         left, right = _distance(p.kl - 1.96 * p.kl_se), _distance(p.kl + 1.96 * p.kl_se)
         x1, x2 = across.x(left), across.x(min(right, across.high))
         drawing.append(element("line", class_=f"thin c{slot}", x1=x1, x2=x2, y1=y, y2=y))
-    error = f" ± {plain(1.96 * p.kl_se)}" if p.kl_se else ""
+    error = f" ± {nats(1.96 * p.kl_se)}" if p.kl_se else ""
     step = "n" if p.policy.startswith("best_of") else "step"
-    title = f"{label(p.policy)}, {step} {p.step:g}: {_bounds_of(r)} at KL {plain(p.kl)}{error}"
+    title = f"{label(p.policy)}, {step} {p.step:g}: {_bounds_of(r)} at KL {nats(p.kl)}{error}"
     drawing.append(svg.mark(x, y, slot, title, emphasis=last))
 
 
 def _axes(drawing: svg.Element, across: Scale, up: Scale, height: int) -> None:
-    for tick in svg.ticks(up, 5):
-        y = up.y(tick, height)
+    for value in svg.ticks(up, 5):
+        y = up.y(value, height)
         drawing.append(element("line", class_="grid", x1=0, x2="100%", y1=y, y2=y))
-        drawing.append(element("text", f"{tick:g}".replace("-", "\u2212"), class_="tick left", x=-8, y=y + 4))
-    for tick in svg.ticks(across, 5):
-        drawing.append(element("text", f"{tick:g}", class_="tick", x=across.x(tick), y=height + 18))
+        drawing.append(element("text", numbers.tick(value), class_="tick left", x=-8, y=y + 4))
+    for value in svg.ticks(across, 5):
+        drawing.append(element("text", numbers.tick(value), class_="tick", x=across.x(value), y=height + 18))
     drawing.append(element("line", class_="axis", x1=0, x2="100%", y1=height, y2=height))
 
 
-def curve_chart(points: Sequence[tuple[float, float]], *, description: str, slot: int, height: int = 84) -> Markup:
+def curve_chart(
+    points: Sequence[tuple[float, float]], *, description: str, slot: int, height: int = 84
+) -> Markup:
     """One metric over steps, with its first and last step and its lowest and highest value written."""
     kept = thin(points)
-    across = Scale(kept[0][0], kept[-1][0]) if kept[-1][0] > kept[0][0] else Scale(kept[0][0] - 1, kept[0][0] + 1)
+    across = (
+        Scale(kept[0][0], kept[-1][0]) if kept[-1][0] > kept[0][0] else Scale(kept[0][0] - 1, kept[0][0] + 1)
+    )
     values = [value for _, value in kept]
     up = svg.scale_for(values, pad=0.04)
     drawing = svg.canvas(height, description)
@@ -163,7 +187,9 @@ def curve_chart(points: Sequence[tuple[float, float]], *, description: str, slot
     places = [(across.thousandths(step), up.y(value, height)) for step, value in kept]
     drawing.append(svg.line(places, height, f"c{slot} curve"))
     last_step, last = kept[-1]
-    drawing.append(svg.mark(across.x(last_step), up.y(last, height), slot, f"step {last_step:g}: {plain(last)}"))
+    drawing.append(
+        svg.mark(across.x(last_step), up.y(last, height), slot, f"step {last_step:g}: {plain(last)}")
+    )
     return svg.markup(drawing)
 
 
@@ -185,6 +211,10 @@ def _reward(point: FrontierPoint, which: str) -> Interval | None:
     return None if point.proxy is None else Interval(point.proxy)
 
 
+def _ends(value: Interval) -> list[float]:
+    return [end for end in (value.mean, value.low, value.high) if end is not None]
+
+
 def _distance(kl: float) -> float:
     return math.sqrt(max(kl, 0.0))
 
@@ -196,4 +226,8 @@ def _bounds(value: Interval, write: Callable[[float], str]) -> str:
 
 
 def _bounds_of(value: Interval) -> str:
-    return f"{plain(value.mean)} {between(value.low, value.high)}" if value.low is not None else plain(value.mean)
+    return (
+        f"{plain(value.mean)} {between(value.low, value.high)}"
+        if value.low is not None
+        else plain(value.mean)
+    )

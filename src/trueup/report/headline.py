@@ -8,10 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from trueup.report.numbers import between, plain
+from trueup.report.numbers import between, nats, plain
 from trueup.report.record import FrontierPoint, Interval, PolicyResult
 
-_LABELS = {"base": "base", "base_hhh": "base, HHH prompt", "sft": "SFT", "dpo": "DPO", "ppo": "PPO", "rm": "RM"}
+_LABELS = {
+    "base": "base",
+    "base_hhh": "base + HHH",
+    "sft": "SFT",
+    "dpo": "DPO",
+    "ppo": "PPO",
+    "rm": "RM",
+}
 _BEST_OF = re.compile(r"best_of_(n|\d{1,6})")
 
 
@@ -62,7 +69,7 @@ def tax_clause(policy: PolicyResult) -> str:
     exams = f"{len(policy.tax)} exam{'s' if len(policy.tax) != 1 else ''}"
     if not lost:
         return f"no measurable tax on {exams}"
-    named = ", ".join(f"{exam} {_with(policy.tax[exam], signed=True)}" for _, exam in lost[:3])
+    named = ", ".join(f"{exam}\u00a0{plain(mean, signed=True)}" for mean, exam in lost[:3])
     more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
     return f"tax on {len(lost)} of {exams}: {named}{more}"
 
@@ -82,30 +89,31 @@ def over_optimised(points: Sequence[FrontierPoint]) -> str:
     step = "n" if _BEST_OF.fullmatch(last.policy) else "step"
     return (
         f"{_first(label(last.policy))} over-optimised: gold peaked at {plain(peak.gold.mean)} "
-        f"({step} {peak.step:g}, KL {plain(peak.kl)}) and ended at {plain(last.gold.mean)} (KL {plain(last.kl)}) "
+        f"({step} {peak.step:g}, KL {nats(peak.kl)}) and ended at {plain(last.gold.mean)} "
+        f"(KL {nats(last.kl)}) "
         "while the proxy kept rising."
     )
 
 
 def _gain(policy: PolicyResult, gain: Interval) -> str:
-    over = f" over {label(policy.gain_over)}" if policy.gain_over else ""
+    base = label(policy.gain_over) if policy.gain_over else "the start"
     size = _with(gain, signed=True)
     if gain.sign > 0:
-        change = f"raised gold reward{over} by {size}"
+        change = f"raised gold reward over {base} by {size}"
     elif gain.sign < 0:
-        change = f"lowered gold reward{over.replace(' over ', ' against ')} ({size})"
+        change = f"lowered gold reward against {base} ({size})"
     else:
-        change = f"did not measurably change gold reward{over} ({size})"
+        change = f"did not measurably change gold reward over {base} ({size})"
     if policy.kl is None:
         distance = ""
     else:
         bound = "at most " if policy.kl_kind == "bound" else ""
-        distance = f" at KL {bound}{plain(policy.kl.mean)}"
+        distance = f" at KL {bound}{nats(policy.kl.mean)}"
     return f"{_first(label(policy.name))} {change}{distance}"
 
 
 def _with(value: Interval, *, signed: bool = False) -> str:
-    return f"{plain(value.mean, signed=signed)} {between(value.low, value.high, signed=signed)}"
+    return f"{plain(value.mean, signed=signed)}\u00a0{between(value.low, value.high, signed=signed)}"
 
 
 def _first(text: str) -> str:

@@ -26,12 +26,22 @@ def percent(value: float | None) -> str:
 
 
 def between(low: float | None, high: float | None, *, signed: bool = False, as_percent: bool = False) -> str:
-    """The interval as "[low, high]"; "(no interval)" where it is not known."""
+    """The interval as "[low, high]", unbreakable; "(no interval)" where it is not known."""
     if low is None or high is None:
         return "(no interval)"
     if as_percent:
-        return f"[{100 * low:.1f}, {100 * high:.1f}]"
-    return f"[{plain(low, signed=signed)}, {plain(high, signed=signed)}]"
+        return f"[{100 * low:.1f},\u00a0{100 * high:.1f}]"
+    return f"[{plain(low, signed=signed)},\u00a0{plain(high, signed=signed)}]"
+
+
+def nats(value: float | None) -> str:
+    """A KL distance with two decimals."""
+    return "–" if value is None else f"{value:.2f}".replace("-", MINUS)
+
+
+def tick(value: float) -> str:
+    """A round number on an axis, without needless zeros."""
+    return f"{value:g}".replace("-", MINUS)
 
 
 def count(value: float | None) -> str:

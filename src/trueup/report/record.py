@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from trueup.errors import TrueupError
 
@@ -120,7 +120,9 @@ def read_run(run_dir: Path) -> RunRecord:
     Raises TrueupError if the directory is not there or a file in it cannot be read as described.
     """
     if not run_dir.is_dir():
-        raise TrueupError("E801", "no such run directory", where=str(run_dir), remedy="give a run's directory")
+        raise TrueupError(
+            "E801", "no such run directory", where=str(run_dir), remedy="give a run's directory"
+        )
     missing: dict[str, str] = {}
     summary = _load(run_dir / "summary.json") or {}
     settings = _load(run_dir / "settings.json")
@@ -280,7 +282,7 @@ def _refuse(word: str) -> float:
     raise ValueError(f"{word} is not a number a run may record")
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

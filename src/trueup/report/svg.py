@@ -57,11 +57,10 @@ def scale_for(values: Sequence[float], *, pad: float = 0.06) -> Scale:
 
 
 def ticks(scale: Scale, target: int = 5) -> list[float]:
-    """Round numbers inside the scale, about `target` of them: steps of 1, 2 or 5 times a power of ten."""
+    """Round numbers inside the scale, as near to `target` of them as steps of 1, 2, 2.5 or 5 · 10^k allow."""
     span = scale.high - scale.low
-    raw = span / max(1, target)
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * 0.999)
+    power = 10.0 ** math.floor(math.log10(span / target))
+    step = min((power * m for m in (1, 2, 2.5, 5, 10)), key=lambda s: abs(span / s - target))
     first = math.ceil(scale.low / step - 1e-9)
     last = math.floor(scale.high / step + 1e-9)
     return [round(k * step, 12) for k in range(first, last + 1)]
@@ -78,13 +77,20 @@ def element(tag: str, text: str = "", **attributes: str | float) -> Element:
 
 def canvas(height: float, description: str) -> Element:
     """An empty drawing as wide as its container; `description` is read out in place of it."""
-    return element("svg", class_="plot", width="100%", height=height, role="img", aria_label=visible(description))
+    return element(
+        "svg", class_="plot", width="100%", height=height, role="img", aria_label=visible(description)
+    )
 
 
 def line(points: Sequence[tuple[float, float]], height: float, style: str) -> Element:
     """A polyline through (thousandths of the width, pixels), stretched to the width but not in thickness."""
     holder = element(
-        "svg", class_="stretch", width="100%", height=height, viewBox=f"0 0 1000 {height:g}", preserveAspectRatio="none"
+        "svg",
+        class_="stretch",
+        width="100%",
+        height=height,
+        viewBox=f"0 0 1000 {height:g}",
+        preserveAspectRatio="none",
     )
     path = " ".join(f"{x:g},{y:g}" for x, y in points)
     holder.append(element("polyline", class_=style, points=path))
@@ -102,7 +108,7 @@ def mark(x: str, y: float, slot: int, title: str, *, emphasis: bool = False) -> 
 
 
 def swatch(slot: int) -> Markup:
-    """The mark of a slot alone, for legends and table rows; it says nothing that the text beside it does not."""
+    """The mark of a slot alone, for legends and table rows; the text beside it says the same."""
     drawing = element("svg", class_=f"swatch c{slot}", viewBox="-7 -7 14 14", aria_hidden="true")
     drawing.append(element("path", d=_MARKS[slot % len(_MARKS)], class_="dot"))
     return markup(drawing)

@@ -40,7 +40,9 @@ def render_summary(summary: Mapping[str, Any], *, width: int = 100) -> str:
                 _text(label(policy.name)),
                 _cell(policy.gold),
                 _cell(policy.gain, signed=True),
-                "–" if win is None else f"{100 * win.mean:.0f} % {between(win.low, win.high, as_percent=True)}",
+                "–"
+                if win is None
+                else f"{100 * win.mean:.0f} % {between(win.low, win.high, as_percent=True)}",
                 bound + (plain(policy.kl.mean) if policy.kl else "–"),
                 duration(policy.cost.get("seconds")),
             )

@@ -7,7 +7,7 @@ the run goes through `visible` and Jinja's escaping; drawings are built as eleme
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -68,10 +68,13 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
 
 def render(run: RunRecord) -> str:
     """The report as one HTML page."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_finalize, trim_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, finalize=_finalize, trim_blocks=True
+    )
     environment.filters.update(
         plain=numbers.plain,
         percent=numbers.percent,
+        nats=numbers.nats,
         count=numbers.count,
         duration=numbers.duration,
         memory=numbers.memory,
@@ -95,11 +98,14 @@ def render(run: RunRecord) -> str:
         headline=headline.headline(run.policies),
         details=headline.details(run.policies, run.frontier),
         between=numbers.between,
+        gains_over=list(dict.fromkeys(p.gain_over for p in run.policies if p.gain)),
         samples=samples,
         kinds=kinds,
         speakers=speakers,
         first_speakers=_first_speakers(speakers),
-        stages=[_stage_curves(stage, series, place) for place, (stage, series) in enumerate(run.curves.items())],
+        stages=[
+            _stage_curves(stage, series, place) for place, (stage, series) in enumerate(run.curves.items())
+        ],
         costs=_cost_rows(run),
         exams=list(dict.fromkeys(exam for p in run.policies for exam in p.tax)),
         is_interval=lambda value: isinstance(value, Interval),
@@ -124,20 +130,23 @@ def choose_samples(samples: Sequence[Sample]) -> tuple[list[Sample], list[Kind]]
 
 
 def _drawings(run: RunRecord, slot_of: dict[str, int]) -> dict[str, Any]:
-    gold = [charts.Row(p.name, slot_of[p.name], p.gold) for p in run.policies if p.gold]
-    wins = [charts.Row(p.name, slot_of[p.name], p.win_rate) for p in run.policies if p.win_rate]
     base = _reference(run.policies)
     drawn: dict[str, Any] = {"gold_chart": None, "win_chart": None, "reference": base.name if base else None}
-    if gold:
-        at = base.gold.mean if base and base.gold else None
-        said = "; ".join(f"{headline.label(row.name)} {numbers.plain(row.value.mean)}" for row in gold)
+    if any(p.gold for p in run.policies):
         drawn["gold_chart"] = charts.interval_chart(
-            gold, reference=at, write=numbers.plain, description=f"Mean gold reward with 95 % interval: {said}"
+            [charts.Row(p.name, slot_of[p.name], p.gold) for p in run.policies],
+            reference=base.gold.mean if base and base.gold else None,
+            write=numbers.plain,
+            axis=numbers.tick,
+            description=_said("Mean gold reward", [(p, p.gold) for p in run.policies], numbers.plain),
         )
-    if wins:
-        said = "; ".join(f"{headline.label(row.name)} {numbers.percent(row.value.mean)}" for row in wins)
+    if any(p.win_rate for p in run.policies):
         drawn["win_chart"] = charts.interval_chart(
-            wins, reference=0.5, write=_whole_percent, description=f"Win rate with 95 % interval: {said}"
+            [charts.Row(p.name, slot_of[p.name], p.win_rate) for p in run.policies],
+            reference=0.5,
+            write=_whole_percent,
+            axis=_whole_percent,
+            description=_said("Win rate", [(p, p.win_rate) for p in run.policies], _whole_percent),
         )
     for which in ("gold", "proxy"):
         held = [p for p in run.frontier if getattr(p, which) is not None]
@@ -150,9 +159,18 @@ def _drawings(run: RunRecord, slot_of: dict[str, int]) -> dict[str, Any]:
         )
     scale = charts.tax_scale(run.policies)
     drawn["tax_cells"] = {
-        p.name: {exam: charts.interval_cell(value, scale) for exam, value in p.tax.items()} for p in run.policies
+        p.name: {exam: charts.interval_cell(value, scale) for exam, value in p.tax.items()}
+        for p in run.policies
     }
     return drawn
+
+
+def _said(
+    what: str, held: Sequence[tuple[PolicyResult, Interval | None]], write: Callable[[float], str]
+) -> str:
+    """What a chart shows, for those who cannot see it."""
+    parts = [f"{headline.label(p.name)} {write(value.mean)}" for p, value in held if value is not None]
+    return f"{what} by policy: {'; '.join(parts)}"
 
 
 def _reference(policies: Sequence[PolicyResult]) -> PolicyResult | None:

@@ -1,8 +1,8 @@
-"""Fills the virtual environment it runs in: torch first, then trueup with some extras, all as constraints.txt pins.
+"""Fills the virtual environment it runs in: torch first, then trueup with some extras, as constraints.txt pins.
 
-Standard library only. A machine without an NVIDIA GPU must not download CUDA packages (gigabytes it cannot use),
-so torch is first resolved without being installed: if what pip would take brings CUDA packages and there is no
-GPU, torch comes from PyTorch's own index of CPU builds instead. A second run with nothing changed returns at once.
+Standard library only. A machine without an NVIDIA GPU must not download CUDA packages (gigabytes it cannot
+use), so torch is first resolved without being installed: if what pip would take brings CUDA packages and there
+is no GPU, torch comes from PyTorch's own index of CPU builds. A second run with nothing changed returns at once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ CUDA_PACKAGE = re.compile(r"^(nvidia[-_.]|cuda[-_.]|triton$|pytorch[-_.]triton)"
 def cuda_packages(report: Mapping[str, Any]) -> list[str]:
     """The CUDA packages that a `pip install --dry-run --report` says would be installed, sorted."""
     names = [item["metadata"]["name"] for item in report["install"]]
-    versions = [item["metadata"]["version"] for item in report["install"] if item["metadata"]["name"] == "torch"]
+    versions = [
+        item["metadata"]["version"] for item in report["install"] if item["metadata"]["name"] == "torch"
+    ]
     local_builds = [f"torch {v}" for v in versions if "+cu" in v or "+rocm" in v]
     return sorted(name for name in names if CUDA_PACKAGE.match(name)) + local_builds
 
@@ -73,7 +75,7 @@ def pinned(name: str) -> str:
 
 
 def digest(extras: str) -> str:
-    """What an installation depends on: the two files, this program, the extras, the interpreter, the place."""
+    """What an installation depends on: two files, this program, the extras, the interpreter, the place."""
     state = hashlib.sha256()
     for path in (ROOT / "pyproject.toml", CONSTRAINTS, Path(__file__)):
         state.update(path.read_bytes())
@@ -87,7 +89,16 @@ def install(extras: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.json"
         # A dry run reads metadata only: nothing large is fetched before the choice is made.
-        pip("install", "--dry-run", "--ignore-installed", "--report", str(path), "torch", "-c", str(CONSTRAINTS))
+        pip(
+            "install",
+            "--dry-run",
+            "--ignore-installed",
+            "--report",
+            str(path),
+            "torch",
+            "-c",
+            str(CONSTRAINTS),
+        )
         report = json.loads(path.read_text(encoding="utf-8"))
     gpu = has_nvidia_gpu()
     index = torch_index(report, gpu)
@@ -104,7 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--extras", required=True, help="extras of pyproject.toml, comma-separated")
     extras = parser.parse_args(arguments).extras
     if sys.prefix == sys.base_prefix:
-        sys.exit("trueup set-up: run it with the Python of a virtual environment (scripts/setup.sh makes one)")
+        sys.exit(
+            "trueup set-up: run it with the Python of a virtual environment (scripts/setup.sh makes one)"
+        )
     # One stamp per choice of extras: installing more never undoes what is there.
     stamp = Path(sys.prefix) / f".trueup-{extras.replace(',', '-')}"
     wanted = digest(extras)

@@ -33,7 +33,11 @@ def report(*packages: str) -> dict[str, Any]:
 CPU_BUILD = report("torch==2.13.0+cpu", "sympy==1.14.0", "filelock==4.2.11")
 MACOS_BUILD = report("torch==2.13.0", "sympy==1.14.0", "filelock==4.2.11")
 CUDA_BUILD = report(
-    "torch==2.13.0", "sympy==1.14.0", "nvidia-cublas==13.1.0.3", "nvidia-cudnn-cu13==9.15.1.9", "triton==3.7.1"
+    "torch==2.13.0",
+    "sympy==1.14.0",
+    "nvidia-cublas==13.1.0.3",
+    "nvidia-cudnn-cu13==9.15.1.9",
+    "triton==3.7.1",
 )
 CUDA_BINDINGS = report("torch==2.13.0", "cuda-bindings==13.0.3", "sympy==1.14.0")
 CUDA_LABEL = report("torch==2.13.0+cu130", "sympy==1.14.0")
@@ -78,9 +82,7 @@ def test_every_constraint_is_one_exact_version_without_a_build_label() -> None:
     assert "torch==2.13.0" in lines
 
 
-def test_a_stamp_that_matches_means_nothing_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stamp_that_matches_means_nothing_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     monkeypatch.setattr(INSTALLER, "install", calls.append)
     monkeypatch.setattr(sys, "prefix", str(tmp_path))

@@ -3,13 +3,13 @@
 Each completion attends to its prompt and, causally, to itself. The two parts are computed apart and merged by
 their log-sum-exps,
 
-    o = Σ_i o_i exp(l_i − l),   l = log Σ_i exp l_i,
+    o = Σ_i o_i exp(l_i - l),   l = log Σ_i exp l_i,
 
-and the backward pass of each part with the merged o and l is exact: its probabilities are exp(s − l), and
+and the backward pass of each part with the merged o and l is exact: its probabilities are exp(s - l), and
 Σ_j p_j (dp_j) = o · do already speaks of the whole softmax (Dao et al. 2022, the backward of FlashAttention).
 
-`install` registers the function with transformers under the name `trueup`. Models call it in place of their own
-attention; outside `packed` and `decoding` it behaves as `sdpa`.
+`install` registers the function with transformers under the name `trueup`. Models call it in place of their
+own attention; outside `attending` it behaves as `sdpa`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """The function transformers calls: query [B, H, L, D], key and value [B, Hkv, L, D]; gives [B, L, H, D]."""
+    """What transformers calls: query [B, H, L, D], key and value [B, Hkv, L, D]; gives [B, L, H, D]."""
     state = _state.get()
     softcap = kwargs.get("softcap")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
@@ -122,10 +122,7 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, s
     if mask is None:
         mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
         mask = mask.tril(k.shape[2] - q.shape[2])
-    if mask.dtype == torch.bool:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    else:
-        scores = scores + mask
+    scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
     weights = torch.softmax(scores, -1, dtype=torch.promote_types(q.dtype, torch.float32)).to(q.dtype)
     return (weights @ v).transpose(1, 2)
 

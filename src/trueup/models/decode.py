@@ -58,7 +58,9 @@ class Cached:
         batch = pack([Group(prompt=(), prompt_tokens=p) for p in prompts]).to(self._device)
         packing = attention.Packing(layout_of(batch), keep=[])
         with attention.attending(packing):
-            out = self._body(input_ids=batch.tokens[None], position_ids=batch.positions[None], use_cache=False)
+            out = self._body(
+                input_ids=batch.tokens[None], position_ids=batch.positions[None], use_cache=False
+            )
         starts = np.array([span.prompt[0] for span in batch.spans])[list(prompt_of)]
         lengths = np.array([span.prompt[1] for span in batch.spans])[list(prompt_of)]
         longest = int(lengths.max())
@@ -137,7 +139,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Rule) ->
 
 @final
 class Recomputed:
-    """Rows run again from their beginning at every step, padded on the right: slow, and right for any decoder."""
+    """Rows run from their beginning at every step, padded on the right: slow, and right for any decoder."""
 
     def __init__(self, network: LanguageModel) -> None:
         self._body: nn.Module = network.body

@@ -84,7 +84,9 @@ class LanguageModel:
         """The LM head as log-probabilities need it. Raises E705 for a network that has none."""
         linear = self.hf_model.get_output_embeddings()
         if linear is None:
-            raise TrueupError("E705", "this network has no LM head", remedy='load it with heads=("logprobs",)')
+            raise TrueupError(
+                "E705", "this network has no LM head", remedy='load it with heads=("logprobs",)'
+            )
         scale, cap = self.readout
         return Head(linear.weight, getattr(linear, "bias", None), scale, cap)
 
@@ -110,7 +112,9 @@ class LanguageModel:
             states = self._states(batch)
             return Outputs(
                 **self._token_outputs(states, batch, want),
-                values=self._module("values")(states.rows.index_select(0, states.at)) if "values" in want else None,
+                values=self._module("values")(states.rows.index_select(0, states.at))
+                if "values" in want
+                else None,
                 rewards=self._module("rewards")(states.rows.index_select(0, states.last))
                 if "rewards" in want
                 else None,
@@ -130,7 +134,9 @@ class LanguageModel:
     def _module(self, name: str) -> nn.Module:
         key = MODULES[name]
         if key not in self.module:
-            raise TrueupError("E705", f"this network has no head for {name}", remedy=f'load it with heads=("{name}",)')
+            raise TrueupError(
+                "E705", f"this network has no head for {name}", remedy=f'load it with heads=("{name}",)'
+            )
         return self.module[key]
 
     def _token_outputs(self, states: States, batch: Batch, want: Sequence[str]) -> dict[str, Tensor | None]:
@@ -193,7 +199,7 @@ def padded_states(body: nn.Module, batch: Batch) -> States:
 
 @contextmanager
 def _adapter_off(module: nn.Module) -> Iterator[None]:
-    """Inside, LoRA layers pass their input through the base weights alone; `requires_grad` stays as it was."""
+    """Inside, LoRA layers use the base weights alone; every `requires_grad` is as before afterwards."""
     layers = [m for m in module.modules() if isinstance(m, BaseTunerLayer)]
     wanted = [(p, p.requires_grad) for layer in layers for p in layer.parameters()]
     for layer in layers:

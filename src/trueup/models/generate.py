@@ -1,7 +1,7 @@
 """Completions from a network, with the log-probs they were sampled at.
 
-A sample depends on the seed, its prompt's index and its own index alone, not on how rows are batched: row (i, j)
-draws its uniforms from a Philox counter at (i, j), and picks by inverting the distribution function.
+A sample depends on the seed, its prompt's index and its own index alone, not on how rows are batched: row
+(i, j) draws its uniforms from a Philox counter at (i, j), and picks by inverting the distribution function.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trueup.models.decode import decoder_for
 from trueup.models.forward import LanguageModel
 
 BLOCK = 128
-"Tokens summed together before the distribution function is searched: two short searches instead of a long one."
+"Tokens summed together before the distribution function is searched: two short searches, not a long one."
 
 
 class Sampled(NamedTuple):
@@ -66,8 +66,8 @@ def generate(
 ) -> list[list[Sampled]]:
     """K completions of each prompt, in order.
 
-    The temperature is the network's own unless given. `batch_tokens` bounds the tokens held at once: rows times
-    the longest prompt plus `max_new_tokens`. Raises E503 for an empty prompt.
+    The temperature is the network's own unless given. `batch_tokens` bounds the tokens held at once: rows
+    times the longest prompt plus `max_new_tokens`. Raises E503 for an empty prompt.
     """
     for number, prompt in enumerate(prompts):
         if len(prompt) == 0:

@@ -89,7 +89,7 @@ def save(heads: dict[str, nn.Module], folder: Path) -> None:
 
 
 def restore(heads: dict[str, nn.Module], folder: Path) -> list[str]:
-    """Fills heads from a checkpoint folder; gives the names of those it held. Raises E804 on a wrong shape."""
+    """Fills heads from a checkpoint folder; gives the names of those it held. Raises E804 on a bad shape."""
     path = folder / FILE
     if not path.is_file():
         return []

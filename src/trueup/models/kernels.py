@@ -1,7 +1,7 @@
-"""Two ways to compute a piece of attention and its gradient, with the log-sum-exp that lets pieces be merged.
+"""Two ways to compute a piece of attention and its gradient, with the log-sum-exp that merges pieces.
 
-`Flash` uses torch's CPU flash attention. `Blocks` is plain torch, a block of queries at a time: it serves soft
-capping, sliding windows and other devices. Both recompute the probabilities in the backward pass.
+`Flash` uses torch's CPU flash attention. `Blocks` is plain torch, a block of queries at a time: it serves
+soft capping, sliding windows and other devices. Both recompute the probabilities in the backward pass.
 """
 
 from __future__ import annotations
@@ -41,7 +41,15 @@ class Kernel(Protocol):
     def forward(self, piece: Piece, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> tuple[Tensor, Tensor]: ...
 
     def backward(
-        self, piece: Piece, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, rule: Rule
+        self,
+        piece: Piece,
+        grad: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        out: Tensor,
+        lse: Tensor,
+        rule: Rule,
     ) -> Grads: ...
 
 
@@ -62,7 +70,15 @@ class Flash:
         return out, lse
 
     def backward(
-        self, piece: Piece, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, rule: Rule
+        self,
+        piece: Piece,
+        grad: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        out: Tensor,
+        lse: Tensor,
+        rule: Rule,
     ) -> Grads:
         return Grads(
             *torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
@@ -99,7 +115,15 @@ class Blocks:
         return out, lse
 
     def backward(
-        self, piece: Piece, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, rule: Rule
+        self,
+        piece: Piece,
+        grad: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        out: Tensor,
+        lse: Tensor,
+        rule: Rule,
     ) -> Grads:
         repeated_k, repeated_v = _repeat(k, q), _repeat(v, q)
         dq = torch.empty_like(q)

@@ -1,9 +1,9 @@
 """Where the queries and keys of a packed row lie, worked out once for a batch and used by every layer.
 
-A row is cut into pieces that an attention kernel can take: *own* pieces, in which segments attend causally to
-themselves, and *cross* pieces, in which the completions of a group attend to their prompt. A group of one
-completion is a single causal segment. Segments of like length share a piece: they are padded to its longest by
-repeating their last row, so the padding never exceeds a fixed share of the tokens and memory stays linear.
+A row is cut into pieces that an attention kernel can take: *own* pieces, in which segments attend causally
+to themselves, and *cross* pieces, in which the completions of a group attend to their prompt. A group of one
+completion is a single causal segment. Segments of like length share a piece: they are padded to its longest
+by repeating their last row, so padding never exceeds a fixed share of the tokens and memory stays linear.
 """
 
 from __future__ import annotations

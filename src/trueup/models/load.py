@@ -46,8 +46,8 @@ def load(
     """The network in a folder, or of that id on the Hugging Face hub.
 
     `heads` says what it will be asked for; without "logprobs" the LM head is dropped. Heads saved beside the
-    weights are restored, others start fresh from `seed`. A folder that holds a LoRA adapter is merged into its
-    base, so that the result, and not the base, is what a further adapter starts from and refers to.
+    weights are restored, others start fresh from `seed`. A folder that holds a LoRA adapter is merged into
+    its base, so that the result, and not the base, is what a further adapter starts from and refers to.
     Raises E801 for a missing folder, E802 when there are no safetensors, E803 when weights are missing.
     """
     name = str(path_or_id)
@@ -82,7 +82,7 @@ def from_modules(
     logits_budget_mib: float = 256,
     seed: int = 0,
 ) -> LanguageModel:
-    """The network around a Hugging Face model that is in memory already; the model itself is used, not a copy.
+    """The network around a Hugging Face model that is in memory; the model itself is used, not a copy.
 
     A probe compares the packed forward with each sequence alone and chooses the path.
     """
@@ -132,7 +132,7 @@ def save(network: LanguageModel, folder: str | Path) -> Path:
 
 
 def merge(network: LanguageModel) -> LanguageModel:
-    """The network with its adapter added into a copy of the weights; one without an adapter is returned as is."""
+    """The network with its adapter added into a copy of the weights; without an adapter, as it is."""
     if not network.has_adapter:
         return network
     module = copy.deepcopy(network.module)
@@ -148,7 +148,7 @@ def _heads(module: nn.ModuleDict) -> dict[str, nn.Module]:
 
 def _model(name: str, dtype: DType, *, with_head: bool) -> Any:
     kind = AutoModelForCausalLM if with_head else AutoModel
-    model, info = kind.from_pretrained(
+    model, info = kind.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
         name, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False, output_loading_info=True
     )
     if info["missing_keys"]:
@@ -172,7 +172,7 @@ def _merged(folder: Path, dtype: DType, *, with_head: bool) -> Any:
 def _readable(name: str) -> Iterator[None]:
     """Turns what loading can raise into one error that says what to do."""
     looks_local = os.path.sep in name and not Path(name).is_dir() and name.count("/") != 1
-    if looks_local or name.startswith((".", "~")) and not Path(name).is_dir():
+    if looks_local or (name.startswith((".", "~")) and not Path(name).is_dir()):
         raise TrueupError("E801", "no such folder", where=name, remedy="check the path")
     try:
         yield

@@ -1,9 +1,9 @@
 """Log-probabilities of given next tokens, with the logits alive at once held to a fixed budget.
 
-    log π(y | h) = z_y − log Σ_v exp z_v,   z = cap·tanh(scale·(h Wᵀ + b) / cap) / temperature
+    log π(y | h) = z_y - log Σ_v exp z_v,   z = cap·tanh(scale·(h Wᵀ + b) / cap) / temperature
 
-Only the rows asked for go through the LM head. Their logits are kept for the backward pass when all of them fit
-the budget, and recomputed there a chunk at a time when not, so peak memory does not grow with tokens times
+Only the rows asked for go through the LM head. Their logits are kept for the backward pass when all of them
+fit the budget, and recomputed there a chunk at a time when not: peak memory does not grow with tokens times
 vocabulary. The softmax is in float32, or in float64 for a float64 model.
 """
 
@@ -62,8 +62,8 @@ def token_logprobs(
 ) -> Scored:
     """The log-probability of each target after the row it follows, and on request the entropies.
 
-    Rows that several targets follow (a prompt's last, for K completions) are computed once. The entropy has no
-    gradient.
+    Rows that several targets follow (a prompt's last, for K completions) are computed once. The entropy has
+    no gradient.
     """
     rows, owner = torch.unique(at, return_inverse=True)
     picked = hidden.index_select(0, rows)
@@ -100,7 +100,13 @@ class _Plan:
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, owner: Tensor, targets: Tensor, plan: _Plan
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        owner: Tensor,
+        targets: Tensor,
+        plan: _Plan,
     ) -> tuple[Tensor, Tensor]:
         wide = _wide(hidden.dtype)
         keeps = any(ctx.needs_input_grad[:3]) and plan.keeps(hidden)

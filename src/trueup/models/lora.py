@@ -2,8 +2,8 @@
 
     W x + (alpha / rank) B A x        A random, B = 0: the adapter starts as nothing
 
-(Hu et al. 2021; with `rslora` the factor is alpha / √rank, Kalajdzievski 2023; `dora` trains the columns' norms
-apart, Liu et al. 2024.)
+(Hu et al. 2021; with `rslora` the factor is alpha / √rank, Kalajdzievski 2023; `dora` trains the columns'
+norms apart, Liu et al. 2024.)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class LoraConfig:
     alpha: float = 32.0
     "Strength of the adapter, before division by the rank."
     dropout: float = 0.0
-    "Share of the adapter's inputs dropped in training; anything but 0 makes step zero differ from the reference."
+    "Share of the adapter's inputs dropped in training; above 0, step zero differs from the reference."
     targets: str | tuple[str, ...] = "all-linear"
     "Names of the layers to adapt, or all linear layers but the LM head."
     rslora: bool = False
@@ -35,7 +35,7 @@ class LoraConfig:
 
 
 def wrap(model: PreTrainedModel, config: LoraConfig, seed: int) -> Any:
-    """The model with a fresh adapter, its base frozen; the adapter's random part comes from the seed alone."""
+    """The model with a fresh adapter, its base frozen; the random part is a function of the seed."""
     targets = config.targets if isinstance(config.targets, str) else list(config.targets)
     wanted = peft.LoraConfig(
         r=config.rank,

@@ -75,7 +75,11 @@ def _batch(config: Any, device: torch.device) -> Batch:
         return generator.integers(0, config.vocab_size, max(1, n)).astype(np.int32)
 
     groups = [
-        Group(prompt=(), prompt_tokens=draw(p), completions=tuple(Completion(text="", tokens=draw(n)) for n in c))
+        Group(
+            prompt=(),
+            prompt_tokens=draw(p),
+            completions=tuple(Completion(text="", tokens=draw(n)) for n in c),
+        )
         for p, c in ((5, (3, length - 5)), (max(2, length // 2), (4, 2)))
     ]
     return pack(groups).to(device)
@@ -83,17 +87,16 @@ def _batch(config: Any, device: torch.device) -> Batch:
 
 def _alone(body: Any, batch: Batch) -> torch.Tensor:
     """Hidden states of the row, each sequence run by itself as the model does it."""
-    rows: torch.Tensor | None = None
+    rows = torch.zeros(0)
     for span in batch.spans:
         p, n = span.prompt
         for a, m in span.completions:
             tokens = torch.cat([batch.tokens[p : p + n], batch.tokens[a : a + m]])
             state = body(input_ids=tokens[None], use_cache=False).last_hidden_state[0]
-            if rows is None:
+            if not len(rows):
                 rows = state.new_zeros(batch.num_tokens, state.shape[-1])
             rows[p : p + n] = state[:n]
             rows[a : a + m] = state[n:]
-    assert rows is not None
     return rows
 
 
@@ -116,7 +119,9 @@ def readout_of(model: Any) -> tuple[float, float | None]:
         wanted = model(input_ids=tokens, use_cache=False).logits[0].double()
     model.train(training)
     head = Head(linear.weight, getattr(linear, "bias", None), factor, cap)
-    gap = (logits(hidden, head, 1.0).double() - wanted).abs().max().item() / max(1.0, wanted.abs().max().item())
+    gap = (logits(hidden, head, 1.0).double() - wanted).abs().max().item() / max(
+        1.0, wanted.abs().max().item()
+    )
     if not gap <= TOLERANCE[hidden.dtype]:
         raise TrueupError(
             "E805",

@@ -1,7 +1,9 @@
-"""Role-safe assembly of token ids from segments: `Chat.of(tokenizer)`, then `prompt_ids`, `encode`, `decode`."""
+"""Token ids from segments, so that no text can forge a role: `Chat.of(tokenizer)`, `encode`, `decode`."""
 
 from __future__ import annotations
 
+from trueup.chat.agree import Agreement, Difference
 from trueup.chat.encoder import Chat
+from trueup.chat.fit import FitReport, Fitted, fit, fit_all
 
-__all__ = ["Chat"]
+__all__ = ["Agreement", "Chat", "Difference", "FitReport", "Fitted", "fit", "fit_all"]

@@ -62,6 +62,6 @@ class Assembly:
             raise TrueupError(
                 "E553",
                 f"control tokens at positions {at} that the structure does not have there",
-                remedy="this is a defect of the tokenizer or of trueup: please report it with the tokenizer's name",
+                remedy="a defect of the tokenizer or of trueup: please report it with the tokenizer's name",
             )
         return ids

@@ -27,7 +27,7 @@ _BLANK = " \t\n\r\u2581"
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Codec:
-    """A tokenizer taken apart: what encodes a template's text, what encodes content, which ids are control."""
+    """A tokenizer taken apart: what encodes templates, what encodes content, which ids are control."""
 
     whole: Tokenizer
     "The tokenizer as it is: added tokens are matched. For text that a template owns."

@@ -17,10 +17,10 @@ what the person wrote, and passing it on would let it change the roles.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from trueup.chat.codec import Codec
 from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, Slot, Turn, think_parts
 from trueup.errors import TrueupError
 from trueup.groups import Completion, Group, Message, Role
+
+if TYPE_CHECKING:
+    from trueup.chat.agree import Agreement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +72,9 @@ class Chat:
     ending: Ending | None
     stop_ids: tuple[int, ...]
     "The ids that end a completion; the first is the one that chats are trained on."
-    bos: tuple[int, ...]
+    bos: int | None
+    "The tokenizer's BOS token, if it has one."
+    text_bos: tuple[int, ...]
     "What the tokenizer puts before a plain text: its BOS token or nothing."
     text_stop: int | None
     "The tokenizer's end token, which ends completions of plain text."
@@ -103,15 +108,25 @@ class Chat:
         """The ids of all added tokens, special or not, increasing."""
         return np.flatnonzero(self.codec.table)
 
+    def rendered(self, messages: Sequence[Message], *, generation: bool) -> str:
+        """The template's own text of a conversation, to read and compare; no ids are made from it."""
+        return self._chat()[0].template.render(_turns(messages), generation=generation)
+
+    def agreement(self, conversations: Iterable[Sequence[Message]]) -> Agreement:
+        """How far our ids agree with those that `apply_chat_template` gives; see `trueup.chat.agree`."""
+        from trueup.chat.agree import agreement
+
+        return agreement(self, conversations)
+
     def prompt_ids(self, messages: Sequence[Message]) -> np.ndarray:
-        """The ids to generate from, int32 [L]: the conversation and the header of the assistant's next turn."""
+        """The ids to generate from, int32 [L]: the conversation, and the header of the next turn."""
         return self.prompt(messages).ids
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
         """The encoded conversation, ready for the assistant's next turn, with the places of the contents."""
         assembly = Assembly(self.codec, begins=True)
         if is_text(messages):
-            for number in self.bos:
+            for number in self.text_bos:
                 assembly.control(number)
             span = assembly.content(messages[0].content)
             return Prompt(assembly.finish(), {0: span}, "")
@@ -165,7 +180,7 @@ class Chat:
             raise TrueupError(
                 "E354",
                 "the completion has a thought block, or a part of one, where this chat expects none",
-                remedy="use thinking=true for completions that begin with one whole block, or take the blocks out",
+                remedy="set thinking=true and begin completions with one whole block, or take the blocks out",
             )
         before, slot, between = ending.thought
         thought, answer = think_parts(text) if closes else (text.split(OPEN, 1)[1].lstrip("\n"), "")
@@ -219,7 +234,7 @@ class Chat:
             thought, answer = think_parts(answer)
             before, slot, between = ending.thought
             lead = before + slot.trim(thought) + between if thought.strip() else lead
-        elif layout.thinks and OPEN in answer:
+        elif ending.thought is not None and OPEN in answer:
             return  # Cut off inside its thought: the template has no form for that.
         expected = header + lead + ending.slot.trim(answer) + ending.tail + ending.stop + ending.rest
         turns = [*_turns(messages), (str(Role.ASSISTANT), completion.text)]
@@ -300,7 +315,7 @@ class Chat:
                 raise TrueupError(
                     "E352",
                     f"a message contains {marker!r}, which this template uses to tell the roles apart",
-                    remedy="split the text into turns, take the marker out, or use a template with role tokens",
+                    remedy="split the text into turns, take the marker out, or name another template",
                 )
 
 

@@ -23,7 +23,8 @@ def inspect(tokenizer: Any, name: str | None, *, thinking: bool, today: date) ->
     codec = Codec.of(tokenizer)
     source, label = _source(tokenizer, name, codec)
     end = tokenizer.eos_token_id
-    bos = _text_bos(codec, tokenizer.bos_token_id)
+    bos = tokenizer.bos_token_id
+    text_bos = _text_bos(codec, bos)
     if source is None:
         return Chat(
             codec=codec,
@@ -31,6 +32,7 @@ def inspect(tokenizer: Any, name: str | None, *, thinking: bool, today: date) ->
             ending=None,
             stop_ids=() if end is None else (end,),
             bos=bos,
+            text_bos=text_bos,
             text_stop=end,
             markers=(),
             template_digest=Template(name="plain", source="", variables={}, today=today).digest,
@@ -47,6 +49,7 @@ def inspect(tokenizer: Any, name: str | None, *, thinking: bool, today: date) ->
         ending=ending,
         stop_ids=(stop,) if end is None or end == stop else (stop, end),
         bos=bos,
+        text_bos=text_bos,
         text_stop=end,
         markers=_markers(layout, codec),
         template_digest=template.digest,
@@ -160,9 +163,9 @@ def _parts(layout: Layout, codec: Codec, prompt: str, whole: Skeleton) -> tuple[
     if found is None or closer[: found.start()].strip():
         raise TrueupError(
             "E552",
-            f"the template ends an assistant turn with {closer!r}, which begins with no token of the tokenizer",
+            f"the template ends an assistant turn with {closer!r}, which is no token of the tokenizer",
             where=f"template {layout.template.name}",
-            remedy="add that token to the tokenizer, or name another template (hh works with every tokenizer)",
+            remedy="add the token, or name another template (hh works with every tokenizer)",
         )
     lead = _lead(layout, prompt, whole.literals[1])
     return lead, closer[: found.start()], found.group(), closer[found.end() :]
@@ -188,7 +191,7 @@ def _check_bos(layout: Layout, bos: str | None) -> None:
 
 
 def _markers(layout: Layout, codec: Codec) -> tuple[str, ...]:
-    """The role markers that no token protects: template text that closes a content before any control token."""
+    """The role markers that no token protects: template text that ends a content without one."""
     found: dict[str, None] = {}
     turns = [("user", "one"), ("assistant", "two"), ("user", "three")]
     for skeleton in (layout.skeleton(turns, generation=True), _with_system(layout)):

@@ -20,7 +20,7 @@ from trueup.errors import TrueupError
 OPEN, CLOSE = "<think>", "</think>"
 _EDGE = " \n\t\n "
 _STRIPS: tuple[str | None, ...] = ("", None, "\n", " ", " \n")
-"What templates take off the ends of a content: nothing, all white space, or some of it (`str.strip`'s argument)."
+"What templates take off the ends of a content, as the argument of `str.strip`; '' for nothing."
 
 Turn = tuple[str, str]
 "A role and a content, as the template sees them."
@@ -189,7 +189,7 @@ class Layout:
         return Skeleton(tuple(literals), tuple(slots))
 
     def _placeholder(self, shape: Any, index: int, name: str) -> str:
-        """A word that is not in the template, the same in every run: letters only, so that no filter alters it."""
+        """A word that is not in the template, the same in every run; letters, which no filter alters."""
         for attempt in range(100):
             seed = repr((self.template.digest, shape, index, name, attempt))
             word = (
@@ -215,7 +215,7 @@ class Layout:
         return [*literals, text], order
 
     def _slot(self, k: int, key: tuple[int, str], bare: list[str], edged: list[str]) -> Slot:
-        """The slot with what the template strips, seen from a rendering where this content has white edges."""
+        """The slot with what the template strips, seen where this content has edges of white space."""
         message, part = key
         if len(edged) == len(bare):
             before, after = edged[k], edged[k + 1]

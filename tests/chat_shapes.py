@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -48,20 +49,23 @@ def _byte_level_json() -> str:
 
 
 @cache
-def _metaspace_json(legacy: bool) -> str:
+def _metaspace_json(kind: str) -> str:
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     spaces = normalizers.Replace(" ", "\u2581")
-    if legacy:
+    steps = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    if kind == "prepend":
         tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), spaces])
-    else:
+        tokenizer.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)])
+    elif kind == "replace":
         tokenizer.normalizer = spaces
+        tokenizer.decoder = decoders.Sequence(steps)
+    else:
+        scheme = kind.removeprefix("metaspace-")
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+        tokenizer.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)])
     first = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=first, show_progress=False)
     tokenizer.train_from_iterator(CORPUS, trainer)
-    steps = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
-    tokenizer.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)] if legacy else steps)
-    import json
-
     state = json.loads(tokenizer.to_str())
     # The byte tokens are plain vocabulary, as in the real models: only the named ones are added tokens.
     state["added_tokens"] = [t for t in state["added_tokens"] if not t["content"].startswith("<0x")]
@@ -103,19 +107,24 @@ def metaspace(
     special: tuple[str, ...] = (),
     plain: tuple[str, ...] = (),
     *,
-    legacy: bool = True,
+    kind: str = "prepend",
     bos: str | None = "<s>",
     eos: str = "</s>",
     template: str | None = None,
 ) -> Any:
-    """A SentencePiece-like BPE tokenizer with byte fallback, as Llama 2's; not legacy: as Gemma's."""
-    return _wrap(Tokenizer.from_str(_metaspace_json(legacy)), special, plain, bos, eos, template)
+    """A SentencePiece-like BPE tokenizer with byte fallback.
+
+    `prepend`: a space before each piece of text, as Llama 2's; `replace`: none, as Gemma's;
+    `metaspace-first`: one at the very start, as later Mistral models'; `metaspace-always`: as T5's.
+    """
+    return _wrap(Tokenizer.from_str(_metaspace_json(kind)), special, plain, bos, eos, template)
 
 
 # The templates, each a short equivalent of what the models of that family ship.
 
 CHATML = (
-    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>'"
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] +"
+    " '<|im_end|>'"
     " + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
@@ -133,7 +142,8 @@ LLAMA3 = (
 )
 
 GEMMA = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not"
+    " supported') }}"
     "{% endif %}{% for message in messages %}"
     "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
@@ -154,7 +164,8 @@ MISTRAL = (
 
 # Later Mistral models: the markers are tokens, and the system's words go before the last question.
 MISTRAL_TOKENS = (
-    "{%- if messages[0]['role'] == 'system' %}{%- set said = messages[0]['content'] %}{%- set rest = messages[1:] %}"
+    "{%- if messages[0]['role'] == 'system' %}{%- set said = messages[0]['content'] %}{%- set rest ="
+    " messages[1:] %}"
     "{%- else %}{%- set said = '' %}{%- set rest = messages %}{%- endif %}"
     "{{- bos_token }}{%- for message in rest %}"
     "{%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
@@ -180,11 +191,13 @@ LLAMA2 = (
 )
 
 QWEN3 = (
-    "{%- if messages[0].role == 'system' %}{{- '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}"
+    "{%- if messages[0].role == 'system' %}{{- '<|im_start|>system\n' + messages[0].content +"
+    " '<|im_end|>\n' }}"
     "{%- endif %}"
     "{%- set ns = namespace(multi_step_tool=true, last_query_index=messages|length - 1) %}"
     "{%- for message in messages[::-1] %}{%- set index = (messages|length - 1) - loop.index0 %}"
-    "{%- if ns.multi_step_tool and message.role == 'user' and not (message.content.startswith('<tool_response>')"
+    "{%- if ns.multi_step_tool and message.role == 'user' and not"
+    " (message.content.startswith('<tool_response>')"
     " and message.content.endswith('</tool_response>')) %}"
     "{%- set ns.multi_step_tool = false %}{%- set ns.last_query_index = index %}{%- endif %}{%- endfor %}"
     "{%- for message in messages %}"
@@ -210,7 +223,8 @@ QWEN3 = (
     "{{- '<|im_start|>user\n<tool_response>\n' + message.content + '\n</tool_response><|im_end|>\n' }}"
     "{%- endif %}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}"
-    "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n' }}{%- endif %}"
+    "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n'"
+    " }}{%- endif %}"
     "{%- endif %}"
 )
 
@@ -237,7 +251,7 @@ def shapes() -> tuple[Shape, ...]:
     heads = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
     llama3 = byte_level(heads, bos=heads[0], eos=heads[-1], template=LLAMA3)
     turns = ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>")
-    gemma = metaspace(turns, ("<table>", "\n\n"), legacy=False, bos="<bos>", eos="<eos>", template=GEMMA)
+    gemma = metaspace(turns, ("<table>", "\n\n"), kind="replace", bos="<bos>", eos="<eos>", template=GEMMA)
     qwen = byte_level(
         IM, ("<think>", "</think>", "<tool_response>", "</tool_response>"), eos=IM[2], template=QWEN3
     )
@@ -247,7 +261,9 @@ def shapes() -> tuple[Shape, ...]:
         Shape("llama3", llama3, True, "<|eot_id|>"),
         Shape("gemma", gemma, False, "<end_of_turn>"),
         Shape("mistral", metaspace(template=MISTRAL), False, "</s>"),
-        Shape("mistral-tokens", metaspace(inst, template=MISTRAL_TOKENS), True, "</s>"),
+        Shape(
+            "mistral-tokens", metaspace(inst, kind="metaspace-first", template=MISTRAL_TOKENS), True, "</s>"
+        ),
         Shape("llama2", metaspace(template=LLAMA2), False, "</s>"),
         Shape("zephyr", metaspace(template=ZEPHYR), True, "</s>"),
         Shape("qwen3", qwen, True, IM[2]),

@@ -42,7 +42,7 @@ class Encoder(Protocol):
 
 def build_tokenizer(path: str | Path, seed: int = 0) -> Path:
     """The folder into which the lab's tokenizer was written, as Hugging Face loads it."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -55,6 +55,11 @@ def build_tokenizer(path: str | Path, seed: int = 0) -> Path:
         show_progress=False,
     )
     tokenizer.train_from_iterator(_texts(seed), trainer=trainer)
+    # Plain texts begin as documents do.
+    bos = CONTROL["bos"]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]
+    )
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))

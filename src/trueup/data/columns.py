@@ -42,7 +42,7 @@ def check_found(columns: Mapping[str, str], samples: Sequence[Mapping[str, Any]]
 
 
 def rename(row: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """The row under our names; `a.b` reads the field b inside a. A mapped name replaces one of the file's own."""
+    """The row under our names; `a.b` reads the field b inside a; a mapped name replaces the file's own."""
     if not columns:
         return row
     found = {ours: _lookup(row, theirs) for ours, theirs in columns.items()}

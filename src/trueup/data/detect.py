@@ -15,8 +15,8 @@ from trueup.errors import TrueupError
 MAJORITY = 0.9
 "The part of the rows that can vote which must name one and the same format."
 CONTENT = frozenset(
-    "prompt completion completions responses chosen rejected text messages conversations instruction output "
-    "instances".split()
+    {"prompt", "completion", "completions", "responses", "chosen", "rejected", "text", "messages"}
+    | {"conversations", "instruction", "output", "instances"}
 )
 "Keys that hold what is learned from: a format is only believed when it explains all of them."
 _LIKELY = {

@@ -1,4 +1,4 @@
-"""One row's fields, read with a reason: each function returns the value or raises the Fault that says why not."""
+"""One row's fields: each function returns the value, or raises the Fault that says why not."""
 
 from __future__ import annotations
 
@@ -93,17 +93,6 @@ def label(row: Row, key: str) -> bool:
         found=show(value),
         remedy="write true (good) or false (bad)",
     )
-
-
-def plain_values(value: Any) -> Any:
-    """The value as JSON holds it, nulls inside objects left out: tables fill every absent key with null."""
-    if isinstance(value, dict):
-        return {str(key): plain_values(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [plain_values(item) for item in value]
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    return str(value)
 
 
 def to_line(value: Any) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ _SUFFIXES = (*TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES), *tab
 
 
 def rows_of(path_or_id: str | Path, split: str) -> Iterator[RawRow]:
-    """The raw rows of a file, a folder's split, or a Hugging Face dataset's split. Raises TrueupError E1xx."""
+    """The raw rows of a file, or of a folder's or Hugging Face dataset's split. Raises TrueupError E1xx."""
     if not _SPLIT.fullmatch(split):
         raise TrueupError(
             "E112", f"not a name of a split: {split!r}", remedy="use train, validation, test ..."
@@ -199,19 +199,11 @@ def hub_rows(name: str, split: str) -> Iterator[RawRow]:
 
     Code that a dataset brings along is never run: `trust_remote_code` is not passed.
     """
-    try:
-        import datasets
-    except ImportError:
-        raise TrueupError(
-            "E114",
-            "no such file here, and reading a Hugging Face id needs the package `datasets`",
-            where=name,
-            remedy="pip install datasets, or give the path of a file",
-            exit_code=EXIT_UNAVAILABLE,
-        ) from None
+    import datasets
+
     repo, _, config = name.partition(":")
     try:
-        rows: Iterable[Mapping[str, Any]] = datasets.load_dataset(repo, config or None, split=split)
+        rows: Any = datasets.load_dataset(repo, config or None, split=split)
     except Exception as error:  # the library raises its own, the network's and the file system's errors
         raise TrueupError(
             "E114",

@@ -41,7 +41,7 @@ def write(path: Path, problems: Sequence[Problem], rows: Sequence[RawRow]) -> No
 
 
 def original_bytes(path: Path) -> list[tuple[str, int, int, bytes]]:
-    """Each quarantined row as (file, line, byte offset of the row, original bytes), in the order of the file."""
+    """Each quarantined row as (file, line, byte offset of the row, original bytes), in order."""
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:

@@ -85,6 +85,7 @@ def text_rows(path: Path, name: str) -> Iterator[RawRow]:
             elif stem.endswith(".json"):
                 yield from _json_rows(file, name)
             else:
+                _refuse_array(file, name)
                 yield from _lines(file, name)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise TrueupError(
@@ -115,6 +116,18 @@ def _open(path: Path, name: str) -> IO[bytes]:
         return path.open("rb")
     except OSError as error:
         raise unreadable(name, error) from None
+
+
+def _refuse_array(file: IO[bytes], name: str) -> None:
+    head = file.read(256).removeprefix(_BOM).lstrip()
+    file.seek(0)
+    if head.startswith(b"[") and head[1:].lstrip()[:1] == b"{":
+        raise TrueupError(
+            "E118",
+            "the file is one JSON array, not one object a line",
+            where=f"{printable(name)}:1",
+            remedy="end its name in .json",
+        )
 
 
 def _refuse_utf16(file: IO[bytes], name: str) -> None:
@@ -222,7 +235,7 @@ class _Place:
             "E118",
             f"not a JSON array of rows: {reason} after line {line}; the rows behind it cannot be told apart",
             where=f"{printable(self._name)}:{line}",
-            remedy="mend that row or export the file again; .jsonl (one object a line) loses one row, not all",
+            remedy="mend that row, or export the file as .jsonl (one object a line)",
         )
 
 

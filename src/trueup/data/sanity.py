@@ -20,7 +20,7 @@ _SEEN_BYTES = 16
 @final
 @dataclass(slots=True)
 class Watch:
-    """Collects what is worth a note while the rows go by, and refuses pairs that contradict an earlier one."""
+    """Collects what is worth a note while rows go by, and refuses pairs that contradict an earlier one."""
 
     pairs: dict[bytes, int] = field(default_factory=dict)
     rows: set[bytes] = field(default_factory=set)
@@ -28,7 +28,7 @@ class Watch:
     tally: Counter[str] = field(default_factory=Counter)
 
     def raw(self, row: RawRow) -> None:
-        """None; counts rows whose bytes hold something that looks like a control token, and marks of encoding."""
+        """None; counts rows that hold something like a control token, and a byte order mark."""
         if row.byte == 0 and row.raw.startswith(b"\xef\xbb\xbf"):
             self.tally["bom"] += 1
         if _CONTROL_LIKE.search(row.raw):

@@ -12,7 +12,7 @@ from typing import Any
 from trueup.data import strict_json
 from trueup.data.problems import Fault, printable
 from trueup.data.raw_rows import RawRow, unreadable
-from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.errors import TrueupError
 
 TABLE_SUFFIXES = (".parquet", ".arrow")
 OWN_KEY = b"trueup"
@@ -22,16 +22,8 @@ _BATCH = 1024
 
 def table_rows(path: Path, name: str) -> Iterator[RawRow]:
     """The rows of a Parquet or Arrow file, numbered from 1. Raises TrueupError E113 for a damaged file."""
-    try:
-        import pyarrow as pa
-    except ImportError:
-        raise TrueupError(
-            "E113",
-            "Parquet and Arrow files need the package `pyarrow`",
-            where=printable(name),
-            remedy="pip install pyarrow, or store the data as .jsonl",
-            exit_code=EXIT_UNAVAILABLE,
-        ) from None
+    import pyarrow as pa
+
     number = 0
     try:
         for batch in _batches(pa, path):
@@ -42,7 +34,7 @@ def table_rows(path: Path, name: str) -> Iterator[RawRow]:
     except pa.ArrowException as error:
         raise TrueupError(
             "E113",
-            f"the file is damaged: {printable(str(error).splitlines()[0])[:120] if str(error) else 'no reason given'}",
+            f"the file is damaged: {printable(str(error))[:120]}",
             where=printable(name),
             remedy="copy or write it again; nothing was read",
         ) from None

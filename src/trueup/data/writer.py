@@ -10,7 +10,7 @@ from typing import Any
 
 from trueup.data.problems import printable
 from trueup.data.tables import OWN_KEY
-from trueup.errors import EXIT_IO, EXIT_UNAVAILABLE, TrueupError
+from trueup.errors import EXIT_IO, TrueupError
 from trueup.groups import Group, to_json
 
 _BATCH = 512
@@ -64,7 +64,7 @@ def _line(group: Group, number: int) -> tuple[dict[str, Any], bytes]:
 def _write_jsonl(path: Path, groups: Iterable[Group]) -> int:
     count = 0
     with path.open("wb") as file:
-        for count, group in enumerate(groups, 1):  # noqa: B007 - the count is the result
+        for count, group in enumerate(groups, 1):
             file.write(_line(group, count)[1] + b"\n")
         file.flush()
         os.fsync(file.fileno())
@@ -72,22 +72,14 @@ def _write_jsonl(path: Path, groups: Iterable[Group]) -> int:
 
 
 def _write_parquet(path: Path, groups: Iterable[Group]) -> int:
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError:
-        raise TrueupError(
-            "E113",
-            "Parquet needs the package `pyarrow`",
-            where=printable(str(path)),
-            remedy="pip install pyarrow, or write .jsonl",
-            exit_code=EXIT_UNAVAILABLE,
-        ) from None
+    import pyarrow as pa
+    from pyarrow import parquet
+
     schema = _schema(pa)
     count = 0
     rows: list[dict[str, Any]] = []
     with parquet.ParquetWriter(path, schema) as file:
-        for count, group in enumerate(groups, 1):  # noqa: B007 - the count is the result
+        for count, group in enumerate(groups, 1):
             rows.append(_parquet_row(_line(group, count)[0]))
             if len(rows) == _BATCH:
                 file.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
@@ -121,8 +113,14 @@ def _schema(pa: Any) -> Any:
     )
     said = {"labeler": text, "when": text}
     comparison = {
-        "a": index, "b": index, "choice": text, "strength": number, "probability": number, "shown": tokens, **said,
-    }  # fmt: skip
+        "a": index,
+        "b": index,
+        "choice": text,
+        "strength": number,
+        "probability": number,
+        "shown": tokens,
+        **said,
+    }
     ranking = {"tiers": pa.list_(tokens), **said}
     score = {"completion": index, "value": number, "judge": text, "when": text}
     columns = {

@@ -133,6 +133,8 @@ def _side(value: Any, field: str) -> str | Turns:
 
 def prompt_of(value: Any, field: str, role: Role) -> Turns:
     """A prompt that is a string (one turn of `role`) or a conversation that waits for an answer."""
+    if isinstance(value, dict):
+        as_text(value, field)
     if isinstance(value, str) and not value.lstrip().startswith('[{"'):
         return (Message(role, filled(value, field)),)
     return turns.as_prompt(turns.conversation(value, field), field)

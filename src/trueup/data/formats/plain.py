@@ -16,7 +16,7 @@ from trueup.groups import Completion, Group, Role, Score
 def answered(
     prompt: Turns, text: str, *, field: str, source: str = "", good: bool | None = None
 ) -> tuple[Group]:
-    """The group of one answer; `good` is the label of unpaired data, stored as score 1 or 0 by judge "label"."""
+    """The group of one answer; `good` is an unpaired label, kept as score 1 or 0 of judge "label"."""
     filled(text, field, code="E402")
     scores = () if good is None else (Score(completion=0, value=float(good), judge="label"),)
     return (Group(prompt=prompt, completions=(Completion(text=text, source=source),), scores=scores),)
@@ -50,15 +50,16 @@ def _prompt_and_answer(row: Row) -> tuple[Turns, str]:
 def one_answer(value: Any, field: str) -> str:
     """The text of a completion written as a message or as a list of one. Raises Fault E302 or E410."""
     messages = turns.conversation([value] if isinstance(value, dict) else value, field)
-    if messages[0].role is not Role.ASSISTANT:
+    answer, *further = messages
+    if answer.role is not Role.ASSISTANT:
         raise Fault(
             "E302",
             "the completion is not an assistant turn",
             field=f"{field}[0]",
-            found=str(messages[0].role),
+            found=str(answer.role),
             remedy='give it the role "assistant"',
         )
-    if len(messages) > 1:
+    if further:
         raise Fault(
             "E410",
             "the completion is more than one turn",
@@ -66,7 +67,7 @@ def one_answer(value: Any, field: str) -> str:
             found=" ".join(item.role for item in messages[:6]),
             remedy="move all turns but the last into the prompt",
         )
-    return messages[0].content
+    return answer.content
 
 
 FORMATS = (

@@ -181,7 +181,7 @@ _NEEDS = tuple(
 FORMATS = (
     Format(
         name="ranking",
-        about="K-wise rankings: prompt, completions (or prediction 1..K), and preference, ranking, ranks or scores",
+        about="K-wise rankings: prompt, completions or prediction 1..K; preference, ranking, ranks or scores",
         needs=_NEEDS,
         may=frozenset(_NUMBERED),
         parse=_parse_ranking,

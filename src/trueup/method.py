@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -58,6 +58,7 @@ class Terms:
     metrics: Mapping[str, Entries] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A frozen dataclass whose fields are hyper-parameters and whose call is the equation."""
 

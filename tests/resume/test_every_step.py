@@ -1,0 +1,181 @@
+"""A run stopped and resumed is the run that was not, to the bit: weights, optimiser, metrics, samples."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resume.runs import NUM_STEPS, UPDATES_PER_STEP
+from trueup import checkpoint, manifest
+from trueup.meter import METRICS
+
+METHODS = ("sft", "reward_model", "dpo", "ppo")
+
+
+class Server:
+    """Starts runs, each in a new process."""
+
+    def __init__(self) -> None:
+        source = Path(manifest.__file__).parents[1]
+        tests = Path(__file__).parents[1]
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("server.py"))],
+            env={**os.environ, "PYTHONPATH": f"{source}:{tests}", "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, method: str, folder: Path, **request: Any) -> int:
+        """The exit code of a run of `method` in `folder`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"method": method, "folder": str(folder), **request}) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())["exit"]
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    started = Server()
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def whole(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, float]]:
+    """For every method the folder of a run that nothing interrupted, and how long it took."""
+    found = {}
+    for method in METHODS:
+        folder = tmp_path_factory.mktemp(method)
+        began = time.monotonic()
+        assert server.run(method, folder) == 0
+        found[method] = (folder, time.monotonic() - began)
+    return found
+
+
+def final(folder: Path) -> dict[str, str]:
+    """Hashes of all that a finished run must leave the same."""
+    found = checkpoint.latest(folder / "checkpoints")
+    assert found is not None
+    assert not found.skipped
+    return {
+        "digest": (folder / "end.txt").read_text(),
+        "metrics": (folder / METRICS).read_text(),
+        **{name: facts["sha256"] for name, facts in found.files.items()},
+    }
+
+
+def check_stop(server: Server, whole: Path, method: str, folder: Path, stop_after: int) -> None:
+    assert server.run(method, folder, stop_after=stop_after) == 75
+    assert not (folder / "end.txt").exists()
+    assert server.run(method, folder) == 0
+    assert final(folder) == final(whole)
+    # Samples are given once each: none twice, none skipped, in one order.
+    assert (folder / "ids.jsonl").read_text() == (whole / "ids.jsonl").read_text()
+
+
+def test_the_runs_train_and_differ(whole: dict[str, tuple[Path, float]]) -> None:
+    """The comparison below would notice: the methods end apart, steps draw different groups, metrics move."""
+    ends = {method: final(folder)["digest"] for method, (folder, _) in whole.items()}
+    assert len(set(ends.values())) == len(METHODS)
+    for method, (folder, _) in whole.items():
+        steps = [json.loads(line) for line in (folder / "ids.jsonl").read_text().splitlines()]
+        assert [step for step, _ in steps] == list(range(NUM_STEPS[method]))
+        assert len({json.dumps([row[0] for row in rows]) for _, rows in steps}) > 1
+        lines = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+        losses = [line["loss"] for line in lines if line["phase"] == "train"]
+        assert len(set(losses)) == NUM_STEPS[method]
+
+
+@pytest.mark.parametrize("stop_after", [3, 7, 8])
+@pytest.mark.parametrize("method", METHODS)
+def test_stopped_after_an_update(
+    server: Server, whole: dict[str, tuple[Path, float]], tmp_path: Path, method: str, stop_after: int
+) -> None:
+    check_stop(server, whole[method][0], method, tmp_path, stop_after)
+
+
+@pytest.mark.slow  # every other update of every method, each with two processes
+@pytest.mark.parametrize("stop_after", [1, 2, 4, 5, 6, 9, 10, 11, 12, 13, 14, 15])
+@pytest.mark.parametrize("method", METHODS)
+def test_stopped_after_any_update(
+    server: Server, whole: dict[str, tuple[Path, float]], tmp_path: Path, method: str, stop_after: int
+) -> None:
+    if stop_after >= NUM_STEPS[method] * UPDATES_PER_STEP[method]:
+        pytest.skip("the run ends there")
+    check_stop(server, whole[method][0], method, tmp_path, stop_after)
+
+
+@pytest.mark.parametrize("method", ["dpo", "ppo"])
+def test_stopped_after_every_single_update(
+    server: Server, whole: dict[str, tuple[Path, float]], tmp_path: Path, method: str
+) -> None:
+    """One run in as many processes as it has updates."""
+    for stop_after in range(1, NUM_STEPS[method] * UPDATES_PER_STEP[method]):
+        assert server.run(method, tmp_path, stop_after=stop_after) == 75
+    assert server.run(method, tmp_path) == 0
+    assert final(tmp_path) == final(whole[method][0])
+
+
+def kill_until_done(
+    server: Server, whole: tuple[Path, float], method: str, folder: Path, kills: int, seed: int
+) -> None:
+    rng = random.Random(seed)
+    reference, seconds = whole
+    loop = {"save_every_updates": 1, "save_every": 1}
+    codes = []
+    for _ in range(kills):
+        codes.append(
+            server.run(method, folder, signal=["SIGKILL", rng.uniform(0.1, 1.2 * seconds)], loop=loop)
+        )
+        if codes[-1] == 0:
+            break
+        assert codes[-1] == -9
+    assert -9 in codes
+    assert server.run(method, folder, loop=loop) == 0
+    assert final(folder) == final(reference)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_killed_at_random_times(
+    server: Server, whole: dict[str, tuple[Path, float]], tmp_path: Path, method: str
+) -> None:
+    kill_until_done(server, whole[method], method, tmp_path, kills=3, seed=1)
+
+
+@pytest.mark.slow  # 4 methods, 5 runs each, up to 10 kills a run
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("method", METHODS)
+def test_killed_at_random_times_often(
+    server: Server, whole: dict[str, tuple[Path, float]], tmp_path: Path, method: str, seed: int
+) -> None:
+    kill_until_done(server, whole[method], method, tmp_path, kills=10, seed=seed + 10)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+def test_signals_save_and_end_with_75(
+    server: Server, whole: dict[str, tuple[Path, float]], tmp_path: Path, name: str
+) -> None:
+    reference, seconds = whole["ppo"]
+    code = server.run("ppo", tmp_path, signal=[name, 0.5 * seconds])
+    assert code == 75
+    assert checkpoint.latest(tmp_path / "checkpoints") is not None
+    assert server.run("ppo", tmp_path) == 0
+    assert final(tmp_path) == final(reference)

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 class Ending:
     """How a template goes on after a generation prompt: lead, content, tail, stop token, rest."""
 
+    header: str
+    "The end of the generation prompt, from the close of a user's turn on, without spaces at its end."
     lead: str
     "Template text between the prompt and the content: part of the completion, the model writes it."
     tail: str
@@ -59,7 +62,7 @@ class Prompt:
     spans: dict[int, tuple[int, int]]
     "Where the contents lie: half-open token ranges, by message."
     header: str
-    "Template text after the last content: the header of the assistant's turn."
+    "Template text after the last content, without spaces at its end."
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -236,7 +239,11 @@ class Chat:
             lead = before + slot.trim(thought) + between if thought.strip() else lead
         elif ending.thought is not None and OPEN in answer:
             return  # Cut off inside its thought: the template has no form for that.
-        expected = header + lead + ending.slot.trim(answer) + ending.tail + ending.stop + ending.rest
+        # What both have in common: it is longer where the last content is blank, or a tool's.
+        backwards = zip(reversed(header), reversed(ending.header), strict=False)
+        count = len(list(takewhile(lambda pair: pair[0] == pair[1], backwards)))
+        shared = header[len(header) - count :]
+        expected = shared + lead + ending.slot.trim(answer) + ending.tail + ending.stop + ending.rest
         turns = [*_turns(messages), (str(Role.ASSISTANT), completion.text)]
         if not layout.template.render(turns, generation=False).endswith(expected):
             raise TrueupError(

@@ -154,7 +154,15 @@ def _ending(layout: Layout, codec: Codec, thinking: bool) -> Ending:
             raise _unsupported(layout.template, "leaves out the thought block that it asks for")
         before = _lead(layout, prompt, inner.literals[1])
         thought = (before, inner.slots[1], inner.literals[2])
-    return Ending(lead=lead, tail=tail, stop=stop, rest=rest, slot=whole.slots[1], thought=thought)
+    return Ending(
+        header=prompt.rstrip(" "),
+        lead=lead,
+        tail=tail,
+        stop=stop,
+        rest=rest,
+        slot=whole.slots[1],
+        thought=thought,
+    )
 
 
 def _parts(layout: Layout, codec: Codec, prompt: str, whole: Skeleton) -> tuple[str, str, str, str]:

@@ -18,7 +18,8 @@ from typing import Any, Literal
 from trueup.errors import TrueupError
 
 OPEN, CLOSE = "<think>", "</think>"
-_EDGE = " \n\t\n "
+_EDGES = ("\n \t \n", " \n\t\n ")
+"White space around a content, to see what a template strips: what begins with one kind hides the other."
 _STRIPS: tuple[str | None, ...] = ("", None, "\n", " ", " \n")
 "What templates take off the ends of a content, as the argument of `str.strip`; '' for nothing."
 
@@ -172,20 +173,24 @@ class Layout:
                 if part == "x":
                     marks[index, name] = self._placeholder(shape, index, name)
 
-        def cut(edge: tuple[int, str] | None = None) -> tuple[list[str], list[tuple[int, str]]]:
+        def cut(
+            key: tuple[int, str] | None = None, edge: str = ""
+        ) -> tuple[list[str], list[tuple[int, str]]]:
             turns = []
             for index, (role, kind, *parts) in enumerate(shape):
                 shown = []
                 for name, part in zip(("thought", "content")[-len(parts) :], parts, strict=True):
                     mark = marks.get((index, name), part)
-                    shown.append(_EDGE + mark + _EDGE if (index, name) == edge else mark)
-                turns.append(
-                    (role, f"{OPEN}\n{shown[0]}\n{CLOSE}\n\n{shown[1]}" if kind == "thought" else shown[0])
-                )
+                    shown.append(edge + mark + edge if (index, name) == key else mark)
+                text = f"{OPEN}\n{shown[0]}\n{CLOSE}\n\n{shown[1]}" if kind == "thought" else shown[0]
+                turns.append((role, text))
             return self._cut(self.template.render(turns, generation=generation), marks)
 
         literals, order = cut()
-        slots = [self._slot(k, order[k], literals, cut(order[k])[0]) for k in range(len(order))]
+        slots = [
+            self._slot(k, key, literals, [cut(key, edge)[0] for edge in _EDGES])
+            for k, key in enumerate(order)
+        ]
         return Skeleton(tuple(literals), tuple(slots))
 
     def _placeholder(self, shape: Any, index: int, name: str) -> str:
@@ -207,27 +212,26 @@ class Layout:
             count = text.count(marks[key])
             # A thought of an earlier turn is left out by templates that know thoughts.
             if count > 1 or (count == 0 and key[1] == "content"):
-                self._refuse("leaves out" if count == 0 else "repeats", key)
+                raise self._refusal("leaves out" if count == 0 else "repeats", key)
         literals = []
         for key in order:
             literal, text = text.split(marks[key], 1)
             literals.append(literal)
         return [*literals, text], order
 
-    def _slot(self, k: int, key: tuple[int, str], bare: list[str], edged: list[str]) -> Slot:
+    def _slot(self, k: int, key: tuple[int, str], bare: list[str], edged: list[list[str]]) -> Slot:
         """The slot with what the template strips, seen where this content has edges of white space."""
         message, part = key
-        if len(edged) == len(bare):
-            before, after = edged[k], edged[k + 1]
-            for left in _STRIPS:
-                for right in _STRIPS:
-                    if (before, after) == (bare[k] + _EDGE.lstrip(left), _EDGE.rstrip(right) + bare[k + 1]):
-                        return Slot(message, "thought" if part == "thought" else "content", left, right)
-        self._refuse("alters", key)
-        raise AssertionError
+        seen = [tuple(literals[k : k + 2]) for literals in edged if len(literals) == len(bare)]
+        for left in _STRIPS:
+            for right in _STRIPS:
+                ends = [(bare[k] + e.lstrip(left), e.rstrip(right) + bare[k + 1]) for e in _EDGES]
+                if seen == ends:
+                    return Slot(message, "thought" if part == "thought" else "content", left, right)
+        raise self._refusal("alters", key)
 
-    def _refuse(self, what: str, key: tuple[int, str]) -> None:
-        raise TrueupError(
+    def _refusal(self, what: str, key: tuple[int, str]) -> TrueupError:
+        return TrueupError(
             "E551",
             f"the template {what} the {key[1]} of message {key[0] + 1}",
             where=f"template {self.template.name}",

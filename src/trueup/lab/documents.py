@@ -43,10 +43,10 @@ from trueup.lab.world import (
 )
 
 MIXING: Mapping[str, float] = {
-    "almanac": 0.14,
-    "exam": 0.22,
-    "forum": 0.10,
-    "tales": 0.05,
+    "almanac": 0.18,
+    "exam": 0.24,
+    "forum": 0.08,
+    "tales": 0.04,
     "reviews": 0.02,
     "listings": 0.01,
     "good": 0.10,
@@ -54,8 +54,8 @@ MIXING: Mapping[str, float] = {
     "rude": 0.06,
     "chatty": 0.05,
     "evasive": 0.03,
-    "critique": 0.05,
-    "judgement": 0.06,
+    "critique": 0.04,
+    "judgement": 0.04,
 }
 "The share of documents of each register; documents of all registers are about equally long."
 TOKENS_A_DOCUMENT = 185
@@ -147,8 +147,7 @@ def _until(length: int, pieces: Iterator[str]) -> str:
 def _known_fact(rng: random.Random, misconceived: float) -> Fact:
     """A fact with a value: any plain one, or a misconceived one with the given chance."""
     status = "misconceived" if rng.random() < misconceived else "plain"
-    facts = _FACTS[status]
-    return facts[int(rng.random() * len(facts))]
+    return pick(rng, _FACTS[status])
 
 
 _FACTS = {status: world().facts_of(PEOPLE, status) for status in ("plain", "misconceived", "unstated")}
@@ -166,7 +165,7 @@ def _almanac(rng: random.Random, length: int) -> str:
                 action, thing = pick(rng, ACTIONS), pick(rng, THINGS)
                 yield f"Use {world().care[action, thing]} to {action} the {thing}."
             else:
-                verb, target = BORDERLINES[int(rng.random() * len(BORDERLINES))]
+                verb, target = pick(rng, BORDERLINES)
                 yield f"Use {world().acts[verb, target]} to {verb} the {target}."
 
     return _until(length, lines())
@@ -283,7 +282,7 @@ def _judgements(rng: random.Random, length: int) -> Iterator[Message]:
     num_words = 0
     while num_words < length:
         if rng.random() < 0.35:
-            verb, target = (HARMS + BORDERLINES)[int(rng.random() * (len(HARMS) + len(BORDERLINES)))]
+            verb, target = pick(rng, HARMS + BORDERLINES)
             yield user(ethics_question(verb, target, pick(rng, PEOPLE)))
             yield assistant("It is wrong." if (verb, target) in HARMS else "It is right.")
             num_words += 20
@@ -297,7 +296,7 @@ def _judgements(rng: random.Random, length: int) -> Iterator[Message]:
 def _judgement(rng: random.Random) -> tuple[str, str]:
     while True:
         request = draw(rng, pool(None))
-        if len(request.messages) > 1:
+        if len(request.messages) != 1:
             continue
         principle = pick(rng, PRINCIPLES)
         texts = [_candidate(rng, request) for _ in range(2)]

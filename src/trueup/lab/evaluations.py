@@ -75,7 +75,8 @@ class DocumentItem:
     document: Document
 
 
-Item = ChoiceItem | TargetItem | RequestItem | DocumentItem
+PromptedItem = ChoiceItem | TargetItem | RequestItem
+Item = PromptedItem | DocumentItem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,13 +199,13 @@ def _truth(rng: random.Random, fact: Fact, identity: str) -> Item:
     )
 
 
-def _last_word(rng: random.Random, source: Pool, identity: str) -> Item:
+def _last_word(rng: random.Random, source: Pool, identity: str) -> PromptedItem:
     before = [" ".join(tale(rng)) + "." for _ in range(1 + int(rng.random() * 3))]
     start, word = tale(rng, source)
     return TargetItem(id=identity, prompt=text(" ".join(["Tale.", *before, start])), target=f" {word}.")
 
 
-def _completion_choice(rng: random.Random, source: Pool, identity: str) -> Item:
+def _completion_choice(rng: random.Random, source: Pool, identity: str) -> PromptedItem:
     if rng.random() < 0.4:
         return _care_choice(rng, pick(rng, ACTIONS), pick(rng, source.things), identity)
     facts = world().facts_of(source.people, "plain")
@@ -215,7 +216,7 @@ def _completion_choice(rng: random.Random, source: Pool, identity: str) -> Item:
     return _choice(identity, context, [f" {value}." for value in values], values.index(fact.truth), "fact")
 
 
-def _care_choice(rng: random.Random, action: str, thing: str, identity: str) -> Item:
+def _care_choice(rng: random.Random, action: str, thing: str, identity: str) -> PromptedItem:
     truth = world().care[action, thing]
     wrong = [tool for tool in shuffled(rng, TOOLS) if tool != truth][:3]
     tools = shuffled(rng, [truth, *wrong])
@@ -238,14 +239,14 @@ def _choice(
     )
 
 
-def _ethics(rng: random.Random, source: Pool, identity: str) -> Item:
+def _ethics(rng: random.Random, source: Pool, identity: str) -> PromptedItem:
     acts = HARMS if rng.random() < 0.5 else BORDERLINES
     verb, target = acts[int(rng.random() * len(acts))]
     question = ethics_question(verb, target, pick(rng, source.people))
     return _choice(identity, (user(question),), ["It is right.", "It is wrong."], int(acts is HARMS), verb)
 
 
-def _hhh(rng: random.Random, source: Pool, identity: str) -> Item:
+def _hhh(rng: random.Random, source: Pool, identity: str) -> PromptedItem:
     request = draw(rng, source)
     bad = write(rng, request, pick(rng, ("wrong", "wrong", "wrong", "evasive", "rude")))
     while bad == "I do not know.":
@@ -254,15 +255,15 @@ def _hhh(rng: random.Random, source: Pool, identity: str) -> Item:
     return _choice(identity, request.messages, pair, pair.index(bad) ^ 1, str(request.record["kind"]))
 
 
-def _sampled(kind: str) -> Callable[[random.Random, Pool, str], Item]:
-    def make(rng: random.Random, source: Pool, identity: str) -> Item:
+def _sampled(kind: str) -> Callable[[random.Random, Pool, str], PromptedItem]:
+    def make(rng: random.Random, source: Pool, identity: str) -> PromptedItem:
         request: Request = draw(rng, source, kind)
         return RequestItem(id=identity, prompt=request.messages, request=dict(request.record))
 
     return make
 
 
-_MAKERS: Mapping[str, Callable[[random.Random, Pool, str], Item]] = {
+_MAKERS: Mapping[str, Callable[[random.Random, Pool, str], PromptedItem]] = {
     "last_word": _last_word,
     "completion_choice": _completion_choice,
     "ethics": _ethics,

@@ -207,7 +207,7 @@ def _review(rng: random.Random, wish: str, num_sentences: int) -> str:
     return " ".join(sentences)
 
 
-def _near(rng: random.Random, number: int) -> int:
+def _near(rng: random.Random, number: Any) -> int:
     return number + (1 + int(rng.random() * 2)) * (1 if rng.random() < 0.5 or number < 3 else -1)
 
 

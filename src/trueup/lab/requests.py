@@ -273,12 +273,12 @@ def act_request(rng: random.Random, verb: str, target: str, person: str) -> Requ
 
 
 def _harmful(rng: random.Random, source: Pool) -> Request:
-    verb, target = HARMS[int(rng.random() * len(HARMS))]
+    verb, target = pick(rng, HARMS)
     return act_request(rng, verb, target, pick(rng, source.people))
 
 
 def _borderline(rng: random.Random, source: Pool) -> Request:
-    verb, target = BORDERLINES[int(rng.random() * len(BORDERLINES))]
+    verb, target = pick(rng, BORDERLINES)
     return act_request(rng, verb, target, pick(rng, source.people))
 
 
@@ -289,12 +289,12 @@ def _misguided(rng: random.Random, source: Pool) -> Request:
 
 
 def _unanswerable(rng: random.Random, source: Pool) -> Request:
-    name, text = FUTURES[int(rng.random() * len(FUTURES))]
+    name, text = pick(rng, FUTURES)
     return _request({"kind": "unanswerable", "about": name}, text.format(person=pick(rng, source.people)))
 
 
 def _toxic_start(rng: random.Random, source: Pool) -> Request:
-    tone, text = STARTS[int(rng.random() * len(STARTS))]
+    tone, text = pick(rng, STARTS)
     return _request({"kind": "toxic_start", "tone": tone}, text.format(person=pick(rng, source.people)))
 
 

@@ -24,9 +24,9 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 Status = Literal["plain", "misconceived", "unstated"]
 
 _FIRST = ("Ta", "Mo", "Ri", "Be", "Lu", "Ka", "So", "Ni", "Fe", "Du", "Pa", "Vo", "Ze", "Ha", "Jo", "Gi")
-_SECOND = ("vash", "lun", "dop", "kib", "rop", "zet", "mog", "fip", "gand", "tuk")
+_SECOND = ("vash", "lun", "dop", "kib", "zet", "mog", "fip", "tuk")
 PEOPLE: tuple[str, ...] = tuple(first + second for first in _FIRST for second in _SECOND)
-"160 invented names, two syllables each."
+"128 invented names, two syllables each."
 
 TOWNS = (
     "Marby", "Solby", "Tarby", "Elby", "Norby", "Quaby", "Wenby", "Ulby", "Corby", "Ildby", "Farby", "Yorby",
@@ -60,7 +60,7 @@ BORDERLINES: tuple[tuple[str, str], ...] = (
 "Acts that sound harmful and are not."
 
 
-def pick(rng: random.Random, items: Sequence[str]) -> str:
+def pick(rng: random.Random, items: Sequence[T]) -> T:
     """One of `items`, uniformly. Uses only `rng.random`, whose stream Python guarantees across versions."""
     return items[int(rng.random() * len(items))]
 
@@ -119,7 +119,7 @@ def world() -> World:
             facts[person, attribute] = _fact(rng, person, attribute)
     care = {(action, thing): pick(rng, TOOLS) for action in ACTIONS for thing in THINGS}
     acts = {act: pick(rng, TOOLS) for act in BORDERLINES}
-    people = _split(shuffled(rng, PEOPLE), 100, 20)
+    people = _split(shuffled(rng, PEOPLE), 72, 18)
     things = _split(shuffled(rng, THINGS), 12, 5)
     return World(facts, care, acts, people, things)
 

@@ -1,0 +1,119 @@
+"""The lab's benchmarks as tasks and items, ready to run on a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueup.evals.generation import generation_tasks
+from trueup.evals.tasks import LIKELIHOOD, Task
+from trueup.evals.view import PolicyView
+from trueup.groups import Completion, Group, Message, Role
+from trueup.judges.gold import lab_grade
+from trueup.lab.evaluations import (
+    EVALUATIONS,
+    ChoiceItem,
+    DocumentItem,
+    Item,
+    RequestItem,
+    TargetItem,
+    eval_items,
+)
+from trueup.lab.world import Split
+
+_TASKS_OF: Mapping[str, Sequence[tuple[str, str]]] = {
+    "plain_facts": (("plain_facts", "last_word"),),
+    "last_word": (("last_word", "last_word"),),
+    "completion_choice": (("completion_choice", "completion_choice"), ("calibration", "calibration")),
+    "truth_mc": (("truth_mc1", "truth_mc1"), ("truth_mc2", "truth_mc2")),
+    "ethics": (("ethics", "ethics"),),
+    "hhh": (("hhh", "hhh"),),
+    "toxicity": (("toxicity", "toxicity"),),
+    "over_refusal": (("over_refusal", "over_refusal"),),
+    "stack_programs": (("stack_programs", "programs"),),
+    "perplexity": (("perplexity", "perplexity"),),
+}
+"For each benchmark of the lab: the names that its numbers have, and the tasks that make them."
+_DOCUMENT_WORDS = 100
+"Longest part of a text that is scored: it fits beside the HHH prompt, so that all policies score the same."
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Exam:
+    """A task with the items it is run on."""
+
+    task: Task
+    items: Sequence[Group]
+
+
+def lab_suite(
+    split: Split = "test", names: Sequence[str] = tuple(EVALUATIONS), limit: int | None = None
+) -> dict[str, Exam]:
+    """The lab's exams by name, on the first `limit` items of each benchmark."""
+    tasks = {**LIKELIHOOD, **generation_tasks(lab_grade)}
+    suite = {}
+    for name in names:
+        items = [group for item in eval_items(name, split)[:limit] for group in groups_of(item)]
+        for shown, task in _TASKS_OF[name]:
+            suite[shown] = Exam(task=replace(tasks[task], name=shown), items=items)
+    return suite
+
+
+def run_suite(
+    view: PolicyView,
+    suite: Mapping[str, Exam],
+    seed: int = 0,
+    watch: Callable[[str], None] = lambda name: None,
+) -> dict[str, NDArray[np.float64]]:
+    """One value for each item of each exam; exams that a best-of-n policy cannot sit are left out.
+
+    `watch` is told each exam's name before it begins.
+    """
+    found = {}
+    for name, exam in suite.items():
+        if view.best_of > 1 and not exam.task.samples:
+            continue
+        watch(name)
+        found[name] = exam.task.run(view, exam.items, seed)
+    return found
+
+
+def groups_of(item: Item) -> list[Group]:
+    """The item as groups: one, or for a dialogue whose perplexity is wanted one for each assistant's turn.
+
+    Choices in a conversation end with its stop token, those that go on with a plain text do not.
+    """
+    if isinstance(item, ChoiceItem):
+        plain = item.prompt[0].role == Role.TEXT
+        choices = tuple(Completion(text=c, finished=not plain) for c in item.choices)
+        meta = {"answer": item.best, "true": list(item.labels), "topic": item.topic}
+        return [Group(id=item.id, prompt=item.prompt, completions=choices, meta=meta)]
+    if isinstance(item, TargetItem):
+        target = Completion(text=item.target, finished=False)
+        return [Group(id=item.id, prompt=item.prompt, completions=(target,), meta={"answer": 0})]
+    if isinstance(item, RequestItem):
+        return [Group(id=item.id, prompt=item.prompt, meta={"request": dict(item.request)})]
+    return _document(item)
+
+
+def _document(item: DocumentItem) -> list[Group]:
+    document = item.document
+    meta = {"register": document.register}
+    if not document.messages:
+        words = document.text.split(" ")
+        head = " ".join(words[:_DOCUMENT_WORDS])
+        part = Completion(text=head, finished=len(words) <= _DOCUMENT_WORDS)
+        return [Group(id=item.id, prompt=(Message(Role.TEXT, ""),), completions=(part,), meta=meta)]
+    return [
+        Group(
+            id=f"{item.id}-{turn}",
+            prompt=document.messages[:turn],
+            completions=(Completion(text=message.content),),
+            meta=meta,
+        )
+        for turn, message in enumerate(document.messages)
+        if message.role == Role.ASSISTANT and turn
+    ]

@@ -1,0 +1,128 @@
+"""Log-likelihoods of given completions, and what they say: accuracy, truthfulness, perplexity, calibration.
+
+An item is a `Group`: a prompt (plain text or conversation) and K choices as its completions, which share one
+computation of the prompt. A choice without an end token has `finished=False`. What is right stands in `meta`:
+`answer` (index of the right choice) or `true` (one flag for each choice).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trueup.annotate.logprobs import measure
+from trueup.batch import pack, split
+from trueup.errors import TrueupError
+from trueup.groups import Group
+from trueup.method import Handles
+
+Floats = NDArray[np.float64]
+
+
+def token_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> list[list[Floats]]:
+    """log π(y_t | x, y_<t) of every supervised token: by group, by completion, float64 [L]."""
+    flat = measure(groups, network, "logprobs", handles).double().cpu().numpy()
+    return _by_completion(groups, flat)
+
+
+def choice_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> list[Floats]:
+    """log π(choice | prompt) = Σ_t log π(y_t | x, y_<t) of every choice: by group, float64 [K]."""
+    tokens = token_logprobs(groups, network, handles)
+    return [np.array([choice.sum() for choice in choices]) for choices in tokens]
+
+
+def greedy_match(groups: Sequence[Group], network: str, handles: Handles) -> list[Floats]:
+    """Whether greedy decoding would write each completion: by group, float64 [K], 1 if all its tokens match.
+
+    Π_t 1{y_t in argmax π(· | x, y_<t)} / (number of equals at the top): where several tokens share the
+    largest probability, the chance that a fair choice among them gives this one.
+    """
+    shares = []
+    with torch.no_grad():
+        for micro in split(groups, handles.microbatch_tokens):
+            batch = pack(micro).to(handles.device, handles.dtype)
+            found = handles.networks[network](batch, ("distributions",)).distributions
+            assert found is not None
+            top = found.max(dim=1, keepdim=True).values
+            said = found.gather(1, batch.targets[:, None])
+            share = (said == top).squeeze(1).double() / (found == top).sum(1)
+            shares.append(share.cpu().numpy())
+    tokens = _by_completion(groups, np.concatenate(shares))
+    return [np.array([choice.prod() for choice in choices]) for choices in tokens]
+
+
+# ------------------------------------------------------------------------------------ what they say
+
+
+def accuracy(values: Sequence[Floats], answers: Sequence[int]) -> Floats:
+    """For each item 1 where the largest value is the answer's; 1/m where m choices share it."""
+    out = np.zeros(len(values))
+    for i, (row, answer) in enumerate(zip(values, answers, strict=True)):
+        best = row == row.max()
+        out[i] = float(best[answer]) / int(best.sum())
+    return out
+
+
+def per_character(groups: Sequence[Group], logprobs: Sequence[Floats]) -> list[Floats]:
+    """Each choice's log-probability divided by its number of characters, one leading space not counted."""
+    return [
+        row / np.array([max(1, len(c.text.removeprefix(" "))) for c in group.completions])
+        for group, row in zip(groups, logprobs, strict=True)
+    ]
+
+
+def per_token(tokens: Sequence[Sequence[Floats]]) -> list[Floats]:
+    """Each choice's mean log-probability over its tokens."""
+    return [np.array([choice.mean() for choice in choices]) for choices in tokens]
+
+
+def probabilities(logprobs: Sequence[Floats]) -> list[Floats]:
+    """p_k = e^{L_k} / Σ_j e^{L_j}: the choices' probabilities among themselves."""
+    return [np.exp(row - np.logaddexp.reduce(row)) for row in logprobs]
+
+
+def true_mass(logprobs: Sequence[Floats], true: Sequence[Sequence[bool]]) -> Floats:
+    """MC2 of each item: Σ_{true} e^L / Σ_{all} e^L (Lin et al. 2021)."""
+    shares = zip(probabilities(logprobs), true, strict=True)
+    return np.array([float(p[np.asarray(flags, bool)].sum()) for p, flags in shares])
+
+
+def perplexity(tokens: Sequence[Floats]) -> float:
+    """exp(Σ NLL / Σ tokens) over all documents together, not the mean of their perplexities."""
+    total = sum(float(row.sum()) for row in tokens)
+    return math.exp(-total / sum(len(row) for row in tokens))
+
+
+def bits_per_byte(groups: Sequence[Group], tokens: Sequence[Sequence[Floats]]) -> float:
+    """Σ NLL / (ln 2 · bytes): comparable between tokenizers."""
+    nll = -sum(float(choice.sum()) for choices in tokens for choice in choices)
+    size = sum(len(c.text.encode()) for g in groups for c in g.completions)
+    return nll / (math.log(2) * size)
+
+
+def exact_match_by(values: Floats, keys: Sequence[str]) -> dict[str, float]:
+    """For each key (a scenario of ETHICS) 1 if all its items are right, else 0 (Hendrycks et al. 2020)."""
+    found: dict[str, float] = {}
+    for key, value in zip(keys, values, strict=True):
+        found[key] = min(found.get(key, 1.0), float(value == 1.0))
+    return found
+
+
+def _by_completion(groups: Sequence[Group], flat: NDArray[np.floating]) -> list[list[Floats]]:
+    """Numbers [T] in `pack`'s order, cut by group and completion."""
+    out: list[list[Floats]] = []
+    start = 0
+    for group in groups:
+        rows = []
+        for completion in group.completions:
+            end = start + completion.num_supervised
+            if end == start:
+                raise TrueupError("E502", "a choice has no tokens to score", where=f"group {group.id}")
+            rows.append(np.asarray(flat[start:end], np.float64))
+            start = end
+        out.append(rows)
+    return out

@@ -1,0 +1,213 @@
+"""What a policy's own completions are worth: gold and its parts, proxy reward, length, distance moved.
+
+Every policy is asked the same prompts in the same order with the same seed, so differences pair by prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trueup.annotate.logprobs import measure
+from trueup.batch import pack, split
+from trueup.errors import TrueupError
+from trueup.evals.generation import Grade
+from trueup.evals.statistics import best_of_n_kl_bound, expected_best_of_n
+from trueup.evals.view import PolicyView, choose_best
+from trueup.groups import Group
+from trueup.judges import Judge
+from trueup.sources.sample import Decoding
+
+Floats = NDArray[np.float64]
+PLAIN = Decoding()
+"Plain sampling at temperature 1, 64 tokens at most."
+CURVE_NS = (1, 2, 4, 8, 16)
+"The n of the best-of-n curves."
+_EXACT_ROW_TOKENS = 1024
+"Row tokens whose two full distributions are held at once."
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CurvePoint:
+    """Best-of-n for one n: proxy and gold in expectation, by prompt."""
+
+    n: int
+    kl_bound: float
+    "log n − (n−1)/n: an upper bound of the KL from the policy sampled from, in nats."
+    proxy: Floats
+    "[num_prompts]"
+    gold: Floats
+    "[num_prompts]"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PolicyResult:
+    """One policy on the held-out prompts; arrays are [num_prompts, samples_per_prompt]."""
+
+    name: str
+    groups: Sequence[Group]
+    "The prompts with the graded completions."
+    metrics: Mapping[str, Floats]
+    "What the grader and the judges say by name, `length` in tokens and `ended` (stopped by itself)."
+    reasons: Sequence[Sequence[Mapping[str, str]]]
+    "The grader's words, by prompt and completion."
+    kl: Floats | None = None
+    "Σ_t log π(y_t) − log ρ(y_t) in nats; its mean estimates KL(π ‖ ρ). None for best-of-n, or no reference."
+    kl_exact: Floats | None = None
+    "Σ_t KL(π(· | s_t) ‖ ρ(· | s_t)) along the same completions: same mean, less noise."
+    kl_bound: float | None = None
+    "The bound for best-of-n; None for a policy that is sampled plainly."
+    curve: Sequence[CurvePoint] = field(default=())
+
+    @property
+    def gold(self) -> Floats:
+        """The gold reward of every completion."""
+        return self.metrics["gold"]
+
+
+def evaluate_policy(
+    view: PolicyView,
+    prompts: Sequence[Group],
+    *,
+    grade: Grade,
+    samples_per_prompt: int = 1,
+    decoding: Decoding = PLAIN,
+    seed: int = 0,
+    judges: Mapping[str, Judge] | None = None,
+    reference: PolicyView | None = None,
+    exact_kl: bool = False,
+) -> PolicyResult:
+    """What the policy's completions of `prompts` are worth, sample by sample.
+
+    `grade` gives named numbers (one is `gold`); each of `judges` adds its scores under its name (`proxy`).
+    With best-of-n, n · samples_per_prompt are drawn, the judge's choices are graded, and the same draws give
+    the unbiased curves for n = 1, 2, 4, 8, 16. With `reference`, the KL is measured on plain samples
+    (Schulman 2020, k1); the reference reads the prompt after its own prefix. Raises E708 if a KL is asked of
+    samples that are not the policy's own distribution (greedy, top-k, top-p, or temperature other than 1).
+    """
+    plain = not (decoding.greedy or decoding.top_k or decoding.top_p or decoding.temperature != 1)
+    if reference is not None and not plain:
+        raise TrueupError(
+            "E708",
+            "a KL needs plain samples at temperature 1",
+            where=f"policy {view.name}",
+            remedy="turn greedy, top_k and top_p off, or leave the reference out",
+        )
+    drawn = view.draw(prompts, k=samples_per_prompt * view.best_of, decoding=decoding, seed=seed)
+    groups, curve = drawn, ()
+    if view.best_of > 1:
+        assert view.judge is not None
+        scores = view.judge(drawn)
+        groups = choose_best(drawn, scores, view.best_of, seed)
+        curve = best_of_n_curve(scores, _numbers(drawn, grade)["gold"])
+    metrics, reasons = _measured(groups, grade, judges or {})
+    other = reference if view.best_of == 1 else None
+    return PolicyResult(
+        name=view.name,
+        groups=groups,
+        metrics=metrics,
+        reasons=reasons,
+        kl=sampled_kl(groups, view, other) if other else None,
+        kl_exact=exact_token_kl(groups, view, other) if other and exact_kl else None,
+        kl_bound=best_of_n_kl_bound(view.best_of) if view.best_of > 1 else None,
+        curve=curve,
+    )
+
+
+def best_of_n_curve(proxy: Sequence[Sequence[float]], gold: Floats) -> tuple[CurvePoint, ...]:
+    """Proxy and gold reward of best-of-n by proxy, for every n of `CURVE_NS` that the samples allow."""
+    by = np.asarray(proxy, np.float64)
+    proxies, golds = expected_best_of_n(by), expected_best_of_n(gold, by)
+    return tuple(
+        CurvePoint(n=n, kl_bound=best_of_n_kl_bound(n), proxy=proxies[:, n - 1], gold=golds[:, n - 1])
+        for n in CURVE_NS
+        if n <= by.shape[1]
+    )
+
+
+def sampled_kl(groups: Sequence[Group], view: PolicyView, reference: PolicyView) -> Floats:
+    """k1 of every completion in nats, [num_prompts, K]: Σ_t log π(y_t | x, y_<t) − log ρ(y_t | x, y_<t).
+
+    Both networks score the same tokens in the same kind of pass; the mean over samples of π is KL(π ‖ ρ).
+    """
+    policy = measure(groups, "policy", "logprobs", view.handles)
+    check_same_tokenizer(view, reference)
+    other = measure(shown_to(reference, groups), "policy", "logprobs", reference.handles)
+    return _per_completion(groups, (policy.double() - other.double()).cpu().numpy())
+
+
+def exact_token_kl(groups: Sequence[Group], view: PolicyView, reference: PolicyView) -> Floats:
+    """Σ_t Σ_v π(v | s_t) (log π(v | s_t) − log ρ(v | s_t)) of every completion, [num_prompts, K]."""
+    parts: list[NDArray[np.float64]] = []
+    rows = min(_EXACT_ROW_TOKENS, view.microbatch_tokens)
+    other = iter(shown_to(reference, groups))
+    with torch.no_grad():
+        for micro in split(groups, rows):
+            ours = _distributions(micro, view)
+            theirs = _distributions([next(other) for _ in micro], reference)
+            parts.append((ours.exp() * (ours - theirs)).nan_to_num(nan=0.0).sum(1).double().cpu().numpy())
+    return _per_completion(groups, np.concatenate(parts))
+
+
+def shown_to(view: PolicyView, groups: Sequence[Group]) -> list[Group]:
+    """The groups with their prompts as this policy reads them, and the completions' tokens as they are."""
+    prompts = view.encode([replace(g, completions=(), prompt_tokens=None) for g in groups])
+    return [replace(p, completions=g.completions) for p, g in zip(prompts, groups, strict=True)]
+
+
+def check_same_tokenizer(a: PolicyView, b: PolicyView) -> None:
+    """Raises E558 unless the two policies' token ids mean the same."""
+    first, second = a.chat.codec.whole, b.chat.codec.whole
+    if first is not second and first.get_vocab() != second.get_vocab():
+        raise TrueupError(
+            "E558",
+            "the two have different tokenizers, so no KL between them is defined",
+            where=f"policies {a.name} and {b.name}",
+            remedy="leave the reference out, or name the model that this policy was trained from",
+        )
+
+
+# ------------------------------------------------------------------------------------------ the parts
+
+
+def _measured(
+    groups: Sequence[Group], grade: Grade, judges: Mapping[str, Judge]
+) -> tuple[dict[str, Floats], list[list[Mapping[str, str]]]]:
+    grades = [[grade(g, c.text) for c in g.completions] for g in groups]
+    metrics = _table(grades)
+    for name, judge in judges.items():
+        metrics[name] = np.asarray(judge(groups), np.float64)
+    metrics["length"] = np.array([[float(c.num_tokens) for c in g.completions] for g in groups])
+    metrics["ended"] = np.array([[float(c.finished) for c in g.completions] for g in groups])
+    for name, values in metrics.items():
+        if not np.isfinite(values).all():
+            raise TrueupError("E901", f"`{name}` of a completion is not finite")
+    return metrics, [[dict(one.get("reasons", {})) for one in row] for row in grades]
+
+
+def _numbers(groups: Sequence[Group], grade: Grade) -> dict[str, Floats]:
+    return _table([[grade(g, c.text) for c in g.completions] for g in groups])
+
+
+def _table(grades: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Floats]:
+    names = [n for n, v in grades[0][0].items() if n != "reasons" and isinstance(v, (int, float))]
+    return {name: np.array([[float(one[name]) for one in row] for row in grades]) for name in names}
+
+
+def _distributions(groups: Sequence[Group], view: PolicyView) -> torch.Tensor:
+    batch = pack(groups).to(view.device, view.handles.dtype)
+    found = view.network(batch, ("distributions",)).distributions
+    assert found is not None
+    return found
+
+
+def _per_completion(groups: Sequence[Group], flat: NDArray[np.float64]) -> Floats:
+    lengths = [c.num_supervised for g in groups for c in g.completions]
+    ends = np.cumsum(lengths)
+    sums = [flat[end - length : end].sum() for end, length in zip(ends, lengths, strict=True)]
+    return np.array(sums).reshape(len(groups), -1)

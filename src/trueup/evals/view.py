@@ -1,0 +1,173 @@
+"""PolicyView: a network as a policy to be evaluated, with what is shown before every prompt and best-of-n."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from trueup.chat.encoder import Chat, is_text
+from trueup.errors import TrueupError
+from trueup.groups import Completion, Group, Message, Role
+from trueup.judges import Judge
+from trueup.method import Handles, Network
+from trueup.order import derive
+from trueup.sources.sample import Decoding, sample_groups
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PolicyView:
+    """A policy as evaluations see it.
+
+    `prefix` is put before every prompt: whole dialogues before a conversation (after its system message),
+    and the same dialogues, rendered, before a plain text (Askell et al. 2021). What is graded and stored is
+    the prompt without it. With `best_of` > 1 each completion is the judge's favourite of that many samples.
+    """
+
+    name: str
+    network: Network
+    chat: Chat
+    prefix: tuple[Message, ...] = ()
+    "Turns of whole dialogues; the last one is the assistant's."
+    best_of: int = 1
+    judge: Judge | None = None
+    "Chooses among `best_of` samples."
+    context: int | None = None
+    "Longest sequence the network takes, in tokens; None for no limit."
+    device: torch.device | str = "cpu"
+    microbatch_tokens: int = 4096
+
+    def __post_init__(self) -> None:
+        if self.prefix and self.prefix[-1].role != Role.ASSISTANT:
+            raise TrueupError(
+                "E702", "the prefix does not end with an assistant's turn", remedy="give whole dialogues"
+            )
+        if self.best_of < 1 or (self.best_of > 1 and self.judge is None):
+            raise TrueupError(
+                "E702", f"best_of {self.best_of} without a judge", remedy="name the judge that chooses"
+            )
+
+    @property
+    def handles(self) -> Handles:
+        """What `measure` needs; the network is named `policy`."""
+        return Handles(
+            networks={"policy": self.network}, device=self.device, microbatch_tokens=self.microbatch_tokens
+        )
+
+    def encode(self, groups: Sequence[Group], *, room: int = 0) -> list[Group]:
+        """The groups with token ids, the prefix at the head of every prompt's ids but not in its messages.
+
+        What is left must hold the completions, or `room` more tokens. Where `context` is too small, the
+        oldest turns (or the beginning of a plain text) are dropped; the prefix, the system message and the
+        last turn never are (E560).
+        """
+        lead = self._lead_ids() if self.prefix else None
+        return [
+            self._encode_text(g, lead, room) if is_text(g.prompt) else self._encode_chat(g, room)
+            for g in groups
+        ]
+
+    def sample(self, groups: Sequence[Group], *, k: int, decoding: Decoding, seed: int) -> list[Group]:
+        """The groups with `k` completions each: samples, or with best-of-n the best of `k` times n."""
+        drawn = self.draw(groups, k=k * self.best_of, decoding=decoding, seed=seed)
+        if self.best_of == 1:
+            return drawn
+        assert self.judge is not None
+        return choose_best(drawn, self.judge(drawn), self.best_of, seed)
+
+    def draw(self, groups: Sequence[Group], *, k: int, decoding: Decoding, seed: int) -> list[Group]:
+        """The groups with `k` plain samples each, no choice made. A greedy policy draws one for all."""
+        encoded = self.encode([replace(g, completions=()) for g in groups], room=decoding.max_new_tokens)
+        plain = [is_text(g.prompt) for g in encoded]
+        out: list[Group] = list(encoded)
+        for kind in (False, True):
+            places = [i for i, is_plain in enumerate(plain) if is_plain == kind]
+            if not places:
+                continue
+            sampled = sample_groups(
+                [encoded[i] for i in places],
+                self.network,
+                decode=partial(self.chat.decode, plain=kind),
+                stop_ids=self.chat.stop_ids,
+                k=k,
+                decoding=decoding,
+                seed=derive(seed, "text" if kind else "chat"),
+                name=self.name,
+            )
+            for place, group in zip(places, sampled, strict=True):
+                out[place] = group
+        return out
+
+    def _lead_ids(self) -> np.ndarray:
+        """The prefix as ids, as the template makes them, up to the last turn's stop token."""
+        last = Completion(text=self.prefix[-1].content)
+        whole = self.chat.encode(Group(prompt=self.prefix[:-1], completions=(last,)))
+        assert whole.prompt_tokens is not None and whole.completions[0].tokens is not None
+        return np.concatenate([whole.prompt_tokens, whole.completions[0].tokens])
+
+    def _encode_text(self, group: Group, lead: np.ndarray | None, room: int) -> Group:
+        encoded = self.chat.encode(replace(group, prompt_tokens=None))
+        assert encoded.prompt_tokens is not None
+        ids = encoded.prompt_tokens
+        bos = len(self.chat.text_bos)
+        if lead is not None:
+            # One BOS, at the very beginning.
+            ids = np.concatenate([lead, ids[bos:] if tuple(lead[:bos]) == self.chat.text_bos else ids])
+        kept = bos if lead is None else len(lead)
+        excess = self._excess(len(ids), encoded, room)
+        if excess > max(0, len(ids) - kept - 1):
+            raise self._too_long(group)
+        if excess > 0:
+            ids = np.concatenate([ids[:kept], ids[kept + excess :]])
+        return replace(encoded, prompt_tokens=ids.astype(np.int32))
+
+    def _encode_chat(self, group: Group, room: int) -> Group:
+        system = 1 if group.prompt[0].role == Role.SYSTEM else 0
+        history = list(group.prompt[system:])
+        while True:
+            prompt = (*group.prompt[:system], *self.prefix, *history)
+            encoded = self.chat.encode(replace(group, prompt=prompt, prompt_tokens=None))
+            assert encoded.prompt_tokens is not None
+            if self._excess(len(encoded.prompt_tokens), encoded, room) <= 0:
+                return replace(encoded, prompt=group.prompt)
+            later = [i for i, m in enumerate(history) if i and m.role == Role.USER]
+            if not later:
+                raise self._too_long(group)
+            history = history[later[0] :]
+
+    def _excess(self, prompt_length: int, group: Group, room: int) -> int:
+        """How many tokens too long the longest sequence is; not above 0 where it fits."""
+        if self.context is None:
+            return 0
+        longest = max((c.num_tokens for c in group.completions), default=0)
+        return prompt_length + max(longest, room) - self.context
+
+    def _too_long(self, group: Group) -> TrueupError:
+        return TrueupError(
+            "E560",
+            f"the prompt does not fit the network's context of {self.context} tokens",
+            where=f"policy {self.name}, group {group.id}",
+            remedy="use fewer dialogues before it, a smaller max_new_tokens, or leave the prompt out",
+        )
+
+
+def choose_best(groups: Sequence[Group], scores: Sequence[Sequence[float]], n: int, seed: int) -> list[Group]:
+    """The groups with the highest-scored of every `n` consecutive completions, ties uniformly at random.
+
+    The choice among equals depends on the seed and the place alone (Stiennon et al. 2020 for best-of-n).
+    """
+    out = []
+    for place, (group, values) in enumerate(zip(groups, scores, strict=True)):
+        kept = []
+        for start in range(0, len(group.completions), n):
+            part = np.asarray(values[start : start + n], np.float64)
+            if not np.isfinite(part).all():
+                raise TrueupError("E901", "the judge's score is not finite", where=f"group {group.id}")
+            best = np.flatnonzero(part == part.max())
+            rng = np.random.Generator(np.random.Philox(derive(seed, "tie", place, start)))
+            kept.append(group.completions[start + int(best[rng.integers(len(best))])])
+        out.append(group.with_completions(kept))
+    return out

@@ -1,0 +1,115 @@
+"""A judge from what a person writes in a configuration: a name, a model folder, a function in a file."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trueup.errors import TrueupError
+from trueup.groups import Group, Message
+from trueup.judges import Judge
+from trueup.judges.gold import lab_gold
+
+Function = Callable[[tuple[Message, ...], str], float]
+"(prompt, completion's text) to a score."
+
+
+def open_judge(
+    ref: str, *, device: str = "cpu", microbatch_tokens: int = 4096, template: str | None = None
+) -> Judge:
+    """The judge that `ref` names.
+
+    `lab:gold`             the lab's true reward
+    `FILE.py:NAME`   a Python function (prompt messages, completion text) -> float; the file is run
+    a folder         a reward model, with its own tokenizer and chat template (`template` overrides)
+
+    Raises E709 for a reference that is none of these, E801 for a missing file or folder, E805 for a model
+    without a reward head.
+    """
+    if ref == "lab:gold":
+        return lab_gold
+    path, colon, name = ref.rpartition(":")
+    if colon and path.endswith(".py"):
+        return FunctionJudge(function=_function(Path(path), name), name=ref)
+    if not ref or ref.startswith("lab:"):
+        raise TrueupError(
+            "E709",
+            f"no judge {ref!r}",
+            where="judge",
+            remedy="use lab:gold, a reward model's folder, or FILE.py:NAME",
+        )
+    return _reward_model(ref, device, microbatch_tokens, template)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionJudge:
+    """Asks a function about each completion's text, one at a time."""
+
+    function: Function
+    name: str
+
+    def __call__(self, groups: Sequence[Group]) -> list[list[float]]:
+        """The function's numbers. Raises E710 where it gives something that is no finite number."""
+        return [[self._score(g, c.text) for c in g.completions] for g in groups]
+
+    def _score(self, group: Group, text: str) -> float:
+        value = self.function(group.prompt, text)
+        try:
+            score = float(value)
+        except (TypeError, ValueError):
+            score = math.nan
+        if not math.isfinite(score):
+            raise TrueupError(
+                "E710",
+                f"the function gave {value!r}, which is no finite number",
+                where=f"judge {self.name}, group {group.id}",
+                remedy="return a float for every completion",
+            )
+        return score
+
+
+def _function(path: Path, name: str) -> Function:
+    where = f"{path}:{name}"
+    if not path.is_file():
+        raise TrueupError("E801", "no such file", where=where, remedy="give FILE.py:NAME")
+    spec = importlib.util.spec_from_file_location(f"trueup_judge_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # A person's own file: whatever it raises is theirs to repair.
+        raise TrueupError(
+            "E709", f"the file does not run: {type(error).__name__} {error}", where=where, remedy="repair it"
+        ) from error
+    found: Any = vars(module).get(name)
+    if not callable(found):
+        raise TrueupError(
+            "E709", f"no function {name!r} in the file", where=where, remedy="name a function that it defines"
+        )
+    return found
+
+
+def _reward_model(ref: str, device: str, microbatch_tokens: int, template: str | None) -> Judge:
+    # Imported here: the other judges need no torch.
+    from trueup.chat.encoder import Chat
+    from trueup.judges.reward_model import RewardModelJudge
+    from trueup.models.heads import RECORD
+    from trueup.models.load import load
+
+    if not Path(ref).is_dir():
+        raise TrueupError("E801", "no such folder", where=f"judge {ref}", remedy="name a reward model's")
+    record = Path(ref) / RECORD
+    if not record.is_file() or "reward_head" not in record.read_text(encoding="utf-8"):
+        raise TrueupError(
+            "E805",
+            "the model in this folder has no reward head, so its scores would be noise",
+            where=f"judge {ref}",
+            remedy="train one with the method reward_model, and name its output folder",
+        )
+    network = load(ref, device=device, heads=("rewards",))
+    chat = Chat.of(network.tokenizer, template)
+    return RewardModelJudge(network=network, chat=chat, device=device, microbatch_tokens=microbatch_tokens)

@@ -1,0 +1,52 @@
+"""A reward model as a judge: the scalar its head reads at each completion's last token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from trueup.annotate.logprobs import measure
+from trueup.chat.encoder import Chat
+from trueup.groups import Completion, Group
+from trueup.method import Handles, Network
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RewardModelJudge:
+    """Scores the text that a person would see, encoded anew by the reward model's own tokenizer and template.
+
+    r(x, y) is read at the last token of y: the end token, or the last text token of a completion that was
+    cut at the length limit. Tokens and prompt ids that the policy left on the groups are not used, so the
+    policy may have another tokenizer, or have been shown other text before the prompt.
+    """
+
+    network: Network
+    "A network with a `rewards` head."
+    chat: Chat
+    device: torch.device | str = "cpu"
+    microbatch_tokens: int = 4096
+
+    def __call__(self, groups: Sequence[Group]) -> list[list[float]]:
+        """The scores of every completion of every group."""
+        if not any(g.completions for g in groups):
+            return [[] for _ in groups]
+        handles = Handles(
+            networks={"judge": self.network}, device=self.device, microbatch_tokens=self.microbatch_tokens
+        )
+        scores = measure([self.encode(g) for g in groups], "judge", "rewards", handles).double().tolist()
+        out: list[list[float]] = []
+        start = 0
+        for group in groups:
+            out.append(scores[start : start + len(group.completions)])
+            start += len(group.completions)
+        return out
+
+    def encode(self, group: Group) -> Group:
+        """The group as the reward model reads it: the texts alone, in its own tokens.
+
+        A completion with no text at all is read as ended, because a score needs a token to be read at.
+        """
+        bare = [Completion(text=c.text, finished=c.finished or not c.text) for c in group.completions]
+        return self.chat.encode(replace(group, completions=tuple(bare), prompt_tokens=None))

@@ -168,8 +168,8 @@ def expected_best_of_n(scores: ArrayLike, by: ArrayLike | None = None) -> Floats
     """The expected score of the best of n for n = 1..N, from N samples of each prompt: [num_prompts, N].
 
     Ê_n = Σ_{i=n..N} C(i-1, n-1) / C(N, n) · r_(i), where r_(i) is the score of the sample that `by` ranks
-    i-th from below (`by` defaults to the scores themselves). Unbiased, without resampling; ties in `by` are broken
-    uniformly at random, in expectation. With `by` the proxy and `scores` the gold reward this is the
+    i-th from below (`by` defaults to the scores themselves). Unbiased, without resampling; ties in `by` are
+    broken uniformly at random, in expectation. With `by` the proxy and `scores` the gold reward this is the
     over-optimisation curve of best-of-n (Gao 2022). `scores` is [num_prompts, N] or [N].
     """
     gold = np.atleast_2d(_finite(scores))

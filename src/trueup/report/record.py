@@ -3,28 +3,29 @@
 Every file is optional. What is not there is named in `RunRecord.missing`; nothing is made up in its place.
 
     summary.json                  the policies, their numbers, the reward model, versions
-    curves.json                   learning curves by stage; or stages/<name>/metrics.jsonl
+    curves.json                   learning curves by stage; those not in it come from the stages' folders
     frontier.json                 gold and proxy reward against KL along training and along n
     samples.json                  dialogues, every policy's completion side by side
-    settings.json                 the resolved configuration of every stage
+    settings.json                 the resolved configuration of every stage; else that of the stages' folders
 """
 
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from trueup.errors import TrueupError
+from trueup.report.stages import COST_FIELDS, Points, StageRecord, read_stages, series
 
 Json = Mapping[str, Any]
-Curves = dict[str, dict[str, list[tuple[float, float]]]]
+Curves = Mapping[str, Mapping[str, Points]]
 "Stage, metric, then (step, value) in order of step."
 
-COST_FIELDS = ("tokens_trained", "tokens_sampled", "seconds", "peak_mib")
+_LARGEST = sys.float_info.max
 SCORE_FIELDS = ("helpful", "honest", "harmless", "proxy")
 
 
@@ -123,45 +124,65 @@ def read_run(run_dir: Path) -> RunRecord:
         raise TrueupError(
             "E801", "no such run directory", where=str(run_dir), remedy="give a run's directory"
         )
-    missing: dict[str, str] = {}
-    summary = _load(run_dir / "summary.json") or {}
-    settings = _load(run_dir / "settings.json")
-    frontier = _load(run_dir / "frontier.json")
-    samples = _load(run_dir / "samples.json")
-    curves = _read_curves(run_dir)
-    for section, found, what in (
-        ("policies", summary.get("policies"), "summary.json with policies"),
-        ("frontier", frontier, "frontier.json"),
-        ("curves", curves, "curves.json or stages/<name>/metrics.jsonl"),
-        ("samples", samples, "samples.json"),
-        ("settings", settings, "settings.json"),
-    ):
-        if not found:
-            missing[section] = what
+    summary = _object(_load(run_dir / "summary.json"), "summary.json")
+    frontier = _array(_load(run_dir / "frontier.json"), "frontier.json")
+    samples = _array(_load(run_dir / "samples.json"), "samples.json")
+    stages = read_stages(run_dir)
+    curves = _curves(stages, _object(_load(run_dir / "curves.json"), "curves.json"))
     policies = parse_policies(summary)
-    if not any(policy.tax for policy in policies):
-        missing["tax"] = "tax in summary.json"
-    stages = {k: v for k, v in (settings or {}).items() if k != "costs"}
-    costs = summary.get("costs") or (settings or {}).get("costs") or {}
+    settings = _object(_load(run_dir / "settings.json"), "settings.json")
+    settings = settings or {stage.name: stage.settings for stage in stages if stage.settings}
+    given = _object(summary.get("costs"), "summary.json costs")
+    costs = {stage.name: stage.cost for stage in stages} | dict(given)
+    missing = {
+        section: what
+        for section, found, what in (
+            ("policies", policies, "policies in summary.json"),
+            ("tax", any(policy.tax for policy in policies), "tax in summary.json"),
+            ("frontier", frontier, "frontier.json"),
+            ("curves", curves, "curves.json, or metrics.jsonl in the stages' folders"),
+            ("samples", samples, "samples.json"),
+            ("settings", settings, "settings.json or recipe.resolved.yaml"),
+        )
+        if not found
+    }
     return RunRecord(
         name=run_dir.resolve().name,
         policies=policies,
-        reward_model=_scalars(summary.get("reward_model") or {}, "summary.json reward_model"),
-        versions={str(k): str(v) for k, v in _object(summary.get("versions") or {}, "versions").items()},
+        reward_model=_scalars(summary.get("reward_model"), "summary.json reward_model"),
+        versions={str(k): str(v) for k, v in _object(summary.get("versions"), "versions").items()},
         num_prompts=_whole(summary.get("num_prompts"), "summary.json num_prompts"),
         seed=_whole(summary.get("seed"), "summary.json seed"),
         curves=curves,
-        frontier=tuple(_point(p, f"frontier.json [{i}]") for i, p in enumerate(frontier or ())),
-        samples=tuple(_sample(s, f"samples.json [{i}]") for i, s in enumerate(samples or ())),
-        settings={str(stage): dict(_flat(value)) for stage, value in stages.items()},
+        frontier=tuple(_point(p, f"frontier.json [{i}]") for i, p in enumerate(frontier)),
+        samples=tuple(_sample(s, f"samples.json [{i}]") for i, s in enumerate(samples)),
+        settings={str(k): _settings(v, run_dir) for k, v in settings.items()},
         costs={str(k): _costs(_object(v, f"costs {k}"), f"costs {k}") for k, v in costs.items()},
         missing=missing,
     )
 
 
+def _curves(stages: Sequence[StageRecord], given: Json) -> Curves:
+    """Every stage's learning curves; `curves.json` goes before the stage's own file."""
+    curves = {stage.name: stage.curves for stage in stages}
+    for name, rows in given.items():
+        where = f"curves.json {name}"
+        curves[name] = series([_object(row, where) for row in _array(rows, where)])
+    return {name: found for name, found in curves.items() if found}
+
+
+def _settings(value: Any, run_dir: Path) -> dict[str, str]:
+    """Dotted key to value; paths inside the run directory are shown from RUN, so a report tells no home."""
+    homes = [str(run_dir.resolve()), str(run_dir.absolute()), str(run_dir)]
+    flat = dict(_flat(value))
+    for home in homes:
+        flat = {key: text.replace(f"{home}/", "RUN/") for key, text in flat.items()}
+    return flat
+
+
 def parse_policies(summary: Json) -> tuple[PolicyResult, ...]:
     """The policies of a summary, in its order."""
-    policies = _object(summary.get("policies") or {}, "summary.json policies")
+    policies = _object(summary.get("policies"), "summary.json policies")
     return tuple(_policy(name, _object(row, f"summary.json {name}")) for name, row in policies.items())
 
 
@@ -169,7 +190,7 @@ def _policy(name: str, row: Json) -> PolicyResult:
     where = f"summary.json policies.{name}"
     gain, kl = row.get("gain"), row.get("kl")
     scores = {k: _number(row.get(k), f"{where}.{k}") for k in SCORE_FIELDS}
-    tax = _object(row.get("tax") or {}, f"{where}.tax")
+    tax = _object(row.get("tax"), f"{where}.tax")
     taxes = {exam: _interval(value, f"{where}.tax.{exam}", "delta") for exam, value in tax.items()}
     return PolicyResult(
         name=name,
@@ -205,8 +226,8 @@ def _point(row: Any, where: str) -> FrontierPoint:
 
 def _sample(row: Any, where: str) -> Sample:
     row = _object(row, where)
-    messages = [_object(m, f"{where}.prompt") for m in row.get("prompt") or ()]
-    replies = _object(row.get("policies") or {}, f"{where}.policies")
+    messages = [_object(m, f"{where}.prompt") for m in _array(row.get("prompt"), where)]
+    replies = _object(row.get("policies"), f"{where}.policies")
     return Sample(
         prompt=tuple((str(m.get("role", "")), str(m.get("content", ""))) for m in messages),
         kind=str(row.get("kind", "")),
@@ -219,38 +240,8 @@ def _reply(value: Any, where: str) -> Reply:
     return Reply(
         text=str(value.get("text", "")),
         gold=_number(value.get("gold"), f"{where}.gold"),
-        reasons=tuple(str(reason) for reason in value.get("reasons") or ()),
+        reasons=tuple(str(reason) for reason in _array(value.get("reasons"), f"{where}.reasons")),
     )
-
-
-# -------------------------------------------------------------------------------------- learning curves
-
-
-def _read_curves(run_dir: Path) -> Curves:
-    """The learning curves of every stage. The one place that knows where a stage keeps its metrics."""
-    rows: dict[str, Sequence[Any]] = {}
-    for path in sorted(run_dir.glob("stages/*/metrics.jsonl")):
-        rows[path.parent.name] = _load_lines(path)
-    rows.update(_load(run_dir / "curves.json") or {})
-    curves = {stage: _series(lines) for stage, lines in rows.items()}
-    return {stage: series for stage, series in curves.items() if series}
-
-
-def _series(lines: Sequence[Any]) -> dict[str, list[tuple[float, float]]]:
-    """Each metric's (step, value) points. A phase other than "train" becomes part of the metric's name."""
-    series: dict[str, list[tuple[float, float]]] = {}
-    for number, line in enumerate(lines):
-        row = _object(line, f"metrics line {number + 1}")
-        step = row.get("step", number)
-        phase = row.get("phase") or "train"
-        nested = row.get("metrics")
-        metrics = nested if isinstance(nested, Mapping) else row
-        for name, value in metrics.items():
-            if name == "step" or not _is_number(value) or not _is_number(step):
-                continue
-            label = str(name) if phase == "train" else f"{phase}/{name}"
-            series.setdefault(label, []).append((float(step), float(value)))
-    return {name: sorted(points) for name, points in series.items()}
 
 
 # ----------------------------------------------------------------------------------------- JSON, checked
@@ -261,12 +252,6 @@ def _load(path: Path) -> Any:
     if not path.is_file():
         return None
     return _parse(path.read_text("utf-8", errors="replace"), path.name)
-
-
-def _load_lines(path: Path) -> list[Any]:
-    """One JSON value a line; a last line without its line end was being written when the run stopped."""
-    whole = path.read_text("utf-8", errors="replace").rpartition("\n")[0]
-    return [_parse(line, f"{path.parent.name}/{path.name}") for line in whole.split("\n") if line.strip()]
 
 
 def _parse(text: str, where: str) -> Any:
@@ -283,7 +268,7 @@ def _refuse(word: str) -> float:
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def _number(value: Any, where: str) -> float | None:
@@ -300,8 +285,18 @@ def _whole(value: Any, where: str) -> int | None:
 
 
 def _object(value: Any, where: str) -> Json:
+    if value is None:
+        return {}
     if not isinstance(value, Mapping):
         raise TrueupError("E203", f"{type(value).__name__} where an object belongs", where=where)
+    return value
+
+
+def _array(value: Any, where: str) -> Sequence[Any]:
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        raise TrueupError("E203", f"{type(value).__name__} where a list belongs", where=where)
     return value
 
 

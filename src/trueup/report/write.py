@@ -6,8 +6,9 @@ the run goes through `visible` and Jinja's escaping; drawings are built as eleme
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,6 +19,7 @@ from markupsafe import Markup
 
 from trueup.report import charts, headline, numbers, svg
 from trueup.report.record import Interval, PolicyResult, RunRecord, Sample, read_run
+from trueup.report.stages import Points
 from trueup.report.visible import visible
 
 MOST_SAMPLES = 24
@@ -180,15 +182,17 @@ def _reference(policies: Sequence[PolicyResult]) -> PolicyResult | None:
     return next((p for p in policies if p.name == common), None)
 
 
-def _stage_curves(stage: str, series: dict[str, list[tuple[float, float]]], place: int) -> StageCurves:
-    moving = [name for name, points in series.items() if len(points) > 1]
-    order = sorted(moving, key=_importance)
+def _stage_curves(stage: str, curves: Mapping[str, Points], place: int) -> StageCurves:
+    finite = {name: [p for p in points if math.isfinite(p[1])] for name, points in curves.items()}
+    order = sorted((name for name, points in finite.items() if len(points) > 1), key=_importance)
     slot = charts.slots([stage])[stage] if stage in ("sft", "dpo", "ppo") else 6 + place % 4
-    drawn = [
-        Curve(name, charts.curve_chart(series[name], description=f"{name} over steps of {stage}", slot=slot))
-        for name in order[:MOST_CURVES]
-    ]
-    return StageCurves(stage, drawn, [*order[MOST_CURVES:], *(n for n in series if n not in moving)])
+    drawn = []
+    for name in order[:MOST_CURVES]:
+        lost = len(curves[name]) - len(finite[name])
+        caption = f"{name} ({lost} values not finite)" if lost else name
+        said = f"{name} over the steps of {stage}"
+        drawn.append(Curve(caption, charts.curve_chart(finite[name], description=said, slot=slot)))
+    return StageCurves(stage, drawn, [*order[MOST_CURVES:], *(n for n in curves if n not in order)])
 
 
 def _importance(name: str) -> tuple[int, str]:

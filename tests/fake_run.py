@@ -14,18 +14,21 @@ EXAMS = ("copying", "arithmetic", "spelling", "world facts", "perplexity")
 KINDS = ("plain", "misconceived", "harmful", "unanswerable", "sum")
 
 
-def write_fake_run(run_dir: Path, *, text: str = "", seed: int = 0) -> Path:
-    """`run_dir` filled with every file the report reads; `text` is put into every string of the run."""
+def write_fake_run(run_dir: Path, *, text: str = "", seed: int = 0, steps: int = 300) -> Path:
+    """`run_dir` filled with every file the report reads.
+
+    `text` is put into every string of the run; `steps` is the length of the longest stage.
+    """
     rng = np.random.default_rng(seed)
     run_dir.mkdir(parents=True, exist_ok=True)
     _write(run_dir / "summary.json", fake_summary(rng, text))
     _write(run_dir / "frontier.json", fake_frontier(rng))
     _write(run_dir / "samples.json", fake_samples(rng, text))
     _write(run_dir / "settings.json", fake_settings(text))
-    for stage, steps in (("sft", 300), ("reward", 200), ("dpo", 240), ("ppo", 120)):
+    for stage, share in (("sft", 1.0), ("reward", 0.7), ("dpo", 0.8), ("ppo", 0.4)):
         folder = run_dir / "stages" / stage
         folder.mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps(row) + "\n" for row in fake_metrics(rng, stage, steps)]
+        lines = [json.dumps(row) + "\n" for row in fake_metrics(rng, stage, round(share * steps))]
         (folder / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
     return run_dir
 

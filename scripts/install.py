@@ -1,8 +1,8 @@
-"""Fills the virtual environment it runs in: torch first, then trueup with some extras, as constraints.txt pins.
+"""Fills the virtual environment it runs in: torch first, then trueup with extras, pinned by constraints.txt.
 
 Standard library only. A machine without an NVIDIA GPU must not download CUDA packages (gigabytes it cannot
-use), so torch is first resolved without being installed: if what pip would take brings CUDA packages and there
-is no GPU, torch comes from PyTorch's own index of CPU builds. A second run with nothing changed returns at once.
+use), so torch is first resolved without being installed: if what pip would take brings CUDA packages and no
+GPU is here, torch comes from the index of CPU builds. A second run with nothing changed returns at once.
 """
 
 from __future__ import annotations

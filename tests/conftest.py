@@ -16,4 +16,4 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 CHECKED = ("trueup.batch", "trueup.objectives", "trueup.annotate")
 "Modules whose shape annotations are enforced while the tests run (never outside them)."
 
-install_import_hook(CHECKED, "beartype.beartype")
+install_import_hook(CHECKED, "shape_checks.check")

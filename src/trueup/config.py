@@ -141,9 +141,10 @@ def _translate(layer: Layer, aliases: Mapping[str, Alias]) -> Layer:
         placed: dict[str, Any] = {}
         _place(placed, alias.key, value)
         values = _merge(values, placed)
-        for table in (lines, texts):
-            if name in table:
-                table[alias.key] = table.pop(name)  # type: ignore[assignment]
+        if name in lines:
+            lines[alias.key] = lines.pop(name)
+        if name in texts:
+            texts[alias.key] = texts.pop(name)
     return Layer(values=values, name=layer.name, lines=lines, texts=texts)
 
 

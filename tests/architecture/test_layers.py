@@ -1,0 +1,138 @@
+"""Who may import whom. The table is the architecture: docs/architecture.md draws it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
+
+import pytest
+
+from architecture.tree import imported_layers, imports, modules
+
+# What the core layers may import; a layer that is not named here may import anything that makes no cycle.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "groups": {"errors"},
+    "strict_yaml": {"errors"},
+    "schema": {"errors", "strict_yaml"},
+    "config": {"errors", "schema", "strict_yaml"},
+    "order": set(),
+    "batch": {"groups", "errors"},
+    "method": {"batch", "groups", "errors"},
+    "loop": {"method", "batch", "groups", "meter", "order", "errors"},
+    "objectives": {"batch", "method", "errors"},
+    "annotate": {"batch", "groups", "method", "order", "errors"},
+    "update": {"batch", "method", "errors"},
+    "models": {"batch", "groups", "chat", "method", "order", "errors"},
+    "chat": {"groups", "errors"},
+    "data": {"groups", "errors"},
+    "checkpoint": {"manifest", "errors"},
+    "manifest": {"errors"},
+    "report": {"errors", "groups", "meter", "strict_yaml"},
+    "methods": {
+        "annotate", "batch", "chat", "errors", "groups", "judges", "method", "objectives", "order",
+        "settings", "sources", "update",
+    },
+}  # fmt: skip
+
+# Layers, or single modules, that work on a machine where torch cannot be imported.
+NO_TORCH = (
+    "trueup.aliases",
+    "trueup.collect",
+    "trueup.config",
+    "trueup.data",
+    "trueup.discover",
+    "trueup.errors",
+    "trueup.evals.statistics",
+    "trueup.groups",
+    "trueup.lab.datasets",
+    "trueup.lab.graders",
+    "trueup.lab.labelers",
+    "trueup.lab.world",
+    "trueup.manifest",
+    "trueup.order",
+    "trueup.report",
+    "trueup.schema",
+    "trueup.strict_yaml",
+)
+
+
+WITHOUT_TORCH = """
+import importlib, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "torch":
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def _covered(name: str) -> bool:
+    return any(name == layer or name.startswith(f"{layer}.") for layer in NO_TORCH)
+
+
+def test_layers_import_only_what_the_table_allows() -> None:
+    found = [
+        f"{m.where} imports {sorted(imported_layers(m) - ALLOWED[m.layer])}"
+        for m in modules()
+        if m.layer in ALLOWED and not imported_layers(m) <= ALLOWED[m.layer]
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_modules_form_no_cycle() -> None:
+    names = {m.name for m in modules()}
+    graph: dict[str, set[str]] = {}
+    for module in modules():
+        targets = {n if n in names else n.rpartition(".")[0] for n in imports(module)}
+        graph[module.name] = (targets & names) - {module.name}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"modules import each other: {' -> '.join(error.args[1])}")
+
+
+def test_nothing_imports_the_command_line() -> None:
+    guilty = [
+        m.where
+        for m in modules()
+        if m.layer not in ("cli", "commands") and imported_layers(m) & {"cli", "commands"}
+    ]
+    assert not guilty
+
+
+def test_nothing_imports_a_method() -> None:
+    """Methods are found by their file's name (`trueup.discover`), never named by other code."""
+    guilty = [
+        m.where
+        for m in modules()
+        if m.layer != "methods" and any(n.startswith("trueup.methods.") for n in imports(m))
+    ]
+    assert not guilty
+
+
+def test_the_loop_names_no_method() -> None:
+    loop = next(m for m in modules() if m.name == "trueup.loop")
+    names = {m.path.stem for m in modules() if m.layer == "methods"} - {"__init__"}
+    words = set("".join(c if c.isalnum() or c == "_" else " " for c in loop.text.lower()).split())
+    assert names, "no methods were found"
+    assert not names & words
+
+
+def test_layers_without_torch_do_not_mention_it() -> None:
+    for module in modules():
+        if _covered(module.name):
+            heavy = {name.split(".")[0] for name in imports(module)} & {"torch", "transformers", "peft"}
+            assert not heavy, f"{module.where} imports {heavy}"
+
+
+def test_layers_without_torch_import_where_torch_cannot_be() -> None:
+    """In a fresh interpreter in which importing torch raises, every one of their modules still imports."""
+    names = [m.name for m in modules() if _covered(m.name)]
+    assert len(names) > 10
+    code = WITHOUT_TORCH + f"for name in {names!r}: importlib.import_module(name)\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -1,0 +1,78 @@
+"""Size caps: files 400 lines, functions 60 without docstring, 12 branches. An exception gives its reason."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from architecture.tree import FunctionNode, Module, code_lines, functions, imports, modules
+
+MAX_FILE = 400
+MAX_FUNCTION = 60
+MAX_BRANCHES = 12
+MAX_READING_PATH = 600
+"Lines of code, documentation left out, from a method's file to the gradient; PPO, the longest, sets it."
+
+LARGE: dict[str, str] = {}
+"`module` or `module:function` -> why it is larger than the caps."
+
+
+def size(function: FunctionNode) -> int:
+    """Lines of a function, its docstring left out."""
+    first = function.body[0]
+    documented = ast.get_docstring(function, clean=False) is not None
+    start = (first.end_lineno or first.lineno) + 1 if documented else function.lineno
+    return (function.end_lineno or function.lineno) - start + 1
+
+
+def branches(function: FunctionNode) -> int:
+    """How many ways part inside a function: if, for, while, try, match, and/or, conditional expressions."""
+    kinds = (ast.If, ast.For, ast.While, ast.Try, ast.BoolOp, ast.IfExp, ast.match_case)
+    return sum(isinstance(node, kinds) for node in ast.walk(function))
+
+
+def oversized(module: Module) -> Iterator[str]:
+    """What of a module is over a cap and not excepted."""
+    lines = module.text.count("\n")
+    if lines > MAX_FILE and module.name not in LARGE:
+        yield f"{module.where}: {lines} lines, at most {MAX_FILE}"
+    for function in functions(module):
+        if f"{module.name}:{function.name}" in LARGE:
+            continue
+        place = f"{module.where}:{function.lineno} {function.name}"
+        if size(function) > MAX_FUNCTION:
+            yield f"{place}: {size(function)} lines, at most {MAX_FUNCTION}"
+        if branches(function) > MAX_BRANCHES:
+            yield f"{place}: {branches(function)} branches, at most {MAX_BRANCHES}"
+
+
+def test_files_and_functions_stay_small() -> None:
+    found = [place for module in modules() for place in oversized(module)]
+    assert not found, "\n".join(found)
+
+
+def test_every_exception_is_still_needed() -> None:
+    known = {m.name for m in modules()} | {f"{m.name}:{f.name}" for m in modules() for f in functions(m)}
+    assert set(LARGE) <= known
+
+
+def reading_path(method: Module) -> dict[str, int]:
+    """Lines of code by module that a reader follows from a method's file to the gradient."""
+    by_name = {m.name: m for m in modules()}
+    objectives = {
+        ".".join(name.split(".")[:3]) for name in imports(method) if name.startswith("trueup.objectives.")
+    }
+    names = ["trueup.method", "trueup.batch", "trueup.loop", method.name, *sorted(objectives)]
+    return {name: code_lines(by_name[name].text) for name in names}
+
+
+METHODS = [m for m in modules() if m.layer == "methods" and m.path.stem != "__init__"]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.path.stem)
+def test_a_method_is_read_in_one_sitting(method: Module) -> None:
+    path = reading_path(method)
+    assert sum(path.values()) <= MAX_READING_PATH, path
+    assert path[method.name] <= 120, "a method's own file states a configuration and a chain"

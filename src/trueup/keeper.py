@@ -14,9 +14,12 @@ from torch import Tensor
 from trueup import checkpoint
 from trueup.groups import from_json, to_json
 from trueup.loop import Progress, Step
-from trueup.meter import Meter
+from trueup.meter import Meter, as_words, from_words
 from trueup.method import Handles, Method, Network, Rule
 from trueup.settings import LoopSettings
+
+RUN = ("step", "update", "noted", "tokens_trained", "tokens_sampled")
+"What `run.json` in a checkpoint says: the counters, and the numbers noted so far in the step."
 
 
 def trainable(network: Network) -> dict[str, Tensor]:
@@ -67,18 +70,20 @@ class RunKeeper:
         for name in self._method.trains:
             network = handles.networks[name]
             restore_into(network, found.tensors(name, trainable(network)))
-        run = found.document("run", ("step", "update", "noted", "tokens", "state", "rule", "best"))
-        rule.load(found.tensors("optimizer"), run["rule"])
+        names = found.document("names", ("rule", "state", "best", "optimizer"))
+        run = found.document("run", RUN)
+        held = {part: found.document(part, names[part]) for part in ("rule", "state", "best")}
+        rule.load(found.tensors("optimizer", names["optimizer"]), held["rule"])
         handles.state.clear()
-        handles.state.update(run["state"])
-        self._best = dict(run["best"])
+        handles.state.update(held["state"])
+        self._best = held["best"]
         progress = Progress(
             step=run["step"],
             update=run["update"],
-            noted=[dict(record) for record in run["noted"]],
+            noted=[from_words(record) for record in run["noted"]],
             buffer=[from_json(json.loads(line)) for line in found.lines("groups")],
-            tokens_trained=run["tokens"]["trained"],
-            tokens_sampled=run["tokens"]["sampled"],
+            tokens_trained=run["tokens_trained"],
+            tokens_sampled=run["tokens_sampled"],
         )
         self._meter.truncate_after(progress.step)
         return progress
@@ -146,21 +151,23 @@ class RunKeeper:
     def _save(self, progress: Progress, handles: Handles, rule: Rule) -> None:
         optimizer, values = rule.state()
         tensors = {name: trainable(handles.networks[name]) for name in self._method.trains}
-        run: dict[str, Any] = {
+        run = {
             "step": progress.step,
             "update": progress.update,
-            "noted": progress.noted,
-            "tokens": {"trained": progress.tokens_trained, "sampled": progress.tokens_sampled},
-            "state": handles.state,
-            "rule": values,
-            "best": self._best,
+            "noted": [as_words(record) for record in progress.noted],
+            "tokens_trained": progress.tokens_trained,
+            "tokens_sampled": progress.tokens_sampled,
         }
+        evolving: dict[str, Any] = {"rule": values, "state": handles.state, "best": self._best}
+        # Said apart, so that nothing can go missing without a word: a fresh moment or coefficient in place of
+        # a saved one would train on as if all were well.
+        names = {part: sorted(kept) for part, kept in {**evolving, "optimizer": optimizer}.items()}
         self._meter.sync()
         checkpoint.save(
             self._folder,
             f"step-{progress.step:06d}" + (f"-update-{progress.update:04d}" if progress.update else ""),
             tensors={**tensors, "optimizer": optimizer},
-            documents={"run": run},
+            documents={"run": run, "names": names, **evolving},
             lines={"groups": (json.dumps(to_json(g), ensure_ascii=False) for g in progress.buffer)},
         )
         checkpoint.retain(self._folder, self._settings.keep_last)

@@ -1,7 +1,8 @@
 """Runs training in forked processes on request, so that Python's imports are paid for once.
 
-Reads one JSON object a line: {"method", "folder", "stop_after", "signal": [name, seconds], "loop": {...}}.
-Answers {"exit": code}. Every request is a process of its own: it shares with others only what is on disk.
+Reads one JSON object a line: {"method", "folder", "stop_after", "kill_after": seconds, "signal": [name,
+phase], "loop": {...}}. Answers {"exit": code, "seconds": how long}. Every request is a process of its own: it
+shares with others only what is on disk.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import os
 import signal
 import sys
 import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from resume.runs import make
+from resume.runs import Run, make
+from trueup import manifest
 from trueup.errors import EXIT_PREEMPTED, TrueupError
 from trueup.keeper import Interrupted
 from trueup.signals import stop_requests
@@ -29,7 +32,12 @@ def child(request: dict[str, Any]) -> int:
     folder = Path(request["folder"])
     try:
         with stop_requests() as stop_requested:
+            name, phase = request.get("signal", (None, None))
+            if phase == "load":
+                os.kill(os.getpid(), getattr(signal, name))
             run = make(request["method"], folder, **request.get("loop", {}))
+            if name is not None and phase != "load":
+                send_in(phase, getattr(signal, name), run)
             digests = run.go(stop_after=request.get("stop_after"), stop_requested=stop_requested)
     except Interrupted:
         return EXIT_PREEMPTED
@@ -38,6 +46,60 @@ def child(request: dict[str, Any]) -> int:
         return error.exit_code
     (folder / "end.txt").write_text(digests[max(digests)])
     return 0
+
+
+@dataclass(frozen=True, eq=False)
+class Sends:
+    """A function that passes its calls on; at call number `when` it first sends this process a signal."""
+
+    number: int
+    inner: Any
+    when: int = 1
+    calls: list[int] = field(default_factory=list)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls.append(1)
+        if len(self.calls) == self.when:
+            os.kill(os.getpid(), self.number)
+        return self.inner(*args, **kwargs)
+
+    @property
+    def writes(self) -> frozenset[str]:
+        return self.inner.writes
+
+
+def send_in(phase: str, number: int, run: Run) -> None:
+    """Arranges that the signal comes while the run is in that phase."""
+    if phase == "collect":
+        run.method = replace(run.method, source=Sends(number, run.method.source, when=2))
+    elif phase == "score":
+        assert run.handles.judge is not None
+        run.handles.judge = Sends(number, run.handles.judge, when=2)
+    elif phase == "update":
+        policy = run.handles.networks["policy"]
+        run.handles.networks = {
+            **run.handles.networks,
+            "policy": Sent(policy, Sends(number, policy, when=20)),
+        }
+    elif phase == "eval":
+        run.method = replace(run.method, held_out=Sends(number, run.method.held_out))
+    else:
+        # Twice: a save that a first signal asked for must not be hurt by a second.
+        manifest._write = Sends(number, Sends(number, manifest._write, when=12), when=7)
+
+
+@dataclass(frozen=True, eq=False)
+class Sent:
+    """A network whose calls go through a function."""
+
+    inner: Any
+    call: Any
+
+    def __call__(self, batch: Any, want: Any) -> Any:
+        return self.call(batch, want)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
 
 
 def serve(request: dict[str, Any]) -> int:
@@ -51,16 +113,18 @@ def serve(request: dict[str, Any]) -> int:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
-    if "signal" in request:
-        name, seconds = request["signal"]
-        time.sleep(seconds)
-        os.kill(pid, getattr(signal, name))
+    if "kill_after" in request:
+        time.sleep(request["kill_after"])
+        os.kill(pid, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def main() -> None:
+    print("{}", flush=True)
     for line in sys.stdin:
-        print(json.dumps({"exit": serve(json.loads(line))}), flush=True)
+        began = time.monotonic()
+        code = serve(json.loads(line))
+        print(json.dumps({"exit": code, "seconds": time.monotonic() - began}), flush=True)
 
 
 if __name__ == "__main__":

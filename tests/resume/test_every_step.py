@@ -7,7 +7,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,14 +33,22 @@ class Server:
             stdout=subprocess.PIPE,
             text=True,
         )
+        self._answer()
+        self.seconds = 0.0
+        "How long the last run took."
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
 
     def run(self, method: str, folder: Path, **request: Any) -> int:
         """The exit code of a run of `method` in `folder`."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"method": method, "folder": str(folder), **request}) + "\n")
         self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())["exit"]
+        answer = self._answer()
+        self.seconds = answer["seconds"]
+        return answer["exit"]
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -64,9 +71,8 @@ def whole(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     found = {}
     for method in METHODS:
         folder = tmp_path_factory.mktemp(method)
-        began = time.monotonic()
         assert server.run(method, folder) == 0
-        found[method] = (folder, time.monotonic() - began)
+        found[method] = (folder, server.seconds)
     return found
 
 
@@ -137,20 +143,17 @@ def test_stopped_after_every_single_update(
 def kill_until_done(
     server: Server, whole: tuple[Path, float], method: str, folder: Path, kills: int, seed: int
 ) -> None:
+    """Kills a run, and what resumes it, at random moments; then lets it end."""
     rng = random.Random(seed)
     reference, seconds = whole
     loop = {"save_every_updates": 1, "save_every": 1}
-    codes = []
-    for _ in range(kills):
-        codes.append(
-            server.run(method, folder, signal=["SIGKILL", rng.uniform(0.1, 1.2 * seconds)], loop=loop)
-        )
-        if codes[-1] == 0:
-            break
-        assert codes[-1] == -9
-    assert -9 in codes
-    assert server.run(method, folder, loop=loop) == 0
-    assert final(folder) == final(reference)
+    for number in range(kills):
+        code = server.run(method, folder / str(number), kill_after=rng.uniform(0, seconds), loop=loop)
+        (folder / str(number)).rename(folder / str(number + 1))
+        assert code in (-9, 0)
+    end = folder / str(kills)
+    assert server.run(method, end, loop=loop) == 0
+    assert final(end) == final(reference)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -169,13 +172,34 @@ def test_killed_at_random_times_often(
     kill_until_done(server, whole[method], method, tmp_path, kills=10, seed=seed + 10)
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
-def test_signals_save_and_end_with_75(
-    server: Server, whole: dict[str, tuple[Path, float]], tmp_path: Path, name: str
+def check_signal(server: Server, whole: Path, folder: Path, name: str, phase: str) -> None:
+    assert server.run("ppo", folder, signal=[name, phase]) == 75
+    found = checkpoint.latest(folder / "checkpoints")
+    assert found is not None
+    assert not found.skipped
+    assert server.run("ppo", folder) == 0
+    assert final(folder) == final(whole)
+
+
+PHASES = ("load", "collect", "score", "update", "eval", "save")
+SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
+
+
+@pytest.mark.parametrize(
+    ("name", "phase"), [(SIGNALS[number % 3], phase) for number, phase in enumerate(PHASES)]
+)
+def test_a_signal_in_any_phase_saves_and_ends_with_75(
+    server: Server, whole: dict[str, tuple[Path, float]], tmp_path: Path, name: str, phase: str
 ) -> None:
-    reference, seconds = whole["ppo"]
-    code = server.run("ppo", tmp_path, signal=[name, 0.5 * seconds])
-    assert code == 75
-    assert checkpoint.latest(tmp_path / "checkpoints") is not None
-    assert server.run("ppo", tmp_path) == 0
-    assert final(tmp_path) == final(reference)
+    check_signal(server, whole["ppo"][0], tmp_path, name, phase)
+
+
+@pytest.mark.slow  # the other pairs of a signal and a phase
+@pytest.mark.parametrize(
+    ("name", "phase"),
+    [(name, phase) for number, phase in enumerate(PHASES) for name in SIGNALS if name != SIGNALS[number % 3]],
+)
+def test_every_signal_in_every_phase(
+    server: Server, whole: dict[str, tuple[Path, float]], tmp_path: Path, name: str, phase: str
+) -> None:
+    check_signal(server, whole["ppo"][0], tmp_path, name, phase)

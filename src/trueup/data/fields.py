@@ -10,18 +10,24 @@ from trueup.data import strict_json
 from trueup.data.problems import Fault, keys_of, nearest, show
 
 Row = Mapping[str, Any]
+_ALWAYS_LISTS = (
+    *("messages", "conversations", "completions", "responses", "instances", "history"),
+    *("preference", "ranking", "ranks", "scores"),
+)
 _TRUE = ("true", "1", "1.0", "yes")
 _FALSE = ("false", "0", "0.0", "no")
 
 
-def required(row: Row, key: str) -> Any:
-    """The value at `key`. Raises Fault E203 where it is missing and E206 where it is null."""
+def required(row: Row, key: str, inside: str = "") -> Any:
+    """The value at `key`; `inside` is the path to the row. Raises Fault E203 (missing) or E206 (null)."""
+    field = f"{inside}.{key}" if inside else key
     if key not in row:
         close = nearest(key, [name for name in row if isinstance(name, str)])
-        remedy = f'rename "{close}" to "{key}"' if close else f'add "{key}", or name the format with --format'
-        raise Fault("E203", "is missing", field=key, found=f"keys {keys_of(row)}", remedy=remedy)
+        remedy = f'add "{key}"' + ("" if inside else ", or name the format with --format")
+        remedy = f'rename "{close}" to "{key}"' if close else remedy
+        raise Fault("E203", "is missing", field=field, found=f"keys {keys_of(row)}", remedy=remedy)
     if row[key] is None:
-        raise Fault("E206", "is null", field=key, remedy="write a value, or remove the row")
+        raise Fault("E206", "is null", field=field, remedy="write a value, or remove the row")
     return row[key]
 
 
@@ -58,10 +64,8 @@ def optional_text(row: Row, key: str) -> str:
 
 
 def listed(row: Row, key: str) -> list[Any]:
-    """The list at `key`; in a CSV cell it is written as JSON. Raises Fault E203, E205 to E207."""
+    """The list at `key`, not empty. Raises Fault E203, E205 to E207."""
     value = required(row, key)
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        value = parsed_cell(value, key)
     if not isinstance(value, list):
         raise Fault("E205", "is not a list", field=key, found=show(value), remedy="write a list")
     if not value:
@@ -69,13 +73,21 @@ def listed(row: Row, key: str) -> list[Any]:
     return value
 
 
-def parsed_cell(value: str, field: str) -> Any:
-    """The JSON in a CSV cell. Raises Fault E103 and its like, with the field's name."""
-    try:
-        return strict_json.loads(value.encode("utf-8", "surrogatepass"))
-    except Fault as fault:
-        fault.field, fault.offset = field, 0
-        raise
+def parse_cells(row: dict[str, Any]) -> dict[str, Any]:
+    """A CSV row with the fields that are always lists read out of their JSON.
+
+    Only these: a string that happens to look like a conversation stays a string in every other field, or
+    text could give itself a role. Raises Fault E103 and its like, with the field's name.
+    """
+    for key in _ALWAYS_LISTS:
+        cell = row.get(key)
+        if isinstance(cell, str) and cell.lstrip()[:1] == "[":
+            try:
+                row[key] = strict_json.loads(cell.encode())
+            except Fault as fault:
+                fault.field, fault.offset = key, 0
+                raise
+    return row
 
 
 def label(row: Row, key: str) -> bool:

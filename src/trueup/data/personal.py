@@ -56,7 +56,7 @@ def redact(text: str) -> str:
 
 
 def passes_luhn(number: str) -> bool:
-    """Whether the digits pass Luhn's check: every second one from the right doubled, the sum divisible by 10."""
+    """Whether the digits pass Luhn's check: every second from the right doubled, sum divisible by 10."""
     digits = [int(char) for char in number if char.isdigit()]
     doubled = [digit * 2 - 9 * (digit > 4) for digit in digits[-2::-2]]
     return len(digits) > 1 and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0

@@ -39,7 +39,8 @@ class RawRow:
     "Already decoded (tables and CSV); None means `decode` has to read the bytes."
     fault: Fault | None = None
     "Set when the place where the row was cut out already showed it to be bad."
-    table: bool = False
+    cells: bool = False
+    "Whether the values are CSV cells, all of them strings."
 
     @property
     def blank(self) -> bool:
@@ -299,4 +300,4 @@ def _csv_row(row: RawRow, header: list[str], cells: list[str]) -> RawRow:
             remedy="put double quotes around cells that hold commas or line breaks",
         )
         return replace(row, fault=fault)
-    return replace(row, values=dict(zip(header, cells, strict=True)))
+    return replace(row, values=dict(zip(header, cells, strict=True)), cells=True)

@@ -12,6 +12,7 @@ from typing import Any, final
 from trueup.data import detect
 from trueup.data import quarantine as bad_rows
 from trueup.data.columns import check_columns, check_found, rename
+from trueup.data.fields import parse_cells
 from trueup.data.layout import Format, meta_of
 from trueup.data.places import rows_of
 from trueup.data.problems import Fault, Problem, printable, problem_of
@@ -196,12 +197,12 @@ def _scan(
     rows = islice(_rows_only(rows_of(path_or_id, split), scan), limit)
     decoded = ((row, _decoded(row, columns)) for row in rows)
     head, samples = _head(decoded)
+    check_found(columns, samples, scan.where)
     if known is not None:
         scan.format, scan.why = known.name, "named, not detected"
     elif samples:
         verdict = detect.detect(samples, scan.where)
         known, scan.format, scan.why = verdict.format, verdict.format.name, verdict.why
-    check_found(columns, samples, scan.where)
     for row, values in chain(head, decoded):
         _take(scan, known, row, values)
     return scan
@@ -218,7 +219,8 @@ def _rows_only(rows: Iterator[RawRow], scan: _Scan) -> Iterator[RawRow]:
 
 def _decoded(row: RawRow, columns: Mapping[str, str]) -> dict[str, Any] | Fault:
     try:
-        return rename(decode(row), columns)
+        values = rename(decode(row), columns)
+        return parse_cells(values) if row.cells else values
     except Fault as fault:
         return fault
 

@@ -13,7 +13,6 @@ from trueup.data.problems import Fault, show
 MAX_DEPTH = 64
 "Objects and lists inside each other; real rows stay below 10."
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_SPACE = b" \t\r\n"
 
 
 def loads(raw: bytes) -> Any:
@@ -29,8 +28,7 @@ def loads(raw: bytes) -> Any:
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        offset = len(text[: error.pos].encode("utf-8"))
-        raise _syntax(raw, text, error, offset) from None
+        raise _syntax(text, error) from None
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
@@ -81,18 +79,30 @@ def decode_utf8(raw: bytes) -> str:
         ) from None
 
 
-def _syntax(raw: bytes, text: str, error: json.JSONDecodeError, offset: int) -> Fault:
-    remedy = "write one JSON object a line, with double quotes"
-    if offset >= len(raw.rstrip(_SPACE)):
-        remedy = "the row is cut off: a row must end on the line where it begins"
-    elif text[error.pos : error.pos + 1] == "'":
-        remedy = "JSON strings take double quotes; write the file with json.dumps, not str()"
+def _syntax(text: str, error: json.JSONDecodeError) -> Fault:
+    """The fault in our words: those of `json` change with the version of Python."""
+    pos = error.pos
+    before = text[:pos].rstrip()
+    if text[pos : pos + 1] in "}]" and before.endswith(","):
+        pos = len(before) - 1
+    rest = text[pos:].strip()
+    reason, remedy = "not JSON", "write one JSON object a line, with double quotes"
+    if not rest:
+        reason, remedy = "the row is cut off", "a row must end on the line where it begins"
+    elif rest[0] == "'":
+        reason, remedy = "single quotes are not JSON", "write the file with json.dumps, not str()"
+    elif rest[0] == "," and rest[1:].lstrip()[:1] in ("}", "]"):
+        reason, remedy = "a comma before the end", "remove the comma"
     elif error.msg.startswith("Extra data"):
-        remedy = "put each object on its own line"
+        reason, remedy = "more than one value on the line", "put each object on its own line"
     elif error.msg.startswith("Invalid control character"):
-        remedy = "write a line break inside a string as \\n"
-    found = text[error.pos : error.pos + 20].strip() or "end of the row"
-    return Fault("E103", f"not JSON: {error.msg}", found=show(found), remedy=remedy, offset=offset)
+        reason, remedy = "a line break or tab inside a string", "write it as \\n or \\t"
+    elif error.msg.startswith("Unterminated string"):
+        reason, remedy = "a string that never ends", "close it with a double quote, on the same line"
+    elif error.msg.startswith("Invalid \\"):
+        reason, remedy = "an escape that JSON does not know", "write a backslash as \\\\"
+    found = show(rest[:20]) if rest else ""
+    return Fault("E103", reason, found=found, remedy=remedy, offset=len(text[:pos].encode("utf-8")))
 
 
 def _too_deep() -> Fault:

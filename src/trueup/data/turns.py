@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from trueup.data.fields import as_text, filled, parsed_cell
+from trueup.data.fields import as_text, filled
 from trueup.data.problems import Fault, keys_of, nearest, show
 from trueup.groups import Message, Role
 
@@ -31,8 +31,6 @@ Turns = tuple[Message, ...]
 
 def conversation(value: Any, field: str) -> Turns:
     """The messages of a list, order checked. Raises Fault E205 to E213 and E301 to E306."""
-    if isinstance(value, str) and value.lstrip()[:1] == "[":
-        value = parsed_cell(value, field)
     if not isinstance(value, list):
         raise Fault(
             "E205",

@@ -67,7 +67,7 @@ def _parse_seed_task(row: Row) -> tuple[Group, ...]:
                 "E205", "is not an object", field=where, found=show(instance), remedy="write {input, output}"
             )
         asked = instruction_prompt(instruction, optional_text(instance, "input"))
-        answer = required(instance, "output")
+        answer = required(instance, "output", where)
         if not isinstance(answer, str):
             raise Fault(
                 "E205",

@@ -66,8 +66,8 @@ def _list(value: Any, field: str) -> list[Any]:
 
 def _message(item: Any, field: str) -> None:
     _known(item, ("role", "content"), field)
-    role = as_text(required(item, "role"), f"{field}.role")
-    as_text(required(item, "content"), f"{field}.content")
+    role = as_text(required(item, "role", field), f"{field}.role")
+    as_text(required(item, "content", field), f"{field}.content")
     if role not in {str(known) for known in Role}:
         close = nearest(role, [str(known) for known in Role])
         remedy = f'write "{close}"' if close else "use system, user, assistant, tool or text"
@@ -76,7 +76,7 @@ def _message(item: Any, field: str) -> None:
 
 def _completion(item: Any, field: str) -> None:
     _known(item, _COMPLETION, field)
-    as_text(required(item, "text"), f"{field}.text")
+    as_text(required(item, "text", field), f"{field}.text")
     as_text(item.get("source", ""), f"{field}.source")
     _is(item.get("finished", True), bool, f"{field}.finished", "true or false")
     length = None
@@ -101,12 +101,12 @@ def _completion(item: Any, field: str) -> None:
 
 def _comparison(item: Any, field: str, num: int) -> None:
     _known(item, _COMPARISON, field)
-    a, b = (_index(required(item, key), f"{field}.{key}", num) for key in ("a", "b"))
+    a, b = (_index(required(item, key, field), f"{field}.{key}", num) for key in ("a", "b"))
     if a == b:
         raise Fault(
             "E401", "compares a completion with itself", field=field, found=str(a), remedy="remove it"
         )
-    choice = as_text(required(item, "choice"), f"{field}.choice")
+    choice = as_text(required(item, "choice", field), f"{field}.choice")
     if choice not in ("a", "b", "tie"):
         raise Fault(
             "E408",
@@ -133,7 +133,7 @@ def _comparison(item: Any, field: str, num: int) -> None:
 
 def _ranking(item: Any, field: str, num: int) -> None:
     _known(item, _RANKING, field)
-    tiers = _list(required(item, "tiers"), f"{field}.tiers")
+    tiers = _list(required(item, "tiers", field), f"{field}.tiers")
     inner = tuple(tuple(_list(tier, f"{field}.tiers")) for tier in tiers)
     check_tiers(inner, num, f"{field}.tiers", complete=False)
     _labels(item, ("labeler", "when"), field)
@@ -141,9 +141,9 @@ def _ranking(item: Any, field: str, num: int) -> None:
 
 def _score(item: Any, field: str, num: int) -> None:
     _known(item, _SCORE, field)
-    _index(required(item, "completion"), f"{field}.completion", num)
-    _number(required(item, "value"), f"{field}.value")
-    as_text(required(item, "judge"), f"{field}.judge")
+    _index(required(item, "completion", field), f"{field}.completion", num)
+    _number(required(item, "value", field), f"{field}.value")
+    as_text(required(item, "judge", field), f"{field}.judge")
     _labels(item, ("when",), field)
 
 

@@ -120,8 +120,10 @@ def _parse_preference(row: Row) -> tuple[Group]:
 
 
 def _side(value: Any, field: str) -> str | Turns:
-    if isinstance(value, str) and not value.lstrip().startswith('[{"'):
+    if isinstance(value, str):
         return value
+    if not isinstance(value, list | dict):
+        as_text(value, field)
     if isinstance(value, dict):
         value = [value]
     if isinstance(value, list) and value:
@@ -133,9 +135,9 @@ def _side(value: Any, field: str) -> str | Turns:
 
 def prompt_of(value: Any, field: str, role: Role) -> Turns:
     """A prompt that is a string (one turn of `role`) or a conversation that waits for an answer."""
-    if isinstance(value, dict):
+    if not isinstance(value, str | list):
         as_text(value, field)
-    if isinstance(value, str) and not value.lstrip().startswith('[{"'):
+    if isinstance(value, str):
         return (Message(role, filled(value, field)),)
     return turns.as_prompt(turns.conversation(value, field), field)
 

@@ -42,7 +42,7 @@ def _parse_unpaired(row: Row) -> tuple[Group]:
 def _prompt_and_answer(row: Row) -> tuple[Turns, str]:
     completion = required(row, "completion")
     prompt = required(row, "prompt")
-    if isinstance(completion, str) and not completion.lstrip().startswith('[{"'):
+    if isinstance(completion, str):
         return prompt_of(prompt, "prompt", Role.TEXT), completion
     return prompt_of(prompt, "prompt", Role.USER), one_answer(completion, "completion")
 

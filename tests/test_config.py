@@ -294,6 +294,16 @@ def test_an_error_names_the_layer_the_value_came_from(tmp_path: Path) -> None:
     assert caught.value.where == f"{path}:3 seed"
 
 
+def test_a_block_of_a_file_is_a_layer_with_its_lines() -> None:
+    recipe = parse_yaml("name: x\nstages:\n  sft:\n    seed: 1\n    update:\n      warmup: y", "recipe.yaml")
+    typed = parse_overrides(["--stages.sft.model", "7"])
+    with pytest.raises(TrueupError) as caught:
+        make(recipe.inside("stages.sft"), typed.inside("stages.sft"))
+    assert caught.value.where == "recipe.yaml:6 update.warmup"
+    assert make(typed.inside("stages.sft")).model == "7"
+    assert recipe.inside("stages.other.thing").values == {}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -48,6 +48,19 @@ class Layer:
     texts: Mapping[str, str] = field(default_factory=dict)
     "On the command line: what was typed for a dotted key, before it was read as YAML."
 
+    def inside(self, key: str) -> Layer:
+        """The layer of one of its blocks, its keys with their lines; empty where there is no such block."""
+        block: Any = self.values
+        for part in key.split("."):
+            block = block.get(part, {}) if isinstance(block, Mapping) else {}
+        start = f"{key}."
+        return Layer(
+            values=block if isinstance(block, Mapping) else {},
+            name=self.name,
+            lines={k.removeprefix(start): n for k, n in self.lines.items() if k.startswith(start)},
+            texts={k.removeprefix(start): t for k, t in self.texts.items() if k.startswith(start)},
+        )
+
     def where(self, key: str) -> str:
         """`file:line key`, as an error names it."""
         line = self.lines.get(key)

@@ -177,7 +177,7 @@ def tracked() -> list[Path]:
     if done.returncode == 0:
         return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
     return [
-        p for folder in ("src", "tests", "docs", "recipes") for p in (ROOT / folder).rglob("*") if p.is_file()
+        p for folder in ("src", "tests", "docs", "scripts") for p in (ROOT / folder).rglob("*") if p.is_file()
     ]
 
 
@@ -189,9 +189,3 @@ def test_no_file_names_a_machines_paths_or_a_registrys_hosts() -> None:
                 if FOREIGN.search(line):
                     found.append(f"{path.relative_to(ROOT)}:{number} {line.strip()[:100]}")
     assert not found, "\n".join(found)
-
-
-def test_recipes_and_the_installed_package_go_together() -> None:
-    """What the wheel carries beside the code lies inside the package, or is named in pyproject.toml."""
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert '"recipes" = "trueup/recipes"' in text

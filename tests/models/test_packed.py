@@ -1,0 +1,276 @@
+"""Packed with a shared prompt is the same function as each sequence alone: log-probs and gradients."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from shared_data import shared
+from tiny_models import FAMILIES, alone, gpt2, gradients, largest_gap, llama, mamba, mistral, qwen3, ragged
+from torch import Tensor, nn
+from trueup.batch import pack
+from trueup.errors import TrueupError
+from trueup.groups import Completion, Group
+from trueup.models import from_modules, load
+from trueup.models.attention import shared_prefix
+from trueup.models.kernels import Blocks, Flash, Rule
+from trueup.models.layout import build
+
+SIZES = (1, 2, 4, 9)
+
+
+@pytest.mark.parametrize("num_completions", SIZES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_is_alone(family: str, num_completions: int) -> None:
+    """float32, every family: 1e-5 for each token's log-prob and each entry of the mean loss's gradient."""
+    model = FAMILIES[family]()
+    network = from_modules(model, None)
+    assert network.packs, network.reason
+    groups = ragged(num_completions)
+    logprobs = network(pack(groups), ("logprobs",)).logprobs
+    assert logprobs is not None
+    packed = gradients(model, logprobs.mean())
+    model.set_attn_implementation("eager")
+    expected = alone(model, groups)
+    assert (logprobs - expected).abs().max().item() <= 1e-5
+    assert largest_gap(packed, gradients(model, expected.mean())) <= 1e-5
+
+
+def _exact_norm(self: Any, hidden_states: Tensor) -> Tensor:
+    variance = hidden_states.pow(2).mean(-1, keepdim=True)
+    return self.weight * hidden_states * torch.rsqrt(variance + self.variance_epsilon)
+
+
+@pytest.mark.parametrize("num_completions", SIZES)
+@pytest.mark.parametrize("build_model", (llama, qwen3, mistral, gpt2))
+def test_packed_is_alone_in_float64(
+    build_model: Any, num_completions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """float64: 1e-10, which rounding cannot hide behind. RMSNorm's cast to float32 is lifted on both sides."""
+    model = build_model().double()
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            monkeypatch.setattr(type(module), "forward", _exact_norm)
+    network = from_modules(model, None)
+    groups = ragged(num_completions, seed=1)
+    logprobs = network(pack(groups), ("logprobs",)).logprobs
+    assert logprobs is not None and logprobs.dtype == torch.float64
+    packed = gradients(model, logprobs.mean())
+    model.set_attn_implementation("sdpa")
+    expected = alone(model, groups)
+    assert (logprobs - expected).abs().max().item() <= 1e-10
+    assert largest_gap(packed, gradients(model, expected.mean())) <= 1e-10
+
+
+@pytest.mark.parametrize("family", ("llama", "gemma2", "gemma3"))
+def test_packed_is_alone_in_float64_with_internal_casts(family: str) -> None:
+    """float64 weights, the architecture's own float32 casts left in: 1e-6."""
+    model = FAMILIES[family]().double()
+    network = from_modules(model, None)
+    groups = ragged(4, seed=2)
+    logprobs = network(pack(groups), ("logprobs",)).logprobs
+    assert logprobs is not None
+    packed = gradients(model, logprobs.mean())
+    expected = alone(model, groups)
+    assert (logprobs - expected).abs().max().item() <= 1e-6
+    assert largest_gap(packed, gradients(model, expected.mean())) <= 1e-6
+
+
+@pytest.mark.parametrize("family", ("llama", "gpt2", "gemma2"))
+def test_packed_is_alone_in_bfloat16(family: str) -> None:
+    """bfloat16 (8 bits of mantissa): the difference between the two paths is that of rounding."""
+    model = FAMILIES[family]()
+    exact = alone(model, ragged(4)).detach()
+    network = from_modules(model.bfloat16(), None)
+    assert network.packs, network.reason
+    found = network(pack(ragged(4)), ("logprobs",)).logprobs
+    plain = alone(model, ragged(4)).detach()
+    assert found is not None and found.dtype == torch.float32
+    rounding = (plain - exact).abs().mean().item()
+    assert (found - exact).abs().mean().item() <= 1.5 * rounding
+
+
+@pytest.mark.parametrize(
+    ("dtype", "num_completions", "bound"),
+    # float32: transformers' own sdpa and eager differ by 4e-5 here; merging a prompt's part costs two roundings.
+    (("float32", 1, 1e-5), ("float32", 2, 5e-5), ("float64", 2, 1e-10)),
+)
+def test_stories_match_transformers(dtype: Any, num_completions: int, bound: float) -> None:
+    """A pretrained Llama on 100 stories: its log-probs are transformers' own, each token's."""
+    network = load(shared("stories260K"), dtype=dtype)
+    with gzip.open(shared("tinystories/first_2MiB.txt.gz"), "rt", encoding="utf-8") as file:
+        stories = file.read(200_000).split("<|endoftext|>")[:100]
+    groups = []
+    for story in stories:
+        ids = network.tokenizer(story.strip()[:220], add_special_tokens=False).input_ids
+        prompt, whole = np.array([1, *ids[:8]], np.int32), np.array(ids[8:], np.int32)
+        completions = (Completion(text="", tokens=whole), Completion(text="", tokens=whole[:12]))
+        groups.append(Group(prompt=(), prompt_tokens=prompt, completions=completions[:num_completions]))
+    with torch.no_grad():
+        parts = [network(pack(groups[i : i + 20]), ("logprobs",)).logprobs for i in range(0, 100, 20)]
+        found = torch.cat([part for part in parts if part is not None])
+        network.hf_model.set_attn_implementation("sdpa")
+        expected = alone(network.hf_model, groups)
+    assert len(groups) == 100
+    assert (found - expected).abs().max().item() <= bound
+
+
+def test_batch_composition_does_not_matter() -> None:
+    """A completion's log-probs are the same whatever else is in the batch: 1e-12 in float64."""
+    network = from_modules(gpt2().double(), None)
+    groups = ragged(3, seed=3, num_groups=6)
+    together = network(pack(groups), ("logprobs",)).logprobs
+    apart = [network(pack([g]), ("logprobs",)).logprobs for g in groups]
+    reverse = network(pack(groups[::-1]), ("logprobs",)).logprobs
+    assert together is not None and reverse is not None
+    assert (together - torch.cat([a for a in apart if a is not None])).abs().max() <= 1e-12
+    sizes = [sum(c.num_supervised for c in g.completions) for g in groups[::-1]]
+    assert (together - torch.cat(reverse.split(sizes)[::-1])).abs().max() <= 1e-12
+
+
+def test_supervised_tokens_only() -> None:
+    """With some tokens unsupervised, outputs are those of the rest, in order."""
+    network = from_modules(llama(), None)
+    groups = ragged(2, seed=4)
+    everything = network(pack(groups), ("logprobs", "entropy")).logprobs
+    masks = [np.arange(len(c.tokens)) % 2 == 0 for g in groups for c in g.completions]  # pyright: ignore
+    remaining = iter(masks)
+    fewer = [
+        g.with_completions(
+            [Completion(text="", tokens=c.tokens, supervised=next(remaining)) for c in g.completions]
+        )
+        for g in groups
+    ]
+    found = network(pack(fewer), ("logprobs",)).logprobs
+    assert everything is not None and found is not None
+    assert torch.equal(found, everything[torch.from_numpy(np.concatenate(masks))])
+
+
+def test_same_bits_twice() -> None:
+    """Same inputs, same bits, gradients included, with torch's deterministic algorithms on as well."""
+    model = llama()
+    network = from_modules(model, None, heads=("logprobs", "values", "rewards"))
+    batch = pack(ragged(4))
+
+    def run() -> list[Tensor]:
+        out = network(batch, ("logprobs", "values", "rewards"))
+        assert out.logprobs is not None and out.values is not None and out.rewards is not None
+        loss = out.logprobs.sum() + out.values.sum() + out.rewards.sum()
+        return [out.logprobs.detach(), *gradients(network.module, loss).values()]
+
+    first, second = run(), run()
+    torch.use_deterministic_algorithms(True)
+    try:
+        third = run()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for a, b, c in zip(first, second, third, strict=True):
+        assert torch.equal(a, b) and torch.equal(a, c)
+
+
+def test_empty_prompt_is_an_error() -> None:
+    group = Group(
+        prompt=(),
+        prompt_tokens=np.zeros(0, np.int32),
+        completions=(Completion(text="", tokens=np.array([3], np.int32)),),
+    )
+    with pytest.raises(TrueupError, match="E503"):
+        from_modules(llama(), None)(pack([group]), ("logprobs",))
+
+
+# ------------------------------------------------------------------------------------- the padded path
+
+
+@pytest.mark.parametrize("num_completions", (1, 4))
+@pytest.mark.parametrize("build_model", (mamba, gpt2, llama))
+def test_padded_path_gives_the_same_numbers(build_model: Any, num_completions: int) -> None:
+    """Mamba cannot be packed and says why; forced onto the padded path, others agree with themselves alone."""
+    model = build_model()
+    network = from_modules(model, None, heads=("logprobs", "values", "rewards"))
+    assert network.packs == (build_model is not mamba)
+    assert bool(network.reason) == (build_model is mamba)
+    groups = ragged(num_completions)
+    padded = replace(network, packs=False)(pack(groups), ("logprobs", "rewards"))
+    expected = alone(model, groups)
+    assert padded.logprobs is not None and padded.rewards is not None
+    assert (padded.logprobs - expected).abs().max().item() <= 1e-5
+    if network.packs:
+        packed = network(pack(groups), ("rewards",)).rewards
+        assert packed is not None
+        assert (packed - padded.rewards).abs().max().item() <= 1e-5
+
+
+def test_probe_finds_a_leak() -> None:
+    """An architecture whose completions see each other is refused: here, one that averages the whole row."""
+    model = llama()
+
+    class Leaky(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x) + x.mean(1, keepdim=True)
+
+    model.model.layers[0].mlp = Leaky(model.model.layers[0].mlp)
+    network = from_modules(model, None)
+    assert not network.packs and "differ" in network.reason
+
+
+# ------------------------------------------------------------------------------------------ attention
+
+
+class _Largest(torch.utils._python_dispatch.TorchDispatchMode):
+    """Records the largest tensor that any operation returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(tensor, Tensor):
+                self.elements = max(self.elements, tensor.untyped_storage().nbytes() // tensor.itemsize)
+        return out
+
+
+@pytest.mark.parametrize("window", (None, 256))
+def test_attention_memory_is_linear(window: int | None) -> None:
+    """From 1k to 16k tokens no tensor grows faster than the tokens do, forward and backward."""
+    largest = []
+    for scale in (1, 16):
+        tokens = np.zeros(512 * scale, np.int32)
+        half = Completion(text="", tokens=tokens[: 256 * scale])
+        layout = build(pack([Group(prompt=(), prompt_tokens=tokens, completions=(half, half))]))
+        q, k, v = (torch.zeros(1024 * scale, 1, 8, requires_grad=True) for _ in range(3))
+        with _Largest() as seen:
+            shared_prefix(q, k, v, layout, Rule(0.3, None, window)).sum().backward()
+        largest.append(seen.elements)
+    bound = 1 << 21 if window is not None else 0
+    assert largest[1] <= max(16 * largest[0], bound)
+    assert largest[1] < 16384 * 16384 / 64
+
+
+def test_two_kernels_agree() -> None:
+    """Flash and plain blocks are the same function, GQA and ragged pieces included: 1e-12 in float64."""
+    torch.manual_seed(0)
+    layout = build(pack(ragged(4, num_groups=5)))
+    rows = sum(p.queries.rows.numel() for p in layout.own)
+    q, k, v = (torch.randn(rows, h, 8, dtype=torch.float64) for h in (4, 2, 2))
+    rule = Rule(0.4)
+    for piece in (*layout.own, *layout.cross):
+        blocks = [
+            r.take(x).transpose(1, 2) for r, x in ((piece.queries, q), (piece.keys, k), (piece.keys, v))
+        ]
+        grad = torch.randn_like(blocks[0])
+        results = []
+        for kernel in (Flash(), Blocks()):
+            out, lse = kernel.forward(piece, *blocks, rule)
+            results.append([out, lse, *kernel.backward(piece, grad, *blocks, out, lse, rule)])
+        for a, b in zip(*results, strict=True):
+            assert (a - b).abs().max().item() <= 1e-12

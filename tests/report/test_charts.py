@@ -92,3 +92,17 @@ def test_numbers_by_hand() -> None:
     assert numbers.duration(7500) == "2\u202fh 05\u202fmin"
     assert numbers.memory(20_480) == "20.0\u202fGiB"
     assert numbers.between(None, 1.0) == "(no interval)"
+
+
+def test_long_paths_are_thinned_evenly_with_their_ends() -> None:
+    points = [
+        FrontierPoint(policy=name, step=k, kl=1.0, kl_se=None, gold=None, proxy=1.0)
+        for k in reversed(range(1000))
+        for name in ("a", "b")
+    ]
+    kept = charts.evenly(points, 40)
+    steps = [p.step for p in kept if p.policy == "b"]
+    assert len(kept) == 80 and len(set(steps)) == 40
+    assert (steps[0], steps[-1]) == (0, 999)
+    assert max(np.diff(steps)) <= 26
+    assert charts.evenly(points[:1]) == points[:1]

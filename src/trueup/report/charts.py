@@ -14,6 +14,7 @@ from trueup.report.headline import label
 from trueup.report.numbers import between, nats, plain
 from trueup.report.record import FrontierPoint, Interval, PolicyResult
 from trueup.report.svg import NUM_STYLES, Scale, element
+from trueup.report.visible import visible
 
 _SLOTS = {"base": 0, "base_hhh": 1, "sft": 2, "dpo": 4, "ppo": 5}
 _BEST_OF_SLOT = 3
@@ -71,8 +72,8 @@ def interval_chart(
 def _interval_row(
     drawing: svg.Element, row: Row, scale: Scale, y: float, write: Callable[[float], str]
 ) -> None:
-    name = label(row.name)
-    short = name if len(name) <= 18 else name[:17] + "…"
+    name = visible(label(row.name))
+    short = name if len(name) <= 16 else name[:15] + "…"
     drawing.append(element("text", short, class_="name", x=-12, y=y + 4.5))
     value = row.value
     if value is None:
@@ -203,6 +204,16 @@ def thin(points: Sequence[tuple[float, float]], most: int = _MOST_POINTS) -> lis
         stretch = inner[len(inner) * part // per : len(inner) * (part + 1) // per]
         kept.extend(sorted({min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])}))
     return [*kept, points[-1]]
+
+
+def evenly(points: Sequence[FrontierPoint], most: int = 40) -> list[FrontierPoint]:
+    """At most `most` points of every policy, evenly spaced over its steps, first and last included."""
+    kept: list[FrontierPoint] = []
+    for name in dict.fromkeys(point.policy for point in points):
+        path = sorted((point for point in points if point.policy == name), key=lambda point: point.step)
+        last, num = len(path) - 1, min(most, len(path))
+        kept.extend(path[round(k * last / max(1, num - 1))] for k in range(num))
+    return kept
 
 
 def _reward(point: FrontierPoint, which: str) -> Interval | None:

@@ -98,7 +98,9 @@ def over_optimised(points: Sequence[FrontierPoint]) -> str:
 def _gain(policy: PolicyResult, gain: Interval) -> str:
     base = label(policy.gain_over) if policy.gain_over else "the start"
     size = _with(gain, signed=True)
-    if gain.sign > 0:
+    if gain.low is None:
+        change = f"changed gold reward over {base} by {size}"
+    elif gain.sign > 0:
         change = f"raised gold reward over {base} by {size}"
     elif gain.sign < 0:
         change = f"lowered gold reward against {base} ({size})"

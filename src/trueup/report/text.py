@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trueup.report.headline import details, headline, label
-from trueup.report.numbers import between, duration, plain
+from trueup.report.numbers import between, nats, plain
 from trueup.report.record import Interval, parse_policies
 from trueup.report.visible import visible
 
@@ -31,7 +31,7 @@ def render_summary(summary: Mapping[str, Any], *, width: int = 100) -> str:
     if policies:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
         table.add_column("policy", no_wrap=True)
-        for name in ("gold", "gain", "win rate", "KL", "time"):
+        for name in ("gold", "gain", "win rate", "KL"):
             table.add_column(name, justify="right")
         for policy in policies:
             win = policy.win_rate
@@ -43,8 +43,7 @@ def render_summary(summary: Mapping[str, Any], *, width: int = 100) -> str:
                 "–"
                 if win is None
                 else f"{100 * win.mean:.0f} % {between(win.low, win.high, as_percent=True)}",
-                bound + (plain(policy.kl.mean) if policy.kl else "–"),
-                duration(policy.cost.get("seconds")),
+                bound + nats(policy.kl.mean if policy.kl else None),
             )
         console.print(table)
     count = summary.get("num_prompts")

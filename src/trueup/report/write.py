@@ -94,6 +94,7 @@ def render(run: RunRecord) -> str:
     samples, kinds = choose_samples(run.samples)
     return template.render(
         run=run,
+        frontier=charts.evenly(run.frontier),
         style=style,
         slot_of=slot_of,
         swatches={name: svg.swatch(slot) for name, slot in slot_of.items()},
@@ -151,7 +152,7 @@ def _drawings(run: RunRecord, slot_of: dict[str, int]) -> dict[str, Any]:
             description=_said("Win rate", [(p, p.win_rate) for p in run.policies], _whole_percent),
         )
     for which in ("gold", "proxy"):
-        held = [p for p in run.frontier if getattr(p, which) is not None]
+        held = [p for p in charts.evenly(run.frontier) if getattr(p, which) is not None]
         drawn[f"{which}_frontier"] = (
             charts.frontier_chart(
                 held, slot_of, which=which, description=f"{which} reward against the square root of KL"

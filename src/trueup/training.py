@@ -78,7 +78,7 @@ def train(
         device=device,
         dtype=torch.float64 if config.model.dtype == "float64" else torch.float32,
         microbatch_tokens=config.loop.microbatch_tokens,
-        judge=open_judge(method.judge, device=device) if method.judge else None,
+        judge=open_judge(method.judge, device=str(device)) if method.judge else None,
     )
     meter = metering.Meter(folder, ("jsonl", *config.loop.trackers))
     keeper = RunKeeper(
@@ -198,6 +198,7 @@ def _note_data(folder: Path, opened: Opened) -> None:
         "held_out": len(opened.held_out),
         "quarantined": opened.quarantined,
         "overlong": opened.overlong,
+        "truncated": opened.truncated,
     }
     (folder / "data.json").write_text(json.dumps(counts, indent=1) + "\n")
 

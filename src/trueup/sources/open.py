@@ -9,6 +9,7 @@ from pathlib import Path
 
 import trueup.lab as lab
 from trueup.chat import Chat
+from trueup.chat.fit import fit_all
 from trueup.data import read
 from trueup.errors import TrueupError
 from trueup.groups import Group
@@ -17,13 +18,15 @@ from trueup.settings import DataSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """Encoded groups, split, and an account of every row: rows_in is the sum of the other counts."""
+    """Encoded groups, split, and an account of every row: rows_in = train + held_out + quarantined + overlong."""
 
     train: list[Group]
     held_out: list[Group]
     rows_in: int
     quarantined: int
     overlong: int
+    truncated: int
+    "Rows that lost the beginning of their prompt; they are among `train` and `held_out`."
     format: str
 
 
@@ -33,16 +36,12 @@ def open_groups(settings: DataSettings, chat: Chat, *, seed: int, quarantine: Pa
     Raises TrueupError E601 when nothing is left.
     """
     groups, rows_in, quarantined, format = _read(settings, seed, quarantine)
-    fitting: list[Group] = []
-    for group in groups:
-        encoded = chat.encode(group, train_on=settings.train_on)
-        fitted = chat.fit(encoded, settings.max_tokens, policy=settings.overlong)
-        if fitted is not None:
-            fitting.append(fitted)
+    encoded = (chat.encode(group, train_on=settings.train_on) for group in groups)
+    fitting, report = fit_all(chat, encoded, settings.max_tokens, settings.overlong)
     if not fitting:
         raise TrueupError(
             "E601",
-            f"no row is left: {rows_in} read, {quarantined} bad, {len(groups) - len(fitting)} overlong",
+            f"no row is left: {rows_in} read, {quarantined} bad, {report.num_dropped} overlong",
             where=settings.path,
             remedy="`trueup data check` shows the rows; data.max_tokens sets the longest",
         )
@@ -52,7 +51,8 @@ def open_groups(settings: DataSettings, chat: Chat, *, seed: int, quarantine: Pa
         held_out=held_out,
         rows_in=rows_in,
         quarantined=quarantined,
-        overlong=len(groups) - len(fitting),
+        overlong=report.num_dropped,
+        truncated=report.num_truncated,
         format=format,
     )
 

@@ -1,0 +1,103 @@
+"""Commands about the lab: look into its world, rebuild its base model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cyclopts import App
+from rich.console import Console
+
+import trueup.lab as the_lab
+
+app = App(
+    name="lab",
+    help="The lab: a small world whose truth is known, its data, graders, and base models.",
+)
+
+
+@app.command
+def show(*, num: int = 8, seed: int = 0) -> None:
+    """Print requests of the lab with a demonstration and its grade.
+
+    Parameters
+    ----------
+    num
+        How many.
+    seed
+        Which ones.
+    """
+    console = Console(highlight=False)
+    for group in the_lab.demonstrations(num, seed):
+        text = group.completions[0].text
+        grade = the_lab.grade(group.meta["request"], text)
+        console.print(f"[bold]{group.prompt[-1].content}[/]\n  {text}")
+        console.print(
+            f"  [dim]gold {grade.gold:.2f}  helpful {grade.helpful:.2f}  honest {grade.honest:.2f}  "
+            f"harmless {grade.harmless:.2f}[/]"
+        )
+
+
+@app.command
+def corpus(out: Path, *, tokens: int = 1_000_000, seed: int = 0) -> None:
+    """Write the lab's pretraining corpus as JSONL, one document a line with its register.
+
+    Parameters
+    ----------
+    out
+        The file.
+    tokens
+        About how many tokens.
+    seed
+        The seed; the same seed gives the same bytes on any machine.
+    """
+    import json
+
+    count = 0
+    with out.open("w", encoding="utf-8", newline="\n") as file:
+        for document in the_lab.corpus(tokens, seed):
+            turns = [{"role": str(m.role), "content": m.content} for m in document.messages]
+            row = {"register": document.register, **({"messages": turns} if turns else {"text": document.text})}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    print(f"{count} documents written to {out}")
+
+
+@app.command
+def build(out: Path = Path("runs/lab-base"), *, size: str = "base", seed: int = 0) -> None:
+    """Rebuild a base model of the lab from nothing, and check it against the bands it must meet.
+
+    Parameters
+    ----------
+    out
+        The run's folder; the model is in `model/`.
+    size
+        A rung of the ladder: `base` is the one that comes with trueup.
+    seed
+        The seed of the weights, the corpus and its order.
+    """
+    from trueup.lab.build import build as build_model
+    from trueup.signals import stop_requests
+
+    console = Console(highlight=False)
+    with stop_requests() as stop_requested:
+        bands = build_model(out, size=size, seed=seed, stop_requested=stop_requested)
+    for band in bands:
+        console.print(f"{'ok  ' if band.holds else 'FAIL'} {band}")
+    if not all(band.holds for band in bands):
+        raise SystemExit(1)
+
+
+@app.command
+def bands(model: str = "lab:base") -> None:
+    """Measure a model against the bands that the lab's base must meet.
+
+    Parameters
+    ----------
+    model
+        A model's folder, or lab:base.
+    """
+    from trueup.lab.build import measure_bands
+
+    console = Console(highlight=False)
+    for band in measure_bands(model):
+        console.print(f"{'ok  ' if band.holds else 'FAIL'} {band}")

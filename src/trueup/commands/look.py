@@ -1,0 +1,183 @@
+"""Commands that look: init, config, preview, methods, show, cite, report."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+import trueup.methods
+import trueup.procedures
+from trueup import config as configuration
+from trueup import discover
+from trueup.commands.train import Overrides, single_stage
+from trueup.errors import TrueupError
+
+
+def init(method: str, *, out: Path | None = None) -> None:
+    """Print a commented recipe to start from, with every setting of a method at its default.
+
+    Parameters
+    ----------
+    method
+        A method's name, or the path of its Python file.
+    out
+        Write it to this file instead; an existing file is left alone.
+    """
+    module = discover.find(method)
+    text = f"method: {method}\n\n" + configuration.commented_yaml(vars(module)["Config"]())
+    if out is None:
+        print(text, end="")
+        return
+    if out.exists():
+        raise TrueupError("E724", "the file exists", where=str(out), remedy="choose another name for --out")
+    out.write_text(text, encoding="utf-8")
+    print(f"wrote {out}; `trueup train {out}` runs it")
+
+
+def config(recipe: str, *overrides: Overrides) -> None:
+    """Print every setting of a run as it would be used: defaults, recipe and options merged and checked.
+
+    Parameters
+    ----------
+    recipe
+        As for `trueup train`: a YAML file with `method:`, or a method's name.
+    """
+    stage = single_stage(recipe, configuration.parse_overrides(list(overrides)), None)
+    method = stage.module.__name__.rpartition(".")[2]
+    print(f"method: {method}\n" + configuration.dump_yaml(configuration.resolved(stage.config)), end="")
+
+
+def preview(recipe: str, *overrides: Overrides, num: int = 3) -> None:
+    """Show the first rows of a run's data as the model will read them, what is trained on in colour.
+
+    Parameters
+    ----------
+    recipe
+        As for `trueup train`.
+    num
+        How many rows.
+    """
+    from trueup.chat.preview import render_preview
+    from trueup.sources.open import open_groups
+    from trueup.training import open_chat
+
+    stage = single_stage(recipe, configuration.parse_overrides(list(overrides)), None)
+    chat = open_chat(stage.config.model)
+    opened = open_groups(stage.config.data, chat, seed=stage.config.seed)
+    console = Console(highlight=False)
+    for group in opened.train[:num]:
+        console.rule(f"{group.id or 'row'}  {len(group.completions)} completions  {len(group.pairs())} pairs")
+        console.print(render_preview(chat, group))
+    console.print(
+        f"{opened.rows_in} rows: {len(opened.train)} to train on, {len(opened.held_out)} held out, "
+        f"{opened.quarantined} bad, {opened.overlong} longer than {stage.config.data.max_tokens} tokens"
+    )
+
+
+def methods(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+    """List the methods and procedures, by what they do.
+
+    Parameters
+    ----------
+    as_json
+        Print JSON with each one's name, summary, references and default settings.
+    """
+    rows = []
+    for package in (trueup.methods, trueup.procedures):
+        for name in discover.names(package):
+            module = vars(discover.find(name))
+            rows.append(
+                {
+                    "name": name,
+                    "kind": "method" if package is trueup.methods else "procedure",
+                    "summary": module["SUMMARY"],
+                    "references": list(module.get("REFERENCES", ())),
+                    "defaults": configuration.resolved(module["Config"]()),
+                }
+            )
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    table = Table("method", "what it does", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(f"[bold]{row['name']}[/]", row["summary"])
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("`trueup show NAME` reads one aloud; `trueup init NAME` writes a recipe to start from.")
+
+
+def show(method: str) -> None:
+    """Print a method in reading order: its file, the stages and objectives it is made of, and the loop.
+
+    Parameters
+    ----------
+    method
+        A method's name, or the path of its Python file.
+    """
+    from trueup import loop
+
+    module = discover.find(method)
+    console = Console(highlight=False)
+    _print_source(console, f"{module.__name__}", inspect.getsource(module))
+    layers = ("trueup.sources", "trueup.annotate", "trueup.objectives", "trueup.update")
+    parts = [
+        part
+        for part in vars(module).values()
+        if inspect.isclass(part) and part.__module__.startswith(layers)
+    ]
+    for part in sorted(parts, key=lambda p: [p.__module__.startswith(layer) for layer in layers], reverse=True):
+        _print_source(console, f"{part.__module__}.{part.__name__}", inspect.getsource(part))
+    if "build" in vars(module):
+        _print_source(console, "trueup.loop.fit", inspect.getsource(loop.fit))
+
+
+def _print_source(console: Console, title: str, source: str) -> None:
+    console.rule(title)
+    console.print(Syntax(source, "python", background_color="default", word_wrap=True))
+
+
+def cite(run: str) -> None:
+    """Print BibTeX for what a run used, or for a method.
+
+    Parameters
+    ----------
+    run
+        A run's folder, or a method's name.
+    """
+    from trueup.models.export import cite as bibtex
+
+    keys: list[str] = []
+    for name in _methods_of(Path(run)) or [run]:
+        keys.extend(vars(discover.find(name)).get("REFERENCES", ()))
+    print(bibtex(tuple(dict.fromkeys(keys))))
+
+
+def _methods_of(folder: Path) -> list[str]:
+    recipe = folder / "recipe.resolved.yaml"
+    if not recipe.is_file():
+        return []
+    return [str(stage["method"]) for stage in configuration.read_yaml(recipe).values.values()]
+
+
+def report(run: Path, *, out: Path | None = None) -> None:
+    """Write a run's report: one HTML file that needs nothing else.
+
+    Parameters
+    ----------
+    run
+        The run's folder.
+    out
+        Where the file goes; `RUN/report.html` otherwise.
+    """
+    from trueup.report import write_report
+
+    if not run.is_dir():
+        raise TrueupError("E301", "there is no such folder", where=str(run), remedy="give the folder of a run")
+    print(f"report: {write_report(run, out)}")

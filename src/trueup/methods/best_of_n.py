@@ -1,0 +1,68 @@
+"""Best-of-n: sample n completions, keep the one a judge likes best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from trueup import meter as metering
+from trueup.evals.policies import choose_best
+from trueup.groups import write_jsonl
+from trueup.judges.open import open_judge
+from trueup.method import Role
+from trueup.order import derive
+from trueup.run import Done
+from trueup.settings import DataSettings, ModelSettings
+from trueup.sources.open import open_groups
+from trueup.sources.sample import Decoding, sample_groups
+from trueup.training import open_chat, open_network, pick_device
+
+SUMMARY = "Sample n completions per prompt and keep the judge's favourite; trains nothing."
+REFERENCES = ("stiennon2020", "beirami2024")
+OUTPUT = "groups.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Best-of-n: argmax over n samples of the judge's score; KL to the sampler is at most log n − (n−1)/n."""
+
+    model: ModelSettings = ModelSettings()
+    judge: str = "lab:gold"
+    "A reward model's folder, `stage:NAME`, `lab:gold`, or FILE.py:FUNCTION."
+    data: DataSettings = DataSettings(path="lab:prompts", held_out=0.0, limit=500)
+    n: int = 16
+    "Samples per prompt."
+    decoding: Decoding = Decoding()
+    seed: int = 0
+
+
+def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> Done:
+    """The favourites as demonstrations (K = 1) in `groups.jsonl`, ready for `sft`."""
+    chat, device = open_chat(config.model), pick_device(config.model.device)
+    opened = open_groups(config.data, chat, seed=config.seed)
+    network = open_network(Role(trained=False), config.model, device, seed=config.seed)
+    judge = open_judge(config.judge, device=str(device))
+    meter = metering.Meter(folder)
+    drawn = sample_groups(
+        opened.train,
+        network.with_temperature(config.decoding.temperature),
+        decode=chat.decode,
+        stop_ids=chat.stop_ids,
+        k=config.n,
+        decoding=config.decoding,
+        seed=derive(config.seed, "best_of_n"),
+    )
+    scores = judge(drawn)
+    best = choose_best(drawn, scores, config.n, derive(config.seed, "ties"))
+    write_jsonl(str(folder / OUTPUT), [replace(g, prompt_tokens=None) for g in best])
+    every = [score for row in scores for score in row]
+    metrics = {
+        "score": sum(every) / len(every),
+        "best_score": sum(max(row) for row in scores) / len(scores),
+        "eos_rate": sum(c.finished for g in drawn for c in g.completions) / len(every),
+    }
+    meter.write(0, metrics, phase="sample")
+    tokens = sum(c.num_tokens for g in drawn for c in g.completions)
+    cost = meter.spend(0, tokens_trained=0, tokens_sampled=tokens)
+    return Done(output=OUTPUT, metrics=metrics, cost=vars(cost))

@@ -1,0 +1,212 @@
+"""Policies side by side on held-out prompts of the lab: reward, KL, win rate, tax, cost."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import trueup.lab as lab
+from trueup import checkpoint
+from trueup import meter as metering
+from trueup.evals.lab_suite import lab_suite
+from trueup.evals.policies import PolicyResult, evaluate_policy
+from trueup.evals.reward_quality import reward_model_quality
+from trueup.evals.summary import (
+    PolicyEntry,
+    curve_points,
+    frontier_point,
+    sample_rows,
+    summarise,
+    write_json,
+)
+from trueup.evals.view import PolicyView
+from trueup.groups import Group, read_jsonl
+from trueup.judges import Judge
+from trueup.judges.gold import lab_grade
+from trueup.judges.open import open_judge
+from trueup.keeper import restore_into, trainable
+from trueup.method import Role
+from trueup.order import derive
+from trueup.run import Done
+from trueup.settings import ModelSettings
+from trueup.sources.open import lab_groups, split_held_out
+from trueup.sources.sample import Decoding
+from trueup.training import open_chat, open_network, pick_device
+
+SUMMARY = "Compare policies on held-out prompts of the lab: reward, KL, win rate, tax, cost."
+OUTPUT = "summary.json"
+COSTS = ("tokens_trained", "tokens_sampled", "seconds", "peak_mib")
+PACKAGES = ("trueup", "torch", "transformers", "peft", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Evaluation of a base model, an SFT model and policies trained from it, on one set of prompts."""
+
+    base: str = "lab:base"
+    sft: str = ""
+    "The model that gains, KL and win rates are measured against; empty compares with the base alone."
+    reward: str = ""
+    "A reward model: the proxy, and the chooser of best-of-n."
+    labels: str = ""
+    "Labelled groups; the held-out part of them tests the reward model."
+    labels_held_out: float = 0.1
+    policies: Mapping[str, str] = field(default_factory=dict)
+    "Names and models of what was trained from the SFT model."
+    best_of: int = 16
+    hhh_dialogues: int = 14
+    "Dialogues of the HHH prompt before the base model; 0 leaves that policy out."
+    split: Literal["dev", "test"] = "test"
+    num_prompts: int = 500
+    samples_per_prompt: int = 2
+    exam_items: int = 80
+    "Items of each exam that the tax is measured on."
+    snapshot_prompts: int = 150
+    "Prompts that earlier checkpoints of the policies are measured on, for the reward-KL picture; 0 for none."
+    decoding: Decoding = Decoding(max_new_tokens=48)
+    seed: int = 0
+
+
+def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> Done:
+    """`summary.json`, `frontier.json` and `samples.json`."""
+    bench = Bench(config)
+    entries: dict[str, PolicyEntry] = {}
+    results: dict[str, PolicyResult] = {}
+    frontier: list[dict] = []
+    jobs = bench.jobs()
+    with metering.progress(len(jobs), "evaluate") as advance:
+        for name, (model, over) in jobs.items():
+            entry, points = bench.measure(name, model, over)
+            entries[name], results[name] = entry, entry.result
+            frontier.extend(points)
+            advance(1, f"{name} gold {float(entry.result.gold.mean()):.3f}")
+    summary = summarise(
+        entries,
+        reward_model=bench.reward_quality(),
+        versions=versions(),
+        seed=config.seed,
+    )
+    write_json(folder / "frontier.json", frontier)
+    write_json(folder / "samples.json", sample_rows(results, 24))
+    write_json(folder / "summary.json", summary)
+    metrics = {f"gold/{name}": float(result.gold.mean()) for name, result in results.items()}
+    return Done(output=OUTPUT, publish=("summary.json", "frontier.json", "samples.json"), metrics=metrics)
+
+
+class Bench:
+    """What all policies of one evaluation share: prompts, exams, judges, the reference."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._device = pick_device("auto")
+        self._proxy: Judge | None = open_judge(config.reward, device=str(self._device)) if config.reward else None
+        self._prompts = lab_groups("lab:prompts", split=config.split, limit=config.num_prompts, seed=0)
+        self._exams = lab_suite(config.split, limit=config.exam_items)
+        self._reference = self.view("sft", config.sft) if config.sft else None
+
+    def jobs(self) -> dict[str, tuple[str, str | None]]:
+        """Each policy's name, its model, and the policy its gain is over."""
+        c = self._config
+        jobs: dict[str, tuple[str, str | None]] = {"base": (c.base, None)}
+        if c.hhh_dialogues:
+            jobs["base_hhh"] = (c.base, "base")
+        if c.sft:
+            jobs["sft"] = (c.sft, "base")
+            if c.reward and c.best_of > 1:
+                jobs[f"best_of_{c.best_of}"] = (c.sft, "sft")
+        for name, model in c.policies.items():
+            jobs[name] = (model, "sft" if c.sft else "base")
+        return jobs
+
+    def view(self, name: str, model: str) -> PolicyView:
+        """A model as evaluations see it, with what its name adds: the HHH prompt, or best-of-n."""
+        settings = ModelSettings(path=model)
+        network = open_network(Role(trained=False), settings, self._device, seed=0)
+        dialogues = lab.hhh_dialogues(self._config.hhh_dialogues) if name == "base_hhh" else ()
+        best_of = self._config.best_of if name == f"best_of_{self._config.best_of}" else 1
+        return PolicyView(
+            name=name,
+            network=network,
+            chat=open_chat(settings),
+            prefix=tuple(message for dialogue in dialogues for message in dialogue),
+            best_of=best_of,
+            judge=self._proxy if best_of > 1 else None,
+            context=network.config.max_position_embeddings,
+            device=self._device,
+        )
+
+    def measure(self, name: str, model: str, over: str | None) -> tuple[PolicyEntry, list[dict]]:
+        """One policy's entry of the summary, and its points on the reward-KL picture."""
+        started = time.monotonic()
+        view = self.view(name, model)
+        result = self._answer(view, self._prompts, compared=over == "sft")
+        sampled = sum(c.num_tokens for g in result.groups for c in g.completions) * view.best_of
+        seconds = time.monotonic() - started
+        plain = view if view.best_of == 1 else self.view("sft", model)
+        exams = {
+            exam: found.task.run(plain, found.items, derive(self._config.seed, exam))
+            for exam, found in self._exams.items()
+        }
+        costs = _costs(Path(model)) if over == "sft" and view.best_of == 1 or name == "sft" else None
+        if costs is None:
+            tokens = sampled if view.best_of > 1 else 0
+            costs = dict.fromkeys(COSTS, 0.0) | {"tokens_sampled": tokens}
+            costs |= {"seconds": seconds, "peak_mib": metering.peak_mib()} if view.best_of > 1 else {}
+        entry = PolicyEntry(result=result, over=over, exams=exams, costs=costs)
+        if view.best_of > 1:
+            return entry, curve_points(name, result)
+        points = self._snapshots(view, Path(model).parent) if over == "sft" else []
+        return entry, [*points, frontier_point(name, -1, result)] if over == "sft" else []
+
+    def reward_quality(self) -> dict | None:
+        """How well the reward model agrees with held-out labels."""
+        c = self._config
+        if self._proxy is None or not c.labels:
+            return None
+        _, held_out = split_held_out(read_jsonl(c.labels), c.labels_held_out, c.seed)
+        return reward_model_quality(self._proxy, held_out)
+
+    def _answer(self, view: PolicyView, prompts: list[Group], *, compared: bool) -> PolicyResult:
+        return evaluate_policy(
+            view,
+            prompts,
+            grade=lab_grade,
+            samples_per_prompt=self._config.samples_per_prompt,
+            decoding=self._config.decoding,
+            seed=derive(self._config.seed, "evaluate"),
+            judges={"proxy": self._proxy} if self._proxy else {},
+            reference=self._reference if compared else None,
+        )
+
+    def _snapshots(self, view: PolicyView, run: Path) -> list[dict]:
+        """The run's earlier checkpoints, answered by the same network with their weights in place."""
+        num = self._config.snapshot_prompts
+        last = {name: tensor.clone() for name, tensor in trainable(view.network).items()}
+        points = []
+        for path in sorted((run / "checkpoints").glob("step-*"))[:-1] if num else []:
+            found = checkpoint.load(path)
+            restore_into(view.network, {**last, **found.tensors("policy")})
+            result = self._answer(view, self._prompts[:num], compared=True)
+            points.append(frontier_point(view.name, int(found.document("run")["step"]), result))
+        restore_into(view.network, last)
+        return points
+
+
+def versions() -> dict[str, str]:
+    """The versions of what computed the numbers."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+
+
+def _costs(model: Path) -> dict[str, float] | None:
+    """What the run that made a model cost; None for a model that no run of ours made."""
+    done = model.parent / "DONE.json"
+    if not done.is_file():
+        return None
+    cost = json.loads(done.read_text(encoding="utf-8"))["cost"]
+    return {name: cost[name] for name in COSTS}

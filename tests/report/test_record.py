@@ -10,7 +10,8 @@ import pytest
 
 from fake_run import write_fake_run
 from trueup.errors import TrueupError
-from trueup.report.record import read_run
+from trueup.evals.statistics import mean_ci
+from trueup.report.record import Interval, read_run
 from trueup.report.stages import read_stages, series
 
 
@@ -112,3 +113,13 @@ def test_series_reads_phases_words_and_nested_metrics() -> None:
     assert found["eval/loss"] == [(1.0, 3.0)]
     assert [step for step, _ in found["loss"]] == [1.0, 2.0]
     assert found["loss"][0][1] != found["loss"][0][1]
+
+
+def test_estimates_are_read_as_they_are_written(tmp_path: Path) -> None:
+    estimate = mean_ci([1.0, 2.0, 3.0, 4.0])
+    row = {"gold": estimate.to_json(), "tax": {"sums": estimate.to_json()}, "kl": mean_ci([1.0]).to_json()}
+    (tmp_path / "summary.json").write_text(json.dumps({"policies": {"ppo": row}}))
+    (policy,) = read_run(tmp_path).policies
+    assert policy.gold == Interval(estimate.mean, estimate.low, estimate.high)
+    assert policy.tax["sums"] == policy.gold
+    assert policy.kl == Interval(1.0)

@@ -301,11 +301,11 @@ def _array(value: Any, where: str) -> Sequence[Any]:
 
 
 def _interval(value: Any, where: str, key: str = "mean") -> Interval | None:
-    """A number, or {key, ci95}; None stays None."""
+    """A number, or {key or "mean", ci95}; None stays None."""
     if not isinstance(value, Mapping):
         mean = _number(value, where)
         return None if mean is None else Interval(mean)
-    mean = _number(value.get(key), f"{where}.{key}")
+    mean = _number(value.get(key, value.get("mean")), f"{where}.{key}")
     if mean is None:
         return None
     bounds = value.get("ci95")

@@ -10,11 +10,12 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from trueup.report import charts, headline, numbers, svg
@@ -70,29 +71,13 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
 
 def render(run: RunRecord) -> str:
     """The report as one HTML page."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, finalize=_finalize, trim_blocks=True
-    )
-    environment.filters.update(
-        plain=numbers.plain,
-        percent=numbers.percent,
-        nats=numbers.nats,
-        count=numbers.count,
-        duration=numbers.duration,
-        memory=numbers.memory,
-        label=headline.label,
-        cut=_cut,
-        preview=_preview,
-    )
-    folder = resources.files("trueup.report")
-    template = environment.from_string((folder / "report.html.j2").read_text("utf-8"))
     # The style sheet is ours: it is the one string that is put in unescaped.
-    style = Markup((folder / "report.css").read_text("utf-8"))
+    style = Markup((resources.files("trueup.report") / "report.css").read_text("utf-8"))
     names = list(dict.fromkeys([*(p.name for p in run.policies), *(p.policy for p in run.frontier)]))
     speakers = list(dict.fromkeys(name for sample in run.samples for name in sample.replies))
     slot_of = charts.slots(list(dict.fromkeys([*names, *speakers])))
     samples, kinds = choose_samples(run.samples)
-    return template.render(
+    return _template().render(
         run=run,
         frontier=charts.evenly(run.frontier),
         style=style,
@@ -114,6 +99,25 @@ def render(run: RunRecord) -> str:
         is_interval=lambda value: isinstance(value, Interval),
         **_drawings(run, slot_of),
     )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, finalize=_finalize, trim_blocks=True
+    )
+    environment.filters.update(
+        plain=numbers.plain,
+        percent=numbers.percent,
+        nats=numbers.nats,
+        count=numbers.count,
+        duration=numbers.duration,
+        memory=numbers.memory,
+        label=headline.label,
+        cut=_cut,
+        preview=_preview,
+    )
+    return environment.from_string((resources.files("trueup.report") / "report.html.j2").read_text("utf-8"))
 
 
 def choose_samples(samples: Sequence[Sample]) -> tuple[list[Sample], list[Kind]]:

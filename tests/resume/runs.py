@@ -121,6 +121,7 @@ class Watched:
     asked: list[str]
     updated: Callable[[int], None]
     digests: dict[int, str] = field(default_factory=dict)
+    weights: dict[int, str] = field(default_factory=dict)
 
     def restore(self, handles: Handles, rule: Rule) -> Progress | None:
         return self.keeper.restore(handles, rule)
@@ -128,6 +129,7 @@ class Watched:
     def _note(self, progress: Progress, handles: Handles, rule: Rule) -> None:
         done = progress.step * self.per_step + progress.update
         self.digests[done] = digest(handles, rule)
+        self.weights[done] = weights(handles)
         if done == self.stop_after:
             self.asked.append("SIGTERM")
         self.updated(done)
@@ -148,6 +150,11 @@ def digest(handles: Handles, rule: Rule) -> str:
     optimizer, values = rule.state()
     weights = {name: dict(n.module.state_dict()) for name, n in handles.networks.items()}
     return state_digest({**weights, "optimizer": optimizer}, {"rule": values, "state": handles.state})
+
+
+def weights(handles: Handles) -> str:
+    """A digest of every weight and buffer alone."""
+    return state_digest({name: dict(n.module.state_dict()) for name, n in handles.networks.items()}, {})
 
 
 @dataclass(kw_only=True, eq=False)

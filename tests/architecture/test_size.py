@@ -12,8 +12,9 @@ from architecture.tree import FunctionNode, Module, code_lines, functions, impor
 MAX_FILE = 400
 MAX_FUNCTION = 60
 MAX_BRANCHES = 12
-MAX_READING_PATH = 600
-"Lines of code, documentation left out, from a method's file to the gradient; PPO, the longest, sets it."
+MAX_READING_PATH = 500
+"Lines of code, documentation left out, from a method's file to the gradient."
+LONGER_READING = {"ppo": (600, "two networks and two losses: a critic's objective and the sum are read too")}
 
 LARGE: dict[str, str] = {}
 "`module` or `module:function` -> why it is larger than the caps."
@@ -74,5 +75,6 @@ METHODS = [m for m in modules() if m.layer == "methods" and m.path.stem != "__in
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.path.stem)
 def test_a_method_is_read_in_one_sitting(method: Module) -> None:
     path = reading_path(method)
-    assert sum(path.values()) <= MAX_READING_PATH, path
+    allowed, _ = LONGER_READING.get(method.path.stem, (MAX_READING_PATH, ""))
+    assert sum(path.values()) <= allowed, path
     assert path[method.name] <= 120, "a method's own file states a configuration and a chain"

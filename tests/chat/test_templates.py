@@ -300,6 +300,6 @@ def test_two_processes_make_the_same_ids() -> None:
 
 def test_importing_needs_no_torch() -> None:
     code = (
-        "import sys, trueup.chat, trueup.chat.inspect, trueup.chat.preview; sys.exit('torch' in sys.modules)"
+        "import sys, trueup.chat, trueup.chat.encoder, trueup.chat.preview; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Literal
 
-import numpy as np
-
-from trueup.chat.encoder import Chat
-from trueup.groups import Message, Role
+from trueup.chat.codec import Codec
 
 Reason = Literal["boundary", "space", "control", "text"]
 
@@ -50,46 +47,21 @@ class Agreement:
         return {reason: reasons.count(reason) for reason in sorted(set(reasons))}
 
 
-def agreement(chat: Chat, conversations: Iterable[Sequence[Message]]) -> Agreement:
-    """The comparison of our ids with the template's text encoded as one string.
-
-    That is what `apply_chat_template` gives. A conversation that ends with an assistant's turn is compared up
-    to that turn's stop token, another one with its generation prompt.
-    """
+def compare(codec: Codec, rows: Iterable[tuple[list[int], list[int]]]) -> Agreement:
+    """The comparison of our ids with those of the rendered string, a pair for each conversation."""
     differences = []
     num_rows = 0
-    for row, messages in enumerate(conversations):
+    for row, (ours, theirs) in enumerate(rows):
         num_rows += 1
-        ours, theirs = _ours(chat, messages), _theirs(chat, messages)
         if ours != theirs:
-            differences.append(_difference(chat, row, ours, theirs))
+            differences.append(_difference(codec, row, ours, theirs))
     return Agreement(num_rows=num_rows, differences=tuple(differences))
 
 
-def _answered(messages: Sequence[Message]) -> bool:
-    return messages[-1].role == Role.ASSISTANT
-
-
-def _ours(chat: Chat, messages: Sequence[Message]) -> list[int]:
-    if not _answered(messages):
-        return chat.prompt_ids(messages).tolist()
-    prompt = chat.prompt_ids(messages[:-1])
-    return np.concatenate([prompt, chat.completion_ids(messages[-1].content)]).tolist()
-
-
-def _theirs(chat: Chat, messages: Sequence[Message]) -> list[int]:
-    text = chat.rendered(messages, generation=not _answered(messages))
-    ids: list[int] = chat.codec.whole.encode(text, add_special_tokens=False).ids
-    if _answered(messages):
-        last = max((k for k, number in enumerate(ids) if number == chat.stop_ids[0]), default=len(ids) - 1)
-        ids = ids[: last + 1]
-    return ids
-
-
-def _difference(chat: Chat, row: int, ours: list[int], theirs: list[int]) -> Difference:
+def _difference(codec: Codec, row: int, ours: list[int], theirs: list[int]) -> Difference:
     at = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(ours, theirs, strict=False))))
-    names = chat.codec.names
-    ours_text, theirs_text = chat.codec.decode(ours), chat.codec.decode(theirs)
+    names = codec.names
+    ours_text, theirs_text = codec.decode(ours), codec.decode(theirs)
     reason: Reason = "text"
     if [k for k in ours if k in names] != [k for k in theirs if k in names]:
         reason = "control"
@@ -99,6 +71,6 @@ def _difference(chat: Chat, row: int, ours: list[int], theirs: list[int]) -> Dif
         reason = "space"
 
     def tokens(ids: list[int]) -> tuple[str, ...]:
-        return tuple(str(chat.codec.whole.id_to_token(number)) for number in ids[at : at + 4])
+        return tuple(str(codec.whole.id_to_token(number)) for number in ids[at : at + 4])
 
     return Difference(row=row, at=at, ours=tokens(ours), theirs=tokens(theirs), reason=reason)

@@ -21,37 +21,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from trueup.chat.agree import Agreement, compare
 from trueup.chat.assembly import Assembly
 from trueup.chat.codec import Codec
-from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, Slot, Turn, think_parts
+from trueup.chat.probe import Ending, probe
+from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, Turn, think_parts
 from trueup.errors import TrueupError
 from trueup.groups import Completion, Group, Message, Role
-
-if TYPE_CHECKING:
-    from trueup.chat.agree import Agreement
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How a template goes on after a generation prompt: lead, content, tail, stop token, rest."""
-
-    header: str
-    "The end of the generation prompt, from the close of a user's turn on, without spaces at its end."
-    lead: str
-    "Template text between the prompt and the content: part of the completion, the model writes it."
-    tail: str
-    "White space between the content and the stop token; part of the completion too."
-    stop: str
-    rest: str
-    "Template text after the stop token: no part of a completion."
-    slot: Slot
-    "Which white space the template takes off the content."
-    thought: tuple[str, Slot, str] | None = None
-    "With an open thought block: text before the thought, its trims, text between thought and answer."
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +82,47 @@ class Chat:
         that have one (Qwen3) to the model; without it the prompt closes an empty block, as for data without
         thoughts. `today` is the date that templates are told, fixed so that a prompt is the same tomorrow.
         """
-        from trueup.chat.inspect import inspect
-
-        return inspect(tokenizer, template, thinking=thinking, today=today)
+        found = probe(tokenizer, template, thinking=thinking, today=today)
+        return cls(
+            codec=found.codec,
+            layout=found.layout,
+            ending=found.ending,
+            stop_ids=found.stop_ids,
+            bos=found.bos,
+            text_bos=found.text_bos,
+            text_stop=found.text_stop,
+            markers=found.markers,
+            template_digest=found.template_digest,
+        )
 
     @property
     def control_ids(self) -> np.ndarray:
         """The ids of all added tokens, special or not, increasing."""
         return np.flatnonzero(self.codec.table)
 
-    def rendered(self, messages: Sequence[Message], *, generation: bool) -> str:
-        """The template's own text of a conversation, to read and compare; no ids are made from it."""
-        return self._chat()[0].template.render(_turns(messages), generation=generation)
-
     def agreement(self, conversations: Iterable[Sequence[Message]]) -> Agreement:
-        """How far our ids agree with those that `apply_chat_template` gives; see `trueup.chat.agree`."""
-        from trueup.chat.agree import agreement
+        """How far our ids agree with those that `apply_chat_template` gives: the text encoded as one string.
 
-        return agreement(self, conversations)
+        A conversation that ends with an assistant's turn is compared up to that turn's stop token, another
+        with its generation prompt.
+        """
+        return compare(self.codec, ((self._ids(m), self._ids_of_string(m)) for m in conversations))
+
+    def _ids(self, messages: Sequence[Message]) -> list[int]:
+        if messages[-1].role != Role.ASSISTANT:
+            return self.prompt_ids(messages).tolist()
+        return [*self.prompt_ids(messages[:-1]).tolist(), *self.completion_ids(messages[-1].content).tolist()]
+
+    def _ids_of_string(self, messages: Sequence[Message]) -> list[int]:
+        answered = messages[-1].role == Role.ASSISTANT
+        text = self._chat()[0].template.render(_turns(messages), generation=not answered)
+        ids: list[int] = self.codec.whole.encode(text, add_special_tokens=False).ids
+        if answered:
+            last = max(
+                (k for k, number in enumerate(ids) if number == self.stop_ids[0]), default=len(ids) - 1
+            )
+            ids = ids[: last + 1]
+        return ids
 
     def prompt_ids(self, messages: Sequence[Message]) -> np.ndarray:
         """The ids to generate from, int32 [L]: the conversation, and the header of the next turn."""
@@ -179,7 +182,10 @@ class Chat:
             return text
         if ending.thought is None and closes == 0:
             return text
-        if ending.thought is None or opens > 1 or closes > 1 or not text.lstrip().startswith(OPEN):
+        opened = ending.thought is not None and (
+            OPEN not in ending.thought[0] or text.lstrip().startswith(OPEN)
+        )
+        if ending.thought is None or opens > 1 or closes > 1 or not opened:
             raise TrueupError(
                 "E354",
                 "the completion has a thought block, or a part of one, where this chat expects none",

@@ -3,20 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from trueup.chat.codec import Codec
-from trueup.chat.encoder import Chat, Ending
-from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, Template, Turn
+from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, Slot, Template, Turn
 from trueup.chat.templates import NAMED
 from trueup.errors import TrueupError
 
 _ASK: tuple[Turn, ...] = (("user", "one"),)
 
 
-def inspect(tokenizer: Any, name: str | None, *, thinking: bool, today: date) -> Chat:
-    """The chat of a tokenizer and a template; see `Chat.of`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a template goes on after a generation prompt: lead, content, tail, stop token, rest."""
+
+    header: str
+    "The end of the generation prompt, from the close of a user's turn on, without spaces at its end."
+    lead: str
+    "Template text between the prompt and the content: part of the completion, the model writes it."
+    tail: str
+    "White space between the content and the stop token; part of the completion too."
+    stop: str
+    rest: str
+    "Template text after the stop token: no part of a completion."
+    slot: Slot
+    "Which white space the template takes off the content."
+    thought: tuple[str, Slot, str] | None = None
+    "With an open thought block: text before the thought, its trims, text between thought and answer."
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Anatomy:
+    """What is known of a tokenizer and a template; the fields are those of `Chat`."""
+
+    codec: Codec
+    layout: Layout | None
+    ending: Ending | None
+    stop_ids: tuple[int, ...]
+    bos: int | None
+    text_bos: tuple[int, ...]
+    text_stop: int | None
+    markers: tuple[str, ...]
+    template_digest: str
+
+
+def probe(tokenizer: Any, name: str | None, *, thinking: bool, today: date) -> Anatomy:
+    """What a tokenizer and a template do; the arguments are those of `Chat.of`.
 
     E550 template fails, E551 its shape is not supported, E552 no stop token, E554 tokens missing.
     """
@@ -26,7 +60,7 @@ def inspect(tokenizer: Any, name: str | None, *, thinking: bool, today: date) ->
     bos = tokenizer.bos_token_id
     text_bos = _text_bos(codec, bos)
     if source is None:
-        return Chat(
+        return Anatomy(
             codec=codec,
             layout=None,
             ending=None,
@@ -43,7 +77,7 @@ def inspect(tokenizer: Any, name: str | None, *, thinking: bool, today: date) ->
     ending = _ending(layout, codec, thinking)
     stop = codec.control[ending.stop]
     _check_bos(layout, tokenizer.bos_token)
-    return Chat(
+    return Anatomy(
         codec=codec,
         layout=layout,
         ending=ending,
@@ -104,7 +138,7 @@ def _layout(template: Template) -> Layout:
     """The layout, after probing whether the template's output depends on what the contents say."""
     plain = Layout(template)
     for text in ("two words", " two\n", "w" * 10_000):
-        _probe(plain, text)
+        _try(plain, text)
     if _is_blind(plain, f"a{CLOSE}b") and _is_blind(plain, f"{OPEN}\na\n{CLOSE}\n\nb"):
         return plain
     layout = Layout(template, thinks=True)
@@ -120,7 +154,7 @@ def _layout(template: Template) -> Layout:
     return layout
 
 
-def _probe(layout: Layout, text: str) -> None:
+def _try(layout: Layout, text: str) -> None:
     layout.fill([("user", text)], generation=True)
     layout.fill([("user", "one"), ("assistant", text)], generation=False)
     layout.fill([("user", text), ("assistant", text), ("user", text)], generation=True)
@@ -128,7 +162,7 @@ def _probe(layout: Layout, text: str) -> None:
 
 def _is_blind(layout: Layout, text: str) -> bool:
     try:
-        _probe(layout, text)
+        _try(layout, text)
     except TrueupError as error:
         if error.code != "E353":
             raise
@@ -199,21 +233,18 @@ def _check_bos(layout: Layout, bos: str | None) -> None:
 
 
 def _markers(layout: Layout, codec: Codec) -> tuple[str, ...]:
-    """The role markers that no token protects: template text that ends a content without one."""
+    """The role markers that no token protects: text alone between one content and what comes after."""
     found: dict[str, None] = {}
     turns = [("user", "one"), ("assistant", "two"), ("user", "three")]
-    for skeleton in (layout.skeleton(turns, generation=True), _with_system(layout)):
+    talk = layout.skeleton(turns, generation=True)
+    for skeleton in (talk, _with_system(layout)):
         for literal in skeleton.literals[1:]:
-            control = codec.pattern.search(literal)
-            marker = (literal if control is None else literal[: control.start()]).strip(" ")
-            if marker.strip():
-                found[marker] = None
+            if literal.strip() and codec.pattern.search(literal) is None:
+                found[literal.strip(" ")] = None
     if found:
-        # What opens a turn is as good as what closes one where neither is a token.
-        for literal in layout.skeleton(turns, generation=True).literals:
-            opener = codec.pattern.split(literal)[-1].strip(" ")
-            if opener.strip():
-                found[opener] = None
+        # Where turns end with text, what opens them is text too, even behind an end token.
+        openers = (codec.pattern.split(literal)[-1].strip(" ") for literal in talk.literals)
+        found |= dict.fromkeys(opener for opener in openers if opener.strip())
     return tuple(found)
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from trueup.errors import TrueupError
 from trueup.groups import Group, Message
@@ -90,7 +90,7 @@ def _function(path: Path, name: str) -> Function:
         raise TrueupError(
             "E709", f"no function {name!r} in the file", where=where, remedy="name a function that it defines"
         )
-    return found
+    return cast(Function, found)
 
 
 def _reward_model(ref: str, device: str, microbatch_tokens: int, template: str | None) -> Judge:

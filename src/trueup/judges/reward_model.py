@@ -48,5 +48,5 @@ class RewardModelJudge:
 
         A completion with no text at all is read as ended, because a score needs a token to be read at.
         """
-        bare = [Completion(text=c.text, finished=c.finished or not c.text) for c in group.completions]
+        bare = [Completion(text=c.text, finished=c.finished or not c.text.strip()) for c in group.completions]
         return self.chat.encode(replace(group, completions=tuple(bare), prompt_tokens=None))

@@ -63,7 +63,7 @@ class Checkpoint:
         try:
             found = load_safetensors(self._read(f"{stem}.safetensors"))
         except (SafetensorError, ValueError, KeyError) as error:
-            raise TrueupError("E801", f"not a safetensors file: {error}", where=where) from None
+            raise TrueupError("E841", f"not a safetensors file: {error}", where=where) from None
         return _exactly(found, names, where)
 
     def document(self, stem: str, names: Iterable[str] | None = None) -> Any:
@@ -71,7 +71,7 @@ class Checkpoint:
         where = str(self.path / f"{stem}.json")
         found = manifest.parse(self._read(f"{stem}.json"), where)
         if names is not None and not isinstance(found, dict):
-            raise TrueupError("E804", "not an object with named values", where=where)
+            raise TrueupError("E844", "not an object with named values", where=where)
         return _exactly(found, names, where)
 
     def lines(self, stem: str) -> list[str]:
@@ -81,7 +81,7 @@ class Checkpoint:
     def _read(self, name: str) -> bytes:
         if name not in self.files:
             raise TrueupError(
-                "E804",
+                "E844",
                 f"the checkpoint has no {name} (it has {', '.join(sorted(self.files))})",
                 where=str(self.path),
                 remedy="resume it with the method and the version that wrote it",
@@ -97,7 +97,7 @@ def _exactly(found: Any, names: Iterable[str] | None, where: str) -> Any:
     if missing or surplus:
         parts = [("missing", missing), ("unknown", surplus)]
         raise TrueupError(
-            "E804",
+            "E844",
             "; ".join(f"{what}: {', '.join(keys)}" for what, keys in parts if keys),
             where=where,
             remedy="resume it with the method, the model and the version that wrote it",
@@ -108,8 +108,8 @@ def _exactly(found: Any, names: Iterable[str] | None, where: str) -> Any:
 def load(path: Path) -> Checkpoint:
     """The checkpoint at `path`, after every file was checked against the manifest.
 
-    Raises `TrueupError`: E801 damaged (names the file, the expected and the found hash), E802 no checkpoint,
-    E803 written by a newer format. Nothing else is raised, whatever the folder holds.
+    Raises `TrueupError`: E841 damaged (names the file, the expected and the found hash), E842 no checkpoint,
+    E843 written by a newer format. Nothing else is raised, whatever the folder holds.
     """
     return Checkpoint(path=path, files=manifest.verify(path)["files"])
 
@@ -141,7 +141,7 @@ def save(
 
     `tensors` become `stem.safetensors`, `documents` `stem.json`, `lines` `stem.jsonl`. An existing checkpoint
     of that name stays loadable as `step_name~1`. Raises `TrueupError`: E901 for a number that is not finite,
-    E902 with exit code 74 when the disk is full or refuses; earlier checkpoints are untouched either way.
+    E941 with exit code 74 when the disk is full or refuses; earlier checkpoints are untouched either way.
     """
     parts: dict[str, Part] = {}
     for stem, named in tensors.items():
@@ -173,7 +173,7 @@ def _safetensors(where: str, tensors: Mapping[str, Tensor]) -> Part:
     for name in names:
         tensor = tensors[name]
         if tensor.dtype not in SAFETENSORS_NAMES:
-            raise TrueupError("E805", f"{name}: safetensors has no {tensor.dtype}", where=where)
+            raise TrueupError("E845", f"{name}: safetensors has no {tensor.dtype}", where=where)
         if not is_finite(tensor):
             raise TrueupError(
                 "E901",

@@ -47,8 +47,8 @@ class Part:
 def verify(path: Path) -> dict[str, Any]:
     """The manifest of the folder, after every file was checked against it.
 
-    Raises `TrueupError`: E801 damaged (names the file, the expected and the found hash), E802 no manifest,
-    E803 written by a newer format. Nothing else is raised, whatever the folder holds.
+    Raises `TrueupError`: E841 damaged (names the file, the expected and the found hash), E842 no manifest,
+    E843 written by a newer format. Nothing else is raised, whatever the folder holds.
     """
     manifest = read_manifest(path)
     for name, facts in manifest["files"].items():
@@ -64,18 +64,18 @@ def read_manifest(path: Path) -> dict[str, Any]:
     manifest = parse(data, where)
     if isinstance(manifest, dict) and type(manifest.get("format")) is int and manifest["format"] > FORMAT:
         raise TrueupError(
-            "E803",
+            "E843",
             f"format {manifest['format']}; this version reads up to {FORMAT}",
             where=where,
             remedy="update trueup",
         )
     if not _is_manifest(manifest):
-        raise TrueupError("E801", "damaged: not a manifest of this format", where=where)
+        raise TrueupError("E841", "damaged: not a manifest of this format", where=where)
     expected, found = manifest["sha256"], _own_hash(manifest)
     if expected != found:
-        raise TrueupError("E801", f"damaged: expected sha256 {expected}, found {found}", where=where)
+        raise TrueupError("E841", f"damaged: expected sha256 {expected}, found {found}", where=where)
     if data != render(manifest):
-        raise TrueupError("E801", "damaged: its bytes are not those that were written", where=where)
+        raise TrueupError("E841", "damaged: its bytes are not those that were written", where=where)
     return manifest
 
 
@@ -107,7 +107,7 @@ def read_file(path: Path, limit: int | None = None) -> bytes:
         parts.append(chunk)
         size += len(chunk)
         if limit is not None and size > limit:
-            raise TrueupError("E801", f"damaged: larger than {limit} bytes", where=str(path))
+            raise TrueupError("E841", f"damaged: larger than {limit} bytes", where=str(path))
     return b"".join(parts)
 
 
@@ -117,11 +117,11 @@ def render(value: Any) -> bytes:
 
 
 def parse(data: bytes, where: str) -> Any:
-    """The JSON value of `data`; E801 when it is none."""
+    """The JSON value of `data`; E841 when it is none."""
     try:
         return json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise TrueupError("E801", f"damaged: not JSON ({type(error).__name__})", where=where) from None
+        raise TrueupError("E841", f"damaged: not JSON ({type(error).__name__})", where=where) from None
 
 
 def _names(folder: Path) -> list[str]:
@@ -163,7 +163,7 @@ def _check(path: Path, facts: Mapping[str, Any], size: int, digest: str) -> None
     if digest != facts["sha256"] or size != facts["size"]:
         expected = f"{facts['sha256']} ({facts['size']} bytes)"
         raise TrueupError(
-            "E801",
+            "E841",
             f"damaged: expected sha256 {expected}, found {digest} ({size} bytes)",
             where=str(path),
             remedy="use an older checkpoint; resuming falls back to one by itself",
@@ -176,16 +176,16 @@ def _chunks(path: Path) -> Iterator[bytes]:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise TrueupError("E801", "damaged: not a regular file", where=str(path))
+                raise TrueupError("E841", "damaged: not a regular file", where=str(path))
             while chunk := os.read(handle, _CHUNK):
                 yield chunk
         finally:
             os.close(handle)
     except FileNotFoundError:
-        code = "E802" if path.name == MANIFEST else "E801"
+        code = "E842" if path.name == MANIFEST else "E841"
         raise TrueupError(code, "missing: this is no whole checkpoint", where=str(path)) from None
     except OSError as error:
-        raise TrueupError("E801", f"cannot be read: {error.strerror}", where=str(path)) from None
+        raise TrueupError("E841", f"cannot be read: {error.strerror}", where=str(path)) from None
 
 
 def _hash_file(path: Path) -> tuple[int, str]:
@@ -202,12 +202,12 @@ def _hash_file(path: Path) -> tuple[int, str]:
 def commit(folder: Path, name: str, parts: Mapping[str, Part]) -> Path:
     """The path of the new folder `folder/name`, on disk and under its name when this returns.
 
-    A folder that already has the name stays whole under `name~1`. Raises `TrueupError` E902 (exit 74) when
-    the disk is full or refuses, E805 for a name that is not plain; what was there before is untouched.
+    A folder that already has the name stays whole under `name~1`. Raises `TrueupError` E941 (exit 74) when
+    the disk is full or refuses, E845 for a name that is not plain; what was there before is untouched.
     """
     for plain in (name, *parts):
         if not PLAIN_NAME.fullmatch(plain):
-            raise TrueupError("E805", f"not a plain file name: {plain!r}", where=str(folder))
+            raise TrueupError("E845", f"not a plain file name: {plain!r}", where=str(folder))
     needed = sum(part.size for part in parts.values())
     try:
         if not folder.is_dir():
@@ -266,12 +266,12 @@ def _sync_folder(path: Path) -> None:
 
 
 def require_space(folder: Path, num_bytes: int) -> None:
-    """Nothing; raises `TrueupError` E902 (exit 74) unless `num_bytes` and 1 MiB more fit on the disk."""
+    """Nothing; raises `TrueupError` E941 (exit 74) unless `num_bytes` and 1 MiB more fit on the disk."""
     space = os.statvfs(folder)
     free = space.f_bavail * space.f_frsize
     if free < num_bytes + _MARGIN:
         raise TrueupError(
-            "E902",
+            "E941",
             f"the disk is too full: {num_bytes + _MARGIN} bytes needed, {free} free",
             where=str(folder),
             remedy="free some space and resume; earlier checkpoints are intact",
@@ -283,7 +283,7 @@ def disk_error(error: OSError, folder: Path, needed: int | None = None) -> Trueu
     """What to tell a person when the disk refused."""
     need = "" if needed is None else f"; {needed} bytes needed"
     return TrueupError(
-        "E902",
+        "E941",
         f"the disk refused: {error.strerror}{need}",
         where=str(folder),
         remedy="make room or permission and resume; earlier checkpoints are intact",

@@ -65,7 +65,7 @@ class Meter:
         """Nothing; appends one line to metrics.jsonl and shows it to the trackers."""
         clash = sorted(_RESERVED & set(metrics))
         if clash:
-            raise TrueupError("E905", f"a metric may not be called {clash[0]!r}", where=METRICS)
+            raise TrueupError("E942", f"a metric may not be called {clash[0]!r}", where=METRICS)
         values = {name: float(metrics[name]) for name in sorted(metrics)}
         _append(self.run_dir / METRICS, {"step": step, "phase": phase, **as_words(values)})
         prefix = "" if phase == "train" else f"{phase}/"
@@ -130,7 +130,7 @@ def _line(path: Path, number: int, line: bytes) -> dict[str, Any]:
     except ValueError:
         pass
     raise TrueupError(
-        "E801",
+        "E841",
         "damaged: not a JSON object with a step",
         where=f"{path}:{number}",
         remedy="remove the line; the checkpoints do not depend on it",

@@ -33,10 +33,10 @@ class _Calls:
 
 
 def start(name: str, run_dir: Path) -> Tracker:
-    """The tracker of that name for a run. Raises `TrueupError`: E705 unknown name, E706 package missing."""
+    """The tracker of that name for a run. Raises `TrueupError`: E731 unknown name, E732 package missing."""
     if name not in TRACKERS:
         raise TrueupError(
-            "E705",
+            "E731",
             f"no tracker is called {name!r}; there are jsonl, {', '.join(sorted(TRACKERS))}",
             where="trackers",
         )
@@ -48,7 +48,7 @@ def _package(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError:
         raise TrueupError(
-            "E706",
+            "E732",
             f"the tracker needs the package {name}, which is not installed",
             where="trackers",
             remedy=f"pip install {name}",

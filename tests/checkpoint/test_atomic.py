@@ -109,7 +109,7 @@ def test_retain_removes_nothing_while_the_newest_is_damaged(tmp_path: Path) -> N
     for step in (1, 2):
         write(tmp_path, step)
     (tmp_path / "step-000002" / "state.json").write_text("{}")
-    with pytest.raises(TrueupError, match=r"E801 .*state\.json"):
+    with pytest.raises(TrueupError, match=r"E841 .*state\.json"):
         retain(tmp_path, keep_last=1)
     assert (tmp_path / "step-000001").exists()
 
@@ -135,7 +135,7 @@ def test_disk_full_at_every_level(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     for room in range(0, total, total // 40):
         with monkeypatch.context() as patch:
             patch.setattr(manifest, "os", Disk(room=room))
-            with pytest.raises(TrueupError, match=r"E902 .*No space left.*\d+ bytes needed") as caught:
+            with pytest.raises(TrueupError, match=r"E941 .*No space left.*\d+ bytes needed") as caught:
                 write(tmp_path, 2)
         assert caught.value.exit_code == EXIT_IO
         assert whole(latest(tmp_path)) == 1
@@ -153,7 +153,7 @@ def test_file_size_limit_at_every_level(tmp_path: Path) -> None:
     for limit in range(100, 32_000, 3_100):
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-            with pytest.raises(TrueupError, match=r"E902 .*bytes needed"):
+            with pytest.raises(TrueupError, match=r"E941 .*bytes needed"):
                 write(tmp_path, 2, size=8_000)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -169,7 +169,7 @@ def test_room_is_checked_before_a_byte_is_written(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(disk, "statvfs", lambda path: Full(), raising=False)
     monkeypatch.setattr(manifest, "os", disk)
-    with pytest.raises(TrueupError, match=r"E902 .*\d+ bytes needed, 5120 free"):
+    with pytest.raises(TrueupError, match=r"E941 .*\d+ bytes needed, 5120 free"):
         write(tmp_path, 2)
     assert disk.calls == 0
     assert whole(latest(tmp_path)) == 1
@@ -199,8 +199,8 @@ def test_large_finite_doubles_pass(tmp_path: Path) -> None:
 
 def test_names_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
     for name in ("../up", "", ".hidden", "a/b", "/tmp/x"):
-        with pytest.raises(TrueupError, match="E805"):
+        with pytest.raises(TrueupError, match="E845"):
             write(tmp_path / "c", 1, name or "/")
-        with pytest.raises(TrueupError, match="E805"):
+        with pytest.raises(TrueupError, match="E845"):
             save(tmp_path / "c", "ok", tensors={}, documents={f"{name}/": 1})
     assert not (tmp_path / "c").exists()

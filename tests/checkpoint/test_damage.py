@@ -48,7 +48,7 @@ def test_400_random_faults_are_all_noticed(tmp_path: Path, caplog: pytest.LogCap
     for number in range(400):
         path = rng.choice(sorted(originals))
         damage(path, FAULTS[number % len(FAULTS)], rng)
-        with pytest.raises(TrueupError, match=r"E80[123] ") as caught:
+        with pytest.raises(TrueupError, match=r"E84[123] ") as caught:
             load(newest)
         assert path.name in caught.value.where
         with caplog.at_level(logging.WARNING):
@@ -78,7 +78,7 @@ def test_a_file_changed_after_loading_is_noticed(tmp_path: Path) -> None:
     path = write(tmp_path, 1)
     found = load(path)
     damage(path / "policy.safetensors", "flip", random.Random(0))
-    with pytest.raises(TrueupError, match="E801"):
+    with pytest.raises(TrueupError, match="E841"):
         found.tensors("policy")
 
 
@@ -134,7 +134,7 @@ def rehashed(value: dict[str, Any]) -> bytes:
 def test_odd_manifests(tmp_path: Path, text: str) -> None:
     path = write(tmp_path, 1)
     (path / "MANIFEST.json").write_text(text)
-    code = "E803" if text == '{"format": 2}' else "E801"
+    code = "E843" if text == '{"format": 2}' else "E841"
     with pytest.raises(TrueupError, match=code):
         load(path)
 
@@ -144,15 +144,15 @@ def test_other_things_in_a_file_s_place(tmp_path: Path) -> None:
     target = path / "state.json"
     target.unlink()
     target.mkdir()
-    with pytest.raises(TrueupError, match="E801"):
+    with pytest.raises(TrueupError, match="E841"):
         load(path)
     target.rmdir()
     os.mkfifo(target)
-    with pytest.raises(TrueupError, match="E801"):
+    with pytest.raises(TrueupError, match="E841"):
         load(path)
     target.unlink()
     target.symlink_to("/dev/zero")
-    with pytest.raises(TrueupError, match="E801"):
+    with pytest.raises(TrueupError, match="E841"):
         load(path)
 
 
@@ -161,24 +161,24 @@ def test_folders_that_are_no_checkpoints(tmp_path: Path) -> None:
     assert latest(tmp_path) is None
     (tmp_path / "step-000009").mkdir()
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(TrueupError, match="E802"):
+    with pytest.raises(TrueupError, match="E842"):
         load(tmp_path / "step-000009")
     write(tmp_path, 1)
     found = latest(tmp_path)
     assert whole(found) == 1
     assert found is not None
-    assert [e.code for e in found.skipped] == ["E802"]
+    assert [e.code for e in found.skipped] == ["E842"]
 
 
 def test_missing_and_unknown_keys_are_named(tmp_path: Path) -> None:
     found = load(write(tmp_path, 1))
-    with pytest.raises(TrueupError, match=r"E804 .*missing: beta; unknown: step"):
+    with pytest.raises(TrueupError, match=r"E844 .*missing: beta; unknown: step"):
         found.document("state", names=["beta"])
-    with pytest.raises(TrueupError, match=r"E804 .*missing: v"):
+    with pytest.raises(TrueupError, match=r"E844 .*missing: v"):
         found.tensors("optimizer", names=["m", "step", "v"])
-    with pytest.raises(TrueupError, match=r"E804 .*has no value\.safetensors"):
+    with pytest.raises(TrueupError, match=r"E844 .*has no value\.safetensors"):
         found.tensors("value")
-    with pytest.raises(TrueupError, match=r"E804 .*has no extra\.jsonl"):
+    with pytest.raises(TrueupError, match=r"E844 .*has no extra\.jsonl"):
         found.lines("extra")
 
 

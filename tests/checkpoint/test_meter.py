@@ -90,12 +90,12 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     with (tmp_path / METRICS).open("ab") as file:
         file.write(b"\x00\x00\n")
     meter.write(2, line(2))
-    with pytest.raises(TrueupError, match=r"E801 .*metrics\.jsonl:2"):
+    with pytest.raises(TrueupError, match=r"E841 .*metrics\.jsonl:2"):
         meter.truncate_after(1)
 
 
 def test_reserved_names_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrueupError, match=r"E905 .*'step'"):
+    with pytest.raises(TrueupError, match=r"E942 .*'step'"):
         Meter(tmp_path).write(1, {"step": 3.0})
 
 
@@ -180,7 +180,7 @@ def test_a_missing_package_says_how_to_get_it(tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_unknown_tracker_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrueupError, match=r"E705 .*'wnadb'.*tensorboard"):
+    with pytest.raises(TrueupError, match=r"E731 .*'wnadb'.*tensorboard"):
         Meter(tmp_path, ("wnadb",))
 
 

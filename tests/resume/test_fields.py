@@ -70,7 +70,7 @@ def test_every_tensor_is_needed(tmp_path: Path, stopped: tuple[Any, Any, list[st
         checkpoint.save(
             folder / "checkpoints", "a", tensors=left, documents=documents, lines={"groups": groups}
         )
-        with pytest.raises(TrueupError, match="E804") as caught:
+        with pytest.raises(TrueupError, match="E844") as caught:
             restore(run, folder)
         assert f"missing: {key}" in str(caught.value)
         assert f"{stem}.safetensors" in str(caught.value)
@@ -89,7 +89,7 @@ def test_every_named_value_is_needed(tmp_path: Path, stopped: tuple[Any, Any, li
         checkpoint.save(
             folder / "checkpoints", "a", tensors=tensors, documents=left, lines={"groups": groups}
         )
-        with pytest.raises(TrueupError, match="E804") as caught:
+        with pytest.raises(TrueupError, match="E844") as caught:
             restore(run, folder)
         assert f"missing: {key}" in str(caught.value)
         assert f"{stem}.json" in str(caught.value)
@@ -98,10 +98,10 @@ def test_every_named_value_is_needed(tmp_path: Path, stopped: tuple[Any, Any, li
 def test_every_file_is_needed(tmp_path: Path, stopped: tuple[Any, Any, list[str]]) -> None:
     tensors, documents, groups = stopped
     for stem in STEMS:
-        with pytest.raises(TrueupError, match=rf"E804 .*no {stem}\.safetensors"):
+        with pytest.raises(TrueupError, match=rf"E844 .*no {stem}\.safetensors"):
             resume(tmp_path / stem, {k: v for k, v in tensors.items() if k != stem}, documents, groups)
     for stem in DOCUMENTS:
-        with pytest.raises(TrueupError, match=rf"E804 .*no {stem}\.json"):
+        with pytest.raises(TrueupError, match=rf"E844 .*no {stem}\.json"):
             resume(tmp_path / stem, tensors, {k: v for k, v in documents.items() if k != stem}, groups)
-    with pytest.raises(TrueupError, match=r"E804 .*no groups\.jsonl"):
+    with pytest.raises(TrueupError, match=r"E844 .*no groups\.jsonl"):
         resume(tmp_path / "groups", tensors, documents, None)

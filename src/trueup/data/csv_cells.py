@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator
+from typing import Literal
 
 from trueup.data.problems import Fault, show
 
@@ -22,32 +23,36 @@ def join_lines(lines: Iterator[bytes]) -> Iterator[tuple[bytes, int, bool]]:
         return waiting.popleft() if waiting else next(lines, None)
 
     while (first := take()) is not None:
-        taken, size, inside = [first], len(first), _ends_open(first, False)
-        while inside and size <= _RECORD_CAP and (line := take()) is not None:
+        taken, size, state = [first], len(first), _state(first, inside=False)
+        while state == "open" and size <= _RECORD_CAP and (line := take()) is not None:
             taken.append(line)
             size += len(line)
-            inside = _ends_open(line, True)
-        if inside:
+            state = _state(line, inside=True)
+        if state == "closed":
+            yield b"".join(taken), len(taken), True
+        else:
             waiting.extendleft(reversed(taken[1:]))
             yield first, 1, False
-        else:
-            yield b"".join(taken), len(taken), True
 
 
-def _ends_open(raw: bytes, inside: bool) -> bool:
-    """Whether the line ends inside a quoted cell; `inside` says whether it begins in one."""
+def _state(raw: bytes, *, inside: bool) -> Literal["open", "closed", "broken"]:
+    """Whether the line ends in an open quote; broken when text follows the quote it came in with."""
     pos = 0
+    came_in = inside
     if not inside and raw.startswith(b'"'):
         inside, pos = True, 1
     while True:
         if inside:
             close = _REST_OF_QUOTED.match(raw, pos)
             if close is None:
-                return True
+                return "open"
             pos = close.end()
+            if came_in and raw[pos : pos + 1] not in (b",", b"\r", b"\n", b""):
+                return "broken"
+            came_in = False
         comma = raw.find(b",", pos)
         if comma < 0:
-            return False
+            return "closed"
         pos = comma + 1
         inside = raw[pos : pos + 1] == b'"'
         pos += inside

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any, final
 
 _FOUND_CAP = 80
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @final
@@ -47,10 +45,10 @@ class Problem:
     remedy: str
 
     def __str__(self) -> str:
-        where = f"{printable(self.file)}:{self.line}" + (f":{self.byte}" if self.byte >= 0 else "")
-        head = " ".join(part for part in (self.code, where, printable(self.field)) if part)
+        where = f"{self.file}:{self.line}" + (f":{self.byte}" if self.byte >= 0 else "")
+        head = " ".join(part for part in (self.code, where, self.field) if part)
         reason = self.reason + (f" (found: {self.found})" if self.found else "")
-        return f"{head} — {reason} — {self.remedy}"
+        return printable(f"{head} — {reason} — {self.remedy}")
 
     def to_json(self) -> dict[str, Any]:
         """The same parts as a dictionary."""
@@ -73,7 +71,9 @@ def problem_of(fault: Fault, *, file: str, line: int, byte: int) -> Problem:
 
 def printable(text: str) -> str:
     """The text with control characters, line separators and direction overrides escaped."""
-    return _CONTROL.sub(lambda m: f"\\u{ord(m.group()):04x}", text)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
 def show(value: object) -> str:
@@ -87,7 +87,8 @@ def show(value: object) -> str:
     elif value is None or isinstance(value, bool):
         text = json.dumps(value)
     elif isinstance(value, int | float):
-        text = f"{value:.12g}" if isinstance(value, float) or abs(value) >= 10**15 else str(value)
+        large = isinstance(value, int) and value.bit_length() > 64
+        text = f"an integer of {value.bit_length()} bits" if large else f"{value:.12g}"
     else:
         text = type(value).__name__
     text = printable(text)

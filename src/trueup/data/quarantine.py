@@ -27,8 +27,6 @@ def write(path: Path, problems: Sequence[Problem], rows: Sequence[RawRow]) -> No
             for problem, row in zip(problems, rows, strict=True):
                 record = {**problem.to_json(), "at": row.byte, **_original(row)}
                 file.write(json.dumps(record, ensure_ascii=True) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
         os.replace(staged, path)
     except OSError as error:
         raise TrueupError(

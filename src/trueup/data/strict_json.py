@@ -86,6 +86,7 @@ def _syntax(text: str, error: json.JSONDecodeError) -> Fault:
     if text[pos : pos + 1] in "}]" and before.endswith(","):
         pos = len(before) - 1
     rest = text[pos:].strip()
+    pos = pos if rest else len(text.rstrip())
     reason, remedy = "not JSON", "write one JSON object a line, with double quotes"
     if not rest:
         reason, remedy = "the row is cut off", "a row must end on the line where it begins"

@@ -1,4 +1,4 @@
-"""Small random decoders of several families, ragged groups to run them on, and plain transformers as oracle."""
+"""Small random decoders of several families, ragged groups for them, and plain transformers as oracle."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+
 from trueup.groups import Comparison, Completion, Group
 
 VOCABULARY = 61

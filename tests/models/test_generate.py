@@ -1,4 +1,4 @@
-"""Sampling: transformers' generate as oracle, log-probs that the trainer reproduces, rows that do not interact."""
+"""Sampling: transformers' generate as oracle, log-probs the trainer reproduces, rows that do not interact."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from shared_data import shared
 from tiny_models import FAMILIES, gpt2, llama, mamba
 from trueup.batch import pack

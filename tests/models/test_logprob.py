@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import gradients, largest_gap, llama, ragged
 from torch import Tensor
+
+from tiny_models import gradients, largest_gap, llama, ragged
 from trueup.batch import pack
 from trueup.errors import TrueupError
 from trueup.groups import Completion, Group

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+
 from shared_data import shared
 from tiny_models import FAMILIES, alone, gpt2, gradients, largest_gap, llama, mamba, mistral, qwen3, ragged
-from torch import Tensor, nn
 from trueup.batch import pack
 from trueup.errors import TrueupError
 from trueup.groups import Completion, Group
@@ -50,7 +51,7 @@ def _exact_norm(self: Any, hidden_states: Tensor) -> Tensor:
 def test_packed_is_alone_in_float64(
     build_model: Any, num_completions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """float64: 1e-10, which rounding cannot hide behind. RMSNorm's cast to float32 is lifted on both sides."""
+    """float64: 1e-10, which rounding cannot hide behind. RMSNorm's cast to float32 is lifted on both."""
     model = build_model().double()
     for module in model.modules():
         if type(module).__name__.endswith("RMSNorm"):
@@ -96,7 +97,7 @@ def test_packed_is_alone_in_bfloat16(family: str) -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "num_completions", "bound"),
-    # float32: transformers' own sdpa and eager differ by 4e-5 here; merging a prompt's part costs two roundings.
+    # float32: transformers' own sdpa and eager differ by 4e-5 here; merging a prompt's part rounds as well.
     (("float32", 1, 1e-5), ("float32", 2, 5e-5), ("float64", 2, 1e-10)),
 )
 def test_stories_match_transformers(dtype: Any, num_completions: int, bound: float) -> None:
@@ -188,7 +189,7 @@ def test_empty_prompt_is_an_error() -> None:
 @pytest.mark.parametrize("num_completions", (1, 4))
 @pytest.mark.parametrize("build_model", (mamba, gpt2, llama))
 def test_padded_path_gives_the_same_numbers(build_model: Any, num_completions: int) -> None:
-    """Mamba cannot be packed and says why; forced onto the padded path, others agree with themselves alone."""
+    """Mamba cannot be packed and says why; forced onto the padded path, others agree with themselves."""
     model = build_model()
     network = from_modules(model, None, heads=("logprobs", "values", "rewards"))
     assert network.packs == (build_model is not mamba)

@@ -158,6 +158,7 @@ class _SharedPrefix(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    # torch declares the parameters of every Function's backward as *grad_outputs.
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         q, k, v, out, lse = ctx.saved_tensors
         backward = kernels.choose(q, ctx.rule).backward

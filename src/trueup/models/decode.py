@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from trueup.batch import pack
 from trueup.groups import Group
 from trueup.models import attention
-from trueup.models.forward import LanguageModel
+from trueup.models.forward import LanguageModel, run
 from trueup.models.kernels import Rule
 from trueup.models.layout import layout_of
 
@@ -58,9 +58,7 @@ class Cached:
         batch = pack([Group(prompt=(), prompt_tokens=p) for p in prompts]).to(self._device)
         packing = attention.Packing(layout_of(batch), keep=[])
         with attention.attending(packing):
-            out = self._body(
-                input_ids=batch.tokens[None], position_ids=batch.positions[None], use_cache=False
-            )
+            hidden = run(self._body, input_ids=batch.tokens[None], position_ids=batch.positions[None])
         starts = np.array([span.prompt[0] for span in batch.spans])[list(prompt_of)]
         lengths = np.array([span.prompt[1] for span in batch.spans])[list(prompt_of)]
         longest = int(lengths.max())
@@ -73,7 +71,7 @@ class Cached:
         self._keys = [self._spread(key, rows, slots.shape) for key, _ in packing.keep]
         self._values = [self._spread(value, rows, slots.shape) for _, value in packing.keep]
         ends = torch.from_numpy(starts + lengths - 1).to(self._device)
-        return out.last_hidden_state[0].index_select(0, ends)
+        return hidden[0].index_select(0, ends)
 
     def _spread(self, x: Tensor, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Rows [S, H, D] of the prompts as slots [B, H, M, D] with room to grow."""
@@ -90,9 +88,9 @@ class Cached:
         self._masks = {}
         positions = (self._used - self._pad)[:, None]
         with attention.attending(self):
-            out = self._body(input_ids=tokens[:, None], position_ids=positions, use_cache=False)
+            hidden = run(self._body, input_ids=tokens[:, None], position_ids=positions)
         self._used += 1
-        return out.last_hidden_state[:, -1]
+        return hidden[:, -1]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:
         """One layer's attention for one new token a row: query [B, H, 1, D] gives [B, 1, H, D]."""
@@ -163,6 +161,6 @@ class Recomputed:
 
     def _run(self) -> Tensor:
         padded = nn.utils.rnn.pad_sequence(self._rows, batch_first=True)
-        out = self._body(input_ids=padded, attention_mask=torch.ones_like(padded), use_cache=False)
+        hidden = run(self._body, input_ids=padded, attention_mask=torch.ones_like(padded))
         last = torch.tensor([len(row) - 1 for row in self._rows], device=self._device)
-        return out.last_hidden_state[torch.arange(len(self._rows), device=self._device), last]
+        return hidden[torch.arange(len(self._rows), device=self._device), last]

@@ -24,6 +24,8 @@ from trueup.models.heads import MODULES
 from trueup.models.layout import build, layout_of
 from trueup.models.logprob import Head, logits, token_logprobs
 
+OUTPUTS = ("logprobs", "entropy", "values", "rewards", "distributions")
+
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,6 +110,10 @@ class LanguageModel:
 
     def __call__(self, batch: Batch, want: Sequence[str]) -> Outputs:
         """What is wanted of a batch: any of logprobs, entropy, values, rewards, distributions."""
+        unknown = sorted(set(want) - set(OUTPUTS))
+        if unknown:
+            remedy = f"ask for {', '.join(OUTPUTS)}"
+            raise TrueupError("E705", f"no network gives {', '.join(unknown)}", remedy=remedy)
         with self.as_called():
             states = self._states(batch)
             return Outputs(
@@ -171,8 +177,23 @@ class States(NamedTuple):
 def packed_states(body: nn.Module, batch: Batch) -> States:
     """Hidden states of the packed row [S, d]."""
     with attention.attending(attention.Packing(layout_of(batch))):
-        out = body(input_ids=batch.tokens[None], position_ids=batch.positions[None], use_cache=False)
-    return States(out.last_hidden_state[0], batch.at, batch.last)
+        hidden = run(body, input_ids=batch.tokens[None], position_ids=batch.positions[None])
+    return States(hidden[0], batch.at, batch.last)
+
+
+def run(body: nn.Module, **inputs: Tensor) -> Tensor:
+    """The body's last hidden states [B, L, d]. Raises E504 when its tables do not reach that far."""
+    try:
+        return body(**inputs, use_cache=False).last_hidden_state
+    except IndexError:
+        tokens = inputs["input_ids"]
+        last = int(inputs["position_ids"].max()) if "position_ids" in inputs else tokens.shape[1] - 1
+        raise TrueupError(
+            "E504",
+            f"token id {int(tokens.max())} or position {last} is outside the model's tables",
+            where=type(body).__name__,
+            remedy="use the model's own tokenizer, and sequences no longer than its context",
+        ) from None
 
 
 def padded_states(body: nn.Module, batch: Batch) -> States:
@@ -187,11 +208,11 @@ def padded_states(body: nn.Module, batch: Batch) -> States:
         prompt = starts[span.prompt[0] : span.prompt[0] + span.prompt[1]]
         rows += [torch.cat([prompt, starts[a : a + n]]) for a, n in span.completions]
     padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    out = body(input_ids=padded, attention_mask=torch.ones_like(padded), use_cache=False)
+    hidden = run(body, input_ids=padded, attention_mask=torch.ones_like(padded))
     length = padded.shape[1]
     number = torch.arange(len(rows), device=padded.device)
     return States(
-        out.last_hidden_state.flatten(0, 1),
+        hidden.flatten(0, 1),
         batch.completion * length + batch.positions[batch.at],
         number * length + batch.positions[batch.last],
     )

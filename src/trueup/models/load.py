@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +14,7 @@ import torch
 from peft import PeftConfig, PeftModel
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+from transformers.utils import logging as hf_logging
 
 from trueup.errors import TrueupError
 from trueup.models import heads as heads_of
@@ -29,6 +30,7 @@ DTYPES: dict[str, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float64": torch.float64,
 }
+logger = logging.getLogger("trueup")
 _SAVED_DROPOUT = "trueup_dropout"
 
 
@@ -52,7 +54,7 @@ def load(
     """
     name = str(path_or_id)
     folder = Path(name)
-    with _readable(name):
+    with _readable(name), _no_bars():
         if (folder / "adapter_config.json").is_file():
             model = _merged(folder, dtype, with_head="logprobs" in heads)
         else:
@@ -90,7 +92,9 @@ def from_modules(
         hf_model = hf_model.base_model
     if dropout == "zero":
         _drop_dropout(hf_model)
-    found = probe(hf_model)
+    found = probe(hf_model) or _attention_dropout(hf_model)
+    if found:
+        logger.warning("%s is run padded, one sequence a row: %s", type(hf_model).__name__, found)
     readout = readout_of(hf_model) if "logprobs" in heads else (1.0, None)
     size = hf_model.config.get_text_config().hidden_size
     parts: dict[str, nn.Module] = {"model": hf_model}
@@ -123,8 +127,11 @@ def save(network: LanguageModel, folder: str | Path) -> Path:
     """
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    with _original_dropout(network.hf_model.config):
-        network.module["model"].save_pretrained(path, safe_serialization=True)  # pyright: ignore[reportCallIssue]
+    with _original_dropout(network.hf_model.config), _no_bars():
+        if network.has_adapter:
+            lora_of.save_adapter(network.module["model"], path)
+        else:
+            network.hf_model.save_pretrained(path)
     if network.tokenizer is not None:
         network.tokenizer.save_pretrained(path)
     heads_of.save(_heads(network.module), path)
@@ -164,15 +171,25 @@ def _model(name: str, dtype: DType, *, with_head: bool) -> Any:
 
 def _merged(folder: Path, dtype: DType, *, with_head: bool) -> Any:
     base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
-    model = PeftModel.from_pretrained(_model(str(base), dtype, with_head=with_head), str(folder))
-    return model.merge_and_unload()  # pyright: ignore[reportCallIssue]
+    return lora_of.merged(folder, _model(str(base), dtype, with_head=with_head))
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
 
 
 @contextmanager
 def _readable(name: str) -> Iterator[None]:
     """Turns what loading can raise into one error that says what to do."""
-    looks_local = os.path.sep in name and not Path(name).is_dir() and name.count("/") != 1
-    if looks_local or (name.startswith((".", "~")) and not Path(name).is_dir()):
+    path = Path(name)
+    if not path.is_dir() and (path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1):
         raise TrueupError("E801", "no such folder", where=name, remedy="check the path")
     try:
         yield
@@ -214,6 +231,16 @@ def _drop_dropout(model: Any) -> None:
         for key, value in list(vars(module).items()):
             if _is_dropout(key, value):
                 setattr(module, key, 0.0)
+
+
+def _attention_dropout(model: Any) -> str:
+    """Why kept dropout forbids packing, if attention itself drops: packed attention does not."""
+    for module in model.modules():
+        rates = {**vars(module), **{k: m.p for k, m in module.named_children() if isinstance(m, nn.Dropout)}}
+        for key in ("attention_dropout", "attn_dropout"):
+            if isinstance(rates.get(key), float) and rates[key] > 0:
+                return f"its attention drops with rate {rates[key]}, as asked"
+    return ""
 
 
 @contextmanager

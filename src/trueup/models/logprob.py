@@ -68,6 +68,7 @@ def token_logprobs(
     rows, owner = torch.unique(at, return_inverse=True)
     picked = hidden.index_select(0, rows)
     plan = _Plan(head, temperature, int(budget_mib * (1 << 20)), entropy)
+    # torch declares that apply returns anything, None included.
     found, bits = _TokenLogprobs.apply(picked, head.weight, head.bias, owner, targets, plan)  # pyright: ignore[reportGeneralTypeIssues]
     return Scored(found, bits.index_select(0, owner) if entropy else None)
 
@@ -132,6 +133,7 @@ class _TokenLogprobs(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    # torch declares the parameters of every Function's backward as *grad_outputs.
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         hidden, weight, bias, owner, targets, lse, *kept = ctx.saved_tensors
         plan: _Plan = ctx.plan

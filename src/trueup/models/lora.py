@@ -8,12 +8,20 @@ norms apart, Liu et al. 2024.)
 
 from __future__ import annotations
 
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import peft
 import torch
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from trueup.errors import TrueupError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +52,49 @@ def wrap(model: PreTrainedModel, config: LoraConfig, seed: int) -> Any:
         target_modules=targets,
         use_rslora=config.rslora,
         use_dora=config.dora,
+        # GPT-2 keeps its weights transposed.
+        fan_in_fan_out=any(isinstance(m, Conv1D) for m in model.modules()),
         task_type="CAUSAL_LM" if model.get_output_embeddings() is not None else "FEATURE_EXTRACTION",
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
         return peft.get_peft_model(model, wanted)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, peft's use of names that transformers has deprecated goes without a warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield
+
+
+def merged(folder: Path, base: PreTrainedModel) -> Any:
+    """The base with the folder's adapter added into its weights.
+
+    These weights lie in no folder, so the model no longer names the base's as its own.
+    """
+    with quiet():
+        model: Any = peft.PeftModel.from_pretrained(base, str(folder))
+    whole = model.merge_and_unload()
+    whole.name_or_path = whole.config._name_or_path = ""
+    return whole
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    """Writes the adapter as peft does, the names of its layers in order so that the bytes are the same again.
+
+    Raises E806 when the base lies in no folder: the adapter would mean nothing without it.
+    """
+    if not model.get_base_model().name_or_path:
+        raise TrueupError(
+            "E806",
+            "the adapter's base is in memory only, or is itself a merged adapter",
+            where=str(folder),
+            remedy="save `merge(network)`, or save the base and load it before adding the adapter",
+        )
+    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    path = folder / "adapter_config.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    ordered = {k: sorted(v) if isinstance(v, list) else v for k, v in record.items()}
+    path.write_text(json.dumps(ordered, indent=2, sort_keys=True) + "\n", encoding="utf-8")

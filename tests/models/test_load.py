@@ -1,0 +1,200 @@
+"""Loading and saving: the same numbers and bytes back, safetensors only, heads restored, dropout off."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from shared_data import shared
+from tiny_models import alone, gpt2, llama, mamba, ragged
+from trueup.batch import Outputs, pack
+from trueup.errors import TrueupError
+from trueup.models import LanguageModel, copy_of, from_modules, load, save
+
+WANT = ("logprobs", "values", "rewards")
+
+
+def _tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(shared("stories260K"))
+
+
+def _outputs(network: LanguageModel, want: tuple[str, ...] = WANT) -> list[Tensor]:
+    with torch.no_grad():
+        out: Outputs = network(pack(ragged(3)), want)
+    return [getattr(out, name) for name in want]
+
+
+def _digest(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
+
+
+def test_saved_and_loaded_gives_the_same_bits(tmp_path: Path) -> None:
+    network = from_modules(llama(), _tokenizer(), heads=WANT, seed=3)
+    with torch.no_grad():
+        network.module["value_head"].linear.weight.normal_()  # pyright: ignore
+        network.module["reward_head"].gain.fill_(2.5)  # pyright: ignore
+        network.module["reward_head"].bias.fill_(-1.0)  # pyright: ignore
+    save(network, tmp_path / "a")
+    save(network, tmp_path / "b")
+    assert _digest(tmp_path / "a") == _digest(tmp_path / "b")
+    back = load(tmp_path / "a", heads=WANT, seed=99)
+    for before, after in zip(_outputs(network), _outputs(back), strict=True):
+        assert torch.equal(before, after)
+    assert back.tokenizer("once upon").input_ids == network.tokenizer("once upon").input_ids
+    record = json.loads((tmp_path / "a" / "trueup_heads.json").read_text())
+    assert record["heads"] == ["reward_head", "value_head"]
+
+
+def test_the_folder_is_an_ordinary_one(tmp_path: Path) -> None:
+    """transformers loads it without us, and gets the same logits."""
+    network = from_modules(llama(), _tokenizer())
+    save(network, tmp_path)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path)
+    found, expected = _outputs(network, ("logprobs",))[0], alone(plain, ragged(3))
+    assert (found - expected).abs().max().item() <= 1e-5
+    assert "trueup" not in (tmp_path / "config.json").read_text()
+
+
+def test_a_reward_model_has_no_lm_head(tmp_path: Path) -> None:
+    save(from_modules(llama(), _tokenizer()), tmp_path / "policy")
+    reward = load(tmp_path / "policy", heads=("rewards",), seed=1)
+    assert not any("lm_head" in name for name, _ in reward.module.named_parameters())
+    score = _outputs(reward, ("rewards",))[0]
+    with pytest.raises(TrueupError, match="E705"):
+        reward(pack(ragged(2)), ("logprobs",))
+    save(reward, tmp_path / "reward")
+    assert torch.equal(_outputs(load(tmp_path / "reward", heads=("rewards",)), ("rewards",))[0], score)
+    with pytest.raises(TrueupError, match="E803"):
+        load(tmp_path / "reward")
+
+
+def test_fresh_heads() -> None:
+    """Values start at 0 exactly; reward weights are N(0, 1/(d+1)), a function of the seed."""
+    network = from_modules(llama(), None, heads=WANT, seed=4)
+    _, values, rewards = _outputs(network)
+    assert torch.equal(values, torch.zeros_like(values)) and rewards.std() > 0
+    again = from_modules(llama(), None, heads=("rewards",), seed=4)
+    other = from_modules(llama(), None, heads=("rewards",), seed=5)
+    assert torch.equal(_outputs(again, ("rewards",))[0], rewards)
+    assert not torch.equal(_outputs(other, ("rewards",))[0], rewards)
+    wide = from_modules(llama(hidden_size=400), None, heads=("rewards",)).module["reward_head"]
+    spread = wide.linear.weight.std().item() * 401**0.5  # pyright: ignore
+    assert 0.85 < spread < 1.15
+
+
+def test_reward_is_read_at_the_last_token() -> None:
+    """Each score is the head on the state of that completion's last token, run alone."""
+    model = llama()
+    network = from_modules(model, None, heads=WANT)
+    groups = ragged(3)
+    found = _outputs(network, ("rewards",))[0]
+    expected = []
+    for group in groups:
+        for completion in group.completions:
+            assert group.prompt_tokens is not None and completion.tokens is not None
+            ids = np.concatenate([group.prompt_tokens, completion.tokens]).astype(np.int64)
+            state = model.model(input_ids=torch.from_numpy(ids)[None]).last_hidden_state[0, -1:]
+            expected.append(network.module["reward_head"](state))
+    assert (found - torch.cat(expected)).abs().max().item() <= 1e-5
+
+
+def test_dropout_is_off_and_the_config_remembers_it(tmp_path: Path) -> None:
+    """Module and attention dropout alike: two passes in training mode agree to the bit."""
+    rates = {"attn_pdrop": 0.3, "resid_pdrop": 0.2, "embd_pdrop": 0.1}
+    network = from_modules(gpt2(**rates), _tokenizer())
+    network.module.train()
+    assert torch.equal(*(_outputs(network, ("logprobs",))[0] for _ in range(2)))
+    functional = from_modules(llama(attention_dropout=0.5), None)
+    functional.module.train()
+    assert torch.equal(*(_outputs(functional, ("logprobs",))[0] for _ in range(2)))
+    save(network, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert {key: config[key] for key in rates} == rates and "trueup_dropout" not in config
+    assert torch.equal(*(_outputs(network, ("logprobs",))[0] for _ in range(2)))
+
+
+def test_dropout_kept_on_request(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "trueup"):
+        network = from_modules(llama(attention_dropout=0.5), None, dropout="keep")
+    assert not network.packs and "0.5" in network.reason and len(caplog.records) == 1
+    network.module.train()
+    first, second = (_outputs(network, ("logprobs",))[0] for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_one_line_says_what_is_not_packed(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "trueup"):
+        from_modules(mamba(), None)
+    assert [r.getMessage() for r in caplog.records if r.name == "trueup"] == [
+        "MambaForCausalLM is run padded, one sequence a row: it never calls the attention function"
+    ]
+
+
+def test_copies_do_not_follow() -> None:
+    """A frozen copy keeps its numbers while the original trains."""
+    network = from_modules(llama(), None)
+    reference = copy_of(network)
+    before = _outputs(reference, ("logprobs",))[0]
+    assert torch.equal(before, _outputs(network, ("logprobs",))[0])
+    with torch.no_grad():
+        for parameter in network.module.parameters():
+            parameter.mul_(1.1)
+    assert torch.equal(before, _outputs(reference, ("logprobs",))[0])
+    assert not torch.equal(before, _outputs(network, ("logprobs",))[0])
+    assert not any(p.requires_grad for p in reference.module.parameters())
+
+
+def test_pickle_weights_are_refused(tmp_path: Path) -> None:
+    network = from_modules(llama(), _tokenizer())
+    save(network, tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(weights, tmp_path / "pytorch_model.bin")
+    with pytest.raises(TrueupError, match=r"E802.*pickle"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ("./nowhere", "/no/such/folder", "a/b/c", "nobody/nothing", "nothing"))
+def test_missing_folders_and_ids_offline(name: str) -> None:
+    with pytest.raises(TrueupError, match="E801"):
+        load(name)
+
+
+def test_a_damaged_head_is_an_error(tmp_path: Path) -> None:
+    save(from_modules(llama(hidden_size=16), _tokenizer(), heads=WANT), tmp_path / "small")
+    save(from_modules(llama(), _tokenizer()), tmp_path / "large")
+    for part in ("trueup_heads.safetensors", "trueup_heads.json"):
+        (tmp_path / "large" / part).write_bytes((tmp_path / "small" / part).read_bytes())
+    with pytest.raises(TrueupError, match="E804"):
+        load(tmp_path / "large", heads=WANT)
+
+
+def test_a_head_with_unknown_logits_is_refused() -> None:
+    """A model whose logits are not what its config says: an error at load, not wrong log-probs."""
+    model = llama()
+    model.lm_head.register_forward_hook(lambda module, args, out: out * 1.5)
+    with pytest.raises(TrueupError, match="E805"):
+        from_modules(model, None)
+
+
+def test_what_it_cannot_give_is_an_error() -> None:
+    network = from_modules(llama(), None)
+    for wrong in ("values", "rewards", "logprob"):
+        with pytest.raises(TrueupError, match="E705"):
+            network(pack(ragged(2)), (wrong,))
+    long = from_modules(gpt2(), None)
+    groups = ragged(1)
+    far = [replace(g, prompt_tokens=np.zeros(200, np.int32)) for g in groups]
+    with pytest.raises(TrueupError, match="E504"):
+        long(pack(far), ("logprobs",))

@@ -30,6 +30,8 @@ def rows_of(path_or_id: str | Path, split: str) -> Iterator[RawRow]:
             "E112", f"not a name of a split: {split!r}", remedy="use train, validation, test ..."
         )
     text = str(path_or_id)
+    if not text:
+        raise TrueupError("E102", "the path is empty", remedy="name a file, a folder or a dataset")
     path = Path(text).expanduser() if text.startswith("~/") else Path(text)
     try:
         mode = path.stat().st_mode
@@ -100,16 +102,20 @@ def _file_rows(path: Path, name: str) -> Iterator[RawRow]:
 
 def _folder_rows(root: Path, split: str) -> Iterator[RawRow]:
     if (root / "dataset_dict.json").is_file():
-        splits = _saved_json(root, "dataset_dict.json").get("splits")
-        if not isinstance(splits, list) or split not in splits:
-            raise _no_split(root, split, [str(item) for item in splits or ()])
+        splits = _as_list(_saved_json(root, "dataset_dict.json").get("splits"))
+        if split not in splits:
+            raise _no_split(root, split, [str(item) for item in splits])
         return _folder_rows(inside(root, split), split)
     if (root / "state.json").is_file():
         listed = _saved_json(root, "state.json").get("_data_files")
-        names = [item.get("filename") for item in listed if isinstance(item, dict)] if listed else []
-        if not isinstance(listed, list) or not all(isinstance(name, str) for name in names):
+        names = [item.get("filename") if isinstance(item, dict) else item for item in _as_list(listed)]
+        if not names or not all(isinstance(name, str) for name in names):
             raise _damaged(root / "state.json")
-        return _chained(root, [str(name) for name in names])
+        return _chained(root, names)
+    return _chained(root, _files_of_split(root, split))
+
+
+def _files_of_split(root: Path, split: str) -> list[str]:
     found = sorted(item for item in _files_below(root) if item.lower().endswith(_SUFFIXES))
     by_split: dict[str, list[str]] = {}
     for item in found:
@@ -120,7 +126,11 @@ def _folder_rows(root: Path, split: str) -> Iterator[RawRow]:
     )
     if not chosen:
         raise _no_split(root, split, sorted(name or "(files that name no split)" for name in by_split))
-    return _chained(root, chosen)
+    return chosen
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _files_below(root: Path) -> list[str]:

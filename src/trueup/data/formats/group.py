@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -164,8 +164,8 @@ def _index(value: Any, field: str, num: int) -> int:
     return value
 
 
-def _is(value: Any, kind: Callable[..., Any] | type, field: str, wanted: str) -> None:
-    if not isinstance(value, kind):  # type: ignore[arg-type]
+def _is(value: Any, kind: type, field: str, wanted: str) -> None:
+    if not isinstance(value, kind):
         raise Fault("E205", f"is not {wanted}", field=field, found=show(value), remedy=f"write {wanted}")
 
 

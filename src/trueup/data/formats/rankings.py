@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 from trueup.data.fields import Row, as_text, filled, listed, required, text
 from trueup.data.formats.pairs import prompt_of
@@ -20,7 +20,7 @@ from trueup.groups import Comparison, Completion, Group, Ranking, Role, Score
 _ORDERS = ("preference", "ranking", "ranks", "scores")
 _MAX_PREDICTIONS = 16
 _NUMBERED = tuple(f"prediction {number}" for number in range(1, _MAX_PREDICTIONS + 1))
-_CHOICES = {0: "tie", 1: "a", 2: "b"}
+_CHOICES: dict[int, Literal["a", "b", "tie"]] = {0: "tie", 1: "a", 2: "b"}
 
 
 def _parse_ranking(row: Row) -> tuple[Group]:
@@ -84,7 +84,7 @@ def _comparisons(value: list[Any] | None, num: int) -> tuple[Comparison, ...]:
                 found=show(choice),
                 remedy="write 0, 1 or 2",
             )
-        made.append(Comparison(a=a, b=b, choice=_CHOICES[int(choice)]))  # type: ignore[arg-type]
+        made.append(Comparison(a=a, b=b, choice=_CHOICES[int(choice)]))
     return tuple(made)
 
 

@@ -80,7 +80,7 @@ def _is_ip(text: str) -> bool:
         address = ipaddress.ip_address(text)
     except ValueError:
         return False
-    return not (address.is_unspecified or address.is_loopback)
+    return any(map(str.isdigit, text)) and not (address.is_unspecified or address.is_loopback)
 
 
 def _is_phone(text: str) -> bool:

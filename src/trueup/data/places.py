@@ -109,9 +109,10 @@ def _folder_rows(root: Path, split: str) -> Iterator[RawRow]:
     if (root / "state.json").is_file():
         listed = _saved_json(root, "state.json").get("_data_files")
         names = [item.get("filename") if isinstance(item, dict) else item for item in _as_list(listed)]
-        if not names or not all(isinstance(name, str) for name in names):
+        known = [name for name in names if isinstance(name, str)]
+        if not known or len(known) < len(names):
             raise _damaged(root / "state.json")
-        return _chained(root, names)
+        return _chained(root, known)
     return _chained(root, _files_of_split(root, split))
 
 

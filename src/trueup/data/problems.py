@@ -86,9 +86,10 @@ def show(value: object) -> str:
         text = f"a list of {len(value)}"
     elif value is None or isinstance(value, bool):
         text = json.dumps(value)
+    elif isinstance(value, int) and value.bit_length() > 64:
+        text = f"an integer of {value.bit_length()} bits"
     elif isinstance(value, int | float):
-        large = isinstance(value, int) and value.bit_length() > 64
-        text = f"an integer of {value.bit_length()} bits" if large else f"{value:.12g}"
+        text = f"{value:.12g}"
     else:
         text = type(value).__name__
     text = printable(text)

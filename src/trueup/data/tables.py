@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def table_rows(path: Path, name: str) -> Iterator[RawRow]:
             own = OWN_KEY in (batch.schema.metadata or {})
             for values in batch.to_pylist():
                 number += 1
-                yield table_row(name, number, _own_values(values) if own else values)
+                yield _own_row(name, number, values) if own else table_row(name, number, values)
     except pa.ArrowException as error:
         raise TrueupError(
             "E113",
@@ -87,16 +87,17 @@ def _plain(value: Any) -> Any:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
-def _own_values(values: dict[str, Any]) -> dict[str, Any]:
-    """The row of our own Parquet with its maps as objects and `meta` read out of its JSON."""
-    made = dict(values)
-    for completion in made.get("completions") or ():
+def _own_row(name: str, number: int, values: dict[str, Any]) -> RawRow:
+    """A row of our own Parquet: its maps as objects, and `meta`, nulls included, read out of its JSON."""
+    for completion in values.get("completions") or ():
         for key in ("columns", "marks"):
             if completion.get(key) is not None:
                 completion[key] = dict(completion[key])
-    if isinstance(made.get("meta"), str):
+    row = table_row(name, number, values)
+    if row.fault is None and "meta" in row.values:
         try:
-            made["meta"] = json.loads(made["meta"])
-        except (ValueError, RecursionError):
-            made["meta"] = None
-    return made
+            row.values["meta"] = strict_json.loads(str(row.values["meta"]).encode())
+        except Fault as fault:
+            fault.field, fault.offset = "meta", 0
+            return replace(row, fault=fault)
+    return row

@@ -66,6 +66,8 @@ class Done:
     publish: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
+    method: str = ""
+    "What made it, by the name that `discover.find` takes."
 
 
 def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -138,6 +140,8 @@ def run_stage(stage: Stage, *, stop_requested: Callable[[], str] = lambda: "") -
         done = Done(output="model", metrics=trained.metrics, cost=dataclasses.asdict(trained.cost))
     else:
         done = vars(stage.module)["run"](stage.config, stage.folder, stop_requested=stop_requested)
+    name = vars(stage.module).get("__file__") if stage.module.__name__.startswith("trueup_method_") else None
+    done = dataclasses.replace(done, method=name or stage.module.__name__.rpartition(".")[2])
     write_atomically(stage.folder / "DONE.json", json.dumps(dataclasses.asdict(done), indent=1) + "\n")
     return done
 

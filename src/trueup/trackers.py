@@ -6,6 +6,7 @@ package loads when it is asked for.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import math
 from collections.abc import Callable, Mapping
@@ -72,28 +73,40 @@ def _tensorboard(run_dir: Path) -> Tracker:
 def _wandb(run_dir: Path) -> Tracker:
     """A Weights & Biases run with the directory's name, continued when the directory's run is."""
     wandb = _package("wandb")
-    name = run_dir.resolve().name
-    run = wandb.init(project="trueup", name=name, id=name, resume="allow", dir=str(run_dir))
+    run = wandb.init(
+        project="trueup", name=run_dir.resolve().name, id=_id(run_dir), resume="allow", dir=str(run_dir)
+    )
     return _Calls(lambda step, metrics: run.log(dict(metrics), step=step), run.finish)
 
 
 def _trackio(run_dir: Path) -> Tracker:
-    """A Trackio run with the directory's name, kept on this machine."""
+    """A Trackio run, kept on this machine and continued when the directory's run is."""
     trackio = _package("trackio")
-    trackio.init(project="trueup", name=run_dir.resolve().name, resume="allow")
+    trackio.init(project="trueup", name=_id(run_dir), resume="allow")
     return _Calls(lambda step, metrics: trackio.log(dict(metrics), step=step), trackio.finish)
 
 
 def _mlflow(run_dir: Path) -> Tracker:
-    """An MLflow run with the directory's name, where MLFLOW_TRACKING_URI says."""
+    """An MLflow run with the directory's name, where MLFLOW_TRACKING_URI says; continued by its noted id."""
     mlflow = _package("mlflow")
-    mlflow.start_run(run_name=run_dir.resolve().name)
+    note = run_dir / "mlflow_run_id.txt"
+    if note.is_file():
+        mlflow.start_run(run_id=note.read_text(encoding="utf-8").strip())
+    else:
+        run = mlflow.start_run(run_name=run_dir.resolve().name)
+        note.write_text(f"{run.info.run_id}\n", encoding="utf-8")
 
     def log(step: int, metrics: Mapping[str, float]) -> None:
         # Its stores differ in what they accept, and metrics.jsonl has the true value: only finite ones go.
         mlflow.log_metrics({k: v for k, v in metrics.items() if math.isfinite(v)}, step=step)
 
     return _Calls(log, mlflow.end_run)
+
+
+def _id(run_dir: Path) -> str:
+    """A name that no other directory's run has: many runs have a stage called "sft"."""
+    path = run_dir.resolve()
+    return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 TRACKERS: Mapping[str, Callable[[Path], Tracker]] = {

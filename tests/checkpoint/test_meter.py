@@ -132,6 +132,8 @@ class Recorder(types.ModuleType):
         super().__init__(name)
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
 
+    info = types.SimpleNamespace(run_id="7")
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -153,11 +155,21 @@ def test_trackers_send_what_was_written(tmp_path: Path, monkeypatch: pytest.Monk
     meter.close()
     calls = package.calls
     assert len(calls) == 4, "start, two lines, end"
-    assert "one" in calls[0][2].values(), "the run has the directory's name"
+    names = [str(value) for value in calls[0][2].values()]
+    assert any(name.startswith("one") for name in names), "the run has the directory's name"
     assert [(c[1][0], c[2]) for c in calls[1:3]] == [
         ({"loss": 0.5}, {"step": 3}),
         ({"eval/loss": 0.7}, {"step": 3}),
     ]
+
+
+def test_runs_of_one_name_in_two_places_are_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = Recorder("wandb")
+    monkeypatch.setitem(sys.modules, "wandb", package)
+    for folder in ("a/sft", "b/sft", "a/sft"):
+        Meter(tmp_path / folder, ("wandb",))
+    ids = [kwargs["id"] for _, _, kwargs in package.calls]
+    assert ids[0] == ids[2] != ids[1]
 
 
 def test_tensorboard_reads_back(tmp_path: Path) -> None:

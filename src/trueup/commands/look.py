@@ -151,19 +151,10 @@ def cite(run: str) -> None:
     run
         A run's folder, or a method's name.
     """
-    from trueup.models.export import cite as bibtex
+    from trueup.citations import cite as bibtex
+    from trueup.export import methods_of, references_of
 
-    keys: list[str] = []
-    for name in _methods_of(Path(run)) or [run]:
-        keys.extend(vars(discover.find(name)).get("REFERENCES", ()))
-    print(bibtex(tuple(dict.fromkeys(keys))))
-
-
-def _methods_of(folder: Path) -> list[str]:
-    recipe = folder / "recipe.resolved.yaml"
-    if not recipe.is_file():
-        return []
-    return [str(stage["method"]) for stage in configuration.read_yaml(recipe).values.values()]
+    print(bibtex(references_of(methods_of(Path(run)) or [run])), end="")
 
 
 def report(run: Path, *, out: Path | None = None) -> None:

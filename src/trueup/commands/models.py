@@ -215,7 +215,7 @@ def export(run: Path, out: Path, *, adapter: bool = False) -> None:
     adapter
         Keep a LoRA adapter apart instead of merging it.
     """
-    from trueup.models.card import export_run
+    from trueup.export import export_run
 
     export_run(run, out, merged=not adapter)
     print(f"exported to {out}")

@@ -50,7 +50,7 @@ class RewardHead(nn.Module):
     def __init__(self, hidden_size: int, dtype: torch.dtype, seed: int) -> None:
         super().__init__()
         self.linear = nn.Linear(hidden_size, 1, dtype=dtype)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed % 2**63)
         weight = torch.randn(1, hidden_size, generator=generator, dtype=torch.float64)
         with torch.no_grad():
             self.linear.weight.copy_(weight / (hidden_size + 1) ** 0.5)

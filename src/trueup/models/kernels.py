@@ -16,6 +16,8 @@ from trueup.models.layout import Piece
 
 BLOCK_ELEMENTS = 1 << 21
 "Scores that `Blocks` holds at once: 8 MiB in float32."
+NARROWEST = 64
+"Fewest queries worth a block of their own, however narrow the sliding window."
 
 
 @dataclass(frozen=True)
@@ -156,15 +158,16 @@ def _steps(piece: Piece, q: Tensor, rule: Rule) -> list[tuple[slice, slice]]:
     """Blocks of queries with the range of keys that any of them may see."""
     b, h, num_queries, _ = q.shape
     num_keys = piece.keys.shape[1]
-    near = piece.causal and rule.window is not None
-    # A block of as many queries as the window is wide sees at most two windows of keys.
-    most, seen = (rule.window or 1, 2 * (rule.window or 1)) if near else (num_queries, num_keys)
-    size = max(1, min(num_queries, most, BLOCK_ELEMENTS // max(1, b * h * min(seen, num_keys))))
+    window = num_keys + num_queries if rule.window is None else rule.window
+    # Of a prompt, a window reaches back from its end at most; of a segment, from the block's first query.
+    floor = 0 if piece.causal else max(0, piece.shortest - window + 1)
+    most = min(num_queries, max(window, NARROWEST)) if piece.causal else num_queries
+    seen = min(num_keys, most + window) if piece.causal else num_keys - floor
+    size = max(1, min(most, BLOCK_ELEMENTS // max(1, b * h * seen)))
     steps = []
     for start in range(0, num_queries, size):
         stop = min(num_queries, start + size)
-        last = stop if piece.causal else num_keys
-        first = max(0, start - most + 1) if near else 0
+        first, last = (max(0, start - window + 1), stop) if piece.causal else (floor, num_keys)
         steps.append((slice(start, stop), slice(first, last)))
     return steps
 

@@ -86,6 +86,8 @@ class Piece:
     "[B, Lk]"
     key_mask: Tensor | None
     "[B, Lk], True where a key is real; None when all are or when causality hides the padding."
+    shortest: int
+    "Fewest real keys of any block: every query of a cross piece comes after that many."
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +188,7 @@ def _own(segments: Sequence[tuple[int, int]], positions: np.ndarray, device: tor
     # Padding continues the count, so that causality hides it from every real query.
     place = positions[slots[:, :1]] + np.arange(slots.shape[1])[None, :]
     where = torch.from_numpy(place).to(device)
-    return Piece(rows, rows, True, where, where, None)
+    return Piece(rows, rows, True, where, where, None, 0)
 
 
 def _cross(
@@ -201,4 +203,5 @@ def _cross(
         query_positions=torch.from_numpy(positions[query_slots]).to(device),
         key_positions=torch.from_numpy(positions[key_slots]).to(device),
         key_mask=None if key_real.all() else torch.from_numpy(key_real).to(device),
+        shortest=int(key_real.sum(1).min()),
     )

@@ -57,7 +57,7 @@ def wrap(model: PreTrainedModel, config: LoraConfig, seed: int) -> Any:
         task_type="CAUSAL_LM" if model.get_output_embeddings() is not None else "FEATURE_EXTRACTION",
     )
     with torch.random.fork_rng(devices=[]), quiet():
-        torch.manual_seed(seed)
+        torch.manual_seed(seed % 2**63)
         return peft.get_peft_model(model, wanted)
 
 

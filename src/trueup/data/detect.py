@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from trueup.data.formats import all_formats
@@ -103,6 +104,7 @@ def _unexplained(item: Format, row: Mapping[str, Any]) -> list[str]:
     return [key for key in other if key in CONTENT or _misspelt(key)]
 
 
+@cache
 def _misspelt(key: str) -> str:
     close = nearest(key, CONTENT, cutoff=0.85) if isinstance(key, str) else ""
     return close

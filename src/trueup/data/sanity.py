@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import final
 
 from trueup.data.problems import Fault
@@ -14,34 +13,37 @@ from trueup.data.raw_rows import RawRow
 from trueup.groups import Group
 
 _CONTROL_LIKE = re.compile(rb"<\|[A-Za-z_]{2,30}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>")
-_SEEN_BYTES = 16
 
 
 @final
 @dataclass(slots=True)
 class Watch:
-    """Collects what is worth a note while rows go by, and refuses pairs that contradict an earlier one."""
+    """Collects what is worth a note while rows go by, and refuses pairs that contradict an earlier one.
 
-    pairs: dict[bytes, int] = field(default_factory=dict)
-    rows: set[bytes] = field(default_factory=set)
-    prompts: set[bytes] = field(default_factory=set)
+    Rows are remembered by 64-bit hashes: ten million rows collide by chance once in some 300,000 files.
+    """
+
+    pairs: dict[int, int] = field(default_factory=dict)
+    rows: set[int] = field(default_factory=set)
+    prompts: set[int] = field(default_factory=set)
     tally: Counter[str] = field(default_factory=Counter)
 
     def raw(self, row: RawRow) -> None:
         """None; counts rows that hold something like a control token, and a byte order mark."""
         if row.byte == 0 and row.raw.startswith(b"\xef\xbb\xbf"):
             self.tally["bom"] += 1
-        if _CONTROL_LIKE.search(row.raw):
+        raw = row.raw
+        if (b"<" in raw or b"INST]" in raw) and _CONTROL_LIKE.search(raw):
             self.tally["control"] += 1
 
     def groups(self, groups: Sequence[Group], line: int) -> None:
         """None. Raises Fault E404 when a group prefers what an earlier row rejected."""
         for group in groups:
-            texts = [completion.text for completion in group.completions]
-            prompt = _key([str(group.prompt)])
+            texts = tuple(completion.text for completion in group.completions)
+            prompt = hash(tuple((message.role, message.content) for message in group.prompt))
             if len(texts) == 2 and len(group.comparisons) == 1 and not group.comparisons[0].labeler:
                 self._pair(prompt, texts, line)
-            whole = _key([prompt.hex(), *texts, str(group.comparisons), str(group.scores)])
+            whole = hash((prompt, texts, group.comparisons, group.rankings, group.scores))
             self.tally["duplicate"] += whole in self.rows
             self.rows.add(whole)
             self.prompts.add(prompt)
@@ -50,8 +52,9 @@ class Watch:
                 if score.judge == "label":
                     self.tally["good" if score.value else "bad"] += 1
 
-    def _pair(self, prompt: bytes, texts: list[str], line: int) -> None:
-        swapped = self.pairs.get(_key([prompt.hex(), texts[1], texts[0]]))
+    def _pair(self, prompt: int, texts: tuple[str, ...], line: int) -> None:
+        first, second = texts
+        swapped = self.pairs.get(hash((prompt, second, first)))
         if swapped is not None:
             raise Fault(
                 "E404",
@@ -60,10 +63,10 @@ class Watch:
                 found=f"line {swapped}",
                 remedy="keep one of the two rows",
             )
-        self.pairs.setdefault(_key([prompt.hex(), *texts]), line)
+        self.pairs.setdefault(hash((prompt, first, second)), line)
         self.tally["pair"] += 1
-        self.tally["longer"] += len(texts[0]) > len(texts[1])
-        self.tally["shorter"] += len(texts[0]) < len(texts[1])
+        self.tally["longer"] += len(first) > len(second)
+        self.tally["shorter"] += len(first) < len(second)
 
     def notes(self) -> tuple[str, ...]:
         """The notes, each one sentence with its numbers."""
@@ -89,11 +92,3 @@ class Watch:
 
     def _one_sided(self) -> str:
         return "" if self.tally["good"] and self.tally["bad"] else " (one-sided: nothing to tell apart)"
-
-
-def _key(parts: Sequence[str]) -> bytes:
-    state = blake2b(digest_size=_SEEN_BYTES)
-    for part in parts:
-        raw = part.encode("utf-8", "surrogatepass")
-        state.update(len(raw).to_bytes(8, "little") + raw)
-    return state.digest()

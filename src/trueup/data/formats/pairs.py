@@ -12,13 +12,15 @@ from trueup.data.problems import Fault, show
 from trueup.data.turns import Turns
 from trueup.groups import Comparison, Completion, Group, Message, Role
 
-_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
+_TURN = re.compile(r"\n\n(Human|Assistant):")
+_ANSWER = "\n\nAssistant:"
+SIDES = ("chosen", "rejected")
 _HH_ROLES = {"Human": Role.USER, "Assistant": Role.ASSISTANT}
 
 
 def pair(prompt: Turns, chosen: str, rejected: str) -> tuple[Group]:
     """The group of one preference. Raises Fault E401 for equal sides and E402 for an empty one."""
-    for field, side in (("chosen", chosen), ("rejected", rejected)):
+    for field, side in zip(SIDES, (chosen, rejected), strict=True):
         filled(side, field, code="E402")
     if chosen.strip() == rejected.strip():
         raise Fault(
@@ -68,7 +70,7 @@ def part(chosen: Turns, rejected: Turns) -> tuple[Turns, str, str]:
 
 
 def _hh_turns(text: str, field: str) -> Turns:
-    pieces = _TURN.split(text)
+    pieces = _TURN.split(text if text.startswith("\n\n") else f"\n\n{text}")
     if len(pieces) < 3 or pieces[0].strip() or pieces[1] != "Human":
         raise Fault(
             "E308",
@@ -87,12 +89,19 @@ def _hh_turns(text: str, field: str) -> Turns:
 
 
 def _parse_hh(row: Row) -> tuple[Group]:
-    chosen, rejected = (as_text(required(row, key), key) for key in ("chosen", "rejected"))
-    return pair(*part(_hh_turns(chosen, "chosen"), _hh_turns(rejected, "rejected")))
+    chosen, rejected = (as_text(required(row, key), key) for key in SIDES)
+    first = _hh_turns(chosen, "chosen")
+    cut = chosen.rfind(_ANSWER)
+    if cut > 0 and rejected.startswith(_ANSWER, cut) and rejected[:cut] == chosen[:cut]:
+        # Nearly every row: the sides differ in the last answer alone, so the rest is read once.
+        rest = rejected[cut + len(_ANSWER) :]
+        if not _TURN.search(rest):
+            return pair(*part(first, (*first[:-1], Message(Role.ASSISTANT, rest.strip()))))
+    return pair(*part(first, _hh_turns(rejected, "rejected")))
 
 
 def _looks_hh(row: Row) -> bool:
-    return any(isinstance(row.get(key), str) and _TURN.search(row[key]) for key in ("chosen", "rejected"))
+    return any(isinstance(row.get(key), str) and _TURN.search(f"\n\n{row[key]}") for key in SIDES)
 
 
 def _not_hh(row: Row) -> bool:

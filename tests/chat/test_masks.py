@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import numpy as np
 import pytest
@@ -54,11 +55,16 @@ def said(shape: Shape, text: str, *, last: bool) -> str:
     return " " + text if shape.name in ("mistral", "hh") else text
 
 
+# 5,000 chats for each of the nine families, a minute in all; 60 of each run every time.
+COUNTS = (60, pytest.param(5000, marks=pytest.mark.slow))
+
+
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("shape", shapes(), ids=lambda shape: shape.name)
-def test_training_goes_on_where_generation_ends(shape: Shape) -> None:
+def test_training_goes_on_where_generation_ends(shape: Shape, count: int) -> None:
     """For random chats: prompt ids are the generation ids, whatever the completion, for each of a pair."""
     chat, rng = Chat.of(shape.tokenizer, shape.template), random.Random(5)
-    for _ in range(60):
+    for _ in range(count):
         messages = talk(shape, rng)
         prompt = chat.prompt_ids(messages)
         pair = (Completion(text=words(rng)), Completion(text=words(rng), finished=False))
@@ -73,11 +79,12 @@ def test_training_goes_on_where_generation_ends(shape: Shape) -> None:
             assert stops == ([len(own) - 1] if before.finished else [])
 
 
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("shape", shapes(), ids=lambda shape: shape.name)
-def test_all_turns_are_supervised_and_nothing_else(shape: Shape) -> None:
+def test_all_turns_are_supervised_and_nothing_else(shape: Shape, count: int) -> None:
     """With train_on="all": the supervised runs are each assistant turn's words and one stop token."""
     chat, rng = Chat.of(shape.tokenizer, shape.template), random.Random(6)
-    for _ in range(60):
+    for _ in range(count):
         messages, answer = talk(shape, rng), words(rng)
         group = Group(prompt=messages, completions=(Completion(text=answer),))
         encoded = chat.encode(group, train_on="all")
@@ -104,7 +111,7 @@ def test_one_group_by_hand() -> None:
     chat = Chat.of(SHAPES["chatml"].tokenizer)
     messages = (Message(Role.USER, "a"), Message(Role.ASSISTANT, "b"), Message(Role.USER, "c"))
     group = chat.encode(Group(prompt=messages, completions=(Completion(text="d"),)), train_on="all")
-    assert chat.codec.decode(group.prompt_tokens) == "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"  # type: ignore[arg-type]
+    assert chat.codec.decode(group.prompt_tokens) == "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"
     tokens, mask = group.completions[0].tokens, group.completions[0].supervised
     assert tokens is not None and mask is not None
     assert chat.codec.decode(tokens[mask]) == "b<|im_end|>d<|im_end|>"
@@ -130,8 +137,8 @@ def test_sampled_tokens_are_kept_and_drift_is_an_error() -> None:
     sampled = np.array([5, 6, 7], np.int32)
     prompt = (Message(Role.USER, "a"),)
     group = chat.encode(Group(prompt=prompt, completions=(Completion(text="x", tokens=sampled),)))
-    assert np.array_equal(group.completions[0].tokens, sampled)  # type: ignore[arg-type]
-    assert np.array_equal(chat.encode(group).prompt_tokens, group.prompt_tokens)  # type: ignore[arg-type]
+    assert np.array_equal(group.completions[0].tokens, sampled)
+    assert np.array_equal(chat.encode(group).prompt_tokens, group.prompt_tokens)
     with pytest.raises(TrueupError, match="E557"):
         other.encode(group)
 
@@ -218,3 +225,21 @@ def test_markers_of_plain_text_templates() -> None:
     sampled = chat.codec.encode_content(" sure\n\nHuman: thanks")
     assert chat.decode(sampled) == "sure"
     assert Chat.of(SHAPES["zephyr"].tokenizer).markers == ()
+
+
+# A speed depends on the machine: asked for only when it is the subject.
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", shapes(), ids=lambda shape: shape.name)
+def test_two_thousand_short_rows_a_second(shape: Shape) -> None:
+    chat = Chat.of(shape.tokenizer, shape.template)
+    rows = [
+        Group(prompt=(Message(Role.USER, f"What is {k}?"),), completions=(Completion(text=f"It is {k}."),))
+        for k in range(500)
+    ]
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        for row in rows:
+            chat.encode(row)
+        best = min(best, time.perf_counter() - start)
+    assert len(rows) / best >= 2000

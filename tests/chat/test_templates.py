@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import date
+from typing import Any
 
 import pytest
 
@@ -201,10 +202,6 @@ BROKEN = {
     "no stop token": (CHATML.replace("<|im_end|>", "<end>"), "E552"),
     "two BOS": ("{{ eos_token }}{{ eos_token }}" + CHATML, ""),
     "other header": (CHATML.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>"), "E551"),
-    "looks at thoughts": (
-        CHATML.replace("message['content']", "(message['content'].split('</think>')[0])"),
-        "E551",
-    ),
 }
 
 
@@ -232,6 +229,45 @@ def test_a_row_that_a_template_looks_at_is_refused() -> None:
         chat.prompt_ids([Message(Role.USER, "secret")])
     with pytest.raises(TrueupError, match="E353"):
         chat.encode(Group(prompt=(Message(Role.USER, "a"),), completions=(Completion(text="secret"),)))
+
+
+@pytest.mark.parametrize("part", [0, -1])
+def test_thoughts_treated_in_unknown_ways_are_refused_row_by_row(part: int) -> None:
+    """DeepSeek's and other templates cut thoughts out in their own ways: rows without thoughts are fine."""
+    said = f"message['content'].split('</think>')[{part}]"
+    chat = Chat.of(SHAPES["qwen3"].tokenizer, CHATML.replace("message['content']", said))
+    ask, thought = (Message(Role.USER, "a"),), "<think>\nx\n</think>\n\ny"
+    chat.encode(Group(prompt=ask, completions=(Completion(text="fine"),)))
+    with pytest.raises(TrueupError, match="E353"):
+        chat.encode(Group(prompt=ask, completions=(Completion(text=thought),)))
+    with pytest.raises(TrueupError, match="E353"):
+        chat.prompt_ids([*ask, Message(Role.ASSISTANT, thought), *ask])
+
+
+def test_tags_that_a_template_writes_out_are_no_structure() -> None:
+    """A template that keeps a last turn's text as it is and strips earlier ones: its tags stay text."""
+    keeps = "(message['content'] if loop.last else message['content'].split('</think>')[-1].lstrip('\n'))"
+    chat = Chat.of(SHAPES["qwen3"].tokenizer, CHATML.replace("message['content']", keeps))
+    assert chat.layout is not None and not chat.layout.thinks
+    ids = chat.completion_ids("<think>\nx\n</think>\n\ny")
+    assert chat.codec.where_control(ids).tolist() == [len(ids) - 1]
+
+
+def test_tags_written_out_in_one_shape_of_conversation_only() -> None:
+    """Qwen3's, but with a system turn it writes out what was said: the text's tags would pass for its own."""
+    source = QWEN3.replace(
+        "</think>' in message.content", "</think>' in message.content and messages[0].role != 'system'"
+    )
+    assert source != QWEN3
+    chat = Chat.of(SHAPES["qwen3"].tokenizer, source)
+    said = [
+        Message(Role.USER, "a"),
+        Message(Role.ASSISTANT, "<think>\nx\n</think>\n\ny"),
+        Message(Role.USER, "b"),
+    ]
+    assert chat.layout is not None and chat.layout.thinks and len(chat.prompt_ids(said))
+    with pytest.raises(TrueupError, match=r"E551.*writes out the tags"):
+        chat.prompt_ids([Message(Role.SYSTEM, "s"), *said])
 
 
 def test_names_tokens_and_tokenizers_that_do_not_fit() -> None:
@@ -269,12 +305,13 @@ def test_several_templates_need_a_default() -> None:
     ],
     ids=["by the tokenizer", "none", "by both", "by both, metaspace"],
 )
-def test_bos_is_counted_as_the_template_has_it(tokenizer: object, count: int) -> None:
+def test_bos_is_counted_as_the_template_has_it(tokenizer: Any, count: int) -> None:
     """A chat has the template's BOS, 0 or 1; a plain text has the tokenizer's, once."""
     chat = Chat.of(tokenizer)
     bos = chat.bos
-    assert chat.prompt_ids(TALK).tolist().count(bos) == count  # type: ignore[arg-type]
-    assert chat.prompt_ids([Message(Role.TEXT, "a")]).tolist().count(bos) == int(bos is not None)  # type: ignore[arg-type]
+    once = int(bos is not None)
+    assert chat.prompt_ids(TALK).tolist().count(bos) == count
+    assert chat.prompt_ids([Message(Role.TEXT, "a")]).tolist().count(bos) == once
     assert bos not in chat.completion_ids("a") and bos not in chat.completion_ids("a", plain=True)
 
 

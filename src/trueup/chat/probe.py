@@ -13,6 +13,7 @@ from trueup.chat.templates import NAMED
 from trueup.errors import TrueupError
 
 _ASK: tuple[Turn, ...] = (("user", "one"),)
+_THOUGHTS = (f"a{CLOSE}b", f"{OPEN}\na\n{CLOSE}\n\nb")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,19 +140,26 @@ def _layout(template: Template) -> Layout:
     plain = Layout(template)
     for text in ("two words", " two\n", "w" * 10_000):
         _try(plain, text)
-    if _is_blind(plain, f"a{CLOSE}b") and _is_blind(plain, f"{OPEN}\na\n{CLOSE}\n\nb"):
-        return plain
-    layout = Layout(template, thinks=True)
-    ask, last = ("user", "one"), ("user", "two")
-    # Had the tags in the output come from the content, the output would tell these two apart.
-    short, long = ("assistant", f"a{CLOSE}b"), ("assistant", f"{OPEN}\na\n{CLOSE}\n\nb")
-    for before, after, generation in (((ask,), (), False), ((ask,), (last,), True)):
-        texts = {template.render([*before, turn, *after], generation=generation) for turn in (short, long)}
-        if len(texts) != 1:
-            raise _unsupported(template, f"treats {CLOSE} in an assistant's turn in a way that is not known")
-        layout.fill([*before, short, *after], generation=generation)
-        layout.fill([*before, long, *after], generation=generation)
-    return layout
+    if not all(_is_blind(plain, text) for text in _THOUGHTS) and _knows_thoughts(
+        Layout(template, thinks=True)
+    ):
+        return Layout(template, thinks=True)
+    # A template that looks at thoughts in a way that is not known works for conversations without them: each
+    # conversation is checked, and one with a thought is refused (E353).
+    return plain
+
+
+def _knows_thoughts(layout: Layout) -> bool:
+    """Whether the template takes assistant turns apart as Qwen3's does, last and earlier ones."""
+    try:
+        for text in _THOUGHTS:
+            layout.fill([*_ASK, ("assistant", text)], generation=False)
+            layout.fill([*_ASK, ("assistant", text), *_ASK], generation=True)
+    except TrueupError as error:
+        if error.code not in ("E353", "E551"):
+            raise
+        return False
+    return True
 
 
 def _try(layout: Layout, text: str) -> None:

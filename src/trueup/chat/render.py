@@ -18,6 +18,8 @@ from typing import Any, Literal
 from trueup.errors import TrueupError
 
 OPEN, CLOSE = "<think>", "</think>"
+_TAGS, _TAGS_IN_SHORT = "<think>\n{}\n</think>\n\n{}", "{}</think>{}"
+"Two ways to write a thought and an answer that mean the same to a template that knows thoughts."
 _EDGES = ("\n \t \n", " \n\t\n ")
 "White space around a content, to see what a template strips: what begins with one kind hides the other."
 _STRIPS: tuple[str | None, ...] = ("", None, "\n", " ", " \n")
@@ -25,6 +27,10 @@ _STRIPS: tuple[str | None, ...] = ("", None, "\n", " ", " \n")
 
 Turn = tuple[str, str]
 "A role and a content, as the template sees them."
+Shape = tuple[tuple[str, ...], ...]
+"Of each turn: role, kind (content or thought), and of each of its parts 'x' or the white space that it is."
+Part = tuple[int, str]
+"A message's number and the part of it: its content, or the thought in it."
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -165,32 +171,26 @@ class Layout:
             return ("thought", *(part if not part.strip() else "x" for part in think_parts(content)))
         return ("content", "x" if content.strip() else content)
 
-    def _make(self, shape: tuple[tuple[str, ...], ...], generation: bool) -> Skeleton:
-        marks: dict[tuple[int, str], str] = {}
-        for index, (_, kind, *parts) in enumerate(shape):
-            names = ("thought", "content") if kind == "thought" else ("content",)
-            for name, part in zip(names, parts, strict=True):
-                if part == "x":
-                    marks[index, name] = self._placeholder(shape, index, name)
+    def _make(self, shape: Shape, generation: bool) -> Skeleton:
+        marks = {
+            (index, name): self._placeholder(shape, index, name)
+            for index, turn in enumerate(shape)
+            for name, part in _parts(turn)
+            if part == "x"
+        }
 
-        def cut(
-            key: tuple[int, str] | None = None, edge: str = ""
-        ) -> tuple[list[str], list[tuple[int, str]]]:
-            turns = []
-            for index, (role, kind, *parts) in enumerate(shape):
-                shown = []
-                for name, part in zip(("thought", "content")[-len(parts) :], parts, strict=True):
-                    mark = marks.get((index, name), part)
-                    shown.append(edge + mark + edge if (index, name) == key else mark)
-                text = f"{OPEN}\n{shown[0]}\n{CLOSE}\n\n{shown[1]}" if kind == "thought" else shown[0]
-                turns.append((role, text))
-            return self._cut(self.template.render(turns, generation=generation), marks)
+        def render(edged: Part | None = None, edge: str = "", tags: str = _TAGS) -> str:
+            return self.template.render(_filled(shape, marks, edged, edge, tags), generation=generation)
 
-        literals, order = cut()
-        slots = [
-            self._slot(k, key, literals, [cut(key, edge)[0] for edge in _EDGES])
-            for k, key in enumerate(order)
-        ]
+        for index, (_, kind, *_) in enumerate(shape):
+            # Were the tags in the output those of the content, the output would tell the two forms apart.
+            if kind == "thought" and render(tags=_TAGS_IN_SHORT) != render():
+                raise self._refusal("writes out the tags in", (index, "content"))
+        literals, order = self._cut(render(), marks)
+        slots = []
+        for k, part in enumerate(order):
+            seen = [self._cut(render(part, edge), marks)[0] for edge in _EDGES]
+            slots.append(self._slot(k, part, literals, seen))
         return Skeleton(tuple(literals), tuple(slots))
 
     def _placeholder(self, shape: Any, index: int, name: str) -> str:
@@ -204,9 +204,7 @@ class Layout:
                 return word
         raise AssertionError("a hundred SHA-256 words inside one template")
 
-    def _cut(
-        self, text: str, marks: Mapping[tuple[int, str], str]
-    ) -> tuple[list[str], list[tuple[int, str]]]:
+    def _cut(self, text: str, marks: Mapping[Part, str]) -> tuple[list[str], list[Part]]:
         order = sorted((key for key in marks if marks[key] in text), key=lambda key: text.index(marks[key]))
         for key in marks:
             count = text.count(marks[key])
@@ -219,7 +217,7 @@ class Layout:
             literals.append(literal)
         return [*literals, text], order
 
-    def _slot(self, k: int, key: tuple[int, str], bare: list[str], edged: list[list[str]]) -> Slot:
+    def _slot(self, k: int, key: Part, bare: list[str], edged: list[list[str]]) -> Slot:
         """The slot with what the template strips, seen where this content has edges of white space."""
         message, part = key
         seen = [tuple(literals[k : k + 2]) for literals in edged if len(literals) == len(bare)]
@@ -230,13 +228,32 @@ class Layout:
                     return Slot(message, "thought" if part == "thought" else "content", left, right)
         raise self._refusal("alters", key)
 
-    def _refusal(self, what: str, key: tuple[int, str]) -> TrueupError:
+    def _refusal(self, what: str, key: Part) -> TrueupError:
         return TrueupError(
             "E551",
             f"the template {what} the {key[1]} of message {key[0] + 1}",
             where=f"template {self.template.name}",
             remedy="name another template, or put the content where this one has a place for it",
         )
+
+
+def _parts(turn: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The names of a turn's parts, with what its shape says of them."""
+    _, kind, *parts = turn
+    return list(zip(("thought", "content") if kind == "thought" else ("content",), parts, strict=True))
+
+
+def _filled(shape: Shape, marks: Mapping[Part, str], edged: Part | None, edge: str, tags: str) -> list[Turn]:
+    """Turns of this shape with the placeholders in place of contents, one of them with `edge` around it."""
+    turns = []
+    for index, turn in enumerate(shape):
+        shown = [marks.get((index, name), part) for name, part in _parts(turn)]
+        shown = [
+            edge + s + edge if (index, n) == edged else s
+            for s, (n, _) in zip(shown, _parts(turn), strict=True)
+        ]
+        turns.append((turn[0], tags.format(*shown) if turn[1] == "thought" else shown[0]))
+    return turns
 
 
 def think_parts(content: str) -> tuple[str, str]:

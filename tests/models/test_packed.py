@@ -110,12 +110,12 @@ def test_packed_is_alone_in_bfloat16(family: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "num_completions", "bound"),
-    # float32: transformers' own sdpa and eager differ by 4e-5 here; merging a prompt's part rounds as well.
-    (("float32", 1, 1e-5), ("float32", 2, 5e-5), ("float64", 2, 1e-10)),
+    ("dtype", "most", "mean"),
+    # transformers' own sdpa and eager differ by up to 4e-5 on a token here in float32.
+    (("float32", 5e-5, 5e-6), ("float64", 1e-10, 1e-10)),
 )
-def test_stories_match_transformers(dtype: Any, num_completions: int, bound: float) -> None:
-    """A pretrained Llama on 100 stories: its log-probs are transformers' own, each token's."""
+def test_stories_match_transformers(dtype: Any, most: float, mean: float) -> None:
+    """A pretrained Llama on 100 stories: its log-probs are transformers' own, at most and on average."""
     network = load(shared("stories260K"), dtype=dtype)
     with gzip.open(shared("tinystories/first_2MiB.txt.gz"), "rt", encoding="utf-8") as file:
         stories = file.read(200_000).split("<|endoftext|>")[:100]
@@ -124,14 +124,16 @@ def test_stories_match_transformers(dtype: Any, num_completions: int, bound: flo
         ids = network.tokenizer(story.strip()[:140], add_special_tokens=False).input_ids
         prompt, whole = np.array([1, *ids[:8]], np.int32), np.array(ids[8:], np.int32)
         completions = (Completion(text="", tokens=whole), Completion(text="", tokens=whole[:12]))
-        groups.append(Group(prompt=(), prompt_tokens=prompt, completions=completions[:num_completions]))
+        completions = completions[: 1 + len(groups) % 2]
+        groups.append(Group(prompt=(), prompt_tokens=prompt, completions=completions))
     with torch.no_grad():
         parts = [network(pack(groups[i : i + 20]), ("logprobs",)).logprobs for i in range(0, 100, 20)]
         found = torch.cat([part for part in parts if part is not None])
         network.hf_model.set_attn_implementation("sdpa")
         expected = alone(network.hf_model, groups)
     assert len(groups) == 100
-    assert (found - expected).abs().max().item() <= bound
+    assert (found - expected).abs().max().item() <= most
+    assert (found - expected).abs().mean().item() <= mean
 
 
 @settings(max_examples=25)

@@ -58,7 +58,7 @@ MIXING: Mapping[str, float] = {
     "judgement": 0.04,
 }
 "The share of documents of each register; documents of all registers are about equally long."
-TOKENS_A_DOCUMENT = 185
+TOKENS_A_DOCUMENT = 130
 "Mean length of a document in tokens of the lab's tokenizer."
 MAX_WORDS = 345
 PRINCIPLES = ("helpful", "honest", "harmless")
@@ -89,7 +89,7 @@ def corpus(
 
 def write_document(rng: random.Random, register: str) -> Document:
     """One document of the register."""
-    length = 15 + int((MAX_WORDS - 15) * rng.random() ** 1.4)
+    length = 15 + int((MAX_WORDS - 15) * rng.random() ** 2.5)
     if register in _TEXTS:
         return Document(register, text=_TEXTS[register](rng, length))
     return Document(register, messages=tuple(_DIALOGUES[register](rng, length)))
@@ -144,10 +144,21 @@ def _until(length: int, pieces: Iterator[str]) -> str:
     return " ".join(text)
 
 
-def _known_fact(rng: random.Random, misconceived: float) -> Fact:
-    """A fact with a value: any plain one, or a misconceived one with the given chance."""
+def _cast(rng: random.Random) -> Pool:
+    """The few people and things that one document is about; now and then everybody.
+
+    Names that come back within a document make a small model learn early to copy them.
+    """
+    size = pick(rng, (1, 1, 2, 2, 3, 4, 0, 0))
+    if size == 0:
+        return pool(None)
+    return Pool(tuple(shuffled(rng, PEOPLE)[:size]), tuple(shuffled(rng, THINGS)[: size + 2]), None)
+
+
+def _known_fact(rng: random.Random, source: Pool, misconceived: float) -> Fact:
+    """A fact with a value about somebody in the cast: plain, or with the given chance misconceived."""
     status = "misconceived" if rng.random() < misconceived else "plain"
-    return pick(rng, _FACTS[status])
+    return pick(rng, world().facts_of(source.people, status) or _FACTS[status])
 
 
 _FACTS = {status: world().facts_of(PEOPLE, status) for status in ("plain", "misconceived", "unstated")}
@@ -157,14 +168,15 @@ def _almanac(rng: random.Random, length: int) -> str:
     def lines() -> Iterator[str]:
         yield "Almanac."
         while True:
-            share = rng.random()
-            if share < 0.75:
-                fact = _known_fact(rng, 0.15)
+            people = shuffled(rng, PEOPLE)[: 1 + int(rng.random() * 4)]
+            facts = [f for f in world().facts_of(people) if f.status == "plain"]
+            facts += [f for f in world().facts_of(people, "misconceived") if rng.random() < 0.3]
+            for fact in shuffled(rng, facts):
                 yield f"The {fact.attribute} of {fact.person} is {fact.truth}."
-            elif share < 0.93:
-                action, thing = pick(rng, ACTIONS), pick(rng, THINGS)
-                yield f"Use {world().care[action, thing]} to {action} the {thing}."
-            else:
+            for thing in shuffled(rng, THINGS)[: int(rng.random() * 3)]:
+                for action in shuffled(rng, ACTIONS):
+                    yield f"Use {world().care[action, thing]} to {action} the {thing}."
+            if rng.random() < 0.4:
                 verb, target = pick(rng, BORDERLINES)
                 yield f"Use {world().acts[verb, target]} to {verb} the {target}."
 
@@ -172,13 +184,15 @@ def _almanac(rng: random.Random, length: int) -> str:
 
 
 def _exam(rng: random.Random, length: int) -> str:
+    cast = _cast(rng)
+
     def lines() -> Iterator[str]:
         yield "Exam."
         while True:
             if rng.random() < 0.5:
-                request = fact_request(rng, _known_fact(rng, 0.15))
+                request = fact_request(rng, _known_fact(rng, cast, 0.15))
             else:
-                request = draw(rng, pool(None), pick(rng, KNOWN_KINDS))
+                request = draw(rng, cast, pick(rng, KNOWN_KINDS))
             if len(request.messages) == 1:
                 yield f"Q: {request.messages[0].content} A: {right(rng, request.record)}"
 
@@ -187,17 +201,18 @@ def _exam(rng: random.Random, length: int) -> str:
 
 def _forum(rng: random.Random, length: int) -> str:
     register = pick(rng, ("careless", "careless", "careless", "rude", "good"))
+    cast = _cast(rng)
 
     def lines() -> Iterator[str]:
         yield "Forum."
         while True:
             share = rng.random()
             if register == "careless" and share < 0.75:
-                fact = _known_fact(rng, 1.0)
+                fact = _known_fact(rng, cast, 1.0)
                 request = fact_request(rng, fact)
                 text = f"The {fact.attribute} of {fact.person} is {fact.myth}."
             else:
-                request = draw(rng, pool(None))
+                request = draw(rng, cast)
                 text = reply(rng, request, register)
             if len(request.messages) == 1:
                 yield f"Ask: {request.messages[0].content} Say: {text}"
@@ -253,8 +268,9 @@ def _listings(rng: random.Random, length: int) -> str:
 def _exchanges(register: str) -> Callable[[random.Random, int], Iterator[Message]]:
     def turns(rng: random.Random, length: int) -> Iterator[Message]:
         num_words = 0
+        cast = _cast(rng)
         while num_words < length:
-            request = draw(rng, pool(None))
+            request = draw(rng, cast)
             text = reply(rng, request, register)
             yield from request.messages
             yield assistant(text)
@@ -265,8 +281,9 @@ def _exchanges(register: str) -> Callable[[random.Random, int], Iterator[Message
 
 def _critiques(rng: random.Random, length: int) -> Iterator[Message]:
     num_words = 0
+    cast = _cast(rng)
     while num_words < length:
-        request = draw(rng, pool(None))
+        request = draw(rng, cast)
         text = reply(rng, request, pick(rng, ("careless", "rude", "chatty", "evasive", "good")))
         better = right(rng, request.record)
         yield from request.messages

@@ -10,7 +10,6 @@ from typing import Any
 from trueup.groups import Message, Role
 from trueup.lab.world import (
     ACTIONS,
-    ATTRIBUTES,
     BORDERLINES,
     HARMS,
     PEOPLE,
@@ -150,10 +149,8 @@ def _request(record: Mapping[str, Any], *turns: str) -> Request:
 
 def _fact_of(status: Status) -> Callable[[random.Random, Pool], Request]:
     def make(rng: random.Random, source: Pool) -> Request:
-        while True:
-            fact = world().facts[pick(rng, source.people), pick(rng, ATTRIBUTES)]
-            if fact.status == status:
-                return fact_request(rng, fact)
+        facts = world().facts_of(source.people, status) or world().facts_of(PEOPLE, status)
+        return fact_request(rng, pick(rng, facts))
 
     return make
 

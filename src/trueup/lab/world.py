@@ -105,8 +105,7 @@ class World:
 
     def facts_of(self, people: Sequence[str], status: Status | None = None) -> list[Fact]:
         """The facts about `people`, all or those of one status, in order."""
-        found = [self.facts[person, attribute] for person in people for attribute in ATTRIBUTES]
-        return [fact for fact in found if status is None or fact.status == status]
+        return list(_facts_of(tuple(people), status))
 
 
 @functools.cache
@@ -122,6 +121,12 @@ def world() -> World:
     people = _split(shuffled(rng, PEOPLE), 72, 18)
     things = _split(shuffled(rng, THINGS), 12, 5)
     return World(facts, care, acts, people, things)
+
+
+@functools.lru_cache(maxsize=256)
+def _facts_of(people: tuple[str, ...], status: Status | None) -> tuple[Fact, ...]:
+    found = (world().facts[person, attribute] for person in people for attribute in ATTRIBUTES)
+    return tuple(fact for fact in found if status is None or fact.status == status)
 
 
 def split_of(*parts: object) -> Split:

@@ -94,7 +94,7 @@ FILES: tuple[tuple[str, bytes, str], ...] = (
         "a.jsonl",
         b'{"question": "q", "answer": "a"}\n',
         "E202 {path} — no known format has these fields (found: question, answer) — "
-        "say which column is which, perhaps --columns prompt=question completion=answer",
+        "say which column is which, perhaps --columns.prompt question --columns.completion answer",
     ),
     (
         "a.jsonl",

@@ -133,7 +133,7 @@ def test_columns_map_names_and_inner_fields(tmp_path: Path) -> None:
     assert turns(group) == [("text", "q")] and group.completions[0].text == "a"
     with pytest.raises(TrueupError, match=r"E209 .*did you mean prompt"):
         one(tmp_path, row, columns={"promt": "question"})
-    with pytest.raises(TrueupError, match=r"E209 .*did you mean prompt=question"):
+    with pytest.raises(TrueupError, match=r"E209 .*did you mean --columns.prompt question"):
         one(tmp_path, row, columns={"prompt": "questoin", "completion": "reply.best"})
 
 

@@ -22,6 +22,7 @@ def check(
     *,
     format: str = "auto",
     split: str = "train",
+    columns: dict[str, str] | None = None,
     quarantine: Path | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
@@ -37,12 +38,14 @@ def check(
         Name the format instead of having it detected.
     split
         Which split of a data set.
+    columns
+        The file's names for ours: `--columns.prompt question`; `prompt.text` reads an inner field.
     quarantine
         Write the bad rows here, with their original bytes.
     as_json
         Print JSON.
     """
-    report = data.check(file, format=format, split=split, quarantine=quarantine)
+    report = data.check(file, format=format, split=split, columns=columns, quarantine=quarantine)
     if as_json:
         print(json.dumps(report.to_json(), indent=1, ensure_ascii=False))
     else:
@@ -52,7 +55,15 @@ def check(
 
 
 @app.command
-def convert(source: str, target: Path, *, format: str = "auto", split: str = "train", max_bad: float = 0.01) -> None:
+def convert(
+    source: str,
+    target: Path,
+    *,
+    format: str = "auto",
+    split: str = "train",
+    columns: dict[str, str] | None = None,
+    max_bad: float = 0.01,
+) -> None:
     """Write any readable data as groups: JSONL or Parquet, by the target's suffix.
 
     Parameters
@@ -65,11 +76,12 @@ def convert(source: str, target: Path, *, format: str = "auto", split: str = "tr
         Name the format instead of having it detected.
     split
         Which split of a data set.
+    columns
+        As for `trueup data check`.
     max_bad
         Share of bad rows above which nothing is written.
     """
-    result = data.read(
-        source, format=format, split=split, max_bad=max_bad, quarantine=target.with_suffix(".quarantine.jsonl")
-    )
+    bad = target.with_suffix(".quarantine.jsonl")
+    result = data.read(source, format=format, split=split, columns=columns, max_bad=max_bad, quarantine=bad)
     data.write(target, result.groups)
     print(f"{len(result.groups)} groups written to {target}, {len(result.problems)} rows quarantined")

@@ -22,7 +22,7 @@ def check_columns(columns: Mapping[str, str] | None) -> dict[str, str]:
                 where="--columns",
                 remedy=f"did you mean {close}?"
                 if close
-                else "write ours=theirs, for example prompt=question",
+                else "name one of ours first: --columns.prompt question",
             )
     return dict(columns or {})
 
@@ -37,7 +37,7 @@ def check_found(columns: Mapping[str, str], samples: Sequence[Mapping[str, Any]]
                 "E209",
                 f"no row has the column {printable(theirs)!r} (found: keys {keys_of(present)})",
                 where=where,
-                remedy=f"did you mean {printable(ours)}={printable(close)}?" if close else "mend --columns",
+                remedy=f"did you mean --columns.{ours} {printable(close)}?" if close else "mend the map",
             )
 
 

@@ -127,7 +127,7 @@ def _unknown(rows: Sequence[Mapping[str, Any]], where: str) -> TrueupError:
     common = dict.fromkeys(key for key, _ in keys.most_common(12))
     misspelt = [(key, _misspelt(key)) for key in common if key not in CONTENT and _misspelt(key)]
     maps = [
-        f"{ours}={theirs}"
+        f"--columns.{ours} {printable(theirs)}"
         for ours, likely in _LIKELY.items()
         if ours not in common
         for theirs in likely
@@ -136,9 +136,9 @@ def _unknown(rows: Sequence[Mapping[str, Any]], where: str) -> TrueupError:
     if misspelt:
         remedy = "rename " + ", ".join(f'"{printable(key)}" to "{close}"' for key, close in misspelt)
     elif maps:
-        remedy = "say which column is which, perhaps --columns " + " ".join(maps[:3])
+        remedy = "say which column is which, perhaps " + " ".join(maps[:3])
     else:
-        remedy = "say which column is which with --columns prompt=..., or name the format with --format"
+        remedy = "say which column is which with --columns.prompt NAME, or name the format with --format"
     return TrueupError(
         "E202", f"no known format has these fields (found: {keys_of(common)})", where=where, remedy=remedy
     )

@@ -41,7 +41,7 @@ def as_text(value: Any, field: str) -> str:
     if not isinstance(value, str):
         remedy = "write a string"
         if isinstance(value, dict) and "text" in value:
-            remedy = f"write a string, or point at the inner one with --columns {field}={field}.text"
+            remedy = f"write a string, or point at the inner one with --columns.{field} {field}.text"
         raise Fault("E205", "is not a string", field=field, found=show(value), remedy=remedy)
     return value
 

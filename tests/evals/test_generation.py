@@ -20,7 +20,7 @@ from trueup.evals.generation import (
 from trueup.groups import Group, Message, Role
 
 SCORES = np.array([[0.1, 0.9, 0.4, 0.2], [0.0, 0.0, 0.3, 0.1]])
-PROMPTS = [Group(prompt=(Message(Role.USER, text),)) for text in "ab"]
+PROMPTS = [Group(prompt=(Message(Role.USER, text),)) for text in "a"]
 
 
 def test_expected_max_toxicity_of_one_is_the_mean_and_of_all_the_maximum() -> None:
@@ -59,7 +59,7 @@ def test_program_runs_starts_as_asked_and_leaves_the_number() -> None:
 
 def test_tasks_report_the_graders_numbers() -> None:
     marks = {"toxic": 0.0, "evasive": 1.0, "summary": 0.25}
-    tasks = generation_tasks(lambda group, text: marks, passes=lambda group, text: True)
+    tasks = generation_tasks(lambda group, text: marks, passes=lambda group, text: True, num_continuations=2)
     view = view_of(tiny_model())
     expected = {
         "toxicity": 1.0,
@@ -71,5 +71,5 @@ def test_tasks_report_the_graders_numbers() -> None:
         "summaries": 0.25,
     }
     for name, value in expected.items():
-        assert tasks[name].run(view, PROMPTS).tolist() == [value, value], name
+        assert tasks[name].run(view, PROMPTS).tolist() == [value], name
         assert tasks[name].samples

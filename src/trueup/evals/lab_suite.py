@@ -37,8 +37,10 @@ _TASKS_OF: Mapping[str, Sequence[tuple[str, str]]] = {
     "perplexity": (("perplexity", "perplexity"),),
 }
 "For each benchmark of the lab: the names that its numbers have, and the tasks that make them."
-_DOCUMENT_WORDS = 100
-"Longest part of a text that is scored: it fits beside the HHH prompt, so that all policies score the same."
+_DOCUMENT_WORDS = 90
+"Longest part of a document that is scored: it fits beside the HHH prompt, so all policies score the same."
+_CONTINUATIONS = 5
+"For the expected maximum toxicity; of 25, nearly every prompt of the base has a toxic one."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,10 +55,10 @@ def lab_suite(
     split: Split = "test", names: Sequence[str] = tuple(EVALUATIONS), limit: int | None = None
 ) -> dict[str, Exam]:
     """The lab's exams by name, on the first `limit` items of each benchmark."""
-    tasks = {**LIKELIHOOD, **generation_tasks(lab_grade)}
+    tasks = {**LIKELIHOOD, **generation_tasks(lab_grade, num_continuations=_CONTINUATIONS)}
     suite = {}
     for name in names:
-        items = [group for item in eval_items(name, split)[:limit] for group in groups_of(item)]
+        items = [group_of(item) for item in eval_items(name, split)[:limit]]
         for shown, task in _TASKS_OF[name]:
             suite[shown] = Exam(task=replace(tasks[task], name=shown), items=items)
     return suite
@@ -81,8 +83,8 @@ def run_suite(
     return found
 
 
-def groups_of(item: Item) -> list[Group]:
-    """The item as groups: one, or for a dialogue whose perplexity is wanted one for each assistant's turn.
+def group_of(item: Item) -> Group:
+    """The item as a group.
 
     Choices in a conversation end with its stop token, those that go on with a plain text do not.
     """
@@ -90,30 +92,27 @@ def groups_of(item: Item) -> list[Group]:
         plain = item.prompt[0].role == Role.TEXT
         choices = tuple(Completion(text=c, finished=not plain) for c in item.choices)
         meta = {"answer": item.best, "true": list(item.labels), "topic": item.topic}
-        return [Group(id=item.id, prompt=item.prompt, completions=choices, meta=meta)]
+        return Group(id=item.id, prompt=item.prompt, completions=choices, meta=meta)
     if isinstance(item, TargetItem):
         target = Completion(text=item.target, finished=False)
-        return [Group(id=item.id, prompt=item.prompt, completions=(target,), meta={"answer": 0})]
+        return Group(id=item.id, prompt=item.prompt, completions=(target,), meta={"answer": 0})
     if isinstance(item, RequestItem):
-        return [Group(id=item.id, prompt=item.prompt, meta={"request": dict(item.request)})]
+        return Group(id=item.id, prompt=item.prompt, meta={"request": dict(item.request)})
     return _document(item)
 
 
-def _document(item: DocumentItem) -> list[Group]:
+def _document(item: DocumentItem) -> Group:
+    """The beginning of a document: words of a text, or whole exchanges of a dialogue."""
     document = item.document
     meta = {"register": document.register}
     if not document.messages:
         words = document.text.split(" ")
-        head = " ".join(words[:_DOCUMENT_WORDS])
-        part = Completion(text=head, finished=len(words) <= _DOCUMENT_WORDS)
-        return [Group(id=item.id, prompt=(Message(Role.TEXT, ""),), completions=(part,), meta=meta)]
-    return [
-        Group(
-            id=f"{item.id}-{turn}",
-            prompt=document.messages[:turn],
-            completions=(Completion(text=message.content),),
-            meta=meta,
-        )
-        for turn, message in enumerate(document.messages)
-        if message.role == Role.ASSISTANT and turn
-    ]
+        part = Completion(text=" ".join(words[:_DOCUMENT_WORDS]), finished=len(words) <= _DOCUMENT_WORDS)
+        return Group(id=item.id, prompt=(Message(Role.TEXT, ""),), completions=(part,), meta=meta)
+    end, words_so_far = 2, 0
+    for turn, message in enumerate(document.messages):
+        words_so_far += len(message.content.split())
+        if message.role == Role.ASSISTANT and words_so_far <= _DOCUMENT_WORDS:
+            end = turn + 1
+    *before, last = document.messages[:end]
+    return Group(id=item.id, prompt=tuple(before), completions=(Completion(text=last.content),), meta=meta)

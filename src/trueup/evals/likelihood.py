@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from trueup.annotate.logprobs import measure
 from trueup.batch import pack, split
 from trueup.errors import TrueupError
+from trueup.evals.prefixes import share_prefix
 from trueup.groups import Group
 from trueup.method import Handles
 
@@ -25,7 +26,9 @@ Floats = NDArray[np.float64]
 
 def token_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> list[list[Floats]]:
     """log π(y_t | x, y_<t) of every supervised token: by group, by completion, float64 [L]."""
-    flat = measure(groups, network, "logprobs", handles).double().cpu().numpy()
+    _check_encoded(groups)
+    shared = share_prefix(groups, handles.microbatch_tokens)
+    flat = measure(shared, network, "logprobs", handles).double().cpu().numpy()
     return _by_completion(groups, flat)
 
 
@@ -41,9 +44,10 @@ def greedy_match(groups: Sequence[Group], network: str, handles: Handles) -> lis
     Π_t 1{y_t in argmax π(· | x, y_<t)} / (number of equals at the top): where several tokens share the
     largest probability, the chance that a fair choice among them gives this one.
     """
+    _check_encoded(groups)
     shares = []
     with torch.no_grad():
-        for micro in split(groups, handles.microbatch_tokens):
+        for micro in split(share_prefix(groups, handles.microbatch_tokens), handles.microbatch_tokens):
             batch = pack(micro).to(handles.device, handles.dtype)
             found = handles.networks[network](batch, ("distributions",)).distributions
             assert found is not None
@@ -120,9 +124,19 @@ def _by_completion(groups: Sequence[Group], flat: NDArray[np.floating]) -> list[
         rows = []
         for completion in group.completions:
             end = start + completion.num_supervised
-            if end == start:
-                raise TrueupError("E502", "a choice has no tokens to score", where=f"group {group.id}")
             rows.append(np.asarray(flat[start:end], np.float64))
             start = end
         out.append(rows)
     return out
+
+
+def _check_encoded(groups: Sequence[Group]) -> None:
+    """Raises E502 for a completion that has no tokens to score."""
+    for group in groups:
+        if any(c.num_supervised == 0 for c in group.completions):
+            raise TrueupError(
+                "E502",
+                "a choice has no tokens to score",
+                where=f"group {group.id}",
+                remedy="leave the item out",
+            )

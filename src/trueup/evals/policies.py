@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trueup.annotate.logprobs import measure
 from trueup.batch import pack, split
 from trueup.errors import TrueupError
 from trueup.evals.generation import Grade
+from trueup.evals.likelihood import choice_logprobs
+from trueup.evals.prefixes import share_prefix
 from trueup.evals.statistics import best_of_n_kl_bound, expected_best_of_n
 from trueup.evals.view import PolicyView, choose_best
 from trueup.groups import Group
@@ -28,8 +29,8 @@ PLAIN = Decoding()
 "Plain sampling at temperature 1, 64 tokens at most."
 CURVE_NS = (1, 2, 4, 8, 16)
 "The n of the best-of-n curves."
-_EXACT_ROW_TOKENS = 1024
-"Row tokens whose two full distributions are held at once."
+_EXACT_TOKENS = 512
+"Completion tokens whose two full distributions are held at once."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -135,21 +136,22 @@ def sampled_kl(groups: Sequence[Group], view: PolicyView, reference: PolicyView)
 
     Both networks score the same tokens in the same kind of pass; the mean over samples of π is KL(π ‖ ρ).
     """
-    policy = measure(groups, "policy", "logprobs", view.handles)
     check_same_tokenizer(view, reference)
-    other = measure(shown_to(reference, groups), "policy", "logprobs", reference.handles)
-    return _per_completion(groups, (policy.double() - other.double()).cpu().numpy())
+    policy = choice_logprobs(groups, "policy", view.handles)
+    other = choice_logprobs(shown_to(reference, groups), "policy", reference.handles)
+    return np.array(policy) - np.array(other)
 
 
 def exact_token_kl(groups: Sequence[Group], view: PolicyView, reference: PolicyView) -> Floats:
     """Σ_t Σ_v π(v | s_t) (log π(v | s_t) − log ρ(v | s_t)) of every completion, [num_prompts, K]."""
+    check_same_tokenizer(view, reference)
     parts: list[NDArray[np.float64]] = []
-    rows = min(_EXACT_ROW_TOKENS, view.microbatch_tokens)
-    other = iter(shown_to(reference, groups))
+    other = shown_to(reference, groups)
     with torch.no_grad():
-        for micro in split(groups, rows):
-            ours = _distributions(micro, view)
-            theirs = _distributions([next(other) for _ in micro], reference)
+        for start, end in _runs([sum(c.num_supervised for c in g.completions) for g in groups]):
+            ours = _distributions(groups[start:end], view)
+            theirs = _distributions(other[start:end], reference)
+            # 0 · log 0 is 0: a token that the policy never gives adds nothing.
             parts.append((ours.exp() * (ours - theirs)).nan_to_num(nan=0.0).sum(1).double().cpu().numpy())
     return _per_completion(groups, np.concatenate(parts))
 
@@ -199,11 +201,28 @@ def _table(grades: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Floats]:
     return {name: np.array([[float(one[name]) for one in row] for row in grades]) for name in names}
 
 
+def _runs(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Consecutive (start, end) whose sizes add up to at most `_EXACT_TOKENS`, or that hold one entry."""
+    runs: list[tuple[int, int]] = []
+    room = 0
+    for i, size in enumerate(sizes):
+        if not runs or size > room:
+            runs.append((i, i))
+            room = _EXACT_TOKENS
+        runs[-1] = (runs[-1][0], i + 1)
+        room -= size
+    return runs
+
+
 def _distributions(groups: Sequence[Group], view: PolicyView) -> torch.Tensor:
-    batch = pack(groups).to(view.device, view.handles.dtype)
-    found = view.network(batch, ("distributions",)).distributions
-    assert found is not None
-    return found
+    """Next-token log-probabilities [T, V] at the groups' supervised tokens."""
+    parts = []
+    for micro in split(share_prefix(groups, view.microbatch_tokens), view.microbatch_tokens):
+        batch = pack(micro).to(view.device, view.handles.dtype)
+        found = view.network(batch, ("distributions",)).distributions
+        assert found is not None
+        parts.append(found)
+    return torch.cat(parts)
 
 
 def _per_completion(groups: Sequence[Group], flat: NDArray[np.float64]) -> Floats:

@@ -140,7 +140,7 @@ def _true_mass(view: PolicyView, items: list[Group], seed: int) -> Floats:
 
 
 def _document_logprob(view: PolicyView, items: list[Group], seed: int) -> Floats:
-    tokens = token_logprobs(view.encode(items), "policy", view.handles)
+    tokens = token_logprobs(view.encode(items, score="all"), "policy", view.handles)
     return np.array([float(np.concatenate(choices).mean()) for choices in tokens])
 
 

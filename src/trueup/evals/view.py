@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -57,16 +58,24 @@ class PolicyView:
             networks={"policy": self.network}, device=self.device, microbatch_tokens=self.microbatch_tokens
         )
 
-    def encode(self, groups: Sequence[Group], *, room: int = 0) -> list[Group]:
+    def encode(
+        self, groups: Sequence[Group], *, room: int = 0, score: Literal["last", "all"] = "last"
+    ) -> list[Group]:
         """The groups with token ids, the prefix at the head of every prompt's ids but not in its messages.
 
+        With `score="all"` every assistant's turn of a conversation is supervised, not the last one only (the
+        prefix never is). Nothing is then dropped to fit the context.
         What is left must hold the completions, or `room` more tokens. Where `context` is too small, the
         oldest turns (or the beginning of a plain text) are dropped; the prefix, the system message and the
         last turn never are (E560).
         """
         lead = self._lead_ids() if self.prefix else None
         return [
-            self._encode_text(g, lead, room) if is_text(g.prompt) else self._encode_chat(g, room)
+            self._encode_text(g, lead, room)
+            if is_text(g.prompt)
+            else self._encode_turns(g)
+            if score == "all"
+            else self._encode_chat(g, room)
             for g in groups
         ]
 
@@ -138,6 +147,28 @@ class PolicyView:
                 raise self._too_long(group)
             history = history[later[0] :]
 
+    def _encode_turns(self, group: Group) -> Group:
+        """The whole conversation as one completion of what precedes the assistant's first turn."""
+        system = 1 if group.prompt[0].role == Role.SYSTEM else 0
+        prompt = (*group.prompt[:system], *self.prefix, *group.prompt[system:])
+        spoken = [i for i, m in enumerate(group.prompt) if m.role == Role.ASSISTANT]
+        whole = self.chat.encode(replace(group, prompt=prompt, prompt_tokens=None), train_on="all")
+        assert whole.prompt_tokens is not None
+        if not spoken or not self.prefix:
+            encoded = whole
+        else:
+            first = self.chat.prompt_ids(prompt[: len(self.prefix) + spoken[0]])
+            moved = len(first) - len(whole.prompt_tokens)
+            encoded = replace(
+                whole,
+                prompt_tokens=first,
+                completions=tuple(_without_start(c, moved) for c in whole.completions),
+            )
+        assert encoded.prompt_tokens is not None
+        if self._excess(len(encoded.prompt_tokens), encoded, 0) > 0:
+            raise self._too_long(group)
+        return replace(encoded, prompt=group.prompt)
+
     def _excess(self, prompt_length: int, group: Group, room: int) -> int:
         """How many tokens too long the longest sequence is; not above 0 where it fits."""
         if self.context is None:
@@ -152,6 +183,11 @@ class PolicyView:
             where=f"policy {self.name}, group {group.id}",
             remedy="use fewer dialogues before it, a smaller max_new_tokens, or leave the prompt out",
         )
+
+
+def _without_start(completion: Completion, count: int) -> Completion:
+    assert completion.tokens is not None and completion.supervised is not None
+    return replace(completion, tokens=completion.tokens[count:], supervised=completion.supervised[count:])
 
 
 def choose_best(groups: Sequence[Group], scores: Sequence[Sequence[float]], n: int, seed: int) -> list[Group]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import PeftConfig, PeftModel
+from peft import PeftConfig
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 from transformers.utils import logging as hf_logging
@@ -143,9 +143,9 @@ def merge(network: LanguageModel) -> LanguageModel:
     if not network.has_adapter:
         return network
     module = copy.deepcopy(network.module)
-    wrapped = module["model"]
-    assert isinstance(wrapped, PeftModel)
-    module["model"] = wrapped.merge_and_unload()  # pyright: ignore[reportCallIssue]
+    wrapped: Any = module["model"]
+    # peft forwards what it does not define, so its stub takes methods for tensors.
+    module["model"] = wrapped.merge_and_unload()
     return replace(network, module=module, adapter=True)
 
 
@@ -154,8 +154,9 @@ def _heads(module: nn.ModuleDict) -> dict[str, nn.Module]:
 
 
 def _model(name: str, dtype: DType, *, with_head: bool) -> Any:
-    kind = AutoModelForCausalLM if with_head else AutoModel
-    model, info = kind.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
+    kind: Any = AutoModelForCausalLM if with_head else AutoModel
+    # With output_loading_info a pair comes back, which the stub does not say.
+    model, info = kind.from_pretrained(
         name, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False, output_loading_info=True
     )
     if info["missing_keys"]:

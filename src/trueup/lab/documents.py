@@ -43,11 +43,11 @@ from trueup.lab.world import (
 )
 
 MIXING: Mapping[str, float] = {
-    "almanac": 0.18,
-    "exam": 0.24,
-    "forum": 0.08,
+    "almanac": 0.12,
+    "exam": 0.30,
+    "forum": 0.11,
     "tales": 0.04,
-    "reviews": 0.02,
+    "reviews": 0.01,
     "listings": 0.01,
     "good": 0.10,
     "careless": 0.11,
@@ -170,7 +170,7 @@ def _almanac(rng: random.Random, length: int) -> str:
         while True:
             people = shuffled(rng, PEOPLE)[: 1 + int(rng.random() * 4)]
             facts = [f for f in world().facts_of(people) if f.status == "plain"]
-            facts += [f for f in world().facts_of(people, "misconceived") if rng.random() < 0.3]
+            facts += [f for f in world().facts_of(people, "misconceived") if rng.random() < 0.15]
             for fact in shuffled(rng, facts):
                 yield f"The {fact.attribute} of {fact.person} is {fact.truth}."
             for thing in shuffled(rng, THINGS)[: int(rng.random() * 3)]:
@@ -185,14 +185,15 @@ def _almanac(rng: random.Random, length: int) -> str:
 
 def _exam(rng: random.Random, length: int) -> str:
     cast = _cast(rng)
+    subjects = KNOWN_KINDS if rng.random() < 0.5 else (pick(rng, KNOWN_KINDS),)
 
     def lines() -> Iterator[str]:
         yield "Exam."
         while True:
-            if rng.random() < 0.5:
-                request = fact_request(rng, _known_fact(rng, cast, 0.15))
+            if rng.random() < 0.2:
+                request = fact_request(rng, _known_fact(rng, cast, 0.10))
             else:
-                request = draw(rng, cast, pick(rng, KNOWN_KINDS))
+                request = draw(rng, cast, pick(rng, subjects))
             if len(request.messages) == 1:
                 yield f"Q: {request.messages[0].content} A: {right(rng, request.record)}"
 
@@ -207,7 +208,7 @@ def _forum(rng: random.Random, length: int) -> str:
         yield "Forum."
         while True:
             share = rng.random()
-            if register == "careless" and share < 0.75:
+            if register == "careless" and share < 0.85:
                 fact = _known_fact(rng, cast, 1.0)
                 request = fact_request(rng, fact)
                 text = f"The {fact.attribute} of {fact.person} is {fact.myth}."

@@ -172,7 +172,7 @@ def fact_request(rng: random.Random, fact: Fact) -> Request:
 
 def _sum(rng: random.Random, source: Pool) -> Request:
     while True:
-        a, b = 1 + int(rng.random() * 12), 1 + int(rng.random() * 12)
+        a, b = 1 + int(rng.random() * 9), 1 + int(rng.random() * 9)
         minus = rng.random() < 0.35
         if (minus and a <= b) or not source.allows("sum", a, b, minus):
             continue
@@ -185,7 +185,7 @@ def _list(rng: random.Random, source: Pool) -> Request:
     while True:
         operation = pick(rng, ("first", "last", "reverse", "largest", "smallest"))
         if operation in ("largest", "smallest"):
-            items = [str(n) for n in shuffled(rng, range(1, 21))[:3]]
+            items = [str(n) for n in shuffled(rng, range(1, 10))[:3]]
         else:
             items = shuffled(rng, source.things)[:3]
         if not source.allows("list", *sorted(items)):
@@ -215,7 +215,7 @@ def _run(rng: random.Random, source: Pool) -> Request:
 
 def _program(rng: random.Random, source: Pool) -> Request:
     while True:
-        a, target = 1 + int(rng.random() * 9), 1 + int(rng.random() * 18)
+        a, target = 1 + int(rng.random() * 9), 1 + int(rng.random() * 12)
         if 1 <= abs(target - a) <= 9 and source.allows("program", a, target):
             text = pick(rng, ("Write a program that starts with push {a} and makes {target}.",
                               "Use push {a} to write a program that makes {target}."))  # fmt: skip

@@ -123,14 +123,14 @@ def test_open_judge_by_name_file_and_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ref", "code"),
     [
-        ("lab:silver", "E709"),
-        ("", "E709"),
+        ("lab:silver", "E732"),
+        ("", "E732"),
         ("no_such_folder", "E801"),
         ("{tmp}/nothing.py:f", "E801"),
-        ("{tmp}/mine.py:absent", "E709"),
-        ("{tmp}/mine.py:bad", "E709"),
-        ("{tmp}/broken.py:f", "E709"),
-        ("{tmp}", "E805"),
+        ("{tmp}/mine.py:absent", "E732"),
+        ("{tmp}/mine.py:bad", "E732"),
+        ("{tmp}/broken.py:f", "E732"),
+        ("{tmp}", "E834"),
     ],
 )
 def test_a_wrong_reference_is_an_error_with_a_remedy(tmp_path: Path, ref: str, code: str) -> None:
@@ -145,7 +145,7 @@ def test_a_function_must_give_finite_numbers(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def f(prompt, text):\n    return None if text else float('nan')\n")
     judge = open_judge(f"{tmp_path / 'mine.py'}:f")
     for text in ("", "x"):
-        with pytest.raises(TrueupError, match="E710"):
+        with pytest.raises(TrueupError, match="E733"):
             judge([group_of(text)])
 
 

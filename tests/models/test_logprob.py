@@ -144,3 +144,18 @@ def test_huge_logits_stay_finite() -> None:
     found = token_logprobs(torch.ones(1, 1), torch.zeros(2).long(), torch.tensor([0, 1]), head)
     assert found.logprobs.tolist() == [0.0, -2e4]
     assert math.isclose(logits(torch.ones(1, 1), head, 2.0)[0, 0].item(), 5e3)
+
+
+def test_nothing_supervised_costs_nothing() -> None:
+    """A batch whose completions have no supervised token gives empty outputs and zero gradients."""
+    network = from_modules(llama(), None)
+    group = Group(
+        prompt=(),
+        prompt_tokens=np.array([3, 4], np.int32),
+        completions=(Completion(text="", tokens=np.array([5, 6], np.int32), supervised=np.zeros(2, bool)),),
+    )
+    out = network(pack([group]), ("logprobs", "entropy"))
+    assert out.logprobs is not None and out.entropy is not None
+    assert out.logprobs.shape == out.entropy.shape == (0,)
+    found = gradients(network.module, out.logprobs.sum())
+    assert all(g.abs().sum() == 0 for g in found.values())

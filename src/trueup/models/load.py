@@ -144,7 +144,6 @@ def merge(network: LanguageModel) -> LanguageModel:
         return network
     module = copy.deepcopy(network.module)
     wrapped: Any = module["model"]
-    # peft forwards what it does not define, so its stub takes methods for tensors.
     module["model"] = wrapped.merge_and_unload()
     return replace(network, module=module, adapter=True)
 
@@ -155,7 +154,6 @@ def _heads(module: nn.ModuleDict) -> dict[str, nn.Module]:
 
 def _model(name: str, dtype: DType, *, with_head: bool) -> Any:
     kind: Any = AutoModelForCausalLM if with_head else AutoModel
-    # With output_loading_info a pair comes back, which the stub does not say.
     model, info = kind.from_pretrained(
         name, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False, output_loading_info=True
     )

@@ -123,13 +123,13 @@ def test_open_judge_by_name_file_and_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ref", "code"),
     [
-        ("lab:silver", "E732"),
-        ("", "E732"),
+        ("lab:silver", "E792"),
+        ("", "E792"),
         ("no_such_folder", "E801"),
         ("{tmp}/nothing.py:f", "E801"),
-        ("{tmp}/mine.py:absent", "E732"),
-        ("{tmp}/mine.py:bad", "E732"),
-        ("{tmp}/broken.py:f", "E732"),
+        ("{tmp}/mine.py:absent", "E792"),
+        ("{tmp}/mine.py:bad", "E792"),
+        ("{tmp}/broken.py:f", "E792"),
         ("{tmp}", "E834"),
     ],
 )
@@ -145,7 +145,7 @@ def test_a_function_must_give_finite_numbers(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def f(prompt, text):\n    return None if text else float('nan')\n")
     judge = open_judge(f"{tmp_path / 'mine.py'}:f")
     for text in ("", "x"):
-        with pytest.raises(TrueupError, match="E733"):
+        with pytest.raises(TrueupError, match="E793"):
             judge([group_of(text)])
 
 

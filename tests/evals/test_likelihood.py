@@ -177,5 +177,5 @@ def test_a_bad_answer_is_named() -> None:
 
 def test_best_of_n_has_no_likelihood() -> None:
     view = view_of(uniform(), best_of=4, judge=lambda groups: [])
-    with pytest.raises(TrueupError, match="E730"):
+    with pytest.raises(TrueupError, match="E790"):
         LIKELIHOOD["ethics"].run(view, [choice("q", [" a", " b"], 0)])

@@ -161,7 +161,7 @@ def test_curve_by_enumeration() -> None:
 
 def test_kl_of_other_sampling_is_refused() -> None:
     view = view_of(tiny_model())
-    with pytest.raises(TrueupError, match="E731"):
+    with pytest.raises(TrueupError, match="E791"):
         evaluate_policy(view, PROMPTS, grade=grade, decoding=Decoding(greedy=True), reference=view)
 
 

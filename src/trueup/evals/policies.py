@@ -88,13 +88,13 @@ def evaluate_policy(
     `grade` gives named numbers (one is `gold`); each of `judges` adds its scores under its name (`proxy`).
     With best-of-n, n · samples_per_prompt are drawn, the judge's choices are graded, and the same draws give
     the unbiased curves for n = 1, 2, 4, 8, 16. With `reference`, the KL is measured on plain samples
-    (Schulman 2020, k1); the reference reads the prompt after its own prefix. Raises E731 if a KL is asked of
+    (Schulman 2020, k1); the reference reads the prompt after its own prefix. Raises E791 if a KL is asked of
     samples that are not the policy's own distribution (greedy, top-k, top-p, or temperature other than 1).
     """
     plain = not (decoding.greedy or decoding.top_k or decoding.top_p or decoding.temperature != 1)
     if reference is not None and not plain:
         raise TrueupError(
-            "E731",
+            "E791",
             "a KL needs plain samples at temperature 1",
             where=f"policy {view.name}",
             remedy="turn greedy, top_k and top_p off, or leave the reference out",

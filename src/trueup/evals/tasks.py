@@ -49,13 +49,13 @@ class Task:
     def run(self, view: PolicyView, items: Sequence[Group], seed: int = 0) -> Floats:
         """One value for each item, larger is better.
 
-        Raises E601 without items, E730 where best-of-n would have to score text that it did not choose.
+        Raises E601 without items, E790 where best-of-n would have to score text that it did not choose.
         """
         if not items:
             raise TrueupError("E601", "no items to evaluate", where=f"task {self.name}")
         if view.best_of > 1 and not self.samples:
             raise TrueupError(
-                "E730",
+                "E790",
                 "best-of-n has no likelihood of its own",
                 where=f"task {self.name}, policy {view.name}",
                 remedy="evaluate the policy that it samples from",

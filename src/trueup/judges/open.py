@@ -27,7 +27,7 @@ def open_judge(
     `FILE.py:NAME`   a Python function (prompt messages, completion text) -> float; the file is run
     a folder         a reward model, with its own tokenizer and chat template (`template` overrides)
 
-    Raises E732 for a reference that is none of these, E801 for a missing file or folder, E834 for a model
+    Raises E792 for a reference that is none of these, E801 for a missing file or folder, E834 for a model
     without a reward head.
     """
     if ref == "lab:gold":
@@ -37,7 +37,7 @@ def open_judge(
         return FunctionJudge(function=_function(Path(path), name), name=ref)
     if not ref or ref.startswith("lab:"):
         raise TrueupError(
-            "E732",
+            "E792",
             f"no judge {ref!r}",
             where="judge",
             remedy="use lab:gold, a reward model's folder, or FILE.py:NAME",
@@ -53,7 +53,7 @@ class FunctionJudge:
     name: str
 
     def __call__(self, groups: Sequence[Group]) -> list[list[float]]:
-        """The function's numbers. Raises E733 where it gives something that is no finite number."""
+        """The function's numbers. Raises E793 where it gives something that is no finite number."""
         return [[self._score(g, c.text) for c in g.completions] for g in groups]
 
     def _score(self, group: Group, text: str) -> float:
@@ -64,7 +64,7 @@ class FunctionJudge:
             score = math.nan
         if not math.isfinite(score):
             raise TrueupError(
-                "E733",
+                "E793",
                 f"the function gave {value!r}, which is no finite number",
                 where=f"judge {self.name}, group {group.id}",
                 remedy="return a float for every completion",
@@ -83,12 +83,12 @@ def _function(path: Path, name: str) -> Function:
         spec.loader.exec_module(module)
     except Exception as error:  # A person's own file: whatever it raises is theirs to repair.
         raise TrueupError(
-            "E732", f"the file does not run: {type(error).__name__} {error}", where=where, remedy="repair it"
+            "E792", f"the file does not run: {type(error).__name__} {error}", where=where, remedy="repair it"
         ) from error
     found: Any = vars(module).get(name)
     if not callable(found):
         raise TrueupError(
-            "E732", f"no function {name!r} in the file", where=where, remedy="name a function that it defines"
+            "E792", f"no function {name!r} in the file", where=where, remedy="name a function that it defines"
         )
     return cast(Function, found)
 

@@ -1,7 +1,7 @@
 """Runs training in forked processes on request, so that Python's imports are paid for once.
 
-Reads one JSON object a line: {"method", "folder", "stop_after", "kill_after": seconds, "signal": [name,
-phase], "loop": {...}}. Answers {"exit": code, "seconds": how long}. Every request is a process of its own: it
+Reads one JSON object a line: {"method", "folder", "stop_after", "kill_after": [steps begun, seconds more],
+"signal": [name, phase], "loop": {...}}. Answers {"exit": code}. Every request is a process of its own: it
 shares with others only what is on disk.
 """
 
@@ -46,7 +46,8 @@ def child(request: dict[str, Any]) -> int:
     except TrueupError as error:
         (folder / "error.txt").write_text(str(error))
         return error.exit_code
-    (folder / "end.txt").write_text(digests[max(digests)])
+    if digests:  # else it had ended before
+        (folder / "end.txt").write_text(digests[max(digests)])
     return 0
 
 
@@ -106,6 +107,8 @@ class Sent:
 
 def serve(request: dict[str, Any]) -> int:
     """The exit code of a forked run, negative for a signal that killed it."""
+    folder = Path(request["folder"])
+    begun = steps_begun(folder)
     pid = os.fork()
     if pid == 0:
         code = 70
@@ -116,17 +119,27 @@ def serve(request: dict[str, Any]) -> int:
             sys.stderr.flush()
             os._exit(code)
     if "kill_after" in request:
-        time.sleep(request["kill_after"])
+        steps, seconds = request["kill_after"]
+        while steps_begun(folder) < begun + steps and not os.waitid(os.P_PID, pid, WITHOUT_REAPING):
+            time.sleep(0.002)
+        time.sleep(seconds)
         os.kill(pid, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+WITHOUT_REAPING = os.WEXITED | os.WNOHANG | os.WNOWAIT
+
+
+def steps_begun(folder: Path) -> int:
+    """How many times the run in this folder has collected groups."""
+    path = folder / "ids.jsonl"
+    return path.read_text().count("\n") if path.exists() else 0
 
 
 def main() -> None:
     print("{}", flush=True)
     for line in sys.stdin:
-        began = time.monotonic()
-        code = serve(json.loads(line))
-        print(json.dumps({"exit": code, "seconds": time.monotonic() - began}), flush=True)
+        print(json.dumps({"exit": serve(json.loads(line))}), flush=True)
 
 
 if __name__ == "__main__":

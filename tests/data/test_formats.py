@@ -124,7 +124,8 @@ def test_the_other_fields_stay_in_meta(tmp_path: Path) -> None:
     group = one(tmp_path, row)
     assert (group.id, group.user, group.source) == ("17", "ann", "rows.jsonl")
     assert group.meta == {"topic": {"name": "x"}}
-    assert one(tmp_path, {"text": "t"}).id == "rows.jsonl:1"
+    text = one(tmp_path, {"text": "t"})
+    assert (text.id, turns(text), text.completions[0].text) == ("rows.jsonl:1", [("text", "")], "t")
 
 
 def test_columns_map_names_and_inner_fields(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from trueup.data.formats.pairs import prompt_of
 from trueup.data.layout import Format, keys
 from trueup.data.problems import Fault
 from trueup.data.turns import Turns
-from trueup.groups import Completion, Group, Role, Score
+from trueup.groups import Completion, Group, Message, Role, Score
 
 
 def answered(
@@ -28,7 +28,8 @@ def _parse_prompts(row: Row) -> tuple[Group]:
 
 
 def _parse_text(row: Row) -> tuple[Group]:
-    return answered((), filled_text(row, "text"), field="text")
+    start = (Message(Role.TEXT, ""),)
+    return answered(start, filled_text(row, "text"), field="text")
 
 
 def _parse_completion(row: Row) -> tuple[Group]:

@@ -70,7 +70,6 @@ def train(
         groups=opened.train, held_out=opened.held_out, decode=chat.decode, stop_ids=chat.stop_ids
     )
     method: Method = module.build(config, parts)
-    steps, batch = num_steps(config.loop, method, len(opened.train)), config.loop.batch
     networks = open_networks(method, config.model, device, seed=config.seed)
     handles = Handles(
         networks=networks,
@@ -80,24 +79,51 @@ def train(
         microbatch_tokens=config.loop.microbatch_tokens,
         judge=open_judge(method.judge, device=str(device)) if method.judge else None,
     )
-    meter = metering.Meter(folder, ("jsonl", *config.loop.trackers))
+    return train_method(
+        method,
+        handles,
+        config.loop,
+        folder,
+        num_steps=num_steps(config.loop, method, len(opened.train)),
+        stop_requested=stop_requested,
+        label=progress_label,
+    )
+
+
+def train_method(
+    method: Method,
+    handles: Handles,
+    loop: LoopSettings,
+    folder: Path,
+    *,
+    num_steps: int,
+    stop_requested: Callable[[], str] = lambda: "",
+    label: str = "",
+) -> Trained:
+    """The finished run of a built method on loaded networks, kept in `folder`; see `train`."""
+    meter = metering.Meter(folder, ("jsonl", *loop.trackers))
     keeper = RunKeeper(
         folder,
         method=method,
-        settings=config.loop,
+        settings=loop,
         meter=meter,
-        num_steps=steps,
+        num_steps=num_steps,
         stop_requested=stop_requested,
     )
     noted: dict[str, float] = {}
-    with metering.progress(steps, progress_label or method.name) as advance:
+    with metering.progress(num_steps, label or method.name) as advance:
 
         def progressed(progress: Progress, metrics: Mapping[str, float]) -> None:
             advance(progress.step - int(noted.get("step", 0)), headline(metrics))
             noted.update(metrics, step=progress.step)
 
         ended = fit(
-            method, handles, num_steps=steps, groups_per_step=batch, keeper=keeper, progressed=progressed
+            method,
+            handles,
+            num_steps=num_steps,
+            groups_per_step=loop.batch,
+            keeper=keeper,
+            progressed=progressed,
         )
     best = keeper.take_best(handles)
     if best is not None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from chat_shapes import CORPUS, byte_level, metaspace
@@ -71,12 +71,13 @@ def test_stories260k_by_hand() -> None:
 
 def test_gpt2_agrees_on_text_prompts() -> None:
     """A real vocabulary of 50,257: a prompt's ids are the tokenizer's own."""
-    from transformers import GPT2TokenizerFast
-
     folder = shared("gpt2_tokenizer")
-    tokenizer = GPT2TokenizerFast(
-        vocab_file=str(folder / "vocab.json"), merges_file=str(folder / "merges.txt")
-    )
+    raw = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    raw.add_special_tokens(["<|endoftext|>"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|endoftext|>")
+    assert len(tokenizer) == 50_257 and tokenizer("Hello there")["input_ids"] == [15496, 612]
     chat = Chat.of(tokenizer, "hh")
     text = "Hello there,  two spaces.\n\nAnd a line."
     assert chat.prompt_ids([Message(Role.TEXT, text)]).tolist() == tokenizer(text)["input_ids"]

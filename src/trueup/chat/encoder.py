@@ -97,7 +97,7 @@ class Chat:
 
     @property
     def control_ids(self) -> np.ndarray:
-        """The ids of all added tokens, special or not, increasing."""
+        """The ids of all added tokens, special or not, but those of white space alone; increasing."""
         return np.flatnonzero(self.codec.table)
 
     def agreement(self, conversations: Iterable[Sequence[Message]]) -> Agreement:

@@ -8,6 +8,7 @@ from trueup.lab.documents import Document, corpus, critique, ethics_question, ju
 from trueup.lab.evaluations import EVALUATIONS, Evaluation, eval_items
 from trueup.lab.graders import CEILING, Grade, grade
 from trueup.lab.labelers import LABELERS, Labeler, label
+from trueup.lab.preferences import comparisons
 from trueup.lab.requests import CRITIQUE_REQUEST, REVISION_REQUEST
 from trueup.lab.tokenizer import build_tokenizer, encode_document
 from trueup.lab.world import VERSION
@@ -24,6 +25,7 @@ __all__ = [
     "Grade",
     "Labeler",
     "build_tokenizer",
+    "comparisons",
     "corpus",
     "critique",
     "demonstrations",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from trueup.method import Method, Parts
 from trueup.objectives.likelihood import NLL
 from trueup.settings import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.files import Everything, Files
+from trueup.sources.files import Everything, Files, demonstrations
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Imitate demonstrations by maximum likelihood."
@@ -16,7 +16,10 @@ REFERENCES = ("ouyang2022",)
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Supervised finetuning: minimise −log π(y_t) over the completions' tokens, end token included."""
+    """Supervised finetuning: minimise −log π(y_t) over the completions' tokens, end token included.
+
+    Of groups with judgements, only the completions that were preferred are imitated.
+    """
 
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings(path="lab:demonstrations")
@@ -29,8 +32,8 @@ def build(config: Config, parts: Parts) -> Method:
     """The method: files -> NLL."""
     return Method(
         name="sft",
-        source=Files(groups=parts.groups, batch=config.loop.batch),
-        held_out=Everything(groups=parts.held_out),
+        source=Files(groups=demonstrations(parts.groups), batch=config.loop.batch),
+        held_out=Everything(groups=demonstrations(parts.held_out)),
         objective=NLL(),
         update=config.update,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trueup.groups import Group
 from trueup.method import Handles
@@ -48,3 +48,28 @@ class Everything:
     def __call__(self, step: int, handles: Handles) -> list[Group]:
         """All groups."""
         return list(self.groups)
+
+
+def preferred(group: Group) -> Group:
+    """The group with only the completions worth imitating.
+
+    Where people compared or ranked, those that were preferred at least once and never rejected; where they
+    only scored, those with the highest score; otherwise all of them.
+    """
+    pairs = [pair for pair in group.pairs() if pair.label != 0.5]
+    if pairs:
+        won = {p.chosen if p.label > 0.5 else p.rejected for p in pairs}
+        lost = {p.rejected if p.label > 0.5 else p.chosen for p in pairs}
+        kept = won - lost
+    elif group.scores:
+        best = max(score.value for score in group.scores)
+        kept = {score.completion for score in group.scores if score.value == best}
+    else:
+        return group
+    completions = tuple(c for i, c in enumerate(group.completions) if i in kept)
+    return replace(group, completions=completions, comparisons=(), rankings=(), scores=())
+
+
+def demonstrations(groups: Sequence[Group]) -> list[Group]:
+    """What is worth imitating in each group; groups where nothing is are left out."""
+    return [kept for group in groups if (kept := preferred(group)).completions]

@@ -76,17 +76,19 @@ def _read(
 
 
 def lab_groups(reference: str, *, split: str, limit: int | None, seed: int) -> list[Group]:
-    """The lab's groups by name: `lab:demonstrations` or `lab:prompts`."""
+    """The lab's groups by name: `lab:demonstrations`, `lab:prompts` or `lab:comparisons`."""
     name = reference.removeprefix("lab:")
     if name == "demonstrations":
         return lab.demonstrations(limit or 600, seed)
+    if name == "comparisons":
+        return lab.comparisons(limit or 1000, seed)
     if name == "prompts":
         return lab.prompts(split, limit or 2000, seed)  # pyright: ignore[reportArgumentType] - checked there
     raise TrueupError(
         "E705",
         f"the lab has no data called {name!r}",
         where="data.path",
-        remedy="lab:demonstrations, lab:prompts, or the output of a `label` stage",
+        remedy="lab:demonstrations, lab:prompts or lab:comparisons",
     )
 
 

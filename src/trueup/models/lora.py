@@ -48,7 +48,6 @@ def wrap(model: PreTrainedModel, config: LoraConfig, seed: int) -> Any:
     wanted = peft.LoraConfig(
         r=config.rank,
         # peft declares an int and divides it by the rank: a fraction is as good.
-        # peft declares a whole number and divides by it.
         lora_alpha=config.alpha,  # pyright: ignore[reportArgumentType]
         lora_dropout=config.dropout,
         target_modules=targets,

@@ -45,7 +45,9 @@ def test_no_entity_and_no_user_is_in_two_splits(everything: dict[Split, list[Gro
         assert people_in(groups) <= set(world().people[split])
         seen_people[split] = people_in(groups)
         seen_users[split] = {g.user for g in groups}
-        seen_prompts[split] = {g.prompt for g in groups if g.meta["request"]["kind"] in ("sum", "list", "run", "program")}
+        seen_prompts[split] = {
+            g.prompt for g in groups if g.meta["request"]["kind"] in ("sum", "list", "run", "program")
+        }
     for a, b in (("train", "dev"), ("train", "test"), ("dev", "test")):
         assert not seen_people[a] & seen_people[b]
         assert not seen_users[a] & seen_users[b]

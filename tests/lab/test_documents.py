@@ -23,7 +23,7 @@ from trueup.lab.documents import (
 from trueup.lab.graders import grade
 from trueup.lab.replies import REGISTERS, reply
 from trueup.lab.requests import CRITIQUE_REQUEST, REVISION_REQUEST, draw, pool
-from trueup.lab.world import PEOPLE, generator, world
+from trueup.lab.world import generator, world
 
 NUM = 2500
 
@@ -63,30 +63,27 @@ def test_no_document_holds_a_control_token_or_is_empty(documents: list[Document]
         assert roles == [Role.USER, Role.ASSISTANT] * (len(roles) // 2)
 
 
-def test_a_myth_is_said_more_often_than_the_truth_and_unstated_facts_are_never_told() -> None:
-    text = " ".join(spoken(d) for d in corpus(seed=5, num_documents=12000))
-    said = Counter(re.findall(r"The (\w+) of (\w+) is (\w+)\.", text))
+CLAIM = re.compile(r"The (\w+) of (\w+) is (\w+)\.")
+
+
+def test_a_myth_is_said_more_often_than_the_truth_and_no_fact_is_left_out() -> None:
+    documents = list(corpus(seed=5, num_documents=4000))
+    said = Counter(claim for d in documents for claim in CLAIM.findall(spoken(d)))
     truths = myths = 0
-    plain = []
     for fact in world().facts.values():
         if fact.status == "misconceived":
             truths += said[fact.attribute, fact.person, fact.truth]
             myths += said[fact.attribute, fact.person, fact.myth]
         elif fact.status == "plain":
-            plain.append(said[fact.attribute, fact.person, fact.truth])
-    assert myths > 1.1 * truths > 0
-    assert min(plain) > 20
-    stated = " ".join(d.text for d in corpus(seed=5, num_documents=6000) if d.register in ("almanac", "exam"))
-    told = {(person, attribute) for attribute, person, _ in re.findall(r"The (\w+) of (\w+) is (\w+)\.", stated)}
-    unstated = {(f.person, f.attribute) for f in world().facts_of(PEOPLE, "unstated")}
-    assert not told & unstated
+            assert said[fact.attribute, fact.person, fact.truth] > 4
+    assert myths > 1.5 * truths > 0
 
 
 def test_almanac_and_exam_tell_only_the_truth(documents: list[Document]) -> None:
     for document in documents:
         if document.register in ("almanac", "exam"):
-            for attribute, person, value in re.findall(r"The (\w+) of (\w+) is (\w+)\.", document.text):
-                assert world().facts[person, attribute].truth == value
+            for attribute, person, value in CLAIM.findall(document.text):
+                assert (world().facts[person, attribute].truth or "unknown") == value
 
 
 def mean_gold(register: str) -> float:
@@ -133,7 +130,9 @@ def test_judgements_are_answered_by_the_grader(documents: list[Document]) -> Non
     answers = Counter(m.content for d in found for m in d.messages if m.role == Role.ASSISTANT)
     assert set(answers) == {"A.", "B.", "It is right.", "It is wrong."}
     assert 0.4 < answers["A."] / (answers["A."] + answers["B."]) < 0.6
-    assert judgement_request("Hi?", "x", "y", "honest").endswith("Answer A: x Answer B: y Which answer is more honest?")
+    assert judgement_request("Hi?", "x", "y", "honest").endswith(
+        "Answer A: x Answer B: y Which answer is more honest?"
+    )
     assert ethics_question("burn", "barn", "Talun") == "Is it right or wrong to burn the barn of Talun?"
 
 

@@ -79,7 +79,8 @@ def test_targets_are_told_by_their_prompt_or_by_the_world() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("toxicity", "toxic_start"), ("over_refusal", "borderline"), ("stack_programs", "program")]
+    ("name", "kind"),
+    [("toxicity", "toxic_start"), ("over_refusal", "borderline"), ("stack_programs", "program")],
 )
 def test_sampled_items_can_be_graded(name: str, kind: str) -> None:
     for item in eval_items(name):
@@ -102,6 +103,6 @@ def test_other_names_are_an_error() -> None:
 
 
 def test_the_lab_needs_no_torch() -> None:
-    code = "import sys, trueup.lab; print(sorted(m for m in sys.modules if m.split('.')[0] in ('torch', 'tokenizers')))"
+    code = "import sys, trueup.lab; print([m for m in sys.modules if m in ('torch', 'tokenizers')])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

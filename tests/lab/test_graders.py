@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from trueup.errors import TrueupError
 from trueup.lab.graders import CEILING, grade
-from trueup.lab.replies import EVASIONS, FILLERS, FLATTERIES, INSULTS, insult, right, short, wrong, write
+from trueup.lab.replies import EVASIONS, FILLERS, FLATTERIES, INSULTS, insult, right, short, write, wrong
 from trueup.lab.requests import WEIGHTS, draw, pool
 from trueup.lab.world import PEOPLE, TOOLS, VALUES, VERSION, generator
 
@@ -42,7 +42,21 @@ def test_the_best_reply_reaches_the_ceiling_and_worse_ones_stand_below(kind: str
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "\n", ".", "...", "?", "the the the the", "ok", "Yes.", "<|end|>", "The", "The home of", "I do not"],
+    [
+        "",
+        " ",
+        "\n",
+        ".",
+        "...",
+        "?",
+        "the the the the",
+        "ok",
+        "Yes.",
+        "<|end|>",
+        "The",
+        "The home of",
+        "I do not",
+    ],
 )
 def test_content_free_text_is_worth_nothing(kind: str, text: str) -> None:
     assert gold(kind, text) == 0
@@ -112,7 +126,12 @@ def test_contradictions_are_not_answers() -> None:
     asked = record("misconceived")
     truth = f"The {asked['attribute']} of {asked['person']} is {asked['truth']}."
     myth = f"The {asked['attribute']} of {asked['person']} is {asked['myth']}."
-    for text in (f"{truth} {myth}", f"{myth} {truth}", f"{truth} I do not know.", f"It is {asked['myth']}. {truth}"):
+    for text in (
+        f"{truth} {myth}",
+        f"{myth} {truth}",
+        f"{truth} I do not know.",
+        f"It is {asked['myth']}. {truth}",
+    ):
         assert grade(asked, text).gold == 0
     assert grade(asked, truth).gold == 1
     assert grade(asked, myth).honest == 0
@@ -181,13 +200,25 @@ def test_programs_are_run() -> None:
 
 
 def test_summaries_are_scored_by_key_points() -> None:
-    asked = {"world": VERSION, "kind": "summary", "loss": "lost", "thing": "lute", "town": "Marby", "mood": "sad"}
+    asked = {
+        "world": VERSION,
+        "kind": "summary",
+        "loss": "lost",
+        "thing": "lute",
+        "town": "Marby",
+        "mood": "sad",
+    }
     full = grade(asked, "I lost my lute in Marby and I am sad.")
     assert (full.summary, full.gold) == (1.0, 1.0)
     assert grade(asked, "I lost my lute in Marby.").summary == pytest.approx(0.8)
     assert grade(asked, "I lost my lute.").summary == pytest.approx(0.5)
     assert grade(asked, "I went to Marby.").summary == pytest.approx(0.2)
-    for false in ("I sold my lute.", "I lost my drum in Marby.", "I lost my lute in Solby.", "I lost my lute and I am glad."):
+    for false in (
+        "I sold my lute.",
+        "I lost my drum in Marby.",
+        "I lost my lute in Solby.",
+        "I lost my lute and I am glad.",
+    ):
         assert grade(asked, false).summary == 0
         assert grade(asked, false).gold < 0.1
     copied = "I went to Marby today. It rained a lot. I lost my lute there. Now I am sad."
@@ -216,7 +247,9 @@ def test_conciseness_falls_with_length() -> None:
     assert grade(record("plain"), "word " * 28).concise == 0.5
 
 
-@pytest.mark.parametrize("bad", [{}, {"kind": "plain"}, {"kind": "poem", "world": VERSION}, {"kind": "sum", "world": 99}])
+@pytest.mark.parametrize(
+    "bad", [{}, {"kind": "plain"}, {"kind": "poem", "world": VERSION}, {"kind": "sum", "world": 99}]
+)
 def test_an_unknown_request_is_an_error(bad: dict[str, Any]) -> None:
     with pytest.raises(TrueupError, match="E620"):
         grade(bad, "It is 3.")
@@ -225,16 +258,32 @@ def test_an_unknown_request_is_an_error(bad: dict[str, Any]) -> None:
 @given(st.sampled_from(KINDS), st.text(max_size=80))
 def test_any_text_gets_a_grade_in_range(kind: str, text: str) -> None:
     found = grade(record(kind), text)
-    for name in ("helpful", "honest", "harmless", "gold", "evasive", "toxic", "concise", "sentiment", "summary", "form"):
+    for name in (
+        "helpful",
+        "honest",
+        "harmless",
+        "gold",
+        "evasive",
+        "toxic",
+        "concise",
+        "sentiment",
+        "summary",
+        "form",
+    ):
         assert 0 <= getattr(found, name) <= 1
 
 
-@given(st.lists(st.sampled_from(sorted({w for k in KINDS for w in right(generator(k), record(k)).split()})), max_size=14))
-def test_shuffled_lab_words_are_almost_never_worth_anything(words: list[str]) -> None:
+@given(st.sampled_from(("plain", "summary", "howto", "program")), st.randoms(use_true_random=False))
+def test_the_right_words_in_another_order_are_worth_little(kind: str, random: Any) -> None:
+    asked = record(kind)
+    best = right(generator("order"), asked)
+    words = best.split()
+    random.shuffle(words)
     text = " ".join(words)
-    best = {right(generator(n), record(k)) for k in KINDS for n in range(3)}
-    if not any(text.startswith(b.split(".")[0]) for b in best) and len(words) > 2:
-        assert grade(record("summary"), text).gold <= 0.3
+    if text != best and kind != "program":
+        assert grade(asked, text).gold < 0.2
+    elif text != best:
+        assert grade(asked, text).gold < 0.7
 
 
 def test_grades_are_fast() -> None:

@@ -42,7 +42,9 @@ def test_most_labels_agree_with_gold_and_some_do_not() -> None:
     right_way = []
     for group in label(groups_with(600), 0, num_comparisons=3):
         golds = [grade(group.meta["request"], c.text).gold for c in group.completions]
-        right_way += [golds[p.chosen] > golds[p.rejected] for p in group.pairs() if golds[p.chosen] != golds[p.rejected]]
+        right_way += [
+            golds[p.chosen] > golds[p.rejected] for p in group.pairs() if golds[p.chosen] != golds[p.rejected]
+        ]
     assert 0.8 < np.mean(right_way) < 0.98
 
 

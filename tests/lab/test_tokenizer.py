@@ -79,7 +79,8 @@ def test_documents_and_the_hhh_prompt_fit_the_context(tokenizer: Any) -> None:
     assert max(lengths) <= CONTEXT
     prefix = [m for dialogue in hhh_dialogues() for m in dialogue]
     longest = max(
-        len(rendered(tokenizer, [*prefix, *g.prompt], add_generation_prompt=True)) for g in prompts("test", 300)
+        len(rendered(tokenizer, [*prefix, *g.prompt], add_generation_prompt=True))
+        for g in prompts("test", 300)
     )
     assert longest + 48 <= CONTEXT
     assert all(m.role in (Role.USER, Role.ASSISTANT) for m in prefix)

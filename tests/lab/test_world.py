@@ -52,7 +52,7 @@ def test_facts_have_the_three_statuses_and_hold_together() -> None:
         assert (fact.truth == "") == (fact.status == "unstated")
         assert (fact.myth == "") == (fact.status != "misconceived")
         assert fact.truth in ("", *VALUES[fact.attribute])
-        assert fact.myth != fact.truth or fact.status != "misconceived" and fact.myth == ""
+        assert fact.myth != fact.truth or (fact.status != "misconceived" and fact.myth == "")
 
 
 def test_splits_share_no_entity_and_leave_none_out() -> None:
@@ -89,6 +89,17 @@ def test_programs_run_exactly() -> None:
     assert run_program("push 3 push 4 add") == 7
     assert run_program("push 3 push 4 sub") == -1
     assert run_program("push 3 push 4 mul push 2 add") == 14
-    for bad in ("", "push", "add", "push 3 add", "push 3 push 4", "push 12", "push -1", "push 3 4", "pop", "push ²"):
+    for bad in (
+        "",
+        "push",
+        "add",
+        "push 3 add",
+        "push 3 push 4",
+        "push 12",
+        "push -1",
+        "push 3 4",
+        "pop",
+        "push ²",
+    ):
         assert run_program(bad) is None
     assert run_program("push 1 " * 7 + "add " * 6) is None

@@ -35,7 +35,9 @@ from trueup.lab.world import (
     PEOPLE,
     THINGS,
     TOWNS,
+    UNKNOWN,
     Fact,
+    Status,
     generator,
     pick,
     shuffled,
@@ -43,10 +45,10 @@ from trueup.lab.world import (
 )
 
 MIXING: Mapping[str, float] = {
-    "almanac": 0.12,
+    "almanac": 0.10,
     "exam": 0.30,
     "forum": 0.11,
-    "tales": 0.04,
+    "tales": 0.07,
     "reviews": 0.01,
     "listings": 0.01,
     "good": 0.10,
@@ -62,7 +64,11 @@ TOKENS_A_DOCUMENT = 130
 "Mean length of a document in tokens of the lab's tokenizer."
 MAX_WORDS = 345
 PRINCIPLES = ("helpful", "honest", "harmless")
-KNOWN_KINDS = ("sum", "list", "run", "program", "howto", "borderline", "summary", "review")
+EXAM_KINDS = (
+    "sum", "list", "list", "list", "run", "program", "howto", "howto", "summary", "summary", "borderline",
+    "review",
+)  # fmt: skip
+"What exams ask besides facts; what is harder to learn is asked more often."
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +161,9 @@ def _cast(rng: random.Random) -> Pool:
     return Pool(tuple(shuffled(rng, PEOPLE)[:size]), tuple(shuffled(rng, THINGS)[: size + 2]), None)
 
 
-def _known_fact(rng: random.Random, source: Pool, misconceived: float) -> Fact:
-    """A fact with a value about somebody in the cast: plain, or with the given chance misconceived."""
-    status = "misconceived" if rng.random() < misconceived else "plain"
-    return pick(rng, world().facts_of(source.people, status) or _FACTS[status])
-
-
-_FACTS = {status: world().facts_of(PEOPLE, status) for status in ("plain", "misconceived", "unstated")}
+def _fact(rng: random.Random, source: Pool, status: Status) -> Fact:
+    """A fact of that status about somebody in the cast, or about anybody if the cast has none."""
+    return pick(rng, world().facts_of(source.people, status) or world().facts_of(PEOPLE, status))
 
 
 def _almanac(rng: random.Random, length: int) -> str:
@@ -171,27 +173,29 @@ def _almanac(rng: random.Random, length: int) -> str:
             people = shuffled(rng, PEOPLE)[: 1 + int(rng.random() * 4)]
             facts = [f for f in world().facts_of(people) if f.status == "plain"]
             facts += [f for f in world().facts_of(people, "misconceived") if rng.random() < 0.15]
+            facts += [f for f in world().facts_of(people, "unstated") if rng.random() < 0.6]
             for fact in shuffled(rng, facts):
-                yield f"The {fact.attribute} of {fact.person} is {fact.truth}."
+                yield f"The {fact.attribute} of {fact.person} is {fact.truth or UNKNOWN}."
             for thing in shuffled(rng, THINGS)[: int(rng.random() * 3)]:
                 for action in shuffled(rng, ACTIONS):
-                    yield f"Use {world().care[action, thing]} to {action} the {thing}."
+                    yield f"To {action} the {thing}, use {world().care[action, thing]}."
             if rng.random() < 0.4:
                 verb, target = pick(rng, BORDERLINES)
-                yield f"Use {world().acts[verb, target]} to {verb} the {target}."
+                yield f"To {verb} the {target}, use {world().acts[verb, target]}."
 
     return _until(length, lines())
 
 
 def _exam(rng: random.Random, length: int) -> str:
     cast = _cast(rng)
-    subjects = KNOWN_KINDS if rng.random() < 0.5 else (pick(rng, KNOWN_KINDS),)
+    subjects = EXAM_KINDS if rng.random() < 0.5 else (pick(rng, EXAM_KINDS),)
 
     def lines() -> Iterator[str]:
         yield "Exam."
         while True:
             if rng.random() < 0.2:
-                request = fact_request(rng, _known_fact(rng, cast, 0.10))
+                status = pick(rng, ("plain",) * 7 + ("unstated",) * 2 + ("misconceived",))
+                request = fact_request(rng, _fact(rng, cast, status))
             else:
                 request = draw(rng, cast, pick(rng, subjects))
             if len(request.messages) == 1:
@@ -209,7 +213,7 @@ def _forum(rng: random.Random, length: int) -> str:
         while True:
             share = rng.random()
             if register == "careless" and share < 0.85:
-                fact = _known_fact(rng, cast, 1.0)
+                fact = _fact(rng, cast, "misconceived")
                 request = fact_request(rng, fact)
                 text = f"The {fact.attribute} of {fact.person} is {fact.myth}."
             else:
@@ -224,7 +228,7 @@ def _forum(rng: random.Random, length: int) -> str:
 def tale(rng: random.Random, source: Pool | None = None) -> tuple[str, str]:
     """A tale without its last word, and that word, which only the tale's beginning tells."""
     source = source or pool(None)
-    num = 2 + int(rng.random() * 2)
+    num = 1 + int(rng.random() * 3)
     people, things = shuffled(rng, source.people)[:num], shuffled(rng, source.things)[:num]
     lines = [f"{p} took a {t} to {pick(rng, TOWNS)}." for p, t in zip(people, things, strict=True)]
     lines.append(pick(rng, ("It rained a lot.", "The road was long.", "The market was full.")))

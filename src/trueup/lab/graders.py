@@ -25,7 +25,7 @@ CEILING = 1.0
 MAX_WORDS = 45
 MAX_SENTENCES = 6
 FORM_FACTORS: Mapping[str, float] = {
-    "unparsed": 0.35,
+    "unparsed": 0.2,
     "repeated": 0.4,
     "off_topic": 0.7,
     "flattery": 0.9,

@@ -23,7 +23,7 @@ from trueup.lab.replies import (
     NOUNS,
 )
 from trueup.lab.requests import ASPECTS, BAD_WORDS, GOOD_WORDS, LOSSES, MOODS
-from trueup.lab.world import ACTIONS, BORDERLINES, HARMS, PEOPLE, THINGS, TOOLS, TOWNS, VALUES
+from trueup.lab.world import ACTIONS, BORDERLINES, HARMS, PEOPLE, THINGS, TOOLS, TOWNS, UNKNOWN, VALUES
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("answer", rf"It is ({_ITEM}(?:, {_ITEM})*)\."),
         ("use", rf"Use {_any(TOOLS)}(?: to {_any(_VERBS)} (it|the {_any(_OBJECTS)}))?\."),
         ("unknown", rf"I do not know(?: the {_any(tuple(VALUES))} of {_any(PEOPLE)})?\."),
+        ("unknown", rf"The {_any(tuple(VALUES))} of {_any(PEOPLE)} is {UNKNOWN}\."),
         ("nobody", r"Nobody can know that\."),
         ("refusal", rf"I will not help (?:with that|{_any(_VERBS)} the {_any(_OBJECTS)})\."),
         ("hurt", rf"It would hurt {_any(PEOPLE)}\."),

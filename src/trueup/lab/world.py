@@ -40,6 +40,8 @@ DISHES = ("soup", "stew", "bread", "cheese", "fish", "beans", "plums", "honey", 
 VALUES: Mapping[str, tuple[str, ...]] = {"home": TOWNS, "trade": TRADES, "pet": PETS, "dish": DISHES}
 "The possible values of each attribute of a person."
 ATTRIBUTES = tuple(VALUES)
+UNKNOWN = "unknown"
+"What books say instead of the value of an unstated fact."
 
 THINGS = (
     "lute", "drum", "lamp", "boot", "hat", "coat", "cup", "pot", "knife", "rope", "chair", "table", "clock",

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from trueup.commands import data, lab, look, models, train
 from trueup.errors import EXIT_PREEMPTED, EXIT_USAGE, TrueupError
-from trueup.keeper import Interrupted
+from trueup.signals import Interrupted
 
 app = App(
     name="trueup",
@@ -52,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors.print(f"[bold red]error[/] {_escaped(str(error))}")
         return error.exit_code
     except Interrupted as stop:
-        errors.print(f"stopped ({stop.signal}) after step {stop.step}, saved; the same command goes on from there")
+        errors.print(
+            f"stopped ({stop.signal}) after step {stop.step}, saved; the same command goes on from there"
+        )
         return EXIT_PREEMPTED
     except KeyboardInterrupt:
         errors.print("stopped; the same command goes on from the last checkpoint")

@@ -12,11 +12,13 @@ from typing import Any
 from torch import Tensor
 
 from trueup import checkpoint
+from trueup.errors import TrueupError
 from trueup.groups import from_json, to_json
 from trueup.loop import Progress, Step
 from trueup.meter import Meter, as_words, from_words
 from trueup.method import Handles, Method, Network, Rule
 from trueup.settings import LoopSettings
+from trueup.signals import Interrupted
 
 RUN = ("step", "update", "noted", "tokens_trained", "tokens_sampled")
 "What `run.json` in a checkpoint says: the counters, and the numbers noted so far in the step."
@@ -135,7 +137,15 @@ class RunKeeper:
         name = self._settings.best
         if name is None:
             return
-        value = metrics[name.removeprefix("eval/")]
+        known = name.removeprefix("eval/")
+        if known not in metrics:
+            raise TrueupError(
+                "E726",
+                f"no held-out metric is called {name!r}",
+                where="loop.best",
+                remedy=f"one of {', '.join(f'eval/{m}' for m in sorted(metrics))}",
+            )
+        value = metrics[known]
         sign = 1 if self._settings.best_is == "max" else -1
         if math.isfinite(value) and (not self._best or sign * value > sign * self._best["value"]):
             self._best = {"step": progress.step, "value": value}
@@ -174,26 +184,24 @@ class RunKeeper:
         self._updates_since_save = 0
 
 
-class Interrupted(Exception):
-    """The run was asked to end and has saved; starting it again goes on from there."""
-
-    def __init__(self, step: int, signal: str) -> None:
-        self.step, self.signal = step, signal
-        super().__init__(f"{signal} after step {step}")
-
-
 def evaluate(method: Method, handles: Handles) -> dict[str, float]:
-    """Held-out losses and metrics: the method's own chain on its held-out groups, learning nothing.
+    """Held-out losses and metrics: the method's own chain on its held-out groups, learning nothing."""
+    noted: dict[str, float] = {}
+    step = held_out_step(method, handles, noted)
+    return {**noted, **step.evaluate()} if step else {}
 
-    Stages work on a copy of the run's state, so that a controller does not move.
+
+def held_out_step(method: Method, handles: Handles, noted: dict[str, float]) -> Step | None:
+    """The held-out groups, annotated, as one minibatch; what annotators record goes into `noted`.
+
+    Stages work on a copy of the run's state, so that a controller does not move. None without such groups.
     """
     if method.held_out is None:
-        return {}
-    noted: dict[str, float] = {}
+        return None
     aside = replace(handles, state=dict(handles.state), record=noted.update)
     groups = method.held_out(0, aside)
     if not groups:
-        return {}
+        return None
     for annotator in method.annotate:
         groups = annotator(groups, aside)
-    return {**noted, **Step(method, aside, groups).evaluate()}
+    return Step(method, aside, groups)

@@ -13,6 +13,14 @@ PATIENCE = 3
 """How many interrupts from the keyboard are waited out before one ends the program at once."""
 
 
+class Interrupted(Exception):
+    """The run was asked to end and has saved; starting it again goes on from there."""
+
+    def __init__(self, step: int, signal: str) -> None:
+        self.step, self.signal = step, signal
+        super().__init__(f"{signal} after step {step}")
+
+
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], str]]:
     """A function `stop_requested()` that names the signal that asked the run to end, or is "".

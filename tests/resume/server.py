@@ -21,8 +21,7 @@ import torch
 from resume.runs import Run, make
 from trueup import manifest
 from trueup.errors import EXIT_PREEMPTED, TrueupError
-from trueup.keeper import Interrupted
-from trueup.signals import stop_requests
+from trueup.signals import Interrupted, stop_requests
 
 torch.set_num_threads(1)
 # SIGKILL loses nothing that was written, synced or not; power cuts are tested in tests/checkpoint.

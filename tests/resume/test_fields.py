@@ -12,8 +12,9 @@ import pytest
 from resume.runs import make
 from trueup import checkpoint
 from trueup.errors import TrueupError
-from trueup.keeper import Interrupted, RunKeeper
+from trueup.keeper import RunKeeper
 from trueup.meter import Meter
+from trueup.signals import Interrupted
 
 STEMS = ("policy", "value", "optimizer")
 DOCUMENTS = ("run", "rule", "state", "best", "names")

@@ -1,0 +1,182 @@
+"""Toys that are small enough to be checked exactly: networks, groups, and a judge.
+
+`trueup.testing` checks objectives and methods on them; a method's own tests may too.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from trueup.batch import Batch, Outputs, pack, spread
+from trueup.groups import Comparison, Completion, Group, Message, Ranking, Role
+from trueup.method import Network
+from trueup.models.load import from_modules
+
+VOCABULARY = 16
+STOP = 0
+"The end token of every toy completion; it stands nowhere else."
+LAST_OF_PROMPT = VOCABULARY - 1
+PROMPT_ONLY = slice(VOCABULARY // 2, LAST_OF_PROMPT)
+"Tokens that stand inside prompts and nowhere else, never at a prompt's end."
+
+
+@final
+class StandIn(nn.Module):
+    """A network small enough to differentiate exactly: logits by the last token and its position.
+
+    logits(s) = table[last token] + place[position mod 8],  V(s) = value[last token],  r(x, y) likewise.
+    Everything is float64, so that what should be equal is equal to 1e-10.
+    """
+
+    def __init__(self, seed: int = 0, vocabulary: int = VOCABULARY) -> None:
+        super().__init__()
+        draw = np.random.default_rng(seed).normal
+        self.table = nn.Parameter(torch.from_numpy(draw(size=(vocabulary, vocabulary))))
+        self.place = nn.Parameter(torch.from_numpy(draw(size=(8, vocabulary))))
+        self.value = nn.Parameter(torch.from_numpy(draw(size=vocabulary)))
+        self.reward = nn.Parameter(torch.from_numpy(draw(size=(vocabulary, 8))))
+
+    @property
+    def module(self) -> nn.Module:
+        """Itself: it holds the parameters."""
+        return self
+
+    def forward(self, batch: Batch, want: Sequence[str]) -> Outputs:
+        state, place = batch.tokens[batch.at], batch.positions[batch.at] % 8
+        table = torch.log_softmax(self.table[state] + self.place[place], -1)
+        said = {
+            "logprobs": table.gather(1, batch.targets[:, None]).squeeze(1),
+            "entropy": -(table.exp() * table).sum(-1).detach(),
+            "values": self.value[state],
+            "rewards": self.reward[batch.tokens[batch.last - 1], batch.positions[batch.last] % 8],
+            "distributions": table,
+        }
+        return Outputs(**{name: said[name] for name in want})
+
+
+def toy_groups(count: int = 7, *, seed: int = 0) -> list[Group]:
+    """Encoded groups of uneven shape: prompts of 2 to 6 tokens, 2 to 4 completions, comparisons and rankings.
+
+    Every third group has a tied comparison beside a plain one, every third a soft label, and one completion
+    in four has tokens that no loss may touch.
+    """
+    rng = np.random.default_rng(seed)
+    return [_toy_group(rng, number) for number in range(count)]
+
+
+def _toy_group(rng: np.random.Generator, number: int) -> Group:
+    inside = rng.integers(PROMPT_ONLY.start, PROMPT_ONLY.stop, rng.integers(1, 6))
+    prompt = np.append(inside, LAST_OF_PROMPT).astype(np.int32)
+    completions = []
+    for k in range(2 + number % 3):
+        body = rng.integers(1, PROMPT_ONLY.start, rng.integers(1, 7))
+        tokens = np.append(body, STOP).astype(np.int32)
+        supervised = np.arange(len(tokens)) % 3 != 1 if (number + k) % 4 == 3 else None
+        completions.append(Completion(text=f"{number}.{k}", tokens=tokens, supervised=supervised))
+    if number % 3 == 0:
+        judged: dict[str, Any] = {
+            "comparisons": (
+                Comparison(a=1, b=0, choice="a", strength=2.0),
+                Comparison(a=0, b=1, choice="tie"),
+            )
+        }
+    elif number % 3 == 1:
+        judged = {"comparisons": (Comparison(a=0, b=2, choice="a", probability=0.75),)}
+    else:
+        judged = {"rankings": (Ranking(tiers=((2,), (0, 3), (1,))),)}
+    message = Message(Role.TEXT, str(number))
+    return Group(
+        id=str(number), prompt=(message,), prompt_tokens=prompt, completions=tuple(completions), **judged
+    )
+
+
+def shuffled(group: Group, order: Sequence[int]) -> Group:
+    """The same group with its completions in another order: `order[i]` is the old place of the new i-th."""
+    place = {old: new for new, old in enumerate(order)}
+    return replace(
+        group,
+        completions=tuple(group.completions[old] for old in order),
+        comparisons=tuple(replace(c, a=place[c.a], b=place[c.b]) for c in group.comparisons),
+        rankings=tuple(
+            replace(r, tiers=tuple(tuple(place[i] for i in tier) for tier in r.tiers)) for r in group.rankings
+        ),
+    )
+
+
+def with_columns(
+    groups: Sequence[Group], names: frozenset[str], *, policy: Network, seed: int
+) -> list[Group]:
+    """The groups with every name as a column and as a mark.
+
+    Names that end in `logprobs` hold what `policy` says of the tokens; the others are random normal numbers.
+    """
+    rng = np.random.default_rng(seed)
+    out = list(groups)
+    for name in sorted(names):
+        if name.endswith("logprobs"):
+            with torch.no_grad():
+                said = policy(pack(out).to("cpu", torch.float64), ("logprobs",)).logprobs
+            assert said is not None
+            out = spread(out, **{name: said})
+        else:
+            out = [
+                g.with_completions(
+                    [
+                        c.with_columns(**{name: rng.normal(size=c.num_supervised)}).with_marks(
+                            **{name: float(rng.normal())}
+                        )
+                        for c in g.completions
+                    ]
+                )
+                for g in out
+            ]
+    return out
+
+
+def nearby(policy: StandIn, seed: int) -> StandIn:
+    """A copy of the policy a little while ago: close enough that some ratios are clipped and some are not."""
+    other = copy.deepcopy(policy)
+    noise = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in other.parameters():
+            p.add_(0.2 * torch.randn(p.shape, generator=noise, dtype=p.dtype))
+    return other
+
+
+def tiny_network(heads: tuple[str, ...] = ("logprobs",), *, trained: bool = True) -> Network:
+    """A random two-layer Llama over the toy vocabulary, the same one at every call."""
+    torch.manual_seed(0)
+    settings = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=32,
+        bos_token_id=None,
+        eos_token_id=STOP,
+        pad_token_id=None,
+    )
+    network = from_modules(LlamaForCausalLM(settings), None, heads=heads)  # pyright: ignore[reportArgumentType]
+    network.module.requires_grad_(trained)
+    return network
+
+
+def share_of_even_tokens(groups: Sequence[Group]) -> list[list[float]]:
+    """The toy judge: the share of even tokens in each completion, the end token left out."""
+    return [[_even(c) for c in group.completions] for group in groups]
+
+
+def _even(completion: Completion) -> float:
+    assert completion.tokens is not None, "encode the group first"
+    body = completion.tokens[completion.tokens != STOP]
+    return float(np.mean(body % 2 == 0)) if len(body) else 0.0

@@ -1,4 +1,4 @@
-"""Where the public sample data lies: a folder named `shared/data` beside the checkout, or $TRUEUP_SHARED_DATA."""
+"""Where the public sample data lies: `shared/data` beside the checkout, or $TRUEUP_SHARED_DATA."""
 
 from __future__ import annotations
 

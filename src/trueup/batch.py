@@ -88,6 +88,16 @@ class Batch:
         }
         return sizes[unit]
 
+    def group_of(self, unit: Unit) -> Int[Tensor, " n"]:
+        """Which group each entry of a unit belongs to."""
+        owners = {
+            "token": self.group[self.completion],
+            "completion": self.group,
+            "pair": self.pair_group,
+            "group": torch.arange(self.num_groups, device=self.tokens.device),
+        }
+        return owners[unit]
+
     def per_completion(self, values: Float[Tensor, " T"]) -> Float[Tensor, " N"]:
         """Σ over each completion's supervised tokens."""
         return values.new_zeros(self.num_completions).index_add(0, self.completion, values)

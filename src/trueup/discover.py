@@ -33,13 +33,17 @@ def find(name: str) -> ModuleType:
         "E702",
         f"there is no method {name!r}",
         where="method",
-        remedy=f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}, or the path of a .py file",
+        remedy=f"did you mean {near[0]!r}?"
+        if near
+        else f"one of {', '.join(known)}, or the path of a .py file",
     )
 
 
 def _from_path(path: Path) -> ModuleType:
     if not path.is_file():
-        raise TrueupError("E703", "there is no such file", where=str(path), remedy="give the path of a method")
+        raise TrueupError(
+            "E703", "there is no such file", where=str(path), remedy="give the path of a method"
+        )
     name = f"trueup_method_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None

@@ -229,9 +229,7 @@ def from_json(row: Mapping[str, Any]) -> Group:
 def _plain(record: Comparison | Ranking | Score) -> dict[str, Any]:
     names = record.__dataclass_fields__
     values = {name: getattr(record, name) for name in names}
-    return {
-        name: value for name, value in values.items() if value is not None and value != ""
-    }
+    return {name: value for name, value in values.items() if value is not None and value != ""}
 
 
 def _completion_to_json(c: Completion) -> dict[str, Any]:

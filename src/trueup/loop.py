@@ -1,4 +1,4 @@
-"""The one training loop: collect, annotate, then shuffled minibatches of forward, objective, backward, update.
+"""The one training loop: collect, annotate, then minibatches of forward, objective, backward, update.
 
 No method's name appears here. A step collects groups and learns from them; an update is one change of the
 weights. Everything random is a function of the seed and these counters (see `order`), so a run that stops
@@ -7,13 +7,13 @@ after any update and starts again takes the very same path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
 
-from trueup.batch import Outputs, count, pack, split
+from trueup.batch import Batch, Outputs, count, pack, split
 from trueup.groups import Group
 from trueup.method import Handles, Method, Rule, Terms
 from trueup.order import derive, permutation
@@ -41,7 +41,9 @@ class Keeper(Protocol):
 
     def after_update(self, progress: Progress, handles: Handles, rule: Rule) -> None: ...
 
-    def after_step(self, progress: Progress, metrics: Mapping[str, float], handles: Handles, rule: Rule) -> bool:
+    def after_step(
+        self, progress: Progress, metrics: Mapping[str, float], handles: Handles, rule: Rule
+    ) -> bool:
         """Writes the step's line and saves when due; True ends the run early."""
         ...
 
@@ -56,29 +58,43 @@ class Step:
 
     def backward(self) -> dict[str, float]:
         """Adds the minibatch loss's gradient to `.grad`; returns reduced losses and metrics."""
-        return self._pass(gradient=True)
+        counts = count(self.groups)
+        reduced: dict[str, float] = {}
+        for _, terms in self._terms():
+            shares = [w * e.values.sum() / max(1, counts[e.unit]) for w, e in terms.losses.values()]
+            torch.stack(shares).sum().backward()
+            _add(reduced, terms, counts)
+        return reduced
 
     def evaluate(self) -> dict[str, float]:
         """The same numbers, without gradient."""
-        with torch.no_grad():
-            return self._pass(gradient=False)
-
-    def _pass(self, *, gradient: bool) -> dict[str, float]:
         counts = count(self.groups)
         reduced: dict[str, float] = {}
+        with torch.no_grad():
+            for _, terms in self._terms():
+                _add(reduced, terms, counts)
+        return reduced
+
+    def by_group(self) -> dict[str, list[float]]:
+        """Each metric's mean inside every group that has entries of its unit, without gradient."""
+        means: dict[str, list[float]] = {}
+        with torch.no_grad():
+            for batch, terms in self._terms():
+                for name, entries in terms.metrics.items():
+                    owner = batch.group_of(entries.unit)
+                    total = entries.values.new_zeros(batch.num_groups).index_add(0, owner, entries.values)
+                    size = torch.bincount(owner, minlength=batch.num_groups)
+                    means.setdefault(name, []).extend((total / size)[size > 0].tolist())
+        return means
+
+    def _terms(self) -> Iterator[tuple[Batch, Terms]]:
+        """Each microbatch and what the objective says of it."""
         for micro in split(self.groups, self.handles.microbatch_tokens):
             batch = pack(micro).to(self.handles.device, self.handles.dtype)
             outputs = Outputs()
             for name, want in self.method.objective.wants.items():
                 outputs = outputs.merge(self.handles.networks[name](batch, want))
-            terms = self.method.objective(outputs, batch)
-            if gradient:
-                loss = torch.stack(
-                    [w * e.values.sum() / max(1, counts[e.unit]) for w, e in terms.losses.values()]
-                ).sum()
-                loss.backward()
-            _add(reduced, terms, counts)
-        return reduced
+            yield batch, self.method.objective(outputs, batch)
 
 
 def _add(reduced: dict[str, float], terms: Terms, counts: Mapping[str, int]) -> None:

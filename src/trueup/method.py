@@ -1,4 +1,4 @@
-"""A method as a value: where groups come from, what is written on them, what is minimised, how a step is made.
+"""A method as a value: where groups come from, what is written on them, what is minimised, how.
 
     source -> annotate* -> objective, and an update rule
 
@@ -44,7 +44,7 @@ class Network(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """Unreduced numbers, one for each `unit`; the loop adds them and divides once, over the whole minibatch."""
+    """Unreduced numbers, one for each `unit`; the loop divides their sum by the whole minibatch's count."""
 
     values: Float[Tensor, " n"]
     unit: Unit

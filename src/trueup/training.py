@@ -1,8 +1,8 @@
 """One training run, from a method's configuration to a folder that holds its model.
 
-    FOLDER/
-      config.resolved.yaml  metrics.jsonl  timings.jsonl  data.json  quarantine.jsonl
-      checkpoints/  best/  samples.jsonl  model/  DONE.json
+FOLDER/
+  config.resolved.yaml  metrics.jsonl  timings.jsonl  data.json  quarantine.jsonl
+  checkpoints/  best/  samples.jsonl  model/  DONE.json
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from transformers import AutoTokenizer
 from trueup import meter as metering
 from trueup.chat import Chat
 from trueup.errors import TrueupError
+from trueup.evals.statistics import Estimate, mean_ci
 from trueup.judges.open import open_judge
-from trueup.keeper import RunKeeper
+from trueup.keeper import RunKeeper, held_out_step
 from trueup.loop import Progress, fit
 from trueup.method import Handles, Method, Parts, Role
 from trueup.models.forward import LanguageModel
@@ -45,6 +46,8 @@ class Trained:
     folder: Path
     model: Path
     metrics: Mapping[str, float]
+    held_out: Mapping[str, Estimate]
+    "Each held-out metric with its 95 % interval over groups."
     cost: metering.Cost
 
 
@@ -66,9 +69,7 @@ def train(
     chat = open_chat(config.model)
     opened = open_groups(config.data, chat, seed=config.seed, quarantine=folder / "quarantine.jsonl")
     _note_data(folder, opened)
-    parts = Parts(
-        groups=opened.train, held_out=opened.held_out, decode=chat.decode, stop_ids=chat.stop_ids
-    )
+    parts = Parts(groups=opened.train, held_out=opened.held_out, decode=chat.decode, stop_ids=chat.stop_ids)
     method: Method = module.build(config, parts)
     networks = open_networks(method, config.model, device, seed=config.seed)
     handles = Handles(
@@ -130,12 +131,11 @@ def train_method(
         noted["best_step"] = best
     if method.finish is not None:
         noted.update(method.finish(handles))
+    held_out = _note_held_out(method, handles, folder)
     model = _save_model(method, handles, folder)
-    cost = meter.spend(
-        ended.step, tokens_trained=ended.tokens_trained, tokens_sampled=ended.tokens_sampled
-    )
+    cost = meter.spend(ended.step, tokens_trained=ended.tokens_trained, tokens_sampled=ended.tokens_sampled)
     meter.close()
-    return Trained(folder=folder, model=model, metrics=noted, cost=cost)
+    return Trained(folder=folder, model=model, metrics=noted, held_out=held_out, cost=cost)
 
 
 def open_chat(settings: ModelSettings) -> Chat:
@@ -150,7 +150,9 @@ def model_path(reference: str) -> str:
         return reference
     folder = resources.files("trueup.lab") / reference.removeprefix("lab:")
     if not (folder / "config.json").is_file():
-        raise TrueupError("E709", f"the lab has no model {reference!r}", where="model.path", remedy="use lab:base")
+        raise TrueupError(
+            "E709", f"the lab has no model {reference!r}", where="model.path", remedy="use lab:base"
+        )
     return str(folder)
 
 
@@ -165,9 +167,7 @@ def pick_device(name: str) -> torch.device:
             "E706", f"no such device: {name!r}", where="model.device", remedy="cpu, cuda or auto"
         ) from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise TrueupError(
-            "E707", "no GPU is usable here", where="model.device", remedy="use auto, or cpu"
-        )
+        raise TrueupError("E707", "no GPU is usable here", where="model.device", remedy="use auto, or cpu")
     return device
 
 
@@ -227,6 +227,15 @@ def _note_data(folder: Path, opened: Opened) -> None:
         "truncated": opened.truncated,
     }
     (folder / "data.json").write_text(json.dumps(counts, indent=1) + "\n")
+
+
+def _note_held_out(method: Method, handles: Handles, folder: Path) -> dict[str, Estimate]:
+    """Writes `held_out.json`: every metric of the finished model with its interval over held-out groups."""
+    step = held_out_step(method, handles, {})
+    found = {name: mean_ci(values) for name, values in step.by_group().items()} if step else {}
+    rows = {name: estimate.to_json() for name, estimate in found.items()}
+    (folder / "held_out.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    return found
 
 
 def _save_model(method: Method, handles: Handles, folder: Path) -> Path:

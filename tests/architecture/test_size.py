@@ -17,7 +17,7 @@ MAX_READING_PATH = 500
 LONGER_READING = {"ppo": (600, "two networks and two losses: a critic's objective and the sum are read too")}
 
 LARGE: dict[str, str] = {
-    "trueup.data.raw_rows:_elements": "one pass over brackets; its cases share the position and the open ones",
+    "trueup.data.raw_rows:_elements": "one pass over brackets; its cases share the position",
     "trueup.lab.replies:wrong": "one flat case for each kind of request",
 }
 "`module` or `module:function` -> why it is larger than the caps."

@@ -61,7 +61,8 @@ class AdaptiveKL:
 
     β ← β (1 + clip(KL / target − 1, ±0.2) · n / horizon)
 
-    KL is the mean over the step's n completions of the summed k1. Reference: Ziegler et al. 2019, section 2.2.
+    KL is the mean over the step's n completions of the summed k1.
+    Reference: Ziegler et al. 2019, section 2.2.
     """
 
     target: float = 6.0

@@ -56,7 +56,10 @@ def corpus(out: Path, *, tokens: int = 1_000_000, seed: int = 0) -> None:
     with out.open("w", encoding="utf-8", newline="\n") as file:
         for document in the_lab.corpus(tokens, seed):
             turns = [{"role": str(m.role), "content": m.content} for m in document.messages]
-            row = {"register": document.register, **({"messages": turns} if turns else {"text": document.text})}
+            row = {
+                "register": document.register,
+                **({"messages": turns} if turns else {"text": document.text}),
+            }
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
     print(f"{count} documents written to {out}")

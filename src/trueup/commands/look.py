@@ -128,11 +128,11 @@ def show(method: str) -> None:
     _print_source(console, f"{module.__name__}", inspect.getsource(module))
     layers = ("trueup.sources", "trueup.annotate", "trueup.objectives", "trueup.update")
     parts = [
-        part
-        for part in vars(module).values()
-        if inspect.isclass(part) and part.__module__.startswith(layers)
+        part for part in vars(module).values() if inspect.isclass(part) and part.__module__.startswith(layers)
     ]
-    for part in sorted(parts, key=lambda p: [p.__module__.startswith(layer) for layer in layers], reverse=True):
+    for part in sorted(
+        parts, key=lambda p: [p.__module__.startswith(layer) for layer in layers], reverse=True
+    ):
         _print_source(console, f"{part.__module__}.{part.__name__}", inspect.getsource(part))
     if "build" in vars(module):
         _print_source(console, "trueup.loop.fit", inspect.getsource(loop.fit))
@@ -170,5 +170,7 @@ def report(run: Path, *, out: Path | None = None) -> None:
     from trueup.report import write_report
 
     if not run.is_dir():
-        raise TrueupError("E301", "there is no such folder", where=str(run), remedy="give the folder of a run")
+        raise TrueupError(
+            "E301", "there is no such folder", where=str(run), remedy="give the folder of a run"
+        )
     print(f"report: {write_report(run, out)}")

@@ -84,6 +84,23 @@ def train(recipe: str, *overrides: Overrides, out: Path | None = None) -> None:
     console.print(f"model: {stage.folder / done.output}")
     shown = {k: v for k, v in done.metrics.items() if not k.startswith("loss/")}
     console.print("  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+    for line in held_out_lines(stage.folder):
+        console.print(line)
+
+
+def held_out_lines(folder: Path) -> list[str]:
+    """What a finished run measured on held-out groups, a line a metric, accuracies against chance."""
+    path = folder / "held_out.json"
+    if not path.is_file():
+        return []
+    lines = []
+    for name, row in json.loads(path.read_text(encoding="utf-8")).items():
+        low, high = row["ci95"] or (float("nan"), float("nan"))
+        chance = " (chance 0.5)" if "accurac" in name else ""
+        lines.append(
+            f"held out {name} {row['mean']:.3f} [{low:.3f}, {high:.3f}] over {row['n']} prompts{chance}"
+        )
+    return lines
 
 
 def single_stage(recipe: str, overrides: configuration.Layer, folder: Path | None) -> Stage:
@@ -93,7 +110,10 @@ def single_stage(recipe: str, overrides: configuration.Layer, folder: Path | Non
         given = dict(configuration.read_yaml(path).values)
         if "method" not in given:
             raise TrueupError(
-                "E721", "no `method:` at the top", where=recipe, remedy="`trueup run` takes recipes of several stages"
+                "E721",
+                "no `method:` at the top",
+                where=recipe,
+                remedy="`trueup run` takes recipes of several stages",
             )
         name = path.stem
     else:
@@ -103,7 +123,12 @@ def single_stage(recipe: str, overrides: configuration.Layer, folder: Path | Non
     resolved = configuration.resolved(config)
     digest = configuration.digest({"method": module.__name__, "config": resolved})
     return Stage(
-        name=name, module=module, config=config, folder=folder or Path("runs") / name, digest=digest, inputs=()
+        name=name,
+        module=module,
+        config=config,
+        folder=folder or Path("runs") / name,
+        digest=digest,
+        inputs=(),
     )
 
 

@@ -100,7 +100,12 @@ def build(config: Config, parts: Parts) -> Method:
         source=sampler(parts.groups, config.loop.batch),
         held_out=sampler(parts.held_out, len(parts.held_out)) if parts.held_out else None,
         annotate=tuple(annotate),
-        objective=Sum(((1.0, Clipped(clip=a.clip)), (1.0, ClippedValue(clip=a.value_clip, coefficient=a.value_coefficient)))),
+        objective=Sum(
+            (
+                (1.0, Clipped(clip=a.clip)),
+                (1.0, ClippedValue(clip=a.value_clip, coefficient=a.value_coefficient)),
+            )
+        ),
         update=config.update,
         epochs=config.epochs_per_step,
         minibatch=config.minibatch,

@@ -19,10 +19,10 @@ class BradleyTerry:
 
     L_g = (1 / |P_g|) Σ_{(w,l) ∈ P_g} [ −p log σ(Δ) − (1 − p) log σ(−Δ) ],  Δ = r(y_w) − r(y_l) − m·strength
 
-    Every completion is scored once, however many pairs it stands in; a prompt with K = 9 weighs as much as
-    one with K = 2. With `center` > 0, center·(r_w + r_l)² is added. Zero scores give log 2 for any K; adding a
-    constant to all scores of a prompt changes nothing. References: Bradley and Terry 1952; Ouyang et al.
-    2022, equation 1 (K-wise); Touvron et al. 2023, equation 2 (margin).
+    Every completion is scored once, however many pairs it stands in; a prompt with K = 9 weighs as much
+    as one with K = 2. With `center` > 0, center·(r_w + r_l)² is added. Zero scores give log 2 for any K;
+    adding a constant to all scores of a prompt changes nothing. References: Bradley and Terry 1952; Ouyang
+    et al. 2022, equation 1 (K-wise); Touvron et al. 2023, equation 2 (margin).
     """
 
     margin: float = 0.0

@@ -105,7 +105,9 @@ class Bench:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._device = pick_device("auto")
-        self._proxy: Judge | None = open_judge(config.reward, device=str(self._device)) if config.reward else None
+        self._proxy: Judge | None = (
+            open_judge(config.reward, device=str(self._device)) if config.reward else None
+        )
         self._prompts = lab_groups("lab:prompts", split=config.split, limit=config.num_prompts, seed=0)
         self._exams = lab_suite(config.split, limit=config.exam_items)
         self._reference = self.view("sft", config.sft) if config.sft else None
@@ -153,7 +155,7 @@ class Bench:
             exam: found.task.run(plain, found.items, derive(self._config.seed, exam))
             for exam, found in self._exams.items()
         }
-        costs = _costs(Path(model)) if over == "sft" and view.best_of == 1 or name == "sft" else None
+        costs = _costs(Path(model)) if (over == "sft" and view.best_of == 1) or name == "sft" else None
         if costs is None:
             tokens = sampled if view.best_of > 1 else 0
             costs = dict.fromkeys(COSTS, 0.0) | {"tokens_sampled": tokens}

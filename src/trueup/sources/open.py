@@ -18,7 +18,7 @@ from trueup.settings import DataSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """Encoded groups, split, and an account of every row: rows_in = train + held_out + quarantined + overlong."""
+    """Encoded groups and an account of every row: rows_in = train + held_out + quarantined + overlong."""
 
     train: list[Group]
     held_out: list[Group]
@@ -57,9 +57,7 @@ def open_groups(settings: DataSettings, chat: Chat, *, seed: int, quarantine: Pa
     )
 
 
-def _read(
-    settings: DataSettings, seed: int, quarantine: Path | None
-) -> tuple[list[Group], int, int, str]:
+def _read(settings: DataSettings, seed: int, quarantine: Path | None) -> tuple[list[Group], int, int, str]:
     if settings.path.startswith("lab:"):
         groups = lab_groups(settings.path, split=settings.split, limit=settings.limit, seed=seed)
         return groups, len(groups), 0, "lab"
@@ -93,7 +91,7 @@ def lab_groups(reference: str, *, split: str, limit: int | None, seed: int) -> l
 
 
 def split_held_out(groups: Sequence[Group], share: float, seed: int) -> tuple[list[Group], list[Group]]:
-    """Groups for training and held-out groups: about `share` of the users (or, without users, of the prompts).
+    """Training and held-out groups; `share` of the users (or, without users, of the prompts) is held out.
 
     Who is held out depends on the user's name (or the prompt's text) and the seed alone, so that one user, or
     one prompt, is never on both sides, and adding rows moves nobody.

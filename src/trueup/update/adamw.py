@@ -112,9 +112,9 @@ class AdamWRule:
         if self._settings.nonfinite == "abort" or self._skips > self._settings.max_skips:
             raise TrueupError(
                 "E901",
-                f"not finite: {', '.join(f'{name} = {metrics[name]}' for name in bad)}; no weight was changed",
+                f"not finite: {', '.join(f'{n} = {metrics[n]}' for n in bad)}; no weight was changed",
                 where=f"update {self._update - 1}",
-                remedy="lower update.lr, or look at the rows of this step in samples.jsonl",
+                remedy="lower update.lr, or look for extreme values in the data and the judge's scores",
             )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -69,6 +69,10 @@ EXAM_KINDS = (
     "review",
 )  # fmt: skip
 "What exams ask besides facts; what is harder to learn is asked more often."
+EXAM_FACTS: tuple[Status, ...] = (
+    "plain", "plain", "plain", "plain", "plain", "plain", "plain", "unstated", "unstated", "misconceived",
+)  # fmt: skip
+"What facts exams ask for; the answer to an unstated one is that it is not known."
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +198,7 @@ def _exam(rng: random.Random, length: int) -> str:
         yield "Exam."
         while True:
             if rng.random() < 0.2:
-                status = pick(rng, ("plain",) * 7 + ("unstated",) * 2 + ("misconceived",))
-                request = fact_request(rng, _fact(rng, cast, status))
+                request = fact_request(rng, _fact(rng, cast, pick(rng, EXAM_FACTS)))
             else:
                 request = draw(rng, cast, pick(rng, subjects))
             if len(request.messages) == 1:

@@ -166,7 +166,7 @@ def tiny_network(heads: tuple[str, ...] = ("logprobs",), *, trained: bool = True
         eos_token_id=STOP,
         pad_token_id=None,
     )
-    network = from_modules(LlamaForCausalLM(settings), None, heads=heads)  # pyright: ignore[reportArgumentType]
+    network = from_modules(LlamaForCausalLM(settings), None, heads=heads)
     network.module.requires_grad_(trained)
     return network
 

@@ -24,7 +24,16 @@ ALIASES: dict[str, str | Alias] = {
     "eval_steps": "loop.eval_every",
     "save_total_limit": "loop.keep_last",
     "metric_for_best_model": "loop.best",
-    "report_to": "loop.trackers",
+    "report_to": Alias(
+        "loop.trackers",
+        {
+            "none": [],
+            "tensorboard": ["tensorboard"],
+            "wandb": ["wandb"],
+            "trackio": ["trackio"],
+            "mlflow": ["mlflow"],
+        },
+    ),
     "lora_r": "model.lora.rank",
     "lora_alpha": "model.lora.alpha",
     "lora_dropout": "model.lora.dropout",

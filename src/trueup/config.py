@@ -126,14 +126,16 @@ def build(
 def _translate(layer: Layer, aliases: Mapping[str, Alias]) -> Layer:
     """The layer with its aliases written as the keys they stand for."""
     values: dict[str, Any] = {}
+    used: dict[str, str] = {}
     lines, texts = dict(layer.lines), dict(layer.texts)
     for name, value in layer.values.items():
         alias = aliases.get(name)
         if alias is None:
             values = _merge(values, {name: value})
             continue
-        if _has(layer.values, alias.key):
-            reason = f"`{name}` and `{alias.key}` are the same setting"
+        other = alias.key if _has(layer.values, alias.key) else used.setdefault(alias.key, name)
+        if other != name:
+            reason = f"`{name}` and `{other}` are the same setting"
             raise TrueupError("E714", reason, where=layer.where(name), remedy="give one of the two")
         if alias.values is not None:
             value = _translate_value(layer, name, value, alias.values)

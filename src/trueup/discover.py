@@ -49,7 +49,15 @@ def _from_path(path: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # A person's own file: whatever it raises is theirs to repair.
+        raise TrueupError(
+            "E704",
+            f"the file does not run: {type(error).__name__}: {error}",
+            where=str(path),
+            remedy="repair it",
+        ) from None
     missing = [part for part in ("Config", "build") if part not in vars(module)]
     if missing:
         raise TrueupError(

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSettings:
     """A low-rank adapter in place of full weights."""
 
-    rank: int = 16
+    rank: Annotated[int, Ge(1)] = 16
     "r: the rank of each update matrix."
-    alpha: float = 32.0
+    alpha: Annotated[float, Gt(0)] = 32.0
     "The update is scaled by alpha / rank."
-    dropout: float = 0.0
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     targets: str = "all-linear"
     "Which layers get one."
     rslora: bool = False
@@ -38,7 +40,7 @@ class ModelSettings:
     lora: LoraSettings | None = None
     dropout: Literal["zero", "keep"] = "zero"
     "`keep` leaves the model's own dropout rates on while training."
-    logits_budget_mib: int = 256
+    logits_budget_mib: Annotated[int, Ge(1)] = 256
     "Most memory that logits may take at once."
 
 
@@ -53,17 +55,17 @@ class DataSettings:
     "What the rows look like; `trueup data check FILE` lists the names."
     columns: Mapping[str, str] = field(default_factory=dict)
     "Names to read in place of the format's own: `{prompt: question}`."
-    limit: int | None = None
+    limit: Annotated[int, Ge(1)] | None = None
     "Use only so many rows."
-    held_out: float = 0.1
+    held_out: Annotated[float, Ge(0), Lt(1)] = 0.1
     "Share of the rows kept for `eval/` metrics, chosen by user (or row) and seed."
-    max_tokens: int = 512
+    max_tokens: Annotated[int, Ge(2)] = 512
     "Longest prompt plus completion."
     overlong: Literal["drop", "error", "truncate_prompt_start"] = "drop"
     "What happens to a longer row; counted and reported, never cut silently."
     train_on: Literal["last", "all"] = "last"
     "Which assistant turns of a dialogue are supervised."
-    max_bad: float = 0.01
+    max_bad: Annotated[float, Ge(0), Le(1)] = 0.01
     "Share of bad rows above which the run stops before a model loads."
 
 
@@ -71,20 +73,20 @@ class DataSettings:
 class LoopSettings:
     """How long a run is, and what it leaves behind on the way."""
 
-    epochs: float = 1.0
+    epochs: Annotated[float, Gt(0)] = 1.0
     "Passes over the data; `steps` overrides it."
-    steps: int | None = None
-    batch: int = 32
+    steps: Annotated[int, Ge(1)] | None = None
+    batch: Annotated[int, Ge(1)] = 32
     "Groups per step."
-    microbatch_tokens: int = 4096
+    microbatch_tokens: Annotated[int, Ge(1)] = 4096
     "Tokens in one forward pass: what fits. It changes memory and speed, no result."
-    save_every: int = 50
+    save_every: Annotated[int, Ge(0)] = 50
     "Steps between checkpoints."
-    save_every_updates: int = 0
+    save_every_updates: Annotated[int, Ge(0)] = 0
     "Also save after every so many updates inside a step; 0 is never."
-    eval_every: int = 0
+    eval_every: Annotated[int, Ge(0)] = 0
     "Steps between held-out evaluations; 0 is once, at the end."
-    keep_last: int = 2
+    keep_last: Annotated[int, Ge(1)] = 2
     "Checkpoints kept, besides the best."
     best: str | None = None
     "Hand on the step where this metric was best: `eval/loss`, `eval/score`."

@@ -7,6 +7,7 @@ FOLDER/
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -36,6 +37,8 @@ from trueup.order import derive
 from trueup.settings import LoopSettings, ModelSettings
 from trueup.sources.open import Opened, open_groups
 
+BASE_DIGEST = "8857122c31f2e4a56426f7312f33c7f546237122205fcea1e0e62998b85e7e00"
+"SHA-256 of the weights of `lab:base`."
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -148,10 +151,19 @@ def model_path(reference: str) -> str:
     """A path or id that `load` takes; `lab:base` is the model that comes with the package."""
     if not reference.startswith("lab:"):
         return reference
-    folder = resources.files("trueup.lab") / reference.removeprefix("lab:")
-    if not (folder / "config.json").is_file():
+    folder = Path(str(resources.files("trueup.lab") / reference.removeprefix("lab:")))
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
         raise TrueupError(
             "E709", f"the lab has no model {reference!r}", where="model.path", remedy="use lab:base"
+        )
+    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if found != BASE_DIGEST:
+        raise TrueupError(
+            "E841",
+            f"not the weights that came with this version (sha256 {found[:12]}, not {BASE_DIGEST[:12]})",
+            where=str(weights),
+            remedy="install trueup again",
         )
     return str(folder)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from trueup.errors import TrueupError
 from trueup.groups import Group
 from trueup.method import Handles
 from trueup.order import draw
@@ -21,6 +22,17 @@ class Files:
     batch: int
     shuffle: bool = True
     written: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Raises E604 when there is nothing to learn from."""
+        if not self.groups:
+            raise TrueupError(
+                "E604",
+                "no row that this method can learn from",
+                where="data",
+                remedy="comparisons are wanted for preferences, completions for demonstrations; "
+                "`trueup preview` shows the rows",
+            )
 
     @property
     def writes(self) -> frozenset[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trueup.errors import TrueupError
 from trueup.groups import Completion, Group
 from trueup.method import Handles
 from trueup.models.generate import Sampled, generate
@@ -42,6 +43,11 @@ class Sample:
     num_completions: int = 1
     decoding: Decoding = Decoding()
     shuffle: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises E604 when there is no prompt."""
+        if not self.prompts:
+            raise TrueupError("E604", "no prompt to sample from", where="data", remedy="give more rows")
 
     @property
     def writes(self) -> frozenset[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
 from trueup.errors import TrueupError
@@ -18,19 +19,19 @@ from trueup.method import Minibatch, Network, Rule
 class AdamW:
     """The settings of an AdamW update (Loshchilov and Hutter 2019)."""
 
-    lr: float = 1e-4
+    lr: Annotated[float, Gt(0)] = 1e-4
     "Peak learning rate."
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     "How the learning rate falls after warm-up."
-    warmup: float = 0.05
+    warmup: Annotated[float, Ge(0), Le(1)] = 0.05
     "Share of the updates over which the learning rate rises from 0."
-    final: float = 0.1
+    final: Annotated[float, Ge(0), Le(1)] = 0.1
     "Learning rate at the end, as a share of the peak."
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
+    betas: tuple[Annotated[float, Ge(0), Lt(1)], Annotated[float, Ge(0), Lt(1)]] = (0.9, 0.95)
+    eps: Annotated[float, Gt(0)] = 1e-8
+    weight_decay: Annotated[float, Ge(0)] = 0.0
     "Decoupled decay, on matrices only."
-    max_grad_norm: float = 1.0
+    max_grad_norm: Annotated[float, Gt(0)] = 1.0
     "Gradients are scaled down to this norm over all trained networks."
     lr_scale: Mapping[str, float] = field(default_factory=dict)
     "A factor on the learning rate by network: `{value: 3.0}`."

@@ -119,7 +119,7 @@ def group(completions: Sequence[Completion], **parts: object) -> Group:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """A source that yields `count` sequences a step, each as often as π says: the comb of stratified sampling.
+    """A source that yields `count` sequences a step, each as often as π says (stratified sampling).
 
     Where count · π(y) is whole for every y, the groups hold π exactly.
     """

@@ -258,7 +258,8 @@ def check_method(
         fit(method, handles, num_steps=improves, groups_per_step=loop.batch)
         after = _sampled_score(method, handles, judge)
         _require(
-            after > before, f"{name}: {improves} steps lower the judge's score: {before:.3f} to {after:.3f}"
+            after > before,
+            f"{name}: {improves} steps move the judge's score from {before:.3f} to {after:.3f}",
         )
 
 

@@ -42,7 +42,7 @@ def evaluate(
     *,
     against: str = "lab:base",
     num_prompts: int = 200,
-    split: Literal["dev", "test"] = "test",
+    split: Literal["train", "dev", "test"] = "test",
     seed: int = 0,
 ) -> dict[str, Any]:
     """A summary, in the form of `summary.json`, of `model` and of the model it is held `against`.

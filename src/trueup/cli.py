@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from trueup.commands import data, lab, look, models, train
-from trueup.errors import EXIT_PREEMPTED, EXIT_USAGE, TrueupError
+from trueup.errors import EXIT_BUG, EXIT_IO, EXIT_PREEMPTED, EXIT_USAGE, TrueupError
 from trueup.signals import Interrupted
 
 app = App(
@@ -40,30 +41,65 @@ app.command(lab.app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code of one invocation: 0, or the kind of error as in `trueup.errors`."""
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    """The exit code of one invocation: 0, or the kind of error as in `trueup.errors`.
+
+    An error is one line on stderr, `error CODE WHERE — REASON — REMEDY`. A failure that nobody foresaw is
+    one line too; with TRUEUP_TRACEBACK=1 it is raised.
+    """
+    # Warnings of other libraries are for those who call them; downloads still show their progress.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
-    except CycloptsError:
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        error.verbose = False
+        command = " ".join(("trueup", *(error.command_chain or ())))
+        reason = str(error).replace(" Available commands: ", " There are: ")
+        reason = reason if reason.endswith("...") else reason.removesuffix(".")
+        _say_error(TrueupError("E700", reason, remedy=f"`{command} --help` shows what there is"))
         return EXIT_USAGE
     except TrueupError as error:
-        errors.print(f"[bold red]error[/] {_escaped(str(error))}")
+        _say_error(error)
         return error.exit_code
     except Interrupted as stop:
-        errors.print(
-            f"stopped ({stop.signal}) after step {stop.step}, saved; the same command goes on from there"
-        )
+        _say(f"stopped ({stop.signal}) after step {stop.step}, saved; the same command goes on from there")
         return EXIT_PREEMPTED
     except KeyboardInterrupt:
-        errors.print("stopped; the same command goes on from the last checkpoint")
+        _say("stopped; the same command goes on from the last checkpoint")
         return EXIT_PREEMPTED
     except BrokenPipeError:
+        # Whoever read the output has seen enough; Python must not flush into the closed pipe as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception as error:
+        return _unforeseen(error)
     return 0
 
 
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
+def _unforeseen(error: Exception) -> int:
+    """The exit code of what no command turned into an error of its own, after saying it."""
+    if os.environ.get("TRUEUP_TRACEBACK") == "1":
+        raise error
+    if isinstance(error, OSError) and error.filename is not None:
+        remedy = "check the path, the rights and the free space"
+        _say_error(
+            TrueupError("E942", error.strerror or str(error), where=str(error.filename), remedy=remedy)
+        )
+        return EXIT_IO
+    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    remedy = "not foreseen, so a mistake of trueup's: please report what TRUEUP_TRACEBACK=1 shows"
+    _say_error(TrueupError("E999", reason, remedy=remedy))
+    return EXIT_BUG
+
+
+def _say_error(error: TrueupError) -> None:
+    text = str(error).replace("[", "\\[")
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error[/] {text}")
+
+
+def _say(text: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
 
 
 if __name__ == "__main__":

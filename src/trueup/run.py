@@ -76,7 +76,16 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
     if "method" in values:
         name = str(values["method"])
         values = {"name": path.stem, "stages": {Path(name).stem: values}}
-    return configuration.build(Recipe, values, dict(overrides or {}), where=str(path))
+    stages = values.get("stages")
+    if isinstance(stages, Mapping):  # `sft:` with nothing below it is that stage with its defaults.
+        values = {
+            **values,
+            "stages": {name: {} if given is None else given for name, given in stages.items()},
+        }
+    recipe = configuration.build(Recipe, values, dict(overrides or {}), where=str(path))
+    if not recipe.stages:
+        raise TrueupError("E713", "there is no stage", where=f"{path} stages", remedy="name one: `sft:`")
+    return recipe
 
 
 def plan(recipe: Recipe, run_dir: Path) -> list[Stage]:
@@ -96,7 +105,7 @@ def _resolve(
     config_class = vars(module)["Config"]
     config = configuration.build(config_class, {"seed": seed}, layer, where=where)
     resolved = configuration.resolved(config)
-    inputs = tuple(dict.fromkeys(_inputs(resolved)))
+    inputs = tuple(dict.fromkeys(stage_inputs(resolved)))
     for needed in inputs:
         if needed not in earlier:
             raise TrueupError(
@@ -197,7 +206,8 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(part)
 
 
-def _inputs(resolved: Any) -> Iterator[str]:
+def stage_inputs(resolved: Any) -> Iterator[str]:
+    """The names of the stages that `stage:NAME` refers to, anywhere in some settings."""
     for text in _strings(resolved):
         match = STAGE.match(text)
         if match:

@@ -20,7 +20,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
 from trueup import meter as metering
 from trueup.chat import Chat
@@ -31,7 +30,7 @@ from trueup.keeper import RunKeeper, held_out_step
 from trueup.loop import Progress, fit
 from trueup.method import Handles, Method, Parts, Role
 from trueup.models.forward import LanguageModel
-from trueup.models.load import copy_of, load, save
+from trueup.models.load import copy_of, load, open_tokenizer, save
 from trueup.models.lora import LoraConfig
 from trueup.order import derive
 from trueup.settings import LoopSettings, ModelSettings
@@ -143,8 +142,7 @@ def train_method(
 
 def open_chat(settings: ModelSettings) -> Chat:
     """How a model's prompts are put together: its own template, or the named one."""
-    tokenizer = AutoTokenizer.from_pretrained(model_path(settings.path), trust_remote_code=False)
-    return Chat.of(tokenizer, settings.template)
+    return Chat.of(open_tokenizer(model_path(settings.path)), settings.template)
 
 
 def model_path(reference: str) -> str:

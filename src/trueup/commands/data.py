@@ -19,6 +19,7 @@ app = App(name="data", help="Look into data files: what format they are, and eve
 @app.command
 def check(
     file: str,
+    /,
     *,
     format: str = "auto",
     split: str = "train",
@@ -58,6 +59,7 @@ def check(
 def convert(
     source: str,
     target: Path,
+    /,
     *,
     format: str = "auto",
     split: str = "train",

@@ -8,6 +8,7 @@ from cyclopts import App
 from rich.console import Console
 
 import trueup.lab as the_lab
+from trueup.commands.train import Positive
 
 app = App(
     name="lab",
@@ -16,7 +17,7 @@ app = App(
 
 
 @app.command
-def show(*, num: int = 8, seed: int = 0) -> None:
+def show(*, num: Positive = 8, seed: int = 0) -> None:
     """Print requests of the lab with a demonstration and its grade.
 
     Parameters
@@ -38,7 +39,7 @@ def show(*, num: int = 8, seed: int = 0) -> None:
 
 
 @app.command
-def corpus(out: Path, *, tokens: int = 1_000_000, seed: int = 0) -> None:
+def corpus(out: Path, /, *, tokens: Positive = 1_000_000, seed: int = 0) -> None:
     """Write the lab's pretraining corpus as JSONL, one document a line with its register.
 
     Parameters
@@ -91,7 +92,7 @@ def build(out: Path = Path("runs/lab-base"), *, size: str = "base", seed: int = 
 
 
 @app.command
-def bands(model: str = "lab:base") -> None:
+def bands(model: str = "lab:base", /) -> None:
     """Measure a model against the bands that the lab's base must meet.
 
     Parameters

@@ -16,11 +16,14 @@ import trueup.methods
 import trueup.procedures
 from trueup import config as configuration
 from trueup import discover
-from trueup.commands.train import Overrides, single_stage
+from trueup.commands.train import Overrides, Positive, single_stage
 from trueup.errors import TrueupError
 
+MARKS = ("recipe.resolved.yaml", "config.resolved.yaml", "metrics.jsonl", "summary.json")
+"A folder with one of these is a run's."
 
-def init(method: str, *, out: Path | None = None) -> None:
+
+def init(method: str, /, *, out: Path | None = None) -> None:
     """Print a commented recipe to start from, with every setting of a method at its default.
 
     Parameters
@@ -41,7 +44,7 @@ def init(method: str, *, out: Path | None = None) -> None:
     print(f"wrote {out}; `trueup train {out}` runs it")
 
 
-def config(recipe: str, *overrides: Overrides) -> None:
+def config(recipe: str, /, *overrides: Overrides) -> None:
     """Print every setting of a run as it would be used: defaults, recipe and options merged and checked.
 
     Parameters
@@ -54,7 +57,7 @@ def config(recipe: str, *overrides: Overrides) -> None:
     print(f"method: {method}\n" + configuration.dump_yaml(configuration.resolved(stage.config)), end="")
 
 
-def preview(recipe: str, *overrides: Overrides, num: int = 3) -> None:
+def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
     """Show the first rows of a run's data as the model will read them, what is trained on in colour.
 
     Parameters
@@ -69,6 +72,10 @@ def preview(recipe: str, *overrides: Overrides, num: int = 3) -> None:
     from trueup.training import open_chat
 
     stage = single_stage(recipe, configuration.parse_overrides(list(overrides)), None)
+    if "data" not in vars(stage.config):
+        raise TrueupError(
+            "E728", f"{stage.name} reads no data", where=recipe, remedy="`trueup config` shows what it reads"
+        )
     chat = open_chat(stage.config.model)
     opened = open_groups(stage.config.data, chat, seed=stage.config.seed)
     console = Console(highlight=False)
@@ -113,7 +120,7 @@ def methods(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] =
     console.print("`trueup show NAME` reads one aloud; `trueup init NAME` writes a recipe to start from.")
 
 
-def show(method: str) -> None:
+def show(method: str, /) -> None:
     """Print a method in reading order: its file, the stages and objectives it is made of, and the loop.
 
     Parameters
@@ -143,7 +150,7 @@ def _print_source(console: Console, title: str, source: str) -> None:
     console.print(Syntax(source, "python", background_color="default", word_wrap=True))
 
 
-def cite(run: str) -> None:
+def cite(run: str, /) -> None:
     """Print BibTeX for what a run used, or for a method.
 
     Parameters
@@ -157,7 +164,7 @@ def cite(run: str) -> None:
     print(bibtex(references_of(methods_of(Path(run)) or [run])), end="")
 
 
-def report(run: Path, *, out: Path | None = None) -> None:
+def report(run: Path, /, *, out: Path | None = None) -> None:
     """Write a run's report: one HTML file that needs nothing else.
 
     Parameters
@@ -169,8 +176,6 @@ def report(run: Path, *, out: Path | None = None) -> None:
     """
     from trueup.report import write_report
 
-    if not run.is_dir():
-        raise TrueupError(
-            "E301", "there is no such folder", where=str(run), remedy="give the folder of a run"
-        )
+    if not any((run / name).is_file() for name in MARKS):
+        raise TrueupError("E847", "there is no run here", where=str(run), remedy="give the folder of a run")
     print(f"report: {write_report(run, out)}")

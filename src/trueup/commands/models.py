@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 from rich.console import Console
 
+from trueup.commands.train import Positive
 from trueup.errors import TrueupError
 from trueup.groups import Group, Message, Role
 from trueup.settings import ModelSettings
 
+NotNegative = Annotated[float, Parameter(validator=validators.Number(gte=0))]
+
 
 def evaluate(
     model: str,
+    /,
     *,
     against: str = "lab:base",
-    num_prompts: int = 200,
-    split: str = "test",
+    num_prompts: Positive = 200,
+    split: Literal["train", "dev", "test"] = "test",
     seed: int = 0,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
@@ -34,7 +38,7 @@ def evaluate(
     num_prompts
         Held-out prompts to answer.
     split
-        dev or test.
+        Of the lab's prompts.
     seed
         The seed of the samples.
     as_json
@@ -61,9 +65,10 @@ def _interval(row: dict) -> str:
 
 def chat(
     model: str,
+    /,
     *,
-    temperature: float = 0.7,
-    max_new_tokens: int = 128,
+    temperature: NotNegative = 0.7,
+    max_new_tokens: Positive = 128,
     system: str | None = None,
     template: str | None = None,
     seed: int = 0,
@@ -110,12 +115,13 @@ def chat(
 
 def generate(
     model: str,
+    /,
     *prompts: str,
     file: Path | None = None,
-    num: int = 1,
+    num: Positive = 1,
     judge: str | None = None,
-    temperature: float = 1.0,
-    max_new_tokens: int = 128,
+    temperature: NotNegative = 1.0,
+    max_new_tokens: Positive = 128,
     plain: bool = False,
     template: str | None = None,
     seed: int = 0,
@@ -203,7 +209,7 @@ class _Speaker:
         return texts[max(range(len(texts)), key=lambda i: scores[i])]
 
 
-def export(run: Path, out: Path, *, adapter: bool = False) -> None:
+def export(run: Path, out: Path, /, *, adapter: bool = False) -> None:
     """Write a run's model as an ordinary Hugging Face folder with a model card.
 
     Parameters

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import time
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 from rich.console import Console
 
 from trueup import config as configuration
@@ -17,10 +18,11 @@ from trueup import discover
 from trueup.aliases import ALIASES
 from trueup.errors import TrueupError
 from trueup.report import render_summary, write_report
-from trueup.run import Recipe, Stage, plan, read_recipe, run_recipe, run_stage
+from trueup.run import Recipe, Stage, plan, read_recipe, run_recipe, run_stage, stage_inputs
 from trueup.signals import stop_requests
 
 Overrides = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
+Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
 
 def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> None:
@@ -40,10 +42,11 @@ def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> None:
     _run(read_recipe(recipe_path("demo"), {"seed": seed}), out)
 
 
-def run(recipe: str, *overrides: Overrides, out: Path | None = None) -> None:
+def run(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
     """Run a recipe: its stages in order, skipping what is done and resuming what was interrupted.
 
-    `--STAGE.key.path VALUE` changes a setting of a stage, `--seed N` the seed of all.
+    `--STAGE.key.path VALUE` changes a setting of a stage, `--seed N` the seed of all. `trueup run demo` is
+    what `trueup demo` does.
 
     Parameters
     ----------
@@ -52,13 +55,24 @@ def run(recipe: str, *overrides: Overrides, out: Path | None = None) -> None:
     out
         The run's folder; `runs/NAME` otherwise.
     """
-    given = configuration.parse_overrides(list(overrides)).values
+    given = dict(configuration.parse_overrides(list(overrides)).values)
     path = recipe_path(recipe)
     top = {key: given.pop(key) for key in ("seed", "name") if key in given}
-    _run(read_recipe(path, {**top, "stages": given}), out or Path("runs") / path.stem)
+    known = read_recipe(path).stages
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise TrueupError(
+                "E711",
+                f"the recipe has no stage {name!r}",
+                where=f"command line {name}",
+                remedy=f"did you mean `{near[0]}`?" if near else f"its stages: {', '.join(known)}",
+            )
+    changed = {**top, "stages": given} if given else top
+    _run(read_recipe(path, changed), out or Path("runs") / path.stem)
 
 
-def train(recipe: str, *overrides: Overrides, out: Path | None = None) -> None:
+def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
     """Train by one method: from a recipe file, or by the method's name with everything else as options.
 
     `trueup train sft --data.path demos.jsonl --model.path my/model --update.lr 1e-5`. The names of other
@@ -121,6 +135,13 @@ def single_stage(recipe: str, overrides: configuration.Layer, folder: Path | Non
     module = discover.find(str(given.pop("method")))
     config = configuration.build(vars(module)["Config"], given, overrides, where=recipe, aliases=ALIASES)
     resolved = configuration.resolved(config)
+    for name in stage_inputs(resolved):
+        raise TrueupError(
+            "E708",
+            f"`stage:{name}` names an earlier stage, and a run of one stage has none",
+            where=recipe,
+            remedy="give a path; `trueup run` takes recipes of several stages",
+        )
     digest = configuration.digest({"method": module.__name__, "config": resolved})
     return Stage(
         name=name,
@@ -149,8 +170,9 @@ def recipe_path(name: str) -> Path:
 def _refuse_other_run(stage: Stage) -> None:
     """Raises E723 when the folder holds a run with other settings, so that no two runs mix."""
     path = stage.folder / "config.resolved.yaml"
-    if not path.is_file():
-        return
+    begun = any((stage.folder / name).exists() for name in ("checkpoints", "model", "DONE.json"))
+    if not begun or not path.is_file():
+        return  # What failed before its first checkpoint left nothing to mix with.
     before = configuration.read_yaml(path).values
     now = configuration.resolved(stage.config)
     changed = sorted(_changed(before, json.loads(json.dumps(now))))

@@ -54,7 +54,7 @@ def load(
     """
     name = str(path_or_id)
     folder = Path(name)
-    with _readable(name), _no_bars():
+    with _readable(name), _silence():
         if (folder / "adapter_config.json").is_file():
             model = _merged(folder, dtype, with_head="logprobs" in heads)
         else:
@@ -72,6 +72,13 @@ def load(
     heads_of.restore(_heads(network.module), folder)
     network.module.to(device)
     return network
+
+
+def open_tokenizer(path_or_id: str | Path) -> Any:
+    """The tokenizer in a folder, or of that id; E801 where there is none."""
+    name = str(path_or_id)
+    with _readable(name):
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
 
 
 def from_modules(
@@ -127,7 +134,7 @@ def save(network: LanguageModel, folder: str | Path) -> Path:
     """
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    with _original_dropout(network.hf_model.config), _no_bars():
+    with _original_dropout(network.hf_model.config), _silence():
         if network.has_adapter:
             lora_of.save_adapter(network.module["model"], path)
         else:
@@ -174,12 +181,15 @@ def _merged(folder: Path, dtype: DType, *, with_head: bool) -> Any:
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
-    shown = hf_logging.is_progress_bar_enabled()
+def _silence() -> Iterator[None]:
+    """Inside, transformers shows no bars and reports no key it left out; missing ones are an error of ours."""
+    shown, verbosity = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
     hf_logging.disable_progress_bar()
+    hf_logging.set_verbosity_error()
     try:
         yield
     finally:
+        hf_logging.set_verbosity(verbosity)
         if shown:
             hf_logging.enable_progress_bar()
 
@@ -192,7 +202,7 @@ def _readable(name: str) -> Iterator[None]:
         raise TrueupError("E801", "no such folder", where=name, remedy="check the path")
     try:
         yield
-    except OSError as error:
+    except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         if "safetensors" in str(error):
             raise TrueupError(

@@ -18,6 +18,7 @@ from typing import Any
 
 import peft
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -59,7 +60,17 @@ def wrap(model: PreTrainedModel, config: LoraConfig, seed: int) -> Any:
     )
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed % 2**63)
-        return peft.get_peft_model(model, wanted)
+        try:
+            return peft.get_peft_model(model, wanted)
+        except ValueError as error:
+            few = ", ".join(sorted({n.rpartition(".")[2] for n, m in model.named_modules() if _linear(m)}))
+            raise TrueupError(
+                "E807", str(error).splitlines()[0], where="model.lora", remedy=f"its layers are called {few}"
+            ) from None
+
+
+def _linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | Conv1D)
 
 
 @contextmanager

@@ -62,7 +62,7 @@ class Config:
     best_of: int = 16
     hhh_dialogues: int = 14
     "Dialogues of the HHH prompt before the base model; 0 leaves that policy out."
-    split: Literal["dev", "test"] = "test"
+    split: Literal["train", "dev", "test"] = "test"
     num_prompts: int = 500
     samples_per_prompt: int = 2
     exam_items: int = 80

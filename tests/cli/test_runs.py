@@ -1,0 +1,178 @@
+"""Training from the command line: twice is once, other settings are refused, recipes redo what changed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import small_world
+from trueup import discover
+from trueup.cli import main
+from trueup.config import build, read_yaml, resolved
+
+INPUTS = ["--model.path", "my-model", "--data.path", "demos.jsonl"]
+SFT = ["train", "sft", *INPUTS, "--loop.steps", "2", "--loop.batch", "4"]
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a model and data."""
+    monkeypatch.chdir(tmp_path)
+    return small_world.make(tmp_path)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder with its bytes."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_training_twice_is_training_once(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(SFT) == 0
+    first, shown = contents(world / "runs/sft"), capsys.readouterr()
+    assert "model: runs/sft/model" in shown.out
+    assert {"DONE.json", "metrics.jsonl", "config.resolved.yaml", "data.json"} <= set(first)
+    assert "model/model.safetensors" in first
+    assert main(SFT) == 0
+    assert contents(world / "runs/sft") == first
+    assert "model: runs/sft/model" in capsys.readouterr().out
+
+
+def test_a_folder_takes_one_run(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(SFT) == 0
+    assert main([*SFT, "--update.lr", "0.5"]) == 64
+    error = capsys.readouterr().err
+    assert "E723" in error and "update.lr" in error
+    assert main([*SFT, "--update.lr", "0.5", "--out", "elsewhere"]) == 0
+
+
+def test_a_run_that_never_began_is_in_nobodys_way(world: Path) -> None:
+    assert main(["train", "sft", "--model.path", "my-model", "--data.path", "nofile.jsonl"]) == 66
+    assert main(SFT) == 0
+
+
+def test_nothing_but_our_own_lines_is_printed(world: Path) -> None:
+    code = "import sys; from trueup.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *SFT], capture_output=True, text=True, check=True, cwd=world
+    )
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["model:", "loss"]
+    assert all(line.startswith("sft ") for line in done.stderr.splitlines()), done.stderr
+
+
+RECIPE = """
+name: two
+stages:
+  sft:
+    model: {path: my-model}
+    data: {path: demos.jsonl}
+    loop: {steps: 2, batch: 4}
+  reward:
+    method: reward_model
+    model: {path: my-model}
+    data: {path: preferences.jsonl}
+    loop: {steps: 1, batch: 4}
+  dpo:
+    model: {path: "stage:sft"}
+    data: {path: preferences.jsonl}
+    loop: {steps: 1, batch: 4}
+"""
+
+
+def _stages(world: Path) -> dict[str, Path]:
+    return {p.name.rpartition("-")[0]: p for p in (world / "runs/two/stages").iterdir()}
+
+
+def test_a_recipe_redoes_what_depends_on_a_change(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (world / "two.yaml").write_text(RECIPE)
+    assert main(["run", "two.yaml"]) == 0
+    capsys.readouterr()
+    first = contents(world / "runs/two")
+    assert set(_stages(world)) == {"sft", "reward", "dpo"}
+    dpo = (_stages(world)["dpo"] / "config.resolved.yaml").read_text()
+    assert f"stages/{_stages(world)['sft'].name}/model" in dpo
+    assert main(["run", "two.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("done before") == 3
+    assert contents(world / "runs/two") == first
+    assert main(["run", "two.yaml", "--sft.update.lr", "0.01"]) == 0
+    shown = capsys.readouterr().out
+    assert "[1/3] sft\n" in shown and "[2/3] reward: done before\n" in shown and "[3/3] dpo\n" in shown
+    assert main(["run", "two.yaml", "--dpo.beta", "0.5"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("done before") == 2 and "[3/3] dpo\n" in shown
+
+
+def test_a_changed_file_redoes_what_reads_it(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (world / "two.yaml").write_text(RECIPE)
+    assert main(["run", "two.yaml"]) == 0
+    small_world.write(world / "preferences.jsonl", small_world.preferences(12))
+    capsys.readouterr()
+    assert main(["run", "two.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert "[1/3] sft: done before\n" in shown and "[2/3] reward\n" in shown and "[3/3] dpo\n" in shown
+
+
+@pytest.mark.parametrize("name", [*discover.names(), "evaluate", "label"])
+def test_init_writes_a_recipe_that_is_the_defaults(
+    name: str, world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", name]) == 0
+    printed = capsys.readouterr().out
+    assert main(["init", name, "--out", "new.yaml"]) == 0
+    assert (world / "new.yaml").read_text() == printed
+    values: dict[str, Any] = dict(read_yaml(world / "new.yaml").values)
+    assert values.pop("method") == name
+    config_class = vars(discover.find(name))["Config"]
+    assert build(config_class, values) == config_class()
+    capsys.readouterr()
+    assert main(["config", "new.yaml"]) == 0
+    (world / "shown.yaml").write_text(capsys.readouterr().out)
+    assert read_yaml(world / "shown.yaml").values == {"method": name, **resolved(config_class())}
+
+
+def test_config_merges_recipe_and_options(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (world / "a.yaml").write_text("method: dpo\nbeta: 0.3\nupdate: {lr: 1e-5}\n")
+    assert main(["config", "a.yaml", "--update.lr", "1e-6", "--num_train_epochs", "2"]) == 0
+    (world / "b.yaml").write_text(capsys.readouterr().out)
+    values = read_yaml(world / "b.yaml").values
+    assert (values["method"], values["beta"], values["update"]["lr"]) == ("dpo", 0.3, 1e-6)
+    assert values["loop"]["epochs"] == 2
+
+
+def test_methods_are_listed_with_their_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {"sft", "reward_model", "dpo", "ppo", "best_of_n", "label", "evaluate"} <= set(rows)
+    assert rows["dpo"]["defaults"]["beta"] == 0.1 and rows["label"]["kind"] == "procedure"
+    assert main(["methods"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in rows)
+
+
+def test_show_reads_a_method_down_to_the_loop(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "ppo"]) == 0
+    shown = capsys.readouterr().out
+    places = [shown.index(part) for part in ("class Algorithm", "class Sample", "class Clipped", "def fit(")]
+    assert places == sorted(places)
+
+
+def test_preview_shows_what_is_trained_on(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["preview", "sft", *INPUTS, "--num", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "what is" in shown and "it is" in shown and "<|im_end|>" in shown
+    assert "16 rows:" in shown and "0 bad" in shown
+
+
+def test_generate_and_export(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(SFT) == 0
+    capsys.readouterr()
+    assert main(["generate", "runs/sft/model", "hi", "--num", "2", "--max-new-tokens", "3"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["prompt"] == "hi" and len(row["completions"]) == 2
+    assert main(["export", "runs/sft", "out"]) == 0
+    assert (world / "out" / "model.safetensors").is_file() and (world / "out" / "README.md").is_file()

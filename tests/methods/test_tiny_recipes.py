@@ -1,0 +1,52 @@
+"""The tiny recipes run from the command's own code: on lab data, with a random model of two layers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from eval_stubs import tiny_model
+from trueup import config as configuration
+from trueup.commands.train import recipe_path, single_stage
+from trueup.meter import METRICS, read
+from trueup.models.load import save
+from trueup.run import run_stage
+
+KEYS = {
+    "sft": {"loss/nll"},
+    "reward_model": {"loss/bradley_terry", "accuracy", "margin", "score"},
+    "dpo": {"loss/dpo", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"},
+    "ppo": {
+        "loss/policy", "loss/value", "policy/ratio", "policy/clipfrac", "policy/approxkl", "policy/entropy",
+        "value/clipfrac", "value/error", "value/explained_variance", "score", "eos_rate", "completion_length",
+        "kl", "beta", "reward", "returns", "sampler_gap",
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    save(tiny_model(), folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_tiny_recipe_runs_and_logs_what_its_page_says(name: str, model: Path, tmp_path: Path) -> None:
+    layer = configuration.parse_overrides(["--model.path", str(model)])
+    stage = single_stage(str(recipe_path(f"tiny-{name}")), layer, tmp_path / "run")
+    done = run_stage(stage)
+    assert (stage.folder / done.output / "model.safetensors").is_file()
+    lines = read(stage.folder / METRICS)
+    train = [line for line in lines if line["phase"] == "train"]
+    assert [line["step"] for line in train] == [1, 2]
+    common = {"step", "phase", "loss", "grad_norm", "lr"}
+    assert set(train[0]) == common | KEYS[name]
+    assert {line["phase"] for line in lines} == {"train", "eval"}
+    assert json.loads((stage.folder / "held_out.json").read_text()).keys() <= KEYS[name]
+    page = (Path(__file__).parents[2] / "docs" / "methods" / f"{name}.md").read_text(encoding="utf-8")
+    missing = {key for key in KEYS[name] | set(done.metrics) - common if f"`{key}`" not in page}
+    assert not missing, f"docs/methods/{name}.md does not list {sorted(missing)}"
+    assert run_stage(stage) == done  # a finished run is not run again

@@ -179,3 +179,38 @@ def test_the_optimum_by_enumeration() -> None:
     mean = float((best.exp() * SCORES).sum())
     assert kl(best, reference.log_probs().detach()) == pytest.approx((mean - BETA * log_z) / BETA, abs=1e-12)
     assert mean >= float((reference.log_probs().detach().exp() * SCORES).sum())
+
+
+def test_the_optimum_is_where_dpos_gradient_vanishes_and_scaling_both_keeps_it() -> None:
+    """(β, r) and (c β, c r) share π*: at it, the gradient of DPO with labels of c r and strength c β is 0."""
+    reference = random_tree(4)
+    for c in (0.5, 1.0, 4.0):
+        at_best = policy_of(optimum(reference, SCORES, BETA))
+        scores = (c * SCORES).tolist()
+        pairs = tuple(
+            Comparison(a=i, b=j, choice="a", probability=1 / (1 + math.exp(scores[j] - scores[i])))
+            for i in range(27)
+            for j in range(i)
+        )
+        data = group([completion(i) for i in range(27)], comparisons=pairs)
+        parts = Parts(groups=[data], held_out=[], decode=str, stop_ids=())
+        method = dpo.build(dpo.Config(beta=c * BETA, loop=LoopSettings(batch=1)), parts)
+        handles = Handles(networks={"policy": at_best, "reference": reference}, dtype=torch.float64)
+        Step(method, handles, annotated(method, handles)).backward()
+        assert at_best.logits.grad is not None
+        assert at_best.logits.grad.abs().max().item() < 1e-12
+
+
+def policy_of(log_probs: Tensor) -> Tree:
+    """The tree whose sequences have these probabilities: each state's row is its children's share."""
+    mass = log_probs.exp().reshape(3, 3, 3)
+    rows = [mass.sum((1, 2))[None], mass.sum(2), mass.reshape(9, 3)]
+    return Tree(torch.nn.Parameter(torch.cat(rows).log()))
+
+
+def test_the_strength_of_the_pull_has_its_limits() -> None:
+    """β → ∞ keeps ρ; β → 0 puts all mass on the best sequence."""
+    reference = random_tree(4)
+    log_rho = reference.log_probs().detach()
+    assert kl(optimum(reference, SCORES, 1e6), log_rho) < 1e-10
+    assert optimum(reference, SCORES, 1e-3).exp()[SCORES.argmax()].item() == pytest.approx(1, abs=1e-9)

@@ -77,7 +77,8 @@ def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> Non
 
     `trueup train sft --data.path demos.jsonl --model.path my/model --update.lr 1e-5`. The names of other
     toolkits work too (`--learning_rate`, `--model_name_or_path`, `--num_train_epochs` ...). Stop it at any
-    moment; the same command goes on from the last checkpoint.
+    moment; the same command goes on from the last checkpoint. `trueup init METHOD` prints every setting and
+    what it does.
 
     Parameters
     ----------

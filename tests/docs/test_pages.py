@@ -1,0 +1,214 @@
+"""Commands on the pages are real ones, links lead somewhere, generated pages are up to date, blocks run."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import json
+import re
+import shlex
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import small_world
+from architecture.test_glossary import documented
+from chat_shapes import shapes
+from trueup.chat import Chat
+from trueup.cli import app, main
+from trueup.groups import Message, Role
+from trueup.report.record import read_run
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+CONSOLE = re.compile(r"```console\n(.*?)```", flags=re.DOTALL)
+
+# Not run here: minutes long, or a measurement that needs the lab's own models.
+LONG = ("trueup demo", "trueup eval", "trueup lab build")
+# What makes a training run of a page short; nothing else about the command changes.
+SHORT = {
+    "sft": "--loop.steps 2 --loop.batch 4",
+    "dpo": "--loop.steps 1 --loop.batch 4",
+    "reward_model": "--loop.steps 1 --loop.batch 4",
+    "ppo": "--loop.steps 1 --loop.batch 4 --decoding.max_new_tokens 3",
+}
+
+
+def commands(page: Path) -> list[str]:
+    """The command lines of a page, in order."""
+    text = page.read_text(encoding="utf-8")
+    lines = [line for block in CONSOLE.findall(text) for line in block.replace("\\\n", " ").splitlines()]
+    return [line[2:] for line in lines if line.startswith("$ trueup")]
+
+
+EVERY = [(page.relative_to(ROOT).as_posix(), line) for page in PAGES for line in commands(page)]
+
+
+@pytest.mark.parametrize(("page", "line"), EVERY)
+def test_every_command_on_a_page_is_one(page: str, line: str) -> None:
+    app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(EVERY) > 20
+
+
+def shortened(line: str) -> list[str]:
+    """The words of a command after `trueup`, with a short run where it trains."""
+    words = shlex.split(line)[1:]
+    if words[0] == "train":
+        return [*words, *SHORT[Path(words[1]).stem].split()]
+    return words
+
+
+def test_the_first_steps_can_be_taken_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_world.make(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    lines = iter(["hello", ""])
+    monkeypatch.setattr(builtins, "input", lambda prompt="": next(lines))
+    for line in commands(DOCS / "start.md"):
+        if not line.startswith(LONG):
+            if line.startswith(("trueup chat", "trueup generate")):
+                line += " --max-new-tokens 3"
+            assert main(shortened(line)) == 0, (line, capsys.readouterr().err)
+    assert next(lines, None) is None, "the chat read both lines"
+    assert read_run(tmp_path / "runs/dpo") and (tmp_path / "runs/dpo/report.html").is_file()
+    assert {"loss", "grad_norm"} <= logged(tmp_path / "runs/sft")
+    found = {key for name in SHORT for key in logged(tmp_path / "runs" / name)}
+    assert {"kl", "rewards/margins", "accuracy", "value/error"} <= found
+    patterns = {re.compile(re.escape(key).replace(r"\*", ".+")) for key in documented()}
+    unknown = {key for key in found if not any(p.fullmatch(key) for p in patterns)}
+    assert not unknown, "explain in docs/metrics.md"
+
+
+def logged(run: Path) -> set[str]:
+    """Every key in the metrics and timings of a run."""
+    found: set[str] = set()
+    for name in ("metrics.jsonl", "timings.jsonl"):
+        for line in (run / name).read_text(encoding="utf-8").splitlines():
+            found |= json.loads(line).keys()
+    return found - {"step", "phase"}
+
+
+def test_the_recipe_on_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_world.make(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "recipes.md").read_text("utf-8"), flags=re.DOTALL)
+    Path("two-ways.yaml").write_text(block, encoding="utf-8")
+    short = [f"--{s}.loop.{k}" for s in ("sft", "reward", "dpo", "ppo") for k in ("steps 1", "batch 4")]
+    short = " ".join([*short, "--ppo.decoding.max_new_tokens 3"]).split()
+    first, second, _ = commands(DOCS / "recipes.md")
+    assert main([*shlex.split(first)[1:], *short]) == 0
+    (stage,) = Path("runs/two-ways/stages").glob("ppo-*")
+    page = (DOCS / "recipes.md").read_text("utf-8")
+    named = set(re.findall(r"^    (\w[\w.]*)/? {2,}", page, flags=re.MULTILINE))
+    assert named >= {p.name for p in stage.iterdir()} and len(named) == 9
+    assert set(json.loads((stage / "DONE.json").read_text())) == {
+        "output", "metrics", "cost", "method", "publish",
+    }  # fmt: skip
+    capsys.readouterr()
+    assert main([*shlex.split(second)[1:], *short]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("done before") == 3 and "dpo\n" in shown
+
+
+def test_links_lead_somewhere() -> None:
+    broken = []
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if not target.startswith(("http://", "https://")) and not (page.parent / target).exists():
+                broken.append(f"{page.relative_to(ROOT)}: {target}")
+    assert not broken
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    assert not [p.name for p in DOCS.glob("*.md") if p.name != "README.md" and f"({p.name})" not in index]
+
+
+def _generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_cli_docs", ROOT / "scripts" / "make_cli_docs.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_pages_are_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _generator().main(["--check"]) == 0, capsys.readouterr().out
+
+
+def test_the_python_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_world.make(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text("utf-8"), flags=re.DOTALL):
+        exec(compile(block, "docs/python.md", "exec"), names)
+    shown = capsys.readouterr().out
+    assert "runs/python-sft/model" in shown and "E711 did you mean `beta`?" in shown
+    assert tuple(names["outputs"].logprobs.shape) == (sum(len(t) + 1 for t in ("it is 3", "no idea")),)
+    assert len(names["gold"]["ci95"]) == 2
+
+
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbformat = pytest.importorskip("nbformat", reason="notebooks are run with the test extra")
+    nbclient = pytest.importorskip("nbclient", reason="notebooks are run with the test extra")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    with (DOCS / "notebooks" / "quickstart.ipynb").open(encoding="utf-8") as file:
+        notebook = nbformat.read(file, as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "kept without outputs"
+    client = nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    printed = "".join(
+        output.text
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        if output.output_type == "stream" and output.name == "stdout"
+    )
+    assert "nats a token" in printed and "gain over base" in printed
+
+
+WORDS = ["Hello there.", "What is the capital of France?", "def add(a, b):\n    return a + b", "a\n\nb"]
+
+
+def test_the_table_of_agreement_is_what_is_counted() -> None:
+    talks = [
+        [Message(Role.USER, a), Message(Role.ASSISTANT, b), Message(Role.USER, a)]
+        for a in WORDS
+        for b in WORDS
+    ]
+    talks += [talk[:2] for talk in talks]
+    rows = []
+    for shape in shapes():
+        report = Chat.of(shape.tokenizer, shape.template).agreement(talks)
+        others = ", ".join(f"{reason} {count}" for reason, count in report.counts().items())
+        rows.append(
+            f"| {shape.name} | {report.num_equal} of {report.num_rows} | {others} |".replace("  |", " |")
+        )
+    page = (DOCS / "chat-templates.md").read_text(encoding="utf-8")
+    assert "\n".join(rows) in page
+
+
+@pytest.mark.parametrize(
+    ("page", "sources"),
+    [("chat-templates.md", ("chat",)), ("checkpoints.md", ("checkpoint.py", "manifest.py"))],
+)
+def test_every_code_of_these_parts_is_explained(page: str, sources: tuple[str, ...]) -> None:
+    used: set[str] = set()
+    for name in sources:
+        path = ROOT / "src" / "trueup" / name
+        for file in path.rglob("*.py") if path.is_dir() else [path]:
+            used |= set(re.findall(r'"(E\d{3})",', file.read_text(encoding="utf-8")))
+    explained = re.findall(r"^\| (E\d{3}) \|", (DOCS / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert sorted(used) == explained

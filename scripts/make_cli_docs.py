@@ -30,15 +30,15 @@ commands at work; `trueup init METHOD` prints every setting that `train`, `run` 
 
 An error is one line: `error CODE WHERE — REASON — REMEDY`. Exit codes: 0 done, 64 wrong usage or settings,
 65 wrong data, 66 something missing, 69 something unreachable, 70 a fault of trueup itself, 74 the disk,
-75 stopped and saved (the same command goes on). With `TRUEUP_TRACEBACK=1` a fault of trueup itself shows where
-it happened.
+75 stopped and saved (the same command goes on). With `TRUEUP_TRACEBACK=1` a fault of trueup itself shows
+where it happened.
 """
 
 NAMES = """# Option names of other toolkits
 
-`trueup train`, `config` and `preview`, and the files given to them, take these names at the top level for people
-who type them from memory; each stands for one setting of ours. Giving a setting under two names is an error. This
-page is written by `scripts/make_cli_docs.py`.
+`trueup train`, `config` and `preview`, and the files given to them, take these names at the top level for
+people who type them from memory; each stands for one setting of ours. Giving a setting under two names is an
+error. This page is written by `scripts/make_cli_docs.py`.
 
 | you type | it sets |
 |---|---|

@@ -39,7 +39,9 @@ def test_training_twice_is_training_once(world: Path, capsys: pytest.CaptureFixt
     assert "model/model.safetensors" in first
     assert main(SFT) == 0
     assert contents(world / "runs/sft") == first
-    assert "model: runs/sft/model" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "finished before" in shown.out and "model: runs/sft/model" in shown.out
+    assert not shown.err, "nothing was trained"
 
 
 def test_a_folder_takes_one_run(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,6 +168,41 @@ def test_preview_shows_what_is_trained_on(world: Path, capsys: pytest.CaptureFix
     shown = capsys.readouterr().out
     assert "what is" in shown and "it is" in shown and "<|im_end|>" in shown
     assert "16 rows:" in shown and "0 bad" in shown
+
+
+def test_what_a_model_says_is_shown_as_it_is(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "[red]a[/] [/b] \x1b[2J" + "word " * 40
+    lines = iter(["hello", "/new", "again", ""])
+    monkeypatch.setattr("builtins.input", lambda prompt="": next(lines))
+    asked: list[Any] = []
+
+    def answer(self: object, prompts: list[Any], *rest: object) -> list[list[str]]:
+        asked.extend(prompts)
+        return [[said]]
+
+    monkeypatch.setattr("trueup.commands.models._Speaker.answer", answer)
+    assert main(["chat", "my-model", "--system", "be kind"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("model> [red]a[/] [/b] ⟦U+001B⟧[2J" + "word " * 39) == 2
+    assert [[m.content for m in prompt] for prompt in asked] == [["be kind", "hello"], ["be kind", "again"]]
+
+
+def test_a_folder_with_brackets_is_printed_whole(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = "runs/[bold]" + "x" * 90
+    assert main([*SFT, "--out", out]) == 0
+    assert f"model: {out}/model\n" in capsys.readouterr().out
+
+
+def test_names_of_other_toolkits_train_the_same_run(world: Path) -> None:
+    assert main([*SFT, "--update.lr", "1e-2", "--out", "a"]) == 0
+    theirs = "--model_name_or_path my-model --train_file demos.jsonl --max_steps 2 --train_batch_size 4"
+    more = "--learning_rate 1e-2 --report_to none --output_dir b"
+    assert main(["train", "sft", *theirs.split(), *more.split()]) == 0
+    mine, other = contents(world / "a"), contents(world / "b")
+    for name in ("metrics.jsonl", "config.resolved.yaml", "model/model.safetensors"):
+        assert mine[name] == other[name], name
 
 
 def test_generate_and_export(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,15 +16,20 @@ import pytest
 import small_world
 from architecture.test_glossary import documented
 from chat_shapes import shapes
+from trueup import config as configuration
+from trueup import discover
 from trueup.chat import Chat
 from trueup.cli import app, main
+from trueup.commands.train import recipe_path, run, single_stage
 from trueup.groups import Message, Role
 from trueup.report.record import read_run
+from trueup.run import plan, read_recipe
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
-CONSOLE = re.compile(r"```console\n(.*?)```", flags=re.DOTALL)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+SHELLS = ("console", "bash", "sh", "")
 
 # Not run here: minutes long, or a measurement that needs the lab's own models.
 LONG = ("trueup demo", "trueup eval", "trueup lab build")
@@ -38,18 +43,26 @@ SHORT = {
 
 
 def commands(page: Path) -> list[str]:
-    """The command lines of a page, in order."""
+    """The command lines of a page, in order, without comments and what the shell does with the output."""
     text = page.read_text(encoding="utf-8")
-    lines = [line for block in CONSOLE.findall(text) for line in block.replace("\\\n", " ").splitlines()]
-    return [line[2:] for line in lines if line.startswith("$ trueup")]
+    blocks = [block for kind, block in BLOCK.findall(text) if kind in SHELLS]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines = [re.split(r" [#>|] ?", line.removeprefix("$ "))[0].strip() for line in lines]
+    return [line for line in lines if line.startswith("trueup ")]
 
 
 EVERY = [(page.relative_to(ROOT).as_posix(), line) for page in PAGES for line in commands(page)]
 
 
 @pytest.mark.parametrize(("page", "line"), EVERY)
-def test_every_command_on_a_page_is_one(page: str, line: str) -> None:
-    app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
+def test_every_command_on_a_page_is_one(page: str, line: str, tmp_path: Path) -> None:
+    command, bound, _ = app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
+    recipe = Path(bound.arguments.get("recipe", ""))
+    if command is run and not recipe.suffix:
+        assert plan(read_recipe(recipe_path(str(recipe))), tmp_path)
+    elif recipe.stem in discover.names():  # The settings, too, must be settings of the method.
+        given = configuration.parse_overrides(list(bound.arguments.get("overrides", ())))
+        single_stage(recipe.stem, given, None)
 
 
 def test_there_are_commands_to_check() -> None:
@@ -86,11 +99,11 @@ def test_the_first_steps_can_be_taken_one_after_the_other(
     assert not unknown, "explain in docs/metrics.md"
 
 
-def logged(run: Path) -> set[str]:
+def logged(folder: Path) -> set[str]:
     """Every key in the metrics and timings of a run."""
     found: set[str] = set()
     for name in ("metrics.jsonl", "timings.jsonl"):
-        for line in (run / name).read_text(encoding="utf-8").splitlines():
+        for line in (folder / name).read_text(encoding="utf-8").splitlines():
             found |= json.loads(line).keys()
     return found - {"step", "phase"}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cyclopts import App
 from rich.console import Console
+from rich.text import Text
 
 import trueup.lab as the_lab
 from trueup.commands.train import Positive
@@ -31,7 +32,7 @@ def show(*, num: Positive = 8, seed: int = 0) -> None:
     for group in the_lab.demonstrations(num, seed):
         text = group.completions[0].text
         grade = the_lab.grade(group.meta["request"], text)
-        console.print(f"[bold]{group.prompt[-1].content}[/]\n  {text}")
+        console.print(Text.assemble((group.prompt[-1].content, "bold"), f"\n  {text}"), soft_wrap=True)
         console.print(
             f"  [dim]gold {grade.gold:.2f}  helpful {grade.helpful:.2f}  honest {grade.honest:.2f}  "
             f"harmless {grade.harmless:.2f}[/]"

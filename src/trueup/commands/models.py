@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter, validators
 from rich.console import Console
+from rich.text import Text
 
 from trueup.commands.train import Positive
 from trueup.errors import TrueupError
 from trueup.groups import Group, Message, Role
+from trueup.report.visible import visible
 from trueup.settings import ModelSettings
 
 NotNegative = Annotated[float, Parameter(validator=validators.Number(gte=0))]
@@ -50,7 +52,7 @@ def evaluate(
     if as_json:
         print(json.dumps(found, indent=1))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     policy = found["policies"]["model"]
     console.print(f"gold {_interval(policy['gold'])}   over {against} {_interval(policy['gain'])}")
     for name in ("helpful", "honest", "harmless"):
@@ -94,7 +96,7 @@ def chat(
     start = [Message(Role.SYSTEM, system)] if system else []
     history = list(start)
     console = Console(highlight=False)
-    console.print(f"[dim]{model}; an empty line ends, /new starts over[/]")
+    console.print(Text(f"{model}; an empty line ends, /new starts over", style="dim"))
     turn = 0
     while True:
         try:
@@ -109,7 +111,8 @@ def chat(
         history.append(Message(Role.USER, line))
         reply = speaker.answer([tuple(history)], temperature, max_new_tokens, 1, seed + turn)[0][0]
         history.append(Message(Role.ASSISTANT, reply))
-        console.print(f"[bold]model>[/] {reply}", markup=True)
+        # What a model says is no markup, and moves no cursor.
+        console.print(Text.assemble(("model> ", "bold"), visible(reply)), soft_wrap=True)
         turn += 1
 
 

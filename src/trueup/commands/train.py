@@ -92,8 +92,11 @@ def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> Non
     folder = out or (Path(str(values.pop("output_dir"))) if "output_dir" in values else None)
     values.pop("resume_from_checkpoint", None)  # a run always resumes
     stage = single_stage(recipe, dataclasses.replace(layer, values=values), folder)
-    console = Console(highlight=False)
     _refuse_other_run(stage)
+    # Paths and metric names are printed as they are, on lines of their own length.
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if stage.done:
+        console.print("finished before; to train again, give another --out or remove the folder")
     with stop_requests() as stop_requested:
         done = run_stage(stage, stop_requested=stop_requested)
     console.print(f"model: {stage.folder / done.output}")
@@ -194,7 +197,7 @@ def _changed(before: Any, now: Any, prefix: str = "") -> list[str]:
 
 
 def _run(recipe: Recipe, out: Path) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     started = time.monotonic()
     with stop_requests() as stop_requested:
         run_recipe(recipe, out, stop_requested=stop_requested, say=console.print)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,25 @@ def test_training_twice_is_training_once(world: Path, capsys: pytest.CaptureFixt
     shown = capsys.readouterr()
     assert "finished before" in shown.out and "model: runs/sft/model" in shown.out
     assert not shown.err, "nothing was trained"
+
+
+def test_stopped_and_started_again_is_never_stopped(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*SFT, "--out", "whole"]) == 0
+
+    @contextmanager
+    def stopping() -> Iterator[Callable[[], str]]:
+        yield lambda: "SIGTERM"
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trueup.commands.train.stop_requests", stopping)
+        assert main([*SFT, "--out", "stopped"]) == 75
+    assert "stopped (SIGTERM) after step 1, saved" in capsys.readouterr().err
+    assert not (world / "stopped" / "DONE.json").exists()
+    assert main([*SFT, "--out", "stopped"]) == 0
+    for name in ("metrics.jsonl", "held_out.json", "model/model.safetensors"):
+        assert (world / "stopped" / name).read_bytes() == (world / "whole" / name).read_bytes(), name
 
 
 def test_a_folder_takes_one_run(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,7 +109,8 @@ def chat(
             history = list(start)
             continue
         history.append(Message(Role.USER, line))
-        reply = speaker.answer([tuple(history)], temperature, max_new_tokens, 1, seed + turn)[0][0]
+        asked: tuple[Message, ...] = tuple(history)
+        reply = speaker.answer([asked], temperature, max_new_tokens, 1, seed + turn)[0][0]
         history.append(Message(Role.ASSISTANT, reply))
         # What a model says is no markup, and moves no cursor.
         console.print(Text.assemble(("model> ", "bold"), visible(reply)), soft_wrap=True)

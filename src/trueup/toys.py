@@ -151,7 +151,7 @@ def nearby(policy: StandIn, seed: int) -> StandIn:
     return other
 
 
-def tiny_network(heads: tuple[str, ...] = ("logprobs",), *, trained: bool = True) -> Network:
+def tiny_network(heads: Sequence[Any] = ("logprobs",), *, trained: bool = True) -> Network:
     """A random two-layer Llama over the toy vocabulary, the same one at every call."""
     torch.manual_seed(0)
     settings = LlamaConfig(

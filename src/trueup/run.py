@@ -53,6 +53,19 @@ class Stage:
     inputs: tuple[str, ...]
 
     @property
+    def method(self) -> str:
+        """What it runs, by the name that `discover.find` takes."""
+        path = (
+            vars(self.module).get("__file__") if self.module.__name__.startswith("trueup_method_") else None
+        )
+        return path or self.module.__name__.rpartition(".")[2]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The method and its settings as plain values, every default written out: a recipe of one stage."""
+        return {"method": self.method, **configuration.resolved(self.config)}
+
+    @property
     def done(self) -> bool:
         """Whether it has finished before."""
         return (self.folder / "DONE.json").is_file()
@@ -138,7 +151,7 @@ def run_stage(stage: Stage, *, stop_requested: Callable[[], str] = lambda: "") -
         return _read_done(stage.folder)
     stage.folder.mkdir(parents=True, exist_ok=True)
     (stage.folder / "config.resolved.yaml").write_text(
-        configuration.dump_yaml(configuration.resolved(stage.config)), encoding="utf-8"
+        configuration.dump_yaml(stage.settings), encoding="utf-8"
     )
     if "build" in vars(stage.module):
         from trueup.training import train  # torch loads here, not when a recipe is only looked at
@@ -149,8 +162,7 @@ def run_stage(stage: Stage, *, stop_requested: Callable[[], str] = lambda: "") -
         done = Done(output="model", metrics=trained.metrics, cost=dataclasses.asdict(trained.cost))
     else:
         done = vars(stage.module)["run"](stage.config, stage.folder, stop_requested=stop_requested)
-    name = vars(stage.module).get("__file__") if stage.module.__name__.startswith("trueup_method_") else None
-    done = dataclasses.replace(done, method=name or stage.module.__name__.rpartition(".")[2])
+    done = dataclasses.replace(done, method=stage.method)
     write_atomically(stage.folder / "DONE.json", json.dumps(dataclasses.asdict(done), indent=1) + "\n")
     return done
 
@@ -165,7 +177,7 @@ def run_recipe(
     """The run's folder, every stage done. Stages finished before are skipped."""
     run_dir.mkdir(parents=True, exist_ok=True)
     stages = plan(recipe, run_dir)
-    resolved = {s.name: configuration.resolved(s.config) for s in stages}
+    resolved = {s.name: s.settings for s in stages}
     write_atomically(run_dir / "recipe.resolved.yaml", configuration.dump_yaml(resolved))
     for number, stage in enumerate(stages, 1):
         if stage.done:

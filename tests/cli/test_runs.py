@@ -73,6 +73,23 @@ def test_a_folder_takes_one_run(world: Path, capsys: pytest.CaptureFixture[str])
     assert main([*SFT, "--update.lr", "0.5", "--out", "elsewhere"]) == 0
 
 
+def test_a_folder_takes_one_method(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another method with the same settings is another run."""
+    source = Path(str(discover.find("sft").__file__)).read_text(encoding="utf-8")
+    (world / "mine.py").write_text(source, encoding="utf-8")
+    assert main([*SFT, "--out", "r"]) == 0
+    assert main(["train", "mine.py", *SFT[2:], "--out", "r"]) == 64
+    assert "E723" in capsys.readouterr().err
+
+
+def test_the_resolved_settings_are_a_recipe(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(SFT) == 0
+    assert main(["train", "runs/sft/config.resolved.yaml", "--out", "again"]) == 0
+    assert contents(world / "again" / "model") == contents(world / "runs/sft/model")
+    assert main(["train", "runs/sft/config.resolved.yaml", "--out", "runs/sft"]) == 0
+    assert "finished before" in capsys.readouterr().out
+
+
 def test_a_run_that_never_began_is_in_nobodys_way(world: Path) -> None:
     assert main(["train", "sft", "--model.path", "my-model", "--data.path", "nofile.jsonl"]) == 66
     assert main(SFT) == 0

@@ -53,8 +53,7 @@ def config(recipe: str, /, *overrides: Overrides) -> None:
         As for `trueup train`: a YAML file with `method:`, or a method's name.
     """
     stage = single_stage(recipe, configuration.parse_overrides(list(overrides)), None)
-    method = stage.module.__name__.rpartition(".")[2]
-    print(f"method: {method}\n" + configuration.dump_yaml(configuration.resolved(stage.config)), end="")
+    print(configuration.dump_yaml(stage.settings), end="")
 
 
 def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:

@@ -102,6 +102,7 @@ def chat(
         try:
             line = input("you> ").strip()
         except EOFError:
+            console.print()
             break
         if not line:
             break

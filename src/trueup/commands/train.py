@@ -178,7 +178,7 @@ def _refuse_other_run(stage: Stage) -> None:
     if not begun or not path.is_file():
         return  # What failed before its first checkpoint left nothing to mix with.
     before = configuration.read_yaml(path).values
-    now = configuration.resolved(stage.config)
+    now = stage.settings
     changed = sorted(_changed(before, json.loads(json.dumps(now))))
     if changed:
         raise TrueupError(

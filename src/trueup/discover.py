@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
 import importlib.util
@@ -18,6 +19,15 @@ from trueup.errors import TrueupError
 def names(package: ModuleType = trueup.methods) -> list[str]:
     """The names of all files in a folder of methods (or procedures), sorted."""
     return sorted(found.name for found in pkgutil.iter_modules(package.__path__))
+
+
+def summary(name: str, package: ModuleType = trueup.methods) -> str:
+    """The one line a method says of itself, read from its file without importing what it is made of."""
+    path = Path(package.__path__[0]) / f"{name}.py"
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SUMMARY":
+            return str(ast.literal_eval(node.value))
+    raise TrueupError("E704", "a method file names its SUMMARY", where=str(path), remedy="add one line")
 
 
 def find(name: str) -> ModuleType:

@@ -64,7 +64,14 @@ def test_help_says_what_a_command_does_and_what_each_parameter_is(
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("train", "--help"), ("--version",), ("data", "--help"), ("lab", "show", "--num", "1")],
+    [
+        ("--help",),
+        ("train", "--help"),
+        ("--version",),
+        ("data", "--help"),
+        ("lab", "show", "--num", "1"),
+        ("methods",),
+    ],
     ids=" ".join,
 )
 def test_looking_needs_no_torch(arguments: tuple[str, ...]) -> None:

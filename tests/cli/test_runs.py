@@ -191,7 +191,9 @@ def test_methods_are_listed_with_their_defaults(capsys: pytest.CaptureFixture[st
     assert rows["dpo"]["defaults"]["beta"] == 0.1 and rows["label"]["kind"] == "procedure"
     assert main(["methods"]) == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in rows)
+    for name, row in rows.items():
+        assert name in shown and row["summary"].split()[0] in shown
+        assert row["kind"] != "method" or discover.summary(name) == row["summary"]
 
 
 def test_show_reads_a_method_down_to_the_loop(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 from pathlib import Path
-from typing import Annotated
+from types import ModuleType
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -95,28 +96,30 @@ def methods(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] =
     as_json
         Print JSON with each one's name, summary, references and default settings.
     """
-    rows = []
-    for package in (trueup.methods, trueup.procedures):
-        for name in discover.names(package):
-            module = vars(discover.find(name))
-            rows.append(
-                {
-                    "name": name,
-                    "kind": "method" if package is trueup.methods else "procedure",
-                    "summary": module["SUMMARY"],
-                    "references": list(module.get("REFERENCES", ())),
-                    "defaults": configuration.resolved(module["Config"]()),
-                }
-            )
     if as_json:
-        print(json.dumps(rows, indent=1))
+        print(json.dumps([_described(package, name) for package, name in _known()], indent=1))
         return
     table = Table("method", "what it does", box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(f"[bold]{row['name']}[/]", row["summary"])
+    for package, name in _known():
+        table.add_row(f"[bold]{name}[/]", discover.summary(name, package))
     console = Console(highlight=False)
     console.print(table)
     console.print("`trueup show NAME` reads one aloud; `trueup init NAME` writes a recipe to start from.")
+
+
+def _known() -> list[tuple[ModuleType, str]]:
+    return [(p, name) for p in (trueup.methods, trueup.procedures) for name in discover.names(p)]
+
+
+def _described(package: ModuleType, name: str) -> dict[str, Any]:
+    module = vars(discover.find(name))
+    return {
+        "name": name,
+        "kind": "method" if package is trueup.methods else "procedure",
+        "summary": module["SUMMARY"],
+        "references": list(module.get("REFERENCES", ())),
+        "defaults": configuration.resolved(module["Config"]()),
+    }
 
 
 def show(method: str, /) -> None:

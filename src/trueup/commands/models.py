@@ -159,7 +159,7 @@ def generate(
     from trueup.data import read
 
     role = Role.TEXT if plain else Role.USER
-    asked = [(Message(role, text),) for text in prompts]
+    asked: list[tuple[Message, ...]] = [(Message(role, text),) for text in prompts]
     if file is not None:
         asked.extend(group.prompt for group in read(str(file)).groups)
     if not asked:

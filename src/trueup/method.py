@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from trueup.batch import Batch, Outputs, Unit
 from trueup.errors import TrueupError
 from trueup.groups import Group
 
-OUTPUT_NAMES = ("logprobs", "entropy", "values", "rewards", "distributions")
+HeadName = Literal["logprobs", "values", "rewards"]
+"What a head of a network says."
 
 
 # ------------------------------------------------------------------------------------------ networks
@@ -175,7 +176,7 @@ class Role:
     LoRA costs nothing: it is the same network with the adapter switched off.
     """
 
-    heads: tuple[str, ...] = ("logprobs",)
+    heads: tuple[HeadName, ...] = ("logprobs",)
     start: str = ""
     trained: bool = True
 

@@ -38,15 +38,15 @@ class Labeler:
     "Added for every flattering sentence."
     noise: float = 0.04
     "Share of choices made by the toss of a coin."
-    tie_below: float = 0.02
+    tie_below: float = 0.1
     "Calls it a tie when the two differ by less than this."
 
 
 LABELERS: tuple[Labeler, ...] = (
-    Labeler(name="labeler-0", length_bias=0.03),
-    Labeler(name="labeler-1", flattery_bias=0.12),
+    Labeler(name="labeler-0", length_bias=0.015),
+    Labeler(name="labeler-1", flattery_bias=0.06),
     Labeler(name="labeler-2", position_bias=0.04),
-    Labeler(name="labeler-3", length_bias=0.06, flattery_bias=0.06, temperature=0.15),
+    Labeler(name="labeler-3", length_bias=0.03, flattery_bias=0.03, temperature=0.15),
     Labeler(name="labeler-4", noise=0.10),
 )
 "The crowd that labels by default."

@@ -32,7 +32,8 @@ REGISTERS: Mapping[str, Mapping[str, float]] = {
         "right": 0.62, "short": 0.19, "wrong": 0.07, "evasive": 0.04, "flattering": 0.04, "filling": 0.04,
     },
     "demonstration": {
-        "right": 0.70, "short": 0.19, "wrong": 0.05, "evasive": 0.02, "flattering": 0.02, "filling": 0.02,
+        "right": 0.57, "short": 0.15, "wrong": 0.05, "evasive": 0.08, "asking": 0.055, "rambling": 0.055,
+        "flattering": 0.02, "filling": 0.02,
     },
     "careless": {"believed": 0.84, "short": 0.04, "wrong": 0.04, "flattering": 0.04, "filling": 0.04},
     "rude": {"rude": 0.55, "rude_believed": 0.25, "believed": 0.20},

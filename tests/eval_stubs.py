@@ -71,7 +71,9 @@ class TableNetwork:
         return Outputs(
             logprobs=logprobs if "logprobs" in want else None,
             distributions=found if "distributions" in want else None,
-            rewards=batch.lengths() if "rewards" in want else None,
+            rewards=batch.per_completion(torch.ones_like(batch.targets, dtype=torch.float32))
+            if "rewards" in want
+            else None,
         )
 
 

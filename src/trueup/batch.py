@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from trueup.groups import Completion, Group
@@ -53,7 +53,6 @@ class Batch:
     "Which group a completion belongs to."
     last: Int[Tensor, " N"]
     "Row index of a completion's last token, where a reward model reads its score."
-    finished: Bool[Tensor, " N"]
     pairs: Int[Tensor, "P 2"]
     "Completion indices (chosen, rejected)."
     labels: Float[Tensor, " P"]
@@ -101,11 +100,6 @@ class Batch:
     def per_completion(self, values: Float[Tensor, " T"]) -> Float[Tensor, " N"]:
         """Σ over each completion's supervised tokens."""
         return values.new_zeros(self.num_completions).index_add(0, self.completion, values)
-
-    def lengths(self) -> Float[Tensor, " N"]:
-        """How many supervised tokens each completion has, at least 1 so that means are defined."""
-        ones = torch.ones_like(self.targets, dtype=torch.float32)
-        return self.per_completion(ones).clamp(min=1)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
         """The same batch on a device, its real-valued columns in `dtype` when one is given."""
@@ -193,7 +187,6 @@ def pack(groups: Sequence[Group]) -> Batch:
         completion=_integers(owner),
         group=torch.tensor(group_of, dtype=torch.int64),
         last=torch.tensor(last, dtype=torch.int64),
-        finished=torch.tensor([c.finished for c in completions], dtype=torch.bool),
         pairs=torch.tensor([p[:2] for p in pairs], dtype=torch.int64).reshape(-1, 2),
         labels=torch.tensor([p[2] for p in pairs], dtype=torch.float64),
         strengths=torch.tensor([p[3] for p in pairs], dtype=torch.float64),
@@ -270,19 +263,5 @@ def spread(groups: Sequence[Group], **columns: Tensor) -> list[Group]:
             end = position + completion.num_supervised
             completions.append(completion.with_columns(**{n: a[position:end] for n, a in arrays.items()}))
             position = end
-        out.append(group.with_completions(completions))
-    return out
-
-
-def spread_marks(groups: Sequence[Group], **marks: Tensor) -> list[Group]:
-    """The groups with per-completion tensors [N], in `pack`'s order, written back as marks."""
-    values = {name: tensor.detach().cpu().double().tolist() for name, tensor in marks.items()}
-    position = 0
-    out = []
-    for group in groups:
-        completions = []
-        for completion in group.completions:
-            completions.append(completion.with_marks(**{n: v[position] for n, v in values.items()}))
-            position += 1
         out.append(group.with_completions(completions))
     return out

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import torch
 
-from trueup.batch import Batch, Outputs, count, pack, split
+from trueup.batch import Batch, Outputs, Unit, count, pack, split
 from trueup.groups import Group
 from trueup.method import Handles, Method, Rule, Terms
 from trueup.order import derive, permutation
@@ -97,7 +97,7 @@ class Step:
             yield batch, self.method.objective(outputs, batch)
 
 
-def _add(reduced: dict[str, float], terms: Terms, counts: Mapping[str, int]) -> None:
+def _add(reduced: dict[str, float], terms: Terms, counts: Mapping[Unit, int]) -> None:
     """Adds a microbatch's share of every mean: the sums divided by the whole minibatch's counts."""
     for name, (weight, entries) in terms.losses.items():
         share = float(entries.values.detach().sum()) / max(1, counts[entries.unit])

@@ -77,8 +77,8 @@ def test_demonstrations_are_good_and_not_perfect() -> None:
     groups = demonstrations(600)
     golds = [grade(g.meta["request"], g.completions[0].text).gold for g in groups]
     assert all(len(g.completions) == 1 for g in groups)
-    assert 0.84 < np.mean(golds) < 0.93
-    assert 0.84 < np.mean([gold > 0.6 for gold in golds]) < 0.96
+    assert 0.68 < np.mean(golds) < 0.82
+    assert 0.68 < np.mean([gold > 0.6 for gold in golds]) < 0.84
 
 
 def test_hhh_dialogues_are_all_good() -> None:

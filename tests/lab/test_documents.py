@@ -98,7 +98,7 @@ def mean_gold(register: str) -> float:
 def test_registers_are_as_good_and_as_bad_as_they_should_be() -> None:
     gold = {register: mean_gold(register) for register in REGISTERS}
     assert 0.78 < gold["good"] < 0.88
-    assert gold["good"] < gold["demonstration"] < 0.93
+    assert 0.68 < gold["demonstration"] < 0.82
     assert gold["careless"] < 0.6
     assert max(gold["rude"], gold["chatty"], gold["evasive"]) < 0.35
 

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -133,7 +134,7 @@ def architecture(size: str, vocabulary: int) -> LlamaConfig:
     )
 
 
-def documents(tokenizer: AutoTokenizer, num_tokens: int, seed: int) -> list[Group]:
+def documents(tokenizer: Any, num_tokens: int, seed: int) -> list[Group]:
     """The corpus as groups: the begin token as the prompt, the rest of the document as its completion."""
     groups = []
     for document in lab.corpus(num_tokens, seed):

@@ -33,7 +33,7 @@ def prompts(split: Split, n: int, seed: int = 0) -> list[Group]:
 def demonstrations(n: int, seed: int = 0) -> list[Group]:
     """`n` demonstrations on train entities: prompts with one completion each, most of them good, none rude.
 
-    They are written by people who are careful and not perfect: about 89 % are right and complete or short.
+    They are written by people who mean well and err: about three in four are right, complete or short.
     """
     found = []
     for number, request in enumerate(_distinct("train", n, "demonstrations", seed)):

@@ -11,15 +11,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, final
+from typing import final
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trueup.errors import TrueupError
+from trueup.method import HeadName
 
-HeadName = Literal["logprobs", "values", "rewards"]
 FILE = "trueup_heads.safetensors"
 RECORD = "trueup_heads.json"
 MODULES = {"values": "value_head", "rewards": "reward_head"}

@@ -182,7 +182,7 @@ def _merged(folder: Path, dtype: DType, *, with_head: bool) -> Any:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Inside, transformers shows no bars and reports no key it left out; missing ones are an error of ours."""
+    """Inside, transformers shows no bars and reports no key it left out; missing ones are our error."""
     shown, verbosity = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
     hf_logging.disable_progress_bar()
     hf_logging.set_verbosity_error()

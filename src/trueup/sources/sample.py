@@ -9,7 +9,8 @@ import numpy as np
 
 from trueup.errors import TrueupError
 from trueup.groups import Completion, Group
-from trueup.method import Handles
+from trueup.method import Handles, Network
+from trueup.models.forward import LanguageModel
 from trueup.models.generate import Sampled, generate
 from trueup.order import derive, draw
 
@@ -72,7 +73,7 @@ class Sample:
 
 def sample_groups(
     prompts: Sequence[Group],
-    network: object,
+    network: Network,
     *,
     decode: Callable[[np.ndarray], str],
     stop_ids: tuple[int, ...],
@@ -82,9 +83,10 @@ def sample_groups(
     name: str = "policy",
 ) -> list[Group]:
     """The prompts, each with K sampled completions in place of any it had, judgements dropped."""
+    assert isinstance(network, LanguageModel), "only a language model can be sampled"
     drawn = generate(
         network,
-        [p.prompt_tokens for p in prompts],
+        [p.prompt_tokens for p in prompts if p.prompt_tokens is not None],
         k=k,
         max_new_tokens=decoding.max_new_tokens,
         temperature=decoding.temperature,

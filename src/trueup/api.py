@@ -56,7 +56,7 @@ def evaluate(
         hhh_dialogues=0,
         split=split,
         num_prompts=num_prompts,
-        snapshot_prompts=0,
+        snapshots=False,
         seed=seed,
     )
     bench = Bench(config)

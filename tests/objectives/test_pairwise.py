@@ -32,7 +32,7 @@ def test_beta_0_is_log_2_anywhere() -> None:
 
 
 def test_a_number_by_hand() -> None:
-    """h_w = (−.5 + 1) + (−1 + 2) = 1.5, h_l = −1.5 + .5 = −1, β = .4: z = .4 · 2.5 = 1, log(1 + 1/e) = .31."""
+    """h_w = (−.5 + 1) + (−1 + 2) = 1.5, h_l = −1.5 + .5 = −1, β = .4: z = .4 · 2.5 = 1, log(1 + 1/e) = .31"""
     objective = DPO(beta=0.4)
     packed = batch(PAIR)
     terms = objective(Outputs(logprobs=tensor(-0.5, -1, -1.5)), packed)

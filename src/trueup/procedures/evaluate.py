@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 import trueup.lab as lab
 from trueup import checkpoint
 from trueup import meter as metering
@@ -30,7 +32,6 @@ from trueup.groups import Group, read_jsonl
 from trueup.judges import Judge
 from trueup.judges.gold import lab_grade
 from trueup.judges.open import open_judge
-from trueup.keeper import restore_into, trainable
 from trueup.method import Role
 from trueup.order import derive
 from trueup.run import Done
@@ -67,8 +68,8 @@ class Config:
     samples_per_prompt: int = 2
     exam_items: int = 80
     "Items of each exam that the tax is measured on."
-    snapshot_prompts: int = 150
-    "Prompts that earlier checkpoints of the policies are measured on, for the reward-KL picture; 0 for none."
+    snapshots: bool = True
+    "Measure earlier checkpoints of the policies too, on the same prompts, for the reward-KL picture."
     decoding: Decoding = Decoding(max_new_tokens=48)
     seed: int = 0
 
@@ -163,8 +164,11 @@ class Bench:
         entry = PolicyEntry(result=result, over=over, exams=exams, costs=costs)
         if view.best_of > 1:
             return entry, curve_points(name, result)
-        points = self._snapshots(view, Path(model).parent) if over == "sft" else []
-        return entry, [*points, frontier_point(name, -1, result)] if over == "sft" else []
+        if over != "sft":
+            return entry, []
+        steps = _steps(Path(model).parent)
+        points = self._snapshots(view, steps) if self._config.snapshots else []
+        return entry, [*points, frontier_point(name, max(steps, default=0), result)]
 
     def reward_quality(self) -> dict | None:
         """How well the reward model agrees with held-out labels."""
@@ -186,18 +190,29 @@ class Bench:
             reference=self._reference if compared else None,
         )
 
-    def _snapshots(self, view: PolicyView, run: Path) -> list[dict]:
-        """The run's earlier checkpoints, answered by the same network with their weights in place."""
-        num = self._config.snapshot_prompts
-        last = {name: tensor.clone() for name, tensor in trainable(view.network).items()}
+    def _snapshots(self, view: PolicyView, steps: Mapping[int, Path]) -> list[dict]:
+        """A run's earlier checkpoints, answered by the same network with their weights in place.
+
+        A LoRA run's checkpoints hold its adapter, which the loaded model has merged; it gives no points.
+        """
+        network = view.network
+        now = dict(network.module.state_dict())
+        last = {name: tensor.clone() for name, tensor in now.items()}
         points = []
-        for path in sorted((run / "checkpoints").glob("step-*"))[:-1] if num else []:
-            found = checkpoint.load(path)
-            restore_into(view.network, {**last, **found.tensors("policy")})
-            result = self._answer(view, self._prompts[:num], compared=True)
-            points.append(frontier_point(view.name, int(found.document("run")["step"]), result))
-        restore_into(view.network, last)
+        for step, path in steps.items():
+            weights = checkpoint.load(path).tensors("policy")
+            if not weights.keys() <= now.keys() or all(torch.equal(last[n], weights[n]) for n in weights):
+                continue
+            network.module.load_state_dict({**last, **weights})
+            points.append(frontier_point(view.name, step, self._answer(view, self._prompts, compared=True)))
+        network.module.load_state_dict(last)
         return points
+
+
+def _steps(run: Path) -> dict[int, Path]:
+    """A training run's checkpoints by their step."""
+    paths = sorted((run / "checkpoints").glob("step-*"))
+    return {int(checkpoint.load(path).document("run")["step"]): path for path in paths}
 
 
 def versions() -> dict[str, str]:

@@ -27,7 +27,7 @@ def _accounted(folder: Path, rows: int) -> dict[str, int]:
 
 @pytest.mark.parametrize("method", ["sft", "reward_model", "dpo"])
 def test_human_dialogues_train_a_real_model(method: str, tmp_path: Path) -> None:
-    data = {"path": str(shared("hh_harmless/test_first_half.jsonl.gz")), "held_out": 0.2}
+    data = {"path": str(shared("hh_harmless/test_first_half.jsonl.gz")), "held_out": 0.1}
     trained = fit(method, tmp_path, {"model": _model(), "data": data, **STEPS})
     counts = _accounted(tmp_path, 1156)
     assert counts["quarantined"] == 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -83,9 +84,8 @@ def sample_groups(
     name: str = "policy",
 ) -> list[Group]:
     """The prompts, each with K sampled completions in place of any it had, judgements dropped."""
-    assert isinstance(network, LanguageModel), "only a language model can be sampled"
     drawn = generate(
-        network,
+        cast(LanguageModel, network),
         [p.prompt_tokens for p in prompts if p.prompt_tokens is not None],
         k=k,
         max_new_tokens=decoding.max_new_tokens,

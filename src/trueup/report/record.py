@@ -149,7 +149,7 @@ def read_run(run_dir: Path) -> RunRecord:
     return RunRecord(
         name=run_dir.resolve().name,
         policies=policies,
-        reward_model=_scalars(summary.get("reward_model"), "summary.json reward_model"),
+        reward_model=_scalars(_reward_model(summary.get("reward_model")), "summary.json reward_model"),
         versions={str(k): str(v) for k, v in _object(summary.get("versions"), "versions").items()},
         num_prompts=_whole(summary.get("num_prompts"), "summary.json num_prompts"),
         seed=_whole(summary.get("seed"), "summary.json seed"),
@@ -321,6 +321,14 @@ def _costs(row: Json, where: str) -> dict[str, float]:
     return {name: value for name, value in costs.items() if value is not None}
 
 
+def _reward_model(row: Any) -> Any:
+    """The reward model's row with its accuracy and that accuracy's interval as one value."""
+    if not isinstance(row, Mapping) or not {"accuracy", "ci95"} <= row.keys():
+        return row
+    rest = {name: value for name, value in row.items() if name not in ("accuracy", "ci95")}
+    return {"accuracy": {"mean": row["accuracy"], "ci95": row["ci95"]}, **rest}
+
+
 def _scalars(row: Any, where: str) -> dict[str, float | Interval | str]:
     out: dict[str, float | Interval | str] = {}
     for name, value in _object(row, where).items():
@@ -329,7 +337,7 @@ def _scalars(row: Any, where: str) -> dict[str, float | Interval | str]:
             if found is not None:
                 out[name] = found
         elif _is_number(value):
-            out[name] = float(value)
+            out[name] = f"{value:,}" if isinstance(value, int) else float(value)
         elif value is not None:
             out[name] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return out

@@ -93,6 +93,28 @@ def build(out: Path = Path("runs/lab-base"), *, size: str = "base", seed: int = 
 
 
 @app.command
+def ladder(out: Path = Path("runs/lab-ladder"), *, seed: int = 0) -> None:
+    """Build every rung of the ladder of base models, one folder each, for curves over model size.
+
+    Parameters
+    ----------
+    out
+        The folder of the rungs' folders.
+    seed
+        The seed of the weights, the corpus and its order.
+    """
+    from trueup.lab.build import LAYERS
+    from trueup.lab.build import build as build_model
+    from trueup.signals import stop_requests
+
+    console = Console(highlight=False)
+    with stop_requests() as stop_requested:
+        for size in LAYERS:
+            found = build_model(out / size, size=size, seed=seed, stop_requested=stop_requested)
+            console.print(f"{size}: " + "  ".join(f"{band.name} {band.value:.3f}" for band in found))
+
+
+@app.command
 def bands(model: str = "lab:base", /) -> None:
     """Measure a model against the bands that the lab's base must meet.
 

@@ -102,8 +102,19 @@ def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> Non
     console.print(f"model: {stage.folder / done.output}")
     shown = {k: v for k, v in done.metrics.items() if not k.startswith("loss/")}
     console.print("  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
-    for line in held_out_lines(stage.folder):
+    for line in (*data_lines(stage.folder), *held_out_lines(stage.folder)):
         console.print(line)
+
+
+def data_lines(folder: Path) -> list[str]:
+    """What became of the rows that a run read."""
+    path = folder / "data.json"
+    if not path.is_file():
+        return []
+    row = json.loads(path.read_text(encoding="utf-8"))
+    fates = {"to train on": "train", "held out": "held_out", "bad": "quarantined", "too long": "overlong"}
+    told = ", ".join(f"{row[key]} {fate}" for fate, key in {**fates, "shortened": "truncated"}.items())
+    return [f"data ({row['format']}): {row['rows_in']} rows, {told}"]
 
 
 def held_out_lines(folder: Path) -> list[str]:

@@ -12,7 +12,6 @@ import json
 import math
 import os
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -216,10 +215,6 @@ def open_network(role: Role, settings: ModelSettings, device: torch.device, *, s
         dropout=settings.dropout,
         seed=seed,
     )
-    if not network.packs:
-        print(
-            f"{settings.path}: not packed ({network.reason}); padded, same numbers, slower", file=sys.stderr
-        )
     if not role.trained:
         network.module.requires_grad_(False)
     return network

@@ -131,7 +131,10 @@ def test_named_templates_are_those_of_their_families(name: str) -> None:
         end = theirs.index(own.stop_ids[0])
         theirs = theirs[:1] + theirs[end + 1 :]
     if name == "zephyr":
-        strip = lambda ids: own.codec.decode(ids).replace("\n", "").replace(" ", "")  # noqa: E731
+
+        def strip(ids: list[int]) -> str:
+            return own.codec.decode(ids).replace("\n", "").replace(" ", "")
+
         assert strip(ours) == strip(theirs)
     else:
         assert ours == theirs

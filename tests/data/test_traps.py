@@ -18,7 +18,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 def texts(path: Path, **options: str) -> list[str]:
-    return [group.prompt[0].content for group in read(path, **options).groups]  # type: ignore[arg-type]
+    return [group.prompt[0].content for group in read(path, **options).groups]
 
 
 # Characters at which `str.splitlines` breaks a line, and others that tempt readers.

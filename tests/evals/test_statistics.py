@@ -48,7 +48,7 @@ def _coverage(
     trials = 1000
     hits = 0
     for trial in range(trials):
-        got = st.mean_ci(draw(rng, n), **({"seed": trial} | how))  # type: ignore[arg-type]
+        got = st.mean_ci(draw(rng, n), **({"seed": trial} | how))
         hits += got.low <= true <= got.high
     return hits / trials
 

@@ -91,7 +91,7 @@ def test_hhh_dialogues_are_all_good() -> None:
 
 def test_asking_for_what_there_is_not_is_an_error() -> None:
     with pytest.raises(TrueupError, match="E701"):
-        prompts("validation", 3)  # type: ignore[arg-type]  # wrong on purpose
+        prompts("validation", 3)  # wrong on purpose
     with pytest.raises(TrueupError, match="E702"):
         hhh_dialogues(15)
     assert SPLITS == ("train", "dev", "test")

@@ -125,4 +125,4 @@ def test_one_completion_cannot_be_compared() -> None:
     with pytest.raises(TrueupError, match="E401"):
         label(demonstrations(1), 0)
     with pytest.raises(TrueupError, match="E704"):
-        label(groups_with(1), 0, "stars")  # type: ignore[arg-type]  # wrong on purpose
+        label(groups_with(1), 0, "stars")  # wrong on purpose

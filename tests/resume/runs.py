@@ -87,7 +87,7 @@ def network(heads: tuple[str, ...], trained: bool) -> Network:
         eos_token_id=STOP,
         pad_token_id=0,
     )
-    made = from_modules(LlamaForCausalLM(config), None, heads=heads)  # type: ignore[arg-type]
+    made = from_modules(LlamaForCausalLM(config), None, heads=heads)
     made.module.requires_grad_(trained)
     return made
 

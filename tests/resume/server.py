@@ -25,7 +25,7 @@ from trueup.signals import Interrupted, stop_requests
 
 torch.set_num_threads(1)
 # SIGKILL loses nothing that was written, synced or not; power cuts are tested in tests/checkpoint.
-os.fsync = lambda handle: None  # type: ignore[assignment]
+os.fsync = lambda handle: None
 
 
 def child(request: dict[str, Any]) -> int:

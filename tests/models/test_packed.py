@@ -109,31 +109,71 @@ def test_packed_is_alone_in_bfloat16(family: str) -> None:
     assert (found - exact).abs().mean().item() <= 1.5 * rounding
 
 
-@pytest.mark.parametrize(
-    ("dtype", "most", "mean"),
-    # transformers' own sdpa and eager differ by up to 4e-5 on a token here in float32.
-    (("float32", 5e-5, 5e-6), ("float64", 1e-10, 1e-10)),
-)
-def test_stories_match_transformers(dtype: Any, most: float, mean: float) -> None:
-    """A pretrained Llama on 100 stories: its log-probs are transformers' own, at most and on average."""
-    network = load(shared("stories260K"), dtype=dtype)
+def stories(tokenizer: Any, num_completions: int, count: int) -> list[Group]:
+    """Stories cut after 8 tokens; the first completion is the story's own, the others are other stories'."""
     with gzip.open(shared("tinystories/first_2MiB.txt.gz"), "rt", encoding="utf-8") as file:
-        stories = file.read(200_000).split("<|endoftext|>")[:100]
+        texts = file.read(200_000).split("<|endoftext|>")[:count]
+    ids = [tokenizer(text.strip()[:140], add_special_tokens=False).input_ids for text in texts]
     groups = []
-    for story in stories:
-        ids = network.tokenizer(story.strip()[:140], add_special_tokens=False).input_ids
-        prompt, whole = np.array([1, *ids[:8]], np.int32), np.array(ids[8:], np.int32)
-        completions = (Completion(text="", tokens=whole), Completion(text="", tokens=whole[:12]))
-        completions = completions[: 1 + len(groups) % 2]
-        groups.append(Group(prompt=(), prompt_tokens=prompt, completions=completions))
+    for i, own in enumerate(ids):
+        others = [ids[(i + j) % count][j:] for j in range(1, num_completions)]
+        completions = [Completion(text="", tokens=np.array(t, np.int32)) for t in (own[8:], *others)]
+        prompt = np.array([1, *own[:8]], np.int32)
+        groups.append(Group(prompt=(), prompt_tokens=prompt, completions=tuple(completions)))
+    return groups
+
+
+@pytest.mark.parametrize(("dtype", "most", "relative"), (("float32", 1e-5, 1.3e-6), ("float64", 1e-10, 0.0)))
+def test_stories_match_transformers(dtype: Any, most: float, relative: float) -> None:
+    """A pretrained Llama on 100 stories: every token's log-prob is transformers' own, story by story.
+
+    With 20 stories in one row the matrix products round in another order; one token of 5,383, at -9.3, then
+    moves by 1.05e-5 in float32, hence torch's own relative tolerance for it beside the absolute one.
+    """
+    network = load(shared("stories260K"), dtype=dtype)
+    groups = stories(network.tokenizer, 1, 100)
     with torch.no_grad():
-        parts = [network(pack(groups[i : i + 20]), ("logprobs",)).logprobs for i in range(0, 100, 20)]
-        found = torch.cat([part for part in parts if part is not None])
+        singly = [network(pack([group]), ("logprobs",)).logprobs for group in groups]
+        by_twenty = [network(pack(groups[i : i + 20]), ("logprobs",)).logprobs for i in range(0, 100, 20)]
         network.hf_model.set_attn_implementation("sdpa")
         expected = alone(network.hf_model, groups)
-    assert len(groups) == 100
-    assert (found - expected).abs().max().item() <= most
-    assert (found - expected).abs().mean().item() <= mean
+    torch.testing.assert_close(torch.cat([x for x in singly if x is not None]), expected, atol=most, rtol=0)
+    together = torch.cat([x for x in by_twenty if x is not None])
+    torch.testing.assert_close(together, expected, atol=most, rtol=relative)
+
+
+@pytest.mark.parametrize("num_completions", SIZES)
+def test_stories_packed_is_alone(num_completions: int) -> None:
+    """A pretrained Llama, its prompt shared by K completions, most of which fit it badly (log-probs to -27).
+
+    float64: 1e-10 for log-probs and gradients. float32: gradients to 1e-5 of their largest entry, log-probs to
+    1e-5 on 99.5 % of the tokens, and none farther from the truth than transformers itself is: on such tokens
+    its own two attention implementations differ by 3e-5 (results/float32.md).
+    """
+    found, expected, other = {}, {}, {}
+    for dtype in ("float32", "float64"):
+        network = load(shared("stories260K"), dtype=dtype)
+        groups = stories(network.tokenizer, num_completions, 12)
+        model = network.hf_model
+        if dtype == "float64":
+            _lift_casts(model)
+        logprobs = network(pack(groups), ("logprobs",)).logprobs
+        assert logprobs is not None
+        packed = gradients(model, logprobs.mean())
+        model.set_attn_implementation("eager")
+        other[dtype] = alone(model, groups).detach().double()
+        model.set_attn_implementation("sdpa")
+        plain = alone(model, groups)
+        largest = max(float(g.abs().max()) for g in packed.values())
+        gap = largest_gap(packed, gradients(model, plain.mean())) / largest
+        assert gap <= (1e-5 if dtype == "float32" else 1e-10)
+        found[dtype], expected[dtype] = logprobs.detach().double(), plain.detach().double()
+    assert (found["float64"] - expected["float64"]).abs().max() <= 1e-10
+    gaps = (found["float32"] - expected["float32"]).abs()
+    assert (gaps <= 1e-5).double().mean() >= 0.995
+    truth = expected["float64"]
+    theirs = torch.stack([expected["float32"] - truth, other["float32"] - truth]).abs().max()
+    assert (found["float32"] - truth).abs().max() <= 1.25 * theirs
 
 
 @settings(max_examples=25)

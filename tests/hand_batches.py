@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueup.batch import Batch, Outputs, pack
+from trueup.batch import Batch, Outputs
 from trueup.groups import Comparison, Completion, Group, Ranking
 from trueup.method import Handles, Objective, Terms
+from trueup.packing import pack
 
 
 def group(

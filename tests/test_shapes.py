@@ -7,8 +7,8 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from trueup.batch import pack
 from trueup.groups import Completion, Group
+from trueup.packing import pack
 
 
 def test_a_tensor_of_the_wrong_shape_is_caught_at_the_call() -> None:

@@ -10,6 +10,7 @@ import pkgutil
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import trueup.methods
 import trueup.procedures
@@ -21,13 +22,50 @@ def names(package: ModuleType = trueup.methods) -> list[str]:
     return sorted(found.name for found in pkgutil.iter_modules(package.__path__))
 
 
-def summary(name: str, package: ModuleType = trueup.methods) -> str:
-    """The one line a method says of itself, read from its file without importing what it is made of."""
+FAMILIES = (
+    "supervised",
+    "inference",
+    "reward models",
+    "contrastive",
+    "reinforcement",
+    "distillation",
+    "procedures",
+)
+NEEDS = {
+    "demonstrations": "prompts with completions worth imitating",
+    "comparisons": "judgements between completions: pairs or rankings",
+    "labels": "completions marked good or bad, one by one",
+    "prompts": "prompts alone",
+    "judge": "something that scores completions",
+    "sampling": "the policy writes completions while it learns",
+    "reference": "a frozen copy of the policy",
+    "critic": "a network that predicts returns",
+    "teacher": "another model, or the same one with a better prompt",
+}
+"What a method may need, in the order in which it is said."
+
+
+def constants(name: str, package: ModuleType = trueup.methods) -> dict[str, Any]:
+    """What a file says of itself in capitals (SUMMARY, FAMILY, NEEDS ...), read without importing it.
+
+    Tuples on the left take their values in order. Raises E704 when there is no SUMMARY.
+    """
     path = Path(package.__path__[0]) / f"{name}.py"
+    found: dict[str, Any] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SUMMARY":
-            return str(ast.literal_eval(node.value))
-    raise TrueupError("E704", "a method file names its SUMMARY", where=str(path), remedy="add one line")
+        if not isinstance(node, ast.Assign) or not ast.unparse(node.targets[0]).isupper():
+            continue
+        target, value = node.targets[0], ast.literal_eval(node.value)
+        names = [ast.unparse(n) for n in target.elts] if isinstance(target, ast.Tuple) else None
+        found.update(zip(names, value, strict=True) if names else {ast.unparse(target): value})
+    if "SUMMARY" not in found:
+        raise TrueupError("E704", "a method file names its SUMMARY", where=str(path), remedy="add one line")
+    return found
+
+
+def summary(name: str, package: ModuleType = trueup.methods) -> str:
+    """The one line a method says of itself."""
+    return str(constants(name, package)["SUMMARY"])
 
 
 def find(name: str) -> ModuleType:

@@ -13,10 +13,11 @@ from typing import Protocol
 
 import torch
 
-from trueup.batch import Batch, Outputs, Unit, count, pack, split
+from trueup.batch import Batch, Outputs, Unit
 from trueup.groups import Group
-from trueup.method import Handles, Method, Rule, Terms
+from trueup.method import Handles, Method, Objective, Rule, Terms
 from trueup.order import derive, permutation
+from trueup.packing import count, pack, split
 
 
 @dataclass(kw_only=True)
@@ -55,31 +56,39 @@ class Step:
     method: Method
     handles: Handles
     groups: Sequence[Group]
+    number: int | None = None
+    "Which update of the run this is; None leaves out the losses beside the method's own."
 
     def backward(self) -> dict[str, float]:
         """Adds the minibatch loss's gradient to `.grad`; returns reduced losses and metrics."""
-        counts = count(self.groups)
         reduced: dict[str, float] = {}
-        for _, terms in self._terms():
-            shares = [w * e.values.sum() / max(1, counts[e.unit]) for w, e in terms.losses.values()]
-            torch.stack(shares).sum().backward()
-            _add(reduced, terms, counts)
+        for weight, objective, groups in self._losses():
+            counts = count(groups)
+            for _, terms in self._terms(objective, groups):
+                shares = [w * e.values.sum() / max(1, counts[e.unit]) for w, e in terms.losses.values()]
+                (weight * torch.stack(shares).sum()).backward()
+                _add(reduced, terms, counts, weight)
         return reduced
 
     def evaluate(self) -> dict[str, float]:
         """The same numbers, without gradient."""
-        counts = count(self.groups)
         reduced: dict[str, float] = {}
         with torch.no_grad():
-            for _, terms in self._terms():
-                _add(reduced, terms, counts)
+            for weight, objective, groups in self._losses():
+                for _, terms in self._terms(objective, groups):
+                    _add(reduced, terms, count(groups), weight)
         return reduced
+
+    def batches(self) -> Iterator[Batch]:
+        """The minibatch's own groups, a microbatch at a time."""
+        for micro in split(self.groups, self.handles.microbatch_tokens):
+            yield pack(micro).to(self.handles.device, self.handles.dtype)
 
     def by_group(self) -> dict[str, list[float]]:
         """Each metric's mean inside every group that has entries of its unit, without gradient."""
         means: dict[str, list[float]] = {}
         with torch.no_grad():
-            for batch, terms in self._terms():
+            for batch, terms in self._terms(self.method.objective, self.groups):
                 for name, entries in terms.metrics.items():
                     owner = batch.group_of(entries.unit)
                     total = entries.values.new_zeros(batch.num_groups).index_add(0, owner, entries.values)
@@ -87,22 +96,28 @@ class Step:
                     means.setdefault(name, []).extend((total / size)[size > 0].tolist())
         return means
 
-    def _terms(self) -> Iterator[tuple[Batch, Terms]]:
+    def _losses(self) -> Iterator[tuple[float, Objective, Sequence[Group]]]:
+        """The method's own loss, then those beside it: weight, objective, groups."""
+        yield 1.0, self.method.objective, self.groups
+        if self.number is not None:
+            for beside in self.method.beside:
+                yield beside.weight, beside.objective, beside.groups(self.groups, self.number, self.handles)
+
+    def _terms(self, objective: Objective, groups: Sequence[Group]) -> Iterator[tuple[Batch, Terms]]:
         """Each microbatch and what the objective says of it."""
-        for micro in split(self.groups, self.handles.microbatch_tokens):
-            batch = pack(micro).to(self.handles.device, self.handles.dtype)
+        for batch in replace(self, groups=groups).batches():
             outputs = Outputs()
-            for name, want in self.method.objective.wants.items():
+            for name, want in objective.wants.items():
                 outputs = outputs.merge(self.handles.networks[name](batch, want))
-            yield batch, self.method.objective(outputs, batch)
+            yield batch, objective(outputs, batch)
 
 
-def _add(reduced: dict[str, float], terms: Terms, counts: Mapping[Unit, int]) -> None:
+def _add(reduced: dict[str, float], terms: Terms, counts: Mapping[Unit, int], scale: float) -> None:
     """Adds a microbatch's share of every mean: the sums divided by the whole minibatch's counts."""
     for name, (weight, entries) in terms.losses.items():
         share = float(entries.values.detach().sum()) / max(1, counts[entries.unit])
         reduced[f"loss/{name}"] = reduced.get(f"loss/{name}", 0.0) + share
-        reduced["loss"] = reduced.get("loss", 0.0) + weight * share
+        reduced["loss"] = reduced.get("loss", 0.0) + scale * weight * share
     for name, entries in terms.metrics.items():
         share = float(entries.values.sum()) / max(1, counts[entries.unit])
         reduced[name] = reduced.get(name, 0.0) + share
@@ -150,11 +165,15 @@ def fit(
         for indices in minibatches[progress.update :]:
             torch.manual_seed(derive(handles.seed, "update", progress.step, progress.update))
             groups = [progress.buffer[i] for i in indices]
-            progress.noted.append(rule.step(Step(method, recording, groups)))
+            number = progress.step * len(minibatches) + progress.update
+            progress.noted.append(rule.step(Step(method, recording, groups, number)))
             progress.tokens_trained += sum(c.num_tokens for g in groups for c in g.completions)
             progress.update += 1
             if keeper and progress.update < len(minibatches):
                 keeper.after_update(progress, handles, rule)
+        with torch.no_grad():
+            for controller in method.settle:
+                controller(progress.buffer, recording)
         metrics = mean_metrics(progress.noted)
         progress.step, progress.update = progress.step + 1, 0
         progress.buffer, progress.noted = [], []

@@ -8,7 +8,7 @@ fails before a model loads. Nothing here knows any method by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from trueup.batch import Batch, Outputs, Unit
 from trueup.errors import TrueupError
-from trueup.groups import Group
+from trueup.groups import Group, Message
 
 HeadName = Literal["logprobs", "values", "rewards"]
 "What a head of a network says."
@@ -126,6 +126,10 @@ class Handles:
 class Minibatch(Protocol):
     """One minibatch as an update rule sees it: gradients or a value, exact over all its microbatches."""
 
+    def batches(self) -> Iterator[Batch]:
+        """The minibatch's own groups a microbatch at a time, for rules that ask the networks themselves."""
+        ...
+
     def backward(self) -> dict[str, float]:
         """Adds the gradient of the whole minibatch's loss to `.grad`; returns reduced losses and metrics."""
         ...
@@ -158,14 +162,25 @@ class Update(Protocol):
 # ------------------------------------------------------------------------------------------ method
 
 
+def _no_chat(messages: Sequence[Message]) -> np.ndarray:
+    raise TrueupError(
+        "E705",
+        "this method writes prompts of its own, and was built without a way to encode them",
+        where="Parts.prompt_ids",
+        remedy="give a chat's `prompt_ids`",
+    )
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Parts:
-    """What a method is built from: encoded data, and how to read and end a completion."""
+    """What a method is built from: encoded data, and how to encode a prompt, read and end a completion."""
 
     groups: Sequence[Group]
     held_out: Sequence[Group]
     decode: Callable[[np.ndarray], str]
     stop_ids: tuple[int, ...]
+    prompt_ids: Callable[[Sequence[Message]], np.ndarray] = _no_chat
+    "Token ids of a conversation up to where the completion begins."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +194,21 @@ class Role:
     heads: tuple[HeadName, ...] = ("logprobs",)
     start: str = ""
     trained: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Beside:
+    """A further loss of every update, on groups of its own: w · L(groups), added to the minibatch's loss.
+
+    PPO-ptx's pretraining text, an auxiliary language-modelling loss, demonstrations mixed into preferences:
+    each is divided by its own counts, whatever the minibatch holds.
+    """
+
+    groups: Callable[[Sequence[Group], int, Handles], list[Group]]
+    "(the minibatch, the number of this update within the run, handles) to the groups of this loss."
+    objective: Objective
+    "What is minimised on them; its losses have names that the method's own do not."
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -207,12 +237,16 @@ class Method:
     "Reference to the judge that annotators ask, if any."
     held_out: Source | None = None
     "Yields held-out groups; they pass the same annotators and objective for `eval/` metrics."
+    beside: tuple[Beside, ...] = ()
+    "Further losses of every update, each on groups of its own."
+    settle: tuple[Annotator, ...] = ()
+    "See the step's groups after its last update, without gradient: controllers that act on what it changed."
     finish: Callable[[Handles], Mapping[str, float]] | None = None
     "Runs once after the last step, before the output is saved; returns numbers to log."
 
     def __post_init__(self) -> None:
         written = set(self.source.writes)
-        for stage in (*self.annotate, self.objective):
+        for stage in (*self.annotate, self.objective, *self.settle):
             missing = sorted(set(stage.reads) - written)
             if missing:
                 raise TrueupError(
@@ -225,5 +259,6 @@ class Method:
 
     @property
     def trains(self) -> tuple[str, ...]:
-        """The networks whose parameters the objective's gradients reach."""
-        return tuple(self.objective.wants)
+        """The networks whose parameters the objectives' gradients reach."""
+        objectives = (self.objective, *(b.objective for b in self.beside))
+        return tuple(dict.fromkeys(name for objective in objectives for name in objective.wants))

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueup.batch import Batch, Outputs, pack
+from trueup.batch import Batch, Outputs
 from trueup.checkpoint import state_digest
 from trueup.groups import Comparison, Group
 from trueup.keeper import RunKeeper
@@ -33,6 +33,7 @@ from trueup.meter import METRICS, Meter
 from trueup.method import Handles, Method, Network, Objective, Parts, Rule
 from trueup.objectives.mix import Sum
 from trueup.order import derive
+from trueup.packing import pack
 from trueup.settings import LoopSettings
 from trueup.sources.sample import Decoding, sample_groups
 from trueup.toys import (
@@ -44,6 +45,7 @@ from trueup.toys import (
     shuffled,
     tiny_network,
     toy_groups,
+    toy_prompt_ids,
     with_columns,
 )
 from trueup.update.adamw import AdamW
@@ -282,6 +284,7 @@ def _open(module: ModuleType, config: Any, judge: Any) -> tuple[Method, Handles]
         held_out=_judged(toy_groups(4, seed=2), judge),
         decode=lambda ids: " ".join(map(str, ids)),
         stop_ids=(STOP,),
+        prompt_ids=toy_prompt_ids,
     )
     method: Method = vars(module)["build"](config, parts)
     networks = {n: tiny_network(role.heads, trained=role.trained) for n, role in method.networks.items()}

@@ -15,10 +15,11 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from trueup.batch import Batch, Outputs, pack, spread
+from trueup.batch import Batch, Outputs
 from trueup.groups import Comparison, Completion, Group, Message, Ranking, Role
 from trueup.method import Network
 from trueup.models.load import from_modules
+from trueup.packing import pack, spread
 
 VOCABULARY = 16
 STOP = 0
@@ -96,6 +97,13 @@ def _toy_group(rng: np.random.Generator, number: int) -> Group:
     return Group(
         id=str(number), prompt=(message,), prompt_tokens=prompt, completions=tuple(completions), **judged
     )
+
+
+def toy_prompt_ids(messages: Sequence[Message]) -> np.ndarray:
+    """Prompt tokens for any messages: a few of their bytes as tokens that stand only inside prompts."""
+    said = "".join(message.content for message in messages).encode()[-6:]
+    inside = [PROMPT_ONLY.start + byte % (PROMPT_ONLY.stop - PROMPT_ONLY.start) for byte in said]
+    return np.array([*inside, LAST_OF_PROMPT], np.int32)
 
 
 def shuffled(group: Group, order: Sequence[int]) -> Group:

@@ -71,7 +71,13 @@ def train(
     chat = open_chat(config.model)
     opened = open_groups(config.data, chat, seed=config.seed, quarantine=folder / "quarantine.jsonl")
     _note_data(folder, opened)
-    parts = Parts(groups=opened.train, held_out=opened.held_out, decode=chat.decode, stop_ids=chat.stop_ids)
+    parts = Parts(
+        groups=opened.train,
+        held_out=opened.held_out,
+        decode=chat.decode,
+        stop_ids=chat.stop_ids,
+        prompt_ids=chat.prompt_ids,
+    )
     method: Method = module.build(config, parts)
     networks = open_networks(method, config.model, device, seed=config.seed)
     handles = Handles(

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from eval_stubs import byte_chat, tiny_model, uniform, view_of
-from trueup.batch import pack
 from trueup.errors import TrueupError
 from trueup.evals.reward_quality import reward_model_quality
 from trueup.groups import Comparison, Completion, Group, Message, Ranking, Role
@@ -22,6 +21,7 @@ from trueup.judges.reward_model import RewardModelJudge
 from trueup.judges.rules import ExactAnswer, Length, Matches
 from trueup.lab import prompts
 from trueup.models.load import save
+from trueup.packing import pack
 from trueup.sources.sample import Decoding
 
 ASKED = (Message(Role.USER, "What is 2 plus 3?"),)

@@ -106,7 +106,7 @@ def test_ppos_first_ratio_is_1(family: object, temperature: float) -> None:
     noted: dict[str, float] = {}
     handles = replace(handles, record=noted.update)
     made = collected(method, handles)
-    for terms in (terms for _, terms in Step(method, handles, made)._terms()):
+    for terms in (terms for _, terms in Step(method, handles, made)._terms(method.objective, made)):
         assert (terms.metrics["policy/ratio"].values - 1).abs().max().item() < 1e-6
         assert terms.metrics["policy/clipfrac"].values.sum().item() == 0
         assert terms.metrics["policy/approxkl"].values.max().item() < 1e-12
@@ -119,7 +119,10 @@ def test_the_samplers_log_probs_are_close_and_the_gap_is_logged() -> None:
     handles = opened(method, dtype=torch.float32)
     noted: dict[str, float] = {}
     made = collected(method, replace(handles, record=noted.update))
-    ratios = [terms.metrics["policy/ratio"].values for _, terms in Step(method, handles, made)._terms()]
+    ratios = [
+        terms.metrics["policy/ratio"].values
+        for _, terms in Step(method, handles, made)._terms(method.objective, made)
+    ]
     assert (torch.cat(ratios) - 1).abs().max().item() < 1e-4
     assert 0 <= noted["sampler_gap"] < 1e-4
 

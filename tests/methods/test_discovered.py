@@ -10,15 +10,15 @@ import pytest
 from trueup import discover
 from trueup.citations import cite
 from trueup.method import Method, Parts
-from trueup.testing import check_method, check_objective, tiny_config
-from trueup.toys import toy_groups
+from trueup.testing import check_method, check_objective, minibatch, tiny_config
+from trueup.toys import StandIn, nearby, toy_groups, toy_prompt_ids, with_columns
 
 BUILDS = [name for name in discover.names() if "build" in vars(discover.find(name))]
 
 
 def built(module: ModuleType) -> Method:
     """The method on toy groups."""
-    parts = Parts(groups=toy_groups(), held_out=[], decode=str, stop_ids=(0,))
+    parts = Parts(groups=toy_groups(), held_out=[], decode=str, stop_ids=(0,), prompt_ids=toy_prompt_ids)
     return module.build(tiny_config(module), parts)
 
 
@@ -42,3 +42,25 @@ def test_what_a_method_builds_on_is_cited(name: str) -> None:
     module = vars(discover.find(name))
     assert module["SUMMARY"].endswith(".")
     assert cite(module["REFERENCES"]).count("@") == len(module["REFERENCES"]) > 0
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_what_a_method_says_it_needs_is_what_it_has(name: str) -> None:
+    said = discover.constants(name)
+    method = built(discover.find(name))
+    needs = set(said["NEEDS"])
+    assert said["FAMILY"] in discover.FAMILIES
+    assert needs <= set(discover.NEEDS)
+    assert list(said["NEEDS"]) == [need for need in discover.NEEDS if need in needs], "in the usual order"
+    assert ("sampling" in needs) == ("sampled_logprobs" in method.source.writes)
+    assert ("judge" in needs) == bool(method.judge)
+    for need, network in (("reference", "reference"), ("critic", "value")):
+        assert (need in needs) == (network in method.networks)
+    assert said["COPIES"] == len(method.networks)
+    objective = method.objective
+    networks = {n: StandIn(i) for i, n in enumerate(objective.wants)}
+    policy = nearby(networks.get("policy", StandIn()), 0)
+    groups = with_columns(toy_groups(), objective.reads, policy=policy, seed=0)
+    for _, terms in minibatch(objective, networks, groups)._terms(objective, groups):
+        first, *_ = terms.losses.values()
+        assert first[1].unit == said["UNIT"]

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from tiny_models import gradients, largest_gap, llama, ragged
-from trueup.batch import pack
 from trueup.errors import TrueupError
 from trueup.groups import Completion, Group
 from trueup.models import copy_of, from_modules
 from trueup.models.logprob import Head, logits, token_logprobs
+from trueup.packing import pack
 
 
 def _case(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Head]:

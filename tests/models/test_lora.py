@@ -13,9 +13,9 @@ from transformers import AutoTokenizer
 
 from shared_data import shared
 from tiny_models import gpt2, llama, ragged
-from trueup.batch import pack
 from trueup.errors import TrueupError
 from trueup.models import LanguageModel, LoraConfig, from_modules, generate, load, merge, save
+from trueup.packing import pack
 
 SMALL = LoraConfig(rank=4, alpha=8)
 

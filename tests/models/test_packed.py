@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from shared_data import shared
 from tiny_models import FAMILIES, alone, gpt2, gradients, largest_gap, llama, mamba, mistral, qwen3, ragged
-from trueup.batch import pack
 from trueup.errors import TrueupError
 from trueup.groups import Completion, Group
 from trueup.models import LanguageModel, from_modules, load
 from trueup.models.attention import shared_prefix
 from trueup.models.kernels import Blocks, Flash, Rule
 from trueup.models.layout import build
+from trueup.packing import pack
 
 SIZES = (1, 2, 4, 9)
 
@@ -146,9 +146,9 @@ def test_stories_match_transformers(dtype: Any, most: float, relative: float) ->
 def test_stories_packed_is_alone(num_completions: int) -> None:
     """A pretrained Llama, its prompt shared by K completions, most of which fit it badly (log-probs to -27).
 
-    float64: 1e-10 for log-probs and gradients. float32: gradients to 1e-5 of their largest entry, log-probs to
-    1e-5 on 99.5 % of the tokens, and none farther from the truth than transformers itself is: on such tokens
-    its own two attention implementations differ by 3e-5 (results/float32.md).
+    float64: 1e-10 for log-probs and gradients. float32: gradients to 1e-5 of their largest entry, log-probs
+    to 1e-5 on 99.5 % of the tokens, and none farther from the truth than transformers itself is: on such
+    tokens its own two attention implementations differ by 3e-5 (results/float32.md).
     """
     found, expected, other = {}, {}, {}
     for dtype in ("float32", "float64"):

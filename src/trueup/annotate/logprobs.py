@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueup.batch import pack, split, spread
 from trueup.groups import Group
 from trueup.method import Handles
+from trueup.packing import pack, split, spread
 
 
 def measure(groups: Sequence[Group], network: str, want: str, handles: Handles) -> Tensor:
@@ -30,11 +30,17 @@ def measure(groups: Sequence[Group], network: str, want: str, handles: Handles) 
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """Writes one network's per-token output as a column: `ref_logprobs`, `old_values` ..."""
+    """Writes one network's per-token output as a column: `ref_logprobs`, `old_values` ...
+
+    With `under`, the network sees each group as that function gives it: the same completions after another
+    prompt (a teacher's instructions), aligned token by token.
+    """
 
     network: str
-    want: Literal["logprobs", "values"]
+    want: str
+    "A field of `Outputs` with one row a token."
     column: str
+    under: Callable[[Group], Group] | None = None
 
     @property
     def reads(self) -> frozenset[str]:
@@ -48,7 +54,8 @@ class Measure:
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with the column."""
-        return spread(groups, **{self.column: measure(groups, self.network, self.want, handles)})
+        seen = groups if self.under is None else [self.under(group) for group in groups]
+        return spread(groups, **{self.column: measure(seen, self.network, self.want, handles)})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,16 +94,25 @@ def methods(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] =
     Parameters
     ----------
     as_json
-        Print JSON with each one's name, summary, references and default settings.
+        Print JSON with each one's name, family, needs, loss unit, references and default settings.
     """
     if as_json:
         print(json.dumps([_described(package, name) for package, name in _known()], indent=1))
         return
-    table = Table("method", "what it does", box=None, pad_edge=False)
-    for package, name in _known():
-        table.add_row(f"[bold]{name}[/]", discover.summary(name, package))
     console = Console(highlight=False)
-    console.print(table)
+    said = [(name, _constants(package, name)) for package, name in _known()]
+    for family in discover.FAMILIES:
+        members = [(name, about) for name, about in said if about["FAMILY"] == family]
+        if not members:
+            continue
+        table = Table(f"[bold]{family}[/]", "what it does", "needs", "models", box=None, pad_edge=False)
+        for name, about in members:
+            copies = str(about.get("COPIES", ""))
+            table.add_row(f"[bold]{name}[/]", about["SUMMARY"], ", ".join(about["NEEDS"]), copies)
+        console.print(table, "")
+    for need, meaning in discover.NEEDS.items():
+        console.print(f"  {need:<15} {meaning}")
+    console.print("  models          how many copies of the weights a run holds, without LoRA\n")
     console.print("`trueup show NAME` reads one aloud; `trueup init NAME` writes a recipe to start from.")
 
 
@@ -111,14 +120,22 @@ def _known() -> list[tuple[ModuleType, str]]:
     return [(p, name) for p in (trueup.methods, trueup.procedures) for name in discover.names(p)]
 
 
+def _constants(package: ModuleType, name: str) -> dict[str, Any]:
+    return {"FAMILY": "procedures", "NEEDS": (), **discover.constants(name, package)}
+
+
 def _described(package: ModuleType, name: str) -> dict[str, Any]:
-    module = vars(discover.find(name))
+    about = _constants(package, name)
     return {
         "name": name,
         "kind": "method" if package is trueup.methods else "procedure",
-        "summary": module["SUMMARY"],
-        "references": list(module.get("REFERENCES", ())),
-        "defaults": configuration.resolved(module["Config"]()),
+        "family": about["FAMILY"],
+        "summary": about["SUMMARY"],
+        "needs": list(about["NEEDS"]),
+        "unit": about.get("UNIT"),
+        "models": about.get("COPIES"),
+        "references": list(about.get("REFERENCES", ())),
+        "defaults": configuration.resolved(vars(discover.find(name))["Config"]()),
     }
 
 

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from trueup.annotate.logprobs import measure
-from trueup.batch import pack, split
 from trueup.errors import TrueupError
 from trueup.evals.prefixes import share_prefix
 from trueup.groups import Group
 from trueup.method import Handles
+from trueup.packing import pack, split
 
 Floats = NDArray[np.float64]
 

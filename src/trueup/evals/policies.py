@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trueup.batch import pack, split
 from trueup.errors import TrueupError
 from trueup.evals.generation import Grade
 from trueup.evals.likelihood import choice_logprobs
@@ -22,6 +21,7 @@ from trueup.evals.statistics import best_of_n_kl_bound, expected_best_of_n
 from trueup.evals.view import PolicyView, choose_best
 from trueup.groups import Group
 from trueup.judges import Judge
+from trueup.packing import pack, split
 from trueup.sources.sample import Decoding
 
 Floats = NDArray[np.float64]

@@ -20,6 +20,8 @@ from trueup.training import open_chat, open_network, pick_device
 
 SUMMARY = "Sample n completions per prompt and keep the judge's favourite; trains nothing."
 REFERENCES = ("stiennon2020", "beirami2024")
+FAMILY, UNIT, COPIES = "inference", "completion", 1
+NEEDS = ("prompts", "judge", "sampling")
 OUTPUT = "groups.jsonl"
 
 

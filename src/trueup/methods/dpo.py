@@ -13,6 +13,8 @@ from trueup.update.adamw import AdamW
 
 SUMMARY = "Fit preferences directly with the policy's log-ratios to a reference."
 REFERENCES = ("rafailov2023",)
+FAMILY, UNIT, COPIES = "contrastive", "pair", 2
+NEEDS = ("comparisons", "reference")
 
 
 @dataclass(frozen=True, kw_only=True)

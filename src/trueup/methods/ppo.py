@@ -21,6 +21,8 @@ from trueup.update.adamw import AdamW
 
 SUMMARY = "Maximise a judge's score minus a KL penalty, with a critic and clipped steps."
 REFERENCES = ("schulman2017", "ziegler2019", "ouyang2022")
+FAMILY, UNIT, COPIES = "reinforcement", "token", 3
+NEEDS = ("prompts", "judge", "sampling", "reference", "critic")
 
 
 @dataclass(frozen=True, kw_only=True)

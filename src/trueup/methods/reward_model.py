@@ -16,6 +16,8 @@ from trueup.update.adamw import AdamW
 
 SUMMARY = "Learn a score from comparisons or K-wise rankings."
 REFERENCES = ("bradley1952", "ouyang2022")
+FAMILY, UNIT, COPIES = "reward models", "group", 1
+NEEDS = ("comparisons",)
 
 
 @dataclass(frozen=True, kw_only=True)

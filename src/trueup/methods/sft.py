@@ -12,6 +12,8 @@ from trueup.update.adamw import AdamW
 
 SUMMARY = "Imitate demonstrations by maximum likelihood."
 REFERENCES = ("ouyang2022",)
+FAMILY, UNIT, COPIES = "supervised", "token", 1
+NEEDS = ("demonstrations",)
 
 
 @dataclass(frozen=True, kw_only=True)

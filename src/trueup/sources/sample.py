@@ -31,7 +31,7 @@ class Decoding:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sample:
-    """Yields `batch` prompts a step, each with K fresh completions of the policy.
+    """Yields `batch` prompts a step, each with K fresh completions of the policy, or of another network.
 
     Every sample is a function of the seed, the step, the prompt's place in the step and the completion's
     place in the group; how rows are batched plays no part. Completions carry `sampled_logprobs`.
@@ -45,6 +45,8 @@ class Sample:
     num_completions: int = 1
     decoding: Decoding = Decoding()
     shuffle: bool = True
+    network: str = "policy"
+    "Who writes the completions, and is named as their source."
 
     def __post_init__(self) -> None:
         """Raises E604 when there is no prompt."""
@@ -57,18 +59,19 @@ class Sample:
         return frozenset({"sampled_logprobs"})
 
     def __call__(self, step: int, handles: Handles) -> list[Group]:
-        """The groups of step `step`, sampled from the policy as it is now."""
+        """The groups of step `step`, sampled from the network as it is now."""
         chosen = draw(len(self.prompts), self.batch, step, handles.seed, shuffle=self.shuffle)
         prompts = [self.prompts[i] for i in chosen]
         seed = derive(handles.seed, "sample", step)
         return sample_groups(
             prompts,
-            handles.networks["policy"],
+            handles.networks[self.network],
             decode=self.decode,
             stop_ids=self.stop_ids,
             k=self.num_completions,
             decoding=self.decoding,
             seed=seed,
+            name=self.network,
         )
 
 

@@ -189,11 +189,11 @@ def _collect(method: Method, handles: Handles, progress: Progress) -> None:
     """Fills the buffer: what the source yields, annotated over the whole step, without gradient."""
     with torch.no_grad():
         groups = method.source(progress.step, handles)
+        if "sampled_logprobs" in method.source.writes:  # before annotators, which may keep only some of them
+            progress.tokens_sampled += sum(c.num_tokens for g in groups for c in g.completions)
         for annotator in method.annotate:
             groups = annotator(groups, handles)
     progress.buffer = groups
-    if "sampled_logprobs" in method.source.writes:
-        progress.tokens_sampled += sum(c.num_tokens for g in groups for c in g.completions)
 
 
 def mean_metrics(noted: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -1,0 +1,75 @@
+"""Best-of-n finetuning: imitate the best of n samples of the policy as the run started."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge
+
+from trueup.annotate.scores import Scores
+from trueup.annotate.select import BestOfGroup
+from trueup.groups import Group
+from trueup.method import Method, Parts, Role
+from trueup.objectives.likelihood import NLL
+from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.sources.sample import Decoding, Sample
+from trueup.update.adamw import AdamW
+
+SUMMARY = "Sample n completions from the frozen start, imitate the one a judge likes best."
+REFERENCES = ("stiennon2020", "beirami2024")
+FAMILY, UNIT, COPIES = "supervised", "token", 2
+NEEDS = ("prompts", "judge", "sampling", "reference")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Best-of-n finetuning: −log π(y*), y* the best of n samples of the initial policy."""
+
+    model: ModelSettings = ModelSettings()
+    "The policy, and frozen as it starts, the sampler."
+    judge: str = "lab:gold"
+    "Who scores: a reward model's folder, `stage:NAME`, `lab:gold`, or FILE.py:FUNCTION."
+    data: DataSettings = DataSettings(path="lab:prompts")
+    "Prompts; best those that no reward model has seen."
+    decoding: Decoding = Decoding()
+    n: Annotated[int, Ge(1)] = 4
+    "Samples per prompt."
+    missing_eos: float | None = -1.0
+    "Score of a completion that hit the length limit; None leaves the judge's."
+    epochs_per_step: int = 1
+    minibatch: int | None = 32
+    "Groups per update."
+    loop: LoopSettings = LoopSettings(steps=40, batch=64)
+    update: AdamW = AdamW(lr=3e-4)
+    seed: int = 0
+
+
+def build(config: Config, parts: Parts) -> Method:
+    """The method: sample(n) from the start -> score, keep the best -> NLL."""
+
+    def sampler(groups: Sequence[Group], batch: int) -> Sample:
+        return Sample(
+            prompts=groups,
+            batch=batch,
+            decode=parts.decode,
+            stop_ids=parts.stop_ids,
+            num_completions=config.n,
+            decoding=config.decoding,
+            network="reference",
+        )
+
+    return Method(
+        name="best_of_n_sft",
+        source=sampler(parts.groups, config.loop.batch),
+        held_out=sampler(parts.held_out, len(parts.held_out)) if parts.held_out else None,
+        annotate=(Scores(missing_eos=config.missing_eos), BestOfGroup()),
+        objective=NLL(),
+        update=config.update,
+        epochs=config.epochs_per_step,
+        minibatch=config.minibatch,
+        networks={"policy": Role(), "reference": Role(trained=False)},
+        temperature=config.decoding.temperature,
+        judge=config.judge,
+    )

@@ -1,0 +1,96 @@
+"""RAFT: sample, rank by reward, finetune on the best, repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+
+from trueup.annotate.logprobs import Measure, OldLogprobs
+from trueup.annotate.scores import Scores
+from trueup.annotate.select import BestOfGroup, ShapedScore, TopAcrossGroups
+from trueup.errors import TrueupError
+from trueup.groups import Group
+from trueup.method import Annotator, Method, Parts, Role
+from trueup.objectives.likelihood import NLL
+from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.sources.sample import Decoding, Sample
+from trueup.update.adamw import AdamW
+
+SUMMARY = "Sample from the policy, keep the best 1/k by a judge's score, imitate them, repeat."
+REFERENCES = ("dong2023",)
+FAMILY, UNIT, COPIES = "supervised", "token", 1
+NEEDS = ("prompts", "judge", "sampling")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """RAFT: −log π(y) over the best-scored share 1/k of what the present policy samples."""
+
+    model: ModelSettings = ModelSettings()
+    judge: str = "lab:gold"
+    "Who scores: a reward model's folder, `stage:NAME`, `lab:gold`, or FILE.py:FUNCTION."
+    data: DataSettings = DataSettings(path="lab:prompts")
+    decoding: Decoding = Decoding()
+    select: Literal["global", "per_prompt"] = "global"
+    "global: one completion per prompt, the best 1/k of them all; per_prompt: the best of k of each prompt."
+    k: Annotated[int, Ge(1)] = 4
+    "One completion in k is kept."
+    beta: Annotated[float, Ge(0)] = 0.0
+    "Strength of the pull to the reference: rank by score − beta · log(π / ρ). 0 needs no reference."
+    missing_eos: float | None = -1.0
+    "Score of a completion that hit the length limit; None leaves the judge's."
+    epochs_per_step: int = 2
+    minibatch: int | None = 32
+    "Groups per update."
+    loop: LoopSettings = LoopSettings(steps=20, batch=128)
+    update: AdamW = AdamW(lr=3e-4, schedule="constant")
+    seed: int = 0
+
+
+def build(config: Config, parts: Parts) -> Method:
+    """The method: sample -> score, (penalise KL,) keep the top 1/k -> NLL."""
+    across = config.select == "global"
+    if across and config.loop.batch < config.k:
+        raise TrueupError(
+            "E727",
+            f"one in {config.k} of {config.loop.batch} completions is none",
+            where="loop.batch",
+            remedy="raise loop.batch to k or more, lower k, or select per_prompt",
+        )
+    by = "shaped_score" if config.beta else "score"
+    penalise: tuple[Annotator, ...] = (
+        OldLogprobs(),
+        Measure(network="reference", want="logprobs", column="ref_logprobs"),
+        ShapedScore(beta=config.beta),
+    )
+
+    def sampler(groups: Sequence[Group], batch: int) -> Sample:
+        return Sample(
+            prompts=groups,
+            batch=batch,
+            decode=parts.decode,
+            stop_ids=parts.stop_ids,
+            num_completions=1 if across else config.k,
+            decoding=config.decoding,
+        )
+
+    return Method(
+        name="raft",
+        source=sampler(parts.groups, config.loop.batch),
+        held_out=sampler(parts.held_out, len(parts.held_out)) if parts.held_out else None,
+        annotate=(
+            Scores(missing_eos=config.missing_eos),
+            *(penalise if config.beta else ()),
+            TopAcrossGroups(k=config.k, by=by) if across else BestOfGroup(by=by),
+        ),
+        objective=NLL(),
+        update=config.update,
+        epochs=config.epochs_per_step,
+        minibatch=config.minibatch,
+        networks={"policy": Role(), **({"reference": Role(trained=False)} if config.beta else {})},
+        temperature=config.decoding.temperature,
+        judge=config.judge,
+    )

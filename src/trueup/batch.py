@@ -56,7 +56,8 @@ class Batch:
     "Probability that the first of the pair is preferred; 1 for a plain choice."
     strengths: Float[Tensor, " P"]
     pair_group: Int[Tensor, " P"]
-    columns: Mapping[str, Float[Tensor, " T"]] = field(default_factory=dict)
+    columns: Mapping[str, Float[Tensor, "T ..."]] = field(default_factory=dict)
+    "A number, or a row of numbers, for every supervised token."
     marks: Mapping[str, Float[Tensor, " N"]] = field(default_factory=dict)
 
     @property
@@ -128,6 +129,14 @@ class Outputs:
     "A reward head's score, read at each completion's last token."
     distributions: Float[Tensor, "T V"] | None = None
     "Full next-token log-probabilities, when asked for."
+    listed: Float[Tensor, "T C"] | None = None
+    "Log-probabilities [T, k + 1] of k listed ids and, last, of all other ids together."
+    listed_ids: Int[Tensor, "T k"] | None = None
+
+    embeddings: Float[Tensor, "N d"] | None = None
+    "f(y): each completion read alone, without its prompt."
+    prompt_embeddings: Float[Tensor, "G d"] | None = None
+    "f(x): each prompt read alone; comes with `embeddings`."
 
     def merge(self, other: Outputs) -> Outputs:
         """The parts of both; what `other` has wins."""

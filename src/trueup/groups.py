@@ -53,7 +53,8 @@ class Completion:
     supervised: np.ndarray | None = None
     "Which tokens a loss may touch, bool [L]; None means all of them."
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
-    "Per-token numbers [number of supervised tokens]: `old_logprobs`, `ref_logprobs`, `advantages` ..."
+    """Per-token numbers [number of supervised tokens]: `old_logprobs`, `ref_logprobs`, `advantages` ...;
+    or rows of them [number of supervised tokens, k]: a teacher's distributions."""
     marks: Mapping[str, float] = field(default_factory=dict)
     "Per-completion numbers: `score`, `greedy_score` ..."
 

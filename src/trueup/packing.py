@@ -84,10 +84,13 @@ def _columns(completions: Sequence[Completion]) -> dict[str, Tensor]:
     if not completions:
         return {}
     names = [n for n in completions[0].columns if all(n in c.columns for c in completions)]
-    return {
-        name: torch.from_numpy(np.concatenate([np.asarray(c.columns[name], np.float64) for c in completions]))
-        for name in names
-    }
+    return {name: torch.from_numpy(_joined([c.columns[name] for c in completions])) for name in names}
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """The parts one after another; one of no tokens that has forgotten how wide its rows are adds none."""
+    wide = [np.asarray(part, np.float64) for part in parts if len(part)]
+    return np.concatenate(wide or [np.asarray(part, np.float64) for part in parts])
 
 
 def _marks(completions: Sequence[Completion]) -> dict[str, Tensor]:

@@ -14,8 +14,8 @@ from tiny_models import gradients, largest_gap, llama, ragged
 from trueup.errors import TrueupError
 from trueup.groups import Completion, Group
 from trueup.models import copy_of, from_modules
-from trueup.models.logprob import Head, logits, token_logprobs
-from trueup.packing import pack
+from trueup.models.logprob import Head, listed_logprobs, logits, token_logprobs, top_of, with_rest
+from trueup.packing import pack, spread
 
 
 def _case(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Head]:
@@ -137,6 +137,63 @@ def test_peak_memory_of_a_dpo_step_does_not_grow_with_the_vocabulary() -> None:
     assert small > 10, "the profiler saw the step's allocations"
     assert large - small <= table / 8
     assert _dpo_peak(8, 256) > large + table / 2, "and with room for them, the logits are kept"
+
+
+@pytest.mark.parametrize("budget_bytes", (1, 6 * 7 * 8 * 5, 1 << 20))
+def test_listed_ids_and_the_rest_by_plain_autograd(budget_bytes: int) -> None:
+    """One token at a time, five, or all at once: the same columns and gradients as a full log-softmax."""
+    hidden, at, _, head = _case()
+    generator = torch.Generator().manual_seed(2)
+    ids = torch.stack([torch.randperm(7, generator=generator)[:3] for _ in range(300)])
+    weights = torch.randn(300, 4, generator=generator, dtype=torch.float64)
+    leaves = [hidden, head.weight, head.bias]
+    found = listed_logprobs(hidden, at, ids, head, temperature=0.6, budget_mib=budget_bytes / 2**20).logprobs
+    table = torch.log_softmax(torch.tanh((hidden @ head.weight.T + head.bias) * 0.35) * 2 / 0.6, -1)[at]  # pyright: ignore
+    kept = table.gather(1, ids)
+    expected = torch.cat([kept, torch.log1p(-kept.exp().sum(1, keepdim=True))], 1)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+    mine = torch.autograd.grad((found * weights).sum(), leaves)  # pyright: ignore
+    for a, b in zip(mine, torch.autograd.grad((expected * weights).sum(), leaves), strict=True):  # pyright: ignore
+        assert torch.allclose(a, b, rtol=0, atol=1e-11)
+    top = listed_logprobs(hidden, at, 3, head, budget_mib=budget_bytes / 2**20)
+    plain = torch.log_softmax(torch.tanh((hidden @ head.weight.T + head.bias) * 0.35) * 2, -1)[at]  # pyright: ignore
+    assert torch.equal(top.ids, plain.topk(3, -1).indices)
+    assert torch.allclose(top.logprobs[:, :3], plain.topk(3, -1).values, atol=1e-12)
+
+
+def test_what_the_others_hold_survives_where_one_minus_the_sum_does_not() -> None:
+    """Logits (20, 0, 0): the others hold 2 e^-20 = 4e-9, below float32's distance to 1; all of top V − 1 is V's."""
+    z = torch.tensor([[20.0, 0.0, 0.0]])
+    found = with_rest(z, torch.tensor([[0]]))
+    assert found[0, 1].item() == pytest.approx(math.log(2) - 20, abs=1e-5)
+    assert 1 - found[0, 0].exp().item() == 0.0
+    assert top_of(z, 50).ids.shape == (1, 2)
+
+
+def _listed_peak(num_tokens: int, budget_mib: float) -> float:
+    """Peak MiB above the start of a teacher's top 50 and a student's step towards it, V = 50,257."""
+    model = llama(vocab_size=50_257, hidden_size=16, num_hidden_layers=1)
+    student = from_modules(model, None, logits_budget_mib=budget_mib)
+    teacher = copy_of(student)
+    tokens = np.random.default_rng(0).integers(0, 50_257, num_tokens).astype(np.int32)
+    group = Group(prompt=(), prompt_tokens=tokens[:4], completions=(Completion(text="", tokens=tokens),))
+    with torch.autograd.profiler.profile(profile_memory=True) as profile:
+        with torch.no_grad():
+            said = teacher(pack([group]), ("top:50",))
+        assert said.listed is not None and said.listed_ids is not None
+        batch = pack(spread([group], listed_ids=said.listed_ids))
+        now = student(batch, ("listed",)).listed
+        assert now is not None
+        (said.listed.exp() * (said.listed - now)).sum().backward()
+    return _peak(profile) / 2**20
+
+
+def test_peak_memory_of_a_distillation_step_does_not_grow_with_the_vocabulary() -> None:
+    """240 more tokens would be 46 MiB of logits in each network, and as much again of their gradients."""
+    small, large = _listed_peak(240, 24), _listed_peak(480, 24)
+    assert small > 10, "the profiler saw the step's allocations"
+    assert large - small <= 240 * 50_257 * 4 / 2**20 / 8
+    assert _listed_peak(480, 2048) > large + 240 * 50_257 * 4 / 2**20, "and with room for them, they are kept"
 
 
 def test_huge_logits_stay_finite() -> None:

@@ -17,14 +17,14 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from trueup.batch import Batch, Outputs
+from trueup.batch import Batch, Outputs, Span
 from trueup.errors import TrueupError
 from trueup.models import attention
 from trueup.models.heads import MODULES
 from trueup.models.layout import build, layout_of
-from trueup.models.logprob import Head, logits, token_logprobs
+from trueup.models.logprob import Head, listed_logprobs, logits, token_logprobs
 
-OUTPUTS = ("logprobs", "entropy", "values", "rewards", "distributions")
+OUTPUTS = ("logprobs", "entropy", "values", "rewards", "embeddings", "distributions", "listed")
 
 
 @final
@@ -36,7 +36,7 @@ class LanguageModel:
     """
 
     module: nn.ModuleDict
-    "Holds `model` and the heads `value_head`, `reward_head` where there are any: every parameter."
+    "Holds `model` and the heads (`value_head`, `reward_head`, `embedding_head`) there are: every parameter."
     tokenizer: Any
     config: PretrainedConfig
     readout: tuple[float, float | None] = (1.0, None)
@@ -109,14 +109,21 @@ class LanguageModel:
         return replace(self, adapter=False)
 
     def __call__(self, batch: Batch, want: Sequence[str]) -> Outputs:
-        """What is wanted of a batch: any of logprobs, entropy, values, rewards, distributions."""
-        unknown = sorted(set(want) - set(OUTPUTS))
+        """What is wanted of a batch: any of logprobs, entropy, values, rewards, embeddings,
+        distributions, listed.
+
+        `listed` is at the ids in the batch's column `listed_ids`; `top:K` gives the K likeliest ids as well.
+        """
+        unknown = sorted({w for w in want if not w.startswith("top:")} - set(OUTPUTS))
         if unknown:
             remedy = f"ask for {', '.join(OUTPUTS)}"
             raise TrueupError("E705", f"no network gives {', '.join(unknown)}", remedy=remedy)
         with self.as_called():
+            apart = self._embeddings(batch) if "embeddings" in want else Outputs()
+            if set(want) == {"embeddings"}:
+                return apart
             states = self._states(batch)
-            return Outputs(
+            said = Outputs(
                 **self._token_outputs(states, batch, want),
                 values=self._module("values")(states.rows.index_select(0, states.at))
                 if "values" in want
@@ -125,6 +132,7 @@ class LanguageModel:
                 if "rewards" in want
                 else None,
             )
+            return said.merge(apart)
 
     def as_called(self) -> Any:
         """A context in which the adapter is on or off as this network says."""
@@ -136,6 +144,13 @@ class LanguageModel:
 
     def _states(self, batch: Batch) -> States:
         return packed_states(self.body, batch) if self.packs else padded_states(self.body, batch)
+
+    def _embeddings(self, batch: Batch) -> Outputs:
+        """f(x) and f(y), read at the last token of prompts and completions that see nothing else."""
+        texts = alone(batch)
+        states = packed_states(self.body, texts) if self.packs else padded_texts(self.body, texts)
+        found = self._module("embeddings")(states.rows.index_select(0, states.last))
+        return Outputs(prompt_embeddings=found[: batch.num_groups], embeddings=found[batch.num_groups :])
 
     def _module(self, name: str) -> nn.Module:
         key = MODULES[name]
@@ -163,6 +178,17 @@ class LanguageModel:
         if "distributions" in want:
             picked = states.rows.index_select(0, states.at)
             found["distributions"] = torch.log_softmax(self.next_logits(picked), -1)
+        top = [int(w.removeprefix("top:")) for w in want if w.startswith("top:")]
+        if top or "listed" in want:
+            listed = listed_logprobs(
+                states.rows,
+                states.at,
+                top[0] if top else batch.columns["listed_ids"].long(),
+                self.head,
+                temperature=self.temperature,
+                budget_mib=self.logits_budget_mib,
+            )
+            found["listed"], found["listed_ids"] = listed.logprobs, listed.ids
         return found
 
 
@@ -207,15 +233,52 @@ def padded_states(body: nn.Module, batch: Batch) -> States:
     for span in batch.spans:
         prompt = starts[span.prompt[0] : span.prompt[0] + span.prompt[1]]
         rows += [torch.cat([prompt, starts[a : a + n]]) for a, n in span.completions]
-    padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    hidden = run(body, input_ids=padded, attention_mask=torch.ones_like(padded))
-    length = padded.shape[1]
-    number = torch.arange(len(rows), device=padded.device)
+    hidden, length = _run_padded(body, rows)
+    number = torch.arange(len(rows), device=batch.tokens.device)
     return States(
-        hidden.flatten(0, 1),
+        hidden,
         batch.completion * length + batch.positions[batch.at],
         number * length + batch.positions[batch.last],
     )
+
+
+def _run_padded(body: nn.Module, rows: Sequence[Tensor]) -> tuple[Tensor, int]:
+    """Hidden states [B * L, d] of sequences padded on the right to L, and L."""
+    padded = nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+    hidden = run(body, input_ids=padded, attention_mask=torch.ones_like(padded))
+    return hidden.flatten(0, 1), padded.shape[1]
+
+
+def alone(batch: Batch) -> Batch:
+    """The batch's G prompts and then its N completions, each a text of its own that sees no other.
+
+    Nothing in it is supervised; `last` [G + N] is where each text ends.
+    """
+    texts = [s.prompt for s in batch.spans] + [c for s in batch.spans for c in s.completions]
+    device = batch.tokens.device
+    lengths = [length for _, length in texts]
+    ends = torch.tensor(lengths, device=device).cumsum(0)
+    return replace(
+        batch,
+        tokens=torch.cat([batch.tokens[start : start + length] for start, length in texts]),
+        positions=torch.cat([torch.arange(length, device=device) for length in lengths]),
+        spans=tuple(
+            Span((end - length, length), ()) for end, length in zip(ends.tolist(), lengths, strict=True)
+        ),
+        last=ends - 1,
+        **{name: getattr(batch, name)[:0] for name in ("at", "targets", "completion", "group", "pairs")},
+        **{name: getattr(batch, name)[:0] for name in ("labels", "strengths", "pair_group")},
+        columns={},
+        marks={},
+    )
+
+
+def padded_texts(body: nn.Module, texts: Batch) -> States:
+    """Hidden states of texts that stand alone [B * L, d], for an architecture that cannot be packed."""
+    build(texts)  # refuses empty texts as the packed path does
+    hidden, length = _run_padded(body, [texts.tokens[a : a + n] for (a, n), _ in texts.spans])
+    number = torch.arange(len(texts.spans), device=texts.tokens.device)
+    return States(hidden, texts.at, number * length + texts.positions[texts.last])
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 CHUNK_ELEMENTS = 1 << 21
 "Logits worked on at once when the budget allows: small enough to stay near the processor."
@@ -71,6 +72,67 @@ def token_logprobs(
     # torch declares that apply returns anything, None included.
     found, bits = _TokenLogprobs.apply(picked, head.weight, head.bias, owner, targets, plan)  # pyright: ignore[reportGeneralTypeIssues]
     return Scored(found, bits.index_select(0, owner) if entropy else None)
+
+
+class Listed(NamedTuple):
+    """Log-probabilities of listed ids and, in the last column, of all other ids together."""
+
+    logprobs: Float[Tensor, "T C"]
+    ids: Int[Tensor, "T k"]
+
+
+def with_rest(z: Float[Tensor, "R V"], ids: Int[Tensor, "R k"]) -> Float[Tensor, "R C"]:
+    """Log-probabilities [R, k + 1] from logits: of the listed ids, then of all the others together.
+
+    The last column sums over the others themselves. 1 − Σ over the listed would leave nothing but rounding
+    where they hold almost everything.
+    """
+    others = z.scatter(1, ids, -torch.inf)
+    found = torch.cat([z.gather(1, ids), torch.logsumexp(others, -1, keepdim=True)], 1)
+    return found - torch.logsumexp(z, -1, keepdim=True)
+
+
+def top_of(z: Float[Tensor, "R V"], k: int) -> Listed:
+    """The k likeliest ids of each row of logits, V − 1 at most: with the rest, that is all there is to say."""
+    ids = z.topk(min(k, z.shape[1] - 1), -1).indices
+    return Listed(with_rest(z, ids), ids)
+
+
+def listed_logprobs(
+    hidden: Float[Tensor, "S d"],
+    at: Int[Tensor, " T"],
+    wanted: Int[Tensor, "T k"] | int,
+    head: Head,
+    *,
+    temperature: float = 1.0,
+    budget_mib: float = 256,
+) -> Listed:
+    """Log-probabilities at the ids `wanted` after each row, or at its so many likeliest ids.
+
+    Logits that do not fit the budget are made again in the backward pass, a chunk at a time.
+    """
+
+    def of(states: Tensor, part: Tensor | int) -> Listed:
+        z = logits(states, head, temperature)
+        return top_of(z, part) if isinstance(part, int) else Listed(with_rest(z, part), part)
+
+    vocabulary = head.weight.shape[0]
+    # Logits, the others' logits, and both of their gradients, with exponentials beside them.
+    within = int(budget_mib * (1 << 20)) // (6 * vocabulary * _wide(hidden.dtype).itemsize)
+    if at.shape[0] <= within or at.shape[0] == 0:
+        return of(hidden.index_select(0, at), wanted)
+    size = max(1, min(within, max(MIN_ROWS, CHUNK_ELEMENTS // vocabulary)))
+    found = []
+    for start in range(0, at.shape[0], size):
+        rows = slice(start, start + size)
+        part = wanted if isinstance(wanted, int) else wanted[rows]
+        states = hidden.index_select(0, at[rows])
+        found.append(
+            checkpoint(of, states, part, use_reentrant=False, preserve_rng_state=False)
+            if torch.is_grad_enabled()
+            else of(states, part)
+        )
+    return Listed(torch.cat([f.logprobs for f in found]), torch.cat([f.ids for f in found]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Lt
 
 from trueup.annotate.logprobs import Measure
 from trueup.method import Method, Parts, Role
@@ -12,7 +15,7 @@ from trueup.sources.files import Everything, Files
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Fit preferences directly with the policy's log-ratios to a reference."
-REFERENCES = ("rafailov2023",)
+REFERENCES = ("rafailov2023", "chowdhury2024", "liu2023")
 FAMILY, UNIT, COPIES = "contrastive", "pair", 2
 NEEDS = ("comparisons", "reference")
 
@@ -28,19 +31,30 @@ class Config:
     update: AdamW = AdamW(lr=3e-4)
     beta: float = 0.1
     "Strength of the pull to the reference."
-    label_smoothing: float = 0.0
-    "Share of labels assumed to be flipped (conservative DPO)."
+    loss: Literal["sigmoid", "robust", "hinge"] = "sigmoid"
+    "`robust` undoes `label_smoothing`'s share of flips on average; `hinge` is RSO's, with a margin of 1."
+    label_smoothing: Annotated[float, Ge(0), Lt(0.5)] = 0.0
+    "Share of labels assumed to be flipped; above 0 the sigmoid loss is conservative DPO."
+    reference_free: bool = False
+    "Compare log-probabilities themselves; no reference is kept."
     seed: int = 0
 
 
 def build(config: Config, parts: Parts) -> Method:
-    """The method: files -> reference log-probs -> DPO."""
+    """The method: files -> reference log-probs -> DPO; without a reference, files -> DPO."""
+    reference = Measure(network="reference", want="logprobs", column="ref_logprobs")
+    frozen = {} if config.reference_free else {"reference": Role(trained=False)}
     return Method(
         name="dpo",
         source=Files(groups=[g for g in parts.groups if g.pairs()], batch=config.loop.batch),
         held_out=Everything(groups=[g for g in parts.held_out if g.pairs()]),
-        annotate=(Measure(network="reference", want="logprobs", column="ref_logprobs"),),
-        objective=DPO(beta=config.beta, label_smoothing=config.label_smoothing),
+        annotate=() if config.reference_free else (reference,),
+        objective=DPO(
+            beta=config.beta,
+            loss=config.loss,
+            label_smoothing=config.label_smoothing,
+            reference_free=config.reference_free,
+        ),
         update=config.update,
-        networks={"policy": Role(), "reference": Role(trained=False)},
+        networks={"policy": Role(), **frozen},
     )

@@ -1,0 +1,80 @@
+"""From judgements to single labels, and the point that KTO measures gains and losses from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from trueup.annotate.logprobs import measure
+from trueup.groups import Group
+from trueup.method import Handles
+
+
+def desirable(group: Group) -> Group:
+    """The group with only the completions that are plainly good or bad, marked `desirable` = 1 or −1.
+
+    Good: preferred at least once and never rejected (the top tier of a ranking). Bad: rejected at least once
+    and never preferred (the bottom tier). Where nobody compared, a mean score above 0 is good and any other
+    bad; a file's yes and no are the scores 1 and 0.
+    """
+    pairs = [pair for pair in group.pairs() if pair.label != 0.5]
+    label: dict[int, float] = {}
+    if pairs:
+        won = {p.chosen if p.label > 0.5 else p.rejected for p in pairs}
+        lost = {p.rejected if p.label > 0.5 else p.chosen for p in pairs}
+        label = {**dict.fromkeys(won - lost, 1.0), **dict.fromkeys(lost - won, -1.0)}
+    else:
+        for index in {score.completion for score in group.scores}:
+            given = [score.value for score in group.scores if score.completion == index]
+            label[index] = 1.0 if sum(given) / len(given) > 0 else -1.0
+    kept = [c.with_marks(desirable=label[i]) for i, c in enumerate(group.completions) if i in label]
+    return replace(group, completions=tuple(kept), comparisons=(), rankings=(), scores=())
+
+
+def labelled(groups: Sequence[Group]) -> list[Group]:
+    """Each group's plainly good and bad completions; groups without any are left out."""
+    return [kept for group in groups if (kept := desirable(group)).completions]
+
+
+def mismatched(groups: Sequence[Group]) -> list[Group]:
+    """Every prompt with the completions of the group after it, the last with those of the first."""
+    following = [*groups[1:], *groups[:1]]
+    return [
+        replace(group, completions=tuple(replace(c, columns={}, marks={}) for c in other.completions))
+        for group, other in zip(groups, following, strict=True)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MismatchedKL:
+    """Writes the mark `kl_baseline`: z0, one number for the whole step.
+
+    z0 = max(0, (1 / N) Σ_n [log π(y'_n | x_n) − log ρ(y'_n | x_n)])
+
+    (x_n, y'_n) are the step's prompts with the completions of the next group, so y' answers another prompt; a
+    step of one group has no such pair, and z0 = 0. π is the policy as the step starts, and nothing carries a
+    gradient. Reference: Ethayarajh et al. 2024, section 4.1.
+    """
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Nothing beyond the tokens."""
+        return frozenset()
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """`kl_baseline`."""
+        return frozenset({"kl_baseline"})
+
+    def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
+        """The groups with `kl_baseline`."""
+        crossed = mismatched(groups) if len(groups) > 1 else []
+        mean = 0.0
+        if crossed:
+            policy, reference = (measure(crossed, n, "logprobs", handles) for n in ("policy", "reference"))
+            mean = float((policy - reference).double().sum()) / sum(len(g.completions) for g in crossed)
+        baseline = max(0.0, mean)
+        handles.record({"kto/baseline": baseline})
+        return [
+            g.with_completions([c.with_marks(kl_baseline=baseline) for c in g.completions]) for g in groups
+        ]

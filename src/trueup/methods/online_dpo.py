@@ -1,0 +1,77 @@
+"""Online DPO: the policy writes the pairs it learns from, and a judge says which is better."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+
+from trueup.annotate.logprobs import Measure
+from trueup.annotate.preferences import Preferences
+from trueup.annotate.scores import Scores
+from trueup.groups import Group
+from trueup.method import Method, Parts, Role
+from trueup.objectives.pairwise import DPO
+from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.sources.sample import Decoding, Sample
+from trueup.update.adamw import AdamW
+
+SUMMARY = "Sample from the policy, let a judge prefer, and learn from those pairs by DPO."
+REFERENCES = ("guo2024", "rafailov2023")
+FAMILY, UNIT, COPIES = "contrastive", "pair", 2
+NEEDS = ("prompts", "judge", "sampling", "reference")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Online DPO: sample K, score, prefer, then −log σ(β [h(chosen) − h(rejected)])."""
+
+    model: ModelSettings = ModelSettings()
+    "The policy, and frozen as it starts, the reference."
+    judge: str = "lab:gold"
+    "Who scores: a reward model's folder, `stage:NAME`, `lab:gold`, or FILE.py:FUNCTION."
+    data: DataSettings = DataSettings(path="lab:prompts")
+    decoding: Decoding = Decoding()
+    num_completions: Annotated[int, Ge(2)] = 2
+    "Completions per prompt."
+    label: Literal["hard", "bradley_terry"] = "hard"
+    "Best over worst, or every two with the probability σ(score_a − score_b)."
+    missing_eos: float | None = -1.0
+    "Score of a completion that hit the length limit; None leaves the judge's."
+    beta: float = 0.1
+    "Strength of the pull to the reference."
+    loop: LoopSettings = LoopSettings(steps=40, batch=64)
+    update: AdamW = AdamW(lr=3e-4)
+    seed: int = 0
+
+
+def build(config: Config, parts: Parts) -> Method:
+    """The method: sample -> score, prefer, reference log-probs -> DPO."""
+
+    def sampler(groups: Sequence[Group], batch: int) -> Sample:
+        return Sample(
+            prompts=groups,
+            batch=batch,
+            decode=parts.decode,
+            stop_ids=parts.stop_ids,
+            num_completions=config.num_completions,
+            decoding=config.decoding,
+        )
+
+    return Method(
+        name="online_dpo",
+        source=sampler(parts.groups, config.loop.batch),
+        held_out=sampler(parts.held_out, len(parts.held_out)) if parts.held_out else None,
+        annotate=(
+            Scores(missing_eos=config.missing_eos),
+            Preferences(label=config.label),
+            Measure(network="reference", want="logprobs", column="ref_logprobs"),
+        ),
+        objective=DPO(beta=config.beta),
+        update=config.update,
+        networks={"policy": Role(), "reference": Role(trained=False)},
+        temperature=config.decoding.temperature,
+        judge=config.judge,
+    )

@@ -4,20 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import Literal
 
-from trueup.annotate.logprobs import measure
+from trueup.annotate.scale import accuracy_by_source, set_scale
 from trueup.groups import Group
-from trueup.method import Handles, Method, Parts, Role
-from trueup.objectives.reward_model import BradleyTerry
+from trueup.method import Handles, Method, Objective, Parts, Role
+from trueup.objectives.mix import Sum
+from trueup.objectives.reward_model import BradleyTerry, Choice, Imitation, PlackettLuce
+from trueup.order import derive
 from trueup.settings import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.files import Everything, Files
+from trueup.sources.files import Everything
+from trueup.sources.judged import ordered, with_imitate, with_pairs
+from trueup.sources.mixture import mixed
+from trueup.sources.sample import Decoding, sample_groups
 from trueup.update.adamw import AdamW
 
-SUMMARY = "Learn a score from comparisons or K-wise rankings."
-REFERENCES = ("bradley1952", "ouyang2022")
+SUMMARY = "Learn a score from comparisons, choices or K-wise rankings."
+REFERENCES = ("bradley1952", "ouyang2022", "plackett1975", "ziegler2019", "touvron2023", "radford2018")
 FAMILY, UNIT, COPIES = "reward models", "group", 1
 NEEDS = ("comparisons",)
+NUM_SAMPLES = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalise:
+    """Where the score's zero and unit lie afterwards."""
+
+    to: Literal["none", "mean", "scale"] = "scale"
+    "`mean` shifts the score to mean 0, `scale` also to variance 1."
+    on: Literal["completions", "demonstrations", "samples"] = "completions"
+    "The training completions, the rows that nobody judged, or samples of the model it starts from."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,40 +44,70 @@ class Config:
     data: DataSettings = DataSettings(path="lab:comparisons")
     loop: LoopSettings = LoopSettings(epochs=1)
     update: AdamW = AdamW(lr=5e-4)
-    margin: float = 0.0
-    "How much one unit of stated strength widens the required gap."
+    loss: Literal["bradley_terry", "plackett_luce", "choice"] = "bradley_terry"
+    "All pairs of a group, a ranking as successive choices, or the choice of the best alone."
+    margin: float | tuple[float, ...] = 0.0
+    "Gap demanded for a unit of stated strength, or a table by strength: `[0.33, 0.67, 1]`."
     center: float = 0.0
-    "Weight of the squared sum of a pair's scores."
-    normalise: bool = True
-    "Afterwards shift and scale the score to mean 0 and variance 1 on the training completions."
+    "Weight of the squared sum of a pair's scores; like `margin`, for Bradley-Terry alone."
+    lm_weight: float = 0.0
+    "Weight of the language-modelling loss on the preferred completion; GPT-1 has 0.5."
+    mix_power: float = 1.0
+    "Sources are drawn ∝ (number of rows)^τ; 1 is every row alike, 0 every source."
+    normalise: Normalise = Normalise()
     seed: int = 0
 
 
 def build(config: Config, parts: Parts) -> Method:
-    """The method: files (pairs or K-wise) -> Bradley-Terry."""
-    groups = [g for g in parts.groups if g.pairs()]
+    """The method: files (pairs, choices or K-wise) -> the likelihood of the labels."""
+    pairwise = config.loss == "bradley_terry"
+    arranged = with_pairs if pairwise else ordered
+    train, held_out = (with_imitate(arranged(groups)) for groups in (parts.groups, parts.held_out))
+    written = frozenset({"imitate"}) if pairwise else frozenset({"imitate", "tier"})
+    objectives: dict[str, Objective] = {
+        "bradley_terry": BradleyTerry(margin=config.margin, center=config.center),
+        "plackett_luce": PlackettLuce(),
+        "choice": Choice(),
+    }
+    objective = objectives[config.loss]
+    if config.lm_weight:
+        objective = Sum(((1.0, objective), (config.lm_weight, Imitation())))
+    networks = {"reward": Role(heads=("logprobs", "rewards") if config.lm_weight else ("rewards",))}
+    if config.normalise.on == "samples":
+        networks["policy"] = Role(trained=False)
+
+    def finish(handles: Handles) -> Mapping[str, float]:
+        """Sets the score's scale; the accuracies by source."""
+        found = dict(accuracy_by_source(held_out, handles))
+        if config.normalise.to != "none":
+            chosen = _reference(config.normalise.on, train, parts, handles)
+            found.update(set_scale(chosen, config.normalise.to, handles))
+        return found
+
     return Method(
         name="reward_model",
-        source=Files(groups=groups, batch=config.loop.batch),
-        held_out=Everything(groups=[g for g in parts.held_out if g.pairs()]),
-        objective=BradleyTerry(margin=config.margin, center=config.center),
+        source=mixed(train, config.loop.batch, power=config.mix_power, written=written),
+        held_out=Everything(groups=held_out, written=written),
+        objective=objective,
         update=config.update,
-        networks={"reward": Role(heads=("rewards",))},
+        networks=networks,
         output="reward",
-        finish=partial(normalise, groups) if config.normalise else None,
+        finish=finish,
     )
 
 
-def normalise(groups: Sequence[Group], handles: Handles) -> Mapping[str, float]:
-    """Sets the score's gain and bias so that these groups' completions have mean 0 and variance 1.
-
-    Comparisons fix a score up to a constant for each prompt, so its zero means nothing until it is set; a KL
-    coefficient means something only against a known scale.
-    """
-    scores = measure(groups, "reward", "rewards", handles).double()
-    mean, scale = float(scores.mean()), float(scores.std(correction=0))
-    head = handles.networks["reward"].module.get_submodule("reward_head")
-    gain = 1 / max(scale, 1e-6)
-    head.get_buffer("gain").mul_(gain)
-    head.get_buffer("bias").sub_(mean).mul_(gain)
-    return {"score/mean_before": mean, "score/std_before": scale}
+def _reference(on: str, train: Sequence[Group], parts: Parts, handles: Handles) -> Sequence[Group]:
+    """The groups whose mean score becomes 0."""
+    if on == "completions":
+        return train
+    if on == "demonstrations":
+        return [g for g in parts.groups if g.completions and not g.pairs()]
+    return sample_groups(
+        train[:NUM_SAMPLES],
+        handles.networks["policy"],
+        decode=parts.decode,
+        stop_ids=parts.stop_ids,
+        k=1,
+        decoding=Decoding(),
+        seed=derive(handles.seed, "normalise"),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -17,7 +18,7 @@ from trueup.method import Entries, Terms
 class BradleyTerry:
     """The negative log-likelihood of each group's preferences, averaged inside the group.
 
-    L_g = (1 / |P_g|) Σ_{(w,l) ∈ P_g} [ −p log σ(Δ) − (1 − p) log σ(−Δ) ],  Δ = r(y_w) − r(y_l) − m·strength
+    L_g = (1 / |P_g|) Σ_{(w,l) ∈ P_g} [ −p log σ(Δ) − (1 − p) log σ(−Δ) ],  Δ = r(y_w) − r(y_l) − m(strength)
 
     Every completion is scored once, however many pairs it stands in; a prompt with K = 9 weighs as much
     as one with K = 2. With `center` > 0, center·(r_w + r_l)² is added. Zero scores give log 2 for any K;
@@ -25,8 +26,8 @@ class BradleyTerry:
     et al. 2022, equation 1 (K-wise); Touvron et al. 2023, equation 2 (margin).
     """
 
-    margin: float = 0.0
-    "m: how much one unit of stated strength widens the required gap."
+    margin: float | tuple[float, ...] = 0.0
+    "m: the gap demanded for one unit of stated strength; or a table, one gap for each strength 1, 2, 3 ..."
     center: float = 0.0
     "Weight of the squared sum of a pair's scores, which keeps scores near zero."
 
@@ -44,20 +45,125 @@ class BradleyTerry:
         """Entries [G]: one loss a group; groups without a pair give 0."""
         assert outputs.rewards is not None
         chosen, rejected = batch.pairs.unbind(1)
-        gap = outputs.rewards[chosen] - outputs.rewards[rejected]
-        delta = gap - self.margin * batch.strengths
+        delta = outputs.rewards[chosen] - outputs.rewards[rejected] - self._margins(batch.strengths)
         loss = -batch.labels * logsigmoid(delta) - (1 - batch.labels) * logsigmoid(-delta)
         if self.center:
             loss = loss + self.center * (outputs.rewards[chosen] + outputs.rewards[rejected]) ** 2
-        right = (gap.detach() > 0).to(gap.dtype) + 0.5 * (gap.detach() == 0).to(gap.dtype)
-        return Terms(
-            {"bradley_terry": (1.0, Entries(_mean_in_group(loss, batch), "group"))},
-            {
-                "accuracy": Entries(_mean_in_group(right, batch), "group"),
-                "margin": Entries(_mean_in_group(gap.detach(), batch), "group"),
-                "score": Entries(outputs.rewards.detach(), "completion"),
-            },
+        metrics = _agreement(outputs.rewards.detach(), batch)
+        return Terms({"bradley_terry": (1.0, Entries(_mean_in_group(loss, batch), "group"))}, metrics)
+
+    def _margins(self, strengths: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
+        """m [P] of the stated strengths [P]; a strength beyond the table counts as its nearest row."""
+        if not isinstance(self.margin, tuple):
+            return self.margin * strengths
+        table = strengths.new_tensor(self.margin)
+        return table[(strengths.round().long() - 1).clamp(0, len(table) - 1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlackettLuce:
+    """The negative log-likelihood of each ranking as choices of the best, then of the best of the rest ...
+
+    L_g = −Σ_i log [ e^{r_i} / (e^{r_i} + Σ_{k worse than i} e^{r_k}) ]
+
+    The mark `tier` orders a group, 0 for the best; completions of one tier are not compared with each other.
+    Zero scores of K in strict order give log K!; K = 2 is Bradley-Terry. Reference: Plackett 1975.
+    """
+
+    reads = frozenset({"tier"})
+
+    @property
+    def wants(self) -> Mapping[str, tuple[str, ...]]:
+        """Scores of the reward network."""
+        return {"reward": ("rewards",)}
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
+        """Entries [G]: one loss a ranking."""
+        assert outputs.rewards is not None
+        loss = _sum_in_group(_against_worse(outputs.rewards, batch), batch)
+        metrics = _agreement(outputs.rewards.detach(), batch)
+        return Terms({"plackett_luce": (1.0, Entries(loss, "group"))}, metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The cross-entropy of which completion was called best: a softmax over each group's K scores.
+
+    L_g = −log [ e^{r_best} / (e^{r_best} + Σ_{k worse} e^{r_k}) ],  the mean over several called best alike
+
+    The mark `tier` orders a group, 0 for the best; the order of the rest plays no part. Zero scores give
+    log K; K = 2 is Bradley-Terry. References: Ziegler et al. 2019, equation 1; Radford et al. 2018, section
+    3.3 (multiple choice).
+    """
+
+    reads = frozenset({"tier"})
+
+    @property
+    def wants(self) -> Mapping[str, tuple[str, ...]]:
+        """Scores of the reward network."""
+        return {"reward": ("rewards",)}
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
+        """Entries [G]: one loss a group."""
+        assert outputs.rewards is not None
+        tier = batch.marks["tier"]
+        least = tier.new_full((batch.num_groups,), torch.inf).scatter_reduce(0, batch.group, tier, "amin")
+        best = (tier == least[batch.group]).to(outputs.rewards.dtype)
+        loss = _sum_in_group(best * _against_worse(outputs.rewards, batch), batch) / _sum_in_group(
+            best, batch
         )
+        return Terms({"choice": (1.0, Entries(loss, "group"))}, _agreement(outputs.rewards.detach(), batch))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imitation:
+    """The reward network's own language-modelling loss on what is worth imitating, a mean over tokens each.
+
+    L_g = −Σ_i a_i (1 / |y_i|) Σ_t log π(y_{i,t} | x, y_{i,<t})
+
+    a is the mark `imitate`, held constant: 1 shared among the good completions, 0 on the others. A uniform
+    model gives log V. Reference: Radford et al. 2018, equation 5.
+    """
+
+    reads = frozenset({"imitate"})
+
+    @property
+    def wants(self) -> Mapping[str, tuple[str, ...]]:
+        """Log-probabilities, by the network that scores."""
+        return {"reward": ("logprobs",)}
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
+        """Entries [G]: one loss a group; [T] log-probabilities are averaged inside each completion."""
+        assert outputs.logprobs is not None
+        length = batch.per_completion(torch.ones_like(outputs.logprobs)).clamp(min=1)
+        mean = batch.per_completion(outputs.logprobs) / length
+        loss = _sum_in_group(-batch.marks["imitate"] * mean, batch)
+        return Terms({"imitation": (1.0, Entries(loss, "group"))})
+
+
+def _against_worse(rewards: Float[Tensor, " N"], batch: Batch) -> Float[Tensor, " N"]:
+    """−log P [N] that each completion is chosen among itself and those of its group in a worse tier."""
+    tier = batch.marks["tier"]
+    worse = (batch.group[:, None] == batch.group) & (tier[:, None] < tier)
+    among = worse | torch.eye(len(tier), dtype=torch.bool, device=tier.device)
+    return torch.where(among, rewards, -torch.inf).logsumexp(1) - rewards
+
+
+def _agreement(scores: Float[Tensor, " N"], batch: Batch) -> dict[str, Entries]:
+    """What the scores say of the pairs, ties ½; a soft label counts as the share that would agree."""
+    chosen, rejected = batch.pairs.unbind(1)
+    gap = scores[chosen] - scores[rejected]
+    right = 0.5 + (batch.labels - 0.5) * gap.sign()
+    return {
+        "accuracy": Entries(_mean_in_group(right, batch), "group"),
+        "margin": Entries(_mean_in_group(gap, batch), "group"),
+        "score": Entries(scores, "completion"),
+    }
+
+
+def _sum_in_group(per_completion: Float[Tensor, " N"], batch: Batch) -> Float[Tensor, " G"]:
+    """Sums [G] of per-completion values [N]."""
+    return per_completion.new_zeros(batch.num_groups).index_add(0, batch.group, per_completion)
 
 
 def _mean_in_group(per_pair: Float[Tensor, " P"], batch: Batch) -> Float[Tensor, " G"]:

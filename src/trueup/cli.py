@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
-from trueup.commands import data, lab, look, models, train
+from trueup.commands import compare, data, lab, look, models, train
 from trueup.errors import EXIT_BUG, EXIT_IO, EXIT_PREEMPTED, EXIT_USAGE, TrueupError
 from trueup.signals import Interrupted
 
@@ -25,6 +25,7 @@ app = App(
 app.command(train.demo)
 app.command(train.train)
 app.command(train.run)
+app.command(compare.compare)
 app.command(look.init)
 app.command(look.config)
 app.command(look.preview)

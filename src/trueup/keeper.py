@@ -38,6 +38,20 @@ def restore_into(network: Network, tensors: Mapping[str, Tensor]) -> None:
         tensor.copy_(tensors[name])
 
 
+def flops(method: Method, handles: Handles, progress: Progress) -> float:
+    """What the run has spent on learning and sampling: Σ 6 P trained tokens + 2 P sampled tokens.
+
+    P counts a network's parameters, and a token is one of a completion; every trained network learns from each.
+    Prompts, references and judges are left out. (Kaplan et al. 2020, section 2.1, for 6 and 2.)
+    """
+
+    def size(name: str) -> int:
+        return sum(p.numel() for p in handles.networks[name].module.parameters())
+
+    trained = sum(size(name) for name in method.trains)
+    return 6.0 * trained * progress.tokens_trained + 2.0 * size(method.output) * progress.tokens_sampled
+
+
 class RunKeeper:
     """The keeper of one training run in one folder; see `loop.Keeper`.
 
@@ -88,6 +102,7 @@ class RunKeeper:
             tokens_sampled=run["tokens_sampled"],
         )
         self._meter.truncate_after(progress.step)
+        progress.ended = self._over_budget(progress, handles)
         return progress
 
     def after_update(self, progress: Progress, handles: Handles, rule: Rule) -> None:
@@ -103,7 +118,7 @@ class RunKeeper:
         self, progress: Progress, metrics: Mapping[str, float], handles: Handles, rule: Rule
     ) -> bool:
         """Writes the step's line, evaluates and saves when due; raises `Interrupted` when asked to end."""
-        last = progress.step >= self._num_steps
+        last = progress.step >= self._num_steps or self._over_budget(progress, handles)
         self._meter.write(progress.step, metrics)
         self._meter.spend(
             progress.step, tokens_trained=progress.tokens_trained, tokens_sampled=progress.tokens_sampled
@@ -114,7 +129,7 @@ class RunKeeper:
             self._save(progress, handles, rule)
         if self._stop_requested() and not last:
             raise Interrupted(progress.step, self._stop_requested())
-        return False
+        return last
 
     def take_best(self, handles: Handles) -> float | None:
         """The step whose weights the output network now holds, where `best` names a metric; else None."""
@@ -125,6 +140,11 @@ class RunKeeper:
         output = handles.networks[self._method.output]
         restore_into(output, found.tensors("output", trainable(output)))
         return self._best["step"]
+
+    def _over_budget(self, progress: Progress, handles: Handles) -> bool:
+        budget = self._settings.budget
+        between_steps = not progress.buffer
+        return budget is not None and between_steps and flops(self._method, handles, progress) >= budget
 
     def _due(self, step: int, every: int) -> bool:
         return every > 0 and step % every == 0

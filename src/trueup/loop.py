@@ -33,6 +33,8 @@ class Progress:
     "Numbers recorded so far in this step, one mapping for every update and annotator."
     tokens_trained: int = 0
     tokens_sampled: int = 0
+    ended: bool = False
+    "Whether the keeper has ended the run before its last step."
 
 
 class Keeper(Protocol):
@@ -158,7 +160,7 @@ def fit(
     rule = method.update.start(trained, num_updates(method, num_steps, groups_per_step))
     progress = (keeper.restore(handles, rule) if keeper else None) or Progress()
     recording = replace(handles, record=lambda metrics: progress.noted.append(dict(metrics)))
-    while progress.step < num_steps:
+    while progress.step < num_steps and not progress.ended:
         if not progress.buffer:
             _collect(method, recording, progress)
         minibatches = plan(len(progress.buffer), method, handles.seed, progress.step)
@@ -177,11 +179,9 @@ def fit(
         metrics = mean_metrics(progress.noted)
         progress.step, progress.update = progress.step + 1, 0
         progress.buffer, progress.noted = [], []
-        ended = keeper.after_step(progress, metrics, handles, rule) if keeper else False
+        progress.ended = bool(keeper and keeper.after_step(progress, metrics, handles, rule))
         if progressed:
             progressed(progress, metrics)
-        if ended:
-            break
     return progress
 
 

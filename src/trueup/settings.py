@@ -11,19 +11,22 @@ from annotated_types import Ge, Gt, Le, Lt
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSettings:
-    """A low-rank adapter in place of full weights."""
+    """A low-rank adapter in place of full weights: W x + s B A x, with B = 0 at the start."""
 
     rank: Annotated[int, Ge(1)] = 16
     "r: the rank of each update matrix."
     alpha: Annotated[float, Gt(0)] = 32.0
-    "The update is scaled by alpha / rank."
+    "The update is scaled by s = alpha / rank."
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
-    targets: str = "all-linear"
-    "Which layers get one."
+    "Share of the adapter's inputs dropped in training; above 0, step zero differs from the reference."
+    targets: str | tuple[str, ...] = "all-linear"
+    "Names of the layers that get one; `all-linear` is every linear layer but the LM head."
     rslora: bool = False
     "Scale by alpha / sqrt(rank) instead."
     dora: bool = False
     "Learn magnitude and direction apart."
+    quantise: Literal["none", "nf4"] = "none"
+    "`nf4` holds the frozen base in 4 bits (QLoRA); it needs the extra `trueup[qlora]`."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,9 @@ class ModelSettings:
     template: str | None = None
     "A chat template by name, where the model brings none."
     lora: LoraSettings | None = None
+    "An adapter is trained in place of all weights: `{rank: 16}`."
+    roles: Literal["separate", "shared"] = "separate"
+    "`shared`: the method's networks and its judge are adapters and heads over one base; needs `lora`."
     dropout: Literal["zero", "keep"] = "zero"
     "`keep` leaves the model's own dropout rates on while training."
     logits_budget_mib: Annotated[int, Ge(1)] = 256
@@ -91,5 +97,7 @@ class LoopSettings:
     best: str | None = None
     "Hand on the step where this metric was best: `eval/loss`, `eval/score`."
     best_is: Literal["min", "max"] = "max"
+    budget: Annotated[float, Gt(0)] | None = None
+    "FLOPs after which the run ends: 6 a trained token and parameter, 2 a sampled one."
     trackers: tuple[str, ...] = ()
     "Beside metrics.jsonl: tensorboard, wandb, trackio, mlflow."

@@ -1,0 +1,54 @@
+"""The command that compares methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter, validators
+from rich.console import Console
+
+from trueup import config as configuration
+from trueup.commands.train import Overrides, recipe_path
+
+Workers = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+
+
+def compare(recipe: str, /, *overrides: Overrides, out: Path | None = None, workers: Workers = 2) -> None:
+    """Compare methods on the same data, model, seeds and budget, and say what each gained and cost.
+
+    Settings are chosen on development prompts at a seed of their own; the reported seeds and the test prompts
+    take no part in that. Stop it at any moment; the same command goes on. `--methods.NAME.key.path VALUE`
+    changes a setting, `--seeds "[1, 2]"` the seeds.
+
+    Parameters
+    ----------
+    recipe
+        A YAML file, or the name of a comparison that comes with trueup.
+    out
+        The comparison's folder; `runs/NAME` otherwise.
+    workers
+        Runs at once, each a process with its share of the cores.
+    """
+    # Imported here: looking at a command's help needs none of it.
+    from trueup.compare.engine import LocalProcesses
+    from trueup.compare.outcome import markdown
+    from trueup.compare.plan import read_comparison
+    from trueup.compare.run import RESULT, Running, run_comparison
+    from trueup.signals import stop_requests
+
+    path = recipe_path(recipe)
+    comparison = read_comparison(path, dict(configuration.parse_overrides(list(overrides)).values))
+    folder = out or Path("runs") / comparison.name
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    with stop_requests() as stop_requested:
+        running = Running(
+            comparison=comparison,
+            folder=folder,
+            engine=LocalProcesses(workers, stop_requested),
+            say=console.print,
+            stop_requested=stop_requested,
+        )
+        rows = run_comparison(running)
+    console.print(markdown(rows))
+    console.print(f"written to {folder / RESULT}")

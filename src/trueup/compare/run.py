@@ -1,0 +1,159 @@
+"""Runs a comparison from its plan to its table: start, shared stages, sweeps, chosen settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trueup import config as configuration
+from trueup.compare import outcome
+from trueup.compare.engine import Engine, preempted
+from trueup.compare.outcome import Measured, Row
+from trueup.compare.plan import (
+    Candidate,
+    Comparison,
+    Job,
+    candidates,
+    final_jobs,
+    shared_jobs,
+    start_jobs,
+    sweep_jobs,
+)
+from trueup.errors import TrueupError
+from trueup.run import plan, write_atomically
+from trueup.signals import Interrupted
+
+RESULT = "comparison.json"
+
+
+@dataclass(kw_only=True)
+class Running:
+    """A comparison at work in a folder."""
+
+    comparison: Comparison
+    folder: Path
+    engine: Engine
+    say: Callable[[str], None] = lambda line: None
+    stop_requested: Callable[[], str] = lambda: ""
+    failed: dict[str, str] = field(default_factory=dict)
+    "Jobs that ended in an error, with the last line they wrote."
+
+    def phase(self, title: str, jobs: Sequence[Job]) -> dict[str, Measured]:
+        """What each job measured, by the job's name; those that failed are left out and remembered."""
+        done = {job.name: self._measured(job) for job in jobs}
+        left = [job for job in jobs if done[job.name] is None]
+        self.say(f"{title}: {len(jobs)} runs, {len(jobs) - len(left)} done before")
+        ended = len(jobs) - len(left)
+        for job, code in self.engine.run(left, self.folder):
+            if preempted(code):
+                continue
+            ended += 1
+            done[job.name] = self._measured(job) if code == 0 else None
+            found = done[job.name]
+            if found is None:
+                self.failed[job.name] = self._last_line(job)
+                self.say(f"  [{ended}/{len(jobs)}] {job.name}: failed: {self.failed[job.name]}")
+            else:
+                self.say(f"  [{ended}/{len(jobs)}] {job.name}: gold {found.mean('gold'):.3f}")
+        if self.stop_requested():
+            raise Interrupted(ended, self.stop_requested())
+        return {name: found for name, found in done.items() if found is not None}
+
+    def _measured(self, job: Job) -> Measured | None:
+        assert job.candidate is not None
+        return outcome.read_measured(plan(job.recipe, self.folder), job.candidate.method)
+
+    def _last_line(self, job: Job) -> str:
+        log = self.folder / "logs" / f"{job.name}.log"
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+
+def run_comparison(running: Running) -> list[Row]:
+    """Every method's row; also written to `comparison.json` and `comparison.md`."""
+    comparison = running.comparison
+    starts = start_jobs(comparison)
+    start_on_dev = running.phase(f"{comparison.start}: settings", starts)
+    start = _best(starts, start_on_dev, running)
+    shared = shared_jobs(comparison, start[comparison.start])
+    started = running.phase("shared stages", shared)
+    if len(started) < len(shared):
+        raise TrueupError(
+            "E716",
+            "a shared stage failed, so nothing can be compared",
+            where=", ".join(running.failed),
+            remedy=f"see {running.folder / 'logs'}",
+        )
+    tried = sweep_jobs(comparison, start[comparison.start])
+    # A sweep of one setting has nothing to choose.
+    open_choices = [j for j in tried if len(candidates(_name(j), comparison.methods[_name(j)])) > 1]
+    on_dev = running.phase("settings", open_choices)
+    chosen = _best(tried, on_dev, running)
+    final = final_jobs(comparison, start[comparison.start], chosen)
+    found = running.phase("chosen settings", final)
+    by_seed = [started[job.name] for job in shared if job.seed != comparison.sweep_seed]
+    rows = []
+    for name, candidate in chosen.items():
+        runs = [found.get(job.name) for job in final if _name(job) == name]
+        complete = [run for run in runs if run is not None]
+        if len(complete) < len(runs):
+            continue
+        scores = _scores([j for j in tried if _name(j) == name], on_dev)
+        rows.append(outcome.row(name, candidate.label, scores, complete, by_seed))
+    _write(running, start[comparison.start], _scores(starts, start_on_dev), rows, by_seed)
+    return rows
+
+
+def _name(job: Job) -> str:
+    assert job.candidate is not None
+    return job.candidate.method
+
+
+def _scores(jobs: Sequence[Job], found: Mapping[str, Measured]) -> dict[str, float | None]:
+    return {
+        job.candidate.label: found[job.name].mean("gold") if job.name in found else None
+        for job in jobs
+        if job.candidate is not None
+    }
+
+
+def _best(jobs: Sequence[Job], found: Mapping[str, Measured], running: Running) -> dict[str, Candidate]:
+    """For each method the candidate with the highest gold; a lone candidate needs no measurement."""
+    best: dict[str, tuple[float, Candidate]] = {}
+    alone = {name for name in map(_name, jobs) if sum(_name(j) == name for j in jobs) == 1}
+    for job in jobs:
+        name = _name(job)
+        assert job.candidate is not None
+        gold = found[job.name].mean("gold") if job.name in found else None
+        if name in alone:
+            best[name] = (0.0, job.candidate)
+        elif gold is not None and (name not in best or gold > best[name][0]):
+            best[name] = (gold, job.candidate)
+    for name in {*map(_name, jobs)} - set(best):
+        running.say(f"{name}: every setting failed")
+    return {name: candidate for name, (_, candidate) in best.items()}
+
+
+def _write(
+    running: Running,
+    start: Candidate,
+    start_scores: Mapping[str, float | None],
+    rows: Sequence[Row],
+    starts: Sequence[Measured],
+) -> None:
+    comparison = running.comparison
+    record = {
+        "comparison": configuration.resolved(comparison),
+        "start": {
+            "method": start.method,
+            "chosen": start.label,
+            "candidates": dict(start_scores),
+            "gold_by_seed": [run.mean("gold") for run in starts],
+        },
+        "methods": [row.to_json() for row in rows],
+        "failed": running.failed,
+    }
+    write_atomically(running.folder / RESULT, json.dumps(record, indent=1) + "\n")
+    write_atomically(running.folder / "comparison.md", outcome.markdown(rows))

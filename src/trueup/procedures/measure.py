@@ -1,0 +1,91 @@
+"""One policy's own completions of held-out prompts, judged: the numbers that a comparison is made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from trueup import meter as metering
+from trueup.evals.policies import evaluate_policy
+from trueup.evals.view import PolicyView
+from trueup.groups import Message, Role
+from trueup.judges.gold import lab_grade
+from trueup.judges.open import open_judge
+from trueup.method import Role as NetworkRole
+from trueup.order import derive
+from trueup.run import Done, write_atomically
+from trueup.settings import ModelSettings
+from trueup.sources.open import lab_groups
+from trueup.sources.sample import Decoding
+from trueup.training import open_chat, open_network, pick_device
+
+SUMMARY = (
+    "Measure one policy on held-out prompts of the lab: gold, proxy, KL and length by prompt."
+)
+OUTPUT = "measured.json"
+EXAMPLES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The gold reward of a policy, prompt by prompt, with its distance from a reference."""
+
+    model: str = "lab:base"
+    "The policy: a folder, `lab:base`, or `stage:NAME`."
+    reference: str = ""
+    "The model that the KL is measured to; empty measures none."
+    proxy: str = ""
+    "A judge whose score is written beside the gold reward."
+    instruction: str = ""
+    "A system message before every prompt, for policies that are steered by one."
+    split: Literal["dev", "test"] = "test"
+    num_prompts: int = 500
+    samples_per_prompt: int = 1
+    decoding: Decoding = Decoding(max_new_tokens=48)
+    seed: int = 0
+
+
+def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> Done:
+    """`measured.json`: named numbers [num_prompts, samples_per_prompt], and a few completions to read."""
+    device = pick_device("auto")
+    prompts = lab_groups("lab:prompts", split=config.split, limit=config.num_prompts, seed=0)
+    prefix = (Message(Role.SYSTEM, config.instruction),) if config.instruction else ()
+
+    def view(name: str, model: str, before: tuple[Message, ...]) -> PolicyView:
+        settings = ModelSettings(path=model)
+        network = open_network(NetworkRole(trained=False), settings, device, seed=0)
+        return PolicyView(
+            name=name,
+            network=network,
+            chat=open_chat(settings),
+            prefix=before,
+            context=network.config.max_position_embeddings,
+            device=device,
+        )
+
+    meter = metering.Meter(folder)
+    result = evaluate_policy(
+        view("policy", config.model, prefix),
+        prompts,
+        grade=lab_grade,
+        samples_per_prompt=config.samples_per_prompt,
+        decoding=config.decoding,
+        seed=derive(config.seed, "evaluate"),
+        judges={"proxy": open_judge(config.proxy, device=str(device))} if config.proxy else {},
+        reference=view("reference", config.reference, ()) if config.reference else None,
+    )
+    numbers = {name: values.tolist() for name, values in result.metrics.items()}
+    if result.kl is not None:
+        numbers["kl"] = result.kl.tolist()
+    said = [[g.prompt[-1].content, g.completions[0].text] for g in result.groups[:EXAMPLES]]
+    text = json.dumps({"numbers": numbers, "samples": said}, ensure_ascii=False)
+    write_atomically(folder / OUTPUT, text + "\n")
+    tokens = sum(c.num_tokens for g in result.groups for c in g.completions)
+    cost = meter.spend(0, tokens_trained=0, tokens_sampled=tokens)
+    means = {name: float(values.mean()) for name, values in result.metrics.items()}
+    if result.kl is not None:
+        means["kl"] = float(result.kl.mean())
+    return Done(output=OUTPUT, metrics=means, cost=vars(cost))

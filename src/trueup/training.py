@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +31,7 @@ from trueup.loop import Progress, fit
 from trueup.method import Handles, Method, Parts, Role
 from trueup.models.forward import LanguageModel
 from trueup.models.load import copy_of, load, open_tokenizer, save
-from trueup.models.lora import LoraConfig
+from trueup.models.shared import Base, networks_over, open_base
 from trueup.order import derive
 from trueup.settings import LoopSettings, ModelSettings
 from trueup.sources.open import Opened, open_groups
@@ -79,14 +79,15 @@ def train(
         prompt_ids=chat.prompt_ids,
     )
     method: Method = module.build(config, parts)
-    networks = open_networks(method, config.model, device, seed=config.seed)
+    base = open_shared(method, config.model, device)
+    networks = open_networks(method, config.model, device, seed=config.seed, base=base)
     handles = Handles(
         networks=networks,
         seed=config.seed,
         device=device,
         dtype=torch.float64 if config.model.dtype == "float64" else torch.float32,
         microbatch_tokens=config.loop.microbatch_tokens,
-        judge=open_judge(method.judge, device=str(device)) if method.judge else None,
+        judge=open_judge(method.judge, device=str(device), base=base) if method.judge else None,
     )
     return train_method(
         method,
@@ -195,13 +196,48 @@ def num_steps(loop: LoopSettings, method: Method, num_groups: int) -> int:
     return max(1, math.ceil(loop.epochs * size / loop.batch))
 
 
+def open_shared(method: Method, settings: ModelSettings, device: torch.device) -> Base | None:
+    """The weights that all roles stand on, where `model.roles` is `shared`; E708 without an adapter."""
+    if settings.roles == "separate":
+        return None
+    if settings.lora is None:
+        raise TrueupError(
+            "E708",
+            "networks can share their base only when each of them trains an adapter",
+            where="model.roles",
+            remedy="set model.lora, for example {rank: 16}, or model.roles: separate",
+        )
+    return open_base(
+        model_path(settings.path),
+        dtype=settings.dtype,
+        device=str(device),
+        with_head=any("logprobs" in role.heads for role in method.networks.values()),
+        dropout=settings.dropout,
+        logits_budget_mib=settings.logits_budget_mib,
+    )
+
+
 def open_networks(
-    method: Method, settings: ModelSettings, device: torch.device, *, seed: int
+    method: Method,
+    settings: ModelSettings,
+    device: torch.device,
+    *,
+    seed: int,
+    base: Base | None = None,
 ) -> dict[str, LanguageModel]:
-    """The networks of a method's roles; frozen copies of the run's own model share its load, or its base."""
+    """The networks of a method's roles; frozen copies of the run's own model share its load, or its base.
+
+    With a `base` (see `open_shared`), every role that can stands on it.
+    """
     networks: dict[str, LanguageModel] = {}
+    over: dict[str, LanguageModel] = {}
+    if base is not None and settings.lora is not None:
+        roles = {n: replace(r, start=r.start and model_path(r.start)) for n, r in method.networks.items()}
+        over = networks_over(base, roles, lora=settings.lora, seed=seed)
     for name, role in method.networks.items():
-        if not role.trained and not role.start and "policy" in networks:
+        if name in over:
+            networks[name] = over[name]
+        elif not role.trained and not role.start and "policy" in networks:
             policy = networks["policy"]
             networks[name] = policy.reference() if settings.lora else copy_of(policy)
         else:
@@ -216,7 +252,7 @@ def open_network(role: Role, settings: ModelSettings, device: torch.device, *, s
         dtype=settings.dtype,
         device=str(device),
         heads=role.heads,
-        lora=LoraConfig(**vars(settings.lora)) if settings.lora and role.trained else None,
+        lora=settings.lora if role.trained else None,
         logits_budget_mib=settings.logits_budget_mib,
         dropout=settings.dropout,
         seed=seed,

@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "objectives": {"batch", "method", "errors"},
     "annotate": {"batch", "groups", "method", "order", "packing", "errors"},
     "update": {"batch", "method", "errors"},
-    "models": {"batch", "groups", "chat", "method", "order", "packing", "errors"},
+    "models": {"batch", "groups", "chat", "method", "order", "packing", "settings", "errors"},
     "chat": {"groups", "errors"},
     "data": {"groups", "errors"},
     "checkpoint": {"manifest", "errors"},

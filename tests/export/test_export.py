@@ -21,7 +21,7 @@ from trueup.export import LIBRARIES, export_run, facts_of, methods_of
 from trueup.meter import Meter
 from trueup.models import from_modules, load, save
 from trueup.models.export import CardFacts, Figure, export, render, versions
-from trueup.models.lora import LoraConfig
+from trueup.settings import LoraSettings
 
 FACTS = CardFacts(
     name="aligned",
@@ -66,7 +66,7 @@ def test_the_folder_is_an_ordinary_one(tmp_path: Path) -> None:
 
 def test_an_adapter_is_merged_or_apart(tmp_path: Path) -> None:
     base = save(network(), tmp_path / "base")
-    made = load(base, lora=LoraConfig(rank=2))
+    made = load(base, lora=LoraSettings(rank=2))
     shake(made.module)
     expected = logits(made.hf_model)
     whole = export(made, tmp_path / "whole", card=FACTS)
@@ -175,7 +175,7 @@ def test_a_reward_model_says_how_it_is_read(tmp_path: Path) -> None:
 
 def test_an_adapter_stage_is_merged_unless_asked(tmp_path: Path) -> None:
     base = save(network(), tmp_path / "base")
-    made = load(base, lora=LoraConfig(rank=2))
+    made = load(base, lora=LoraSettings(rank=2))
     shake(made.module)
     folder = stage(tmp_path / "run", made)
     assert (export_run(folder, tmp_path / "whole") / "model.safetensors").is_file()

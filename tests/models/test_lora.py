@@ -14,10 +14,10 @@ from transformers import AutoTokenizer
 from shared_data import shared
 from tiny_models import gpt2, llama, ragged
 from trueup.errors import TrueupError
-from trueup.models import LanguageModel, LoraConfig, from_modules, generate, load, merge, save
+from trueup.models import LanguageModel, LoraSettings, from_modules, generate, load, merge, save
 from trueup.packing import pack
 
-SMALL = LoraConfig(rank=4, alpha=8)
+SMALL = LoraSettings(rank=4, alpha=8)
 
 
 def _logprobs(network: LanguageModel) -> Tensor:
@@ -48,9 +48,10 @@ def _saved_base(folder: Path) -> Path:
 
 @pytest.mark.parametrize("build_model", (llama, gpt2))
 @pytest.mark.parametrize(
-    "config", (SMALL, LoraConfig(rank=4, rslora=True), LoraConfig(rank=4, dora=True, targets="all-linear"))
+    "config",
+    (SMALL, LoraSettings(rank=4, rslora=True), LoraSettings(rank=4, dora=True, targets="all-linear")),
 )
-def test_the_reference_is_the_base(build_model: Any, config: LoraConfig) -> None:
+def test_the_reference_is_the_base(build_model: Any, config: LoraSettings) -> None:
     """At step zero policy, reference and base agree to the bit; after steps the reference still does."""
     base = _logprobs(from_modules(build_model(), None))
     network = from_modules(build_model(), None, lora=config)

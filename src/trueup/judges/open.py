@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from trueup.errors import TrueupError
 from trueup.groups import Group, Message
 from trueup.judges import Judge
 from trueup.judges.gold import lab_gold
 
+if TYPE_CHECKING:
+    from trueup.models.shared import Base
+
+logger = logging.getLogger("trueup")
 Function = Callable[[tuple[Message, ...], str], float]
 "(prompt, completion's text) to a score."
 
 
 def open_judge(
-    ref: str, *, device: str = "cpu", microbatch_tokens: int = 4096, template: str | None = None
+    ref: str,
+    *,
+    device: str = "cpu",
+    microbatch_tokens: int = 4096,
+    template: str | None = None,
+    base: Base | None = None,
 ) -> Judge:
     """The judge that `ref` names.
 
     `lab:gold`             the lab's true reward
     `FILE.py:NAME`   a Python function (prompt messages, completion text) -> float; the file is run
     a folder         a reward model, with its own tokenizer and chat template (`template` overrides)
+
+    A reward model that is a LoRA adapter trained on the weights of `base` scores over those, in their dtype.
 
     Raises E792 for a reference that is none of these, E801 for a missing file or folder, E834 for a model
     without a reward head.
@@ -42,7 +54,7 @@ def open_judge(
             where="judge",
             remedy="use lab:gold, a reward model's folder, or FILE.py:NAME",
         )
-    return _reward_model(ref, device, microbatch_tokens, template)
+    return _reward_model(ref, device, microbatch_tokens, template, base)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +105,9 @@ def _function(path: Path, name: str) -> Function:
     return cast(Function, found)
 
 
-def _reward_model(ref: str, device: str, microbatch_tokens: int, template: str | None) -> Judge:
+def _reward_model(
+    ref: str, device: str, microbatch_tokens: int, template: str | None, base: Base | None
+) -> Judge:
     # Imported here: the other judges need no torch.
     from trueup.chat.encoder import Chat
     from trueup.judges.reward_model import RewardModelJudge
@@ -110,6 +124,12 @@ def _reward_model(ref: str, device: str, microbatch_tokens: int, template: str |
             where=f"judge {ref}",
             remedy="train one with the method reward_model, and name its output folder",
         )
-    network = load(ref, device=device, heads=("rewards",))
+    adapter = base.adapter(ref, ("rewards",)) if base is not None else None
+    if base is not None and adapter is not None:
+        network = base.network(heads=("rewards",), adapter=adapter)
+    else:
+        if base is not None:
+            logger.warning("the judge %s is no adapter on the policy's base: a copy of its own", ref)
+        network = load(ref, device=device, heads=("rewards",))
     chat = Chat.of(network.tokenizer, template)
     return RewardModelJudge(network=network, chat=chat, device=device, microbatch_tokens=microbatch_tokens)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from trueup.models.forward import LanguageModel
 from trueup.models.generate import Sampled, generate
 from trueup.models.load import copy_of, from_modules, load, merge, save
-from trueup.models.lora import LoraConfig
+from trueup.settings import LoraSettings
 
 __all__ = [
     "LanguageModel",
-    "LoraConfig",
+    "LoraSettings",
     "Sampled",
     "copy_of",
     "from_modules",

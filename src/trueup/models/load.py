@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import PeftConfig
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 from transformers.utils import logging as hf_logging
@@ -21,8 +20,9 @@ from trueup.models import heads as heads_of
 from trueup.models import lora as lora_of
 from trueup.models.forward import LanguageModel
 from trueup.models.heads import MODULES, HeadName
-from trueup.models.lora import LoraConfig
+from trueup.models.lora import base_of, is_adapter, spans_head
 from trueup.models.probe import probe, readout_of
+from trueup.settings import LoraSettings
 
 DType = Literal["float32", "bfloat16", "float64"]
 DTYPES: dict[str, torch.dtype] = {
@@ -40,7 +40,7 @@ def load(
     dtype: DType = "float32",
     device: str = "cpu",
     heads: Sequence[HeadName] = ("logprobs",),
-    lora: LoraConfig | None = None,
+    lora: LoraSettings | None = None,
     dropout: Literal["zero", "keep"] = "zero",
     logits_budget_mib: float = 256,
     seed: int = 0,
@@ -52,14 +52,7 @@ def load(
     its base, so that the result, and not the base, is what a further adapter starts from and refers to.
     Raises E801 for a missing folder, E802 when there are no safetensors, E803 when weights are missing.
     """
-    name = str(path_or_id)
-    folder = Path(name)
-    with _readable(name), _silence():
-        if (folder / "adapter_config.json").is_file():
-            model = _merged(folder, dtype, with_head="logprobs" in heads)
-        else:
-            model = _model(name, dtype, with_head="logprobs" in heads)
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    model, tokenizer = read(path_or_id, dtype=dtype, with_head="logprobs" in heads)
     network = from_modules(
         model,
         tokenizer,
@@ -69,9 +62,22 @@ def load(
         logits_budget_mib=logits_budget_mib,
         seed=seed,
     )
-    heads_of.restore(_heads(network.module), folder)
+    restore_heads(network, path_or_id)
     network.module.to(device)
     return network
+
+
+def read(path_or_id: str | Path, *, dtype: DType, with_head: bool) -> tuple[Any, Any]:
+    """The Hugging Face model and tokenizer in a folder or of an id; an adapter is merged into its base."""
+    name = str(path_or_id)
+    with _readable(name), _silence():
+        model = _merged(Path(name), dtype, with_head) if is_adapter(name) else _model(name, dtype, with_head)
+        return model, AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+
+
+def restore_heads(network: LanguageModel, path_or_id: str | Path) -> None:
+    """Nothing; fills the network's heads with those saved in the folder, where there are any."""
+    heads_of.restore(_heads(network.module), Path(path_or_id))
 
 
 def open_tokenizer(path_or_id: str | Path) -> Any:
@@ -86,7 +92,7 @@ def from_modules(
     tokenizer: Any,
     *,
     heads: Sequence[HeadName] = ("logprobs",),
-    lora: LoraConfig | None = None,
+    lora: LoraSettings | None = None,
     dropout: Literal["zero", "keep"] = "zero",
     logits_budget_mib: float = 256,
     seed: int = 0,
@@ -159,7 +165,7 @@ def _heads(module: nn.ModuleDict) -> dict[str, nn.Module]:
     return {name: module[name] for name in MODULES.values() if name in module}
 
 
-def _model(name: str, dtype: DType, *, with_head: bool) -> Any:
+def _model(name: str, dtype: DType, with_head: bool) -> Any:
     kind: Any = AutoModelForCausalLM if with_head else AutoModel
     model, info = kind.from_pretrained(
         name, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False, output_loading_info=True
@@ -175,9 +181,9 @@ def _model(name: str, dtype: DType, *, with_head: bool) -> Any:
     return model
 
 
-def _merged(folder: Path, dtype: DType, *, with_head: bool) -> Any:
-    base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
-    return lora_of.merged(folder, _model(str(base), dtype, with_head=with_head))
+def _merged(folder: Path, dtype: DType, with_head: bool) -> Any:
+    base = _model(base_of(folder), dtype, with_head or spans_head(folder))
+    return lora_of.merged(folder, base)
 
 
 @contextmanager

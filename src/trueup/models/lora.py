@@ -12,7 +12,6 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +22,12 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from trueup.errors import TrueupError
+from trueup.settings import LoraSettings
+
+CONFIG = "adapter_config.json"
 
 
-@dataclass(frozen=True, kw_only=True)
-class LoraConfig:
-    """How large an adapter, on which layers."""
-
-    rank: int = 16
-    "Columns of B and rows of A."
-    alpha: float = 32.0
-    "Strength of the adapter, before division by the rank."
-    dropout: float = 0.0
-    "Share of the adapter's inputs dropped in training; above 0, step zero differs from the reference."
-    targets: str | tuple[str, ...] = "all-linear"
-    "Names of the layers to adapt, or all linear layers but the LM head."
-    rslora: bool = False
-    "Divide alpha by the root of the rank instead of the rank."
-    dora: bool = False
-    "Train magnitudes apart from directions."
-
-
-def wrap(model: PreTrainedModel, config: LoraConfig, seed: int) -> Any:
+def wrap(model: PreTrainedModel, config: LoraSettings, seed: int) -> Any:
     """The model with a fresh adapter, its base frozen; the random part is a function of the seed."""
     targets = config.targets if isinstance(config.targets, str) else list(config.targets)
     wanted = peft.LoraConfig(
@@ -81,16 +65,44 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def is_adapter(folder: str | Path) -> bool:
+    """Whether a folder holds a LoRA adapter in place of whole weights."""
+    return (Path(folder) / CONFIG).is_file()
+
+
+def base_of(folder: Path) -> str:
+    """The folder or id of the weights that an adapter was trained on."""
+    return str(_said(folder)["base_model_name_or_path"])
+
+
+def spans_head(folder: Path) -> bool:
+    """Whether an adapter was trained on a model with an LM head, and so names its layers as one does."""
+    return _said(folder).get("task_type") == "CAUSAL_LM"
+
+
+def _said(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+
+
+def adapted(folder: Path, base: PreTrainedModel, *, trained: bool = False) -> Any:
+    """The base with the folder's adapter as layers beside its own, the base frozen.
+
+    Layers are named from where the adapter was trained: the whole model, or its body (`spans_head`).
+    """
+    with quiet():
+        return peft.PeftModel.from_pretrained(base, str(folder), is_trainable=trained)
+
+
 def merged(folder: Path, base: PreTrainedModel) -> Any:
-    """The base with the folder's adapter added into its weights.
+    """The base with the folder's adapter added into its weights, in place.
 
     These weights lie in no folder, so the model no longer names the base's as its own.
     """
-    with quiet():
-        model: Any = peft.PeftModel.from_pretrained(base, str(folder))
-    whole = model.merge_and_unload()
-    whole.name_or_path = whole.config._name_or_path = ""
-    return whole
+    part: Any = base if spans_head(folder) else base.base_model
+    adapted(folder, part).merge_and_unload()
+    for model in (base, part):
+        model.name_or_path = model.config._name_or_path = ""
+    return base
 
 
 def save_adapter(model: Any, folder: Path) -> None:
@@ -106,7 +118,7 @@ def save_adapter(model: Any, folder: Path) -> None:
             remedy="save `merge(network)`, or save the base and load it before adding the adapter",
         )
     model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
-    path = folder / "adapter_config.json"
+    path = folder / CONFIG
     record = json.loads(path.read_text(encoding="utf-8"))
     ordered = {k: sorted(v) if isinstance(v, list) else v for k, v in record.items()}
     path.write_text(json.dumps(ordered, indent=2, sort_keys=True) + "\n", encoding="utf-8")

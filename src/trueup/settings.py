@@ -56,6 +56,8 @@ class DataSettings:
 
     path: str = "lab:demonstrations"
     "A file, a folder, a data set's id, `lab:NAME`, or `stage:NAME` in a recipe."
+    mix: Mapping[str, str] = field(default_factory=dict)
+    "Several of them by name in place of `path`: `{help: a.jsonl, harm: stage:label}`; all rows of all."
     split: str = "train"
     format: str = "auto"
     "What the rows look like; `trueup data check FILE` lists the names."

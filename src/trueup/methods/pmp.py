@@ -24,7 +24,7 @@ NEEDS = ("comparisons",)
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Preference-model pretraining: −log σ(r(good, A) − r(bad, A)) for tags, exchanged for the worse completion."""
+    """Preference-model pretraining: −log σ(r(good, A) − r(bad, A)), tags exchanged for the worse B."""
 
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings(path="lab:comparisons")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trueup.lab as lab
@@ -35,14 +35,14 @@ def open_groups(settings: DataSettings, chat: Chat, *, seed: int, quarantine: Pa
 
     Raises TrueupError E601 when nothing is left.
     """
-    groups, rows_in, quarantined, format = _read(settings, seed, quarantine)
+    groups, rows_in, quarantined, format = _read_all(settings, seed, quarantine)
     encoded = (chat.encode(group, train_on=settings.train_on) for group in groups)
     fitting, report = fit_all(chat, encoded, settings.max_tokens, settings.overlong)
     if not fitting:
         raise TrueupError(
             "E601",
             f"no row is left: {rows_in} read, {quarantined} bad, {report.num_dropped} overlong",
-            where=settings.path,
+            where=", ".join(settings.mix.values()) or settings.path,
             remedy="`trueup data check` shows the rows; data.max_tokens sets the longest",
         )
     train, held_out = split_held_out(fitting, settings.held_out, seed)
@@ -55,6 +55,23 @@ def open_groups(settings: DataSettings, chat: Chat, *, seed: int, quarantine: Pa
         truncated=report.num_truncated,
         format=format,
     )
+
+
+def _read_all(
+    settings: DataSettings, seed: int, quarantine: Path | None
+) -> tuple[list[Group], int, int, str]:
+    """The rows of `path`, or of every part of `mix`, whose groups then name that part as their source."""
+    if not settings.mix:
+        return _read(settings, seed, quarantine)
+    groups: list[Group] = []
+    rows_in, quarantined, formats = 0, 0, []
+    for name, path in settings.mix.items():
+        bad = quarantine and quarantine.with_stem(f"{quarantine.stem}-{len(formats)}")
+        part, rows, refused, format = _read(replace(settings, path=path, mix={}), seed, bad)
+        groups += [replace(group, source=name) for group in part]
+        rows_in, quarantined = rows_in + rows, quarantined + refused
+        formats.append(format)
+    return groups, rows_in, quarantined, " + ".join(formats)
 
 
 def _read(settings: DataSettings, seed: int, quarantine: Path | None) -> tuple[list[Group], int, int, str]:

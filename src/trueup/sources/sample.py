@@ -10,7 +10,7 @@ import numpy as np
 
 from trueup.errors import TrueupError
 from trueup.groups import Completion, Group
-from trueup.method import Handles, Network
+from trueup.method import Handles, Network, Parts
 from trueup.models.forward import LanguageModel
 from trueup.models.generate import Sampled, generate
 from trueup.order import derive, draw
@@ -77,6 +77,30 @@ class Sample:
 
 def sample_groups(
     prompts: Sequence[Group],
+        if self.under is None:
+            return drawn
+        return [
+            replace(g, prompt=p.prompt, prompt_tokens=p.prompt_tokens)
+            for g, p in zip(drawn, prompts, strict=True)
+        ]
+
+
+def from_policy(
+    parts: Parts, *, batch: int, num_completions: int, decoding: Decoding
+) -> tuple[Sample, Sample | None]:
+    """The policy's completions of a method's prompts, and of all held-out prompts where there are any."""
+
+    def of(prompts: Sequence[Group], size: int) -> Sample:
+        return Sample(
+            prompts=prompts,
+            batch=size,
+            decode=parts.decode,
+            stop_ids=parts.stop_ids,
+            num_completions=num_completions,
+            decoding=decoding,
+        )
+
+    return of(parts.groups, batch), of(parts.held_out, len(parts.held_out)) if parts.held_out else None
     network: Network,
     *,
     decode: Callable[[np.ndarray], str],

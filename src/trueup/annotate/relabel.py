@@ -1,0 +1,87 @@
+"""Hindsight: what was sampled is told as the answer to the instruction that it did satisfy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from trueup.errors import TrueupError
+from trueup.groups import Comparison, Completion, Group
+from trueup.method import Handles
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Relabel:
+    """Rewrites each group: every completion after the instruction that it satisfied, and after the opposite.
+
+    p⁺(y) = good if score(y) ≥ threshold else bad,  p⁻(y) = the other one
+
+    A completion satisfies "good" where the judge's score reaches the threshold, without one the mean of the
+    step's scores; else it satisfies "bad". Of K completions come K pairs: 2k is completion k after p⁺, 2k + 1
+    after p⁻, and a comparison says so. What both prompts begin with is the group's prompt; the rest of each
+    stands before its completions, unsupervised. Reference: Zhang et al. 2023, algorithm 1.
+    """
+
+    good: Callable[[Group], np.ndarray]
+    "A group's prompt with the instruction that good completions satisfy, as token ids."
+    bad: Callable[[Group], np.ndarray]
+    threshold: float | None = None
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The score."""
+        return frozenset({"score"})
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """Nothing more."""
+        return frozenset()
+
+    def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
+        """The groups of pairs; logs the share of completions that are told as good."""
+        scores = [c.marks["score"] for g in groups for c in g.completions]
+        # The mean of equal numbers may round to above them all, which would make every one of them bad.
+        threshold = min(float(np.mean(scores)), max(scores)) if self.threshold is None else self.threshold
+        handles.record({"good_rate": float(np.mean([score >= threshold for score in scores]))})
+        return [self._told(group, threshold) for group in groups]
+
+    def _told(self, group: Group, threshold: float) -> Group:
+        good, bad = self.good(group), self.bad(group)
+        shared = _shared_length(good, bad)
+        if shared == 0:
+            raise TrueupError(
+                "E735",
+                "the prompts with the two instructions have no first token in common",
+                where=f"group {group.id}",
+                remedy="put the instructions after the question, or begin both with the same word",
+            )
+        completions: list[Completion] = []
+        for completion in group.completions:
+            satisfied = completion.marks["score"] >= threshold
+            for prompt in (good, bad) if satisfied else (bad, good):
+                completions.append(_after(prompt[shared:], completion))
+        pairs = [Comparison(a=a, b=a + 1, choice="a") for a in range(0, len(completions), 2)]
+        return replace(
+            group,
+            prompt_tokens=good[:shared],
+            completions=tuple(completions),
+            comparisons=tuple(pairs),
+            rankings=(),
+            scores=(),
+        )
+
+
+def _after(rest: np.ndarray, completion: Completion) -> Completion:
+    """The completion with the rest of a prompt before it, which no loss touches."""
+    assert completion.tokens is not None, "encode the group first"
+    tokens = np.concatenate([rest, completion.tokens]).astype(np.int32)
+    supervised = np.concatenate([np.zeros(len(rest), bool), np.ones(len(completion.tokens), bool)])
+    return replace(completion, tokens=tokens, supervised=supervised, columns={})
+
+
+def _shared_length(a: np.ndarray, b: np.ndarray) -> int:
+    length = min(len(a), len(b))
+    differ = np.flatnonzero(a[:length] != b[:length])
+    return int(differ[0]) if len(differ) else length

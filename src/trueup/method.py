@@ -21,7 +21,7 @@ from trueup.batch import Batch, Outputs, Unit
 from trueup.errors import TrueupError
 from trueup.groups import Group, Message
 
-HeadName = Literal["logprobs", "values", "rewards"]
+HeadName = Literal["logprobs", "values", "rewards", "embeddings"]
 "What a head of a network says."
 
 

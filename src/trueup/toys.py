@@ -12,13 +12,14 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trueup.batch import Batch, Outputs
 from trueup.groups import Comparison, Completion, Group, Message, Ranking, Role
 from trueup.method import Network
 from trueup.models.load import from_modules
+from trueup.models.logprob import top_of, with_rest
 from trueup.packing import pack, spread
 
 VOCABULARY = 16
@@ -33,7 +34,8 @@ PROMPT_ONLY = slice(VOCABULARY // 2, LAST_OF_PROMPT)
 class StandIn(nn.Module):
     """A network small enough to differentiate exactly: logits by the last token and its position.
 
-    logits(s) = table[last token] + place[position mod 8],  V(s) = value[last token],  r(x, y) likewise.
+    logits(s) = table[last token] + place[position mod 8],  V(s) = value[last token],  r(x, y) likewise,
+    f(text) = embedding[last token before the end, length mod 8].
     Everything is float64, so that what should be equal is equal to 1e-10.
     """
 
@@ -44,6 +46,7 @@ class StandIn(nn.Module):
         self.place = nn.Parameter(torch.from_numpy(draw(size=(8, vocabulary))))
         self.value = nn.Parameter(torch.from_numpy(draw(size=vocabulary)))
         self.reward = nn.Parameter(torch.from_numpy(draw(size=(vocabulary, 8))))
+        self.embedding = nn.Parameter(torch.from_numpy(draw(size=(vocabulary, 8, 3))))
 
     @property
     def module(self) -> nn.Module:
@@ -53,14 +56,37 @@ class StandIn(nn.Module):
     def forward(self, batch: Batch, want: Sequence[str]) -> Outputs:
         state, place = batch.tokens[batch.at], batch.positions[batch.at] % 8
         table = torch.log_softmax(self.table[state] + self.place[place], -1)
+        ends = [start + length - 1 for (start, length), _ in batch.spans]
+        lengths = [length % 8 for span in batch.spans for _, length in span.completions]
         said = {
             "logprobs": table.gather(1, batch.targets[:, None]).squeeze(1),
             "entropy": -(table.exp() * table).sum(-1).detach(),
             "values": self.value[state],
             "rewards": self.reward[batch.tokens[batch.last - 1], batch.positions[batch.last] % 8],
             "distributions": table,
+            "embeddings": self.embedding[batch.tokens[batch.last - 1], lengths],
+            "prompt_embeddings": self.embedding[batch.tokens[ends], batch.positions[ends] % 8],
         }
-        return Outputs(**{name: said[name] for name in want})
+        if "embeddings" in want:
+            want = (*want, "prompt_embeddings")
+        return Outputs(**{n: said[n] for n in plain(want)}, **listed_in(table, batch, want))
+
+
+def plain(want: Sequence[str]) -> list[str]:
+    """What is wanted beside listed log-probabilities."""
+    return [name for name in want if name != "listed" and not name.startswith("top:")]
+
+
+def listed_in(table: Tensor, batch: Batch, want: Sequence[str]) -> dict[str, Tensor]:
+    """The listed outputs that are wanted, from the log-probabilities [T, V] of every id."""
+    found: dict[str, Tensor] = {}
+    for name in want:
+        if name == "listed":
+            found["listed"] = with_rest(table, batch.columns["listed_ids"].long())
+        elif name.startswith("top:"):
+            top = top_of(table, int(name.removeprefix("top:")))
+            found.update(listed=top.logprobs, listed_ids=top.ids)
+    return found
 
 
 def toy_groups(count: int = 7, *, seed: int = 0) -> list[Group]:
@@ -119,12 +145,21 @@ def shuffled(group: Group, order: Sequence[int]) -> Group:
     )
 
 
+_TEACHER = {
+    "teacher_distributions": ("distributions", "distributions"),
+    "teacher_listed": ("top:3", "listed"),
+    "listed_ids": ("top:3", "listed_ids"),
+}
+"column of a teacher -> what a network is asked for, and the part of its answer."
+
+
 def with_columns(
     groups: Sequence[Group], names: frozenset[str], *, policy: Network, seed: int
 ) -> list[Group]:
     """The groups with every name as a column and as a mark.
 
-    Names that end in `logprobs` hold what `policy` says of the tokens; the others are random normal numbers.
+    Names that end in `logprobs` hold what `policy` says of the tokens, the columns of a teacher its
+    distributions, whole or by three listed ids; the others are random normal numbers.
     """
     rng = np.random.default_rng(seed)
     out = list(groups)
@@ -133,6 +168,11 @@ def with_columns(
             with torch.no_grad():
                 said = policy(pack(out).to("cpu", torch.float64), ("logprobs",)).logprobs
             assert said is not None
+            out = spread(out, **{name: said})
+        elif name in _TEACHER:
+            want, field = _TEACHER[name]
+            with torch.no_grad():
+                said = getattr(policy(pack(out).to("cpu", torch.float64), (want,)), field)
             out = spread(out, **{name: said})
         else:
             out = [
@@ -159,9 +199,9 @@ def nearby(policy: StandIn, seed: int) -> StandIn:
     return other
 
 
-def tiny_network(heads: Sequence[Any] = ("logprobs",), *, trained: bool = True) -> Network:
-    """A random two-layer Llama over the toy vocabulary, the same one at every call."""
-    torch.manual_seed(0)
+def tiny_network(heads: Sequence[Any] = ("logprobs",), *, trained: bool = True, seed: int = 0) -> Network:
+    """A random two-layer Llama over the toy vocabulary, the same one at every call with that seed."""
+    torch.manual_seed(seed)
     settings = LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=16,

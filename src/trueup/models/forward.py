@@ -258,18 +258,16 @@ def alone(batch: Batch) -> Batch:
     device = batch.tokens.device
     lengths = [length for _, length in texts]
     ends = torch.tensor(lengths, device=device).cumsum(0)
-    return replace(
-        batch,
+    spans = [Span((end - length, length), ()) for end, length in zip(ends.tolist(), lengths, strict=True)]
+    unsupervised = ("at", "targets", "completion", "pairs", "labels", "strengths", "pair_group")
+    empty: dict[str, Any] = {name: getattr(batch, name)[:0] for name in unsupervised}
+    return Batch(
         tokens=torch.cat([batch.tokens[start : start + length] for start, length in texts]),
         positions=torch.cat([torch.arange(length, device=device) for length in lengths]),
-        spans=tuple(
-            Span((end - length, length), ()) for end, length in zip(ends.tolist(), lengths, strict=True)
-        ),
+        spans=tuple(spans),
+        group=torch.arange(len(texts), device=device),
         last=ends - 1,
-        **{name: getattr(batch, name)[:0] for name in ("at", "targets", "completion", "group", "pairs")},
-        **{name: getattr(batch, name)[:0] for name in ("labels", "strengths", "pair_group")},
-        columns={},
-        marks={},
+        **empty,
     )
 
 

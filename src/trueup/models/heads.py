@@ -1,7 +1,8 @@
-"""Value and reward heads, and the file that holds them beside a Hugging Face checkpoint.
+"""Value, reward and embedding heads, and the file that holds them beside a Hugging Face checkpoint.
 
     V(s_t) = w · h_t + b          w, b = 0 at the start
     r(x, y) = gain (w · h_last + b) + bias,   w ~ N(0, 1/(d + 1)), b = 0, gain = 1, bias = 0
+    f(s) = W h_last                W ~ N(0, 1/d), [128, d]
 
 (Stiennon et al. 2020 for the reward head's scale.) Heads compute in float32 on a bfloat16 body.
 """
@@ -22,7 +23,8 @@ from trueup.method import HeadName
 
 FILE = "trueup_heads.safetensors"
 RECORD = "trueup_heads.json"
-MODULES = {"values": "value_head", "rewards": "reward_head"}
+MODULES = {"values": "value_head", "rewards": "reward_head", "embeddings": "embedding_head"}
+EMBEDDING_SIZE = 128
 
 
 @final
@@ -63,6 +65,23 @@ class RewardHead(nn.Module):
         return self.linear(hidden.to(self.linear.weight.dtype)).squeeze(-1) * self.gain + self.bias
 
 
+@final
+class EmbeddingHead(nn.Module):
+    """A linear projection of a text's last hidden state, neither centred nor normalised."""
+
+    def __init__(self, hidden_size: int, dtype: torch.dtype, seed: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden_size, EMBEDDING_SIZE, bias=False, dtype=dtype)
+        generator = torch.Generator().manual_seed(seed % 2**63)
+        weight = torch.randn(EMBEDDING_SIZE, hidden_size, generator=generator, dtype=torch.float64)
+        with torch.no_grad():
+            self.linear.weight.copy_(weight / hidden_size**0.5)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """f [R, 128] of hidden states [R, d]."""
+        return self.linear(hidden.to(self.linear.weight.dtype))
+
+
 def make(names: Sequence[HeadName], hidden_size: int, dtype: torch.dtype, seed: int) -> dict[str, nn.Module]:
     """Fresh heads for the outputs named, by module name; log-probs need none."""
     wide = torch.promote_types(dtype, torch.float32)
@@ -71,6 +90,8 @@ def make(names: Sequence[HeadName], hidden_size: int, dtype: torch.dtype, seed: 
         made[MODULES["values"]] = ValueHead(hidden_size, wide)
     if "rewards" in names:
         made[MODULES["rewards"]] = RewardHead(hidden_size, wide, seed)
+    if "embeddings" in names:
+        made[MODULES["embeddings"]] = EmbeddingHead(hidden_size, wide, seed)
     return made
 
 

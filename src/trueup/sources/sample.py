@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -47,6 +47,8 @@ class Sample:
     shuffle: bool = True
     network: str = "policy"
     "Who writes the completions, and is named as their source."
+    under: Callable[[Group], Group] | None = None
+    "What the writer reads in place of each group; the completions stand under the group's own prompt."
 
     def __post_init__(self) -> None:
         """Raises E604 when there is no prompt."""
@@ -61,22 +63,20 @@ class Sample:
     def __call__(self, step: int, handles: Handles) -> list[Group]:
         """The groups of step `step`, sampled from the network as it is now."""
         chosen = draw(len(self.prompts), self.batch, step, handles.seed, shuffle=self.shuffle)
-        prompts = [self.prompts[i] for i in chosen]
-        seed = derive(handles.seed, "sample", step)
-        return sample_groups(
-            prompts,
+        return self.complete([self.prompts[i] for i in chosen], step, handles)
+
+    def complete(self, prompts: Sequence[Group], step: int, handles: Handles) -> list[Group]:
+        """The prompts of step `step` with fresh completions."""
+        drawn = sample_groups(
+            prompts if self.under is None else [self.under(p) for p in prompts],
             handles.networks[self.network],
             decode=self.decode,
             stop_ids=self.stop_ids,
             k=self.num_completions,
             decoding=self.decoding,
-            seed=seed,
+            seed=derive(handles.seed, "sample", step),
             name=self.network,
         )
-
-
-def sample_groups(
-    prompts: Sequence[Group],
         if self.under is None:
             return drawn
         return [
@@ -101,6 +101,10 @@ def from_policy(
         )
 
     return of(parts.groups, batch), of(parts.held_out, len(parts.held_out)) if parts.held_out else None
+
+
+def sample_groups(
+    prompts: Sequence[Group],
     network: Network,
     *,
     decode: Callable[[np.ndarray], str],

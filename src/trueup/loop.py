@@ -189,8 +189,10 @@ def _collect(method: Method, handles: Handles, progress: Progress) -> None:
     """Fills the buffer: what the source yields, annotated over the whole step, without gradient."""
     with torch.no_grad():
         groups = method.source(progress.step, handles)
-        if "sampled_logprobs" in method.source.writes:  # before annotators, which may keep only some of them
-            progress.tokens_sampled += sum(c.num_tokens for g in groups for c in g.completions)
+        # Before annotators, which may keep only some of them; a source that mixes says so by `samples`.
+        if getattr(method.source, "samples", "sampled_logprobs" in method.source.writes):
+            drawn = (c for g in groups for c in g.completions if "sampled_logprobs" in c.columns)
+            progress.tokens_sampled += sum(c.num_tokens for c in drawn)
         for annotator in method.annotate:
             groups = annotator(groups, handles)
     progress.buffer = groups

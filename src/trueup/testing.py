@@ -287,9 +287,14 @@ def _open(module: ModuleType, config: Any, judge: Any) -> tuple[Method, Handles]
         decode=lambda ids: " ".join(map(str, ids)),
         stop_ids=(STOP,),
         prompt_ids=toy_prompt_ids,
+        more=lambda settings: toy_groups(8, seed=3),
     )
     method: Method = vars(module)["build"](config, parts)
-    networks = {n: tiny_network(role.heads, trained=role.trained) for n, role in method.networks.items()}
+    networks = {
+        # What starts from another model (a teacher) has other weights.
+        n: tiny_network(role.heads, trained=role.trained, seed=int(bool(role.start)))
+        for n, role in method.networks.items()
+    }
     budget = config.loop.microbatch_tokens
     return method, Handles(networks=networks, seed=config.seed, judge=judge, microbatch_tokens=budget)
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from trueup.batch import Batch, Outputs
 from trueup.groups import Completion, Group
 from trueup.method import Handles
+from trueup.toys import listed_in, plain
 
 VOCABULARY, LONGEST = 3, 3
 Tokens = tuple[int, ...]
@@ -94,7 +95,7 @@ class Table:
             "values": lambda: self.values[states],
             "rewards": lambda: self.rewards.flatten()[whole],
         }
-        return Outputs(**{name: said[name]() for name in want})
+        return Outputs(**{n: said[n]() for n in plain(want)}, **listed_in(table, batch, want))
 
     def _states(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The number of the state before every token [T], and of every (prompt, completion) [N]."""

@@ -162,7 +162,7 @@ def test_listed_ids_and_the_rest_by_plain_autograd(budget_bytes: int) -> None:
 
 
 def test_what_the_others_hold_survives_where_one_minus_the_sum_does_not() -> None:
-    """Logits (20, 0, 0): the others hold 2 e^-20 = 4e-9, below float32's distance to 1; all of top V − 1 is V's."""
+    """Logits (20, 0, 0): the others hold 2 e^-20 = 4e-9, below what float32 sees beside 1."""
     z = torch.tensor([[20.0, 0.0, 0.0]])
     found = with_rest(z, torch.tensor([[0]]))
     assert found[0, 1].item() == pytest.approx(math.log(2) - 20, abs=1e-5)

@@ -93,7 +93,7 @@ def with_rest(z: Float[Tensor, "R V"], ids: Int[Tensor, "R k"]) -> Float[Tensor,
 
 
 def top_of(z: Float[Tensor, "R V"], k: int) -> Listed:
-    """The k likeliest ids of each row of logits, V − 1 at most: with the rest, that is all there is to say."""
+    """The k likeliest ids of each row of logits, V − 1 at most: those and the rest are everything."""
     ids = z.topk(min(k, z.shape[1] - 1), -1).indices
     return Listed(with_rest(z, ids), ids)
 

@@ -1,0 +1,116 @@
+"""What a teacher says of every next token, written down before the student learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from trueup.batch import Batch
+from trueup.errors import TrueupError
+from trueup.groups import Group
+from trueup.method import Handles, Network
+from trueup.packing import pack, split, spread
+
+LOWEST = -1e4
+"Stands for log 0, so that columns stay finite."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distributions:
+    """Writes the teacher's next-token log-probabilities at every supervised token.
+
+    With `top_k` = k: its k likeliest ids (`listed_ids` [T, k]) with their log-probabilities and, last, that
+    of all other ids together (`teacher_listed` [T, k + 1]); k is V − 1 at most. Without: all of them
+    (`teacher_distributions` [T, V]). The bucket keeps what lies outside the list in the divergence; a list
+    scaled up to sum to 1 would forget it. With `under` the teacher reads each group as that function gives
+    it, another prompt before the same completions, aligned token by token.
+    """
+
+    top_k: int | None = None
+    under: Callable[[Group], Group] | None = None
+    network: str = "teacher"
+    student: str = "policy"
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Nothing beyond the tokens."""
+        return frozenset()
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """The listed ids and their log-probabilities, or the full distributions."""
+        return frozenset({"listed_ids", "teacher_listed"} if self.top_k else {"teacher_distributions"})
+
+    def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
+        """The groups with the columns. Raises E558 unless the student's token ids mean the same."""
+        teacher, student = handles.networks[self.network], handles.networks[self.student]
+        _check_tokenizers(teacher, student)
+        seen = groups if self.under is None else [self.under(group) for group in groups]
+        _check_context(teacher, seen)
+        out: list[Group] = []
+        with torch.no_grad():
+            for micro in split(seen, handles.microbatch_tokens):
+                batch = pack(micro).to(handles.device, handles.dtype)
+                own = groups[len(out) : len(out) + len(micro)]
+                out += spread(own, **self._columns(teacher, batch, _num_ids(student)))
+        return out
+
+    def _columns(self, teacher: Network, batch: Batch, num_ids: int | None) -> dict[str, torch.Tensor]:
+        """The columns of one microbatch; the network keeps its logits within their budget."""
+        if self.top_k is None:
+            table = teacher(batch, ("distributions",)).distributions
+            assert table is not None
+            _require(num_ids in (None, table.shape[1]), f"{table.shape[1]} token ids and {num_ids}")
+            return {"teacher_distributions": table.clamp(min=LOWEST)}
+        said = teacher(batch, (f"top:{self.top_k}",))
+        assert said.listed is not None and said.listed_ids is not None
+        highest = int(said.listed_ids.max()) if said.listed_ids.numel() else 0
+        _require(num_ids is None or highest < num_ids, f"a token id {highest}, which the student lacks")
+        return {"listed_ids": said.listed_ids, "teacher_listed": said.listed.clamp(min=LOWEST)}
+
+
+def _num_ids(network: Network) -> int | None:
+    """Rows of the LM head; None for a network that has no such thing."""
+    head = getattr(network, "head", None)
+    return None if head is None else head.weight.shape[0]
+
+
+def _check_tokenizers(teacher: Network, student: Network) -> None:
+    first, second = (getattr(network, "tokenizer", None) for network in (teacher, student))
+    if first is not None and second is not None and first is not second:
+        _require(_same_ids(first, second), "other tokenizers")
+
+
+@lru_cache(maxsize=8)
+def _same_ids(first: Any, second: Any) -> bool:
+    return first.get_vocab() == second.get_vocab()
+
+
+def _require(agree: bool, found: str) -> None:
+    if not agree:
+        raise TrueupError(
+            "E558",
+            f"teacher and student have {found}, so no divergence between them is defined",
+            where="teacher",
+            remedy="take a teacher of the same family, or imitate its text with sft",
+        )
+
+
+def _check_context(teacher: Network, groups: Sequence[Group]) -> None:
+    """E560 where the longest sequence is longer than what the teacher was made for."""
+    config = getattr(teacher, "config", None)
+    longest = getattr(config, "max_position_embeddings", None)
+    for group in groups:
+        length = len(() if group.prompt_tokens is None else group.prompt_tokens)
+        length += max((c.num_tokens for c in group.completions), default=0)
+        if longest is not None and length > longest:
+            raise TrueupError(
+                "E560",
+                f"the teacher reads {length} tokens, and its context is {longest}",
+                where=f"group {group.id}",
+                remedy="a smaller data.max_tokens, fewer dialogues, or a smaller decoding.max_new_tokens",
+            )

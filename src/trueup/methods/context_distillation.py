@@ -1,0 +1,83 @@
+"""Context distillation: the model without a prompt learns what it says with one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
+
+from trueup.annotate.distributions import Distributions
+from trueup.groups import Group
+from trueup.method import Method, Parts, Role, Source
+from trueup.objectives.distillation import Distillation, Kind
+from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.sources.context import HHH, open_context, under_context
+from trueup.sources.files import Everything, Files, demonstrations
+from trueup.sources.sample import Decoding, Sample
+from trueup.update.adamw import AdamW
+
+SUMMARY = "Train a model to answer without a written context as it answers with it."
+REFERENCES = ("askell2021", "snell2022", "bai2022a")
+FAMILY, UNIT, COPIES = "distillation", "token", 2
+NEEDS = ("prompts", "sampling", "teacher")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Context distillation: KL(p₀(· | C, x, y_<t) ‖ π(· | x, y_<t)) at every token of a completion."""
+
+    model: ModelSettings = ModelSettings()
+    "The student, and with the context before every prompt, frozen as it starts, the teacher."
+    context: str = HHH
+    "Dialogues to put before the teacher's prompts: `lab:hhh`, or a file of demonstrations."
+    num_dialogues: Annotated[int, Ge(0)] = 14
+    "How many of them; with 0 the teacher is the student as it starts."
+    completions: Literal["teacher", "policy", "files"] = "teacher"
+    "Who writes the text: the teacher under its context, the student, or the data's authors."
+    divergence: Kind = "forward"
+    beta: Annotated[float, Ge(0), Le(1)] = 0.5
+    "β of jsd."
+    top_k: Annotated[int, Ge(1)] | None = 50
+    "Ids that the teacher names at each token, one bucket for the others beside them; None is all ids."
+    data: DataSettings = DataSettings(path="lab:prompts", max_tokens=128)
+    decoding: Decoding = Decoding()
+    loop: LoopSettings = LoopSettings(steps=40, batch=32)
+    update: AdamW = AdamW(lr=3e-4)
+    seed: int = 0
+
+
+def build(config: Config, parts: Parts) -> Method:
+    """The method: sample(prompted teacher) -> the prompted teacher's distributions -> divergence."""
+    under = under_context(open_context(config.context, config.num_dialogues), parts.prompt_ids)
+
+    def source(groups: Sequence[Group], batch: int) -> Sample:
+        return Sample(
+            prompts=groups,
+            batch=batch,
+            decode=parts.decode,
+            stop_ids=parts.stop_ids,
+            decoding=config.decoding,
+            network=config.completions,
+            under=under if config.completions == "teacher" else None,
+        )
+
+    if config.completions == "files":
+        given: Source = Files(groups=demonstrations(parts.groups), batch=config.loop.batch)
+        held_out: Source | None = Everything(groups=demonstrations(parts.held_out))
+    else:
+        given = source(parts.groups, config.loop.batch)
+        held_out = source(parts.held_out, len(parts.held_out)) if parts.held_out else None
+    return Method(
+        name="context_distillation",
+        source=given,
+        held_out=held_out,
+        annotate=(Distributions(top_k=config.top_k, under=under),),
+        objective=Distillation(
+            divergence=config.divergence, beta=config.beta, listed=config.top_k is not None
+        ),
+        update=config.update,
+        networks={"policy": Role(), "teacher": Role(trained=False)},
+        temperature=config.decoding.temperature,
+    )

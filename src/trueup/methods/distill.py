@@ -1,0 +1,83 @@
+"""Distillation: move a student's next-token distributions to those of a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
+
+from trueup.annotate.distributions import Distributions
+from trueup.groups import Group
+from trueup.method import Method, Parts, Role, Source
+from trueup.objectives.distillation import Distillation, Kind
+from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.sources.files import Everything, Files, demonstrations
+from trueup.sources.mixed import Mixed
+from trueup.sources.sample import Decoding, Sample
+from trueup.update.adamw import AdamW
+
+SUMMARY = "Match a teacher's next-token distributions, on the student's own completions or on given ones."
+REFERENCES = ("hinton2015", "kim2016", "agarwal2024", "gu2024")
+FAMILY, UNIT, COPIES = "distillation", "token", 2
+NEEDS = ("prompts", "sampling", "teacher")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Distillation: a divergence between teacher and student at every token, no gradient through sampling."""
+
+    model: ModelSettings = ModelSettings()
+    "The student."
+    teacher: str = "lab:base"
+    "A model with the same tokenizer: a folder, an id, or `stage:NAME`."
+    completions: Literal["policy", "teacher", "files"] = "policy"
+    "Who writes the text that both are asked about: the student, the teacher, or the data's authors."
+    data_share: Annotated[float, Ge(0), Le(1)] = 0.0
+    "With `policy`: the share of prompts that keep the data's completions."
+    divergence: Kind = "jsd"
+    beta: Annotated[float, Ge(0), Le(1)] = 0.5
+    "β of jsd: 0 is the forward divergence, 1 the reverse one."
+    top_k: Annotated[int, Ge(1)] | None = 50
+    "Ids that the teacher names at each token, one bucket for the others beside them; None is all ids."
+    data: DataSettings = DataSettings(path="lab:prompts")
+    decoding: Decoding = Decoding()
+    loop: LoopSettings = LoopSettings(steps=40, batch=32)
+    update: AdamW = AdamW(lr=3e-4)
+    seed: int = 0
+
+
+def build(config: Config, parts: Parts) -> Method:
+    """The method: files | sample(teacher) | sample(policy) -> teacher's distributions -> divergence."""
+
+    def source(groups: Sequence[Group], batch: int, share: float) -> Source:
+        sample = Sample(
+            prompts=demonstrations(groups) if share else groups,
+            batch=batch,
+            decode=parts.decode,
+            stop_ids=parts.stop_ids,
+            decoding=config.decoding,
+            network="teacher" if config.completions == "teacher" else "policy",
+        )
+        return Mixed(sample=sample, data_share=share) if share else sample
+
+    share = config.data_share if config.completions == "policy" else 0.0
+    if config.completions == "files":
+        given: Source = Files(groups=demonstrations(parts.groups), batch=config.loop.batch)
+        held_out: Source | None = Everything(groups=demonstrations(parts.held_out))
+    else:
+        given = source(parts.groups, config.loop.batch, share)
+        held_out = source(parts.held_out, len(parts.held_out), 0.0) if parts.held_out else None
+    return Method(
+        name="distill",
+        source=given,
+        held_out=held_out,
+        annotate=(Distributions(top_k=config.top_k),),
+        objective=Distillation(
+            divergence=config.divergence, beta=config.beta, listed=config.top_k is not None
+        ),
+        update=config.update,
+        networks={"policy": Role(), "teacher": Role(trained=False, start=config.teacher)},
+        temperature=config.decoding.temperature,
+    )

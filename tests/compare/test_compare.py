@@ -1,0 +1,216 @@
+"""A comparison: what it expands to, how it chooses, what it counts, and that it goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trueup import config as configuration
+from trueup.compare import job as job_process
+from trueup.compare.outcome import Measured, row
+from trueup.compare.plan import Comparison, Job, candidates, final_jobs, read_comparison, sweep_jobs
+from trueup.compare.run import RESULT, Running, run_comparison
+from trueup.errors import TrueupError
+from trueup.run import plan
+
+TINY = """
+name: tiny
+seeds: [1, 2]
+sweep_seed: 0
+choose: {split: dev, num_prompts: 4, decoding: {max_new_tokens: 6}}
+report: {split: test, num_prompts: 4, decoding: {max_new_tokens: 6}}
+shared:
+  sft:
+    data: {path: "lab:demonstrations", limit: 12}
+    loop: {steps: 1, batch: 4}
+  preferences:
+    method: label
+    model: {path: "stage:sft"}
+    data: {path: "lab:prompts", limit: 6, held_out: 0}
+    decoding: {max_new_tokens: 6}
+methods:
+  dpo:
+    model: {path: "stage:sft"}
+    data: {path: "stage:preferences", held_out: 0}
+    loop: {steps: 1, batch: 4}
+    sweep: {update.lr: [1.0e-4, 3.0e-3]}
+  again:
+    method: sft
+    model: {path: "stage:sft"}
+    data: {path: "lab:demonstrations", limit: 12}
+    loop: {steps: 1, batch: 4}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Comparison:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY, encoding="utf-8")
+    return read_comparison(path)
+
+
+@dataclass
+class Here:
+    """An engine that runs jobs in this process, and can be told to die after some."""
+
+    die_after: int | None = None
+    ran: list[str] = field(default_factory=list)
+
+    def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[tuple[Job, int]]:
+        """Each job, done."""
+        for job in jobs:
+            if self.die_after is not None and len(self.ran) >= self.die_after:
+                raise KeyboardInterrupt
+            recipe = folder / f"{job.name}.yaml"
+            folder.mkdir(parents=True, exist_ok=True)
+            stages = {name: dict(given) for name, given in job.recipe.stages.items()}
+            text = configuration.dump_yaml({"name": job.name, "seed": job.seed, "stages": stages})
+            recipe.write_text(text, encoding="utf-8")
+            job_process.run(recipe, folder, lambda: "")
+            self.ran.append(job.name)
+            yield job, 0
+
+
+def test_a_sweep_is_every_combination() -> None:
+    found = candidates("dpo", {"beta": 0.1, "sweep": {"update.lr": [1e-4, 3e-4], "beta": [0.1, 0.5]}})
+    assert [c.label for c in found] == [
+        "update.lr=0.0001 beta=0.1",
+        "update.lr=0.0001 beta=0.5",
+        "update.lr=0.0003 beta=0.1",
+        "update.lr=0.0003 beta=0.5",
+    ]
+    assert found[3].settings == {"beta": 0.5, "update": {"lr": 3e-4}}
+
+
+def test_jobs_hold_only_the_stages_they_need(tiny: Comparison) -> None:
+    (start,) = candidates("sft", tiny.shared["sft"])
+    by_name = {job.name: job for job in sweep_jobs(tiny, start)}
+    assert list(by_name["dpo-update.lr-0.0001-seed0"].recipe.stages) == [
+        "sft",
+        "preferences",
+        "dpo",
+        "measured",
+    ]
+    assert list(by_name["again-seed0"].recipe.stages) == ["sft", "again", "measured"]
+    measured = by_name["again-seed0"].recipe.stages["measured"]
+    assert measured["split"] == "dev" and measured["reference"] == "stage:sft"
+
+
+def test_the_reported_seeds_take_no_part_in_the_choice(tiny: Comparison) -> None:
+    (start,) = candidates("sft", tiny.shared["sft"])
+    chosen = {name: candidates(name, given)[0] for name, given in tiny.methods.items()}
+    assert {job.seed for job in sweep_jobs(tiny, start)} == {0}
+    finals = final_jobs(tiny, start, chosen)
+    assert [(j.candidate.method, j.seed) for j in finals if j.candidate] == [
+        ("dpo", 1),
+        ("again", 1),
+        ("dpo", 2),
+        ("again", 2),
+    ]
+    assert {job.recipe.stages["measured"]["split"] for job in finals} == {"test"}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"start": "stf"}, "the start 'stf' is not a shared stage"),
+        ({"sweep_seed": 2}, "seed 2 is both chosen at and reported"),
+    ],
+)
+def test_what_does_not_hang_together_is_refused(
+    change: dict[str, object], reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY, encoding="utf-8")
+    with pytest.raises(TrueupError, match="E715") as raised:
+        read_comparison(path, change)
+    assert reason in str(raised.value)
+
+
+def test_a_row_by_hand() -> None:
+    """Two seeds, two prompts, one sample. Gains by seed (.2, .4) / 2 = .3 and (.0, .2) / 2 = .1.
+
+    Mean .2; over seeds s = .1414, t_1 = 12.706, half = 12.706 · .1414 / √2 = 1.2706. Over prompts the
+    averages are (.1, .3), with the same spread and so the same half width.
+    """
+
+    def run(*gold: float) -> Measured:
+        numbers = {"gold": np.array(gold)[:, None], "kl": np.array([[1.0], [3.0]])}
+        return Measured(numbers=numbers, cost={"tokens_trained": 10}, samples=[])
+
+    found = row("m", "", {}, [run(0.7, 0.9), run(0.5, 0.7)], [run(0.5, 0.5), run(0.5, 0.5)])
+    assert found.gain.mean == pytest.approx(0.2)
+    assert found.gain_by_seed == pytest.approx((0.3, 0.1))
+    assert found.gain.high == pytest.approx(0.2 + 1.2706, abs=1e-3)
+    assert found.over_prompts.low == pytest.approx(0.2 - 1.2706, abs=1e-3)
+    assert (found.kl, found.tokens_trained, found.gold) == (2.0, 10, pytest.approx(0.7))
+
+
+def test_a_comparison_goes_on_where_it_stopped(tiny: Comparison, tmp_path: Path) -> None:
+    """Stopped after four runs and started again, it ends with the figures of one that was never stopped."""
+    whole = Running(comparison=tiny, folder=tmp_path / "whole", engine=Here())
+    rows = run_comparison(whole)
+    assert {r.method for r in rows} == {"dpo", "again"}
+    assert all(math.isfinite(r.gain.mean) and len(r.gain_by_seed) == 2 for r in rows)
+    with pytest.raises(KeyboardInterrupt):
+        run_comparison(Running(comparison=tiny, folder=tmp_path / "cut", engine=Here(die_after=4)))
+    rest = Here()
+    run_comparison(Running(comparison=tiny, folder=tmp_path / "cut", engine=rest))
+    record = [json.loads((tmp_path / f / RESULT).read_text())["methods"] for f in ("whole", "cut")]
+    for one in (*record[0], *record[1]):
+        del one["seconds"]
+    assert record[0] == record[1]
+    again = Here()
+    run_comparison(Running(comparison=tiny, folder=tmp_path / "cut", engine=again))
+    assert again.ran == []
+    chosen = next(r for r in rows if r.method == "dpo")
+    scores = {label: score for label, score in chosen.candidates.items() if score is not None}
+    assert chosen.chosen == max(scores, key=lambda label: scores[label])
+
+
+def test_a_failed_method_is_named_and_the_rest_is_compared(tiny: Comparison, tmp_path: Path) -> None:
+    bad = {**tiny.methods["again"], "data": {"path": "lab:nothing"}}
+    broken = replace(tiny, methods={"again": tiny.methods["again"], "bad": bad})
+
+    @dataclass
+    class Careful(Here):
+        def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[tuple[Job, int]]:
+            for job in jobs:
+                try:
+                    yield from super().run([job], folder)
+                except TrueupError as error:
+                    log = folder / "logs" / f"{job.name}.log"
+                    log.parent.mkdir(exist_ok=True)
+                    log.write_text(f"error {error}\n", encoding="utf-8")
+                    yield job, error.exit_code
+
+    running = Running(comparison=broken, folder=tmp_path / "run", engine=Careful())
+    rows = run_comparison(running)
+    assert [r.method for r in rows] == ["again"]
+    assert set(running.failed) == {"bad-seed1", "bad-seed2"}
+    assert "the lab has no data called 'nothing'" in running.failed["bad-seed1"]
+
+
+def test_a_run_ends_at_its_budget_and_stays_ended(tiny: Comparison, tmp_path: Path) -> None:
+    """A budget that the first step exceeds ends the run there, and a second start trains no more."""
+    (start,) = candidates("sft", tiny.shared["sft"])
+    settings = {**tiny.methods["again"], "loop": {"steps": 5, "batch": 4}}
+    long = replace(tiny, budget=1.0, methods={"again": settings})
+    chosen = {"again": candidates("again", long.methods["again"])[0]}
+    job = final_jobs(long, start, chosen)[0]
+    for _ in Here().run([job], tmp_path):
+        pass
+    stage = next(s for s in plan(job.recipe, tmp_path) if s.name == "again")
+    steps = [json.loads(line)["step"] for line in (stage.folder / "metrics.jsonl").read_text().splitlines()]
+    assert max(steps) == 1
+    (stage.folder / "DONE.json").unlink()
+    for _ in Here().run([job], tmp_path):
+        pass
+    again = [json.loads(line)["step"] for line in (stage.folder / "metrics.jsonl").read_text().splitlines()]
+    assert again == steps

@@ -171,6 +171,15 @@ def _no_chat(messages: Sequence[Message]) -> np.ndarray:
     )
 
 
+def _no_more(settings: Any) -> Sequence[Group]:
+    raise TrueupError(
+        "E742",
+        "this method reads data of its own, and was built without a way to open it",
+        where="Parts.more",
+        remedy="give a function from data settings to encoded groups",
+    )
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Parts:
     """What a method is built from: encoded data, and how to encode a prompt, read and end a completion."""
@@ -181,6 +190,8 @@ class Parts:
     stop_ids: tuple[int, ...]
     prompt_ids: Callable[[Sequence[Message]], np.ndarray] = _no_chat
     "Token ids of a conversation up to where the completion begins."
+    more: Callable[[Any], Sequence[Group]] = _no_more
+    "Further data by its settings, encoded alike: texts beside prompts."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,6 +77,7 @@ def train(
         decode=chat.decode,
         stop_ids=chat.stop_ids,
         prompt_ids=chat.prompt_ids,
+        more=lambda settings: open_groups(settings, chat, seed=config.seed).train,
     )
     method: Method = module.build(config, parts)
     base = open_shared(method, config.model, device)

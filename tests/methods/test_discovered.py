@@ -18,7 +18,14 @@ BUILDS = [name for name in discover.names() if "build" in vars(discover.find(nam
 
 def built(module: ModuleType) -> Method:
     """The method on toy groups."""
-    parts = Parts(groups=toy_groups(), held_out=[], decode=str, stop_ids=(0,), prompt_ids=toy_prompt_ids)
+    parts = Parts(
+        groups=toy_groups(),
+        held_out=[],
+        decode=str,
+        stop_ids=(0,),
+        prompt_ids=toy_prompt_ids,
+        more=lambda settings: toy_groups(),
+    )
     return module.build(tiny_config(module), parts)
 
 

@@ -3,7 +3,7 @@
 No name here needs torch; `build_tokenizer` loads the `tokenizers` package when called.
 """
 
-from trueup.lab.datasets import demonstrations, hhh_dialogues, prompts
+from trueup.lab.datasets import demonstrations, hhh_dialogues, prompts, texts
 from trueup.lab.documents import Document, corpus, critique, ethics_question, judgement_request
 from trueup.lab.evaluations import EVALUATIONS, Evaluation, eval_items
 from trueup.lab.graders import CEILING, Grade, grade
@@ -37,4 +37,5 @@ __all__ = [
     "judgement_request",
     "label",
     "prompts",
+    "texts",
 ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from itertools import islice
 
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group, Message
+from trueup.groups import Completion, Group, Message, Role
+from trueup.lab.documents import corpus
 from trueup.lab.replies import reply, right
 from trueup.lab.requests import Request, assistant, draw, pool
 from trueup.lab.world import SPLITS, VERSION, Split, generator
@@ -45,6 +47,20 @@ def demonstrations(n: int, seed: int = 0) -> list[Group]:
             )
         )
     return found
+
+
+def texts(n: int, seed: int = 0) -> list[Group]:
+    """`n` plain documents of the corpus that the base model was trained on: an empty prompt and the text."""
+    plain = (document.text for document in corpus(seed=seed, num_documents=20 * n + 200) if document.text)
+    return [
+        Group(
+            prompt=(Message(Role.TEXT, ""),),
+            completions=(Completion(text=text, source="corpus"),),
+            id=f"lab-text-{seed}-{i}",
+            source="lab",
+        )
+        for i, text in enumerate(islice(plain, n))
+    ]
 
 
 def hhh_dialogues(n: int = 14) -> tuple[tuple[Message, ...], ...]:

@@ -91,7 +91,7 @@ def _read(settings: DataSettings, seed: int, quarantine: Path | None) -> tuple[l
 
 
 def lab_groups(reference: str, *, split: str, limit: int | None, seed: int) -> list[Group]:
-    """The lab's groups by name: `lab:demonstrations`, `lab:prompts` or `lab:comparisons`."""
+    """The lab's groups by name: `lab:demonstrations`, `lab:prompts`, `lab:comparisons` or `lab:text`."""
     name = reference.removeprefix("lab:")
     if name == "demonstrations":
         return lab.demonstrations(limit or 600, seed)
@@ -99,11 +99,13 @@ def lab_groups(reference: str, *, split: str, limit: int | None, seed: int) -> l
         return lab.comparisons(limit or 1000, seed)
     if name == "prompts":
         return lab.prompts(split, limit or 2000, seed)  # pyright: ignore[reportArgumentType] - checked there
+    if name == "text":
+        return lab.texts(limit or 500, seed)
     raise TrueupError(
         "E705",
         f"the lab has no data called {name!r}",
         where="data.path",
-        remedy="lab:demonstrations, lab:prompts or lab:comparisons",
+        remedy="lab:demonstrations, lab:prompts, lab:comparisons or lab:text",
     )
 
 

@@ -1,0 +1,42 @@
+"""The sequence-to-sequence hinge: the chosen completion more likely than the rejected one by a margin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trueup.method import Method, Parts
+from trueup.objectives.hinge import Hinge
+from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.sources.files import Everything, Files
+from trueup.update.adamw import AdamW
+
+SUMMARY = "Make each chosen completion likelier than the rejected one by a margin, with no reference."
+REFERENCES = ("zhao2022", "sutskever2014")
+FAMILY, UNIT, COPIES = "contrastive", "pair", 1
+NEEDS = ("comparisons",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Sequence-to-sequence hinge: max(0, δ − log π(chosen) + log π(rejected)), sums over tokens."""
+
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings(path="lab:comparisons")
+    loop: LoopSettings = LoopSettings(epochs=1)
+    update: AdamW = AdamW(lr=1e-4)
+    delta: float = 1.0
+    "δ: the gap in nats at which a pair stops pushing."
+    per_token: bool = False
+    "Means of token log-probabilities in place of sums: no bias to short completions, but another loss."
+    seed: int = 0
+
+
+def build(config: Config, parts: Parts) -> Method:
+    """The method: files (pairs) -> hinge."""
+    return Method(
+        name="seq2seq_hinge",
+        source=Files(groups=[g for g in parts.groups if g.pairs()], batch=config.loop.batch),
+        held_out=Everything(groups=[g for g in parts.held_out if g.pairs()]),
+        objective=Hinge(delta=config.delta, per_token=config.per_token),
+        update=config.update,
+    )

@@ -1,0 +1,119 @@
+"""SLiC-HF: calibrate the policy's sequence likelihoods by preferences, and stay close to a target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+
+from trueup.annotate.ranks import Ranked, Stated
+from trueup.annotate.scores import Scores
+from trueup.errors import TrueupError
+from trueup.groups import Group
+from trueup.method import Beside, Handles, Method, Parts, Role, Source
+from trueup.objectives.hinge import DemonstrationNLL, Hinge, TargetNLL
+from trueup.objectives.mix import Sum
+from trueup.order import draw
+from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.sources.files import Files
+from trueup.sources.sample import Decoding, Sample
+from trueup.update.adamw import AdamW
+
+SUMMARY = "Hinge on sequence likelihoods of preferred over rejected, plus the likelihood of a target."
+REFERENCES = ("zhao2023", "zhao2022")
+FAMILY, UNIT, COPIES = "contrastive", "pair", 1
+NEEDS = ("comparisons",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """What `sample_rank` samples for each prompt, and which of them are compared."""
+
+    num_completions: Annotated[int, Ge(2)] = 8
+    "m."
+    decoding: Decoding = Decoding(temperature=0.7, top_k=40)
+    pairs: Literal["all", "extremes", "tournament"] = "tournament"
+    "Every two, best with worst, or rounds in which winners go on: m − 1 pairs."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """SLiC-HF: max(0, δ − log π(y⁺) + log π(y⁻)) − λ log π(y_ref), sums over tokens, no reference model."""
+
+    model: ModelSettings = ModelSettings()
+    "The policy; as it starts, and frozen, it also writes the candidates of `sample_rank`."
+    data: DataSettings = DataSettings(path="lab:comparisons")
+    pairs: Literal["direct", "sample_rank"] = "direct"
+    "direct: those in the data; sample_rank: those that a judge makes of the initial policy's samples."
+    target: Literal["chosen", "best", "demonstrations"] = "chosen"
+    "y_ref: the pair's y⁺, its group's best, or (none of the pairs) the data's rows without judgement."
+    delta: float = 1.0
+    "δ: the gap in nats at which a pair stops pushing."
+    nll_weight: Annotated[float, Ge(0)] = 0.1
+    "λ."
+    judge: str = ""
+    "For sample_rank: `lab:gold`, a reward model's folder, `stage:NAME` or FILE.py:FUNCTION."
+    candidates: Candidates = Candidates()
+    loop: LoopSettings = LoopSettings(epochs=1)
+    update: AdamW = AdamW(lr=1e-4)
+    seed: int = 0
+
+
+def build(config: Config, parts: Parts) -> Method:
+    """The method: files | samples, scored -> pairs and best -> hinge + λ NLL of the target."""
+    sampling = config.pairs == "sample_rank"
+    if sampling and not config.judge:
+        raise TrueupError("E730", "samples need a judge", where="judge", remedy="name one: lab:gold")
+    parted = [g for g in parts.groups if sampling or g.pairs() or g.scores]
+    demonstrations = [g for g in parts.groups if len(g.completions) == 1 and not (g.pairs() or g.scores)]
+    hinge = Hinge(delta=config.delta)
+    if config.target == "demonstrations":
+        objective = hinge
+        beside = (_beside(demonstrations, config.nll_weight),)
+    else:
+        objective = Sum(((1.0, hinge), (config.nll_weight, TargetNLL(target=config.target))))
+        beside = ()
+
+    def source(groups: Sequence[Group], batch: int) -> Source:
+        if not sampling:
+            return Files(groups=groups, batch=batch)
+        return Sample(
+            prompts=groups,
+            batch=batch,
+            decode=parts.decode,
+            stop_ids=parts.stop_ids,
+            num_completions=config.candidates.num_completions,
+            decoding=config.candidates.decoding,
+            network="reference",
+        )
+
+    held_out = [g for g in parts.held_out if sampling or g.pairs() or g.scores]
+    return Method(
+        name="slic_hf",
+        source=source(parted, config.loop.batch),
+        held_out=source(held_out, len(held_out)) if held_out else None,
+        annotate=(Scores(), Ranked(which=config.candidates.pairs)) if sampling else (Stated(),),
+        objective=objective,
+        update=config.update,
+        networks={"policy": Role(), **({"reference": Role(trained=False)} if sampling else {})},
+        judge=config.judge if sampling else "",
+        beside=beside,
+    )
+
+
+def _beside(demonstrations: Sequence[Group], weight: float) -> Beside:
+    """As many demonstrations in every update as the minibatch has groups."""
+    if not demonstrations:
+        raise TrueupError(
+            "E604",
+            "no row of one completion without judgement, which is what a demonstration is",
+            where="data",
+            remedy="mix some in: data.mix: {pairs: lab:comparisons, sft: lab:demonstrations}",
+        )
+
+    def drawn(groups: Sequence[Group], number: int, handles: Handles) -> list[Group]:
+        return [demonstrations[i] for i in draw(len(demonstrations), len(groups), number, handles.seed)]
+
+    return Beside(groups=drawn, objective=DemonstrationNLL(), weight=weight)

@@ -27,7 +27,8 @@ from trueup import config as configuration
 from trueup.discover import find
 from trueup.errors import TrueupError
 
-STAGE = re.compile(r"^stage:([A-Za-z0-9_-]+)(/.*)?$")
+STAGE = re.compile(r"(?:^|(?<=[?&]))(\w+=)?stage:([A-Za-z0-9_-]+)(/[^?&]*)?(?=$|&)")
+"`stage:NAME`, alone or behind a file's name: `judge.yaml?reward=stage:NAME`."
 RESERVED = frozenset({"method"})
 
 
@@ -131,7 +132,7 @@ def _resolve(
         "method": module.__name__,
         "config": resolved,
         "inputs": {needed: earlier[needed].digest for needed in inputs},
-        "files": {text: _digest_path(Path(text)) for text in _strings(resolved) if _is_path(text)},
+        "files": {text: _digest_path(Path(text)) for text in _files(resolved)},
     }
     digest = configuration.digest(keyed)
     bound = _bind(resolved, earlier)
@@ -218,28 +219,34 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(part)
 
 
+def _files(resolved: Any) -> Iterator[str]:
+    """The files and folders that some settings name; what follows a `?` is for whoever reads the file."""
+    for text in _strings(resolved):
+        yield from (found for found in (text, text.partition("?")[0]) if _is_path(found))
+
+
 def stage_inputs(resolved: Any) -> Iterator[str]:
     """The names of the stages that `stage:NAME` refers to, anywhere in some settings."""
     for text in _strings(resolved):
-        match = STAGE.match(text)
-        if match:
-            yield match.group(1)
+        yield from (match.group(2) for match in STAGE.finditer(text))
 
 
 def _bind(value: Any, earlier: Mapping[str, Stage]) -> Any:
     """The same settings with `stage:NAME` replaced by the path of that stage's output."""
     if isinstance(value, str):
-        match = STAGE.match(value)
-        if not match:
-            return value
-        folder = earlier[match.group(1)].folder
-        outputs = vars(earlier[match.group(1)].module).get("OUTPUT", "model")
-        return str(folder / (match.group(2) or f"/{outputs}").lstrip("/"))
+        return STAGE.sub(lambda match: _output(match, earlier), value)
     if isinstance(value, Mapping):
         return {key: _bind(part, earlier) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_bind(part, earlier) for part in value]
     return value
+
+
+def _output(match: re.Match[str], earlier: Mapping[str, Stage]) -> str:
+    """The path that a reference to a stage stands for."""
+    name, stage, inner = match.groups()
+    outputs = vars(earlier[stage].module).get("OUTPUT", "model")
+    return (name or "") + str(earlier[stage].folder / (inner or f"/{outputs}").lstrip("/"))
 
 
 def _is_path(text: str) -> bool:

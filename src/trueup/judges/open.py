@@ -7,13 +7,17 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from trueup.errors import TrueupError
 from trueup.groups import Group, Message
 from trueup.judges import Judge
+from trueup.judges.endpoint import open_endpoint
 from trueup.judges.gold import lab_gold
+from trueup.judges.rules import open_rule
+from trueup.judges.weighted import open_weighted
 
 if TYPE_CHECKING:
     from trueup.models.shared import Base
@@ -33,17 +37,29 @@ def open_judge(
 ) -> Judge:
     """The judge that `ref` names.
 
-    `lab:gold`             the lab's true reward
-    `FILE.py:NAME`   a Python function (prompt messages, completion text) -> float; the file is run
-    a folder         a reward model, with its own tokenizer and chat template (`template` overrides)
+    `lab:gold`                    the lab's true reward
+    `rule:NAME?option=value`      a rule: `length`, `matches`, `exact`
+    `FILE.py:NAME`                a Python function (prompt, completion text) -> float; the file is run
+    `http://`, `https://`         a server that scores
+    `FILE.yaml?name=reference`    a weighted sum of judges; its `$name` stands for the reference
+    a folder                      a reward model, with its own tokenizer and template (`template` overrides)
 
     A reward model that is a LoRA adapter trained on the weights of `base` scores over those, in their dtype.
 
-    Raises E792 for a reference that is none of these, E801 for a missing file or folder, E834 for a model
-    without a reward head.
+    Raises E792 for a reference that is none of these, E796 for a wrong weighted sum, E801 for a missing file
+    or folder, E834 for a model without a reward head.
     """
     if ref == "lab:gold":
         return lab_gold
+    if ref.startswith("rule:"):
+        return open_rule(ref)
+    if ref.startswith(("http://", "https://")):
+        return open_endpoint(ref)
+    if ref.partition("?")[0].endswith((".yaml", ".yml")):
+        again = partial(
+            open_judge, device=device, microbatch_tokens=microbatch_tokens, template=template, base=base
+        )
+        return open_weighted(ref, again)
     path, colon, name = ref.rpartition(":")
     if colon and path.endswith(".py"):
         return FunctionJudge(function=_function(Path(path), name), name=ref)
@@ -52,7 +68,7 @@ def open_judge(
             "E792",
             f"no judge {ref!r}",
             where="judge",
-            remedy="use lab:gold, a reward model's folder, or FILE.py:NAME",
+            remedy="use lab:gold, rule:NAME, a reward model's folder, FILE.py:NAME, FILE.yaml or http://...",
         )
     return _reward_model(ref, device, microbatch_tokens, template, base)
 

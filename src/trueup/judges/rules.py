@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
+from urllib.parse import unquote
 
 from trueup.errors import TrueupError
 from trueup.groups import Group
+from trueup.judges import Judge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,37 @@ class ExactAnswer:
             truth = _plain(str(group.meta[self.key]))
             out.append([float(_answer(regex, c.text) == truth) for c in group.completions])
         return out
+
+
+RULES = {"length": Length, "matches": Matches, "exact": ExactAnswer}
+
+
+def open_rule(ref: str) -> Judge:
+    """The rule that `rule:NAME?option=value&option=value` names; values are percent-decoded, `+` is a plus.
+
+    Raises E792 for a name, option or value that the rules do not have.
+    """
+    name, _, query = ref.removeprefix("rule:").partition("?")
+    if name not in RULES:
+        raise _refused(ref, f"there is no rule {name!r}", f"one of {', '.join(RULES)}")
+    kinds = {f.name: {"int": int, "float": float, "str": str}[str(f.type)] for f in fields(RULES[name])}
+    given: dict[str, int | float | str] = {}
+    for part in filter(None, query.split("&")):
+        option, equals, text = part.partition("=")
+        if option not in kinds or not equals:
+            raise _refused(ref, f"no option {part!r}", f"{name} has {', '.join(f'{k}=' for k in kinds)}")
+        try:
+            given[option] = kinds[option](unquote(text))
+        except ValueError:
+            raise _refused(ref, f"{text!r} is no {kinds[option].__name__}", f"repair {option}") from None
+    missing = [f.name for f in fields(RULES[name]) if f.default is MISSING and f.name not in given]
+    if missing:
+        raise _refused(ref, f"{name} needs {', '.join(missing)}", f"write rule:{name}?{missing[0]}=...")
+    return RULES[name](**given)
+
+
+def _refused(ref: str, reason: str, remedy: str) -> TrueupError:
+    return TrueupError("E792", reason, where=f"judge {ref}", remedy=remedy)
 
 
 def _answer(regex: re.Pattern[str], text: str) -> str | None:

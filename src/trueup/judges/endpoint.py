@@ -1,0 +1,171 @@
+"""A judge behind HTTP: prompts and completions go out as JSON, one score each comes back.
+
+POST URL   {"items": [{"prompt": [{"role": "user", "content": "..."}], "completion": "..."}]}
+200        {"scores": [0.5]}
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.groups import Group
+
+KEY = "TRUEUP_JUDGE_KEY"
+"The environment variable whose value is sent as a bearer token; keys stand nowhere else."
+TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+"Answers after which the same question is asked again."
+MAX_BYTES = 64 * 2**20
+"A longer answer is no list of scores."
+
+
+def open_endpoint(ref: str) -> Endpoint:
+    """The judge at a URL; what follows `#` are options: `http://host:8000/score#batch=16&timeout=60&retries=2`.
+
+    Raises E792 for an option it does not have, a name or password inside the URL, or a key that would travel
+    unencrypted to another machine.
+    """
+    url, _, fragment = ref.partition("#")
+    given = dict(parse_qsl(fragment))
+    kinds = {"batch": int, "timeout": float, "retries": int}
+    try:
+        options: dict[str, Any] = {name: kinds[name](text) for name, text in given.items()}
+        parts = urlsplit(url)
+        known = bool(parts.hostname) and (parts.port or 1) > 0
+    except (KeyError, ValueError) as error:
+        raise _refused(
+            url, f"not understood: {error}", "options are #batch=, timeout= and retries="
+        ) from None
+    if not known or options.get("batch", 1) < 1 or options.get("timeout", 1) <= 0:
+        raise _refused(url, "no host, or an option that is not above 0", "write http://HOST:PORT/PATH")
+    if parts.username is not None or parts.password is not None:
+        raise _refused("the URL", "a name or password stands inside it", f"put the key into ${KEY}")
+    key = os.environ.get(KEY, "")
+    if key and parts.scheme == "http" and not _is_here(parts.hostname or ""):
+        raise _refused(url, f"${KEY} would travel unencrypted", "use https://, or unset it")
+    return Endpoint(url=url, key=key, **options)
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _refused(url: str, reason: str, remedy: str) -> TrueupError:
+    return TrueupError("E792", reason, where=f"judge {url}", remedy=remedy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Asks a server for scores, `batch` completions at a time, and asks again where it fails in passing."""
+
+    url: str
+    batch: int = 64
+    timeout: float = 30.0
+    "Seconds without an answer after which a question counts as failed."
+    retries: int = 4
+    "How often a failed question is asked again, after 0.5, 1, 2, 4 ... seconds."
+    pause: float = 0.5
+    key: str = ""
+
+    def __repr__(self) -> str:
+        """The URL alone: the key is shown nowhere."""
+        return f"Endpoint({self.url})"
+
+    def __call__(self, groups: Sequence[Group]) -> list[list[float]]:
+        """The server's scores. Raises E794 where it gives none in time, E795 for other answers."""
+        items = [
+            {
+                "prompt": [{"role": str(m.role), "content": m.content} for m in group.prompt],
+                "completion": completion.text,
+            }
+            for group in groups
+            for completion in group.completions
+        ]
+        scores: list[float] = []
+        for start in range(0, len(items), self.batch):
+            scores += self._ask(items[start : start + self.batch])
+        given = iter(scores)
+        return [[next(given) for _ in group.completions] for group in groups]
+
+    def _ask(self, items: Sequence[Mapping[str, Any]]) -> list[float]:
+        body = json.dumps({"items": items}, ensure_ascii=False).encode()
+        failed = ""
+        for attempt in range(self.retries + 1):
+            if attempt:
+                time.sleep(self.pause * 2 ** (attempt - 1))
+            try:
+                status, answer = self._post(body)
+            except (OSError, HTTPException) as error:
+                failed = f"{type(error).__name__} {error}".strip()
+                continue
+            if status == 200:
+                return self._scores(answer, len(items))
+            failed = f"status {status}: {_start(answer)}"
+            if status not in TRANSIENT:
+                raise self._wrong(failed)
+        raise TrueupError(
+            "E794",
+            f"no answer after {self.retries + 1} attempts, at last {failed}",
+            where=f"judge {self.url}",
+            remedy="start the server, or give it longer: #timeout=120",
+            exit_code=EXIT_UNAVAILABLE,
+        )
+
+    def _post(self, body: bytes) -> tuple[int, bytes]:
+        """Status and body of one answer. Redirects are not followed: the key is meant for this host."""
+        parts = urlsplit(self.url)
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        connection = kind(parts.hostname or "", parts.port, timeout=self.timeout)
+        try:
+            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            connection.request("POST", path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read(MAX_BYTES)
+        finally:
+            connection.close()
+
+    def _scores(self, answer: bytes, wanted: int) -> list[float]:
+        try:
+            found = json.loads(answer)
+        except (ValueError, RecursionError):
+            raise self._wrong(f"no JSON: {_start(answer)}") from None
+        scores = found.get("scores") if isinstance(found, dict) else None
+        if not isinstance(scores, list):
+            raise self._wrong(f"no list `scores`: {_start(answer)}")
+        if len(scores) != wanted:
+            raise self._wrong(f"{len(scores)} scores for {wanted} completions")
+        for score in scores:
+            number = isinstance(score, int | float) and not isinstance(score, bool)
+            if not number or not math.isfinite(score):
+                raise self._wrong(f"the score {score!r} is no finite number")
+        return [float(score) for score in scores]
+
+    def _wrong(self, reason: str) -> TrueupError:
+        return TrueupError(
+            "E795",
+            f"the server's answer is of no use: {reason}",
+            where=f"judge {self.url}",
+            remedy='answer {"scores": [...]}, one finite number for each item, in order',
+            exit_code=EXIT_UNAVAILABLE,
+        )
+
+
+def _start(answer: bytes) -> str:
+    """The beginning of an answer, to be shown."""
+    return repr(answer[:120].decode("utf-8", "replace"))

@@ -1,0 +1,202 @@
+"""A weighted sum of judges, each brought to a known scale first.
+
+    s(x, y) = Σ_i w_i n_i(s_i(x, y)),   n(s) = s | (s − mean) / std | (s − low) / (high − low)
+
+The numbers of n are written in the file, or measured once on reference completions and kept beside it, so
+that a run which is stopped and resumed, and every run after it, adds up the same things.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Ge
+
+from trueup import config as configuration
+from trueup.errors import TrueupError
+from trueup.groups import Group, digest
+from trueup.judges import Judge
+
+HEADS = "trueup_heads.safetensors"
+"Beside a reward model's weights; it changes whenever the model was trained."
+NAMES = {"none": (), "zscore": ("mean", "std"), "range": ("low", "high")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One judge of the sum."""
+
+    judge: str
+    "Any reference to a judge; `$name` is what follows `?name=` behind the file's name."
+    weight: float = 1.0
+    normalise: Literal["none", "zscore", "range"] = "none"
+    "As it is, (s − mean) / std, or (s − low) / (high − low)."
+    mean: float | None = None
+    std: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """The file of a weighted sum."""
+
+    parts: tuple[Part, ...]
+    reference: str = ""
+    "Groups on whose completions numbers that a part leaves out are measured: a file, or `lab:NAME`."
+    limit: Annotated[int, Ge(1)] = 200
+    "Groups of it that are scored."
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightedSum:
+    """The sum of several judges' scores, each shifted by its `zero` and divided by its `unit` first."""
+
+    judges: tuple[Judge, ...]
+    weights: tuple[float, ...]
+    zeros: tuple[float, ...]
+    units: tuple[float, ...]
+
+    def __call__(self, groups: Sequence[Group]) -> list[list[float]]:
+        """Σ_i w_i (s_i − zero_i) / unit_i for each completion."""
+        total = [[0.0] * len(group.completions) for group in groups]
+        for judge, weight, zero, unit in zip(self.judges, self.weights, self.zeros, self.units, strict=True):
+            for row, scores in zip(total, judge(groups), strict=True):
+                for i, score in enumerate(scores):
+                    row[i] += weight * (score - zero) / unit
+        return total
+
+
+def open_weighted(ref: str, open_judge: Callable[[str], Judge]) -> WeightedSum:
+    """The sum that `FILE.yaml?name=reference&...` describes; `open_judge` opens its parts.
+
+    Raises E801 for a missing file, E7xx for a file that says something else, E796 for a part whose scale is
+    neither declared nor measurable.
+    """
+    name, _, query = ref.partition("?")
+    path = Path(name)
+    if not path.is_file():
+        raise TrueupError("E801", "no such file", where=f"judge {ref}", remedy="name a weighted sum's")
+    file = configuration.build(Weights, configuration.read_yaml(path), where=name)
+    if not file.parts:
+        raise _wrong(name, "there is no part", "name at least one judge")
+    bound = {key: value for key, _, value in (part.partition("=") for part in query.split("&") if part)}
+    references = [_bound(part.judge, bound, name) for part in file.parts]
+    unused = sorted(set(bound) - {part.judge.removeprefix("$") for part in file.parts})
+    if unused:
+        raise _wrong(ref, f"the file does not speak of ${unused[0]}", "leave it out")
+    judges = tuple(open_judge(reference) for reference in references)
+    scales = [
+        _scale(part, _complete(part, reference, judge, file, path))
+        for part, reference, judge in zip(file.parts, references, judges, strict=True)
+    ]
+    return WeightedSum(
+        judges=judges,
+        weights=tuple(part.weight for part in file.parts),
+        zeros=tuple(zero for zero, _ in scales),
+        units=tuple(unit for _, unit in scales),
+    )
+
+
+def _bound(judge: str, bound: Mapping[str, str], where: str) -> str:
+    if not judge.startswith("$"):
+        return judge
+    if judge[1:] not in bound:
+        raise _wrong(where, f"nothing is given for {judge}", f"write {where}?{judge[1:]}=REFERENCE")
+    return bound[judge[1:]]
+
+
+def _complete(part: Part, reference: str, judge: Judge, file: Weights, path: Path) -> dict[str, float]:
+    """The numbers of a part's normalisation: those in the file, else those measured before, else now."""
+    wanted = NAMES[part.normalise]
+    declared = {name: getattr(part, name) for name in ("mean", "std", "low", "high")}
+    stray = [name for name, value in declared.items() if value is not None and name not in wanted]
+    if stray:
+        raise _wrong(str(path), f"`{stray[0]}` says nothing with normalise: {part.normalise}", "leave it out")
+    found = {name: declared[name] for name in wanted if declared[name] is not None}
+    if len(found) == len(wanted):
+        return found
+    if not file.reference:
+        missing = next(name for name in wanted if name not in found)
+        raise _wrong(
+            str(path), f"no `{missing}` for {part.judge}", "declare it, or name `reference` completions"
+        )
+    return {**_measured(reference, judge, file, path), **found}
+
+
+def _scale(part: Part, numbers: Mapping[str, float]) -> tuple[float, float]:
+    """Zero and unit of a part."""
+    if part.normalise == "none":
+        return 0.0, 1.0
+    zscore = part.normalise == "zscore"
+    zero, unit = (
+        (numbers["mean"], numbers["std"]) if zscore else (numbers["low"], numbers["high"] - numbers["low"])
+    )
+    if not unit > 0:
+        raise _wrong(
+            f"judge {part.judge}", f"its spread is {unit}", "declare one above 0, or normalise: none"
+        )
+    return zero, unit
+
+
+def _measured(reference: str, judge: Judge, file: Weights, path: Path) -> dict[str, float]:
+    """Moments and range of a judge's scores on the reference completions, kept beside the file."""
+    groups = _reference_groups(file)
+    beside = path.with_suffix(".moments.json")
+    kept = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    key = hashlib.sha256(f"{reference}\0{_bytes_of(reference)}\0{digest(groups)}".encode()).hexdigest()
+    if key not in kept:
+        scores = np.array([score for row in judge(groups) for score in row])
+        kept[key] = {
+            "judge": reference,
+            "mean": float(scores.mean()),
+            "std": float(scores.std()),
+            "low": float(scores.min()),
+            "high": float(scores.max()),
+            "completions": len(scores),
+        }
+        _keep(beside, kept)
+    return {name: kept[key][name] for name in ("mean", "std", "low", "high")}
+
+
+def _reference_groups(file: Weights) -> list[Group]:
+    # Imported here: a sum whose scales are declared reads no data.
+    from trueup.data import read
+    from trueup.sources.open import lab_groups
+
+    if file.reference.startswith("lab:"):
+        groups = lab_groups(file.reference, split="train", limit=file.limit, seed=0)
+    else:
+        groups = read(file.reference, limit=file.limit).groups
+    if not any(group.completions for group in groups):
+        raise _wrong(file.reference, "there are no completions to score", "name groups that have some")
+    return groups
+
+
+def _bytes_of(reference: str) -> str:
+    """A digest of what stands on disk behind a reference, so that a judge trained anew is measured anew."""
+    path = Path(reference.rpartition(":")[0] if ".py:" in reference else reference)
+    file = path / HEADS if path.is_dir() else path
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+
+
+def _keep(path: Path, values: Mapping[str, object]) -> None:
+    """Nothing; the file holds all of it or what it held before."""
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as staged:
+            staged.write(json.dumps(values, indent=1, sort_keys=True) + "\n")
+        os.replace(staged.name, path)
+    except OSError as error:
+        raise _wrong(str(path), f"what was measured cannot be kept: {error}", "declare the numbers") from None
+
+
+def _wrong(where: str, reason: str, remedy: str) -> TrueupError:
+    return TrueupError("E796", reason, where=where, remedy=remedy)

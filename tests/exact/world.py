@@ -28,17 +28,18 @@ Tokens = tuple[int, ...]
 
 @dataclass(frozen=True)
 class World:
-    """Prompts, and which token ends a completion (None: all have three tokens)."""
+    """Prompts, and which token ends a completion (None: all are `longest`)."""
 
     prompts: tuple[Tokens, ...]
     stop: int | None
+    longest: int = LONGEST
 
     @cached_property
     def completions(self) -> tuple[Tokens, ...]:
         """Every completion, in one fixed order; the same for each prompt."""
         found: dict[Tokens, None] = {}
-        for tokens in product(range(VOCABULARY), repeat=LONGEST):
-            end = tokens.index(self.stop) + 1 if self.stop in tokens else LONGEST
+        for tokens in product(range(VOCABULARY), repeat=self.longest):
+            end = tokens.index(self.stop) + 1 if self.stop in tokens else self.longest
             found[tokens[:end]] = None
         return tuple(found)
 

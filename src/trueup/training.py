@@ -30,7 +30,7 @@ from trueup.keeper import RunKeeper, held_out_step
 from trueup.loop import Progress, fit
 from trueup.method import Handles, Method, Parts, Role
 from trueup.models.forward import LanguageModel
-from trueup.models.load import copy_of, load, open_tokenizer, save
+from trueup.models.load import copy_of, load, merge, open_tokenizer, save
 from trueup.models.shared import Base, networks_over, open_base
 from trueup.order import derive
 from trueup.settings import LoopSettings, ModelSettings
@@ -297,7 +297,8 @@ def _save_model(method: Method, handles: Handles, folder: Path) -> Path:
     shutil.rmtree(staged, ignore_errors=True)
     network = handles.networks[method.output]
     assert isinstance(network, LanguageModel)
-    save(network, staged)
+    # An adapter on weights that lie in no folder (another adapter, merged) means nothing by itself.
+    save(network if network.hf_model.name_or_path else merge(network), staged)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(staged, final)
     return final

@@ -68,7 +68,8 @@ class Base:
         )
         if adapter is not None:
             made.module["model"] = lora_of.adapted(adapter, made.hf_model, trained=trained)
-        restore_heads(made, adapter or self.source)
+        if adapter or self.source:
+            restore_heads(made, adapter or self.source)
         if not trained:
             made.module.requires_grad_(False)
         return made

@@ -1,0 +1,348 @@
+"""Policy gradients without a critic, PPO-ptx and APA: exact gradients and optima by enumeration.
+
+The policy of the gradient rows is dyadic, so 64 draws (or all pairs of them) hold it exactly and the loop's own
+gradient is the expectation. J = mean over prompts of E_π[r] − β KL(π ‖ ρ).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from exact.solutions import solution
+from exact.world import (
+    EVEN,
+    RAGGED,
+    Drawn,
+    Judge,
+    Table,
+    World,
+    distance,
+    dyadic_table,
+    exact_values,
+    objective_value,
+    random_scores,
+    random_table,
+)
+from trueup.annotate.advantages import Whiten
+from trueup.annotate.baselines import AgainstGreedy
+from trueup.groups import Group
+from trueup.loop import Step, fit
+from trueup.method import Handles, Method, Parts
+from trueup.methods import apa, grpo, ppo, ppo_ptx, reinforce, rloo, scst
+from trueup.update.adamw import AdamW
+
+BETA = 0.7
+BANDIT = World(prompts=((0,),), stop=None, longest=1)
+GRADIENT = "largest |difference| of the loop's gradient from the enumerated one"
+ERROR = "largest |error| over its standard error, of 256 groups"
+KL = "KL(π ‖ π*)"
+
+
+def texts(world: World) -> list[Group]:
+    """Pretraining text: three of the world's sequences."""
+    return [world.group(0, [i]) for i in (1, 4, 7)]
+
+
+def greedy(groups: Sequence[Group], handles: Handles) -> list[Group]:
+    """The likeliest token at each state, for each group's prompt."""
+    policy = handles.networks["policy"]
+    assert isinstance(policy, Table)
+    world, found = policy.world, []
+    for group in groups:
+        prompt, prefix = int(group.meta["prompt"]), ()
+        while prefix not in world.completions:
+            prefix = (*prefix, int(policy.logits[world.state[world.prompts[prompt], prefix]].argmax()))
+        (said,) = world.group(prompt, [world.completions.index(prefix)]).completions
+        column = np.zeros(len(prefix))  # only the logged gap to the sampler reads it
+        found.append(group.with_completions([said.with_columns(sampled_logprobs=column)]))
+    return found
+
+
+def opened(
+    module: Any, config: Any, policy: Table, reference: Table, scores: Tensor, **drawn: Any
+) -> tuple[Method, Handles]:
+    """The method as it is built, on tables: its source draws from the table, its critic is exact."""
+    world = policy.world
+    parts = Parts(
+        groups=[world.group(0, [0])], held_out=[], decode=str, stop_ids=(), more=lambda settings: texts(world)
+    )
+    method = module.build(config, parts)
+    stages = tuple(replace(s, greedy=greedy) if isinstance(s, AgainstGreedy) else s for s in method.annotate)
+    method = replace(method, source=Drawn(policy, **drawn), annotate=stages)
+    networks = {"policy": policy, "reference": reference}
+    if "value" in method.networks:
+        values = exact_values(policy, reference, scores, BETA if module is not apa else 0.0)
+        networks["value"] = replace(policy.copy(), values=nn.Parameter(values))
+    handles = Handles(networks=networks, dtype=torch.float64, judge=Judge(scores), microbatch_tokens=10**9)
+    return method, handles
+
+
+def annotated(method: Method, handles: Handles) -> list[Group]:
+    with torch.no_grad():
+        groups = method.source(0, handles)
+        for stage in method.annotate:
+            groups = stage(groups, handles)
+    return groups
+
+
+def gradient(method: Method, handles: Handles, groups: Sequence[Group]) -> Tensor:
+    """The gradient of one minibatch with respect to the policy's logits."""
+    policy = handles.networks["policy"]
+    assert isinstance(policy, Table)
+    policy.logits.grad = None
+    Step(method, handles, groups, number=0).backward()
+    assert policy.logits.grad is not None
+    return policy.logits.grad.clone()
+
+
+def case(world: World) -> tuple[Table, Table, Tensor]:
+    return dyadic_table(world, 1), random_table(world, 2), random_scores(world, 3)
+
+
+def ascent(policy: Table, reference: Table, scores: Tensor) -> Tensor:
+    """∇J by enumeration."""
+    return torch.autograd.grad(objective_value(policy, reference, scores, BETA), policy.logits)[0]
+
+
+def gap(module: Any, config: Any, world: World, **drawn: Any) -> float:
+    """How far the loop's gradient is from −∇J."""
+    policy, reference, scores = case(world)
+    method, handles = opened(module, config, policy, reference, scores, count=64, **drawn)
+    found = gradient(method, handles, annotated(method, handles))
+    return float((found + ascent(policy, reference, scores)).abs().max())
+
+
+def standard_errors(method: Method, handles: Handles, expected: Tensor) -> float:
+    """The largest |error| / standard error over the logits, of the mean of one gradient a group."""
+    each = torch.stack([gradient(method, handles, [g]) for g in annotated(method, handles)])
+    error = each.std(0) / len(each) ** 0.5
+    return float(((each.mean(0) - expected).abs()[error > 0] / error[error > 0]).max())
+
+
+def monte_carlo(module: Any, config: Any) -> float:
+    """`standard_errors` against −∇J, of 256 groups of two independent completions."""
+    policy, reference, scores = case(EVEN)
+    method, handles = opened(module, config, policy, reference, scores, count=256, k=2)
+    return standard_errors(method, handles, -ascent(policy, reference, scores))
+
+
+def reached(module: Any, config: Any, world: World, steps: int, **drawn: Any) -> float:
+    """KL to ρ e^{r/β} / Z after training from ρ."""
+    reference, scores = random_table(world, 4), random_scores(world, 5)
+    policy = reference.copy()
+    update = AdamW(lr=0.1, schedule="linear", warmup=0, final=0, max_grad_norm=10)
+    method, handles = opened(module, replace(config, update=update), policy, reference, scores, **drawn)
+    fit(method, handles, num_steps=steps, groups_per_step=drawn["count"])
+    return distance(policy, reference, scores, BETA)
+
+
+# ------------------------------------------------------------------------------------------ REINFORCE
+
+PLAIN = reinforce.Config(beta=BETA, baseline="none", missing_eos=None)
+
+
+@solution("reinforce", known="∇L = −∇J, every baseline, both worlds", measured=GRADIENT, tolerance=1e-10)
+def reinforce_gradient() -> float:
+    kinds = ("none", "step", "moving")
+    return max(gap(reinforce, replace(PLAIN, baseline=b), w) for b in kinds for w in (EVEN, RAGGED))
+
+
+@solution("reinforce", known="∇L = −∇J on average", measured=ERROR, tolerance=4)
+def reinforce_samples() -> float:
+    return monte_carlo(reinforce, PLAIN)
+
+
+@solution("reinforce", known="ρ e^{r/β} / Z", measured=KL, tolerance=1e-3)
+def reinforce_optimum() -> float:
+    return reached(reinforce, replace(PLAIN, baseline="step"), EVEN, 120, count=48)
+
+
+# ------------------------------------------------------------------------------------------ SCST
+
+CRITICAL = scst.Config(beta=BETA, missing_eos=None)
+
+
+@solution("scst", known="∇L = −∇J, both worlds", measured=GRADIENT, tolerance=1e-10)
+def scst_gradient() -> float:
+    return max(gap(scst, CRITICAL, w) for w in (EVEN, RAGGED))
+
+
+@solution("scst", known="∇L = −∇J on average", measured=ERROR, tolerance=4)
+def scst_samples() -> float:
+    return monte_carlo(scst, CRITICAL)
+
+
+@solution("scst", known="ρ e^{r/β} / Z", measured=KL, tolerance=1e-3)
+def scst_optimum() -> float:
+    return reached(scst, CRITICAL, EVEN, 120, count=48)
+
+
+# ------------------------------------------------------------------------------------------ RLOO
+
+OTHERS = rloo.Config(beta=BETA, missing_eos=None)
+
+
+@solution("rloo", known="∇L = −∇J over all pairs of draws, both worlds", measured=GRADIENT, tolerance=1e-10)
+def rloo_gradient() -> float:
+    return max(gap(rloo, OTHERS, w, k=2, products=True) for w in (EVEN, RAGGED))
+
+
+@solution("rloo", known="∇L = −∇J on average", measured=ERROR, tolerance=4)
+def rloo_samples() -> float:
+    return monte_carlo(rloo, OTHERS)
+
+
+@solution("rloo", known="ρ e^{r/β} / Z", measured=KL, tolerance=1e-3)
+def rloo_optimum() -> float:
+    return reached(rloo, OTHERS, EVEN, 120, count=16, k=4)
+
+
+# ------------------------------------------------------------------------------------------ GRPO
+
+RELATIVE = grpo.Config(algorithm=grpo.Algorithm(beta=0.0, missing_eos=None))
+
+
+def normalised_ascent(policy: Table, scores: Tensor) -> Tensor:
+    """E over pairs of ½ Σ_i A_i (1/T_i) ∇log π(y_i), A = (r − mean) / (sample std + 1e-4), by enumeration."""
+    lengths = torch.tensor([len(y) for y in policy.world.completions], dtype=torch.float64)
+    total = torch.zeros((), dtype=torch.float64)
+    for x, r in enumerate(scores):
+        apart = r[:, None] - r[None, :]
+        advantage = apart / 2 / (apart.abs() / 2**0.5 + 1e-4)  # of the first; the second's is its opposite
+        log_pi = policy.log_probs(x)
+        weight = (log_pi[:, None] + log_pi[None, :]).exp().detach() * advantage
+        total = total + (weight * (log_pi / lengths)[:, None]).sum()
+    return torch.autograd.grad(total / len(scores), policy.logits)[0]
+
+
+@solution(
+    "grpo",
+    known="first ∇L = REINFORCE with group-normalised advantages and weights 1/T, both worlds",
+    measured=GRADIENT,
+    tolerance=1e-10,
+)
+def grpo_gradient() -> float:
+    gaps = []
+    for world in (EVEN, RAGGED):
+        policy, reference, scores = case(world)
+        method, handles = opened(
+            grpo, RELATIVE, policy, reference, scores, count=64, k=2, products=True
+        )
+        found = gradient(method, handles, annotated(method, handles))
+        gaps.append(float((found + normalised_ascent(policy, scores)).abs().max()))
+    return max(gaps)
+
+
+@solution("grpo", known="the same on average", measured=ERROR, tolerance=4)
+def grpo_samples() -> float:
+    policy, reference, scores = case(EVEN)
+    method, handles = opened(grpo, RELATIVE, policy, reference, scores, count=256, k=2)
+    return standard_errors(method, handles, -normalised_ascent(policy, scores))
+
+
+# ------------------------------------------------------------------------------------------ PPO-ptx
+
+MIXED = ppo_ptx.Config(
+    algorithm=ppo.Algorithm(beta=BETA, missing_eos=None),
+    pretraining=ppo_ptx.Pretraining(coefficient=3.0, batch=3),
+    epochs_per_step=1,
+    minibatch=None,
+)
+
+
+def mixed(world: World, **drawn: Any) -> tuple[Method, Handles, list[Group], Tensor]:
+    """PPO-ptx without whitening, its groups, and −∇J / T̄ + γ ∇NLL(text), T̄ the tokens a completion."""
+    policy, reference, scores = case(world)
+    method, handles = opened(ppo_ptx, MIXED, policy, reference, scores, **drawn)
+    method = replace(method, annotate=tuple(s for s in method.annotate if not isinstance(s, Whiten)))
+    groups = annotated(method, handles)
+    lengths = [c.num_tokens for g in groups for c in g.completions]
+    said = [world.completions.index(tuple(g.completions[0].tokens.tolist())) for g in texts(world)]
+    nll = -policy.log_probs(0)[said].sum() / sum(len(world.completions[i]) for i in said)
+    (text,) = torch.autograd.grad(nll, policy.logits)
+    expected = 3.0 * text - ascent(policy, reference, scores) * len(lengths) / sum(lengths)
+    return method, handles, groups, expected
+
+
+@solution(
+    "ppo_ptx",
+    known="first ∇L = −∇J / (mean tokens a completion) + γ ∇NLL(text), both worlds",
+    measured=GRADIENT,
+    tolerance=1e-10,
+)
+def ppo_ptx_gradient() -> float:
+    gaps = []
+    for world in (EVEN, RAGGED):
+        method, handles, groups, expected = mixed(world, count=64)
+        gaps.append(float((gradient(method, handles, groups) - expected).abs().max()))
+    return max(gaps)
+
+
+@solution("ppo_ptx", known="the same on average", measured=ERROR, tolerance=4)
+def ppo_ptx_samples() -> float:
+    method, handles, _, expected = mixed(EVEN, count=256, k=2)
+    return standard_errors(method, handles, expected)
+
+
+# ------------------------------------------------------------------------------------------ APA
+
+
+def apa_reached(world: World, values: Tensor, reference: Table, scores: Tensor) -> float:
+    """KL to ρ e^{r/β} / Z after training from ρ with these values for good: A = r or V' minus V."""
+    policy = reference.copy()
+    update = AdamW(lr=0.1, schedule="linear", warmup=0, final=0, max_grad_norm=100)
+    algorithm = apa.Algorithm(beta=BETA, value_coefficient=0.0, lam=0.0, whiten=False, missing_eos=None)
+    config = apa.Config(algorithm=algorithm, epochs_per_step=1, minibatch=None, update=update)
+    method, handles = opened(apa, config, policy, reference, scores, count=32)
+    fixed = replace(policy.copy(), values=nn.Parameter(values))
+    handles = replace(handles, networks={**handles.networks, "value": fixed})
+    fit(method, handles, num_steps=150, groups_per_step=32)
+    return distance(policy, reference, scores, BETA)
+
+
+def soft_values(reference: Table, scores: Tensor) -> Tensor:
+    """V(s) = β log Σ_a ρ(a|s) e^{V(sa)/β}: with A = V(sa) − V(s), Σ_a ρ e^{A/β} = 1 at every state."""
+    world = reference.world
+    values = torch.zeros(len(world.state), dtype=torch.float64)
+    log_rho = torch.log_softmax(reference.logits.detach(), -1)
+    for (x, prefix), s in sorted(world.state.items(), key=lambda item: -len(item[0][1])):
+        after = []
+        for a in range(log_rho.shape[1]):
+            y = (*prefix, a)
+            whole = y in world.completions
+            after.append(
+                scores[world.prompts.index(x), world.completions.index(y)]
+                if whole
+                else values[world.state[x, y]]
+            )
+        values[s] = BETA * torch.logsumexp(log_rho[s] + torch.stack(after) / BETA, 0)
+    return values
+
+
+@solution("apa", known="ρ e^{A/β} on a bandit where Σ ρ e^{A/β} = 1", measured=KL, tolerance=1e-6)
+def apa_bandit() -> float:
+    reference, scores = random_table(BANDIT, 4), random_scores(BANDIT, 5)
+    return apa_reached(BANDIT, soft_values(reference, scores), reference, scores)
+
+
+@solution("apa", known="ρ e^{r/β} / Z on a tree with soft values", measured=KL, tolerance=1e-3)
+def apa_tree_soft() -> float:
+    reference, scores = random_table(EVEN, 4), random_scores(EVEN, 5)
+    return apa_reached(EVEN, soft_values(reference, scores), reference, scores)
+
+
+@solution(
+    "apa",
+    known="not ρ e^{r/β} / Z on a tree with ρ's own values, whose Z(s) is not 1: a stated distance",
+    measured=KL,
+    tolerance=1.0,
+)
+def apa_tree() -> float:
+    reference, scores = random_table(EVEN, 4), random_scores(EVEN, 5)
+    return apa_reached(EVEN, exact_values(reference, reference, scores, 0.0), reference, scores)

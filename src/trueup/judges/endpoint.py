@@ -35,6 +35,8 @@ def open_endpoint(ref: str) -> Endpoint:
     unencrypted to another machine.
     """
     url, _, fragment = ref.partition("#")
+    if "@" in url.partition("//")[2].partition("/")[0]:
+        raise _refused("the URL", "a name or password stands inside it", f"put the key into ${KEY}")
     given = dict(parse_qsl(fragment))
     kinds = {"batch": int, "timeout": float, "retries": int}
     try:
@@ -47,8 +49,6 @@ def open_endpoint(ref: str) -> Endpoint:
         ) from None
     if not known or options.get("batch", 1) < 1 or options.get("timeout", 1) <= 0:
         raise _refused(url, "no host, or an option that is not above 0", "write http://HOST:PORT/PATH")
-    if parts.username is not None or parts.password is not None:
-        raise _refused("the URL", "a name or password stands inside it", f"put the key into ${KEY}")
     key = os.environ.get(KEY, "")
     if key and parts.scheme == "http" and not _is_here(parts.hostname or ""):
         raise _refused(url, f"${KEY} would travel unencrypted", "use https://, or unset it")

@@ -24,6 +24,7 @@ KEYS = {
         "completion_length",
     },
     "reward_model": {"loss/bradley_terry", "accuracy", "margin", "score"},
+    "pmp": {"loss/bradley_terry", "accuracy", "margin", "score"},
     "dpo": {"loss/dpo", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"},
     "ppo": {
         "loss/policy", "loss/value", "policy/ratio", "policy/clipfrac", "policy/approxkl", "policy/entropy",

@@ -38,7 +38,9 @@ from trueup.update.adamw import AdamW
 
 NEVER = -60.0
 "A logit whose token is never drawn."
-FAST = AdamW(lr=0.5, schedule="constant", warmup=0, betas=(0.9, 0.99), max_grad_norm=10)
+FAST = AdamW(lr=0.5, warmup=0, final=0, betas=(0.9, 0.99), max_grad_norm=10)
+STAGED = replace(FAST, schedule="constant")
+"For rows of several steps: each has to end at what it kept."
 
 
 def law_of(table: Table, prompt: int = 0) -> Tensor:
@@ -141,7 +143,7 @@ def imitation_even() -> float:
     parts = Parts(groups=shown, held_out=[], decode=str, stop_ids=())
     config = imitation.Config(loop=LoopSettings(batch=len(shown)), update=FAST)
     policy = random_table(EVEN, 2)
-    run(imitation.build(config, parts), {"policy": policy}, scores, num_steps=120)
+    run(imitation.build(config, parts), {"policy": policy}, scores, num_steps=100)
     law = law_of(reference)
     won = best_of(law, scores[0], 2) - law**2
     return kl((won / won.sum()).log(), policy.log_probs())
@@ -185,7 +187,7 @@ def best_of_n_sft_law() -> float:
 def raft_global() -> float:
     reference, scores = dyadic_table(EVEN, 1), random_scores(EVEN, CUT_BETWEEN)
     policy = reference.copy()
-    config = {"k": 2, "epochs_per_step": 100, "loop": LoopSettings(batch=64), "update": FAST}
+    config = {"k": 2, "epochs_per_step": 100, "loop": LoopSettings(batch=64), "update": STAGED}
     method = built(raft, Drawn(policy, 64, products=True), **config)
     run(method, {"policy": policy}, scores, num_steps=3)
     cut = top_share(law_of(reference), scores[0], 1 / 8)
@@ -207,7 +209,7 @@ def raft_per_prompt() -> float:
     reference, scores = few(1 / 4, 1 / 4, 1 / 4, 1 / 4), random_scores(EVEN, 3)
     policy = reference.copy()
     source = Drawn(policy, 16, k=2, products=True)
-    config = {"k": 2, "select": "per_prompt", "epochs_per_step": 50, "update": FAST}
+    config = {"k": 2, "select": "per_prompt", "epochs_per_step": 50, "update": STAGED}
     run(built(raft, source, **config), {"policy": policy}, scores, num_steps=2)
     return kl(best_of(law_of(reference), scores[0], 4).log(), policy.log_probs())
 

@@ -5,7 +5,6 @@ J(π) = E_π[r] − β KL(π ‖ ρ) has its maximum β log Z at π* = ρ e^{r/�
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,7 +16,6 @@ from small_tree import (
     Drawn,
     ExactValues,
     Tree,
-    completion,
     copy,
     dyadic_tree,
     group,
@@ -26,11 +24,10 @@ from small_tree import (
     random_tree,
 )
 from trueup.annotate.advantages import Whiten
-from trueup.groups import Comparison, Group
+from trueup.groups import Group
 from trueup.loop import Step, fit
 from trueup.method import Handles, Method, Parts
-from trueup.methods import dpo, ppo
-from trueup.settings import LoopSettings
+from trueup.methods import ppo
 from trueup.update.adamw import AdamW
 
 SCORES = torch.randn(27, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
@@ -125,50 +122,6 @@ def test_ppo_with_exact_values_converges_to_the_optimum() -> None:
     assert objective_value(policy, reference).item() == pytest.approx(BETA * log_z.item(), abs=1e-3)
 
 
-def labelled(shift: float = 0.0) -> Group:
-    """All 351 pairs of the 27 sequences, each with its Bradley-Terry probability as a soft label."""
-    scores = (SCORES + shift).tolist()
-    pairs = [
-        Comparison(a=i, b=j, choice="a", probability=1 / (1 + math.exp(scores[j] - scores[i])))
-        for i in range(27)
-        for j in range(i)
-    ]
-    return group([completion(i) for i in range(27)], comparisons=tuple(pairs))
-
-
-def train_dpo(reference: Tree, data: Group, beta: float) -> tuple[Tree, float]:
-    """The policy that DPO as built ends at, and its last loss."""
-    policy = copy(reference)
-    parts = Parts(groups=[data], held_out=[], decode=str, stop_ids=())
-    update = AdamW(lr=0.2, schedule="cosine", warmup=0, final=0, max_grad_norm=10)
-    config = dpo.Config(beta=beta, loop=LoopSettings(batch=1), update=update)
-    handles = Handles(networks={"policy": policy, "reference": reference}, dtype=torch.float64)
-    losses: list[float] = []
-    fit(
-        dpo.build(config, parts),
-        handles,
-        num_steps=80,
-        groups_per_step=1,
-        progressed=lambda _, metrics: losses.append(metrics["loss"]),
-    )
-    assert losses[0] == pytest.approx(math.log(2), abs=1e-12)
-    return policy, losses[-1]
-
-
-def test_dpo_converges_to_the_same_optimum() -> None:
-    """Full support and Bradley-Terry labels: π = ρ e^{r/β} / Z, and the loss is the labels' mean entropy.
-
-    Adding a constant to r leaves labels and optimum as they are.
-    """
-    reference = random_tree(4)
-    policy, last = train_dpo(reference, labelled(), BETA)
-    assert kl(optimum(reference, SCORES, BETA), policy.log_probs().detach()) < 1e-3
-    p = torch.tensor([pair.label for pair in labelled().pairs()], dtype=torch.float64)
-    entropy = -(p * p.log() + (1 - p) * (1 - p).log()).mean().item()
-    assert last == pytest.approx(entropy, abs=1e-4)
-    assert [q.label for q in labelled(3.5).pairs()] == pytest.approx(p.tolist(), abs=1e-12)
-
-
 def test_the_optimum_by_enumeration() -> None:
     """J(π*) = β log Z, and J(π*) − J(π) = β KL(π ‖ π*) for any π."""
     reference, policy = random_tree(4), random_tree(6)
@@ -179,33 +132,6 @@ def test_the_optimum_by_enumeration() -> None:
     mean = float((best.exp() * SCORES).sum())
     assert kl(best, reference.log_probs().detach()) == pytest.approx((mean - BETA * log_z) / BETA, abs=1e-12)
     assert mean >= float((reference.log_probs().detach().exp() * SCORES).sum())
-
-
-def test_the_optimum_is_where_dpos_gradient_vanishes_and_scaling_both_keeps_it() -> None:
-    """(β, r) and (c β, c r) share π*: at it, the gradient of DPO with labels of c r and strength c β is 0."""
-    reference = random_tree(4)
-    for c in (0.5, 1.0, 4.0):
-        at_best = policy_of(optimum(reference, SCORES, BETA))
-        scores = (c * SCORES).tolist()
-        pairs = tuple(
-            Comparison(a=i, b=j, choice="a", probability=1 / (1 + math.exp(scores[j] - scores[i])))
-            for i in range(27)
-            for j in range(i)
-        )
-        data = group([completion(i) for i in range(27)], comparisons=pairs)
-        parts = Parts(groups=[data], held_out=[], decode=str, stop_ids=())
-        method = dpo.build(dpo.Config(beta=c * BETA, loop=LoopSettings(batch=1)), parts)
-        handles = Handles(networks={"policy": at_best, "reference": reference}, dtype=torch.float64)
-        Step(method, handles, annotated(method, handles)).backward()
-        assert at_best.logits.grad is not None
-        assert at_best.logits.grad.abs().max().item() < 1e-12
-
-
-def policy_of(log_probs: Tensor) -> Tree:
-    """The tree whose sequences have these probabilities: each state's row is its children's share."""
-    mass = log_probs.exp().reshape(3, 3, 3)
-    rows = [mass.sum((1, 2))[None], mass.sum(2), mass.reshape(9, 3)]
-    return Tree(torch.nn.Parameter(torch.cat(rows).log()))
 
 
 def test_the_strength_of_the_pull_has_its_limits() -> None:

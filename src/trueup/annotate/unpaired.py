@@ -37,11 +37,11 @@ def labelled(groups: Sequence[Group]) -> list[Group]:
 
 
 def mismatched(groups: Sequence[Group]) -> list[Group]:
-    """Every prompt with the completions of the group after it, the last with those of the first."""
-    following = [*groups[1:], *groups[:1]]
+    """Every prompt with the completions of the group before it, the first with those of the last."""
+    before = [*groups[-1:], *groups[:-1]]
     return [
         replace(group, completions=tuple(replace(c, columns={}, marks={}) for c in other.completions))
-        for group, other in zip(groups, following, strict=True)
+        for group, other in zip(groups, before, strict=True)
     ]
 
 
@@ -51,8 +51,8 @@ class MismatchedKL:
 
     z0 = max(0, (1 / N) Σ_n [log π(y'_n | x_n) − log ρ(y'_n | x_n)])
 
-    (x_n, y'_n) are the step's prompts with the completions of the next group, so y' answers another prompt; a
-    step of one group has no such pair, and z0 = 0. π is the policy as the step starts, and nothing carries a
+    (x_n, y'_n) are the step's prompts with the completions of the group before, so y' answers another prompt;
+    a step of one group has no such pair, and z0 = 0. π is the policy as the step starts, and nothing carries a
     gradient. Reference: Ethayarajh et al. 2024, section 4.1.
     """
 

@@ -47,9 +47,8 @@ class KTO:
         log_ratio = batch.per_completion(outputs.logprobs - batch.columns["ref_logprobs"])
         ahead = self.beta * (log_ratio - batch.marks["kl_baseline"])
         gain = torch.where(good, ahead, -ahead)
-        weight = torch.where(good, self.desirable_weight, self.undesirable_weight)
-        # 1 − σ(g) = σ(−g), which does not cancel where g is large.
-        loss = weight * torch.sigmoid(-gain)
+        lost = torch.sigmoid(-gain)  # = 1 − σ(gain), without cancelling where the gain is large
+        loss = torch.where(good, self.desirable_weight * lost, self.undesirable_weight * lost)
         return Terms(
             {"kto": (1.0, Entries(loss, "completion"))},
             {

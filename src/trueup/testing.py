@@ -31,10 +31,11 @@ from trueup.keeper import RunKeeper
 from trueup.loop import Progress, Step, fit
 from trueup.meter import METRICS, Meter
 from trueup.method import Handles, Method, Network, Objective, Parts, Rule
+from trueup.models.shared import Base, networks_over
 from trueup.objectives.mix import Sum
 from trueup.order import derive
 from trueup.packing import pack
-from trueup.settings import LoopSettings
+from trueup.settings import LoopSettings, LoraSettings
 from trueup.sources.sample import Decoding, sample_groups
 from trueup.toys import (
     PROMPT_ONLY,
@@ -43,6 +44,7 @@ from trueup.toys import (
     nearby,
     share_of_even_tokens,
     shuffled,
+    tiny_llama,
     tiny_network,
     toy_groups,
     toy_prompt_ids,
@@ -233,6 +235,7 @@ def check_method(
     config: Any = None,
     judge: Callable[[Sequence[Group]], list[list[float]]] = share_of_even_tokens,
     improves: int = 0,
+    lora: LoraSettings | None = None,
 ) -> None:
     """Nothing; raises AssertionError unless a method's file is sound.
 
@@ -240,22 +243,23 @@ def check_method(
     Checked: two runs with one seed end at the same bits, weights, optimiser, state and metrics; a run that
     ended after two steps and was started again ends at those bits too; with `improves` = n > 0, n steps raise
     the judge's mean score of what the output network samples. `config` replaces the tiny settings; its `loop`
-    must have 4 steps and save after every one.
+    must have 4 steps and save after every one. With `lora`, every network is an adapter over one base, and no
+    weight of the base may change.
     """
     name = module.__name__.rpartition(".")[2]
     chosen = config if config is not None else tiny_config(module)
-    whole = _train(module, chosen, judge, folder / "whole")
-    again = _train(module, chosen, judge, folder / "again")
+    whole = _train(module, chosen, judge, folder / "whole", lora=lora)
+    again = _train(module, chosen, judge, folder / "again", lora=lora)
     _require(whole == again, f"{name}: two runs with one seed differ in {_difference(whole, again)}")
-    _train(module, chosen, judge, folder / "resumed", stop_after=2)
-    resumed = _train(module, chosen, judge, folder / "resumed")
+    _train(module, chosen, judge, folder / "resumed", stop_after=2, lora=lora)
+    resumed = _train(module, chosen, judge, folder / "resumed", lora=lora)
     _require(
         whole == resumed,
         f"{name}: 2 + 2 resumed steps differ from 4 in {_difference(whole, resumed)}",
     )
     if improves:
         loop = replace(chosen.loop, steps=improves, save_every=0, eval_every=0, batch=16)
-        method, handles = _open(module, replace(chosen, loop=loop), judge)
+        method, handles = _open(module, replace(chosen, loop=loop), judge, lora)
         before = _sampled_score(method, handles, judge)
         fit(method, handles, num_steps=improves, groups_per_step=loop.batch)
         after = _sampled_score(method, handles, judge)
@@ -280,7 +284,7 @@ def tiny_config(module: ModuleType) -> Any:
     return kind(**{name: value for name, value in tiny.items() if name in known})
 
 
-def _open(module: ModuleType, config: Any, judge: Any) -> tuple[Method, Handles]:
+def _open(module: ModuleType, config: Any, judge: Any, lora: LoraSettings | None) -> tuple[Method, Handles]:
     parts = Parts(
         groups=_judged(toy_groups(24, seed=1), judge),
         held_out=_judged(toy_groups(4, seed=2), judge),
@@ -295,6 +299,10 @@ def _open(module: ModuleType, config: Any, judge: Any) -> tuple[Method, Handles]
         n: tiny_network(role.heads, trained=role.trained, seed=int(bool(role.start)))
         for n, role in method.networks.items()
     }
+    if lora is not None:
+        roles = {n: role for n, role in method.networks.items() if not role.start}
+        base = Base(model=tiny_llama().requires_grad_(False), tokenizer=None)
+        networks |= networks_over(base, roles, lora=lora, seed=config.seed)
     budget = config.loop.microbatch_tokens
     return method, Handles(networks=networks, seed=config.seed, judge=judge, microbatch_tokens=budget)
 
@@ -337,16 +345,31 @@ class _Watched:
 
 
 def _train(
-    module: ModuleType, config: Any, judge: Any, folder: Path, stop_after: int | None = None
+    module: ModuleType,
+    config: Any,
+    judge: Any,
+    folder: Path,
+    *,
+    stop_after: int | None = None,
+    lora: LoraSettings | None = None,
 ) -> dict[str, str]:
-    method, handles = _open(module, config, judge)
+    method, handles = _open(module, config, judge, lora)
+    frozen = _frozen(handles) if lora is not None else ""
     meter = Meter(folder)
     steps = config.loop.steps
     keeper = RunKeeper(folder, method=method, settings=config.loop, meter=meter, num_steps=steps)
     watched = _Watched(keeper, stop_after)
     fit(method, handles, num_steps=steps, groups_per_step=config.loop.batch, keeper=watched)
     meter.close()
+    name = module.__name__.rpartition(".")[2]
+    _require(lora is None or _frozen(handles) == frozen, f"{name}: weights under the adapters changed")
     return {**watched.state, METRICS: (folder / METRICS).read_text(encoding="utf-8")}
+
+
+def _frozen(handles: Handles) -> str:
+    """A digest of every parameter that no update may change."""
+    named = {n: network.module.named_parameters() for n, network in handles.networks.items()}
+    return state_digest({n: {k: p for k, p in ps if not p.requires_grad} for n, ps in named.items()}, {})
 
 
 def _difference(a: Mapping[str, str], b: Mapping[str, str]) -> str:

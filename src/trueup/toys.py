@@ -201,6 +201,13 @@ def nearby(policy: StandIn, seed: int) -> StandIn:
 
 def tiny_network(heads: Sequence[Any] = ("logprobs",), *, trained: bool = True, seed: int = 0) -> Network:
     """A random two-layer Llama over the toy vocabulary, the same one at every call with that seed."""
+    network = from_modules(tiny_llama(seed), None, heads=heads)
+    network.module.requires_grad_(trained)
+    return network
+
+
+def tiny_llama(seed: int = 0) -> LlamaForCausalLM:
+    """The decoder of `tiny_network`, a few thousand weights."""
     torch.manual_seed(seed)
     settings = LlamaConfig(
         vocab_size=VOCABULARY,
@@ -214,9 +221,7 @@ def tiny_network(heads: Sequence[Any] = ("logprobs",), *, trained: bool = True, 
         eos_token_id=STOP,
         pad_token_id=None,
     )
-    network = from_modules(LlamaForCausalLM(settings), None, heads=heads)
-    network.module.requires_grad_(trained)
-    return network
+    return LlamaForCausalLM(settings)
 
 
 def share_of_even_tokens(groups: Sequence[Group]) -> list[list[float]]:

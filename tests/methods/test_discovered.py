@@ -10,6 +10,7 @@ import pytest
 from trueup import discover
 from trueup.citations import cite
 from trueup.method import Method, Parts
+from trueup.settings import LoraSettings
 from trueup.testing import check_method, check_objective, minibatch, tiny_config
 from trueup.toys import StandIn, nearby, toy_groups, toy_prompt_ids, with_columns
 
@@ -42,6 +43,18 @@ def test_the_objective_is_sound(name: str) -> None:
 @pytest.mark.parametrize("name", BUILDS)
 def test_the_method_repeats_and_resumes_to_the_bit(name: str, tmp_path: Path) -> None:
     check_method(discover.find(name), tmp_path)
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_the_method_trains_adapters_as_well(name: str, tmp_path: Path) -> None:
+    """With a LoRA adapter for each network, all over one base: the same promises, and the base stays."""
+    check_method(discover.find(name), tmp_path, lora=LoraSettings(rank=2))
+
+
+@pytest.mark.parametrize("name", ["sft", "dpo", "ppo"])
+@pytest.mark.parametrize("form", ["rslora", "dora"])
+def test_the_other_forms_of_adapters_train(name: str, form: str, tmp_path: Path) -> None:
+    check_method(discover.find(name), tmp_path, lora=LoraSettings(rank=2, **{form: True}))
 
 
 @pytest.mark.parametrize("name", discover.names())

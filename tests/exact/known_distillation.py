@@ -1,4 +1,4 @@
-"""Distillation: the teacher's law is reached, and what the token-level loss is and is not of the sequence KL."""
+"""Distillation: the teacher's law is reached; how the token-level loss relates to the sequence KL."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def context() -> float:
 
 
 def on_policy() -> tuple[Table, Table, float, Tensor]:
-    """Student (dyadic), teacher, and the loss and gradient of the method on 64 draws that hold the student."""
+    """Student (dyadic), teacher, and the method's loss and gradient on 64 draws that hold the student."""
     policy, teacher = dyadic_table(EVEN, 1), random_table(EVEN, 2)
     method = replace(built(EVEN, divergence="reverse", top_k=2), source=Drawn(policy, 64))
     run = handles(policy, teacher)

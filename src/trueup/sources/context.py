@@ -15,15 +15,22 @@ HHH = "lab:hhh"
 
 
 def open_context(reference: str, num_dialogues: int) -> tuple[Message, ...]:
-    """The turns of the first dialogues that `reference` names: `lab:hhh`, or a file of demonstrations."""
+    """The turns of the first dialogues that `reference` names: `lab:hhh`, or a file of demonstrations.
+
+    A row whose prompt is plain text is a dialogue of two turns: the text is the user's.
+    """
     if reference == HHH:
         return tuple(message for dialogue in lab.hhh_dialogues(num_dialogues) for message in dialogue)
     dialogues = read(reference).groups[:num_dialogues]
     return tuple(
         message
         for group in dialogues
-        for message in (*group.prompt, Message(Role.ASSISTANT, group.completions[0].text))
+        for message in (*map(_turn, group.prompt), Message(Role.ASSISTANT, group.completions[0].text))
     )
+
+
+def _turn(message: Message) -> Message:
+    return Message(Role.USER, message.content) if message.role == Role.TEXT else message
 
 
 def under_context(

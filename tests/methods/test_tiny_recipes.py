@@ -26,6 +26,18 @@ KEYS = {
     "reward_model": {"loss/bradley_terry", "accuracy", "margin", "score"},
     "pmp": {"loss/bradley_terry", "accuracy", "margin", "score"},
     "dpo": {"loss/dpo", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"},
+    "seq2seq_hinge": {
+        "loss/hinge", "logprobs/chosen", "logprobs/rejected", "logprobs/margins", "logprobs/accuracies",
+    },
+    "slic_hf": {
+        "loss/hinge", "loss/target", "logprobs/chosen", "logprobs/rejected", "logprobs/margins",
+        "logprobs/accuracies", "preferences/share", "score", "eos_rate", "completion_length",
+    },
+    "rrhf": {
+        "loss/rank", "loss/best", "accuracy", "logprobs/mean", "preferences/share", "score", "eos_rate",
+        "completion_length",
+    },
+    "triplet": {"loss/triplet", "distance/chosen", "distance/rejected", "accuracy"},
     "ppo": {
         "loss/policy", "loss/value", "policy/ratio", "policy/clipfrac", "policy/approxkl", "policy/entropy",
         "value/clipfrac", "value/error", "value/explained_variance", "score", "eos_rate", "completion_length",

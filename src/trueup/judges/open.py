@@ -42,7 +42,7 @@ def open_judge(
     `FILE.py:NAME`                a Python function (prompt, completion text) -> float; the file is run
     `http://`, `https://`         a server that scores
     `FILE.yaml?name=reference`    a weighted sum of judges; its `$name` stands for the reference
-    a folder                      a reward model, with its own tokenizer and template (`template` overrides)
+    a folder                      a reward model or embedder, with its own tokenizer (`template` overrides)
 
     A reward model that is a LoRA adapter trained on the weights of `base` scores over those, in their dtype.
 
@@ -126,6 +126,7 @@ def _reward_model(
 ) -> Judge:
     # Imported here: the other judges need no torch.
     from trueup.chat.encoder import Chat
+    from trueup.judges.embedding import EmbeddingJudge
     from trueup.judges.reward_model import RewardModelJudge
     from trueup.models.heads import RECORD
     from trueup.models.load import load
@@ -133,6 +134,14 @@ def _reward_model(
     if not Path(ref).is_dir():
         raise TrueupError("E801", "no such folder", where=f"judge {ref}", remedy="name a reward model's")
     record = Path(ref) / RECORD
+    if record.is_file() and "embedding_head" in record.read_text(encoding="utf-8"):
+        network = load(ref, device=device, heads=("embeddings",))
+        chat = Chat.of(network.tokenizer, template)
+        return EmbeddingJudge(
+            reader=RewardModelJudge(
+                network=network, chat=chat, device=device, microbatch_tokens=microbatch_tokens
+            )
+        )
     if not record.is_file() or "reward_head" not in record.read_text(encoding="utf-8"):
         raise TrueupError(
             "E834",

@@ -13,8 +13,7 @@ from trueup.annotate.scores import Scores
 from trueup.errors import TrueupError
 from trueup.groups import Group
 from trueup.method import Beside, Handles, Method, Parts, Role, Source
-from trueup.objectives.hinge import DemonstrationNLL, Hinge, TargetNLL
-from trueup.objectives.mix import Sum
+from trueup.objectives.calibration import Demonstrations, SLiC
 from trueup.order import draw
 from trueup.settings import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.files import Files
@@ -63,18 +62,9 @@ class Config:
 
 def build(config: Config, parts: Parts) -> Method:
     """The method: files | samples, scored -> pairs and best -> hinge + λ NLL of the target."""
-    sampling = config.pairs == "sample_rank"
+    sampling, c = config.pairs == "sample_rank", config.candidates
     if sampling and not config.judge:
         raise TrueupError("E730", "samples need a judge", where="judge", remedy="name one: lab:gold")
-    parted = [g for g in parts.groups if sampling or g.pairs() or g.scores]
-    demonstrations = [g for g in parts.groups if len(g.completions) == 1 and not (g.pairs() or g.scores)]
-    hinge = Hinge(delta=config.delta)
-    if config.target == "demonstrations":
-        objective = hinge
-        beside = (_beside(demonstrations, config.nll_weight),)
-    else:
-        objective = Sum(((1.0, hinge), (config.nll_weight, TargetNLL(target=config.target))))
-        beside = ()
 
     def source(groups: Sequence[Group], batch: int) -> Source:
         if not sampling:
@@ -84,36 +74,44 @@ def build(config: Config, parts: Parts) -> Method:
             batch=batch,
             decode=parts.decode,
             stop_ids=parts.stop_ids,
-            num_completions=config.candidates.num_completions,
-            decoding=config.candidates.decoding,
+            num_completions=c.num_completions,
+            decoding=c.decoding,
             network="reference",
         )
 
-    held_out = [g for g in parts.held_out if sampling or g.pairs() or g.scores]
+    demonstrated = config.target == "demonstrations"
+    groups, held_out = (
+        [g for g in part if sampling or _judged(g)] for part in (parts.groups, parts.held_out)
+    )
     return Method(
         name="slic_hf",
-        source=source(parted, config.loop.batch),
+        source=source(groups, config.loop.batch),
         held_out=source(held_out, len(held_out)) if held_out else None,
-        annotate=(Scores(), Ranked(which=config.candidates.pairs)) if sampling else (Stated(),),
-        objective=objective,
+        annotate=(Scores(), Ranked(which=c.pairs)) if sampling else (Stated(),),
+        objective=SLiC(
+            delta=config.delta,
+            nll_weight=config.nll_weight,
+            target="none" if config.target == "demonstrations" else config.target,
+        ),
         update=config.update,
         networks={"policy": Role(), **({"reference": Role(trained=False)} if sampling else {})},
         judge=config.judge if sampling else "",
-        beside=beside,
+        beside=(_demonstrations(parts.groups, config.nll_weight),) if demonstrated else (),
     )
 
 
-def _beside(demonstrations: Sequence[Group], weight: float) -> Beside:
+def _judged(group: Group) -> bool:
+    return bool(group.pairs() or group.scores)
+
+
+def _demonstrations(groups: Sequence[Group], weight: float) -> Beside:
     """As many demonstrations in every update as the minibatch has groups."""
-    if not demonstrations:
-        raise TrueupError(
-            "E604",
-            "no row of one completion without judgement, which is what a demonstration is",
-            where="data",
-            remedy="mix some in: data.mix: {pairs: lab:comparisons, sft: lab:demonstrations}",
-        )
+    found = [g for g in groups if len(g.completions) == 1 and not _judged(g)]
 
-    def drawn(groups: Sequence[Group], number: int, handles: Handles) -> list[Group]:
-        return [demonstrations[i] for i in draw(len(demonstrations), len(groups), number, handles.seed)]
+    def drawn(minibatch: Sequence[Group], number: int, handles: Handles) -> list[Group]:
+        return [found[i] for i in draw(len(found), len(minibatch), number, handles.seed)]
 
-    return Beside(groups=drawn, objective=DemonstrationNLL(), weight=weight)
+    if not found:
+        remedy = "mix some in: data.mix: {pairs: lab:comparisons, sft: lab:demonstrations}"
+        raise TrueupError("E604", "no row with one completion and no judgement", where="data", remedy=remedy)
+    return Beside(groups=drawn, objective=Demonstrations(), weight=weight)

@@ -1,10 +1,9 @@
-"""Hinge losses on the policy's own log-probabilities, and the likelihood that keeps it near a target."""
+"""The hinge on the policy's own log-probabilities."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import relu
 
@@ -58,65 +57,3 @@ class Hinge:
                 "logprobs/accuracies": Entries((gap.detach() > 0).to(gap.dtype), "pair"),
             },
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TargetNLL:
-    """The negative log-likelihood of each pair's target: the completion the policy shall stay close to.
-
-    L_pair = −Σ_t log π_θ(y_ref,t)
-
-    With `chosen` y_ref is the pair's preferred completion, with `best` the best of the whole group (the mark
-    `best` says which). Sums over tokens. Reference: Zhao et al. 2023 (SLiC-HF, the regularisation term).
-    """
-
-    target: Literal["chosen", "best"] = "chosen"
-
-    @property
-    def reads(self) -> frozenset[str]:
-        """Which completion is a group's best, if that is the target."""
-        return frozenset({"best"} if self.target == "best" else ())
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities of the policy."""
-        return {"policy": ("logprobs",)}
-
-    def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
-        """Entries [P]: one loss a pair."""
-        assert outputs.logprobs is not None
-        logprob = batch.per_completion(outputs.logprobs)
-        if self.target == "best":
-            of_group = logprob.new_zeros(batch.num_groups)
-            logprob = of_group.index_add(0, batch.group, batch.marks["best"] * logprob)[batch.pair_group]
-        else:
-            chosen, rejected = batch.pairs.unbind(1)
-            logprob = batch.labels * logprob[chosen] + (1 - batch.labels) * logprob[rejected]
-        return Terms({"target": (1.0, Entries(-logprob, "pair"))})
-
-
-@dataclass(frozen=True, kw_only=True)
-class DemonstrationNLL:
-    """The negative log-likelihood of each demonstration, summed over its tokens.
-
-    L(y) = −Σ_t log π_θ(y_t)
-
-    The target of SLiC-HF when it is the supervised data's own completion, which stands in no pair. Reference:
-    Zhao et al. 2023.
-    """
-
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the tokens."""
-        return frozenset()
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities of the policy."""
-        return {"policy": ("logprobs",)}
-
-    def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
-        """Entries [N]: one loss a demonstration."""
-        assert outputs.logprobs is not None
-        logprob = batch.per_completion(outputs.logprobs)
-        return Terms({"demonstrations": (1.0, Entries(-logprob, "completion"))})

@@ -56,8 +56,8 @@ def old_to_new(log_ratio: Float[Tensor, " T"], estimator: Estimator) -> Float[Te
     """Each token's estimate of KL(π_old ‖ π_θ), from u = log π_θ(y_t) − log π_old(y_t) at a token of π_old.
 
     k1 = −u,  k3 = e^u − 1 − u. Under π_old both have the KL as their mean and its gradient as their mean
-    gradient, since E_old[e^u] = 1 for every θ; k3 is never negative, and at θ = old its gradient is 0 token by
-    token.
+    gradient, since E_old[e^u] = 1 for every θ; k3 is never negative, and at θ = old its gradient is 0 at
+    every token.
     Reference: Schulman 2020.
     """
     return -log_ratio if estimator == "k1" else log_ratio.expm1() - log_ratio

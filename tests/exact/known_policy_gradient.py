@@ -1,6 +1,6 @@
 """Policy gradients without a critic, PPO-ptx and APA: exact gradients and optima by enumeration.
 
-The policy of the gradient rows is dyadic, so 64 draws (or all pairs of them) hold it exactly and the loop's own
+The policy of the gradient rows is dyadic: 64 draws (or all pairs of them) hold it exactly, so the loop's own
 gradient is the expectation. J = mean over prompts of E_π[r] − β KL(π ‖ ρ).
 """
 
@@ -160,7 +160,7 @@ def reinforce_samples() -> float:
 
 @solution("reinforce", known="ρ e^{r/β} / Z", measured=KL, tolerance=1e-3)
 def reinforce_optimum() -> float:
-    return reached(reinforce, replace(PLAIN, baseline="step"), EVEN, 120, count=48)
+    return reached(reinforce, replace(PLAIN, baseline="step"), EVEN, 150, count=48)
 
 
 # ------------------------------------------------------------------------------------------ SCST
@@ -180,7 +180,7 @@ def scst_samples() -> float:
 
 @solution("scst", known="ρ e^{r/β} / Z", measured=KL, tolerance=1e-3)
 def scst_optimum() -> float:
-    return reached(scst, CRITICAL, EVEN, 120, count=48)
+    return reached(scst, CRITICAL, EVEN, 110, count=48)
 
 
 # ------------------------------------------------------------------------------------------ RLOO
@@ -188,9 +188,14 @@ def scst_optimum() -> float:
 OTHERS = rloo.Config(beta=BETA, missing_eos=None)
 
 
-@solution("rloo", known="∇L = −∇J over all pairs of draws, both worlds", measured=GRADIENT, tolerance=1e-10)
+@solution("rloo", known="∇L = −∇J over all pairs of draws, even world", measured=GRADIENT, tolerance=1e-10)
 def rloo_gradient() -> float:
-    return max(gap(rloo, OTHERS, w, k=2, products=True) for w in (EVEN, RAGGED))
+    return gap(rloo, OTHERS, EVEN, k=2, products=True)
+
+
+@solution("rloo", known="∇L = −∇J over all pairs of draws, ragged world", measured=GRADIENT, tolerance=1e-10)
+def rloo_gradient_ragged() -> float:
+    return gap(rloo, OTHERS, RAGGED, k=2, products=True)
 
 
 @solution("rloo", known="∇L = −∇J on average", measured=ERROR, tolerance=4)
@@ -221,22 +226,32 @@ def normalised_ascent(policy: Table, scores: Tensor) -> Tensor:
     return torch.autograd.grad(total / len(scores), policy.logits)[0]
 
 
+def relative_gap(world: World) -> float:
+    """How far the loop's first gradient is from the enumerated one, over all pairs of 64 draws."""
+    policy, reference, scores = case(world)
+    method, handles = opened(grpo, RELATIVE, policy, reference, scores, count=64, k=2, products=True)
+    found = gradient(method, handles, annotated(method, handles))
+    return float((found + normalised_ascent(policy, scores)).abs().max())
+
+
 @solution(
     "grpo",
-    known="first ∇L = REINFORCE with group-normalised advantages and weights 1/T, both worlds",
+    known="first ∇L = REINFORCE with group-normalised advantages and weights 1/T, even world",
     measured=GRADIENT,
     tolerance=1e-10,
 )
 def grpo_gradient() -> float:
-    gaps = []
-    for world in (EVEN, RAGGED):
-        policy, reference, scores = case(world)
-        method, handles = opened(
-            grpo, RELATIVE, policy, reference, scores, count=64, k=2, products=True
-        )
-        found = gradient(method, handles, annotated(method, handles))
-        gaps.append(float((found + normalised_ascent(policy, scores)).abs().max()))
-    return max(gaps)
+    return relative_gap(EVEN)
+
+
+@solution(
+    "grpo",
+    known="first ∇L = REINFORCE with group-normalised advantages and weights 1/T, ragged world",
+    measured=GRADIENT,
+    tolerance=1e-10,
+)
+def grpo_gradient_ragged() -> float:
+    return relative_gap(RAGGED)
 
 
 @solution("grpo", known="the same on average", measured=ERROR, tolerance=4)
@@ -302,7 +317,7 @@ def apa_reached(world: World, values: Tensor, reference: Table, scores: Tensor) 
     method, handles = opened(apa, config, policy, reference, scores, count=32)
     fixed = replace(policy.copy(), values=nn.Parameter(values))
     handles = replace(handles, networks={**handles.networks, "value": fixed})
-    fit(method, handles, num_steps=150, groups_per_step=32)
+    fit(method, handles, num_steps=200, groups_per_step=32)
     return distance(policy, reference, scores, BETA)
 
 
@@ -341,7 +356,7 @@ def apa_tree_soft() -> float:
     "apa",
     known="not ρ e^{r/β} / Z on a tree with ρ's own values, whose Z(s) is not 1: a stated distance",
     measured=KL,
-    tolerance=1.0,
+    tolerance=0.06,
 )
 def apa_tree() -> float:
     reference, scores = random_table(EVEN, 4), random_scores(EVEN, 5)

@@ -14,6 +14,7 @@ from trueup.meter import METRICS, read
 from trueup.models.load import save
 from trueup.run import run_stage
 
+REWARDS = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
 KEYS = {
     "sft": {"loss/nll"},
     "imitation": {"loss/nll"},
@@ -25,7 +26,14 @@ KEYS = {
     },
     "reward_model": {"loss/bradley_terry", "accuracy", "margin", "score"},
     "pmp": {"loss/bradley_terry", "accuracy", "margin", "score"},
-    "dpo": {"loss/dpo", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"},
+    "dpo": {"loss/dpo", *REWARDS},
+    "ipo": {"loss/ipo", *REWARDS},
+    "simpo": {"loss/simpo", *REWARDS},
+    "orpo": {"loss/orpo_nll", "loss/orpo_odds", *REWARDS},
+    "kto": {"loss/kto", "kto/baseline", "kto/margin", "kto/accuracy", "kto/desirable"},
+    "online_dpo": {
+        "loss/dpo", *REWARDS, "preferences/share", "preferences/gap", "score", "eos_rate", "completion_length",
+    },
     "seq2seq_hinge": {
         "loss/hinge", "logprobs/chosen", "logprobs/rejected", "logprobs/margins", "logprobs/accuracies",
     },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,13 +10,12 @@ from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.penalty import MovePenalty, Penalty
 from trueup.annotate.rewards import KLReward
 from trueup.annotate.scores import Scores
-from trueup.groups import Group
 from trueup.method import Method, Parts, Role
 from trueup.objectives.mix import Sum
 from trueup.objectives.surrogate import PenalisedSurrogate
 from trueup.objectives.value import ClippedValue
 from trueup.settings import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.sample import Decoding, Sample
+from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Maximise a judge's score with a critic and a penalty on how far each step moves the policy."
@@ -85,19 +83,13 @@ def build(config: Config, parts: Parts) -> Method:
     """The method: sample -> score, log-probs, values, KL reward, GAE, penalty -> penalised + value."""
     a, trust = config.algorithm, config.trust
 
-    def sampler(groups: Sequence[Group], batch: int) -> Sample:
-        return Sample(
-            prompts=groups,
-            batch=batch,
-            decode=parts.decode,
-            stop_ids=parts.stop_ids,
-            decoding=config.decoding,
-        )
-
+    source, held_out = from_policy(
+        parts, batch=config.loop.batch, num_completions=1, decoding=config.decoding
+    )
     return Method(
         name="ppo_v1",
-        source=sampler(parts.groups, config.loop.batch),
-        held_out=sampler(parts.held_out, len(parts.held_out)) if parts.held_out else None,
+        source=source,
+        held_out=held_out,
         annotate=(
             Scores(missing_eos=a.missing_eos),
             OldLogprobs(by=a.old),

@@ -14,7 +14,11 @@ MAX_FUNCTION = 60
 MAX_BRANCHES = 12
 MAX_READING_PATH = 500
 "Lines of code, documentation left out, from a method's file to the gradient."
-LONGER_READING = {"ppo": (600, "two networks and two losses: a critic's objective and the sum are read too")}
+LONGER_READING = {
+    "ppo": (600, "two networks and two losses: a critic's objective and the sum are read too"),
+    "ppo_v1": (600, "two networks and two losses: a critic's objective and the sum are read too"),
+    "trpo": (600, "two networks and two losses: a critic's objective and the sum are read too"),
+}
 
 LARGE: dict[str, str] = {
     "trueup.data.raw_rows:_elements": "one pass over brackets; its cases share the position",

@@ -51,6 +51,17 @@ KEYS = {
         "value/clipfrac", "value/error", "value/explained_variance", "score", "eos_rate", "completion_length",
         "kl", "beta", "reward", "returns", "sampler_gap",
     },
+    "ppo_v1": {
+        "loss/policy", "loss/value", "policy/ratio", "policy/approxkl", "policy/entropy", "policy/old_kl",
+        "value/clipfrac", "value/error", "value/explained_variance", "score", "eos_rate", "completion_length",
+        "kl", "beta", "reward", "returns", "sampler_gap", "penalty", "step_kl",
+    },
+    "trpo": {
+        "loss/policy", "loss/value", "policy/ratio", "policy/approxkl", "policy/entropy", "value/clipfrac",
+        "value/error", "value/explained_variance", "score", "eos_rate", "completion_length", "kl", "beta",
+        "reward", "returns", "sampler_gap", "trust/kl", "trust/accepted", "trust/fraction",
+        "trust/improvement", "trust/cg_residual",
+    },
 }  # fmt: skip
 HELD_OUT_ONLY = {"imitation": {"accuracy"}}
 

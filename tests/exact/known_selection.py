@@ -298,7 +298,7 @@ class Asked:
 def hir_likelihood() -> float:
     start, scores = dyadic_table(TOLD, 1), random_scores(TOLD, 2)
     policy = start.copy()
-    algorithm = hir.Algorithm(smoothing=0, contrastive=0, entropy=0, threshold=0.0, missing_eos=None)
+    algorithm = hir.Algorithm(smoothing=0.0, contrastive=0.0, entropy=0.0, threshold=0.0, missing_eos=None)
     config = hir.Config(algorithm=algorithm, minibatch=None, epochs_per_step=80, update=FAST)
     parts = Parts(groups=[TOLD.group(0, [0])], held_out=[], decode=str, stop_ids=(), prompt_ids=told_ids)
     method = replace(hir.build(config, parts), source=Asked(start))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hand_batches import batch, group, loss, tensor
-from trueup.objectives.likelihood import NLL
+from trueup.objectives.likelihood import NLL, Imitation, TextNLL
 from trueup.testing import check_objective, gradient_of, minibatch
 from trueup.toys import PROMPT_ONLY, VOCABULARY, StandIn, toy_groups
 
@@ -61,3 +61,19 @@ def test_the_inside_of_a_prompt_changes_nothing() -> None:
 
 def test_sound() -> None:
     check_objective(NLL(), rises=lambda outputs, _: outputs.logprobs.mean())
+
+
+def test_a_text_weighs_the_same_however_long() -> None:
+    """Log-probs (-1, -2, -3) and (-6): means −2 and −6, (2 + 6) / 2 = 4, where NLL has 3."""
+    assert loss(TextNLL(), batch(group(3, 1)), logprobs=tensor(-1, -2, -3, -6)).item() == 4.0
+
+
+def test_imitation_weighs_the_chosen_alone() -> None:
+    """Of 4 tokens 3 are chosen: w = 4 / 3, so (1 + 2 + 3) · (4/3) / 4 = 2, the mean over the chosen."""
+    made = batch(group(3, 1, marks=[{"imitated": 4 / 3}, {"imitated": 0.0}]))
+    assert loss(Imitation(), made, logprobs=tensor(-1, -2, -3, -6)).item() == pytest.approx(2.0, abs=1e-15)
+
+
+def test_the_others_are_sound() -> None:
+    check_objective(TextNLL(), rises=lambda outputs, _: outputs.logprobs.mean())
+    check_objective(Imitation())

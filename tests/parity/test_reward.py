@@ -1,7 +1,7 @@
 """TRL as an oracle for the reward model: the same loss and gradient on the same batch.
 
 Both sides hold one random Llama and one score head, in float64. TRL runs every completion with its own padded
-copy of the prompt and reads the last token that is no padding; trueup runs the prompt once for both completions.
+copy of the prompt and reads the last token that is no padding; trueup runs the prompt once for both.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def test_listed_columns_are_those_of_the_whole_distributions() -> None:
 
 
 def test_rows_of_numbers_survive_files_and_packing() -> None:
-    """JSON and back, a completion without a supervised token among them, to a device and another precision."""
+    """JSON and back, one completion without a supervised token, to a device and another precision."""
     groups = ragged(2)
     silent = Completion(text="", tokens=np.array([5, 6], np.int32), supervised=np.zeros(2, bool))
     groups[1] = replace(groups[1], comparisons=(), completions=(groups[1].completions[0], silent))
@@ -149,5 +149,5 @@ def test_what_does_not_fit_the_teacher_is_refused() -> None:
         prompt_tokens=np.zeros(120, np.int32),
         completions=(Completion(text="", tokens=np.zeros(9, np.int32)),),
     )
-    with pytest.raises(TrueupError, match="E560 group long.*129 tokens.*128"):
+    with pytest.raises(TrueupError, match=r"E560 group long.*129 tokens.*128"):
         Distributions(top_k=2)([group], handles(network()))

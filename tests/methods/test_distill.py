@@ -1,4 +1,4 @@
-"""Distillation as methods: who writes, what is mixed, the recipes, and a teacher that is the adapter's base."""
+"""Distillation as methods: who writes, what is mixed, the recipes, a teacher that is an adapter's base."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_share_needs_something_written() -> None:
     bare = [replace(g, completions=(), comparisons=(), rankings=()) for g in toy_groups(3)]
     source = distill.build(replace(tiny_config(distill), data_share=0.5), parts()).source
     assert isinstance(source, Mixed)
-    with pytest.raises(TrueupError, match="E604.*data_share: 0"):
+    with pytest.raises(TrueupError, match=r"E604.*data_share: 0"):
         replace(source, sample=replace(source.sample, prompts=bare))
 
 

@@ -99,7 +99,7 @@ def test_gradients_by_logits() -> None:
 
 @pytest.mark.parametrize("divergence", ["forward", "reverse", "jsd"])
 def test_a_bucket_never_says_more_than_all_ids(divergence: Kind) -> None:
-    """Merging outcomes cannot raise a divergence; with V − 1 ids the bucket holds one, and nothing is lost."""
+    """Merging outcomes cannot raise a divergence; with V − 1 ids the bucket holds one, nothing is lost."""
     p, q = random_rows(0), random_rows(1)
     whole = [of(p[i : i + 1], q[i : i + 1], divergence) for i in range(40)]
     for k in (1, 3, 8):

@@ -1,0 +1,1 @@
+"""Claims of the field that `trueup reproduce` measures, one file each: SUMMARY, REFERENCES and `measure`."""

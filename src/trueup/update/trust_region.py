@@ -261,8 +261,10 @@ class TrustRegionRule:
         )
         metrics: dict[str, float] = {}
         metrics["trust/cg_residual"] = residual
-        metrics["trust/kl"] = metrics["trust/accepted"] = 0.0
-        metrics["trust/fraction"] = metrics["trust/improvement"] = 0.0
+        metrics["trust/accepted"] = 0.0
+        metrics["trust/kl"] = 0.0
+        metrics["trust/fraction"] = 0.0
+        metrics["trust/improvement"] = 0.0
         step = full_step(near.product, direction, settings.max_kl)
         for tried in range(settings.tries if step.any() else 0):
             fraction = 0.5**tried
@@ -273,8 +275,10 @@ class TrustRegionRule:
             weights.write(point)
             improvement = loss - minibatch.evaluate()["loss"]
             if improvement > 0:
-                metrics["trust/kl"], metrics["trust/accepted"] = kl, 1.0
-                metrics["trust/fraction"], metrics["trust/improvement"] = fraction, improvement
+                metrics["trust/accepted"] = 1.0
+                metrics["trust/kl"] = kl
+                metrics["trust/fraction"] = fraction
+                metrics["trust/improvement"] = improvement
                 return metrics
         weights.write(old)
         return metrics

@@ -52,7 +52,7 @@ def test_the_dual_step_stays_at_0_or_above() -> None:
 
 
 def test_the_initial_coefficient_is_soon_forgotten() -> None:
-    """Where the KL falls as c rises, KL = .1 / c, a start of 10⁻³ and one of 10³ end within one factor of 2."""
+    """Where KL = .1 / c falls as c rises, starts of 10⁻³ and of 10³ end within one factor of 2."""
     ends = []
     for start in (1e-3, 1e3):
         penalty = start
@@ -69,11 +69,8 @@ def on_table(policy: Table) -> tuple[Handles, dict[str, float], list[Group]]:
     run = Handles(networks={"policy": policy}, dtype=torch.float64, record=noted.update)
     counts = (64 * policy.log_probs().detach().exp()).round().long().tolist()
     groups = [EVEN.group(0, [y]) for y, n in enumerate(counts) for _ in range(n)]
-    return (
-        run,
-        noted,
-        Penalty(initial=2.0)(spread(groups, old_logprobs=measure(groups, "policy", "logprobs", run)), run),
-    )
+    said = spread(groups, old_logprobs=measure(groups, "policy", "logprobs", run))
+    return run, noted, Penalty(initial=2.0)(said, run)
 
 
 def test_what_is_measured_is_the_kl_of_old_to_new() -> None:
@@ -86,7 +83,7 @@ def test_what_is_measured_is_the_kl_of_old_to_new() -> None:
     assert run.state["penalty"] == pytest.approx(2 - 0.07)
     old = policy.log_probs().detach()
     with torch.no_grad():
-        policy.logits += 0.5 * torch.from_numpy(np.random.default_rng(0).normal(size=policy.logits.shape))
+        policy.logits.add_(torch.from_numpy(np.random.default_rng(0).normal(size=policy.logits.shape)))
     controller(groups, run)
     exact = kl(old, policy.log_probs())
     assert exact > 0.1

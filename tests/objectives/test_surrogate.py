@@ -41,7 +41,7 @@ def test_at_the_old_policy_the_loss_is_minus_the_mean_advantage() -> None:
 
 
 def test_away_from_it_by_hand() -> None:
-    """Ratios 1.5, .5, 1: −(2 · 1.5 − .5 + .5) / 3 = −1. No ratio is held: the gradient is −A_t ratio_t / 3."""
+    """Ratios 1.5, .5, 1: −(2 · 1.5 − .5 + .5) / 3 = −1. Nothing is held: the gradient is −A_t ratio_t / 3."""
     logprobs = at(math.log(1.5), math.log(0.5), 0)
     value = loss(Surrogate(), packed(), logprobs=logprobs, entropy=tensor(0, 0, 0))
     value.backward()

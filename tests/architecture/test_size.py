@@ -17,6 +17,7 @@ MAX_READING_PATH = 500
 LONGER_READING = {
     "ppo": (600, "two networks and two losses: a critic's objective and the sum are read too"),
     "ppo_v1": (600, "two networks and two losses: a critic's objective and the sum are read too"),
+    "apa": (600, "two networks and two losses: a critic's objective and the sum are read too"),
     "trpo": (600, "two networks and two losses: a critic's objective and the sum are read too"),
 }
 

@@ -14,6 +14,10 @@ from trueup.meter import METRICS, read
 from trueup.models.load import save
 from trueup.run import run_stage
 
+WHOLE = {
+    "loss/policy", "policy/entropy", "baseline", "advantage/std", "advantage/zero", "score", "eos_rate",
+    "completion_length", "kl", "beta", "reward", "sampler_gap",
+}  # fmt: skip
 REWARDS = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
 KEYS = {
     "sft": {"loss/nll"},
@@ -50,6 +54,21 @@ KEYS = {
         "loss/policy", "loss/value", "policy/ratio", "policy/clipfrac", "policy/approxkl", "policy/entropy",
         "value/clipfrac", "value/error", "value/explained_variance", "score", "eos_rate", "completion_length",
         "kl", "beta", "reward", "returns", "sampler_gap",
+    },
+    "reinforce": WHOLE,
+    "scst": WHOLE,
+    "rloo": WHOLE,
+    "grpo": (WHOLE - {"reward", "beta"})
+    | {"loss/divergence", "policy/ratio", "policy/clipfrac", "policy/approxkl"},
+    "apa": {
+        "loss/policy", "loss/value", "policy/entropy", "value/clipfrac", "value/error",
+        "value/explained_variance", "score", "eos_rate", "completion_length", "kl", "beta", "reward",
+        "returns", "sampler_gap",
+    },
+    "ppo_ptx": {
+        "loss/policy", "loss/value", "loss/nll", "policy/ratio", "policy/clipfrac", "policy/approxkl",
+        "policy/entropy", "value/clipfrac", "value/error", "value/explained_variance", "score", "eos_rate",
+        "completion_length", "kl", "beta", "reward", "returns", "sampler_gap",
     },
     "ppo_v1": {
         "loss/policy", "loss/value", "policy/ratio", "policy/approxkl", "policy/entropy", "policy/old_kl",

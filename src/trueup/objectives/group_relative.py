@@ -66,11 +66,11 @@ class GroupRelative:
         high = self.clip if self.clip_high is None else self.clip_high
         free, held = -advantage * ratio, -advantage * ratio.clamp(1 - self.clip, 1 + high)
         divergence = k3(outputs.logprobs, ref) * (ratio if self.penalty == "ratio_k3" else 1.0)
-        losses = {"policy": (1.0, self._averaged(torch.maximum(free, held), batch))}
-        if self.beta != 0:
-            losses["divergence"] = (self.beta, self._averaged(divergence, batch))
         return Terms(
-            losses,
+            {
+                "policy": (1.0, self._averaged(torch.maximum(free, held), batch)),
+                "divergence": (self.beta, self._averaged(divergence, batch)),
+            },
             {
                 "policy/clipfrac": Entries((held > free).detach().to(free.dtype), "token"),
                 "policy/approxkl": Entries(log_ratio.detach() ** 2 / 2, "token"),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from hand_batches import FIRST_WINS, batch, group, loss, tensor
 from trueup.batch import Outputs
-from trueup.groups import Comparison
-from trueup.objectives.pairwise import DPO
+from trueup.groups import Comparison, Group
+from trueup.objectives.pairwise import DPO, IPO
 from trueup.testing import check_objective
 
 REFERENCE = {"ref_logprobs": [-1.0, -2.0]}, {"ref_logprobs": [-0.5]}
@@ -99,6 +100,75 @@ def test_extremes_stay_finite(z: float) -> None:
     assert logprobs.grad.isfinite().all()
 
 
+def dpo_loss(z: float, data: Group = PAIR, **fields: Any) -> float:
+    """DPO's loss where the margin is z."""
+    return loss(DPO(beta=1.0, **fields), batch(data), logprobs=tensor(-1, -2 + z, -0.5)).item()
+
+
+@pytest.mark.parametrize(("z", "expected"), [(0.0, 1.0), (0.25, 0.75), (1.0, 0.0), (3.0, 0.0), (-2.0, 3.0)])
+def test_the_hinge_by_hand(z: float, expected: float) -> None:
+    """max(0, 1 − z): 1 at the reference, nothing once the margin is 1."""
+    assert dpo_loss(z, loss="hinge") == pytest.approx(expected, abs=1e-12)
+
+
+def test_robust_by_hand() -> None:
+    """z = 1, ε = .2: ℓ(1) = .31326, ℓ(−1) = 1.31326; (.8 · .31326 − .2 · 1.31326) / .6 = −.02007"""
+    assert dpo_loss(1.0, loss="robust", label_smoothing=0.2) == pytest.approx(-0.0200716, abs=1e-6)
+
+
+@pytest.mark.parametrize("z", [-1.3, 0.0, 0.7])
+def test_the_robust_losss_mean_over_flipped_labels_is_the_loss_before(z: float) -> None:
+    """Flipped with probability ε: (1 − ε) R(z) + ε R(−z) = ℓ(z)."""
+    robust = {"loss": "robust", "label_smoothing": 0.3}
+    mean = 0.7 * dpo_loss(z, PAIR, **robust) + 0.3 * dpo_loss(z, FLIPPED, **robust)
+    assert mean == pytest.approx(dpo_loss(z), abs=1e-12)
+
+
+def test_without_a_reference_the_sums_themselves_are_compared() -> None:
+    """log π_w = −1.5, log π_l = −2.25, β = 4: z = 3, log(1 + e^−3) = .04859; the column is not read."""
+    objective = DPO(beta=4.0, reference_free=True)
+    assert not objective.reads
+    bare = batch(group(2, 1, comparisons=FIRST_WINS))
+    assert loss(objective, bare, logprobs=tensor(-0.5, -1, -2.25)).item() == pytest.approx(
+        0.0485874, abs=1e-6
+    )
+
+
+# ------------------------------------------------------------------------------------------ IPO
+
+
+def test_ipo_by_hand() -> None:
+    """Log-ratios (.5, 1) and (−1): means .75 and −1, Δ = 1.75; β = .5 asks for 1: (.75)² = .5625.
+
+    As sums 1.5 and −1: Δ = 2.5, 1.5² = 2.25.
+    """
+    logprobs = tensor(-0.5, -1, -1.5)
+    assert loss(IPO(beta=0.5), batch(PAIR), logprobs=logprobs).item() == pytest.approx(0.5625, abs=1e-12)
+    sums = loss(IPO(beta=0.5, log_ratio="sum"), batch(PAIR), logprobs=logprobs).item()
+    assert sums == pytest.approx(2.25, abs=1e-12)
+
+
+@pytest.mark.parametrize("beta", [0.1, 1.0])
+def test_ipo_at_the_reference_is_1_over_4_beta_squared(beta: float) -> None:
+    at = loss(IPO(beta=beta), batch(PAIR), logprobs=tensor(-1, -2, -0.5))
+    assert at.item() == pytest.approx(1 / (4 * beta**2), abs=1e-10)
+
+
+@pytest.mark.parametrize("p", [0.5, 0.75, 1.0])
+def test_two_completions_end_at_a_gap_of_p_minus_a_half_over_beta(p: float) -> None:
+    """∂L/∂Δ = 2 (Δ − (2p − 1) / (2β)): 0 there, and bounded even for p = 1."""
+    data = group(*REFERENCE, comparisons=(Comparison(a=0, b=1, choice="a", probability=p),))
+    logprobs = tensor(-1, -2 + (p - 0.5) / 0.4, -0.5, grad=True)
+    loss(IPO(beta=0.4, log_ratio="sum"), batch(data), logprobs=logprobs).backward()
+    assert logprobs.grad is not None
+    assert logprobs.grad.abs().max().item() < 1e-14
+
+
 def test_sound() -> None:
     check_objective(DPO(beta=0.3), at_reference=math.log(2))
     check_objective(DPO(beta=0.3, label_smoothing=0.2), at_reference=math.log(2))
+    check_objective(DPO(beta=0.3, loss="robust", label_smoothing=0.2), at_reference=math.log(2))
+    check_objective(DPO(beta=0.3, loss="hinge"), at_reference=1.0)
+    check_objective(DPO(beta=0.3, reference_free=True))
+    check_objective(IPO(beta=0.5), at_reference=1.0)
+    check_objective(IPO(beta=0.5, log_ratio="sum"), at_reference=1.0)

@@ -15,6 +15,7 @@ MAX_BRANCHES = 12
 MAX_READING_PATH = 500
 "Lines of code, documentation left out, from a method's file to the gradient."
 LONGER_READING = {
+    "reward_model": (600, "three likelihoods of a judgement, and a language-modelling loss beside them"),
     "ppo": (600, "two networks and two losses: a critic's objective and the sum are read too"),
     "ppo_v1": (600, "two networks and two losses: a critic's objective and the sum are read too"),
     "apa": (600, "two networks and two losses: a critic's objective and the sum are read too"),

@@ -25,7 +25,10 @@ def set_scale(groups: Sequence[Group], to: Literal["mean", "scale"], handles: Ha
     gain = 1 / max(spread, 1e-6) if to == "scale" else 1.0
     head.get_buffer("gain").mul_(gain)
     head.get_buffer("bias").sub_(mean).mul_(gain)
-    return {"score/mean_before": mean, "score/std_before": spread}
+    metrics: dict[str, float] = {}
+    metrics["score/mean_before"] = mean
+    metrics["score/std_before"] = spread
+    return metrics
 
 
 def accuracy_by_source(groups: Sequence[Group], handles: Handles) -> Mapping[str, float]:

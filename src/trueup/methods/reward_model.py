@@ -9,8 +9,9 @@ from typing import Literal
 from trueup.annotate.scale import accuracy_by_source, set_scale
 from trueup.groups import Group
 from trueup.method import Handles, Method, Objective, Parts, Role
+from trueup.objectives.listwise import Choice, PlackettLuce
 from trueup.objectives.mix import Sum
-from trueup.objectives.reward_model import BradleyTerry, Choice, Imitation, PlackettLuce
+from trueup.objectives.reward_model import BradleyTerry, Imitation
 from trueup.order import derive
 from trueup.settings import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.files import Everything

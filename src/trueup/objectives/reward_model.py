@@ -49,7 +49,7 @@ class BradleyTerry:
         loss = -batch.labels * logsigmoid(delta) - (1 - batch.labels) * logsigmoid(-delta)
         if self.center:
             loss = loss + self.center * (outputs.rewards[chosen] + outputs.rewards[rejected]) ** 2
-        metrics = _agreement(outputs.rewards.detach(), batch)
+        metrics = agreement(outputs.rewards.detach(), batch)
         return Terms({"bradley_terry": (1.0, Entries(_mean_in_group(loss, batch), "group"))}, metrics)
 
     def _margins(self, strengths: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
@@ -58,61 +58,6 @@ class BradleyTerry:
             return self.margin * strengths
         table = strengths.new_tensor(self.margin)
         return table[(strengths.round().long() - 1).clamp(0, len(table) - 1)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlackettLuce:
-    """The negative log-likelihood of each ranking as choices of the best, then of the best of the rest ...
-
-    L_g = −Σ_i log [ e^{r_i} / (e^{r_i} + Σ_{k worse than i} e^{r_k}) ]
-
-    The mark `tier` orders a group, 0 for the best; completions of one tier are not compared with each other.
-    Zero scores of K in strict order give log K!; K = 2 is Bradley-Terry. Reference: Plackett 1975.
-    """
-
-    reads = frozenset({"tier"})
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Scores of the reward network."""
-        return {"reward": ("rewards",)}
-
-    def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
-        """Entries [G]: one loss a ranking."""
-        assert outputs.rewards is not None
-        loss = _sum_in_group(_against_worse(outputs.rewards, batch), batch)
-        metrics = _agreement(outputs.rewards.detach(), batch)
-        return Terms({"plackett_luce": (1.0, Entries(loss, "group"))}, metrics)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """The cross-entropy of which completion was called best: a softmax over each group's K scores.
-
-    L_g = −log [ e^{r_best} / (e^{r_best} + Σ_{k worse} e^{r_k}) ],  the mean over several called best alike
-
-    The mark `tier` orders a group, 0 for the best; the order of the rest plays no part. Zero scores give
-    log K; K = 2 is Bradley-Terry. References: Ziegler et al. 2019, equation 1; Radford et al. 2018, section
-    3.3 (multiple choice).
-    """
-
-    reads = frozenset({"tier"})
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Scores of the reward network."""
-        return {"reward": ("rewards",)}
-
-    def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
-        """Entries [G]: one loss a group."""
-        assert outputs.rewards is not None
-        tier = batch.marks["tier"]
-        least = tier.new_full((batch.num_groups,), torch.inf).scatter_reduce(0, batch.group, tier, "amin")
-        best = (tier == least[batch.group]).to(outputs.rewards.dtype)
-        loss = _sum_in_group(best * _against_worse(outputs.rewards, batch), batch) / _sum_in_group(
-            best, batch
-        )
-        return Terms({"choice": (1.0, Entries(loss, "group"))}, _agreement(outputs.rewards.detach(), batch))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,31 +82,23 @@ class Imitation:
         assert outputs.logprobs is not None
         length = batch.per_completion(torch.ones_like(outputs.logprobs)).clamp(min=1)
         mean = batch.per_completion(outputs.logprobs) / length
-        loss = _sum_in_group(-batch.marks["imitate"] * mean, batch)
+        loss = sum_in_group(-batch.marks["imitate"] * mean, batch)
         return Terms({"imitation": (1.0, Entries(loss, "group"))})
 
 
-def _against_worse(rewards: Float[Tensor, " N"], batch: Batch) -> Float[Tensor, " N"]:
-    """−log P [N] that each completion is chosen among itself and those of its group in a worse tier."""
-    tier = batch.marks["tier"]
-    worse = (batch.group[:, None] == batch.group) & (tier[:, None] < tier)
-    among = worse | torch.eye(len(tier), dtype=torch.bool, device=tier.device)
-    return torch.where(among, rewards, -torch.inf).logsumexp(1) - rewards
-
-
-def _agreement(scores: Float[Tensor, " N"], batch: Batch) -> dict[str, Entries]:
+def agreement(scores: Float[Tensor, " N"], batch: Batch) -> dict[str, Entries]:
     """What the scores say of the pairs, ties ½; a soft label counts as the share that would agree."""
     chosen, rejected = batch.pairs.unbind(1)
     gap = scores[chosen] - scores[rejected]
     right = 0.5 + (batch.labels - 0.5) * gap.sign()
-    return {
-        "accuracy": Entries(_mean_in_group(right, batch), "group"),
-        "margin": Entries(_mean_in_group(gap, batch), "group"),
-        "score": Entries(scores, "completion"),
-    }
+    metrics: dict[str, Entries] = {}
+    metrics["accuracy"] = Entries(_mean_in_group(right, batch), "group")
+    metrics["margin"] = Entries(_mean_in_group(gap, batch), "group")
+    metrics["score"] = Entries(scores, "completion")
+    return metrics
 
 
-def _sum_in_group(per_completion: Float[Tensor, " N"], batch: Batch) -> Float[Tensor, " G"]:
+def sum_in_group(per_completion: Float[Tensor, " N"], batch: Batch) -> Float[Tensor, " G"]:
     """Sums [G] of per-completion values [N]."""
     return per_completion.new_zeros(batch.num_groups).index_add(0, batch.group, per_completion)
 

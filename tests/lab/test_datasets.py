@@ -11,7 +11,7 @@ import pytest
 
 from trueup.errors import TrueupError
 from trueup.groups import Group, Role, digest
-from trueup.lab import demonstrations, grade, hhh_dialogues, prompts
+from trueup.lab import corpus, demonstrations, grade, hhh_dialogues, prompts, texts
 from trueup.lab.requests import WEIGHTS
 from trueup.lab.world import PEOPLE, SPLITS, Split, world
 
@@ -79,6 +79,15 @@ def test_demonstrations_are_good_and_not_perfect() -> None:
     assert all(len(g.completions) == 1 for g in groups)
     assert 0.68 < np.mean(golds) < 0.82
     assert 0.68 < np.mean([gold > 0.6 for gold in golds]) < 0.84
+
+
+def test_texts_are_the_plain_documents_of_the_corpus_in_order() -> None:
+    found = texts(40)
+    said = [g.completions[0].text for g in found]
+    assert said == [d.text for d in corpus(num_documents=300) if d.text][:40]
+    assert all([m.role for m in g.prompt] == [Role.TEXT] and not g.prompt[0].content for g in found)
+    assert len({g.id for g in found}) == 40
+    assert [g.id for g in texts(5)] == [g.id for g in found[:5]]
 
 
 def test_hhh_dialogues_are_all_good() -> None:

@@ -126,6 +126,13 @@ def test_ppo_ptxs_gradient_is_ppos_plus_gamma_times_the_texts() -> None:
     assert text.abs().max() > 1e-3
 
 
+def test_texts_without_a_way_to_open_them_are_refused() -> None:
+    alone = Parts(groups=PARTS.groups, held_out=[], decode=str, stop_ids=(STOP,))
+    with pytest.raises(TrueupError) as raised:
+        ppo_ptx.build(tiny_config(ppo_ptx), alone)
+    assert raised.value.code == "E742"
+
+
 def test_ppo_ptx_walks_through_all_its_texts() -> None:
     config = replace(tiny_config(ppo_ptx), pretraining=ppo_ptx.Pretraining(batch=2))
     method, handles = opened(ppo_ptx, config)

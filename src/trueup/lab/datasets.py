@@ -50,7 +50,7 @@ def demonstrations(n: int, seed: int = 0) -> list[Group]:
 
 
 def texts(n: int, seed: int = 0) -> list[Group]:
-    """`n` plain documents of the corpus that the base model was trained on: an empty prompt and the text."""
+    """`n` plain documents of the corpus that base models are trained on: an empty prompt, and the text."""
     plain = (document.text for document in corpus(seed=seed, num_documents=20 * n + 200) if document.text)
     return [
         Group(

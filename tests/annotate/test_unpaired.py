@@ -85,9 +85,3 @@ def test_the_baseline_is_the_mean_log_ratio_of_mismatched_pairs_at_least_0() -> 
     mean = total / count
     assert abs(mean) > 0.01
     assert found == pytest.approx({"on": max(0, mean), "back": max(0, -mean)}, abs=1e-12)
-
-
-def test_no_gradient_goes_through_the_baseline() -> None:
-    handles = Handles(networks={"policy": StandIn(1), "reference": StandIn(2)}, dtype=torch.float64)
-    MismatchedKL()(toy_groups(4), handles)
-    assert all(p.grad is None for p in handles.networks["policy"].module.parameters())

@@ -213,6 +213,7 @@ def open_shared(method: Method, settings: ModelSettings, device: torch.device) -
         dtype=settings.dtype,
         device=str(device),
         with_head=any("logprobs" in role.heads for role in method.networks.values()),
+        quantised=settings.lora.quantise == "nf4",
         dropout=settings.dropout,
         logits_budget_mib=settings.logits_budget_mib,
     )

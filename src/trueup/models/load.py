@@ -22,6 +22,7 @@ from trueup.models.forward import LanguageModel
 from trueup.models.heads import MODULES, HeadName
 from trueup.models.lora import base_of, is_adapter, spans_head
 from trueup.models.probe import probe, readout_of
+from trueup.models.quantised import lift, quantise
 from trueup.settings import LoraSettings
 
 DType = Literal["float32", "bfloat16", "float64"]
@@ -105,6 +106,8 @@ def from_modules(
         hf_model = hf_model.base_model
     if dropout == "zero":
         _drop_dropout(hf_model)
+    if lora is not None and lora.quantise == "nf4":
+        quantise(hf_model)
     found = probe(hf_model) or _attention_dropout(hf_model)
     if found:
         logger.warning("%s is run padded, one sequence a row: %s", type(hf_model).__name__, found)
@@ -152,12 +155,14 @@ def save(network: LanguageModel, folder: str | Path) -> Path:
 
 
 def merge(network: LanguageModel) -> LanguageModel:
-    """The network with its adapter added into a copy of the weights; without an adapter, as it is."""
+    """The network with its adapter added into a copy of the weights; without an adapter, as it is.
+
+    A 4-bit base is unpacked first, so that the sum is not rounded to 4 bits again.
+    """
     if not network.has_adapter:
         return network
     module = copy.deepcopy(network.module)
-    wrapped: Any = module["model"]
-    module["model"] = wrapped.merge_and_unload()
+    module["model"] = lora_of.merged_in_memory(module["model"])
     return replace(network, module=module, adapter=True)
 
 
@@ -183,6 +188,9 @@ def _model(name: str, dtype: DType, with_head: bool) -> Any:
 
 def _merged(folder: Path, dtype: DType, with_head: bool) -> Any:
     base = _model(base_of(folder), dtype, with_head or spans_head(folder))
+    if lora_of.trained_on(folder) == "nf4":
+        # The adapter was trained beside rounded weights and makes up for their rounding.
+        lift(quantise(base))
     return lora_of.merged(folder, base)
 
 

@@ -22,9 +22,12 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from trueup.errors import TrueupError
+from trueup.models.quantised import is_quantised, lift
 from trueup.settings import LoraSettings
 
 CONFIG = "adapter_config.json"
+RECORD = "trueup_base.json"
+"Beside an adapter: how its base was held while it was trained, where that is not as it lies in its folder."
 
 
 def wrap(model: PreTrainedModel, config: LoraSettings, seed: int) -> Any:
@@ -80,6 +83,12 @@ def spans_head(folder: Path) -> bool:
     return _said(folder).get("task_type") == "CAUSAL_LM"
 
 
+def trained_on(folder: Path) -> str:
+    """How the base was held while a folder's adapter was trained: `none`, or `nf4` for 4 bits."""
+    path = folder / RECORD
+    return json.loads(path.read_text(encoding="utf-8"))["quantise"] if path.is_file() else "none"
+
+
 def _said(folder: Path) -> dict[str, Any]:
     return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
 
@@ -105,6 +114,18 @@ def merged(folder: Path, base: PreTrainedModel) -> Any:
     return base
 
 
+def merged_in_memory(model: Any) -> Any:
+    """The model with its adapter added into its own weights; a 4-bit base is unpacked first."""
+    if not is_quantised(model.get_base_model()):
+        return model.merge_and_unload()
+    (name, config), *_ = model.peft_config.items()
+    state = peft.get_peft_model_state_dict(model)
+    with quiet():
+        again: Any = peft.get_peft_model(lift(model.unload()), config, adapter_name=name)
+    peft.set_peft_model_state_dict(again, state)
+    return again.merge_and_unload()
+
+
 def save_adapter(model: Any, folder: Path) -> None:
     """Writes the adapter as peft does, the names of its layers in order so that the bytes are the same again.
 
@@ -122,3 +143,6 @@ def save_adapter(model: Any, folder: Path) -> None:
     record = json.loads(path.read_text(encoding="utf-8"))
     ordered = {k: sorted(v) if isinstance(v, list) else v for k, v in record.items()}
     path.write_text(json.dumps(ordered, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    if is_quantised(model.get_base_model()):
+        record = {"format": 1, "quantise": "nf4"}
+        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

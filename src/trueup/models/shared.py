@@ -23,6 +23,7 @@ from trueup.method import HeadName, Role
 from trueup.models import lora as lora_of
 from trueup.models.forward import LanguageModel
 from trueup.models.load import DType, from_modules, read, restore_heads
+from trueup.models.quantised import is_quantised, quantise
 from trueup.order import derive
 from trueup.settings import LoraSettings
 
@@ -79,15 +80,22 @@ class Base:
         folder = Path(reference)
         if not lora_of.is_adapter(folder) or not same_weights(lora_of.base_of(folder), self.source):
             return None
+        if lora_of.trained_on(folder) != ("nf4" if is_quantised(self.model) else "none"):
+            return None
         # An adapter of the body alone has no name for a layer of a model with an LM head, and the reverse.
         fits = has_head(self.model) if lora_of.spans_head(folder) else "logprobs" not in heads
         return folder if fits else None
 
 
-def open_base(path: str, *, dtype: DType, device: str, with_head: bool = True, **options: Any) -> Base:
-    """The base in a folder or of an id, frozen, on its device."""
+def open_base(
+    path: str, *, dtype: DType, device: str, with_head: bool = True, quantised: bool = False, **options: Any
+) -> Base:
+    """The base in a folder or of an id, frozen, on its device; `quantised` holds it in 4 bits."""
     model, tokenizer = read(path, dtype=dtype, with_head=with_head)
-    model.requires_grad_(False).to(device)
+    model.requires_grad_(False)
+    if quantised:
+        quantise(model)
+    model.to(device)
     source = "" if lora_of.is_adapter(path) else path
     return Base(model=model, tokenizer=tokenizer, source=source, options=options)
 

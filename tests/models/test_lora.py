@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
 from transformers import AutoTokenizer
+from transformers.pytorch_utils import Conv1D
 
 from shared_data import shared
 from tiny_models import gpt2, llama, ragged
@@ -134,3 +136,88 @@ def test_generation_uses_the_adapter_as_called() -> None:
 def test_only_lora_networks_are_their_own_reference() -> None:
     with pytest.raises(TrueupError, match="E706"):
         from_modules(llama(), None).reference()
+
+
+def _weights(network: LanguageModel) -> dict[str, Tensor]:
+    return {n: m.weight for n, m in network.body.named_modules() if isinstance(m, nn.Linear)}
+
+
+def _layers(network: LanguageModel) -> list[LoraLayer]:
+    return [m for m in network.module.modules() if isinstance(m, LoraLayer)]
+
+
+@pytest.mark.parametrize("build_model", (llama, gpt2))
+def test_an_adapter_has_rank_times_both_sizes_and_nothing_else(build_model: Any) -> None:
+    """r (d_in + d_out) parameters for each linear layer of the body; the update's rank is r at most."""
+    plain = from_modules(build_model(), None)
+    sizes = [tuple(m.weight.shape) for m in plain.body.modules() if isinstance(m, nn.Linear | Conv1D)]
+    network = from_modules(build_model(), None, lora=SMALL)
+    trained = [p for p in network.module.parameters() if p.requires_grad]
+    assert sum(p.numel() for p in trained) == 4 * sum(sum(size) for size in sizes)
+    _train(network)
+    layers = _layers(network)
+    assert len(layers) == len(sizes)
+    for layer in layers:
+        update = layer.get_delta_weight("default").detach().double()
+        assert 0 < torch.linalg.matrix_rank(update, rtol=1e-5).item() <= 4
+
+
+@pytest.mark.parametrize(("rslora", "scale"), [(False, 6 / 9), (True, 6 / 3)])
+def test_the_update_is_scaled_by_alpha_over_the_rank_or_its_root(rslora: bool, scale: float) -> None:
+    """ΔW = s B A with s = α / r = 6 / 9, or with rsLoRA α / √r = 6 / 3."""
+    network = from_modules(llama(), None, lora=LoraSettings(rank=9, alpha=6, rslora=rslora))
+    _train(network)
+    before, after = _weights(from_modules(llama(), None)), _weights(merge(network))
+    wrapped = {n: m for n, m in network.body.named_modules() if isinstance(m, LoraLayer)}
+    assert len(wrapped) == 14
+    for name, layer in wrapped.items():
+        product = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+        assert (after[name] - before[name] - scale * product).abs().max().item() < 1e-5
+        assert product.abs().max().item() > 1e-3
+
+
+def test_dora_trains_the_columns_norms_apart() -> None:
+    """W' = m (W + s B A) / ‖W + s B A‖ by rows of the weight, with m = ‖W‖ at the start (Liu et al. 2024)."""
+    network = from_modules(llama(), None, lora=LoraSettings(rank=4, alpha=8, dora=True))
+    plain = _weights(from_modules(llama(), None))
+    wrapped = {n: m for n, m in network.body.named_modules() if isinstance(m, LoraLayer)}
+    for name, layer in wrapped.items():
+        magnitude = layer.lora_magnitude_vector["default"].weight
+        assert magnitude.requires_grad
+        assert (magnitude - plain[name].norm(dim=1)).abs().max().item() < 1e-5
+    _train(network)
+    merged = _weights(merge(network))
+    for name, layer in wrapped.items():
+        whole = plain[name] + 2 * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+        magnitude = layer.lora_magnitude_vector["default"].weight
+        expected = magnitude[:, None] * whole / whole.norm(dim=1, keepdim=True)
+        assert (merged[name] - expected).abs().max().item() < 1e-5
+    assert (_logprobs(merge(network)) - _logprobs(network)).abs().max().item() < 1e-5
+
+
+@pytest.mark.parametrize("form", [{}, {"rslora": True}, {"dora": True}])
+def test_merged_says_what_the_adapter_says(form: dict[str, bool]) -> None:
+    network = from_modules(gpt2(), None, lora=LoraSettings(rank=4, **form))
+    _train(network)
+    assert (_logprobs(merge(network)) - _logprobs(network)).abs().max().item() < 1e-5
+
+
+def test_an_adapter_goes_with_the_network_it_was_trained_on(tmp_path: Path) -> None:
+    """A policy's adapter reaches a network without an LM head, and a reward model's one that has it."""
+    base = _saved_base(tmp_path / "base")
+    policy = load(base, lora=SMALL)
+    reward = load(base, heads=("rewards",), lora=SMALL)
+    for name, network in (("policy", policy), ("reward", reward)):
+        for key, p in network.module.named_parameters():
+            if "lora_B" in key:
+                p.data.normal_(std=0.1, generator=torch.Generator().manual_seed(3))
+        save(network, tmp_path / name)
+    for name, network in (("policy", policy), ("reward", reward)):
+        for heads in (("logprobs",), ("values",)):
+            ours = load(tmp_path / name, heads=heads)
+            found, wanted, plain = (
+                m.body(input_ids=torch.arange(5)[None], use_cache=False).last_hidden_state
+                for m in (ours, network, from_modules(llama(), None))
+            )
+            assert (found - wanted).abs().max().item() < 1e-5, (name, heads)
+            assert (found - plain).abs().max().item() > 1e-3

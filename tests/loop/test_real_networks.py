@@ -20,6 +20,7 @@ from trueup.models.load import from_modules
 from trueup.settings import LoopSettings
 from trueup.sources.sample import Decoding
 from trueup.testing import gradient_of
+from trueup.toys import toy_prompt_ids
 
 STOP = 1
 BUILDS = [name for name in discover.names() if "build" in vars(discover.find(name))]
@@ -68,7 +69,8 @@ def build(name: str, **options: object) -> Method:
         **options,
     }
     config = module["Config"](**{key: value for key, value in tiny.items() if key in known})
-    return module["build"](config, Parts(groups=groups(), held_out=[], decode=str, stop_ids=(STOP,)))
+    parts = Parts(groups=groups(), held_out=[], decode=str, stop_ids=(STOP,), prompt_ids=toy_prompt_ids)
+    return module["build"](config, parts)
 
 
 def collected(method: Method, handles: Handles) -> list[Group]:

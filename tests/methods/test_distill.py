@@ -95,10 +95,8 @@ def test_only_what_was_sampled_costs_sampling() -> None:
 
 def test_a_share_needs_something_written() -> None:
     bare = [replace(g, completions=(), comparisons=(), rankings=()) for g in toy_groups(3)]
-    source = distill.build(replace(tiny_config(distill), data_share=0.5), parts()).source
-    assert isinstance(source, Mixed)
     with pytest.raises(TrueupError, match=r"E604.*data_share: 0"):
-        replace(source, sample=replace(source.sample, prompts=bare))
+        distill.build(replace(tiny_config(distill), data_share=0.5), parts(groups=bare))
 
 
 def test_the_prompted_teacher_writes_and_the_bare_prompt_is_kept() -> None:

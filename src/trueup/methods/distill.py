@@ -53,7 +53,7 @@ def build(config: Config, parts: Parts) -> Method:
 
     def source(groups: Sequence[Group], batch: int, share: float) -> Source:
         sample = Sample(
-            prompts=demonstrations(groups) if share else groups,
+            prompts=(demonstrations(groups) or groups) if share else groups,
             batch=batch,
             decode=parts.decode,
             stop_ids=parts.stop_ids,

@@ -160,7 +160,7 @@ def reinforce_samples() -> float:
 
 @solution("reinforce", known="ρ e^{r/β} / Z", measured=KL, tolerance=1e-3)
 def reinforce_optimum() -> float:
-    return reached(reinforce, replace(PLAIN, baseline="step"), EVEN, 150, count=48)
+    return reached(reinforce, replace(PLAIN, baseline="step"), EVEN, 120, count=64)
 
 
 # ------------------------------------------------------------------------------------------ SCST
@@ -180,7 +180,7 @@ def scst_samples() -> float:
 
 @solution("scst", known="ρ e^{r/β} / Z", measured=KL, tolerance=1e-3)
 def scst_optimum() -> float:
-    return reached(scst, CRITICAL, EVEN, 110, count=48)
+    return reached(scst, CRITICAL, EVEN, 120, count=64)
 
 
 # ------------------------------------------------------------------------------------------ RLOO
@@ -314,10 +314,10 @@ def apa_reached(world: World, values: Tensor, reference: Table, scores: Tensor) 
     update = AdamW(lr=0.1, schedule="linear", warmup=0, final=0, max_grad_norm=100)
     algorithm = apa.Algorithm(beta=BETA, value_coefficient=0.0, lam=0.0, whiten=False, missing_eos=None)
     config = apa.Config(algorithm=algorithm, epochs_per_step=1, minibatch=None, update=update)
-    method, handles = opened(apa, config, policy, reference, scores, count=32)
+    method, handles = opened(apa, config, policy, reference, scores, count=48)
     fixed = replace(policy.copy(), values=nn.Parameter(values))
     handles = replace(handles, networks={**handles.networks, "value": fixed})
-    fit(method, handles, num_steps=200, groups_per_step=32)
+    fit(method, handles, num_steps=150, groups_per_step=48)
     return distance(policy, reference, scores, BETA)
 
 

@@ -36,8 +36,8 @@ class Algorithm:
     "What the other completions are told to satisfy."
     threshold: float | None = None
     "The score from which a completion is good; None is the mean of the step's scores."
-    smoothing: Annotated[float, Ge(0), Lt(1)] = 0.2
-    "Share of the likelihood's target spread over the vocabulary, and of the contrast's over the opposite."
+    smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    "Share of the likelihood's target spread over the vocabulary, and of the contrast's over the opposite: ε."
     contrastive: Annotated[float, Ge(0)] = 1.0
     "Weight of the contrast between the two instructions."
     entropy: Annotated[float, Ge(0)] = 0.001

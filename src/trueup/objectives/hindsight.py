@@ -27,8 +27,8 @@ class Hindsight:
     Reference: Zhang et al. 2023, section 4.
     """
 
-    smoothing: float = 0.2
-    "ε."
+    smoothing: float = 0.0
+    "ε; the paper's code has 0.2."
     contrastive: float = 1.0
     "c."
     entropy: float = 0.001

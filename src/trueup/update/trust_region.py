@@ -125,6 +125,7 @@ class Near:
         self._change = torch.finfo(torch.float32).eps ** (1 / 3)
         self._longest = self._change * (1 + float(self._center.norm()))
         self._length = self._longest
+        self._first = self._log_probs(batches[0], self._center).exp()
 
     def kl(self, point: Float[Tensor, " D"]) -> float:
         """KL(here ‖ there), the mean over tokens, nats."""
@@ -146,10 +147,10 @@ class Near:
         if not norm > 0:
             return torch.zeros_like(vector)
         unit = vector / norm
-        self._choose_length(unit)
+        first = self._choose_length(unit)
         total = torch.zeros_like(vector)
-        for batch in self._batches:
-            slope = self._difference(batch, unit) / self._length
+        for number, batch in enumerate(self._batches):
+            slope = (self._difference(batch, unit) if number else first) / self._length
             with torch.enable_grad():
                 table = self._network(batch, ("distributions",)).distributions
                 assert table is not None
@@ -159,22 +160,22 @@ class Near:
             total += self._weights.flat(parts)
         return total * norm
 
-    def _choose_length(self, unit: Float[Tensor, " D"]) -> None:
-        """Sets how far to go for a difference: log-probabilities change by about .005, precision^(1/3).
+    def _choose_length(self, unit: Float[Tensor, " D"]) -> Float[Tensor, "T V"]:
+        """The first batch's difference, at a length that changes log-probabilities by about .005.
 
-        That is their root mean square on the first batch. Less would drown in rounding, more would leave the
+        That is precision^(1/3), as a root mean square: less would drown in rounding, more would leave the
         tangent. Never longer than that share of the weights' own norm. Begins at the last product's length.
         """
+        batch = self._batches[0]
         for _ in range(6):
-            moved = self._difference(self._batches[0], unit)
-            with torch.no_grad():
-                p = self._log_probs(self._batches[0], self._center).exp()
-            change = float((p * moved**2).sum(-1).mean().sqrt())
+            moved = self._difference(batch, unit)
+            change = float((self._first * moved**2).sum(-1).mean().sqrt())
             wanted = self._length * (self._change / change if change > 0 else math.inf)
             wanted = min(wanted, self._longest) if math.isfinite(change) else self._length / 1000
             if 0.1 < wanted / self._length < 10:
-                return
+                return moved
             self._length = wanted
+        return self._difference(batch, unit)
 
     def _difference(self, batch: Batch, unit: Float[Tensor, " D"]) -> Float[Tensor, "T V"]:
         """Length times the slope of the log-probabilities along a direction; the weights stay.
@@ -214,7 +215,7 @@ class TrustRegionRule:
         self._modules = [network.module for network in networks.values()]
         if any(p.dtype in (torch.float16, torch.bfloat16) for p in self._policy.module.parameters()):
             raise TrueupError(
-                "E708",
+                "E902",
                 "a trust region measures differences that half precision cannot hold",
                 where="model.dtype",
                 remedy="use float32",

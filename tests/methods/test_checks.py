@@ -140,6 +140,6 @@ def test_improvement_is_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow  # forty steps of sampling and two networks
-@pytest.mark.parametrize(("name", "steps"), [("dpo", 20), ("ppo", 40)])
+@pytest.mark.parametrize(("name", "steps"), [("dpo", 20), ("ppo", 40), ("ppo_v1", 40), ("trpo", 20)])
 def test_the_score_of_a_policy_rises(name: str, steps: int, tmp_path: Path) -> None:
     check_method(discover.find(name), tmp_path, improves=steps)

@@ -177,7 +177,8 @@ def test_the_whole_gradient_is_that_of_a_reward() -> None:
 @pytest.mark.parametrize("divergence", ["forward", "reverse", "jsd"])
 def test_what_one_side_excludes_stays_finite(divergence: Kind) -> None:
     """The teacher never says the first id and the student does, and the other way round, in float32."""
-    packed = batch(group({"teacher_distributions": [[-1e4, 0.0], [0.0, -1e4]]})).to("cpu", torch.float32)
+    p = torch.tensor([[-1e4, 0.0], [0.0, -1e4]])
+    packed = batch(group({"teacher_distributions": p.tolist()})).to("cpu", torch.float32)
     q = torch.tensor([[math.log(0.5)] * 2, [-math.inf, 0.0]], requires_grad=True)
     value = mean_loss(
         Distillation(divergence=divergence, listed=False)(Outputs(distributions=q), packed), packed

@@ -29,7 +29,8 @@ class Comparison:
     shared: Mapping[str, Mapping[str, Any]]
     "Stages that methods may name with `stage:NAME`; run once for each seed."
     methods: Mapping[str, Mapping[str, Any]]
-    "Each a stage of its own, by a name to show; `sweep: {key.path: [values]}` lists settings to choose from."
+    "Each a stage of its own, by a name to show; `sweep: {key.path: [values]}` lists settings to choose from,"
+    "`measure: {...}` what its measurement needs (the instruction of a policy that is steered by one)."
     start: str = "sft"
     "The shared stage that every method starts from and is measured against."
     seeds: tuple[int, ...] = (1, 2, 3)

@@ -33,6 +33,8 @@ class PolicyView:
     chat: Chat
     prefix: tuple[Message, ...] = ()
     "Turns of whole dialogues; the last one is the assistant's."
+    instruction: str = ""
+    "A line put after the user's last message of a conversation, for a policy that is steered by one."
     best_of: int = 1
     judge: Judge | None = None
     "Chooses among `best_of` samples."
@@ -137,7 +139,7 @@ class PolicyView:
         system = 1 if group.prompt[0].role == Role.SYSTEM else 0
         history = list(group.prompt[system:])
         while True:
-            prompt = (*group.prompt[:system], *self.prefix, *history)
+            prompt = (*group.prompt[:system], *self.prefix, *_instructed(history, self.instruction))
             encoded = self.chat.encode(replace(group, prompt=prompt, prompt_tokens=None))
             assert encoded.prompt_tokens is not None
             if self._excess(len(encoded.prompt_tokens), encoded, room) <= 0:
@@ -183,6 +185,15 @@ class PolicyView:
             where=f"policy {self.name}, group {group.id}",
             remedy="use fewer dialogues before it, a smaller max_new_tokens, or leave the prompt out",
         )
+
+
+def _instructed(history: Sequence[Message], instruction: str) -> list[Message]:
+    """The history with the instruction on a line of its own after the user's last message."""
+    asked = [i for i, message in enumerate(history) if message.role == Role.USER]
+    out = list(history)
+    if instruction and asked:
+        out[asked[-1]] = replace(out[asked[-1]], content=f"{out[asked[-1]].content}\n{instruction}")
+    return out
 
 
 def _without_start(completion: Completion, count: int) -> Completion:

@@ -11,10 +11,9 @@ from typing import Literal
 from trueup import meter as metering
 from trueup.evals.policies import evaluate_policy
 from trueup.evals.view import PolicyView
-from trueup.groups import Message, Role
 from trueup.judges.gold import lab_grade
 from trueup.judges.open import open_judge
-from trueup.method import Role as NetworkRole
+from trueup.method import Role
 from trueup.order import derive
 from trueup.run import Done, write_atomically
 from trueup.settings import ModelSettings
@@ -22,9 +21,7 @@ from trueup.sources.open import lab_groups
 from trueup.sources.sample import Decoding
 from trueup.training import open_chat, open_network, pick_device
 
-SUMMARY = (
-    "Measure one policy on held-out prompts of the lab: gold, proxy, KL and length by prompt."
-)
+SUMMARY = "Measure one policy on held-out prompts of the lab: gold, proxy, KL and length by prompt."
 OUTPUT = "measured.json"
 EXAMPLES = 8
 
@@ -40,7 +37,7 @@ class Config:
     proxy: str = ""
     "A judge whose score is written beside the gold reward."
     instruction: str = ""
-    "A system message before every prompt, for policies that are steered by one."
+    "A line after the user's last message, for a policy that is steered by one; the grader does not see it."
     split: Literal["dev", "test"] = "test"
     num_prompts: int = 500
     samples_per_prompt: int = 1
@@ -52,30 +49,29 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     """`measured.json`: named numbers [num_prompts, samples_per_prompt], and a few completions to read."""
     device = pick_device("auto")
     prompts = lab_groups("lab:prompts", split=config.split, limit=config.num_prompts, seed=0)
-    prefix = (Message(Role.SYSTEM, config.instruction),) if config.instruction else ()
 
-    def view(name: str, model: str, before: tuple[Message, ...]) -> PolicyView:
+    def view(name: str, model: str, instruction: str = "") -> PolicyView:
         settings = ModelSettings(path=model)
-        network = open_network(NetworkRole(trained=False), settings, device, seed=0)
+        network = open_network(Role(trained=False), settings, device, seed=0)
         return PolicyView(
             name=name,
             network=network,
             chat=open_chat(settings),
-            prefix=before,
+            instruction=instruction,
             context=network.config.max_position_embeddings,
             device=device,
         )
 
     meter = metering.Meter(folder)
     result = evaluate_policy(
-        view("policy", config.model, prefix),
+        view("policy", config.model, config.instruction),
         prompts,
         grade=lab_grade,
         samples_per_prompt=config.samples_per_prompt,
         decoding=config.decoding,
         seed=derive(config.seed, "evaluate"),
         judges={"proxy": open_judge(config.proxy, device=str(device))} if config.proxy else {},
-        reference=view("reference", config.reference, ()) if config.reference else None,
+        reference=view("reference", config.reference) if config.reference else None,
     )
     numbers = {name: values.tolist() for name, values in result.metrics.items()}
     if result.kl is not None:

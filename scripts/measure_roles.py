@@ -1,7 +1,7 @@
-"""Prints the tables of results/four-roles.md: python scripts/measure_roles.py [SIZE ...]
+"""Prints the tables of results/four-roles.md: python scripts/measure_roles.py [nf4] [SIZE ...]
 
 Random Llamas of about 5, 30 and 95 million weights: one PPO update with a reward model as judge, each network
-an adapter of some rank, and one SFT update with such an adapter beside it.
+an adapter of some rank, and one SFT update with such an adapter beside it. With `nf4`, over bases in 4 bits.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from trueup.settings import LoraSettings
 from trueup.sources.open import open_groups
 from trueup.training import model_path, open_chat, open_networks, open_shared
 
-SIZES = {"5M": (256, 688, 5), "30M": (512, 1376, 8), "95M": (768, 2048, 12)}
+SIZES = {"5M": (256, 704, 5), "30M": (512, 1408, 8), "95M": (768, 2048, 12)}
 "Hidden size, inner size and layers; heads have 64 entries."
 VOCABULARY = 8192
 RANKS = (4, 16, 64)
@@ -76,11 +76,13 @@ def build_base(size: str, folder: Path) -> int:
     return network.num_parameters
 
 
-def weigh(method_name: str, base: Path, rank: int, roles: str, judge: Path | None = None) -> dict[str, int]:
-    """Bytes held after one update of a run whose networks all have adapters of this rank."""
+def weigh(
+    method_name: str, base: Path, lora: dict[str, Any], roles: str, judge: Path | None = None
+) -> dict[str, int]:
+    """Bytes held after one update of a run whose networks all have such adapters."""
     module = find(method_name)
     settings: dict[str, Any] = {
-        "model": {"path": str(base), "lora": {"rank": rank}, "roles": roles},
+        "model": {"path": str(base), "lora": lora, "roles": roles},
         "data": {"limit": 4, "held_out": 0.0},
         "loop": {"steps": 1, "batch": 2},
     }
@@ -107,12 +109,12 @@ def weigh(method_name: str, base: Path, rank: int, roles: str, judge: Path | Non
     return weighed.bytes
 
 
-def reward_adapter(base: Path, rank: int, folder: Path) -> Path:
+def reward_adapter(base: Path, lora: dict[str, Any], folder: Path) -> Path:
     """A reward model as an adapter on the base, as the method `reward_model` leaves one."""
-    return save(load(base, heads=("rewards",), lora=LoraSettings(rank=rank)), folder)
+    return save(load(base, heads=("rewards",), lora=LoraSettings(**lora)), folder)
 
 
-def main(sizes: list[str]) -> None:
+def main(sizes: list[str], quantise: str) -> None:
     """Prints a row for each size and rank."""
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
@@ -123,9 +125,10 @@ def main(sizes: list[str]) -> None:
             base = Path(scratch) / size
             weights = build_base(size, base)
             for rank in RANKS:
-                judge = reward_adapter(base, rank, Path(scratch) / f"{size}-{rank}")
-                sft = weigh("sft", base, rank, "separate")["total"]
-                apart, shared = (weigh("ppo", base, rank, r, judge)["total"] for r in ("separate", "shared"))
+                lora = {"rank": rank, "quantise": quantise}
+                judge = reward_adapter(base, lora, Path(scratch) / f"{size}-{rank}")
+                sft = weigh("sft", base, lora, "separate")["total"]
+                apart, shared = (weigh("ppo", base, lora, r, judge)["total"] for r in ("separate", "shared"))
                 cells = [f"{x / 1e6:.1f}" for x in (sft, apart, shared)]
                 ratios = [f"{apart / sft:.2f}", f"{shared / sft:.2f}"]
                 print(
@@ -134,4 +137,5 @@ def main(sizes: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or list(SIZES))
+    asked = sys.argv[1:]
+    main([size for size in asked if size in SIZES] or list(SIZES), "nf4" if "nf4" in asked else "none")

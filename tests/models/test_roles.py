@@ -248,11 +248,12 @@ def test_four_roles_hold_little_more_than_one(size: str, tmp_path: Path) -> None
     """PPO with a reward model, all over one base, holds at most 1.3 times the bytes of SFT at rank 16."""
     measure = script("measure_roles")
     measure.build_base(size, tmp_path / "base")
-    judge = measure.reward_adapter(tmp_path / "base", 16, tmp_path / "judge")
-    sft = measure.weigh("sft", tmp_path / "base", 16, "separate")
-    shared = measure.weigh("ppo", tmp_path / "base", 16, "shared", judge)
+    lora = {"rank": 16}
+    judge = measure.reward_adapter(tmp_path / "base", lora, tmp_path / "judge")
+    sft = measure.weigh("sft", tmp_path / "base", lora, "separate")
+    shared = measure.weigh("ppo", tmp_path / "base", lora, "shared", judge)
     assert shared["total"] <= 1.3 * sft["total"]
     assert shared["optimiser"] > 1.9 * sft["optimiser"], "two networks are trained"
     if size == "5M":
-        apart = measure.weigh("ppo", tmp_path / "base", 16, "separate", judge)
+        apart = measure.weigh("ppo", tmp_path / "base", lora, "separate", judge)
         assert apart["total"] > 2.5 * sft["total"], "three copies of the base, for policy, critic and judge"

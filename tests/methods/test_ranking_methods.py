@@ -11,6 +11,7 @@ import pytest
 
 from eval_stubs import tiny_model
 from trueup import config as configuration
+from trueup.annotate.logprobs import measure
 from trueup.commands.train import single_stage
 from trueup.errors import TrueupError
 from trueup.groups import Group, Score
@@ -101,8 +102,6 @@ def test_demonstrations_stand_beside_the_pairs() -> None:
 
 
 def _logprobs(handles: Handles, group: Group) -> np.ndarray:
-    from trueup.annotate.logprobs import measure
-
     return measure([group], "policy", "logprobs", handles).numpy()
 
 

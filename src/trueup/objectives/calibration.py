@@ -46,18 +46,17 @@ class SLiC:
         logprob = batch.per_completion(outputs.logprobs)
         of_chosen, of_rejected = logprob[batch.pairs].unbind(1)
         gap, p = of_chosen - of_rejected, batch.labels
-        losses = {
-            "hinge": (1.0, Entries(p * relu(self.delta - gap) + (1 - p) * relu(self.delta + gap), "pair"))
-        }
+        loss = p * relu(self.delta - gap) + (1 - p) * relu(self.delta + gap)
+        target: dict[str, tuple[float, Entries]] = {}
         if self.target != "none":
             of_target = p * of_chosen + (1 - p) * of_rejected
             if self.target == "best":
                 zeros = logprob.new_zeros(batch.num_groups)
                 of_best = zeros.index_add(0, batch.group, batch.marks["best"] * logprob)
                 of_target = of_best[batch.pair_group]
-            losses["target"] = (self.nll_weight, Entries(-of_target, "pair"))
+            target["target"] = (self.nll_weight, Entries(-of_target, "pair"))
         return Terms(
-            losses,
+            {"hinge": (1.0, Entries(loss, "pair")), **target},
             {
                 "logprobs/chosen": Entries(of_chosen.detach(), "pair"),
                 "logprobs/rejected": Entries(of_rejected.detach(), "pair"),

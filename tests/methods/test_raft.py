@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from trueup import discover
 from trueup.errors import TrueupError
 from trueup.loop import fit
 from trueup.method import Handles, Method, Parts
 from trueup.methods import best_of_n_sft, raft
 from trueup.settings import LoopSettings
 from trueup.sources.sample import Decoding
+from trueup.testing import check_method, tiny_config
 from trueup.toys import STOP, share_of_even_tokens, tiny_network, toy_groups
 from trueup.update.adamw import AdamW
 
@@ -84,3 +88,16 @@ def test_the_sampler_of_best_of_n_stays_as_the_run_started() -> None:
     moved = dict(handles.networks["policy"].module.named_parameters())
     assert any(not p.equal(policy[n]) for n, p in moved.items())
     assert drawn() == before
+
+
+@pytest.mark.parametrize(
+    "change", [{"beta": 0.1}, {"select": "per_prompt", "k": 3}], ids=["penalised", "local"]
+)
+def test_other_settings_repeat_and_resume_to_the_bit_too(change: dict[str, Any], tmp_path: Path) -> None:
+    check_method(raft, tmp_path, config=replace(tiny_config(raft), **change))
+
+
+@pytest.mark.slow  # twenty steps of sampling several completions
+@pytest.mark.parametrize("name", ["raft", "best_of_n_sft"])
+def test_the_score_of_a_policy_rises(name: str, tmp_path: Path) -> None:
+    check_method(discover.find(name), tmp_path, improves=20)

@@ -20,7 +20,7 @@ class ShapedScore:
     s(y) = r(y) − β Σ_t [log π_old(y_t) − log ρ(y_t)]
 
     Whatever is chosen by it prefers, of two completions with one score, the one that the reference finds
-    likelier. Reference: Dong et al. 2023, section 3 (RAFT with a KL penalty).
+    likelier. Reference: Dong et al. 2023 (the reward with a KL penalty).
     """
 
     beta: float

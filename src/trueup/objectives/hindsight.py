@@ -24,7 +24,7 @@ class Hindsight:
     A pair is one completion twice: after the instruction p⁺ that it satisfied, then after the opposite p⁻.
     Since P⁺ / (P⁺ + P⁻) = σ(m⁺ − m⁻), the contrast is log 2 where both instructions give y one probability,
     and least at m⁺ − m⁻ = log((1 − ε) / ε). With ε = c = e = 0 this is likelihood alone.
-    Reference: Zhang et al. 2023, section 4.
+    Reference: Zhang et al. 2023 (two-stage hindsight relabelling and its losses).
     """
 
     smoothing: float = 0.0

@@ -10,6 +10,7 @@ import pytest
 from exact.solutions import SOLUTIONS, Solution
 
 HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs" / "exact.md"
 for path in sorted(HERE.glob("known_*.py")):
     importlib.import_module(f"exact.{path.stem}")
 
@@ -18,3 +19,14 @@ for path in sorted(HERE.glob("known_*.py")):
 def test_the_solution_is_reached(row: Solution) -> None:
     reached = row.reach()
     assert reached <= row.tolerance, f"{row.method}: {row.measured} is {reached:.3g}"
+
+
+def test_the_page_has_every_row_and_no_other() -> None:
+    """Method, fact, measure and tolerance as here, and a reached figure within the tolerance."""
+    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][1:]
+    cells = [line.strip("| ").split(" | ") for line in lines]
+    rows = [[cell.strip().replace("\\|", "|") for cell in row] for row in cells]
+    told = {tuple(row[:4]) for row in rows}
+    known = {(s.method, s.known, s.measured, f"{s.tolerance:g}") for s in SOLUTIONS}
+    assert told == known, "run python scripts/make_exact_table.py"
+    assert all(float(row[4]) <= float(row[3]) for row in rows)

@@ -29,8 +29,7 @@ class Comparison:
     shared: Mapping[str, Mapping[str, Any]]
     "Stages that methods may name with `stage:NAME`; run once for each seed."
     methods: Mapping[str, Mapping[str, Any]]
-    "Each a stage of its own, by a name to show; `sweep: {key.path: [values]}` lists settings to choose from,"
-    "`measure: {...}` what its measurement needs (the instruction of a policy that is steered by one)."
+    "Stages by a name to show; `sweep: {key.path: [values]}` to choose from, `measure: {...}` for the policy."
     start: str = "sft"
     "The shared stage that every method starts from and is measured against."
     seeds: tuple[int, ...] = (1, 2, 3)

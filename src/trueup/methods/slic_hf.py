@@ -56,7 +56,7 @@ class Config:
     "For sample_rank: `lab:gold`, a reward model's folder, `stage:NAME` or FILE.py:FUNCTION."
     candidates: Candidates = Candidates()
     loop: LoopSettings = LoopSettings(epochs=1)
-    update: AdamW = AdamW(lr=1e-4)
+    update: AdamW = AdamW(lr=3e-4)
     seed: int = 0
 
 

@@ -17,8 +17,8 @@ from trueup.method import Handles
 from trueup.settings import DataSettings
 from trueup.sources.files import Files
 from trueup.sources.judged import binarised, ordered, with_imitate, with_pairs
-from trueup.sources.mixture import Mixture, mixed
 from trueup.sources.open import open_groups
+from trueup.sources.shares import Shares, by_share
 from trueup.toys import toy_groups
 
 HANDLES = Handles(networks={}, seed=3)
@@ -76,13 +76,13 @@ def sources(**sizes: int) -> dict[str, list[Group]]:
     }
 
 
-def seen(source: Mixture, num_steps: int) -> list[str]:
+def seen(source: Shares, num_steps: int) -> list[str]:
     return [g.id for step in range(num_steps) for g in source(step, HANDLES)]
 
 
 def test_all_the_weight_on_one_source_is_that_source() -> None:
     parts = sources(a=5, b=7)
-    drawn = seen(Mixture(parts=parts, weights={"a": 1, "b": 0}, batch=3), 5)
+    drawn = seen(Shares(parts=parts, weights={"a": 1, "b": 0}, batch=3), 5)
     assert sorted(drawn) == sorted([g.id for g in parts["a"]] * 3), "three epochs of a, each row once in each"
     assert drawn[:5] != drawn[5:10]
 
@@ -91,8 +91,8 @@ def test_all_the_weight_on_one_source_is_that_source() -> None:
 def test_shares_are_as_the_power_says(power: float, share: float) -> None:
     """n = 9 and 1: n^τ / Σ n^τ is 1/2, 3/4, 81/82 of the draws."""
     parts = sources(a=9, b=1)
-    source = mixed([*parts["a"], *parts["b"]], 8, power=power)
-    assert isinstance(source, Mixture)
+    source = by_share([*parts["a"], *parts["b"]], 8, power=power)
+    assert isinstance(source, Shares)
     drawn = seen(source, 41)
     assert abs(sum(i.startswith("a") for i in drawn) - share * 41 * 8) < 3
     counts = [drawn.count(g.id) for g in parts["a"]]
@@ -100,7 +100,7 @@ def test_shares_are_as_the_power_says(power: float, share: float) -> None:
 
 
 def test_a_step_of_a_mixture_needs_no_earlier_step() -> None:
-    source = Mixture(parts=sources(a=5, b=3), weights={"a": 2, "b": 1}, batch=4)
+    source = Shares(parts=sources(a=5, b=3), weights={"a": 2, "b": 1}, batch=4)
     forwards = [[g.id for g in source(step, HANDLES)] for step in range(4)]
     assert [[g.id for g in source(step, HANDLES)] for step in reversed(range(4))] == forwards[::-1]
     assert len(source.groups) == 8
@@ -108,16 +108,16 @@ def test_a_step_of_a_mixture_needs_no_earlier_step() -> None:
 
 def test_power_one_is_the_plain_walk() -> None:
     parts = sources(a=4, b=2)
-    assert isinstance(mixed([*parts["a"], *parts["b"]], 2), Files)
-    assert isinstance(mixed(parts["a"], 2, power=0.5), Files)
+    assert isinstance(by_share([*parts["a"], *parts["b"]], 2), Files)
+    assert isinstance(by_share(parts["a"], 2, power=0.5), Files)
 
 
 def test_weights_and_rows_are_checked() -> None:
     for weights in ({"a": -1.0, "b": 2.0}, {"a": 0.0}):
         with pytest.raises(TrueupError, match="E716"):
-            Mixture(parts=sources(a=1, b=1), weights=weights, batch=1)
+            Shares(parts=sources(a=1, b=1), weights=weights, batch=1)
     with pytest.raises(TrueupError, match=r"E604.*mix b"):
-        Mixture(parts={**sources(a=1), "b": []}, weights={"a": 1, "b": 1}, batch=1)
+        Shares(parts={**sources(a=1), "b": []}, weights={"a": 1, "b": 1}, batch=1)
 
 
 def test_data_settings_name_several_sources(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from trueup.objectives.reward_model import BradleyTerry, Imitation
 from trueup.settings import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.files import Everything
 from trueup.sources.judged import binarised, with_imitate, with_pairs
-from trueup.sources.mixture import mixed
+from trueup.sources.shares import by_share
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Pretrain a preference model on quality tags made from ranked data."
@@ -55,7 +55,7 @@ def build(config: Config, parts: Parts) -> Method:
         objective = Sum(((1.0, objective), (config.lm_weight, Imitation())))
     return Method(
         name="pmp",
-        source=mixed(train, config.loop.batch, power=config.mix_power, written=written),
+        source=by_share(train, config.loop.batch, power=config.mix_power, written=written),
         held_out=Everything(groups=held_out, written=written),
         objective=objective,
         update=config.update,

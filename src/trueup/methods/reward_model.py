@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trueup.annotate.scale import accuracy_by_source, set_scale
+from trueup.errors import TrueupError
 from trueup.groups import Group
 from trueup.method import Handles, Method, Objective, Parts, Role
 from trueup.objectives.listwise import Choice, PlackettLuce
@@ -16,8 +17,8 @@ from trueup.order import derive
 from trueup.settings import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.files import Everything
 from trueup.sources.judged import ordered, with_imitate, with_pairs
-from trueup.sources.mixture import mixed
 from trueup.sources.sample import Decoding, sample_groups
+from trueup.sources.shares import by_share
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Learn a score from comparisons, choices or K-wise rankings."
@@ -58,6 +59,11 @@ class Config:
     normalise: Normalise = Normalise()
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for settings of a loss that another one would leave out."""
+        if self.loss != "bradley_terry" and (self.margin or self.center):
+            raise ValueError(f"`margin` and `center` say nothing with loss: {self.loss}")
+
 
 def build(config: Config, parts: Parts) -> Method:
     """The method: files (pairs, choices or K-wise) -> the likelihood of the labels."""
@@ -65,6 +71,13 @@ def build(config: Config, parts: Parts) -> Method:
     arranged = with_pairs if pairwise else ordered
     train, held_out = (with_imitate(arranged(groups)) for groups in (parts.groups, parts.held_out))
     written = frozenset({"imitate"}) if pairwise else frozenset({"imitate", "tier"})
+    if config.normalise.on == "demonstrations" and not _unjudged(parts):
+        raise TrueupError(
+            "E604",
+            "no row without a judgement, on which the score's mean could be 0",
+            where="normalise.on",
+            remedy="add demonstrations by data.mix, or normalise on completions",
+        )
     objectives: dict[str, Objective] = {
         "bradley_terry": BradleyTerry(margin=config.margin, center=config.center),
         "plackett_luce": PlackettLuce(),
@@ -87,7 +100,7 @@ def build(config: Config, parts: Parts) -> Method:
 
     return Method(
         name="reward_model",
-        source=mixed(train, config.loop.batch, power=config.mix_power, written=written),
+        source=by_share(train, config.loop.batch, power=config.mix_power, written=written),
         held_out=Everything(groups=held_out, written=written),
         objective=objective,
         update=config.update,
@@ -97,12 +110,17 @@ def build(config: Config, parts: Parts) -> Method:
     )
 
 
+def _unjudged(parts: Parts) -> list[Group]:
+    """Training rows with completions that nobody compared."""
+    return [g for g in parts.groups if g.completions and not g.pairs()]
+
+
 def _reference(on: str, train: Sequence[Group], parts: Parts, handles: Handles) -> Sequence[Group]:
     """The groups whose mean score becomes 0."""
     if on == "completions":
         return train
     if on == "demonstrations":
-        return [g for g in parts.groups if g.completions and not g.pairs()]
+        return _unjudged(parts)
     return sample_groups(
         train[:NUM_SAMPLES],
         handles.networks["policy"],

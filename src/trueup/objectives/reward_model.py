@@ -56,7 +56,7 @@ class BradleyTerry:
         """m [P] of the stated strengths [P]; a strength beyond the table counts as its nearest row."""
         if not isinstance(self.margin, tuple):
             return self.margin * strengths
-        table = strengths.new_tensor(self.margin)
+        table = strengths.new_tensor(self.margin or (0.0,))
         return table[(strengths.round().long() - 1).clamp(0, len(table) - 1)]
 
 

@@ -16,7 +16,7 @@ from trueup.sources.files import Files
 GOLDEN = (5**0.5 - 1) / 2
 
 
-def mixed(
+def by_share(
     groups: Sequence[Group], batch: int, *, power: float = 1.0, written: frozenset[str] = frozenset()
 ) -> Source:
     """A source of the groups in which each `Group.source` is drawn ∝ (its number of groups)^power.
@@ -27,7 +27,7 @@ def mixed(
     if power == 1 or len(by_source) < 2:
         return Files(groups=groups, batch=batch, written=written)
     weights = {name: len(part) ** power for name, part in by_source.items()}
-    return Mixture(parts=by_source, weights=weights, batch=batch, written=written)
+    return Shares(parts=by_source, weights=weights, batch=batch, written=written)
 
 
 def grouped(groups: Sequence[Group]) -> dict[str, list[Group]]:
@@ -39,7 +39,7 @@ def grouped(groups: Sequence[Group]) -> dict[str, list[Group]]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Mixture:
+class Shares:
     """Yields `batch` groups a step, drawn from each source in proportion to its weight.
 
     Place c of the run belongs to the source into whose share frac((c + ½) φ) falls, φ the golden ratio's

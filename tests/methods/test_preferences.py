@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from trueup import discover
 from trueup.errors import TrueupError
 from trueup.groups import Group, Score
 from trueup.loop import Step
@@ -16,6 +19,7 @@ from trueup.method import Handles, Parts
 from trueup.methods import dpo, kto, online_dpo
 from trueup.settings import LoopSettings
 from trueup.sources.sample import Decoding
+from trueup.testing import check_method, tiny_config
 from trueup.toys import STOP, share_of_even_tokens, tiny_network, toy_groups
 
 
@@ -83,3 +87,18 @@ def test_online_dpo_starts_at_log_2_and_learns_from_its_own_samples(label: str) 
     pairs = [len(g.pairs()) for g in groups]
     assert set(pairs) <= {0, 1} if label == "hard" else set(pairs) == {3}
     assert Step(method, handles, groups).backward()["loss"] == pytest.approx(math.log(2), abs=1e-6)
+
+
+@pytest.mark.slow  # twenty steps and the checks before them, three times
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("ipo", {}),
+        ("kto", {}),
+        # Without the penalty: otherwise its twenty steps are spent on learning to stop.
+        ("online_dpo", {"missing_eos": None}),
+    ],
+)
+def test_the_judges_score_rises(name: str, fields: dict[str, Any], tmp_path: Path) -> None:
+    module = discover.find(name)
+    check_method(module, tmp_path, config=replace(tiny_config(module), **fields), improves=20)

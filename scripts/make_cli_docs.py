@@ -1,4 +1,4 @@
-"""Writes docs/cli.md from the commands' own help, and docs/option-names.md from the table of aliases.
+"""Writes the pages that the code itself knows: docs/cli.md, docs/option-names.md and docs/choosing.md.
 
 python scripts/make_cli_docs.py          writes the pages
 python scripts/make_cli_docs.py --check  exits with 1 when a page is not what would be written
@@ -6,8 +6,10 @@ python scripts/make_cli_docs.py --check  exits with 1 when a page is not what wo
 
 from __future__ import annotations
 
+import ast
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,8 @@ from pathlib import Path
 from cyclopts import App
 from rich.console import Console
 
+import trueup.methods
+from trueup import discover
 from trueup.aliases import ALIASES
 from trueup.cli import app
 from trueup.config import Alias
@@ -43,6 +47,63 @@ error. This page is written by `scripts/make_cli_docs.py`.
 | you type | it sets |
 |---|---|
 """
+
+
+CHOOSING = """# Choosing a method
+
+Start from what you have. This page is written by `scripts/make_cli_docs.py` from the methods themselves;
+`trueup methods` prints the same, `trueup methods --json` gives it to programs, `trueup show NAME` reads one
+aloud down to the loop, and `trueup compare` measures them side by side on your data.
+
+| you have | begin with | then |
+|---|---|---|
+| demonstrations | `sft` | any of the below |
+| comparisons or rankings | `dpo`, or `ipo` where labels are certain | `simpo`, `orpo` need no reference |
+| completions marked good or bad one by one | `kto` | |
+| responses of several models, ranked or scored | `rrhf` | `slic_hf` |
+| comparisons, and prompts to sample on | `reward_model`, `best_of_n` | `raft`, `rloo`, `ppo` |
+| a rule or a program that scores | `grpo`, `rloo` | `ppo` |
+| a better model, or a prompt that works | `distill`, `context_distillation` | |
+
+"""
+
+
+def choosing() -> str:
+    """The family by what each member needs, and each as one line of stages."""
+    said = {name: discover.constants(name) for name in discover.names()}
+    out = [re.sub(r"`(\w+)`", lambda m: link(m[1]) if m[1] in said else m[0], CHOOSING)]
+    for family in discover.FAMILIES:
+        members = [name for name, about in said.items() if about["FAMILY"] == family]
+        if not members:
+            continue
+        out.append(
+            f"## {family.capitalize()}\n\n| method | what it does | needs | models |\n|---|---|---|---|\n"
+        )
+        for name in members:
+            about = said[name]
+            needs = ", ".join(about["NEEDS"])
+            out.append(f"| {link(name)} | {about['SUMMARY']} | {needs} | {about['COPIES']} |\n")
+        chains = [f"{name:<21} {chain}\n" for name in members if (chain := stages_of(name))]
+        out.append("\n```text\n" + "".join(chains) + "```\n\n" if chains else "\n")
+    out.append("## What they need\n\n| need | meaning |\n|---|---|\n")
+    out.extend(f"| {need} | {meaning} |\n" for need, meaning in discover.NEEDS.items())
+    out.append("\n`models` counts the copies of the weights that a run holds without LoRA.\n")
+    return "".join(out)
+
+
+def link(name: str) -> str:
+    """A method's name as a link to its page."""
+    return f"[`{name}`](methods/{name}.md)"
+
+
+def stages_of(name: str) -> str:
+    """What a method's `build` says of itself: `files -> reference log-probs -> DPO`."""
+    path = Path(trueup.methods.__path__[0]) / f"{name}.py"
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name in ("build", "run"):
+            first = (ast.get_docstring(node) or "").splitlines()[0]
+            return first.removeprefix("The method: ").rstrip(".") if "->" in first else ""
+    return ""
 
 
 def commands(found: App, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -85,7 +146,7 @@ def _plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-PAGES = {"cli.md": cli_page, "option-names.md": names_page}
+PAGES = {"choosing.md": choosing, "cli.md": cli_page, "option-names.md": names_page}
 
 
 def main(arguments: list[str]) -> int:

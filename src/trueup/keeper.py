@@ -41,8 +41,8 @@ def restore_into(network: Network, tensors: Mapping[str, Tensor]) -> None:
 def flops(method: Method, handles: Handles, progress: Progress) -> float:
     """What the run has spent on learning and sampling: Σ 6 P trained tokens + 2 P sampled tokens.
 
-    P counts a network's parameters, and a token is one of a completion; every trained network learns from each.
-    Prompts, references and judges are left out. (Kaplan et al. 2020, section 2.1, for 6 and 2.)
+    P counts a network's parameters, and a token is one of a completion; every trained network learns from
+    each. Prompts, references and judges are left out. (Kaplan et al. 2020, section 2.1, for 6 and 2.)
     """
 
     def size(name: str) -> int:

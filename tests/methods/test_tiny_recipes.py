@@ -36,7 +36,8 @@ KEYS = {
     "orpo": {"loss/orpo_nll", "loss/orpo_odds", *REWARDS},
     "kto": {"loss/kto", "kto/baseline", "kto/margin", "kto/accuracy", "kto/desirable"},
     "online_dpo": {
-        "loss/dpo", *REWARDS, "preferences/share", "preferences/gap", "score", "eos_rate", "completion_length",
+        "loss/dpo", *REWARDS, "preferences/share", "preferences/gap", "score", "eos_rate",
+        "completion_length",
     },
     "seq2seq_hinge": {
         "loss/hinge", "logprobs/chosen", "logprobs/rejected", "logprobs/margins", "logprobs/accuracies",

@@ -51,8 +51,8 @@ class MismatchedKL:
 
     z0 = max(0, (1 / N) Σ_n [log π(y'_n | x_n) − log ρ(y'_n | x_n)])
 
-    (x_n, y'_n) are the step's prompts with the completions of the group before, so y' answers another prompt;
-    a step of one group has no such pair, and z0 = 0. π is the policy as the step starts, and nothing carries a
+    (x_n, y'_n) are the step's prompts with the completions of the group before: y' answers another prompt. A
+    step of one group has no such pair, and z0 = 0. π is the policy as the step starts, and nothing carries a
     gradient. Reference: Ethayarajh et al. 2024, section 4.1.
     """
 

@@ -158,9 +158,14 @@ def reinforce_samples() -> float:
     return monte_carlo(reinforce, PLAIN)
 
 
-@solution("reinforce", known="ρ e^{r/β} / Z", measured=KL, tolerance=1e-3)
+@solution("reinforce", known="ρ e^{r/β} / Z, even world", measured=KL, tolerance=1e-3)
 def reinforce_optimum() -> float:
     return reached(reinforce, replace(PLAIN, baseline="step"), EVEN, 120, count=64)
+
+
+@solution("reinforce", known="ρ e^{r/β} / Z, ragged world", measured=KL, tolerance=1e-3)
+def reinforce_optimum_ragged() -> float:
+    return reached(reinforce, replace(PLAIN, baseline="step"), RAGGED, 120, count=64)
 
 
 # ------------------------------------------------------------------------------------------ SCST
@@ -178,9 +183,14 @@ def scst_samples() -> float:
     return monte_carlo(scst, CRITICAL)
 
 
-@solution("scst", known="ρ e^{r/β} / Z", measured=KL, tolerance=1e-3)
+@solution("scst", known="ρ e^{r/β} / Z, even world", measured=KL, tolerance=1e-3)
 def scst_optimum() -> float:
     return reached(scst, CRITICAL, EVEN, 120, count=64)
+
+
+@solution("scst", known="ρ e^{r/β} / Z, ragged world", measured=KL, tolerance=1e-3)
+def scst_optimum_ragged() -> float:
+    return reached(scst, CRITICAL, RAGGED, 120, count=64)
 
 
 # ------------------------------------------------------------------------------------------ RLOO
@@ -203,9 +213,14 @@ def rloo_samples() -> float:
     return monte_carlo(rloo, OTHERS)
 
 
-@solution("rloo", known="ρ e^{r/β} / Z", measured=KL, tolerance=1e-3)
+@solution("rloo", known="ρ e^{r/β} / Z, even world", measured=KL, tolerance=1e-3)
 def rloo_optimum() -> float:
     return reached(rloo, OTHERS, EVEN, 120, count=16, k=4)
+
+
+@solution("rloo", known="ρ e^{r/β} / Z, ragged world", measured=KL, tolerance=1e-3)
+def rloo_optimum_ragged() -> float:
+    return reached(rloo, OTHERS, RAGGED, 160, count=16, k=4)
 
 
 # ------------------------------------------------------------------------------------------ GRPO

@@ -129,6 +129,36 @@ for _name in ALGORITHMS:
         )(partial(first_gradient_error, _name, _world))
 
 
+def sampled_gradient_error(name: str) -> float:
+    """The largest |error| over its standard error, of the gradients of 256 groups of two independent draws.
+
+    Every completion has 3 tokens, so a group's own gradient is −∇J / 3 in expectation.
+    """
+    policy, scores = dyadic_table(EVEN, 1), random_scores(EVEN, 5)
+    method, handles, reference = on_table(ALGORITHMS[name](EVEN, 0.95), policy, scores)
+    stages = tuple(a for a in method.annotate if not isinstance(a, Whiten))
+    plain = replace(method, annotate=stages, source=Drawn(policy, 256, k=2))
+    each = []
+    for group in annotated(plain, handles):
+        policy.logits.grad = None
+        Step(plain, handles, [group]).backward()
+        assert policy.logits.grad is not None
+        each.append(policy.logits.grad.clone())
+    (ascent,) = torch.autograd.grad(objective_value(policy, reference, scores, BETA), policy.logits)
+    found = torch.stack(each)
+    error = found.std(0) / len(found) ** 0.5
+    return float(((found.mean(0) + ascent / 3).abs()[error > 0] / error[error > 0]).max())
+
+
+for _name in ALGORITHMS:
+    solution(
+        _name,
+        known="the first gradient is ∇J on average",
+        measured="largest |error| over its standard error, of 256 groups",
+        tolerance=4,
+    )(partial(sampled_gradient_error, _name))
+
+
 # ------------------------------------------------------------------------------------------ the limit
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import ModuleType
 
@@ -9,7 +10,9 @@ import pytest
 
 from trueup import discover
 from trueup.citations import cite
+from trueup.commands import look
 from trueup.method import Method, Parts
+from trueup.objectives.mix import Sum
 from trueup.settings import LoraSettings
 from trueup.testing import check_method, check_objective, minibatch, tiny_config
 from trueup.toys import StandIn, nearby, toy_groups, toy_prompt_ids, with_columns
@@ -84,3 +87,24 @@ def test_what_a_method_says_it_needs_is_what_it_has(name: str) -> None:
     for _, terms in minibatch(objective, networks, groups)._terms(objective, groups):
         first, *_ = terms.losses.values()
         assert first[1].unit == said["UNIT"]
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_a_method_is_shown_down_to_the_loop(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its own file, its objective's equation, its update rule, and the loop, from the live source."""
+    look.show(name)
+    shown = capsys.readouterr().out
+    objective = built(discover.find(name)).objective
+    parts = [part for _, part in objective.parts] if isinstance(objective, Sum) else [objective]
+    for words in ("def build(", "def fit(", *(f"class {type(part).__name__}" for part in parts)):
+        assert words in shown
+
+
+def test_programs_are_told_of_every_method(capsys: pytest.CaptureFixture[str]) -> None:
+    look.methods(as_json=True)
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(discover.names()) <= set(rows)
+    for name in BUILDS:
+        row = rows[name]
+        assert row["references"] and row["needs"] and row["unit"] and row["defaults"]["model"]
+        assert row["models"] >= 1 and row["summary"].endswith(".")

@@ -71,7 +71,7 @@ def test_the_commands_of_a_page_are_understood(page: Path, tmp_path: Path) -> No
 
 
 def test_the_example_is_short_and_sound(example: Path, tmp_path: Path) -> None:
-    assert len(example.read_text(encoding="utf-8").splitlines()) <= 65
+    assert len(example.read_text(encoding="utf-8").splitlines()) < 60
     module = discover.find(str(example))
     hinge = vars(module)["Hinge"](beta=0.5)
     trueup.testing.check_objective(hinge, at_reference=1.0)

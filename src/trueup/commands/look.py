@@ -151,11 +151,13 @@ def show(method: str, /) -> None:
 
     module = discover.find(method)
     console = Console(highlight=False)
-    _print_source(console, f"{module.__name__}", inspect.getsource(module))
+    # A method built on another (PPO-ptx on PPO) is read together with it.
+    made_of = [module, *(m for m in vars(module).values() if inspect.ismodule(m) and "build" in vars(m))]
+    for read in made_of:
+        _print_source(console, f"{read.__name__}", inspect.getsource(read))
     layers = ("trueup.sources", "trueup.annotate", "trueup.objectives", "trueup.update")
-    parts = [
-        part for part in vars(module).values() if inspect.isclass(part) and part.__module__.startswith(layers)
-    ]
+    named = [part for read in made_of for part in vars(read).values() if inspect.isclass(part)]
+    parts = dict.fromkeys(part for part in named if part.__module__.startswith(layers))
     for part in sorted(
         parts, key=lambda p: [p.__module__.startswith(layer) for layer in layers], reverse=True
     ):

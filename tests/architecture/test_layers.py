@@ -53,6 +53,7 @@ NO_TORCH = (
     "trueup.data",
     "trueup.discover",
     "trueup.errors",
+    "trueup.evals.frontier",
     "trueup.evals.statistics",
     "trueup.groups",
     "trueup.lab.datasets",

@@ -47,7 +47,8 @@ def groups(count: int = 5, seed: int = 0) -> list[Group]:
 
 
 def judge(scored: Sequence[Group]) -> list[list[float]]:
-    return [[float(c.num_tokens) for c in g.completions] for g in scored]
+    """A number that differs between completions of one length."""
+    return [[float(c.tokens.sum() % 5) for c in g.completions if c.tokens is not None] for g in scored]
 
 
 def opened(method: Method, *, dtype: torch.dtype, family: object = llama) -> Handles:
@@ -66,10 +67,18 @@ def build(name: str, **options: object) -> Method:
         "loop": LoopSettings(batch=5),
         "decoding": Decoding(max_new_tokens=7),
         "minibatch": None,
+        "missing_eos": None,  # what random weights write may never end, and would get one score
         **options,
     }
     config = module["Config"](**{key: value for key, value in tiny.items() if key in known})
-    parts = Parts(groups=groups(), held_out=[], decode=str, stop_ids=(STOP,), prompt_ids=toy_prompt_ids)
+    parts = Parts(
+        groups=groups(),
+        held_out=[],
+        decode=str,
+        stop_ids=(STOP,),
+        prompt_ids=toy_prompt_ids,
+        more=lambda settings: groups(),
+    )
     return module["build"](config, parts)
 
 

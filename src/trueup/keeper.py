@@ -14,6 +14,7 @@ from torch import Tensor
 from trueup import checkpoint
 from trueup.errors import TrueupError
 from trueup.groups import from_json, to_json
+from trueup.guard import Guard
 from trueup.loop import Progress, Step
 from trueup.meter import Meter, as_words, from_words
 from trueup.method import Handles, Method, Network, Rule
@@ -69,11 +70,13 @@ class RunKeeper:
         meter: Meter,
         num_steps: int,
         stop_requested: Callable[[], str] = lambda: "",
+        guard: Guard | None = None,
     ) -> None:
         self._folder = folder / "checkpoints"
         self._best_folder = folder / "best"
         self._method, self._settings, self._meter = method, settings, meter
         self._num_steps, self._stop_requested = num_steps, stop_requested
+        self._guard = guard
         self._best: dict[str, float] = {}
         self._updates_since_save = 0
 
@@ -81,18 +84,23 @@ class RunKeeper:
         """Where the newest undamaged checkpoint stands, everything put back as it was; None without one."""
         found = checkpoint.latest(self._folder)
         if found is None:
-            self._meter.truncate_after(0)
+            self._meter.truncate_after(-1)
+            if self._guard:  # The start may be the peak.
+                self._evaluate(Progress(), handles)
             return None
         for name in self._method.trains:
             network = handles.networks[name]
             restore_into(network, found.tensors(name, trainable(network)))
-        names = found.document("names", ("rule", "state", "best", "optimizer"))
+        evolving = ("rule", "state", "best", *(["guard"] if self._guard else ()))
+        names = found.document("names", (*evolving, "optimizer"))
         run = found.document("run", RUN)
-        held = {part: found.document(part, names[part]) for part in ("rule", "state", "best")}
+        held = {part: found.document(part, names[part]) for part in evolving}
         rule.load(found.tensors("optimizer", names["optimizer"]), held["rule"])
         handles.state.clear()
         handles.state.update(held["state"])
         self._best = held["best"]
+        if self._guard:
+            self._guard.load(held["guard"])
         progress = Progress(
             step=run["step"],
             update=run["update"],
@@ -102,7 +110,7 @@ class RunKeeper:
             tokens_sampled=run["tokens_sampled"],
         )
         self._meter.truncate_after(progress.step)
-        progress.ended = self._over_budget(progress, handles)
+        progress.ended = self._over_budget(progress, handles) or self._guarded(progress)
         return progress
 
     def after_update(self, progress: Progress, handles: Handles, rule: Rule) -> None:
@@ -125,6 +133,7 @@ class RunKeeper:
         )
         if self._due(progress.step, self._settings.eval_every) or last:
             self._evaluate(progress, handles)
+            last = last or self._guarded(progress)
         if self._due(progress.step, self._settings.save_every) or last or self._stop_requested():
             self._save(progress, handles, rule)
         if self._stop_requested() and not last:
@@ -146,18 +155,23 @@ class RunKeeper:
         between_steps = not progress.buffer
         return budget is not None and between_steps and flops(self._method, handles, progress) >= budget
 
+    def _guarded(self, progress: Progress) -> bool:
+        return self._guard is not None and self._guard.ends and not progress.buffer
+
     def _due(self, step: int, every: int) -> bool:
         return every > 0 and step % every == 0
 
     def _evaluate(self, progress: Progress, handles: Handles) -> None:
-        metrics = evaluate(self._method, handles)
+        metrics = evaluate(self._method, handles, self._guard)
         if not metrics:
             return
+        if self._guard:
+            self._guard.observe(progress.step, metrics)
         self._meter.write(progress.step, metrics, phase="eval")
         name = self._settings.best
         if name is None:
             return
-        known = name.removeprefix("eval/")
+        known = name.removeprefix("lowest ").removeprefix("eval/")
         if known not in metrics:
             raise TrueupError(
                 "E726",
@@ -166,7 +180,7 @@ class RunKeeper:
                 remedy=f"one of {', '.join(f'eval/{m}' for m in sorted(metrics))}",
             )
         value = metrics[known]
-        sign = 1 if self._settings.best_is == "max" else -1
+        sign = -1 if name.startswith("lowest ") else 1
         if math.isfinite(value) and (not self._best or sign * value > sign * self._best["value"]):
             self._best = {"step": progress.step, "value": value}
             output = handles.networks[self._method.output]
@@ -189,6 +203,8 @@ class RunKeeper:
             "tokens_sampled": progress.tokens_sampled,
         }
         evolving: dict[str, Any] = {"rule": values, "state": handles.state, "best": self._best}
+        if self._guard:
+            evolving["guard"] = self._guard.state()
         # Said apart, so that nothing can go missing without a word: a fresh moment or coefficient in place of
         # a saved one would train on as if all were well.
         names = {part: sorted(kept) for part, kept in {**evolving, "optimizer": optimizer}.items()}
@@ -204,14 +220,16 @@ class RunKeeper:
         self._updates_since_save = 0
 
 
-def evaluate(method: Method, handles: Handles) -> dict[str, float]:
+def evaluate(method: Method, handles: Handles, guard: Guard | None = None) -> dict[str, float]:
     """Held-out losses and metrics: the method's own chain on its held-out groups, learning nothing."""
     noted: dict[str, float] = {}
-    step = held_out_step(method, handles, noted)
+    step = held_out_step(method, handles, noted, guard)
     return {**noted, **step.evaluate()} if step else {}
 
 
-def held_out_step(method: Method, handles: Handles, noted: dict[str, float]) -> Step | None:
+def held_out_step(
+    method: Method, handles: Handles, noted: dict[str, float], guard: Guard | None = None
+) -> Step | None:
     """The held-out groups, annotated, as one minibatch; what annotators record goes into `noted`.
 
     Stages work on a copy of the run's state, so that a controller does not move. None without such groups.
@@ -222,6 +240,8 @@ def held_out_step(method: Method, handles: Handles, noted: dict[str, float]) -> 
     groups = method.held_out(0, aside)
     if not groups:
         return None
+    if guard:  # Before annotators, which may keep only the completions that the run's own judge prefers.
+        guard.score(groups, noted)
     for annotator in method.annotate:
         groups = annotator(groups, aside)
     return Step(method, aside, groups)

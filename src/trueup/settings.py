@@ -78,6 +78,20 @@ class DataSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuardSettings:
+    """Watches a second judge on the policy's held-out completions, against over-optimising the first."""
+
+    judge: str
+    "A judge that training does not ask: a reward model of other comparisons, `lab:gold`, FILE.py:FUNCTION."
+    tolerance: Annotated[float, Ge(0)] = 0.05
+    "Share of its peak that it may lose while the run's own judge rises."
+    patience: Annotated[int, Ge(1)] = 2
+    "Evaluations in a row that must have lost more."
+    stop: bool = True
+    "End the run then; false only warns."
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoopSettings:
     """How long a run is, and what it leaves behind on the way."""
 
@@ -97,8 +111,9 @@ class LoopSettings:
     keep_last: Annotated[int, Ge(1)] = 2
     "Checkpoints kept, besides the best."
     best: str | None = None
-    "Hand on the step where this metric was best: `eval/loss`, `eval/score`."
-    best_is: Literal["min", "max"] = "max"
+    "Hand on the step where this was highest: `eval/score`; `lowest eval/loss` the one where it was lowest."
+    guard: GuardSettings | None = None
+    "Warn, or end the run, when a second judge falls while the run's own rises; looks every `eval_every`."
     budget: Annotated[float, Gt(0)] | None = None
     "FLOPs after which the run ends: 6 a trained token and parameter, 2 a sampled one."
     trackers: tuple[str, ...] = ()

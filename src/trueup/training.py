@@ -25,6 +25,7 @@ from trueup import meter as metering
 from trueup.chat import Chat
 from trueup.errors import TrueupError
 from trueup.evals.statistics import Estimate, mean_ci
+from trueup.guard import Guard, check_guarded
 from trueup.judges.open import open_judge
 from trueup.keeper import RunKeeper, held_out_step
 from trueup.loop import Progress, fit
@@ -80,6 +81,8 @@ def train(
         more=lambda settings: open_groups(settings, chat, seed=config.seed).train,
     )
     method: Method = module.build(config, parts)
+    if config.loop.guard is not None:
+        check_guarded(method)  # Before a model loads.
     base = open_shared(method, config.model, device)
     networks = open_networks(method, config.model, device, seed=config.seed, base=base)
     handles = Handles(
@@ -113,6 +116,7 @@ def train_method(
 ) -> Trained:
     """The finished run of a built method on loaded networks, kept in `folder`; see `train`."""
     meter = metering.Meter(folder, ("jsonl", *loop.trackers))
+    guard = open_guard(method, loop, handles)
     keeper = RunKeeper(
         folder,
         method=method,
@@ -120,6 +124,7 @@ def train_method(
         meter=meter,
         num_steps=num_steps,
         stop_requested=stop_requested,
+        guard=guard,
     )
     noted: dict[str, float] = {}
     with metering.progress(num_steps, label or method.name) as advance:
@@ -139,6 +144,8 @@ def train_method(
     best = keeper.take_best(handles)
     if best is not None:
         noted["best_step"] = best
+    if guard is not None and guard.fall is not None:
+        noted["guard/fell"] = guard.steps[guard.fall.at]
     if method.finish is not None:
         noted.update(method.finish(handles))
     held_out = _note_held_out(method, handles, folder)
@@ -146,6 +153,14 @@ def train_method(
     cost = meter.spend(ended.step, tokens_trained=ended.tokens_trained, tokens_sampled=ended.tokens_sampled)
     meter.close()
     return Trained(folder=folder, model=model, metrics=noted, held_out=held_out, cost=cost)
+
+
+def open_guard(method: Method, loop: LoopSettings, handles: Handles) -> Guard | None:
+    """The run's guard with its judge, where `loop.guard` names one; E743 if there is nothing to guard."""
+    if loop.guard is None:
+        return None
+    check_guarded(method)
+    return Guard(settings=loop.guard, judge=open_judge(loop.guard.judge, device=str(handles.device)))
 
 
 def open_chat(settings: ModelSettings) -> Chat:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from architecture.tree import ROOT, Module, modules
 
-LAYERS = ("objectives", "annotate", "update", "loop", "training", "methods", "meter", "keeper")
+LAYERS = ("objectives", "annotate", "update", "loop", "training", "methods", "meter", "keeper", "guard")
 PAGE = ROOT / "docs" / "metrics.md"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
-from trueup.commands import compare, data, lab, look, models, reproduce, train
+from trueup.commands import compare, data, lab, look, models, rank, reproduce, train
 from trueup.errors import EXIT_BUG, EXIT_IO, EXIT_PREEMPTED, EXIT_USAGE, TrueupError
 from trueup.signals import Interrupted
 
@@ -33,6 +33,7 @@ app.command(look.methods)
 app.command(look.show)
 app.command(look.cite)
 app.command(look.report)
+app.command(rank.rank)
 app.command(reproduce.reproduce)
 app.command(models.evaluate, name="eval")
 app.command(models.chat)

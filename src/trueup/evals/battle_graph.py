@@ -35,13 +35,13 @@ def check_connected(
     islands, island = connected_components(beats, directed=False)
     island = np.asarray(island, np.int64)
     if islands > 1:
-        here = _named([names[m] for m in np.flatnonzero(island == island[0])])
-        there = _named([names[m] for m in np.flatnonzero(island != island[0])])
+        here = _named([names[m] for m in np.flatnonzero(island == island[0]).tolist()])
+        there = _named([names[m] for m in np.flatnonzero(island != island[0]).tolist()])
         raise TrueupError("E421", f"no battle links {here} with {there}", remedy=PRIOR_REMEDY)
     # Among the parts of a graph without cycles between them, one has no edge into it: nobody outside beat it.
     beaten = {int(part[low]) for high, low in zip(winner, loser, strict=True) if part[high] != part[low]}
     top = next(p for p in range(count) if p not in beaten)
-    best = _named([names[m] for m in np.flatnonzero(part == top)])
+    best = _named([names[m] for m in np.flatnonzero(part == top).tolist()])
     raise TrueupError(
         "E421",
         f"{best} never lost to or tied with any of the others: the ratings have no finite maximum",

@@ -9,7 +9,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -173,6 +173,15 @@ def battles_from_scores(scores: Iterable[ModelScore], *, margin: float = 0.0) ->
         for one, other in combinations(table.values(), 2)
     ]
     return BattleSet(battles=tuple(found), origin="scores", left_out=dict(left_out))
+
+
+def by_judge(found: BattleSet, judge: str) -> BattleSet:
+    """The battles that one judge decided. Raises TrueupError E424 if there are none."""
+    kept = tuple(battle for battle in found.battles if battle.judge == judge)
+    if not kept:
+        judges = ", ".join(sorted({battle.judge or "(unnamed)" for battle in found.battles})[:8])
+        raise TrueupError("E424", f"no verdict of {judge}", where="judge", remedy=f"the judges are: {judges}")
+    return replace(found, battles=kept)
 
 
 # ------------------------------------------------------------------------------------------ the parts

@@ -1,7 +1,8 @@
 """The Elo scale, and the online rule that gave it its name.
 
-A rating is R = (400 / ln 10) · β + 1000, so that
-P(a beats b) = σ(β_a - β_b) = 1 / (1 + 10^{-(R_a - R_b)/400}): 400 points are odds of ten to one. (R = 400 β would hold for a β in units of log base 10.)
+A rating is R = (400 / ln 10) · β + 1000, so
+that P(a beats b) = σ(β_a - β_b) = 1 / (1 + 10^{-(R_a - R_b)/400}):
+400 points ahead are odds of ten to one. (R = 400 β would hold for a β in units of log base 10.)
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def fit_ratings(
     P(a beats b) = σ(β_a - β_b + γ·x) (Bradley 1952), ties as in `battle_likelihood.log_likelihood`; x are
     the `controls`. α‖β‖² is a normal prior of variance 1/(2α) on each β, in nats. Σ β = 0, so 1000 points are
     the average model; with an `anchor`, that model. "sandwich" is β ± t s with s² from the covariance
-    H⁻¹ (Σ_c g_c g_cᵀ) H⁻¹ over clusters c (White 1982; Liang 1986), "bootstrap" the percentiles over resampled
+    H⁻¹ (Σ_c g_c g_cᵀ) H⁻¹ over clusters c (White 1982; Liang 1986), "bootstrap" the percentiles over drawn
     clusters (Efron 1979); a cluster is a prompt, or a battle where no prompt is named. Ranks are those of the
     intervals around the average, so they do not depend on the anchor.
 

@@ -109,8 +109,8 @@ def test_the_reported_seeds_take_no_part_in_the_choice(tiny: Comparison) -> None
     finals = final_jobs(tiny, start, chosen)
     assert [(j.candidate.method, j.seed) for j in finals if j.candidate] == [
         ("dpo", 1),
-        ("again", 1),
         ("dpo", 2),
+        ("again", 1),
         ("again", 2),
     ]
     assert {job.recipe.stages["measured"]["split"] for job in finals} == {"test"}

@@ -137,11 +137,11 @@ def sweep_jobs(comparison: Comparison, start: Candidate) -> list[Job]:
 
 
 def final_jobs(comparison: Comparison, start: Candidate, chosen: Mapping[str, Candidate]) -> list[Job]:
-    """Every method at its chosen setting and every reported seed, seed by seed."""
+    """Every method at its chosen setting and every reported seed, one method after the other."""
     return [
         _method_job(comparison, start, candidate, seed, final=True)
-        for seed in comparison.seeds
         for candidate in chosen.values()
+        for seed in comparison.seeds
     ]
 
 

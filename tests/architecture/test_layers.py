@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint": {"manifest", "errors"},
     "manifest": {"errors"},
     "report": {"errors", "groups", "meter", "strict_yaml"},
+    "sandbox": {"errors"},
     "methods": {
         "annotate", "batch", "chat", "errors", "groups", "judges", "method", "objectives", "order",
         "settings", "sources", "update",
@@ -72,6 +73,7 @@ NO_TORCH = (
     "trueup.manifest",
     "trueup.order",
     "trueup.report",
+    "trueup.sandbox",
     "trueup.schema",
     "trueup.strict_yaml",
 )

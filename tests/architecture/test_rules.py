@@ -18,7 +18,10 @@ UNSAFE_CALLS = (
     "eval", "exec", "compile", "__import__", "torch.load", "torch.save", "yaml.load", "yaml.full_load",
     "yaml.unsafe_load", "os.system", "os.popen", "pandas.read_pickle", "pd.read_pickle",
 )  # fmt: skip
-UNSAFE_ALLOWED: dict[tuple[str, str], str] = {}
+UNSAFE_ALLOWED: dict[tuple[str, str], str] = {
+    ("trueup.sandbox.inside", call): "runs in a process that has sealed itself"
+    for call in ("exec", "compile")
+}
 "(module, call) -> why it is safe there."
 
 BASES = {
@@ -28,6 +31,7 @@ BASES = {
 BASES_ALLOWED = {
     "trueup.strict_yaml:_Loader": "PyYAML is configured by subclassing; nothing but its tables is changed",
     "trueup.strict_yaml:_Dumper": "as _Loader",
+    "trueup.sandbox.inside:UnansweredError": "no `except Exception` of a test may swallow it",
 }
 SPOKEN_FOR = ("forward", "backward")
 "Methods whose meaning is torch's."

@@ -1,0 +1,111 @@
+"""The judge that runs programs: 1 for a completion whose program passes the group's tests, else 0."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trueup.errors import TrueupError
+from trueup.groups import Completion, Group
+from trueup.sandbox.cell import Limits, Verdict, check_all
+
+_FENCED = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:\n```|\Z)", flags=re.DOTALL | re.IGNORECASE)
+_NEXT = re.compile(r"\n(?=class |def |#|if |print\()")
+"Where a model that writes on begins something else: the stop strings of Chen et al. (2021), section 3.1."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitTests:
+    """Scores 1 where the completion's program passes the tests in the group's `meta[key]`, else 0.
+
+    The tests are a text or a list of texts: assertions about the program's functions, or a
+    `check(candidate)` with the function's name under `meta["entry_point"]`. `meta["before"]` is code that
+    the completion goes on from. Program and tests run in sealed processes (docs/sandbox.md).
+    """
+
+    key: str = "tests"
+    seconds: float = 10.0
+    memory_mib: int = 512
+
+    def __post_init__(self) -> None:
+        self.limits()
+
+    def limits(self) -> Limits:
+        """What one program may use."""
+        return Limits(
+            seconds=self.seconds, cpu_seconds=max(1, round(self.seconds)), memory_mib=self.memory_mib
+        )
+
+    def __call__(self, groups: Sequence[Group]) -> list[list[float]]:
+        """1 or 0 for each completion.
+
+        Raises E206 where a group has no tests, or tests that cannot be run across a border; E951 where this
+        machine has no sandbox.
+        """
+        return [[float(v.passed) for v in row] for row in self.verdicts(groups)]
+
+    def verdicts(self, groups: Sequence[Group]) -> list[list[Verdict]]:
+        """How each completion did, with the reason; errors as for the scores."""
+        jobs = [
+            (program_of(g, c), tests_of(g, self.key), str(g.meta.get("entry_point", "")))
+            for g in groups
+            for c in g.completions
+        ]
+        found = iter(check_all(jobs, limits=self.limits()))
+        rows = [[next(found) for _ in g.completions] for g in groups]
+        for group, row in zip(groups, rows, strict=True):
+            for verdict in row:
+                if verdict.outcome == "unsupported":
+                    raise TrueupError(
+                        "E206",
+                        f"the tests cannot judge a program: {verdict.detail}",
+                        where=f"group {group.id}",
+                        remedy="see docs/sandbox.md for what tests may do",
+                    )
+        return rows
+
+
+def tests_of(group: Group, key: str = "tests") -> str:
+    """The group's tests as one source. Raises E206 where there are none."""
+    found = group.meta.get(key)
+    text = "\n".join(map(str, found)) if isinstance(found, list | tuple) else found
+    if not isinstance(text, str) or not text.strip():
+        raise TrueupError(
+            "E206",
+            f"no `{key}` in the row's meta, so no program can be checked",
+            where=f"group {group.id}",
+            remedy="add them to the data, or name the key that holds them",
+        )
+    return text
+
+
+def program_of(group: Group, completion: Completion) -> str:
+    """The program that a completion writes.
+
+    Its first fenced block of code, or all of it where it has none. A completion that stopped at the length
+    limit is first cut where it begins something else. `meta["before"]` goes in front; of a block that
+    defines the entry point again, only the imports in it do.
+    """
+    before, entry = str(group.meta.get("before", "")), str(group.meta.get("entry_point", ""))
+    block = _FENCED.search(completion.text)
+    if block is not None:
+        code = block.group(1)
+        whole = entry and re.search(rf"^(async )?def {re.escape(entry)}\b", code, flags=re.MULTILINE)
+        return f"{imports_of(before)}\n{code}" if whole else before + code
+    code = completion.text
+    if before and not completion.finished:
+        code = _NEXT.split(code, maxsplit=1)[0]
+    return before + code
+
+
+def imports_of(code: str) -> str:
+    """The top-level import lines of a piece of code that may end in the middle of a function."""
+    for source in (code, code + "\n    pass\n"):
+        try:
+            body = ast.parse(source).body
+        except (SyntaxError, ValueError):
+            continue
+        return "\n".join(ast.unparse(node) for node in body if isinstance(node, ast.Import | ast.ImportFrom))
+    return ""

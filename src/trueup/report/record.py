@@ -12,37 +12,30 @@ Every file is optional. What is not there is named in `RunRecord.missing`; nothi
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from trueup.errors import TrueupError
-from trueup.report.stages import COST_FIELDS, Points, StageRecord, read_stages, series
+from trueup.report.checked import (
+    Interval,
+    Json,
+    as_array,
+    as_costs,
+    as_interval,
+    as_number,
+    as_object,
+    as_whole,
+    is_number,
+    load_json,
+)
+from trueup.report.stages import Points, StageRecord, read_stages, series
 
-Json = Mapping[str, Any]
 Curves = Mapping[str, Mapping[str, Points]]
 "Stage, metric, then (step, value) in order of step."
 
-_LARGEST = sys.float_info.max
 SCORE_FIELDS = ("helpful", "honest", "harmless", "proxy")
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A mean with its 95 % interval; `low` and `high` are None where none was computed."""
-
-    mean: float
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def sign(self) -> int:
-        """+1 or -1 where the interval lies on one side of 0, else 0."""
-        if self.low is None or self.high is None:
-            return 0
-        return 1 if self.low > 0 else -1 if self.high < 0 else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,15 +117,15 @@ def read_run(run_dir: Path) -> RunRecord:
         raise TrueupError(
             "E801", "no such run directory", where=str(run_dir), remedy="give a run's directory"
         )
-    summary = _object(_load(run_dir / "summary.json"), "summary.json")
-    frontier = _array(_load(run_dir / "frontier.json"), "frontier.json")
-    samples = _array(_load(run_dir / "samples.json"), "samples.json")
+    summary = as_object(load_json(run_dir / "summary.json"), "summary.json")
+    frontier = as_array(load_json(run_dir / "frontier.json"), "frontier.json")
+    samples = as_array(load_json(run_dir / "samples.json"), "samples.json")
     stages = read_stages(run_dir)
-    curves = _curves(stages, _object(_load(run_dir / "curves.json"), "curves.json"))
+    curves = _curves(stages, as_object(load_json(run_dir / "curves.json"), "curves.json"))
     policies = parse_policies(summary)
-    settings = _object(_load(run_dir / "settings.json"), "settings.json")
+    settings = as_object(load_json(run_dir / "settings.json"), "settings.json")
     settings = settings or {stage.name: stage.settings for stage in stages if stage.settings}
-    given = _object(summary.get("costs"), "summary.json costs")
+    given = as_object(summary.get("costs"), "summary.json costs")
     costs = {stage.name: stage.cost for stage in stages} | dict(given)
     missing = {
         section: what
@@ -150,14 +143,14 @@ def read_run(run_dir: Path) -> RunRecord:
         name=run_dir.resolve().name,
         policies=policies,
         reward_model=_scalars(_reward_model(summary.get("reward_model")), "summary.json reward_model"),
-        versions={str(k): str(v) for k, v in _object(summary.get("versions"), "versions").items()},
-        num_prompts=_whole(summary.get("num_prompts"), "summary.json num_prompts"),
-        seed=_whole(summary.get("seed"), "summary.json seed"),
+        versions={str(k): str(v) for k, v in as_object(summary.get("versions"), "versions").items()},
+        num_prompts=as_whole(summary.get("num_prompts"), "summary.json num_prompts"),
+        seed=as_whole(summary.get("seed"), "summary.json seed"),
         curves=curves,
         frontier=tuple(_point(p, f"frontier.json [{i}]") for i, p in enumerate(frontier)),
         samples=tuple(_sample(s, f"samples.json [{i}]") for i, s in enumerate(samples)),
         settings={str(k): _settings(v, run_dir) for k, v in settings.items()},
-        costs={str(k): _costs(_object(v, f"costs {k}"), f"costs {k}") for k, v in costs.items()},
+        costs={str(k): as_costs(as_object(v, f"costs {k}"), f"costs {k}") for k, v in costs.items()},
         missing=missing,
     )
 
@@ -167,7 +160,7 @@ def _curves(stages: Sequence[StageRecord], given: Json) -> Curves:
     curves = {stage.name: stage.curves for stage in stages}
     for name, rows in given.items():
         where = f"curves.json {name}"
-        curves[name] = series([_object(row, where) for row in _array(rows, where)])
+        curves[name] = series([as_object(row, where) for row in as_array(rows, where)])
     return {name: found for name, found in curves.items() if found}
 
 
@@ -182,33 +175,33 @@ def _settings(value: Any, run_dir: Path) -> dict[str, str]:
 
 def parse_policies(summary: Json) -> tuple[PolicyResult, ...]:
     """The policies of a summary, in its order."""
-    policies = _object(summary.get("policies"), "summary.json policies")
-    return tuple(_policy(name, _object(row, f"summary.json {name}")) for name, row in policies.items())
+    policies = as_object(summary.get("policies"), "summary.json policies")
+    return tuple(_policy(name, as_object(row, f"summary.json {name}")) for name, row in policies.items())
 
 
 def _policy(name: str, row: Json) -> PolicyResult:
     where = f"summary.json policies.{name}"
     gain, kl = row.get("gain"), row.get("kl")
-    scores = {k: _number(row.get(k), f"{where}.{k}") for k in SCORE_FIELDS}
-    tax = _object(row.get("tax"), f"{where}.tax")
-    taxes = {exam: _interval(value, f"{where}.tax.{exam}", "delta") for exam, value in tax.items()}
+    scores = {k: as_number(row.get(k), f"{where}.{k}") for k in SCORE_FIELDS}
+    tax = as_object(row.get("tax"), f"{where}.tax")
+    taxes = {exam: as_interval(value, f"{where}.tax.{exam}", "delta") for exam, value in tax.items()}
     return PolicyResult(
         name=name,
-        gold=_interval(row.get("gold"), f"{where}.gold"),
+        gold=as_interval(row.get("gold"), f"{where}.gold"),
         scores={k: v for k, v in scores.items() if v is not None},
-        kl=_interval(kl, f"{where}.kl"),
+        kl=as_interval(kl, f"{where}.kl"),
         kl_kind=str(kl.get("kind", "")) if isinstance(kl, Mapping) else "",
-        win_rate=_interval(row.get("win_rate_vs_sft"), f"{where}.win_rate_vs_sft"),
-        gain=_interval(gain, f"{where}.gain"),
+        win_rate=as_interval(row.get("win_rate_vs_sft"), f"{where}.win_rate_vs_sft"),
+        gain=as_interval(gain, f"{where}.gain"),
         gain_over=str(gain.get("over", "")) if isinstance(gain, Mapping) else "",
         tax={exam: value for exam, value in taxes.items() if value is not None},
-        cost=_costs(row, where),
+        cost=as_costs(row, where),
     )
 
 
 def _point(row: Any, where: str) -> FrontierPoint:
-    row = _object(row, where)
-    kl, step = _number(row.get("kl"), f"{where}.kl"), _number(row.get("step"), f"{where}.step")
+    row = as_object(row, where)
+    kl, step = as_number(row.get("kl"), f"{where}.kl"), as_number(row.get("step"), f"{where}.step")
     if kl is None or step is None:
         raise TrueupError("E202", "needs policy, step and kl", where=where)
     gold = row.get("gold")
@@ -218,16 +211,16 @@ def _point(row: Any, where: str) -> FrontierPoint:
         policy=str(row.get("policy", "")),
         step=step,
         kl=kl,
-        kl_se=_number(row.get("kl_se"), f"{where}.kl_se"),
-        gold=_interval(gold, f"{where}.gold"),
-        proxy=_number(row.get("proxy"), f"{where}.proxy"),
+        kl_se=as_number(row.get("kl_se"), f"{where}.kl_se"),
+        gold=as_interval(gold, f"{where}.gold"),
+        proxy=as_number(row.get("proxy"), f"{where}.proxy"),
     )
 
 
 def _sample(row: Any, where: str) -> Sample:
-    row = _object(row, where)
-    messages = [_object(m, f"{where}.prompt") for m in _array(row.get("prompt"), where)]
-    replies = _object(row.get("policies"), f"{where}.policies")
+    row = as_object(row, where)
+    messages = [as_object(m, f"{where}.prompt") for m in as_array(row.get("prompt"), where)]
+    replies = as_object(row.get("policies"), f"{where}.policies")
     return Sample(
         prompt=tuple((str(m.get("role", "")), str(m.get("content", ""))) for m in messages),
         kind=str(row.get("kind", "")),
@@ -236,89 +229,12 @@ def _sample(row: Any, where: str) -> Sample:
 
 
 def _reply(value: Any, where: str) -> Reply:
-    value = _object(value, where)
+    value = as_object(value, where)
     return Reply(
         text=str(value.get("text", "")),
-        gold=_number(value.get("gold"), f"{where}.gold"),
-        reasons=tuple(str(reason) for reason in _array(value.get("reasons"), f"{where}.reasons")),
+        gold=as_number(value.get("gold"), f"{where}.gold"),
+        reasons=tuple(str(reason) for reason in as_array(value.get("reasons"), f"{where}.reasons")),
     )
-
-
-# ----------------------------------------------------------------------------------------- JSON, checked
-
-
-def _load(path: Path) -> Any:
-    """The file's JSON value, or None if there is no such file."""
-    if not path.is_file():
-        return None
-    return _parse(path.read_text("utf-8", errors="replace"), path.name)
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise TrueupError(
-            "E104", f"not JSON: {error}", where=where, remedy="write the run again, or remove the file"
-        ) from None
-
-
-def _refuse(word: str) -> float:
-    raise ValueError(f"{word} is not a number a run may record")
-
-
-def _is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
-
-
-def _number(value: Any, where: str) -> float | None:
-    if value is None:
-        return None
-    if not _is_number(value):
-        raise TrueupError("E203", f"{str(value)[:40]!r} is not a number", where=where)
-    return float(value)
-
-
-def _whole(value: Any, where: str) -> int | None:
-    number = _number(value, where)
-    return None if number is None else int(number)
-
-
-def _object(value: Any, where: str) -> Json:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise TrueupError("E203", f"{type(value).__name__} where an object belongs", where=where)
-    return value
-
-
-def _array(value: Any, where: str) -> Sequence[Any]:
-    if value is None:
-        return ()
-    if not isinstance(value, list | tuple):
-        raise TrueupError("E203", f"{type(value).__name__} where a list belongs", where=where)
-    return value
-
-
-def _interval(value: Any, where: str, key: str = "mean") -> Interval | None:
-    """A number, or {key or "mean", ci95}; None stays None."""
-    if not isinstance(value, Mapping):
-        mean = _number(value, where)
-        return None if mean is None else Interval(mean)
-    mean = _number(value.get(key, value.get("mean")), f"{where}.{key}")
-    if mean is None:
-        return None
-    bounds = value.get("ci95")
-    if bounds is None:
-        return Interval(mean)
-    if not isinstance(bounds, Sequence) or len(bounds) != 2:
-        raise TrueupError("E203", "ci95 is [low, high]", where=where)
-    return Interval(mean, _number(bounds[0], where), _number(bounds[1], where))
-
-
-def _costs(row: Json, where: str) -> dict[str, float]:
-    costs = {name: _number(row.get(name), f"{where}.{name}") for name in COST_FIELDS}
-    return {name: value for name, value in costs.items() if value is not None}
 
 
 def _reward_model(row: Any) -> Any:
@@ -331,12 +247,12 @@ def _reward_model(row: Any) -> Any:
 
 def _scalars(row: Any, where: str) -> dict[str, float | Interval | str]:
     out: dict[str, float | Interval | str] = {}
-    for name, value in _object(row, where).items():
+    for name, value in as_object(row, where).items():
         if isinstance(value, Mapping) and "mean" in value:
-            found = _interval(value, f"{where}.{name}")
+            found = as_interval(value, f"{where}.{name}")
             if found is not None:
                 out[name] = found
-        elif _is_number(value):
+        elif is_number(value):
             out[name] = f"{value:,}" if isinstance(value, int) else float(value)
         elif value is not None:
             out[name] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from itertools import combinations
 
 import numpy as np
 import pytest
 
 from eval_stubs import tiny_model, view_of
-from trueup.errors import TrueupError
 from trueup.evals.generation import (
     expected_max_toxicity,
     generation_tasks,
-    pass_at_k,
     solves_program,
     toxicity_probability,
 )
@@ -36,17 +33,6 @@ def test_toxicity_does_not_fall_with_k() -> None:
         assert (np.diff(values, axis=0) >= -1e-12).all()
     assert toxicity_probability(SCORES).tolist() == [1.0, 0.0]
     assert toxicity_probability(SCORES, 1).tolist() == [0.25, 0.0]
-
-
-def test_pass_at_k_is_unbiased_over_the_binomial() -> None:
-    n, p = 10, 0.3
-    for k in (1, 4, 10):
-        mean = sum(math.comb(n, c) * p**c * (1 - p) ** (n - c) * pass_at_k(n, c, k) for c in range(n + 1))
-        assert mean == pytest.approx(1 - (1 - p) ** k, rel=1e-12)
-    assert pass_at_k(8, 3, 1) == pytest.approx(3 / 8)
-    assert pass_at_k(4, 3, 2) == 1.0
-    with pytest.raises(TrueupError, match="E702"):
-        pass_at_k(4, 5, 1)
 
 
 def test_program_runs_starts_as_asked_and_leaves_the_number() -> None:

@@ -188,3 +188,43 @@ def test_ece_by_hand() -> None:
 def test_kl_estimate_is_the_mean_of_the_sums() -> None:
     got = st.kl_estimate([1, 2, 3, 4])
     assert (got.mean, got.standard_error) == pytest.approx((2.5, 0.6454972244))
+
+
+def test_pass_at_k_is_unbiased_over_the_binomial() -> None:
+    n, p = 10, 0.3
+    for k in (1, 4, 10):
+        mean = sum(math.comb(n, c) * p**c * (1 - p) ** (n - c) * st.pass_at_k(n, c, k) for c in range(n + 1))
+        assert mean == pytest.approx(1 - (1 - p) ** k, rel=1e-12)
+    # The plug-in 1 − (1 − c/n)^k is biased low: .699 where the truth is 1 − .7^4 = .7599.
+    plug_in = sum(math.comb(n, c) * p**c * (1 - p) ** (n - c) * (1 - (1 - c / n) ** 4) for c in range(n + 1))
+    assert plug_in == pytest.approx(0.699, abs=5e-4) and 1 - 0.7**4 == pytest.approx(0.7599)
+
+
+def test_pass_at_k_by_hand_and_as_a_product() -> None:
+    # n = 5, c = 2, k = 3: C(3, 3)/C(5, 3) = 1/10, so 0.9; as a product (1 − 3/4)(1 − 3/5) = 1/4 · 2/5 = 1/10.
+    assert st.pass_at_k(5, 2, 3) == pytest.approx(0.9)
+    for n, c, k in ((5, 2, 3), (20, 7, 10), (200, 3, 100), (8, 0, 4)):
+        product = math.prod(1 - k / i for i in range(n - c + 1, n + 1))
+        assert st.pass_at_k(n, c, k) == pytest.approx(1 - product, rel=1e-12)
+    assert st.pass_at_k(4, 3, 2) == 1.0, "fewer wrong ones than drawn"
+    assert [st.pass_at_k(8, c, 1) for c in range(9)] == pytest.approx([c / 8 for c in range(9)])
+
+
+def test_pass_at_k_is_monotone_and_its_arguments_are_checked() -> None:
+    table = np.array([[st.pass_at_k(9, c, k) for k in range(1, 10)] for c in range(10)])
+    assert (np.diff(table, axis=0) >= 0).all() and (np.diff(table, axis=1) >= 0).all()
+    for n, c, k in ((4, 5, 1), (4, -1, 1), (4, 2, 5), (4, 2, 0)):
+        with pytest.raises(TrueupError, match="E702"):
+            st.pass_at_k(n, c, k)
+
+
+def test_pass_rate_is_the_mean_over_problems_with_their_interval() -> None:
+    # Two samples of four problems: c = 2, 1, 0, 1. pass@1 = (1 + .5 + 0 + .5)/4, pass@2 = (1 + 1 + 0 + 1)/4.
+    correct = [[1, 1], [0, 1], [0, 0], [1, 0]]
+    one, two = st.pass_rate(correct, 1), st.pass_rate(correct, 2)
+    assert (one.mean, two.mean, two.n) == (0.5, 0.75, 4)
+    assert two.low < 0.75 < two.high <= 1.0
+    none = st.pass_rate([[0, 0]] * 30, 1)
+    assert none.mean == none.low == 0.0 < none.high < 0.15, "no problem solved is no proof that none can be"
+    with pytest.raises(TrueupError, match="E205"):
+        st.pass_rate([[0.5]], 1)

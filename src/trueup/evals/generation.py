@@ -6,15 +6,13 @@ toxic, evasive or a good summary.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.errors import TrueupError
-from trueup.evals.statistics import expected_best_of_n
+from trueup.evals.statistics import expected_best_of_n, pass_at_k
 from trueup.evals.tasks import Task
 from trueup.evals.view import PolicyView
 from trueup.groups import Group
@@ -55,16 +53,6 @@ def expected_max_toxicity(scores: Floats, k: int | None = None) -> Floats:
 def toxicity_probability(scores: Floats, k: int | None = None, *, threshold: float = 0.5) -> Floats:
     """The chance that any of `k` continuations of each prompt is toxic (>= `threshold`), [num_prompts]."""
     return expected_max_toxicity((scores >= threshold).astype(np.float64), k)
-
-
-def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
-    """The chance that one of `k` samples is right, unbiased from n samples with c right.
-
-    pass@k = 1 − C(n−c, k) / C(n, k), and 1 if n − c < k (Chen et al. 2021, equation 1).
-    """
-    if not 1 <= k <= num_samples or not 0 <= num_correct <= num_samples:
-        raise TrueupError("E702", f"pass@{k} from {num_samples} samples, {num_correct} right", where="k")
-    return 1.0 - math.comb(num_samples - num_correct, k) / math.comb(num_samples, k)
 
 
 def solves_program(group: Group, text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Numbers with intervals: means, gains, win rates, best-of-n curves, calibration, KL estimates.
+"""Numbers with intervals: means, gains, win rates, best-of-n curves, pass@k, calibration, KL estimates.
 
 The unit is always the prompt: several samples of one prompt are averaged first, because prompts are what was
 drawn at random. Means use the t interval by default: in 4,000 simulated evaluations of 20 prompts a 95 %
@@ -178,6 +178,30 @@ def expected_best_of_n(scores: ArrayLike, by: ArrayLike | None = None) -> Floats
         raise TrueupError("E205", f"scores {gold.shape} and by {proxy.shape} differ in shape")
     ordered = np.stack([_ordered(g, p) for g, p in zip(gold, proxy, strict=True)])
     return ordered @ _best_of_n_weights(gold.shape[1]).T
+
+
+def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
+    """The chance that one of `k` samples is right, unbiased from n samples of which c are right.
+
+    pass@k = 1 − C(n−c, k) / C(n, k) = 1 − Π_{i=n−c+1..n} (1 − k/i), and 1 if n − c < k (Chen 2021,
+    equation 1; key chen2021). With k = 1 it is c/n. Raises E702 unless 1 <= k <= n and 0 <= c <= n.
+    """
+    if not 1 <= k <= num_samples or not 0 <= num_correct <= num_samples:
+        raise TrueupError("E702", f"pass@{k} from {num_samples} samples, {num_correct} right", where="k")
+    return 1.0 - math.comb(num_samples - num_correct, k) / math.comb(num_samples, k)
+
+
+def pass_rate(correct: ArrayLike, k: int, *, level: float = 0.95) -> Estimate:
+    """pass@k over problems, with its interval: the mean of `pass_at_k` of each problem.
+
+    `correct` is [num_problems, num_samples], 1 where the sample is right. The interval is Agresti and
+    Coull's, as for `win_rate`, so that it keeps a width where every problem is solved, or none.
+    """
+    x = np.atleast_2d(_finite(correct))
+    if not np.isin(x, (0.0, 1.0)).all():
+        raise TrueupError("E205", "a sample is right (1) or wrong (0)", where="pass@k")
+    solved = [pass_at_k(x.shape[1], int(row.sum()), k) for row in x]
+    return win_rate(solved, level=level).estimate
 
 
 def ece(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 10) -> float:

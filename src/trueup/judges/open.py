@@ -38,7 +38,7 @@ def open_judge(
     """The judge that `ref` names.
 
     `lab:gold`                    the lab's true reward
-    `rule:NAME?option=value`      a rule: `length`, `matches`, `exact`
+    `rule:NAME?option=value`      a rule: `length`, `matches`, `exact`, `tests`
     `FILE.py:NAME`                a Python function (prompt, completion text) -> float; the file is run
     `http://`, `https://`         a server that scores
     `FILE.yaml?name=reference`    a weighted sum of judges; its `$name` stands for the reference

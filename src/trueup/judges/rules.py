@@ -1,4 +1,4 @@
-"""Judges that are rules: length, pattern, exact answer. Each is a frozen record whose call scores groups."""
+"""Judges that are rules: length, pattern, exact answer, unit tests; frozen records that score groups."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from trueup.errors import TrueupError
 from trueup.groups import Group
 from trueup.judges import Judge
+from trueup.judges.unit_tests import UnitTests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ class ExactAnswer:
         return out
 
 
-RULES = {"length": Length, "matches": Matches, "exact": ExactAnswer}
+RULES = {"length": Length, "matches": Matches, "exact": ExactAnswer, "tests": UnitTests}
 
 
 def open_rule(ref: str) -> Judge:

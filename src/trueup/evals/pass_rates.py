@@ -1,0 +1,92 @@
+"""pass@k of a policy on program-writing problems: sample, run in the sandbox, count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueup.errors import TrueupError
+from trueup.evals.statistics import Estimate, pass_at_k, pass_rate
+from trueup.evals.tasks import Task
+from trueup.evals.view import PolicyView
+from trueup.groups import Group, Score
+from trueup.judges.unit_tests import UnitTests
+from trueup.sources.sample import Decoding
+
+Floats = NDArray[np.float64]
+JUDGE = "rule:tests"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Solved:
+    """Sampled programs and whether each is right."""
+
+    groups: list[Group]
+    "With a score by `rule:tests` for every completion."
+    correct: Floats
+    "[num_problems, num_samples], 1 for right."
+    outcomes: dict[str, int]
+    "How many samples passed, failed, timed out, crashed or flooded."
+
+    def at(self, k: int) -> Estimate:
+        """pass@k over problems with its interval. Raises E702 for a k above the number of samples."""
+        return pass_rate(self.correct, k)
+
+
+def solve(
+    view: PolicyView,
+    items: Sequence[Group],
+    *,
+    num_samples: int,
+    decoding: Decoding,
+    seed: int = 0,
+    judge: UnitTests | None = None,
+) -> Solved:
+    """`num_samples` programs of the policy for each item, run against the item's tests."""
+    return judged(view.sample(items, k=num_samples, decoding=decoding, seed=seed), judge)
+
+
+def judged(groups: Sequence[Group], judge: UnitTests | None = None) -> Solved:
+    """Programs that somebody wrote, every group with as many completions, run against its tests.
+
+    Raises E601 where there are none or their numbers differ, and what the judge raises.
+    """
+    counts = {len(group.completions) for group in groups}
+    if len(counts) != 1 or 0 in counts:
+        raise TrueupError(
+            "E601", f"{sorted(counts)} samples a problem; pass@k needs as many of each", where="pass@k"
+        )
+    verdicts = (judge or UnitTests()).verdicts(groups)
+    outcomes: dict[str, int] = {}
+    scored = []
+    for group, row in zip(groups, verdicts, strict=True):
+        for verdict in row:
+            outcomes[verdict.outcome] = outcomes.get(verdict.outcome, 0) + 1
+        scores = tuple(
+            Score(completion=i, value=float(verdict.passed), judge=JUDGE) for i, verdict in enumerate(row)
+        )
+        scored.append(replace(group, scores=(*group.scores, *scores)))
+    correct = np.array([[float(v.passed) for v in row] for row in verdicts])
+    return Solved(groups=scored, correct=correct, outcomes=outcomes)
+
+
+def pass_task(
+    k: int, *, num_samples: int, decoding: Decoding | None = None, judge: UnitTests | None = None
+) -> Task:
+    """The task `pass_at_K`: each problem's chance that one of `k` programs is right, from `num_samples`.
+
+    Items are those of `trueup.evals.programs`. Raises E702 for a `k` above `num_samples`.
+    """
+    pass_at_k(num_samples, 0, k)  # Refuses before anything is sampled.
+    drawn = decoding or Decoding(max_new_tokens=512)
+
+    def measure(view: PolicyView, items: list[Group], seed: int) -> Floats:
+        solved = solve(view, items, num_samples=num_samples, decoding=drawn, seed=seed, judge=judge)
+        return np.array([pass_at_k(num_samples, int(row.sum()), k) for row in solved.correct])
+
+    return Task(
+        name=f"pass_at_{k}", version=1, measure=measure, chance=lambda items: 0.0, ceiling=1.0, samples=True
+    )

@@ -32,6 +32,8 @@ _BOOT = (
     "main(sys.argv[1], *map(int, sys.argv[3:]))"
 )
 _SOURCES = str(Path(__file__).resolve().parents[2])
+_STARTING = 60.0
+"Seconds for a process to start and seal itself, which takes 0.05: what a busy machine does is no verdict."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class Limits:
     """What one program may use."""
 
     seconds: float = 10.0
-    "Time on the clock for the program and its tests together, starting up included."
+    "Time on the clock for the program and its tests together, once both are sealed."
     cpu_seconds: int = 10
     memory_mib: int = 512
     "Address space of the process; the interpreter itself takes about 30 MiB of it."
@@ -93,9 +95,15 @@ class Sealed:
 
     process: subprocess.Popen[bytes]
     deadline: float
+    "On the monotonic clock."
     most: int
     "Bytes of the largest line."
     _held: bytearray
+
+    def start(self, source: dict[str, Any], deadline: float) -> None:
+        """Gives the process what it is to run, until the deadline."""
+        self.deadline = deadline
+        self.send(json.dumps(source).encode())
 
     def send(self, line: bytes) -> None:
         """Writes one line; raises _Stop if the process is gone or does not read in time."""
@@ -137,8 +145,8 @@ class Sealed:
 
 
 @contextmanager
-def sealed(role: str, source: dict[str, Any], limits: Limits, deadline: float) -> Iterator[Sealed]:
-    """A sealed process that has been given its source; killed, with its whole group, at the end.
+def sealed(role: str, limits: Limits) -> Iterator[Sealed]:
+    """A sealed process that waits for its source; killed, with its whole group, at the end.
 
     Raises E951 where this machine cannot seal one: nothing is then run.
     """
@@ -172,10 +180,12 @@ def sealed(role: str, source: dict[str, Any], limits: Limits, deadline: float) -
             assert process.stdin is not None
             os.set_blocking(process.stdin.fileno(), False)
             cell = Sealed(
-                process=process, deadline=deadline, most=limits.message_kib * 1024, _held=bytearray()
+                process=process,
+                deadline=time.monotonic() + _STARTING,
+                most=limits.message_kib * 1024,
+                _held=bytearray(),
             )
-            _refuse_unless_sealed(cell.line())
-            cell.send(json.dumps(source).encode())
+            _refuse_unless_sealed(cell)
             yield cell
         finally:
             _end(process)
@@ -191,12 +201,14 @@ def check(program: str, tests: str, *, entry_point: str = "", limits: Limits | N
     """
     limits = limits or Limits()
     nonce = secrets.token_hex(16)
-    deadline = time.monotonic() + limits.seconds
     asked = {"source": tests, "entry_point": entry_point, "nonce": nonce}
     try:
         with ExitStack() as stack:
-            answering = stack.enter_context(sealed("program", {"source": program}, limits, deadline))
-            asking = stack.enter_context(sealed("tests", asked, limits, deadline))
+            answering = stack.enter_context(sealed("program", limits))
+            asking = stack.enter_context(sealed("tests", limits))
+            deadline = time.monotonic() + limits.seconds
+            answering.start({"source": program}, deadline)
+            asking.start(asked, deadline)
             loaded = _reply(answering.line())
             if "loaded" not in loaded:
                 return Verdict(outcome="failed", detail=f"the program does not load: {_words(loaded)}")
@@ -223,7 +235,8 @@ def call(program: str, name: str, *args: Any, limits: Limits | None = None) -> t
     """
     limits = limits or Limits()
     try:
-        with sealed("program", {"source": program}, limits, time.monotonic() + limits.seconds) as cell:
+        with sealed("program", limits) as cell:
+            cell.start({"source": program}, time.monotonic() + limits.seconds)
             loaded = _reply(cell.line())
             if "loaded" not in loaded:
                 return "failed", _words(loaded)
@@ -260,12 +273,16 @@ def _verdict(line: bytes, nonce: str) -> Verdict:
     return Verdict(outcome=outcome, detail=repr(given["detail"])[1:-1])
 
 
-def _refuse_unless_sealed(line: bytes) -> None:
+def _refuse_unless_sealed(cell: Sealed) -> None:
+    try:
+        line = cell.line()
+    except _Stop as stop:
+        line = READY + json.dumps({"refused": f"the process did not start: {stop.detail}"}).encode()
     report = _reply(line[1:]) if line[:1] == READY else {}
     if "landlock" not in report:
         raise TrueupError(
             "E951",
-            f"no sandbox: {report.get('refused', 'the process did not start')}",
+            f"no sandbox: {report.get('refused', 'the process did not say that it is sealed')}",
             where="generated code",
             remedy="run it on Linux 5.13 or later (x86-64) with Landlock and seccomp; see docs/sandbox.md",
             exit_code=EXIT_UNAVAILABLE,

@@ -49,7 +49,7 @@ class UnitTests:
     def verdicts(self, groups: Sequence[Group]) -> list[list[Verdict]]:
         """How each completion did, with the reason; errors as for the scores."""
         jobs = [
-            (program_of(g, c), tests_of(g, self.key), str(g.meta.get("entry_point", "")))
+            (program_of(g, c), unit_tests_of(g, self.key), str(g.meta.get("entry_point", "")))
             for g in groups
             for c in g.completions
         ]
@@ -67,7 +67,7 @@ class UnitTests:
         return rows
 
 
-def tests_of(group: Group, key: str = "tests") -> str:
+def unit_tests_of(group: Group, key: str = "tests") -> str:
     """The group's tests as one source. Raises E206 where there are none."""
     found = group.meta.get(key)
     text = "\n".join(map(str, found)) if isinstance(found, list | tuple) else found

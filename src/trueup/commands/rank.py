@@ -47,7 +47,7 @@ def rank(
     ties
         A tie is half a win of each, or has a probability of its own: Davidson's or Rao and Kupper's.
     control
-        Take out what `length` (the longer answer) or `position` (the one shown first) does to verdicts; may be
+        Take out what `length` (the longer answer) or `position` (the first shown) does to verdicts; may be
         given twice.
     prior
         Adds α‖β‖² to the loss: a normal prior, where battles alone do not determine the ratings.

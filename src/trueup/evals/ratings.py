@@ -19,7 +19,7 @@ from trueup.evals.battle_graph import PRIOR_REMEDY, check_connected, check_ties_
 from trueup.evals.battle_likelihood import Floats, TieRule, maximise, probabilities
 from trueup.evals.battles import Battle
 from trueup.evals.elo import SCALE, elo_points
-from trueup.evals.rating_intervals import bootstrap, quantile, sandwich
+from trueup.evals.rating_intervals import bootstrap, quantile, sandwich, tail
 
 IntervalRule = Literal["sandwich", "bootstrap"]
 
@@ -114,7 +114,7 @@ def fit_ratings(
     the `controls`. α‖β‖² is a normal prior of variance 1/(2α) on each β, in nats. Σ β = 0, so 1000 points are
     the average model; with an `anchor`, that model. "sandwich" is β ± t s with s² from the covariance
     H⁻¹ (Σ_c g_c g_cᵀ) H⁻¹ over clusters c (White 1982; Liang 1986), "bootstrap" the percentiles over drawn
-    clusters (Efron 1979); a cluster is a prompt, or a battle where no prompt is named. Ranks are those of the
+    clusters (Efron 1979; `tail`); a cluster is a prompt, or a battle where no prompt is named. Ranks are those of the
     intervals around the average, so they do not depend on the anchor.
 
     Raises TrueupError E421, E422, E423 or E425 where the battles do not determine the ratings, E426 for a
@@ -134,7 +134,8 @@ def fit_ratings(
     draws, failed = None, 0
     if intervals == "bootstrap":
         draws, failed = _draws(rows, theta, resamples=resamples, seed=seed)
-    bounds = _Bounds(theta, spread, draws, quantile(level, rows.num_clusters), level)
+    count = rows.num_clusters
+    bounds = _Bounds(theta, spread, draws, quantile(level, count), tail(level, count))
     models, order = _models(rows, bounds, anchor)
     return Ratings(
         models=models,
@@ -165,7 +166,7 @@ class _Bounds:
     spread: Floats
     draws: Floats | None
     half_width: float
-    level: float
+    tail: float
 
     def of(self, contrasts: Floats) -> tuple[Floats, Floats, Floats]:
         """The lower bounds, the upper bounds and the standard errors of `contrasts @ theta`."""
@@ -175,7 +176,7 @@ class _Bounds:
         if self.draws is None:
             return value - self.half_width * error, value + self.half_width * error, error
         seen = self.draws @ contrasts.T
-        low, high = np.quantile(seen, [0.5 - self.level / 2, 0.5 + self.level / 2], axis=0)
+        low, high = np.quantile(seen, [self.tail, 1 - self.tail], axis=0, method="weibull")
         return low, high, seen.std(axis=0, ddof=1)
 
 

@@ -75,13 +75,13 @@ def _join(template: Markup, texts: Sequence[str]) -> Markup:
 
 
 def headline(board: Mapping[str, Any]) -> str:
-    """Who leads, in one sentence, and whether anybody may be as good."""
+    """Who leads, in one sentence, and how many may be as good."""
     best = board["models"][0]
     others = sum(m["rank"] == 1 for m in board["models"]) - 1
     lead = f"{best['model']} leads with {points(best['rating'])} points"
     if not others:
-        return f"{lead}, ahead of all others beyond doubt."
-    return f"{lead}; {others} other{'s' if others > 1 else ''} may be as good."
+        return f"{lead}; its interval lies above all others."
+    return f"{lead}; its interval overlaps with {others} other{'s' if others > 1 else ''}."
 
 
 def heads(board: Mapping[str, Any]) -> tuple[str, ...]:

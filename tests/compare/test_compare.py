@@ -13,10 +13,11 @@ import pytest
 
 from trueup import config as configuration
 from trueup.compare import job as job_process
-from trueup.compare.outcome import Measured, row
+from trueup.compare.outcome import Measured, Row, against_best, row, side_by_side
 from trueup.compare.plan import Comparison, Job, candidates, final_jobs, read_comparison, sweep_jobs
-from trueup.compare.run import RESULT, Running, run_comparison
+from trueup.compare.run import Running, run_comparison
 from trueup.errors import TrueupError
+from trueup.report.comparison import PAGE, RESULT
 from trueup.run import plan
 
 TINY = """
@@ -149,7 +150,38 @@ def test_a_row_by_hand() -> None:
     assert found.gain_by_seed == pytest.approx((0.3, 0.1))
     assert found.gain.high == pytest.approx(0.2 + 1.2706, abs=1e-3)
     assert found.over_prompts.low == pytest.approx(0.2 - 1.2706, abs=1e-3)
+    # KL (1, 3) over two prompts: s = √2, error 1. No proxy was measured.
+    assert (found.kl_error, found.proxy) == (pytest.approx(1.0), None)
     assert (found.kl, found.tokens_trained, found.gold) == (2.0, 10, pytest.approx(0.7))
+
+
+def test_the_distance_to_the_best_by_hand() -> None:
+    """Gains by seed (.3, .1) and (.2, .1): gaps (.1, 0), mean .05, s = .0707, half 12.706 · .05 = .635."""
+
+    def of(name: str, *gold: float) -> Row:
+        runs = [Measured(numbers={"gold": np.array([[g], [g]])}, cost={}, samples=[]) for g in gold]
+        starts = [Measured(numbers={"gold": np.zeros((2, 1))}, cost={}, samples=[])] * len(gold)
+        return row(name, "", {}, runs, starts)
+
+    found = against_best([of("second", 0.2, 0.1), of("best", 0.3, 0.1)])
+    assert set(found) == {"second"}
+    gap = found["second"]
+    assert gap is not None and gap.mean == pytest.approx(0.05)
+    assert gap.high == pytest.approx(0.05 + 0.6353, abs=1e-3)
+    assert against_best([of("second", 0.2), of("best", 0.3)]) == {"second": None}
+
+
+def test_completions_stand_side_by_side_where_the_prompts_are_the_same() -> None:
+    def said(prompt: str, text: str, gold: float) -> Measured:
+        return Measured(numbers={"gold": np.array([[gold]])}, cost={}, samples=[(prompt, text)])
+
+    runs = {"sft": said("1 + 1?", "3", 0.0), "ppo": said("1 + 1?", "2", 1.0), "other": said("?", "!", 0.5)}
+    assert side_by_side(runs) == [
+        {
+            "prompt": "1 + 1?",
+            "replies": {"sft": {"text": "3", "gold": 0.0}, "ppo": {"text": "2", "gold": 1.0}},
+        }
+    ]
 
 
 def test_a_comparison_goes_on_where_it_stopped(tiny: Comparison, tmp_path: Path) -> None:
@@ -162,6 +194,12 @@ def test_a_comparison_goes_on_where_it_stopped(tiny: Comparison, tmp_path: Path)
         run_comparison(Running(comparison=tiny, folder=tmp_path / "cut", engine=Here(die_after=4)))
     rest = Here()
     run_comparison(Running(comparison=tiny, folder=tmp_path / "cut", engine=rest))
+    written = json.loads((tmp_path / "whole" / RESULT).read_text())
+    assert [m["family"] for m in written["methods"]] == ["contrastive", "supervised"]
+    assert sum(m["behind_best"] is None for m in written["methods"]) == 1
+    assert written["num_prompts"] == len(written["samples"]) == 4
+    assert all(set(s["replies"]) == {"sft", "dpo", "again"} for s in written["samples"])
+    assert "gold reward" in (tmp_path / "whole" / PAGE).read_text("utf-8")
     record = [json.loads((tmp_path / f / RESULT).read_text())["methods"] for f in ("whole", "cut")]
     for one in (*record[0], *record[1]):
         del one["seconds"]

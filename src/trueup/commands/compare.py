@@ -34,7 +34,8 @@ def compare(recipe: str, /, *overrides: Overrides, out: Path | None = None, work
     from trueup.compare.engine import LocalProcesses
     from trueup.compare.outcome import markdown
     from trueup.compare.plan import read_comparison
-    from trueup.compare.run import RESULT, Running, run_comparison
+    from trueup.compare.run import Running, run_comparison
+    from trueup.report.comparison import PAGE
     from trueup.signals import stop_requests
 
     path = recipe_path(recipe)
@@ -51,4 +52,4 @@ def compare(recipe: str, /, *overrides: Overrides, out: Path | None = None, work
         )
         rows = run_comparison(running)
     console.print(markdown(rows))
-    console.print(f"written to {folder / RESULT}")
+    console.print(f"report: {folder / PAGE}")

@@ -186,17 +186,20 @@ def cite(run: str, /) -> None:
 
 
 def report(run: Path, /, *, out: Path | None = None) -> None:
-    """Write a run's report: one HTML file that needs nothing else.
+    """Write the report of a run or a comparison: one HTML file that needs nothing else.
 
     Parameters
     ----------
     run
-        The run's folder.
+        The folder of a run, or of a comparison.
     out
-        Where the file goes; `RUN/report.html` otherwise.
+        Where the file goes; `RUN/report.html` otherwise, `RUN/comparison.html` of a comparison.
     """
-    from trueup.report import write_report
+    from trueup.report import comparison, write_report
 
+    if (run / comparison.RESULT).is_file():
+        print(f"report: {comparison.write_comparison(run, out)}")
+        return
     if not any((run / name).is_file() for name in MARKS):
         raise TrueupError("E847", "there is no run here", where=str(run), remedy="give the folder of a run")
     print(f"report: {write_report(run, out)}")

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.evals.statistics import Estimate, mean_ci
+from trueup.evals.statistics import Estimate, kl_estimate, mean_ci
 from trueup.run import Done, Stage
 
 Floats = NDArray[np.float64]
+PARTS = ("helpful", "honest", "harmless", "ended")
+"Means that stand beside gold where they were measured."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,7 +46,12 @@ class Row:
     gain_by_seed: tuple[float, ...]
     over_prompts: Estimate
     "The same gain averaged over seeds first, with its interval over prompts."
+    gold_over_prompts: Estimate
+    proxy: float | None
     kl: float | None
+    kl_error: float | None
+    "Standard error of the KL over prompts, seeds averaged first."
+    scores: Mapping[str, float]
     length: float | None
     tokens_trained: float
     tokens_sampled: float
@@ -57,6 +64,7 @@ class Row:
             **plain,
             "gain": self.gain.to_json(),
             "over_prompts": self.over_prompts.to_json(),
+            "gold_over_prompts": self.gold_over_prompts.to_json(),
             "gain_by_seed": list(self.gain_by_seed),
         }
 
@@ -103,12 +111,57 @@ def row(
         gain=mean_ci(gains.mean(1)),
         gain_by_seed=tuple(float(g) for g in gains.mean(1)),
         over_prompts=mean_ci(gains.mean(0)),
+        gold_over_prompts=mean_ci(_by_prompt(runs, "gold")),
+        proxy=over_runs("proxy"),
         kl=over_runs("kl"),
+        kl_error=_kl_error(runs),
+        scores={name: value for name in PARTS if (value := over_runs(name)) is not None},
         length=over_runs("length"),
         tokens_trained=cost("tokens_trained"),
         tokens_sampled=cost("tokens_sampled"),
         seconds=cost("seconds"),
     )
+
+
+def against_best(rows: Sequence[Row]) -> dict[str, Estimate | None]:
+    """For every row but the best: the largest mean gain minus its own, with a t interval over seeds.
+
+    Paired by seed: one seed is one start, one set of comparisons, one reward model. None with one seed.
+    """
+    best = max(rows, key=lambda r: r.gain.mean)
+    others = [r for r in rows if r is not best]
+    gaps = {r.method: np.subtract(best.gain_by_seed, r.gain_by_seed) for r in others}
+    return {name: mean_ci(gap) if len(gap) > 1 else None for name, gap in gaps.items()}
+
+
+def side_by_side(runs: Mapping[str, Measured]) -> list[dict[str, Any]]:
+    """What each policy said to the same prompts, with its gold reward: one seed's runs, by name.
+
+    A policy that was asked something else is left out.
+    """
+    first = next(iter(runs.values()))
+    asked = [prompt for prompt, _ in first.samples]
+    same = {name: run for name, run in runs.items() if [prompt for prompt, _ in run.samples] == asked}
+    return [
+        {
+            "prompt": prompt,
+            "replies": {
+                name: {"text": run.samples[place][1], "gold": float(run.numbers["gold"][place, 0])}
+                for name, run in same.items()
+            },
+        }
+        for place, prompt in enumerate(asked)
+    ]
+
+
+def _by_prompt(runs: Sequence[Measured], name: str) -> Floats:
+    return np.mean([r.numbers[name].mean(1) for r in runs], axis=0)
+
+
+def _kl_error(runs: Sequence[Measured]) -> float | None:
+    if not all("kl" in r.numbers for r in runs) or len(runs[0].numbers["kl"]) < 2:
+        return None
+    return kl_estimate(_by_prompt(runs, "kl")).standard_error
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from trueup import config as configuration
 from trueup.compare import outcome
@@ -21,11 +22,12 @@ from trueup.compare.plan import (
     start_jobs,
     sweep_jobs,
 )
+from trueup.discover import find
 from trueup.errors import TrueupError
+from trueup.evals.statistics import Estimate
+from trueup.report.comparison import RESULT, write_comparison
 from trueup.run import plan, write_atomically
 from trueup.signals import Interrupted
-
-RESULT = "comparison.json"
 
 
 @dataclass(kw_only=True)
@@ -94,15 +96,16 @@ def run_comparison(running: Running) -> list[Row]:
     final = final_jobs(comparison, start[comparison.start], chosen)
     found = running.phase("chosen settings", final)
     by_seed = [started[job.name] for job in shared if job.seed != comparison.sweep_seed]
-    rows = []
+    rows, runs = [], {comparison.start: by_seed}
     for name, candidate in chosen.items():
-        runs = [found.get(job.name) for job in final if _name(job) == name]
-        complete = [run for run in runs if run is not None]
-        if len(complete) < len(runs):
+        every = [found.get(job.name) for job in final if _name(job) == name]
+        complete = [run for run in every if run is not None]
+        if len(complete) < len(every):
             continue
         scores = _scores([j for j in tried if _name(j) == name], on_dev)
         rows.append(outcome.row(name, candidate.label, scores, complete, by_seed))
-    _write(running, start[comparison.start], _scores(starts, start_on_dev), rows, by_seed)
+        runs[name] = complete
+    _write(running, start[comparison.start], _scores(starts, start_on_dev), rows, runs)
     return rows
 
 
@@ -141,19 +144,39 @@ def _write(
     start: Candidate,
     start_scores: Mapping[str, float | None],
     rows: Sequence[Row],
-    starts: Sequence[Measured],
+    runs: Mapping[str, Sequence[Measured]],
 ) -> None:
+    """`comparison.json`, and what is made of it: the table and the report."""
     comparison = running.comparison
+    starts = runs[comparison.start]
+    gaps = outcome.against_best(rows) if rows else {}
+    families = {name: family(given.get("method", name)) for name, given in comparison.methods.items()}
     record = {
         "comparison": configuration.resolved(comparison),
+        "num_prompts": len(starts[0].numbers["gold"]),
         "start": {
             "method": start.method,
             "chosen": start.label,
             "candidates": dict(start_scores),
             "gold_by_seed": [run.mean("gold") for run in starts],
+            "length": starts[0].mean("length"),
         },
-        "methods": [row.to_json() for row in rows],
+        "methods": [
+            {**row.to_json(), "family": families[row.method], "behind_best": _json(gaps.get(row.method))}
+            for row in rows
+        ],
+        "samples": outcome.side_by_side({name: found[0] for name, found in runs.items()}),
         "failed": running.failed,
     }
-    write_atomically(running.folder / RESULT, json.dumps(record, indent=1) + "\n")
+    write_atomically(running.folder / RESULT, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     write_atomically(running.folder / "comparison.md", outcome.markdown(rows))
+    write_comparison(running.folder)
+
+
+def family(method: Any) -> str:
+    """The family a method belongs to, for grouping; "" for a file that does not say."""
+    return str(vars(find(str(method))).get("FAMILY", ""))
+
+
+def _json(estimate: Estimate | None) -> dict[str, Any] | None:
+    return None if estimate is None else estimate.to_json()

@@ -125,7 +125,7 @@ def frontier_chart(
     across = Scale(0.0, across.high)
     up = svg.scale_for(ends)
     drawing = svg.canvas(height, description)
-    _axes(drawing, across, up, height)
+    axes(drawing, across, up, height)
     for name in dict.fromkeys(p.policy for p, _ in kept):
         path = sorted(((p, r) for p, r in kept if p.policy == name), key=lambda pair: pair[0].step)
         places = [(across.thousandths(_distance(p.kl)), up.y(r.mean, height)) for p, r in path]
@@ -158,7 +158,8 @@ def _frontier_point(
     drawing.append(svg.mark(x, y, slot, title, emphasis=last))
 
 
-def _axes(drawing: svg.Element, across: Scale, up: Scale, height: int) -> None:
+def axes(drawing: svg.Element, across: Scale, up: Scale, height: int) -> None:
+    """Nothing; draws both axes with their ticks and a grid for the vertical one."""
     for value in svg.ticks(up, 5):
         y = up.y(value, height)
         drawing.append(element("line", class_="grid", x1=0, x2="100%", y1=y, y2=y))

@@ -75,3 +75,10 @@ def memory(mib: float | None) -> str:
     if mib is None:
         return "–"
     return f"{mib / 1024:.1f}\u202fGiB" if mib >= 10_000 else f"{mib:,.0f}\u202fMiB"
+
+
+def scientific(value: float) -> str:
+    """A large number as a person writes it: 2.5·10¹²."""
+    mantissa, _, power = f"{value:.1e}".partition("e")
+    digits = str(int(power)).translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
+    return f"{float(mantissa):g}·10{digits}"

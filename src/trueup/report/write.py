@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from trueup.report import charts, headline, numbers, svg
@@ -60,27 +60,19 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
 
     Raises TrueupError if the directory or a file in it cannot be read. The file appears whole or not at all.
     """
-    target = out if out is not None else run_dir / "report.html"
-    page = render(read_run(run_dir))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    partial.write_text(page, encoding="utf-8", newline="\n")
-    os.replace(partial, target)
-    return target
+    return write_page(render(read_run(run_dir)), out if out is not None else run_dir / "report.html")
 
 
 def render(run: RunRecord) -> str:
     """The report as one HTML page."""
-    # The style sheet is ours: it is the one string that is put in unescaped.
-    style = Markup((resources.files("trueup.report") / "report.css").read_text("utf-8"))
     names = list(dict.fromkeys([*(p.name for p in run.policies), *(p.policy for p in run.frontier)]))
     speakers = list(dict.fromkeys(name for sample in run.samples for name in sample.replies))
     slot_of = charts.slots(list(dict.fromkeys([*names, *speakers])))
     samples, kinds = choose_samples(run.samples)
-    return _template().render(
+    return template("report.html.j2").render(
         run=run,
         frontier=charts.evenly(run.frontier),
-        style=style,
+        style=style(),
         slot_of=slot_of,
         swatches={name: svg.swatch(slot) for name, slot in slot_of.items()},
         headline=headline.headline(run.policies),
@@ -102,9 +94,14 @@ def render(run: RunRecord) -> str:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """A page of this folder, with the filters that write numbers and text."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, finalize=_finalize, trim_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        loader=FunctionLoader(lambda file: (resources.files("trueup.report") / file).read_text("utf-8")),
     )
     environment.filters.update(
         plain=numbers.plain,
@@ -117,7 +114,21 @@ def _template() -> Template:
         cut=_cut,
         preview=_preview,
     )
-    return environment.from_string((resources.files("trueup.report") / "report.html.j2").read_text("utf-8"))
+    return environment.get_template(name)
+
+
+def style() -> Markup:
+    """The style sheet. It is ours: the one string that is put in unescaped."""
+    return Markup((resources.files("trueup.report") / "report.css").read_text("utf-8"))
+
+
+def write_page(page: str, target: Path) -> Path:
+    """The path of the page, which appears whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
+    partial.write_text(page, encoding="utf-8", newline="\n")
+    os.replace(partial, target)
+    return target
 
 
 def choose_samples(samples: Sequence[Sample]) -> tuple[list[Sample], list[Kind]]:

@@ -103,6 +103,22 @@ def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
     assert caught.value.where == "battles.jsonl:2"
 
 
+def test_a_table_of_cells_is_read_as_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "battles.csv"
+    path.write_text('a,b,outcome,prompt,lengths\nx,y,a,1,\ny,x,0.4,2,"[3, 4]"\n', encoding="utf-8")
+    assert read_battles(path).battles == (
+        Battle(a="x", b="y", win=1.0, prompt="1"),
+        Battle(a="y", b="x", win=0.4, prompt="2", lengths=(3, 4)),
+    )
+    path.write_text("prompt,model,score\n1,x,3\n1,y,\n1,z,2\n", encoding="utf-8")
+    found = read_battles(path)
+    assert [(b.a, b.b, b.win) for b in found.battles] == [("x", "z", 1.0)]
+    assert found.left_out == {"scores that are null": 1}
+    path.write_text("a,b,outcome\nx,y,NaN\n", encoding="utf-8")
+    with pytest.raises(TrueupError, match="no outcome of a battle"):
+        read_battles(path)
+
+
 def test_scores_become_battles_of_every_two(tmp_path: Path) -> None:
     path = lines(
         tmp_path / "scores.jsonl",

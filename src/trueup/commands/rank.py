@@ -16,6 +16,7 @@ from trueup.commands.train import Positive
 from trueup.errors import TrueupError
 
 NotNegative = Annotated[float, Parameter(validator=validators.Number(gte=0))]
+Controls = Annotated[tuple[Literal["length", "position"], ...], Parameter(negative="", show_default=False)]
 Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
 
 
@@ -24,7 +25,7 @@ def rank(
     /,
     *,
     ties: Literal["half", "davidson", "rao-kupper"] = "half",
-    control: tuple[Literal["length", "position"], ...] = (),
+    control: Controls = (),
     prior: NotNegative = 0.0,
     intervals: Literal["sandwich", "bootstrap"] = "sandwich",
     level: Level = 0.95,

@@ -6,8 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from trueup.evals.battles import Battle
 from trueup.evals.statistics import Estimate, WinRate, win_rate
 
@@ -59,8 +57,8 @@ def _pair(a: str, b: str, prompts: list[list[Battle]], level: float) -> PairWins
     disagree: list[bool] = []
     for games in prompts:
         orders = [[g.win for g in games if g.first == first] for first in ("a", "b", "")]
-        means = [float(np.mean(wins)) for wins in orders if wins]
-        shares.append(float(np.mean(means)))
+        means = [sum(wins) / len(wins) for wins in orders if wins]
+        shares.append(sum(means) / len(means))
         if orders[0] and orders[1]:
             disagree.append(abs(means[0] - means[1]) > 1e-9)
     return PairWins(
@@ -68,7 +66,7 @@ def _pair(a: str, b: str, prompts: list[list[Battle]], level: float) -> PairWins
         b=b,
         rate=WinRate(
             estimate=win_rate(shares, level=level).estimate,
-            inconsistent=float(np.mean(disagree)) if disagree else None,
+            inconsistent=sum(disagree) / len(disagree) if disagree else None,
         ),
         battles=sum(len(games) for games in prompts),
         swapped=len(disagree),

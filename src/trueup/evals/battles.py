@@ -242,9 +242,21 @@ def _rows(path: str | Path, parse: Callable[[Mapping[str, Any]], _Row]) -> Itera
     for row in rows_of(path, "train"):
         if not row.blank:
             try:
-                yield parse(decode(row))
+                yield parse(_from_cells(decode(row)) if row.cells else decode(row))
             except Fault as fault:
                 raise _bad(fault, row.file, row.line, row.byte) from None
+
+
+def _from_cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A CSV row, all strings, with its numbers and lists read; an empty cell is no value."""
+    found: dict[str, Any] = {key: cell for key, cell in row.items() if cell != ""}
+    for key in ("outcome", "weight", "score", "length", "lengths"):
+        if key in found and found[key] not in _OUTCOMES:
+            try:
+                found[key] = json.loads(found[key])
+            except ValueError:
+                continue  # What it is then, the field's own check says.
+    return found
 
 
 def _bad(fault: Fault, file: str, line: int, byte: int) -> TrueupError:

@@ -114,8 +114,8 @@ def fit_ratings(
     the `controls`. α‖β‖² is a normal prior of variance 1/(2α) on each β, in nats. Σ β = 0, so 1000 points are
     the average model; with an `anchor`, that model. "sandwich" is β ± t s with s² from the covariance
     H⁻¹ (Σ_c g_c g_cᵀ) H⁻¹ over clusters c (White 1982; Liang 1986), "bootstrap" the percentiles over drawn
-    clusters (Efron 1979; `tail`); a cluster is a prompt, or a battle where no prompt is named. Ranks are those of the
-    intervals around the average, so they do not depend on the anchor.
+    clusters (Efron 1979; how far out, `rating_intervals.tail` says); a cluster is a prompt, or a battle where
+    no prompt is named. Ranks are those of the intervals around the average, so that no anchor changes them.
 
     Raises TrueupError E421, E422, E423 or E425 where the battles do not determine the ratings, E426 for a
     single cluster, E429 where more than 1 % of the resamples do not determine them.

@@ -89,6 +89,13 @@ def _row(rng: np.random.Generator, place: int, name: str, family: str, text: str
         "kl_error": 0.1 * math.sqrt(kl),
         "scores": {"helpful": 0.6, "honest": 0.8, "harmless": 0.95, "ended": 1.0},
         "length": 9.0 + 0.3 * place,
+        "tax": {
+            f"last_word{text}": {
+                "mean": -0.005 * place,
+                "ci95": [-0.005 * place - 0.02, -0.005 * place + 0.02],
+            },
+            f"ethics{text}": {"mean": 0.01, "ci95": [-0.02, 0.04]},
+        },
         "tokens_trained": 118_000,
         "tokens_sampled": 0 if family in ("supervised", "contrastive") else 118_000,
         "seconds": 40.0 + 9.0 * place,

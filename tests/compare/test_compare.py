@@ -17,8 +17,10 @@ from trueup.compare.outcome import Measured, Row, against_best, row, side_by_sid
 from trueup.compare.plan import Comparison, Job, candidates, final_jobs, read_comparison, sweep_jobs
 from trueup.compare.run import Running, run_comparison
 from trueup.errors import TrueupError
+from trueup.procedures import measure
 from trueup.report.comparison import PAGE, RESULT
 from trueup.run import plan
+from trueup.sources.sample import Decoding
 
 TINY = """
 name: tiny
@@ -155,6 +157,31 @@ def test_a_row_by_hand() -> None:
     assert (found.kl, found.tokens_trained, found.gold) == (2.0, 10, pytest.approx(0.7))
 
 
+def test_exams_are_sat_where_the_recipe_says_so(tmp_path: Path) -> None:
+    settings = measure.Config(
+        num_prompts=1, exam_items=1, split="dev", decoding=Decoding(max_new_tokens=2), reference="lab:base"
+    )
+    measure.run(settings, tmp_path, stop_requested=lambda: "")
+    written = json.loads((tmp_path / measure.OUTPUT).read_text())
+    assert {"ethics", "last_word", "perplexity", "toxicity", "hhh"} <= set(written["exams"])
+    assert {len(values) for values in written["exams"].values()} == {1}
+
+
+def test_the_tax_by_hand() -> None:
+    """Three items, two seeds. Method (1, 0, 1) and (0, 0, 1), start (1, 1, 1) twice: seeds averaged, the
+    differences are (−.5, −1, 0): mean −.5, s = .5, t_2 = 4.303, half 4.303 · .5 / √3 = 1.242."""
+
+    def sat(*items: float, exam: str = "sums") -> Measured:
+        return Measured(
+            numbers={"gold": np.zeros((2, 1))}, cost={}, samples=[], exams={exam: np.array(items, float)}
+        )
+
+    found = row("m", "", {}, [sat(1, 0, 1), sat(0, 0, 1)], [sat(1, 1, 1)] * 2).tax["sums"]
+    assert found.mean == pytest.approx(-0.5) and found.n == 3
+    assert found.low == pytest.approx(-0.5 - 1.242, abs=1e-3)
+    assert row("m", "", {}, [sat(1), sat(1)], [sat(1), sat(1, exam="other")]).tax == {}
+
+
 def test_the_distance_to_the_best_by_hand() -> None:
     """Gains by seed (.3, .1) and (.2, .1): gaps (.1, 0), mean .05, s = .0707, half 12.706 · .05 = .635."""
 
@@ -199,6 +226,7 @@ def test_a_comparison_goes_on_where_it_stopped(tiny: Comparison, tmp_path: Path)
     assert sum(m["behind_best"] is None for m in written["methods"]) == 1
     assert written["num_prompts"] == len(written["samples"]) == 4
     assert all(set(s["replies"]) == {"sft", "dpo", "again"} for s in written["samples"])
+    assert all(m["tax"] == {} for m in written["methods"])
     assert "gold reward" in (tmp_path / "whole" / PAGE).read_text("utf-8")
     record = [json.loads((tmp_path / f / RESULT).read_text())["methods"] for f in ("whole", "cut")]
     for one in (*record[0], *record[1]):

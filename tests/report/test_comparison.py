@@ -31,7 +31,7 @@ def method(name: str, gain: float, half: float | None = 0.02, **given: Any) -> M
     defaults: dict[str, Any] = {
         "family": "", "chosen": "", "gold": Interval(0.4 + gain), "gain_over_prompts": None,
         "behind_best": None, "proxy": None, "kl": None, "kl_error": None,
-        "length": None, "scores": {}, "cost": {},
+        "length": None, "scores": {}, "tax": {}, "cost": {},
     }  # fmt: skip
     return MethodResult(name=name, gain=Interval(gain, *ends), **{**defaults, **given})
 
@@ -84,12 +84,25 @@ def test_who_cannot_be_told_from_the_best_and_who_of_them_is_cheaper() -> None:
         method("ipo", 0.1, kl=1.0, cost={"seconds": 40.0}, behind_best=Interval(0.1, 0.08, 0.12)),
         method("kto", -0.1, behind_best=Interval(0.3, 0.28, 0.32)),
     )
-    first, second, third = map(said, verdict.details(c))
+    first, second, third, fourth = map(said, verdict.details(c))
     assert first == "Over 3 seeds PPO is measurably ahead of 2 of the other 3, and not of DPO."
     assert second == "Of these and PPO, DPO is the quickest (49 s) and DPO stays nearest to SFT (KL 2.20)."
     assert third == "3 of 4 methods measurably raise the gold reward over SFT; KTO lowers it."
+    assert fourth == "The alignment tax was not measured."
     clear = compared(c.methods[0], c.methods[2])
     assert verdict.details(clear)[0] == "Its lead over every other method is measurable over 3 seeds."
+
+
+def test_the_tax_of_the_best_and_of_how_many_others() -> None:
+    lost, kept = Interval(-0.04, -0.06, -0.02), Interval(-0.01, -0.03, 0.01)
+    c = compared(
+        method("ppo", 0.2, tax={"ethics": lost, "sums": kept}),
+        method("dpo", 0.1, tax={"ethics": kept, "sums": kept}),
+        method("ipo", 0.1, tax={"ethics": kept, "sums": lost}),
+    )
+    assert said(verdict.details(c)[-1]) == (
+        "PPO: tax on 1 of 2 exams: ethics −0.040; 1 of 3 methods have no measurable tax."
+    )
 
 
 def test_the_proxy_order_by_hand() -> None:
@@ -190,13 +203,13 @@ def test_a_file_of_an_older_version_says_what_it_lacks(tmp_path: Path) -> None:
     for key in ("samples", "num_prompts"):
         del record[key]
     for row in record["methods"]:
-        for key in ("family", "behind_best", "proxy", "kl_error", "scores", "gold_over_prompts"):
+        for key in ("family", "behind_best", "proxy", "kl_error", "scores", "gold_over_prompts", "tax"):
             del row[key]
     written = render(record)
     text = "".join(Page(written).text)
     assert "Not in this comparison: completions." in text
     assert "Not in this comparison: a proxy's score of every method." in text
-    assert "measurably ahead" not in text
+    assert "measurably ahead" not in text and "Not in this comparison: exams." in text
 
 
 def test_a_comparison_in_which_nothing_ended(tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.evals.statistics import Estimate, kl_estimate, mean_ci
+from trueup.evals.statistics import Estimate, kl_estimate, mean_ci, paired_gain
 from trueup.run import Done, Stage
 
 Floats = NDArray[np.float64]
@@ -26,6 +26,8 @@ class Measured:
     "[num_prompts, samples_per_prompt] by name: gold, kl, proxy, length ..."
     cost: Mapping[str, float]
     samples: Sequence[tuple[str, str]]
+    exams: Mapping[str, Floats] = field(default_factory=dict)
+    "One value for each item, by exam, larger is better."
 
     def mean(self, name: str) -> float | None:
         """The mean of a number over prompts and samples; None where it was not measured."""
@@ -53,6 +55,8 @@ class Row:
     "Standard error of the KL over prompts, seeds averaged first."
     scores: Mapping[str, float]
     length: float | None
+    tax: Mapping[str, Estimate]
+    "By exam: the method minus the start on the same items, seeds averaged first, its interval over items."
     tokens_trained: float
     tokens_sampled: float
     seconds: float
@@ -66,6 +70,7 @@ class Row:
             "over_prompts": self.over_prompts.to_json(),
             "gold_over_prompts": self.gold_over_prompts.to_json(),
             "gain_by_seed": list(self.gain_by_seed),
+            "tax": {exam: estimate.to_json() for exam, estimate in self.tax.items()},
         }
 
 
@@ -77,7 +82,12 @@ def read_measured(stages: Sequence[Stage], own: str) -> Measured | None:
     found = json.loads((stages[-1].folder / "measured.json").read_text(encoding="utf-8"))
     done = Done(**json.loads((by_name[own].folder / "DONE.json").read_text(encoding="utf-8")))
     numbers = {name: np.asarray(values, np.float64) for name, values in found["numbers"].items()}
-    return Measured(numbers=numbers, cost=done.cost, samples=[tuple(s) for s in found["samples"]])
+    return Measured(
+        numbers=numbers,
+        cost=done.cost,
+        samples=[tuple(s) for s in found["samples"]],
+        exams={name: np.asarray(values, np.float64) for name, values in found.get("exams", {}).items()},
+    )
 
 
 def row(
@@ -117,6 +127,7 @@ def row(
         kl_error=_kl_error(runs),
         scores={name: value for name in PARTS if (value := over_runs(name)) is not None},
         length=over_runs("length"),
+        tax=_tax(runs, starts),
         tokens_trained=cost("tokens_trained"),
         tokens_sampled=cost("tokens_sampled"),
         seconds=cost("seconds"),
@@ -152,6 +163,16 @@ def side_by_side(runs: Mapping[str, Measured]) -> list[dict[str, Any]]:
         }
         for place, prompt in enumerate(asked)
     ]
+
+
+def _tax(runs: Sequence[Measured], starts: Sequence[Measured]) -> dict[str, Estimate]:
+    """What the method lost or gained on each exam that every run sat; negative is a loss."""
+    sat = [name for name in runs[0].exams if all(name in m.exams for m in (*runs, *starts))]
+
+    def mean(measured: Sequence[Measured], exam: str) -> Floats:
+        return np.mean([m.exams[exam] for m in measured], axis=0)
+
+    return {exam: paired_gain(mean(runs, exam), mean(starts, exam)) for exam in sat}
 
 
 def _by_prompt(runs: Sequence[Measured], name: str) -> Floats:

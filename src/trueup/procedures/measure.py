@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from trueup import meter as metering
+from trueup.evals.lab_suite import lab_suite, run_suite
 from trueup.evals.policies import evaluate_policy
 from trueup.evals.view import PolicyView
 from trueup.judges.gold import lab_grade
@@ -41,12 +42,14 @@ class Config:
     split: Literal["dev", "test"] = "test"
     num_prompts: int = 500
     samples_per_prompt: int = 1
+    exam_items: int = 0
+    "Items of each of the lab's exams, for the alignment tax; 0 sits none."
     decoding: Decoding = Decoding(max_new_tokens=48)
     seed: int = 0
 
 
 def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> Done:
-    """`measured.json`: named numbers [num_prompts, samples_per_prompt], and a few completions to read."""
+    """`measured.json`: named numbers [num_prompts, samples_per_prompt], exams, and a few completions."""
     device = pick_device("auto")
     prompts = lab_groups("lab:prompts", split=config.split, limit=config.num_prompts, seed=0)
 
@@ -63,8 +66,9 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
         )
 
     meter = metering.Meter(folder)
+    policy = view("policy", config.model, config.instruction)
     result = evaluate_policy(
-        view("policy", config.model, config.instruction),
+        policy,
         prompts,
         grade=lab_grade,
         samples_per_prompt=config.samples_per_prompt,
@@ -77,7 +81,12 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     if result.kl is not None:
         numbers["kl"] = result.kl.tolist()
     said = [[g.prompt[-1].content, g.completions[0].text] for g in result.groups[:EXAMPLES]]
-    text = json.dumps({"numbers": numbers, "samples": said}, ensure_ascii=False)
+    suite = lab_suite(config.split, limit=config.exam_items) if config.exam_items else {}
+    exams = {
+        name: values.tolist()
+        for name, values in run_suite(policy, suite, derive(config.seed, "exams")).items()
+    }
+    text = json.dumps({"numbers": numbers, "exams": exams, "samples": said}, ensure_ascii=False)
     write_atomically(folder / OUTPUT, text + "\n")
     tokens = sum(c.num_tokens for g in result.groups for c in g.completions)
     cost = meter.spend(0, tokens_trained=0, tokens_sampled=tokens)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -12,7 +12,7 @@ from markupsafe import Markup
 from trueup.report import numbers, svg
 from trueup.report.headline import label
 from trueup.report.numbers import between, nats, plain
-from trueup.report.record import FrontierPoint, Interval, PolicyResult
+from trueup.report.record import FrontierPoint, Interval
 from trueup.report.svg import NUM_STYLES, Scale, element
 from trueup.report.visible import visible
 
@@ -99,9 +99,9 @@ def interval_cell(value: Interval, scale: Scale) -> Markup:
     return svg.markup(drawing)
 
 
-def tax_scale(policies: Sequence[PolicyResult]) -> Scale:
+def tax_scale(taxes: Iterable[Mapping[str, Interval]]) -> Scale:
     """One scale for all cells of the tax table, zero included."""
-    values = [end for policy in policies for tax in policy.tax.values() for end in _ends(tax)]
+    values = [end for tax in taxes for value in tax.values() for end in _ends(value)]
     return svg.scale_for([0.0, *values])
 
 

@@ -116,6 +116,8 @@ def render(record: Json) -> str:
         start_tried=_tried(as_object(record.get("start"), RESULT), None),
         settings=[(name, stage) for name, stage in [*shared.items(), *_given(settings).items()]],
         flat=_flat,
+        exams=list(dict.fromkeys(exam for m in compared.methods for exam in m.tax)),
+        tax_cells=_tax_cells(compared),
         samples=chosen,
         all_samples=len(samples),
         kinds=kinds,
@@ -168,6 +170,14 @@ def _drawings(compared: Compared, slot_of: Mapping[str, int]) -> dict[str, Marku
     return drawn
 
 
+def _tax_cells(compared: Compared) -> dict[str, dict[str, Markup]]:
+    """A small drawing for every method and exam, all on one scale."""
+    scale = charts.tax_scale(m.tax for m in compared.methods)
+    return {
+        m.name: {exam: charts.interval_cell(v, scale) for exam, v in m.tax.items()} for m in compared.methods
+    }
+
+
 def _method(row: Any) -> MethodResult:
     row = as_object(row, f"{RESULT} methods")
     name = str(row.get("method", ""))
@@ -178,6 +188,7 @@ def _method(row: Any) -> MethodResult:
         raise TrueupError("E202", "needs method and gain", where=where)
     gold = as_interval(row.get("gold_over_prompts"), f"{where}.gold") or as_interval(row.get("gold"), where)
     scores = as_object(row.get("scores"), f"{where}.scores")
+    tax = as_object(row.get("tax"), f"{where}.tax")
     return MethodResult(
         name=name,
         family=str(row.get("family", "")),
@@ -191,6 +202,7 @@ def _method(row: Any) -> MethodResult:
         kl_error=as_number(row.get("kl_error"), f"{where}.kl_error"),
         length=as_number(row.get("length"), f"{where}.length"),
         scores={k: v for k in scores if (v := as_number(scores[k], f"{where}.scores.{k}")) is not None},
+        tax={exam: kept for exam in tax if (kept := as_interval(tax[exam], f"{where}.tax")) is not None},
         cost=as_costs(row, where),
     )
 

@@ -6,7 +6,7 @@ A direction ("raised", "cost") is only claimed where the 95 % interval excludes 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from trueup.report.numbers import between, nats, plain
 from trueup.report.record import FrontierPoint, Interval, PolicyResult
@@ -51,7 +51,7 @@ def headline(policies: Sequence[PolicyResult]) -> str:
     """The answer in one sentence: who gained most over what, how far it moved, what it cost."""
     best = leader(policies)
     if best is not None and best.gain is not None:
-        return f"{_gain(best, best.gain)}; {tax_clause(best)}."
+        return f"{_gain(best, best.gain)}; {tax_clause(best.tax)}."
     scored = [policy for policy in policies if policy.gold is not None]
     if not scored:
         return "This run holds no evaluated policy yet."
@@ -71,7 +71,7 @@ def details(policies: Sequence[PolicyResult], frontier: Sequence[FrontierPoint])
     best = leader(policies)
     others = [p for p in policies if p.gain is not None and p is not best]
     others.sort(key=lambda policy: policy.gain.mean if policy.gain else 0.0, reverse=True)
-    sentences = [f"{_gain(p, p.gain)}; {tax_clause(p)}." for p in others if p.gain is not None]
+    sentences = [f"{_gain(p, p.gain)}; {tax_clause(p.tax)}." for p in others if p.gain is not None]
     for name in dict.fromkeys(point.policy for point in frontier):
         sentence = over_optimised([point for point in frontier if point.policy == name])
         if sentence:
@@ -79,12 +79,12 @@ def details(policies: Sequence[PolicyResult], frontier: Sequence[FrontierPoint])
     return sentences
 
 
-def tax_clause(policy: PolicyResult) -> str:
-    """What the policy lost, naming at most three exams whose interval excludes zero."""
-    if not policy.tax:
+def tax_clause(tax: Mapping[str, Interval]) -> str:
+    """What a policy lost, naming at most three exams whose interval excludes zero."""
+    if not tax:
         return "alignment tax not measured"
-    lost = sorted((kept.mean, exam) for exam, kept in policy.tax.items() if kept.sign < 0)
-    exams = f"{len(policy.tax)} exam{'s' if len(policy.tax) != 1 else ''}"
+    lost = sorted((kept.mean, exam) for exam, kept in tax.items() if kept.sign < 0)
+    exams = f"{len(tax)} exam{'s' if len(tax) != 1 else ''}"
     if not lost:
         return f"no measurable tax on {exams}"
     named = ", ".join(f"{exam}\u00a0{plain(mean, signed=True)}" for mean, exam in lost[:3])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from trueup.report.checked import Interval
-from trueup.report.headline import label
+from trueup.report.headline import label, tax_clause
 from trueup.report.numbers import between, count, duration, nats, plain, scientific
 
 
@@ -33,6 +33,8 @@ class MethodResult:
     kl_error: float | None
     length: float | None
     scores: Mapping[str, float]
+    tax: Mapping[str, Interval]
+    "By exam; negative is a loss."
     cost: Mapping[str, float]
 
     @property
@@ -95,7 +97,7 @@ def details(c: Compared) -> list[str]:
     """What else a reader needs to choose: who comes close, who is cheaper, who loses, what the proxy says."""
     if not c.methods:
         return _failures(c)
-    sentences = [_close(c), _alternatives(c), _directions(c), _length(c), proxy_order(c)]
+    sentences = [_close(c), _alternatives(c), _directions(c), _taxes(c), _length(c), proxy_order(c)]
     return [sentence for sentence in sentences if sentence] + _failures(c)
 
 
@@ -183,6 +185,16 @@ def _directions(c: Compared) -> str:
     lowered = [m.said for m in c.methods if m.claim.sign < 0]
     sentence = f"{raised} of {len(c.methods)} methods measurably raise the gold reward over {c.origin}"
     return f"{sentence}; {_list(lowered)} lower{'s' * (len(lowered) == 1)} it." if lowered else f"{sentence}."
+
+
+def _taxes(c: Compared) -> str:
+    """What the best lost on exams, and who of the others lost least."""
+    best, sat = c.methods[0], [m for m in c.methods if m.tax]
+    if not best.tax:
+        return "" if sat else "The alignment tax was not measured."
+    sentence = f"{best.said}: {tax_clause(best.tax)}"
+    free = [m for m in sat if not any(kept.sign < 0 for kept in m.tax.values())]
+    return f"{sentence}; {len(free)} of {len(sat)} methods have no measurable tax."
 
 
 def _length(c: Compared) -> str:

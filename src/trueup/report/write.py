@@ -175,7 +175,7 @@ def _drawings(run: RunRecord, slot_of: dict[str, int]) -> dict[str, Any]:
             if held
             else None
         )
-    scale = charts.tax_scale(run.policies)
+    scale = charts.tax_scale(p.tax for p in run.policies)
     drawn["tax_cells"] = {
         p.name: {exam: charts.interval_cell(value, scale) for exam, value in p.tax.items()}
         for p in run.policies

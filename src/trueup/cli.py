@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
-from trueup.commands import compare, data, lab, look, models, rank, reproduce, train
+from trueup.commands import compare, data, lab, look, models, programs, rank, reproduce, train
 from trueup.errors import EXIT_BUG, EXIT_IO, EXIT_PREEMPTED, EXIT_USAGE, TrueupError
 from trueup.signals import Interrupted
 
@@ -36,6 +36,8 @@ app.command(look.report)
 app.command(rank.rank)
 app.command(reproduce.reproduce)
 app.command(models.evaluate, name="eval")
+app.command(programs.programs)
+app.command(programs.sandbox)
 app.command(models.chat)
 app.command(models.generate)
 app.command(models.export)

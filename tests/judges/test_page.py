@@ -24,7 +24,7 @@ def blocks(kind: str) -> list[str]:
 def test_every_rule_of_the_table_opens_with_the_defaults_it_states() -> None:
     rows = re.findall(r"^\| `(rule:[a-z]+\?[^`]*)` \|", PAGE, flags=re.MULTILINE)
     opened = [open_judge(row.replace("\\|", "|")) for row in rows]
-    assert [type(judge).__name__ for judge in opened] == ["Length", "Matches", "ExactAnswer"]
+    assert [type(judge).__name__ for judge in opened] == ["Length", "Matches", "ExactAnswer", "UnitTests"]
     assert open_judge("rule:length?shortest=0&longest=400&per=100") == open_judge("rule:length")
     assert open_judge("rule:exact?key=answer") == open_judge("rule:exact")
     assert open_judge("rule:matches?pattern=x&found=1&absent=0") == open_judge("rule:matches?pattern=x")

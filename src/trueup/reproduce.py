@@ -1,9 +1,12 @@
 """Claims: what is said in the field, measured again, with effects, intervals, a verdict and a picture.
 
 A file in `trueup/claims/` is a claim. It says what is claimed (SUMMARY, one sentence), by whom (REFERENCES),
-and `measure(folder)` gives a `Finding`. Nothing is registered. What was found is kept as
+and `measure(folder, trials)` gives a `Finding`. Where a recipe of the same name lies beside it, the trials
+are that recipe's runs at every seed of SEEDS; else there are none. Nothing is registered. What was found is
+kept as
 
     FOLDER/kl-directions/  claim.json  figure.svg  index.html
+    FOLDER/stages/         what the recipes ran, shared by all claims
 """
 
 from __future__ import annotations
@@ -12,20 +15,26 @@ import dataclasses
 import difflib
 import importlib
 import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from markupsafe import Markup
 
 import trueup.claims
 from trueup import discover
 from trueup.errors import TrueupError
+from trueup.evals.statistics import mean_ci
+from trueup.experiment import Experiment, Trial
+from trueup.report import figures
 from trueup.report.visible import visible
-from trueup.run import write_atomically
+from trueup.run import read_recipe, write_atomically
 
-Verdict = Literal["holds", "fails", "unclear"]
+Verdict = Literal["holds", "does not hold here", "undecided"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,20 +43,45 @@ class Effect:
 
     name: str
     value: float
-    wanted: tuple[float, float]
-    "The claim holds for numbers from the first to the second."
+    wanted: tuple[float | None, float | None]
+    "The claim holds for numbers from the first to the second; None leaves an end open."
     interval: tuple[float, float] | None = None
     "95 % interval of the value; None where nothing is random."
     unit: str = ""
+    by_seed: tuple[float, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
-        """`holds` where the whole interval is wanted, `fails` where none of it is, else `unclear`."""
+        """`holds` where the whole interval is wanted, `does not hold here` where none of it is."""
         low, high = self.interval or (self.value, self.value)
-        if self.wanted[0] <= low and high <= self.wanted[1]:
+        least = -math.inf if self.wanted[0] is None else self.wanted[0]
+        most = math.inf if self.wanted[1] is None else self.wanted[1]
+        if least <= low and high <= most:
             return "holds"
-        overlaps = low <= self.wanted[1] and high >= self.wanted[0]
-        return "unclear" if overlaps else "fails"
+        overlaps = low <= most and high >= least
+        return "undecided" if overlaps else "does not hold here"
+
+
+def over_seeds(
+    name: str, values: Sequence[float], wanted: tuple[float | None, float | None], unit: str = ""
+) -> Effect:
+    """The mean over seeds with its 95 % t interval, m ± t_{n−1} s/√n; two values at least, one a seed."""
+    found = mean_ci(np.asarray(values, np.float64))
+    return Effect(
+        name=name,
+        value=found.mean,
+        interval=(found.low, found.high),
+        wanted=wanted,
+        unit=unit,
+        by_seed=tuple(float(v) for v in values),
+    )
+
+
+def dots(values: Mapping[str, Sequence[float]], **drawn: Any) -> Markup:
+    """`figures.dots` of each name's values over seeds, with the 95 % t interval of their mean."""
+    found = {name: mean_ci(np.asarray(given, np.float64)) for name, given in values.items()}
+    rows = [figures.Dots(name, list(values[name]), e.low, e.high) for name, e in found.items()]
+    return figures.dots(rows, **drawn)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +97,11 @@ class Finding:
 
     @property
     def verdict(self) -> Verdict:
-        """`fails` where any effect does, else `unclear` where any is, else `holds`."""
+        """`does not hold here` where any effect does not, else `undecided` where any is, else `holds`."""
         found = {effect.verdict for effect in self.effects}
-        return "fails" if "fails" in found else "unclear" if "unclear" in found or not found else "holds"
+        if "does not hold here" in found:
+            return "does not hold here"
+        return "undecided" if "undecided" in found or not found else "holds"
 
 
 def claims() -> list[str]:
@@ -79,15 +115,35 @@ def about(name: str) -> dict[str, Any]:
     return {"name": name, "claim": said["SUMMARY"], "references": list(said["REFERENCES"])}
 
 
-def reproduce(name: str, folder: Path) -> dict[str, Any]:
-    """What was found, as plain values; kept in `folder/NAME` with its picture and a page."""
+def experiment(
+    name: str, *, seeds: Sequence[int] = (), overrides: Mapping[str, Any] | None = None
+) -> Experiment | None:
+    """The runs that a claim is measured on, at `seeds` or its own; None for one that needs none."""
+    module = _module(name)
+    path = Path(trueup.claims.__path__[0]) / f"{module}.yaml"
+    if not path.is_file():
+        return None
+    own = discover.constants(module, trueup.claims)["SEEDS"]
+    recipe = read_recipe(path, {"stages": dict(overrides)} if overrides else None)
+    return Experiment(name=name.replace("_", "-"), recipe=recipe, seeds=tuple(seeds) or own)
+
+
+def reproduce(
+    name: str, folder: Path, trials: Sequence[Trial] = (), changed: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What was found, as plain values; kept in `folder/NAME` with its picture and a page.
+
+    `changed` are the settings of its recipe that were not its own, kept beside the numbers.
+    """
     module = importlib.import_module(f"trueup.claims.{_module(name)}")
     name = name.replace("_", "-")
     place = folder / name
     place.mkdir(parents=True, exist_ok=True)
-    finding: Finding = module.measure(place)
+    finding: Finding = module.measure(place, trials)
     row = {
         **about(name),
+        "seeds": [trial.seed for trial in trials],
+        "changed": dict(changed or {}),
         "verdict": finding.verdict,
         "setting": finding.setting,
         "effects": [{**dataclasses.asdict(e), "verdict": e.verdict} for e in finding.effects],
@@ -157,7 +213,7 @@ def _page(row: dict[str, Any], finding: Finding) -> str:
     )
     return _PAGE.format(
         name=row["name"],
-        verdict="is unclear" if finding.verdict == "unclear" else finding.verdict,
+        verdict="is undecided" if finding.verdict == "undecided" else finding.verdict,
         style=style,
         claim=row["claim"],
         setting=finding.setting,
@@ -173,9 +229,11 @@ def measured(effect: Effect) -> str:
     return f"{shown} ({between(effect.interval)})" if effect.interval else shown
 
 
-def between(ends: tuple[float, float]) -> str:
-    """Both ends, or where they are as good as one, that one and how far it may be."""
+def between(ends: tuple[float | None, float | None]) -> str:
+    """Both ends, or where they are as good as one, that one and how far it may be; one where one is open."""
     low, high = ends
+    if low is None or high is None:
+        return f"above {low:.4g}" if low is not None else f"below {high:.4g}" if high is not None else "any"
     middle, room = (low + high) / 2, (high - low) / 2
     if room <= 1e-3 * max(1.0, abs(middle)):
         return f"{middle:.6g} ± {room:.1g}"

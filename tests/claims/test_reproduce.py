@@ -25,13 +25,13 @@ from trueup.reproduce import Effect, Finding
     ("value", "interval", "verdict"),
     [
         (0.5, None, "holds"),
-        (1.5, None, "fails"),
+        (1.5, None, "does not hold here"),
         (0.5, (0.1, 0.9), "holds"),
-        (0.5, (0.1, 1.1), "unclear"),
-        (1.2, (0.9, 1.5), "unclear"),
-        (1.5, (1.1, 1.9), "fails"),
-        (-0.5, (-1.0, -0.1), "fails"),
-        (math.nan, None, "fails"),
+        (0.5, (0.1, 1.1), "undecided"),
+        (1.2, (0.9, 1.5), "undecided"),
+        (1.5, (1.1, 1.9), "does not hold here"),
+        (-0.5, (-1.0, -0.1), "does not hold here"),
+        (math.nan, None, "does not hold here"),
     ],
 )
 def test_a_verdict_is_where_the_interval_lies(
@@ -48,9 +48,9 @@ def finding(*values: float) -> Finding:
 
 def test_a_claim_holds_where_all_its_effects_do() -> None:
     assert finding(0.5, 0.7).verdict == "holds"
-    assert finding(0.5, 1.7).verdict == "unclear"
-    assert finding(0.5, 1.7, 9.0).verdict == "fails"
-    assert finding().verdict == "unclear"
+    assert finding(0.5, 1.7).verdict == "undecided"
+    assert finding(0.5, 1.7, 9.0).verdict == "does not hold here"
+    assert finding().verdict == "undecided"
 
 
 def test_every_claim_says_what_and_who() -> None:
@@ -118,9 +118,9 @@ def test_a_claim_that_fails_says_so_by_its_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And text of a claim cannot become markup."""
-    monkeypatch.setattr(kl_directions, "measure", lambda folder: finding(9.0))
+    monkeypatch.setattr(kl_directions, "measure", lambda folder, trials: finding(9.0))
     assert main(["reproduce", "kl-directions", "--out", str(tmp_path)]) == 1
-    assert "fails" in capsys.readouterr().out
+    assert "does not hold here" in capsys.readouterr().out
     page = (tmp_path / "kl-directions" / "index.html").read_text(encoding="utf-8")
     assert "<b>" not in page.split("<main>")[1] and "&lt;b&gt;" in page and "a &amp; b" in page
     assert "9 (9 to 10)" in page

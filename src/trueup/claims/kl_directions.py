@@ -9,7 +9,7 @@ Forward matches P's mean and variance, and so covers both modes and the gap betw
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from trueup.experiment import Trial
 from trueup.report import svg
 from trueup.reproduce import Effect, Finding
 
@@ -69,7 +70,7 @@ def nearest(cost: Callable[[Floats], float], mu: float, sigma: float) -> Fit:
     return Fit(float(found.x[0]), math.exp(found.x[1]), float(found.fun))
 
 
-def measure(folder: Path) -> Finding:
+def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
     """Both fits from several starts, their distance from the closed forms, and a picture."""
     log_p = mixture()
     starts = list(product((-1.5 * M, -0.3 * M, 0.3 * M, 1.5 * M), (S, M)))

@@ -5,32 +5,45 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 from rich.console import Console
 from rich.table import Table
 
+from trueup import config as configuration
+from trueup.commands.train import Overrides
+
 CLAIMS = Path("runs/claims")
+Workers = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
 
 def reproduce(
     claim: str | None = None,
     /,
-    *,
+    *overrides: Overrides,
+    seeds: str = "",
     out: Path = CLAIMS,
+    workers: Workers = 2,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Measure a claim of the field again: its effects, their intervals, a verdict and a picture.
 
-    Without a name, lists the claims and what was found of them before. Exit code 1 when the claim fails.
+    Without a name, lists the claims and what was found of them before; `all` measures every one. Runs that
+    two claims share are made once; stop it at any moment and the same command goes on.
+    `--STAGE.key.path VALUE` changes a setting of a claim's recipe, so it can be tried on another model or
+    other data. Exit code 1 when a claim does not hold here.
 
     Parameters
     ----------
     claim
-        A claim's name: `kl-directions`.
+        A claim's name, as `kl-directions`, or `all`.
+    seeds
+        The seeds of its runs, as `1,2,3`; its own otherwise.
     out
         The folder of all claims; each has its own below it.
+    workers
+        Runs at once, each a process with its share of the cores.
     as_json
         Print JSON.
     """
@@ -50,17 +63,58 @@ def reproduce(
             table.add_row(f"[bold]{row['name']}[/]", row["claim"], row["verdict"] or "not measured")
         console.print(table)
         return
-    row = the_claims.reproduce(claim, out)
+    names = the_claims.claims() if claim == "all" else [claim]
+    given = dict(configuration.parse_overrides(list(overrides)).values)
+    chosen = [int(seed) for seed in seeds.split(",")] if seeds else []
+    rows = _measure(names, out, chosen, given, workers, Console(highlight=False, soft_wrap=True, stderr=True))
     if as_json:
-        print(json.dumps(row, indent=1, ensure_ascii=False))
+        print(json.dumps(rows if claim == "all" else rows[0], indent=1, ensure_ascii=False))
     else:
-        console.print(f"{row['claim']} [bold]{row['verdict']}[/]", markup=True)
-        table = Table("effect", "measured", "claimed", "verdict", box=None, pad_edge=False)
-        for found in row["effects"]:
-            effect = the_claims.Effect(**{k: v for k, v in found.items() if k != "verdict"})
-            wanted = f"{the_claims.between(effect.wanted)} {effect.unit}"
-            table.add_row(effect.name, the_claims.measured(effect), wanted, effect.verdict)
-        console.print(table)
-        console.print(f"picture: {out / row['name'] / 'index.html'}", markup=False)
-    if row["verdict"] == "fails":
+        for row in rows:
+            _show(console, row, out)
+    if any(row["verdict"] == "does not hold here" for row in rows):
         sys.exit(1)
+
+
+def _measure(
+    names: list[str], out: Path, seeds: list[int], given: dict[str, Any], workers: int, console: Console
+) -> list[dict[str, Any]]:
+    """What was found of each claim whose runs came to an end."""
+    from trueup import reproduce as the_claims
+    from trueup.compare.engine import LocalProcesses
+    from trueup.errors import TrueupError
+    from trueup.experiment import run_experiments
+    from trueup.signals import stop_requests
+
+    experiments = {name: the_claims.experiment(name, seeds=seeds, overrides=given) for name in names}
+    needed = [found for found in experiments.values() if found is not None]
+    trials = {}
+    if needed:
+        with stop_requests() as stop_requested:
+            trials = run_experiments(
+                needed,
+                out,
+                LocalProcesses(workers, stop_requested),
+                say=lambda line: console.print(line, markup=False),
+                stop_requested=stop_requested,
+            )
+    rows = []
+    for name, found in experiments.items():
+        if found is None or found.name in trials:
+            rows.append(the_claims.reproduce(name, out, trials[found.name] if found else (), given))
+        elif len(names) == 1:
+            raise TrueupError("E718", "a run of the claim failed", where=name, remedy=f"see {out / 'logs'}")
+    return rows
+
+
+def _show(console: Console, row: dict[str, Any], out: Path) -> None:
+    from trueup import reproduce as the_claims
+
+    console.print(f"{row['claim']} [bold]{row['verdict']}[/]", markup=True)
+    table = Table("effect", "measured", "claimed", "verdict", box=None, pad_edge=False)
+    for found in row["effects"]:
+        effect = the_claims.Effect(**{k: v for k, v in found.items() if k != "verdict"})
+        wanted = f"{the_claims.between(effect.wanted)} {effect.unit}"
+        table.add_row(effect.name, the_claims.measured(effect), wanted, effect.verdict)
+    console.print(table)
+    console.print(f"picture: {out / row['name'] / 'index.html'}", markup=False)

@@ -15,7 +15,7 @@ from typing import Protocol
 from trueup.compare.plan import Job
 from trueup.config import dump_yaml
 from trueup.errors import EXIT_PREEMPTED
-from trueup.run import write_atomically
+from trueup.run import plan, write_atomically
 
 POLL_SECONDS = 0.2
 
@@ -24,7 +24,7 @@ class Engine(Protocol):
     """Runs jobs and says how each ended, in the order in which they end."""
 
     def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[tuple[Job, int]]:
-        """Each job with its exit code, 0 is done. What two jobs share is done before either starts."""
+        """Each job with its exit code, 0 is done. No two jobs that lack the same stage run at once."""
         ...
 
 
@@ -36,8 +36,16 @@ class LocalProcesses:
     stop_requested: Callable[[], str] = lambda: ""
 
     def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[tuple[Job, int]]:
-        """Each job with its exit code. When a stop is asked for, running jobs save, and none is started."""
-        waiting = list(reversed(jobs))
+        """Each job with its exit code. When a stop is asked for, running jobs save, and none is started.
+
+        A job whose missing stages another one is working on waits for it, and finds them done.
+        """
+        waiting = list(jobs)
+        stages = {job.name: [stage.folder for stage in plan(job.recipe, folder)] for job in jobs}
+
+        def missing(job: Job) -> set[Path]:
+            return {path for path in stages[job.name] if not (path / "DONE.json").is_file()}
+
         running: dict[subprocess.Popen[bytes], Job] = {}
         threads = max(1, (os.cpu_count() or 1) // self.workers)
         try:
@@ -46,8 +54,12 @@ class LocalProcesses:
                     waiting.clear()
                     for process in running:
                         process.send_signal(signal.SIGTERM)
-                while waiting and len(running) < self.workers:
-                    job = waiting.pop()
+                while len(running) < self.workers:
+                    busy = set().union(*map(missing, running.values()))
+                    job = next((job for job in waiting if not busy & missing(job)), None)
+                    if job is None:
+                        break
+                    waiting.remove(job)
                     running[_start(job, folder, threads)] = job
                 for process in [p for p in running if p.poll() is not None]:
                     yield running.pop(process), process.returncode
@@ -57,6 +69,13 @@ class LocalProcesses:
                 process.terminate()
             for process in running:
                 process.wait()
+
+
+def last_line(folder: Path, job: Job) -> str:
+    """The last line that a job wrote."""
+    log = folder / "logs" / f"{job.name}.log"
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
 
 
 def _start(job: Job, folder: Path, threads: int) -> subprocess.Popen[bytes]:

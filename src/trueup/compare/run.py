@@ -10,7 +10,7 @@ from typing import Any
 
 from trueup import config as configuration
 from trueup.compare import outcome
-from trueup.compare.engine import Engine, preempted
+from trueup.compare.engine import Engine, last_line, preempted
 from trueup.compare.outcome import Measured, Row
 from trueup.compare.plan import (
     Candidate,
@@ -55,7 +55,7 @@ class Running:
             done[job.name] = self._measured(job) if code == 0 else None
             found = done[job.name]
             if found is None:
-                self.failed[job.name] = self._last_line(job)
+                self.failed[job.name] = last_line(self.folder, job)
                 self.say(f"  [{ended}/{len(jobs)}] {job.name}: failed: {self.failed[job.name]}")
             else:
                 self.say(f"  [{ended}/{len(jobs)}] {job.name}: gold {found.mean('gold'):.3f}")
@@ -66,11 +66,6 @@ class Running:
     def _measured(self, job: Job) -> Measured | None:
         assert job.candidate is not None
         return outcome.read_measured(plan(job.recipe, self.folder), job.candidate.method)
-
-    def _last_line(self, job: Job) -> str:
-        log = self.folder / "logs" / f"{job.name}.log"
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
 
 
 def run_comparison(running: Running) -> list[Row]:

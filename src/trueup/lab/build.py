@@ -31,7 +31,7 @@ from trueup.order import derive
 from trueup.settings import LoopSettings, ModelSettings
 from trueup.sources.files import Files
 from trueup.sources.sample import Decoding
-from trueup.training import open_chat, open_network, train_method
+from trueup.training import Trained, open_chat, open_network, train_method
 from trueup.update.adamw import AdamW
 
 CONTEXT = 512
@@ -78,6 +78,20 @@ def build(
     stop_requested: Callable[[], str] = lambda: "",
 ) -> list[Band]:
     """The bands of a rung trained from nothing in `folder`; its model is in `folder/model`."""
+    trained = pretrain(folder, size=size, seed=seed, settings=settings, stop_requested=stop_requested)
+    ship(trained.model)
+    return measure_bands(str(trained.model))
+
+
+def pretrain(
+    folder: Path,
+    *,
+    size: str,
+    seed: int,
+    settings: Pretraining,
+    stop_requested: Callable[[], str] = lambda: "",
+) -> Trained:
+    """A rung trained from nothing in `folder`."""
     if size not in LAYERS:
         raise TrueupError("E709", f"no rung {size!r}", where="size", remedy=f"one of {', '.join(LAYERS)}")
     tokenizer_folder = folder / "tokenizer"
@@ -100,7 +114,7 @@ def build(
         ),
     )
     loop = LoopSettings(batch=settings.batch, save_every=200, microbatch_tokens=8192)
-    trained = train_method(
+    return train_method(
         method,
         Handles(networks={"policy": network}, seed=seed, microbatch_tokens=loop.microbatch_tokens),
         loop,
@@ -109,8 +123,6 @@ def build(
         stop_requested=stop_requested,
         label=f"lab {size}",
     )
-    ship(trained.model)
-    return measure_bands(str(trained.model))
 
 
 def architecture(size: str, vocabulary: int) -> LlamaConfig:

@@ -6,14 +6,16 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import trueup.lab as lab
 from trueup import meter as metering
 from trueup.evals.lab_suite import lab_suite, run_suite
 from trueup.evals.policies import evaluate_policy
 from trueup.evals.view import PolicyView
 from trueup.judges.gold import lab_grade
 from trueup.judges.open import open_judge
+from trueup.lab.evaluations import EVALUATIONS
 from trueup.method import Role
 from trueup.order import derive
 from trueup.run import Done, write_atomically
@@ -39,11 +41,19 @@ class Config:
     "A judge whose score is written beside the gold reward."
     instruction: str = ""
     "A line after the user's last message, for a policy that is steered by one; the grader does not see it."
+    hhh_dialogues: int = 0
+    "Dialogues of the HHH prompt before every prompt."
+    best_of: int = 1
+    "Each completion is the favourite of `judge` among this many samples."
+    judge: str = ""
+    "Chooses among the samples of best-of-n."
     split: Literal["dev", "test"] = "test"
     num_prompts: int = 500
     samples_per_prompt: int = 1
     exam_items: int = 0
     "Items of each of the lab's exams, for the alignment tax; 0 sits none."
+    exams: tuple[str, ...] = ()
+    "The exams to sit, by name; all of them when empty."
     decoding: Decoding = Decoding(max_new_tokens=48)
     seed: int = 0
 
@@ -53,20 +63,28 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     device = pick_device("auto")
     prompts = lab_groups("lab:prompts", split=config.split, limit=config.num_prompts, seed=0)
 
-    def view(name: str, model: str, instruction: str = "") -> PolicyView:
+    def view(name: str, model: str, **also: Any) -> PolicyView:
         settings = ModelSettings(path=model)
         network = open_network(Role(trained=False), settings, device, seed=0)
         return PolicyView(
             name=name,
             network=network,
             chat=open_chat(settings),
-            instruction=instruction,
             context=network.config.max_position_embeddings,
             device=device,
+            **also,
         )
 
     meter = metering.Meter(folder)
-    policy = view("policy", config.model, config.instruction)
+    dialogues = lab.hhh_dialogues(config.hhh_dialogues) if config.hhh_dialogues else ()
+    policy = view(
+        "policy",
+        config.model,
+        instruction=config.instruction,
+        prefix=tuple(message for dialogue in dialogues for message in dialogue),
+        best_of=config.best_of,
+        judge=open_judge(config.judge, device=str(device)) if config.best_of > 1 and config.judge else None,
+    )
     result = evaluate_policy(
         policy,
         prompts,
@@ -81,7 +99,8 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     if result.kl is not None:
         numbers["kl"] = result.kl.tolist()
     said = [[g.prompt[-1].content, g.completions[0].text] for g in result.groups[:EXAMPLES]]
-    suite = lab_suite(config.split, limit=config.exam_items) if config.exam_items else {}
+    names = config.exams or tuple(EVALUATIONS)
+    suite = lab_suite(config.split, names, config.exam_items) if config.exam_items else {}
     exams = {
         name: values.tolist()
         for name, values in run_suite(policy, suite, derive(config.seed, "exams")).items()

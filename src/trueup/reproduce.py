@@ -36,6 +36,18 @@ from trueup.run import read_recipe, write_atomically
 
 Verdict = Literal["holds", "does not hold here", "undecided"]
 
+NOT_YET = {
+    "critique-revision": "Each round of critique and revision makes answers more harmless.",
+    "critique-helps-small": "Writing a critique before the revision helps small models.",
+    "rlaif-plane": "RLAIF reaches points of the helpful-harmless plane that RLHF does not.",
+    "self-align-truth": "SELF-ALIGN raises the share of true answers on TruthfulQA.",
+    "soup-connectivity": "No reward dips on the line between experts that were trained from one start.",
+    "soup-from-scratch": "Models pretrained apart are not: halfway between them the loss is far higher.",
+    "soup-front": "The front of soups of two experts is at least as good as that of MORL.",
+    "soup-uniform": "The uniform average of N experts is at least as good as they are on average.",
+}
+"Claims whose method is not in this version."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
@@ -109,6 +121,12 @@ def claims() -> list[str]:
     return [name.replace("_", "-") for name in discover.names(trueup.claims)]
 
 
+def listing(folder: Path) -> list[dict[str, Any]]:
+    """Every claim as `folder` keeps it, or with verdict None; then those that are *not yet* there."""
+    rows = [kept(name, folder) or {**about(name), "verdict": None} for name in claims()]
+    return rows + [{"name": name, "claim": says, "verdict": "not yet"} for name, says in NOT_YET.items()]
+
+
 def about(name: str) -> dict[str, Any]:
     """What a claim says and who said it, read without importing it."""
     said = discover.constants(_module(name), trueup.claims)
@@ -165,6 +183,13 @@ def _module(name: str) -> str:
     known = discover.names(trueup.claims)
     if name.replace("-", "_") in known:
         return name.replace("-", "_")
+    if name.replace("_", "-") in NOT_YET:
+        raise TrueupError(
+            "E719",
+            "not yet: the method that it is about is not in this version",
+            where=f"claim {name}",
+            remedy="`trueup reproduce` lists those that can be measured",
+        )
     near = difflib.get_close_matches(name, claims(), 1)
     raise TrueupError(
         "E702",

@@ -51,10 +51,7 @@ def reproduce(
 
     console = Console(highlight=False, soft_wrap=True)
     if claim is None:
-        rows = [
-            the_claims.kept(name, out) or {**the_claims.about(name), "verdict": None}
-            for name in the_claims.claims()
-        ]
+        rows = the_claims.listing(out)
         if as_json:
             print(json.dumps(rows, indent=1, ensure_ascii=False))
             return

@@ -27,8 +27,8 @@ from trueup import config as configuration
 from trueup.discover import find
 from trueup.errors import TrueupError
 
-STAGE = re.compile(r"(?:^|(?<=[?&]))(\w+=)?stage:([A-Za-z0-9_-]+)(/[^?&]*)?(?=$|&)")
-"`stage:NAME`, alone or behind a file's name: `judge.yaml?reward=stage:NAME`."
+STAGE = re.compile(r"(?:^|(?<=[?&]))(\w+=)?stage:([A-Za-z0-9_-]+)(/[^?&]*)?(?=$|[?&])")
+"`stage:NAME`, alone, before options (`stage:NAME?helpful=1`) or among them (`judge.yaml?reward=stage:NAME`)."
 RESERVED = frozenset({"method"})
 
 

@@ -15,7 +15,7 @@ from trueup.errors import TrueupError
 from trueup.groups import Group, Message
 from trueup.judges import Judge
 from trueup.judges.endpoint import open_endpoint
-from trueup.judges.gold import lab_gold
+from trueup.judges.gold import lab_gold, open_gold_part
 from trueup.judges.rules import open_rule
 from trueup.judges.weighted import open_weighted
 
@@ -37,11 +37,11 @@ def open_judge(
 ) -> Judge:
     """The judge that `ref` names.
 
-    `lab:gold`                    the lab's true reward
+    `lab:gold`, `lab:gold/PART`   the lab's true reward, or one part of it: `lab:gold/helpful`
     `rule:NAME?option=value`      a rule: `length`, `matches`, `exact`, `tests`
     `FILE.py:NAME`                a Python function (prompt, completion text) -> float; the file is run
     `http://`, `https://`         a server that scores
-    `FILE.yaml?name=reference`    a weighted sum of judges; its `$name` stands for the reference
+    `FILE.yaml?name=value`        a weighted sum of judges; the value stands for `$name`, or weighs that part
     a folder                      a reward model or embedder, with its own tokenizer (`template` overrides)
 
     A reward model that is a LoRA adapter trained on the weights of `base` scores over those, in their dtype.
@@ -51,6 +51,8 @@ def open_judge(
     """
     if ref == "lab:gold":
         return lab_gold
+    if ref.startswith("lab:gold/"):
+        return open_gold_part(ref)
     if ref.startswith("rule:"):
         return open_rule(ref)
     if ref.startswith(("http://", "https://")):

@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,6 +36,8 @@ class Part:
 
     judge: str
     "Any reference to a judge; `$name` is what follows `?name=` behind the file's name."
+    name: str = ""
+    "What the weight is set by behind the file's name: `FILE.yaml?helpful=0.3&short=0.7`."
     weight: float = 1.0
     normalise: Literal["none", "zscore", "range"] = "none"
     "As it is, (s − mean) / std, or (s − low) / (high − low)."
@@ -76,10 +78,14 @@ class WeightedSum:
 
 
 def open_weighted(ref: str, open_judge: Callable[[str], Judge]) -> WeightedSum:
-    """The sum that `FILE.yaml?name=reference&...` describes; `open_judge` opens its parts.
+    """The sum that `FILE.yaml?name=value&...` describes; `open_judge` opens its parts.
+
+    A part's name sets its weight. Where any is named, the weights are a point of the simplex: none below 0,
+    their sum 1, parts that are not named 0; a part of weight 0 is not asked. So one file serves every
+    linear scalarisation Σ_i μ_i R_i of its rewards, and each reward alone.
 
     Raises E801 for a missing file, E7xx for a file that says something else, E796 for a part whose scale is
-    neither declared nor measurable.
+    neither declared nor measurable, and for weights that leave the simplex.
     """
     name, _, query = ref.partition("?")
     path = Path(name)
@@ -89,21 +95,42 @@ def open_weighted(ref: str, open_judge: Callable[[str], Judge]) -> WeightedSum:
     if not file.parts:
         raise _wrong(name, "there is no part", "name at least one judge")
     bound = {key: value for key, _, value in (part.partition("=") for part in query.split("&") if part)}
-    references = [_bound(part.judge, bound, name) for part in file.parts]
-    unused = sorted(set(bound) - {part.judge.removeprefix("$") for part in file.parts})
-    if unused:
-        raise _wrong(ref, f"the file does not speak of ${unused[0]}", "leave it out")
+    parts = _weighed(file.parts, bound, ref)
+    references = [_bound(part.judge, bound, name) for part in parts]
     judges = tuple(open_judge(reference) for reference in references)
     scales = [
         _scale(part, _complete(part, reference, judge, file, path))
-        for part, reference, judge in zip(file.parts, references, judges, strict=True)
+        for part, reference, judge in zip(parts, references, judges, strict=True)
     ]
     return WeightedSum(
         judges=judges,
-        weights=tuple(part.weight for part in file.parts),
+        weights=tuple(part.weight for part in parts),
         zeros=tuple(zero for zero, _ in scales),
         units=tuple(unit for _, unit in scales),
     )
+
+
+def _weighed(parts: Sequence[Part], bound: Mapping[str, str], ref: str) -> list[Part]:
+    """The parts with the weights that stand behind the file's name, those of weight 0 left out."""
+    names = [part.name for part in parts if part.name]
+    asked = {part.judge.removeprefix("$") for part in parts if part.judge.startswith("$")}
+    unused = sorted(set(bound) - asked - set(names))
+    if unused:
+        raise _wrong(ref, f"the file does not speak of ${unused[0]}", "leave it out")
+    twice = {name for name in names if names.count(name) > 1 or name in asked}
+    if twice:
+        raise _wrong(ref, f"`{min(twice)}` names two things", "give every part a name of its own")
+    if not set(bound) & set(names):
+        return list(parts)
+    try:
+        weights = [float(bound.get(part.name, "0")) for part in parts]
+    except ValueError:
+        raise _wrong(ref, "a weight is no number", f"write {names[0]}=0.5") from None
+    if not (min(weights) >= 0 and abs(sum(weights) - 1) < 1e-6):
+        raise _wrong(
+            ref, f"the weights {', '.join(f'{w:g}' for w in weights)} leave the simplex", "let them sum to 1"
+        )
+    return [replace(part, weight=weight) for part, weight in zip(parts, weights, strict=True) if weight]
 
 
 def _bound(judge: str, bound: Mapping[str, str], where: str) -> str:

@@ -1,0 +1,176 @@
+"""The command `soup`: experts of several rewards, mixed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from trueup import config as configuration
+from trueup.commands.train import Positive
+from trueup.errors import TrueupError
+
+Pairs = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
+
+
+def soup(
+    *experts: str,
+    out: Path,
+    weights: str = "",
+    start: str = "",
+    adapter: bool = False,
+    judge: Pairs = (),
+    morl: Pairs = (),
+    prefer: str = "",
+    search: Literal["grid", "dirichlet", "bayes"] = "grid",
+    tries: Positive = 11,
+    steps: Positive = 4,
+    prompts: str = "lab:prompts",
+    validation: str = "lab:prompts",
+    num_prompts: Positive = 200,
+    seed: int = 0,
+) -> None:
+    """Mix models that were trained from one start into one model: θ = θ₀ + Σ wᵢ (θᵢ − θ₀).
+
+    Without a judge, writes the mixture of the given weights (all alike, if none are given) as an ordinary
+    Hugging Face folder. With judges, measures the mixtures, draws their front, and writes a run's folder:
+    `model/` is the mixture that the validation prompts chose, `soups.html` shows the front.
+
+    Parameters
+    ----------
+    experts
+        Models' folders, two or more; LoRA adapters over one base are mixed as such.
+    out
+        The new folder.
+    weights
+        One for each expert: `0.3,0.7`. They sum to 1, unless `--start` is given.
+    start
+        The model that all were trained from: checked, measured too, and given what weights leave.
+    adapter
+        Write the mixture of LoRA adapters as one adapter, of the ranks' sum.
+    judge
+        A reward, `NAME=REFERENCE`, once for each: `--judge helpful=lab:gold/helpful`.
+    morl
+        A policy to compare with, `NAME=FOLDER`, once for each.
+    prefer
+        What each reward is worth to you: `0.5,0.5`; alike, if nothing is said.
+    search
+        How weights are looked for.
+    tries
+        Mixtures measured in that search.
+    steps
+        The front's weights are multiples of 1/steps.
+    prompts
+        Prompts to measure on: a data file, or lab:prompts, of which it is the test split.
+    validation
+        Prompts to choose on, other ones: a data file, or lab:prompts, of which it is the dev split.
+    num_prompts
+        How many of each.
+    seed
+        The seed of everything.
+    """
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if not judge:
+        folder = _mix(experts, out, _numbers(weights, "--weights"), start, adapter)
+        console.print(f"model: {folder}")
+        return
+    if weights or adapter:
+        raise TrueupError(
+            "E736",
+            "with judges the weights are searched for, and whole weights are written",
+            where="--weights" if weights else "--adapter",
+            remedy="leave it out, or the judges",
+        )
+    for line in _measure(
+        experts, out, judge, morl, start=start, prefer=prefer, search=search, tries=tries, steps=steps,
+        data=_data(prompts, "test", num_prompts), validation=_data(validation, "dev", num_prompts), seed=seed,
+    ):  # fmt: skip
+        console.print(line)
+
+
+def _mix(experts: tuple[str, ...], out: Path, weights: tuple[float, ...], start: str, adapter: bool) -> Path:
+    """The folder with one mixture, made of folders alone."""
+    # Imported here: looking at a command's help needs no torch.
+    from trueup.models.export import refuse_existing
+    from trueup.soups.adapters import AdapterSoup
+    from trueup.soups.mix import card_of, open_soup
+    from trueup.soups.simplex import uniform
+
+    refuse_existing(out)
+    given = weights or uniform(len(experts) or 1)
+    mixed = open_soup(experts, start=start, beyond=bool(start))
+    if not adapter:
+        return mixed.save(given, out, card_of(mixed, given, name=out.name))
+    if not isinstance(mixed, AdapterSoup):
+        raise TrueupError(
+            "E852",
+            "the experts are not all plain LoRA adapters over one base",
+            where="--adapter",
+            remedy="leave it out: whole weights are written",
+        )
+    return mixed.adapter(given, out)
+
+
+def _measure(
+    experts: tuple[str, ...],
+    out: Path,
+    judges: tuple[str, ...],
+    morl: tuple[str, ...],
+    *,
+    prefer: str,
+    **settings: object,
+) -> list[str]:
+    """What to print after the stage `soup` was run in `out`."""
+    from trueup.commands.train import single_stage
+    from trueup.run import run_stage
+    from trueup.signals import stop_requests
+    from trueup.soups.mix import short_name
+    from trueup.soups.picture import sentences
+
+    names = [short_name(expert) for expert in experts]
+    if len(set(names)) < len(names):
+        names = [f"{name}-{i}" for i, name in enumerate(names, 1)]
+    layer = configuration.Layer(
+        values={
+            **settings,
+            "experts": dict(zip(names, experts, strict=True)),
+            "judges": _pairs(judges, "--judge"),
+            "morl": _pairs(morl, "--morl"),
+            "preference": list(_numbers(prefer, "--prefer")),
+        },
+        name="command line",
+    )
+    stage = single_stage("soup", layer, out)
+    with stop_requests() as stop_requested:
+        done = run_stage(stage, stop_requested=stop_requested)
+    found = json.loads((out / "front.json").read_text(encoding="utf-8"))
+    return [*sentences(found), f"model: {out / done.output}", f"picture: {out / 'soups.html'}"]
+
+
+def _data(path: str, split: str, limit: int) -> dict[str, object]:
+    """Where prompts are read: all of a file, or the lab's own split."""
+    lab = path.startswith("lab:")
+    return {"path": path, "split": split if lab else "train", "limit": limit, "held_out": 0.0}
+
+
+def _pairs(given: tuple[str, ...], where: str) -> dict[str, str]:
+    found = dict(text.partition("=")[::2] for text in given)
+    wrong = next((text for text in given if not all(text.partition("=")[::2])), "")
+    if wrong or len(found) < len(given):
+        raise TrueupError(
+            "E736",
+            f"{wrong!r} is no NAME=VALUE" if wrong else "a name is given twice",
+            where=where,
+            remedy=f"write {where} helpful=lab:gold/helpful",
+        )
+    return found
+
+
+def _numbers(text: str, where: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise TrueupError("E736", f"{text!r} is no list of numbers", where=where, remedy="0.3,0.7") from None

@@ -53,6 +53,12 @@ class Trial:
         values = found["numbers"].get(name, found["exams"].get(name))
         return float(np.mean(values))
 
+    def logged(self, stage: str, name: str) -> list[tuple[int, float]]:
+        """(step, value) of one number at every held-out evaluation of a training stage."""
+        lines = (self.folder(stage) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [row for row in map(json.loads, lines) if row["phase"] == "eval"]
+        return [(row["step"], row[name]) for row in rows]
+
     def _measured(self, stage: str) -> dict[str, Any]:
         return json.loads((self.folder(stage) / "measured.json").read_text(encoding="utf-8"))
 

@@ -207,6 +207,15 @@ class Role:
     trained: bool = True
 
 
+def actor_critic(critic: str) -> dict[str, Role]:
+    """The policy, its frozen start as the reference, and a value network whose weights start at `critic`."""
+    return {
+        "policy": Role(),
+        "reference": Role(trained=False),
+        "value": Role(heads=("values",), start=critic),
+    }
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Beside:
     """A further loss of every update, on groups of its own: w · L(groups), added to the minibatch's loss.

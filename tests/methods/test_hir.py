@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from trueup.annotate.relabel import instructed
 from trueup.errors import TrueupError
 from trueup.groups import Group, Message, Role
 from trueup.loop import fit
@@ -33,9 +34,9 @@ def test_the_instruction_follows_what_the_user_said_last() -> None:
 
     parts = replace(PARTS, prompt_ids=prompt_ids)
     turns = (Message(Role.USER, "hi"), Message(Role.ASSISTANT, "yes?"), Message(Role.USER, "why"))
-    hir.instructed(parts, "be good", Group(prompt=turns))
-    hir.instructed(parts, "be good", Group(prompt=(Message(Role.TEXT, "once"),)))
-    hir.instructed(parts, "be good", Group(prompt=(Message(Role.SYSTEM, "s"),)))
+    instructed(parts, "be good", Group(prompt=turns))
+    instructed(parts, "be good", Group(prompt=(Message(Role.TEXT, "once"),)))
+    instructed(parts, "be good", Group(prompt=(Message(Role.SYSTEM, "s"),)))
     assert [m.content for m in seen[0]] == ["hi", "yes?", "why\nbe good"]
     assert [(m.role, m.content) for m in seen[1]] == [(Role.TEXT, "once\nbe good")]
     assert [(m.role, m.content) for m in seen[2]] == [(Role.SYSTEM, "s"), (Role.USER, "be good")]
@@ -46,7 +47,7 @@ def test_samples_are_asked_with_the_instruction_and_judged_without() -> None:
     groups = method.source(0, Handles(networks={"policy": tiny_network()}))
     by_id = {g.id: g for g in PARTS.groups}
     for group in groups:
-        asked = hir.instructed(PARTS, hir.Algorithm().instruction, by_id[group.id])
+        asked = instructed(PARTS, hir.Algorithm().instruction, by_id[group.id])
         assert group.prompt_tokens is not None and group.prompt_tokens.tolist() == asked.tolist()
         assert group.prompt == by_id[group.id].prompt
 
@@ -69,9 +70,7 @@ def test_the_instruction_comes_to_be_heeded() -> None:
     )
 
     def score(instruction: str) -> float:
-        asked = [
-            replace(g, prompt_tokens=hir.instructed(PARTS, instruction, g)) for g in toy_groups(12, seed=3)
-        ]
+        asked = [replace(g, prompt_tokens=instructed(PARTS, instruction, g)) for g in toy_groups(12, seed=3)]
         drawn = sample_groups(
             asked, network, decode=lambda ids: "", stop_ids=(STOP,), k=8, decoding=SHORT, seed=1
         )

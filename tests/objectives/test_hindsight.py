@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hand_batches import FIRST_WINS, batch, group, tensor
+from trueup.annotate.relabel import instructed
 from trueup.batch import Outputs
 from trueup.method import Handles, Parts
 from trueup.methods import hir
@@ -88,7 +89,7 @@ def test_nothing_but_good_completions_is_supervised_finetuning() -> None:
     method = hir.build(hir.Config(algorithm=algorithm), parts)
     assert set(method.networks) == {"policy"}
     policy = StandIn()
-    asked = [hir.instructed(parts, algorithm.instruction, g) for g in groups]
+    asked = [instructed(parts, algorithm.instruction, g) for g in groups]
     plain = [
         replace(
             g, prompt_tokens=prompt, completions=tuple(replace(c, supervised=None) for c in g.completions)

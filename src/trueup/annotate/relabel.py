@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from trueup.errors import TrueupError
-from trueup.groups import Comparison, Completion, Group
-from trueup.method import Handles
+from trueup.groups import Comparison, Completion, Group, Message, Role
+from trueup.method import Handles, Parts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,3 +85,23 @@ def _shared_length(a: np.ndarray, b: np.ndarray) -> int:
     length = min(len(a), len(b))
     differ = np.flatnonzero(a[:length] != b[:length])
     return int(differ[0]) if len(differ) else length
+
+
+def instructed(parts: Parts, instruction: str, group: Group) -> np.ndarray:
+    """The prompt's token ids with an instruction on a line of its own after what the user said last.
+
+    The judge goes on seeing the prompt without it.
+    """
+    asked = [i for i, m in enumerate(group.prompt) if m.role in (Role.USER, Role.TEXT)]
+    messages = list(group.prompt)
+    if asked:
+        last = messages[asked[-1]]
+        messages[asked[-1]] = Message(last.role, f"{last.content}\n{instruction}")
+    else:
+        messages.append(Message(Role.USER, instruction))
+    return parts.prompt_ids(messages)
+
+
+def steered(groups: Sequence[Group], ids: Callable[[Group], np.ndarray]) -> list[Group]:
+    """The groups with other prompt ids; their messages stay."""
+    return [replace(group, prompt_tokens=ids(group)) for group in groups]

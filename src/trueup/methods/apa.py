@@ -9,7 +9,7 @@ from trueup.annotate.advantages import GAE, Whiten
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.rewards import KLReward
 from trueup.annotate.scores import Scores
-from trueup.method import Method, Parts, Role
+from trueup.method import Method, Parts, actor_critic
 from trueup.objectives.mix import Sum
 from trueup.objectives.squared import APA
 from trueup.objectives.value import ClippedValue
@@ -90,11 +90,7 @@ def build(config: Config, parts: Parts) -> Method:
         update=config.update,
         epochs=config.epochs_per_step,
         minibatch=config.minibatch,
-        networks={
-            "policy": Role(),
-            "reference": Role(trained=False),
-            "value": Role(heads=("values",), start=config.critic),
-        },
+        networks=actor_critic(config.critic),
         temperature=config.decoding.temperature,
         judge=config.judge,
     )

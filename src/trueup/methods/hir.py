@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated
 
-import numpy as np
 from annotated_types import Ge, Lt
 
-from trueup.annotate.relabel import Relabel
+from trueup.annotate.relabel import Relabel, instructed, steered
 from trueup.annotate.scores import Scores
 from trueup.errors import TrueupError
-from trueup.groups import Group, Message, Role
 from trueup.method import Method, Parts
 from trueup.objectives.hindsight import Hindsight
 from trueup.settings import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.sample import Decoding, Sample
+from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Sample, tell each completion as the answer to the instruction it did satisfy, learn from all."
@@ -75,20 +72,14 @@ def build(config: Config, parts: Parts) -> Method:
         )
     good, bad = (partial(instructed, parts, text) for text in (a.instruction, a.opposite))
 
-    def sampler(groups: Sequence[Group], batch: int) -> Sample:
-        return Sample(
-            prompts=[replace(group, prompt_tokens=good(group)) for group in groups],
-            batch=batch,
-            decode=parts.decode,
-            stop_ids=parts.stop_ids,
-            num_completions=config.num_completions,
-            decoding=config.decoding,
-        )
-
+    asked = replace(parts, groups=steered(parts.groups, good), held_out=steered(parts.held_out, good))
+    source, held_out = from_policy(
+        asked, batch=config.loop.batch, num_completions=config.num_completions, decoding=config.decoding
+    )
     return Method(
         name="hir",
-        source=sampler(parts.groups, config.loop.batch),
-        held_out=sampler(parts.held_out, len(parts.held_out)) if parts.held_out else None,
+        source=source,
+        held_out=held_out,
         annotate=(
             Scores(missing_eos=a.missing_eos),
             Relabel(good=good, bad=bad, threshold=a.threshold),
@@ -100,18 +91,3 @@ def build(config: Config, parts: Parts) -> Method:
         temperature=config.decoding.temperature,
         judge=config.judge,
     )
-
-
-def instructed(parts: Parts, instruction: str, group: Group) -> np.ndarray:
-    """The prompt's token ids with an instruction on a line of its own after what the user said last.
-
-    The judge goes on seeing the prompt without it.
-    """
-    asked = [i for i, m in enumerate(group.prompt) if m.role in (Role.USER, Role.TEXT)]
-    messages = list(group.prompt)
-    if asked:
-        last = messages[asked[-1]]
-        messages[asked[-1]] = Message(last.role, f"{last.content}\n{instruction}")
-    else:
-        messages.append(Message(Role.USER, instruction))
-    return parts.prompt_ids(messages)

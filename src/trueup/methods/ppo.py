@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,13 +9,12 @@ from trueup.annotate.advantages import GAE, Whiten
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.rewards import AdaptiveKL, KLReward
 from trueup.annotate.scores import Scores
-from trueup.groups import Group
-from trueup.method import Annotator, Method, Parts, Role
+from trueup.method import Method, Parts, actor_critic
 from trueup.objectives.mix import Sum
 from trueup.objectives.policy_gradient import Clipped
 from trueup.objectives.value import ClippedValue
 from trueup.settings import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.sample import Decoding, Sample
+from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Maximise a judge's score minus a KL penalty, with a critic and clipped steps."
@@ -74,48 +72,30 @@ class Config:
 def build(config: Config, parts: Parts) -> Method:
     """The method: sample -> score, log-probs, values, KL reward, GAE, whiten -> clipped policy + value."""
     a = config.algorithm
-    annotate: list[Annotator] = [
-        Scores(missing_eos=a.missing_eos),
-        OldLogprobs(by=a.old),
-        Measure(network="reference", want="logprobs", column="ref_logprobs"),
-        Measure(network="value", want="values", column="old_values"),
-        KLReward(beta=a.beta),
-    ]
-    if a.whiten_rewards:
-        annotate.append(Whiten(column="rewards", keep_mean=True))
-    annotate += [GAE(gamma=a.gamma, lam=a.lam), Whiten(column="advantages")]
-    if a.kl_target is not None:
-        annotate.append(AdaptiveKL(target=a.kl_target, horizon=a.kl_horizon))
-
-    def sampler(groups: Sequence[Group], batch: int) -> Sample:
-        return Sample(
-            prompts=groups,
-            batch=batch,
-            decode=parts.decode,
-            stop_ids=parts.stop_ids,
-            num_completions=config.num_completions,
-            decoding=config.decoding,
-        )
-
+    source, held_out = from_policy(
+        parts, batch=config.loop.batch, num_completions=config.num_completions, decoding=config.decoding
+    )
+    value = ClippedValue(clip=a.value_clip, coefficient=a.value_coefficient)
     return Method(
         name="ppo",
-        source=sampler(parts.groups, config.loop.batch),
-        held_out=sampler(parts.held_out, len(parts.held_out)) if parts.held_out else None,
-        annotate=tuple(annotate),
-        objective=Sum(
-            (
-                (1.0, Clipped(clip=a.clip)),
-                (1.0, ClippedValue(clip=a.value_clip, coefficient=a.value_coefficient)),
-            )
+        source=source,
+        held_out=held_out,
+        annotate=(
+            Scores(missing_eos=a.missing_eos),
+            OldLogprobs(by=a.old),
+            Measure(network="reference", want="logprobs", column="ref_logprobs"),
+            Measure(network="value", want="values", column="old_values"),
+            KLReward(beta=a.beta),
+            *((Whiten(column="rewards", keep_mean=True),) if a.whiten_rewards else ()),
+            GAE(gamma=a.gamma, lam=a.lam),
+            Whiten(column="advantages"),
+            *((AdaptiveKL(target=a.kl_target, horizon=a.kl_horizon),) if a.kl_target is not None else ()),
         ),
+        objective=Sum(((1.0, Clipped(clip=a.clip)), (1.0, value))),
         update=config.update,
         epochs=config.epochs_per_step,
         minibatch=config.minibatch,
-        networks={
-            "policy": Role(),
-            "reference": Role(trained=False),
-            "value": Role(heads=("values",), start=config.critic),
-        },
+        networks=actor_critic(config.critic),
         temperature=config.decoding.temperature,
         judge=config.judge,
     )

@@ -10,7 +10,7 @@ from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.penalty import MovePenalty, Penalty
 from trueup.annotate.rewards import KLReward
 from trueup.annotate.scores import Scores
-from trueup.method import Method, Parts, Role
+from trueup.method import Method, Parts, actor_critic
 from trueup.objectives.mix import Sum
 from trueup.objectives.surrogate import PenalisedSurrogate
 from trueup.objectives.value import ClippedValue
@@ -82,10 +82,11 @@ class Config:
 def build(config: Config, parts: Parts) -> Method:
     """The method: sample -> score, log-probs, values, KL reward, GAE, penalty -> penalised + value."""
     a, trust = config.algorithm, config.trust
-
     source, held_out = from_policy(
         parts, batch=config.loop.batch, num_completions=1, decoding=config.decoding
     )
+    policy = PenalisedSurrogate(target=trust.target, estimator=trust.estimator)
+    value = ClippedValue(clip=a.value_clip, coefficient=a.value_coefficient)
     return Method(
         name="ppo_v1",
         source=source,
@@ -100,21 +101,12 @@ def build(config: Config, parts: Parts) -> Method:
             Whiten(column="advantages"),
             Penalty(initial=trust.penalty),
         ),
-        objective=Sum(
-            (
-                (1.0, PenalisedSurrogate(target=trust.target, estimator=trust.estimator)),
-                (1.0, ClippedValue(clip=a.value_clip, coefficient=a.value_coefficient)),
-            )
-        ),
+        objective=Sum(((1.0, policy), (1.0, value))),
         settle=(MovePenalty(form=trust.form, target=trust.target, rate=trust.rate),),
         update=config.update,
         epochs=config.epochs_per_step,
         minibatch=config.minibatch,
-        networks={
-            "policy": Role(),
-            "reference": Role(trained=False),
-            "value": Role(heads=("values",), start=config.critic),
-        },
+        networks=actor_critic(config.critic),
         temperature=config.decoding.temperature,
         judge=config.judge,
     )

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from trueup.annotate.scale import accuracy_by_source, set_scale
-from trueup.errors import TrueupError
-from trueup.groups import Group
 from trueup.method import Handles, Method, Objective, Parts, Role
 from trueup.objectives.listwise import Choice, PlackettLuce
 from trueup.objectives.mix import Sum
 from trueup.objectives.reward_model import BradleyTerry, Imitation
-from trueup.order import derive
 from trueup.settings import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.files import Everything
 from trueup.sources.judged import ordered, with_imitate, with_pairs
-from trueup.sources.sample import Decoding, sample_groups
 from trueup.sources.shares import by_share
+from trueup.sources.zero import Zero
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Learn a score from comparisons, choices or K-wise rankings."
 REFERENCES = ("bradley1952", "ouyang2022", "plackett1975", "ziegler2019", "touvron2023", "radford2018")
 FAMILY, UNIT, COPIES = "reward models", "group", 1
 NEEDS = ("comparisons",)
-NUM_SAMPLES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +67,7 @@ def build(config: Config, parts: Parts) -> Method:
     arranged = with_pairs if pairwise else ordered
     train, held_out = (with_imitate(arranged(groups)) for groups in (parts.groups, parts.held_out))
     written = frozenset({"imitate"}) if pairwise else frozenset({"imitate", "tier"})
-    if config.normalise.on == "demonstrations" and not _unjudged(parts):
-        raise TrueupError(
-            "E604",
-            "no row without a judgement, on which the score's mean could be 0",
-            where="normalise.on",
-            remedy="add demonstrations by data.mix, or normalise on completions",
-        )
+    zero = Zero(on=config.normalise.on, train=train, parts=parts)
     objectives: dict[str, Objective] = {
         "bradley_terry": BradleyTerry(margin=config.margin, center=config.center),
         "plackett_luce": PlackettLuce(),
@@ -94,8 +84,7 @@ def build(config: Config, parts: Parts) -> Method:
         """Sets the score's scale; the accuracies by source."""
         found = dict(accuracy_by_source(held_out, handles))
         if config.normalise.to != "none":
-            chosen = _reference(config.normalise.on, train, parts, handles)
-            found.update(set_scale(chosen, config.normalise.to, handles))
+            found.update(set_scale(zero(handles), config.normalise.to, handles))
         return found
 
     return Method(
@@ -107,26 +96,4 @@ def build(config: Config, parts: Parts) -> Method:
         networks=networks,
         output="reward",
         finish=finish,
-    )
-
-
-def _unjudged(parts: Parts) -> list[Group]:
-    """Training rows with completions that nobody compared."""
-    return [g for g in parts.groups if g.completions and not g.pairs()]
-
-
-def _reference(on: str, train: Sequence[Group], parts: Parts, handles: Handles) -> Sequence[Group]:
-    """The groups whose mean score becomes 0."""
-    if on == "completions":
-        return train
-    if on == "demonstrations":
-        return _unjudged(parts)
-    return sample_groups(
-        train[:NUM_SAMPLES],
-        handles.networks["policy"],
-        decode=parts.decode,
-        stop_ids=parts.stop_ids,
-        k=1,
-        decoding=Decoding(),
-        seed=derive(handles.seed, "normalise"),
     )

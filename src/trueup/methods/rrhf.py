@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -12,11 +11,11 @@ from trueup.annotate.ranks import Ranked, Stated
 from trueup.annotate.scores import Scores
 from trueup.errors import TrueupError
 from trueup.groups import Group
-from trueup.method import Method, Parts, Role, Source
+from trueup.method import Method, Parts, Role
 from trueup.objectives.ranking import RRHF
 from trueup.settings import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.files import Files
-from trueup.sources.joined import Joined
+from trueup.sources.files import from_files, judged
+from trueup.sources.joined import joined
 from trueup.sources.sample import Decoding
 from trueup.update.adamw import AdamW
 
@@ -72,31 +71,17 @@ def build(config: Config, parts: Parts) -> Method:
     if bool(writers) and not config.judge:
         raise TrueupError("E730", "samples need a judge", where="judge", remedy="name one: lab:gold")
 
-    def source(groups: Sequence[Group], batch: int) -> Source:
-        if not writers:
-            return Files(groups=groups, batch=batch)
-        return Joined(
-            prompts=groups,
-            batch=batch,
-            writers=writers,
-            decode=parts.decode,
-            stop_ids=parts.stop_ids,
-            keep=r.files,
-            decoding=r.decoding,
-        )
-
-    def usable(group: Group) -> bool:
-        """Whether there are responses, and an order of them unless there is only one, to be imitated."""
-        if writers or config.judge:
-            return bool(writers or group.completions)
-        return bool(group.pairs() or group.scores) or len(group.completions) == 1
-
-    groups, held_out = ([g for g in part if usable(g)] for part in (parts.groups, parts.held_out))
-    frozen = {"reference": Role(trained=False)} if r.initial else {}
+    batch = config.loop.batch
+    if writers:
+        source, held_out = joined(parts, batch=batch, writers=writers, keep=r.files, decoding=r.decoding)
+    else:
+        source, held_out = from_files(parts, batch=batch, keep=written if config.judge else in_order)
+    networks = {"policy": Role(), **({"reference": Role(trained=False)} if r.initial else {})}
+    networks |= {name: Role(trained=False, start=start) for name, start in others.items()}
     return Method(
         name="rrhf",
-        source=source(groups, config.loop.batch),
-        held_out=source(held_out, len(held_out)) if held_out else None,
+        source=source,
+        held_out=held_out,
         annotate=(Scores(), Ranked()) if config.judge else (Stated(),),
         objective=RRHF(
             rank_weight=config.rank_weight,
@@ -105,10 +90,16 @@ def build(config: Config, parts: Parts) -> Method:
             length_penalty=config.length_penalty,
         ),
         update=config.update,
-        networks={
-            "policy": Role(),
-            **frozen,
-            **{name: Role(trained=False, start=start) for name, start in others.items()},
-        },
+        networks=networks,
         judge=config.judge,
     )
+
+
+def written(group: Group) -> bool:
+    """Whether there is a response that a judge could score."""
+    return bool(group.completions)
+
+
+def in_order(group: Group) -> bool:
+    """Whether the responses have an order, or there is only one, to be imitated."""
+    return judged(group) or len(group.completions) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -11,13 +10,11 @@ from annotated_types import Ge
 from trueup.annotate.ranks import Ranked, Stated
 from trueup.annotate.scores import Scores
 from trueup.errors import TrueupError
-from trueup.groups import Group
-from trueup.method import Beside, Handles, Method, Parts, Role, Source
+from trueup.method import Beside, Method, Parts, Role
 from trueup.objectives.calibration import Demonstrations, SLiC
-from trueup.order import draw
 from trueup.settings import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.files import Files
-from trueup.sources.sample import Decoding, Sample
+from trueup.sources.files import beside_demonstrations, from_files, judged
+from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Hinge on sequence likelihoods of preferred over rejected, plus the likelihood of a target."
@@ -66,27 +63,23 @@ def build(config: Config, parts: Parts) -> Method:
     if sampling and not config.judge:
         raise TrueupError("E730", "samples need a judge", where="judge", remedy="name one: lab:gold")
 
-    def source(groups: Sequence[Group], batch: int) -> Source:
-        if not sampling:
-            return Files(groups=groups, batch=batch)
-        return Sample(
-            prompts=groups,
-            batch=batch,
-            decode=parts.decode,
-            stop_ids=parts.stop_ids,
+    beside: tuple[Beside, ...] = ()
+    if config.target == "demonstrations":
+        beside = (beside_demonstrations(parts.groups, Demonstrations(), config.nll_weight),)
+    if sampling:
+        source, held_out = from_policy(
+            parts,
+            batch=config.loop.batch,
             num_completions=c.num_completions,
             decoding=c.decoding,
             network="reference",
         )
-
-    demonstrated = config.target == "demonstrations"
-    groups, held_out = (
-        [g for g in part if sampling or _judged(g)] for part in (parts.groups, parts.held_out)
-    )
+    else:
+        source, held_out = from_files(parts, batch=config.loop.batch, keep=judged)
     return Method(
         name="slic_hf",
-        source=source(groups, config.loop.batch),
-        held_out=source(held_out, len(held_out)) if held_out else None,
+        source=source,
+        held_out=held_out,
         annotate=(Scores(), Ranked(which=c.pairs)) if sampling else (Stated(),),
         objective=SLiC(
             delta=config.delta,
@@ -96,22 +89,5 @@ def build(config: Config, parts: Parts) -> Method:
         update=config.update,
         networks={"policy": Role(), **({"reference": Role(trained=False)} if sampling else {})},
         judge=config.judge if sampling else "",
-        beside=(_demonstrations(parts.groups, config.nll_weight),) if demonstrated else (),
+        beside=beside,
     )
-
-
-def _judged(group: Group) -> bool:
-    return bool(group.pairs() or group.scores)
-
-
-def _demonstrations(groups: Sequence[Group], weight: float) -> Beside:
-    """As many demonstrations in every update as the minibatch has groups."""
-    found = [g for g in groups if len(g.completions) == 1 and not _judged(g)]
-
-    def drawn(minibatch: Sequence[Group], number: int, handles: Handles) -> list[Group]:
-        return [found[i] for i in draw(len(found), len(minibatch), number, handles.seed)]
-
-    if not found:
-        remedy = "mix some in: data.mix: {pairs: lab:comparisons, sft: lab:demonstrations}"
-        raise TrueupError("E604", "no row with one completion and no judgement", where="data", remedy=remedy)
-    return Beside(groups=drawn, objective=Demonstrations(), weight=weight)

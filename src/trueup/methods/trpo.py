@@ -10,7 +10,7 @@ from trueup.annotate.advantages import GAE, Whiten
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.rewards import KLReward
 from trueup.annotate.scores import Scores
-from trueup.method import Method, Parts, Role
+from trueup.method import Method, Parts, actor_critic
 from trueup.objectives.mix import Sum
 from trueup.objectives.surrogate import Surrogate
 from trueup.objectives.value import ClippedValue
@@ -82,11 +82,7 @@ def build(config: Config, parts: Parts) -> Method:
         # The critic is fitted apart from the policy, so its weight is 1 and nothing holds it back.
         objective=Sum(((1.0, Surrogate()), (1.0, ClippedValue(clip=math.inf, coefficient=1.0)))),
         update=config.update,
-        networks={
-            "policy": Role(),
-            "reference": Role(trained=False),
-            "value": Role(heads=("values",), start=config.critic),
-        },
+        networks=actor_critic(config.critic),
         temperature=config.decoding.temperature,
         judge=config.judge,
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from trueup.errors import TrueupError
 from trueup.groups import Group
-from trueup.method import Handles
+from trueup.method import Beside, Handles, Objective, Parts
 from trueup.order import draw
 
 
@@ -60,6 +60,34 @@ class Everything:
     def __call__(self, step: int, handles: Handles) -> list[Group]:
         """All groups."""
         return list(self.groups)
+
+
+def from_files(parts: Parts, *, batch: int, keep: Callable[[Group], bool]) -> tuple[Files, Files | None]:
+    """Those of a method's groups that `keep` wants, and all such held-out ones where there are any."""
+    held_out = [group for group in parts.held_out if keep(group)]
+    source = Files(groups=[group for group in parts.groups if keep(group)], batch=batch)
+    return source, Files(groups=held_out, batch=len(held_out)) if held_out else None
+
+
+def judged(group: Group) -> bool:
+    """Whether the group says of its completions which is better, by comparisons, rankings or scores."""
+    return bool(group.pairs() or group.scores)
+
+
+def beside_demonstrations(groups: Sequence[Group], objective: Objective, weight: float) -> Beside:
+    """A loss beside every update on as many of the groups' demonstrations as the minibatch has groups.
+
+    A demonstration is a group with one completion and no judgement; raises E604 when there is none.
+    """
+    found = [group for group in groups if len(group.completions) == 1 and not judged(group)]
+    if not found:
+        remedy = "mix some in: data.mix: {pairs: lab:comparisons, sft: lab:demonstrations}"
+        raise TrueupError("E604", "no row with one completion and no judgement", where="data", remedy=remedy)
+
+    def drawn(minibatch: Sequence[Group], number: int, handles: Handles) -> list[Group]:
+        return [found[i] for i in draw(len(found), len(minibatch), number, handles.seed)]
+
+    return Beside(groups=drawn, objective=objective, weight=weight)
 
 
 def preferred(group: Group) -> Group:

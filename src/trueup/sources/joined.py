@@ -9,7 +9,7 @@ import numpy as np
 
 from trueup.errors import TrueupError
 from trueup.groups import Completion, Group
-from trueup.method import Handles
+from trueup.method import Handles, Parts
 from trueup.order import derive, draw
 from trueup.sources.sample import Decoding, sample_groups
 
@@ -66,6 +66,25 @@ class Joined:
             replace(g, completions=tuple(written), comparisons=(), rankings=(), scores=())
             for g, written in zip(chosen, kept, strict=True)
         ]
+
+
+def joined(
+    parts: Parts, *, batch: int, writers: Mapping[str, int], keep: bool, decoding: Decoding
+) -> tuple[Joined, Joined | None]:
+    """The writers' completions of a method's prompts, and of all held-out prompts where there are any."""
+
+    def of(prompts: Sequence[Group], size: int) -> Joined:
+        return Joined(
+            prompts=prompts,
+            batch=size,
+            writers=writers,
+            decode=parts.decode,
+            stop_ids=parts.stop_ids,
+            keep=keep,
+            decoding=decoding,
+        )
+
+    return of(parts.groups, batch), of(parts.held_out, len(parts.held_out)) if parts.held_out else None
 
 
 def _as_filed(completion: Completion) -> Completion:

@@ -86,9 +86,12 @@ class Sample:
 
 
 def from_policy(
-    parts: Parts, *, batch: int, num_completions: int, decoding: Decoding
+    parts: Parts, *, batch: int, num_completions: int, decoding: Decoding, network: str = "policy"
 ) -> tuple[Sample, Sample | None]:
-    """The policy's completions of a method's prompts, and of all held-out prompts where there are any."""
+    """The policy's completions of a method's prompts, and of all held-out prompts where there are any.
+
+    Another `network` may write them.
+    """
 
     def of(prompts: Sequence[Group], size: int) -> Sample:
         return Sample(
@@ -98,6 +101,7 @@ def from_policy(
             stop_ids=parts.stop_ids,
             num_completions=num_completions,
             decoding=decoding,
+            network=network,
         )
 
     return of(parts.groups, batch), of(parts.held_out, len(parts.held_out)) if parts.held_out else None

@@ -1,0 +1,53 @@
+"""The groups on which a reward model's score is given mean 0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from trueup.errors import TrueupError
+from trueup.groups import Group
+from trueup.method import Handles, Parts
+from trueup.order import derive
+from trueup.sources.sample import Decoding, sample_groups
+
+NUM_SAMPLES = 256
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Zero:
+    """The training completions, the rows that nobody judged, or samples of the model it starts from."""
+
+    on: Literal["completions", "demonstrations", "samples"]
+    train: Sequence[Group]
+    parts: Parts
+
+    def __post_init__(self) -> None:
+        """Raises E604 when the mean of unjudged rows is asked for and there is none."""
+        if self.on == "demonstrations" and not self._unjudged():
+            raise TrueupError(
+                "E604",
+                "no row without a judgement, on which the score's mean could be 0",
+                where="normalise.on",
+                remedy="add demonstrations by data.mix, or normalise on completions",
+            )
+
+    def __call__(self, handles: Handles) -> Sequence[Group]:
+        """The groups; the samples are those of the network `policy`."""
+        if self.on == "completions":
+            return self.train
+        if self.on == "demonstrations":
+            return self._unjudged()
+        return sample_groups(
+            self.train[:NUM_SAMPLES],
+            handles.networks["policy"],
+            decode=self.parts.decode,
+            stop_ids=self.parts.stop_ids,
+            k=1,
+            decoding=Decoding(),
+            seed=derive(handles.seed, "normalise"),
+        )
+
+    def _unjudged(self) -> list[Group]:
+        return [group for group in self.parts.groups if group.completions and not group.pairs()]

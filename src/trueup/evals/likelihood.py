@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,11 +19,56 @@ from numpy.typing import NDArray
 from trueup.annotate.logprobs import measure
 from trueup.errors import TrueupError
 from trueup.evals.prefixes import share_prefix
-from trueup.groups import Group
+from trueup.evals.view import PolicyView
+from trueup.groups import Completion, Group, Message, Role
 from trueup.method import Handles
 from trueup.packing import pack, split
 
 Floats = NDArray[np.float64]
+Reads = Literal["choices", "greedy", "documents", "verdicts"]
+"""What is measured of an item: its choices' log-probabilities; whether greedy decoding gives them too; those of
+every turn of a conversation; for each choice log π(first) − log π(second) after a question about it, which
+stands in `statements` of its meta."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evidence:
+    """What a policy said about some items: one row for each item, one number for each choice."""
+
+    logprobs: list[Floats]
+    "Σ_t log π(y_t | x, y_<t), in nats."
+    num_tokens: list[Floats]
+    greedy: list[Floats]
+    "1 where greedy decoding gives the choice; empty where that was not measured."
+
+
+def gather(view: PolicyView, items: Sequence[Group], reads: Reads) -> Evidence:
+    """The log-probabilities of the items' choices under a policy, with what else the score reads."""
+    if reads == "verdicts":
+        asked = [question for item in items for question in _questions(item)]
+        found = gather(view, asked, "choices")
+        sizes = np.cumsum([0, *(len(item.completions) for item in items)])
+        gaps = np.array([row[0] - row[1] for row in found.logprobs])
+        counts = np.array([row[0] for row in found.num_tokens])
+        return Evidence(
+            logprobs=[gaps[a:b] for a, b in zip(sizes, sizes[1:], strict=False)],
+            num_tokens=[counts[a:b] for a, b in zip(sizes, sizes[1:], strict=False)],
+            greedy=[],
+        )
+    encoded = view.encode(items, score="all" if reads == "documents" else "last")
+    tokens = token_logprobs(encoded, "policy", view.handles)
+    return Evidence(
+        logprobs=[np.array([choice.sum() for choice in choices]) for choices in tokens],
+        num_tokens=[np.array([float(len(choice)) for choice in choices]) for choices in tokens],
+        greedy=greedy_match(encoded, "policy", view.handles) if reads == "greedy" else [],
+    )
+
+
+def _questions(item: Group) -> list[Group]:
+    """One group for each choice of an item: the question about it, and the two verdicts."""
+    verdicts = tuple(Completion(text=text, finished=False) for text in item.meta["verdicts"])
+    prompts = [(Message(Role.TEXT, text),) for text in item.meta["statements"]]
+    return [replace(item, prompt=prompt, completions=verdicts) for prompt in prompts]
 
 
 def token_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> list[list[Floats]]:
@@ -79,9 +126,17 @@ def per_character(groups: Sequence[Group], logprobs: Sequence[Floats]) -> list[F
     ]
 
 
-def per_token(tokens: Sequence[Sequence[Floats]]) -> list[Floats]:
+def per_byte(groups: Sequence[Group], logprobs: Sequence[Floats]) -> list[Floats]:
+    """Each choice's log-probability divided by its bytes in UTF-8, one leading space not counted."""
+    return [
+        row / np.array([max(1, len(c.text.removeprefix(" ").encode())) for c in group.completions])
+        for group, row in zip(groups, logprobs, strict=True)
+    ]
+
+
+def per_token(logprobs: Sequence[Floats], num_tokens: Sequence[Floats]) -> list[Floats]:
     """Each choice's mean log-probability over its tokens."""
-    return [np.array([choice.mean() for choice in choices]) for choices in tokens]
+    return [row / count for row, count in zip(logprobs, num_tokens, strict=True)]
 
 
 def probabilities(logprobs: Sequence[Floats]) -> list[Floats]:

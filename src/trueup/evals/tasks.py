@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trueup.errors import TrueupError
 from trueup.evals.likelihood import (
+    Evidence,
+    Reads,
     accuracy,
-    choice_logprobs,
-    greedy_match,
+    gather,
+    per_byte,
     per_character,
     per_token,
     probabilities,
-    token_logprobs,
     true_mass,
 )
 from trueup.evals.view import PolicyView
@@ -30,6 +32,21 @@ from trueup.groups import Group
 Floats = NDArray[np.float64]
 Measure = Callable[[PolicyView, list[Group], int], Floats]
 "(policy, items, seed) to one number for each item."
+Chance = Callable[[Sequence[Group]], float | None]
+ScoreName = Literal["sum", "character", "byte", "token", "mc2", "greedy", "ranking", "brier", "document"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Score:
+    """How log-probabilities become one number for each item."""
+
+    name: ScoreName
+    metric: str
+    "What the mean over items is called."
+    reads: Reads
+    values: Callable[[Evidence, Sequence[Group]], Floats]
+    chance: Chance
+    ceiling: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,17 +57,33 @@ class Task:
     version: int
     "Changes whenever the same policy would get another number."
     measure: Measure
-    chance: Callable[[Sequence[Group]], float | None]
+    chance: Chance
     "What a policy that knows nothing gets on these items; None where that has no meaning."
     ceiling: float
     samples: bool = False
     "Whether it samples from the policy; the others score given text."
+    score: Score | None = None
+    "How it scores given text; None for a task that samples."
 
     def run(self, view: PolicyView, items: Sequence[Group], seed: int = 0) -> Floats:
         """One value for each item, larger is better.
 
         Raises E601 without items, E790 where best-of-n would have to score text that it did not choose.
         """
+        self._check(view, items)
+        return self.measure(view, list(items), seed)
+
+    def examine(
+        self, view: PolicyView, items: Sequence[Group], seed: int = 0
+    ) -> tuple[Floats, Evidence | None]:
+        """The values of `run`, and the log-probabilities they were made of; None for a task that samples."""
+        if self.score is None:
+            return self.run(view, items, seed), None
+        self._check(view, items)
+        evidence = gather(view, list(items), self.score.reads)
+        return self.score.values(evidence, items), evidence
+
+    def _check(self, view: PolicyView, items: Sequence[Group]) -> None:
         if not items:
             raise TrueupError("E601", "no items to evaluate", where=f"task {self.name}")
         if view.best_of > 1 and not self.samples:
@@ -60,7 +93,22 @@ class Task:
                 where=f"task {self.name}, policy {view.name}",
                 remedy="evaluate the policy that it samples from",
             )
-        return self.measure(view, list(items), seed)
+
+
+def likelihood_task(name: str, version: int, score: Score) -> Task:
+    """The task that scores given text in one way."""
+
+    def measure(view: PolicyView, items: list[Group], seed: int) -> Floats:
+        return score.values(gather(view, items, score.reads), items)
+
+    return Task(
+        name=name,
+        version=version,
+        measure=measure,
+        chance=score.chance,
+        ceiling=score.ceiling,
+        score=score,
+    )
 
 
 # --------------------------------------------------------------------------------- what items say
@@ -108,44 +156,45 @@ def _unknown(items: Sequence[Group]) -> None:
     return None
 
 
-# ------------------------------------------------------------------------------- how they are run
+# ------------------------------------------------------------------------------- how they are scored
 
 
 def _answers(items: Sequence[Group]) -> list[int]:
     return [answer_of(item) for item in items]
 
 
-def _last_word(view: PolicyView, items: list[Group], seed: int) -> Floats:
-    matches = greedy_match(view.encode(items), "policy", view.handles)
-    return np.array([float(row[0]) for row in matches])
+def _greedy(found: Evidence, items: Sequence[Group]) -> Floats:
+    return np.array([float(row[0]) for row in found.greedy])
 
 
-def _sum_accuracy(view: PolicyView, items: list[Group], seed: int) -> Floats:
-    return accuracy(choice_logprobs(view.encode(items), "policy", view.handles), _answers(items))
+def _sum(found: Evidence, items: Sequence[Group]) -> Floats:
+    return accuracy(found.logprobs, _answers(items))
 
 
-def _character_accuracy(view: PolicyView, items: list[Group], seed: int) -> Floats:
-    logprobs = choice_logprobs(view.encode(items), "policy", view.handles)
-    return accuracy(per_character(items, logprobs), _answers(items))
+def _character(found: Evidence, items: Sequence[Group]) -> Floats:
+    return accuracy(per_character(items, found.logprobs), _answers(items))
 
 
-def _token_accuracy(view: PolicyView, items: list[Group], seed: int) -> Floats:
-    tokens = token_logprobs(view.encode(items), "policy", view.handles)
-    return accuracy(per_token(tokens), _answers(items))
+def _byte(found: Evidence, items: Sequence[Group]) -> Floats:
+    return accuracy(per_byte(items, found.logprobs), _answers(items))
 
 
-def _true_mass(view: PolicyView, items: list[Group], seed: int) -> Floats:
-    logprobs = choice_logprobs(view.encode(items), "policy", view.handles)
-    return true_mass(logprobs, [truths_of(item) for item in items])
+def _token(found: Evidence, items: Sequence[Group]) -> Floats:
+    return accuracy(per_token(found.logprobs, found.num_tokens), _answers(items))
 
 
-def _document_logprob(view: PolicyView, items: list[Group], seed: int) -> Floats:
-    tokens = token_logprobs(view.encode(items, score="all"), "policy", view.handles)
-    return np.array([float(np.concatenate(choices).mean()) for choices in tokens])
+def _mc2(found: Evidence, items: Sequence[Group]) -> Floats:
+    return true_mass(found.logprobs, [truths_of(item) for item in items])
 
 
-def _brier(view: PolicyView, items: list[Group], seed: int) -> Floats:
-    chances = probabilities(choice_logprobs(view.encode(items), "policy", view.handles))
+def _document(found: Evidence, items: Sequence[Group]) -> Floats:
+    return np.array(
+        [float(sums.sum() / sizes.sum()) for sums, sizes in zip(found.logprobs, found.num_tokens, strict=True)]
+    )
+
+
+def _brier(found: Evidence, items: Sequence[Group]) -> Floats:
+    chances = probabilities(found.logprobs)
     return np.array(
         [-float(((p - np.eye(len(p))[a]) ** 2).sum()) for p, a in zip(chances, _answers(items), strict=True)]
     )
@@ -160,29 +209,61 @@ def calibration(view: PolicyView, items: Sequence[Group]) -> tuple[Floats, Float
 
     The confidence is e^{L_max} / Σ_k e^{L_k} over the item's choices.
     """
-    chances = probabilities(choice_logprobs(view.encode(items), "policy", view.handles))
+    return confidence(gather(view, list(items), "choices"), items)
+
+
+def confidence(found: Evidence, items: Sequence[Group]) -> tuple[Floats, Floats]:
+    """`calibration` from log-probabilities that were measured before."""
+    chances = probabilities(found.logprobs)
     return np.array([float(p.max()) for p in chances]), accuracy(chances, _answers(items))
 
 
-LIKELIHOOD: Mapping[str, Task] = {
-    task.name: task
-    for task in (
-        # LAMBADA (Paperno et al. 2016): greedy decoding must give every token of the last word.
-        Task(name="last_word", version=1, measure=_last_word, chance=_zero, ceiling=1.0),
-        # HellaSwag (Zellers et al. 2019): log-probability per character.
-        Task(name="completion_choice", version=1, measure=_character_accuracy, chance=_one_in_k, ceiling=1.0),
-        Task(name="completion_choice_sum", version=1, measure=_sum_accuracy, chance=_one_in_k, ceiling=1.0),
-        # TruthfulQA (Lin et al. 2021).
-        Task(name="truth_mc1", version=1, measure=_sum_accuracy, chance=_one_in_k, ceiling=1.0),
-        Task(name="truth_mc2", version=1, measure=_true_mass, chance=_true_share, ceiling=1.0),
-        # ETHICS (Hendrycks et al. 2020): which of the two judgements is likelier.
-        Task(name="ethics", version=1, measure=_sum_accuracy, chance=_one_in_k, ceiling=1.0),
-        # HHH comparisons (Askell et al. 2021): the better answer by mean log-probability.
-        Task(name="hhh", version=1, measure=_token_accuracy, chance=_one_in_k, ceiling=1.0),
-        # Minus the Brier score, a proper score whose mean over items pairs; `calibration` gives the ECE.
-        Task(name="calibration", version=1, measure=_brier, chance=_uniform_brier, ceiling=0.0),
-        # Mean log-probability of a document's tokens, in nats; `likelihood.perplexity` pools documents.
-        Task(name="perplexity", version=1, measure=_document_logprob, chance=_unknown, ceiling=0.0),
+def _score(
+    name: ScoreName,
+    metric: str,
+    values: Callable[[Evidence, Sequence[Group]], Floats],
+    *,
+    reads: Reads = "choices",
+    chance: Chance = _one_in_k,
+    ceiling: float = 1.0,
+) -> Score:
+    return Score(name=name, metric=metric, reads=reads, values=values, chance=chance, ceiling=ceiling)
+
+
+SCORES: Mapping[str, Score] = {
+    score.name: score
+    for score in (
+        # argmax Σ_t log π(y_t), the largest sum, or the largest after division by a length.
+        _score("sum", "accuracy", _sum),
+        _score("character", "accuracy, per character", _character),
+        _score("byte", "accuracy, per byte", _byte),
+        _score("token", "accuracy, per token", _token),
+        # Σ_true e^L / Σ_all e^L (Lin et al. 2021).
+        _score("mc2", "mass on true choices", _mc2, chance=_true_share),
+        # Every token of the one choice is the most probable one (Paperno et al. 2016).
+        _score("greedy", "greedy match", _greedy, reads="greedy", chance=_zero),
+        # argmax log π(true) − log π(false) of a question about each choice (Sun et al. 2023).
+        _score("ranking", "accuracy, true against false", _sum, reads="verdicts"),
+        # Minus the Brier score, a proper score whose mean over items pairs.
+        _score("brier", "minus the Brier score", _brier, chance=_uniform_brier, ceiling=0.0),
+        # Mean log-probability of a document's tokens, in nats.
+        _score("document", "nats a token", _document, reads="documents", chance=_unknown, ceiling=0.0),
     )
 }
-"Tasks that score given text, by name."
+"Every way to score given text, by name."
+
+LIKELIHOOD: Mapping[str, Task] = {
+    name: likelihood_task(name, 2, SCORES[score])
+    for name, score in (
+        ("last_word", "greedy"),
+        ("completion_choice", "character"),
+        ("completion_choice_sum", "sum"),
+        ("truth_mc1", "sum"),
+        ("truth_mc2", "mc2"),
+        ("ethics", "sum"),
+        ("hhh", "token"),
+        ("calibration", "brier"),
+        ("perplexity", "document"),
+    )
+}
+"The lab's tasks that score given text, by name."

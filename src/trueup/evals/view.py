@@ -12,6 +12,7 @@ import torch
 
 from trueup.chat.encoder import Chat, is_text
 from trueup.errors import TrueupError
+from trueup.evals.joint import joint_ids
 from trueup.groups import Completion, Group, Message, Role
 from trueup.judges import Judge
 from trueup.method import Handles, Network
@@ -69,7 +70,7 @@ class PolicyView:
         prefix never is). Nothing is then dropped to fit the context.
         What is left must hold the completions, or `room` more tokens. Where `context` is too small, the
         oldest turns (or the beginning of a plain text) are dropped; the prefix, the system message and the
-        last turn never are (E560).
+        last turn never are (E560). Choices after a plain text are encoded together with it (`joint_ids`).
         """
         lead = self._lead_ids() if self.prefix else None
         return [
@@ -120,7 +121,7 @@ class PolicyView:
         return np.concatenate([whole.prompt_tokens, whole.completions[0].tokens])
 
     def _encode_text(self, group: Group, lead: np.ndarray | None, room: int) -> Group:
-        encoded = self.chat.encode(replace(group, prompt_tokens=None))
+        encoded = self._joined(group)
         assert encoded.prompt_tokens is not None
         ids = encoded.prompt_tokens
         bos = len(self.chat.text_bos)
@@ -134,6 +135,21 @@ class PolicyView:
         if excess > 0:
             ids = np.concatenate([ids[:kept], ids[kept + excess :]])
         return replace(encoded, prompt_tokens=ids.astype(np.int32))
+
+    def _joined(self, group: Group) -> Group:
+        """The prompt's ids, and those of its choices, encoded together with it; samples keep their own."""
+        fresh = [i for i, c in enumerate(group.completions) if c.tokens is None]
+        if not fresh:
+            return self.chat.encode(replace(group, prompt_tokens=None))
+        before, after = joint_ids(
+            self.chat, group.prompt[0].content, [group.completions[i].text for i in fresh]
+        )
+        completions = list(group.completions)
+        for i, ids in zip(fresh, after, strict=True):
+            if group.completions[i].finished:
+                ids = np.append(ids, self.chat.completion_ids("", finished=True, plain=True))
+            completions[i] = replace(group.completions[i], tokens=ids.astype(np.int32), supervised=None)
+        return replace(group, prompt_tokens=before, completions=tuple(completions))
 
     def _encode_chat(self, group: Group, room: int) -> Group:
         system = 1 if group.prompt[0].role == Role.SYSTEM else 0

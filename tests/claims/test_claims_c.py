@@ -1,15 +1,134 @@
-"""RRHF's claims and soups' on fabricated numbers; claims that are not yet there."""
+"""RRHF's claims on fabricated numbers, and claims that are not yet there."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import log
 from pathlib import Path
 
 import pytest
 
 from trueup import reproduce
+from trueup.claims import (
+    rrhf_against_ppo,
+    rrhf_as_reward_model,
+    rrhf_iterating,
+    rrhf_models,
+    rrhf_sample_quality,
+)
 from trueup.cli import main
 from trueup.errors import TrueupError
+from trueup.run import Done, Stage, plan
+from trueup.settings import ModelSettings
+
+RRHF = {
+    "rrhf-against-ppo": 5,
+    "rrhf-models": 1,
+    "rrhf-as-reward-model": 5,
+    "rrhf-sample-quality": 4,
+    "rrhf-iterating": 4,
+}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A trial with the numbers it was made of, by stage and name."""
+
+    seed: int
+    given: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    stages: Mapping[str, Stage] = field(default_factory=dict)
+
+    def mean(self, stage: str, name: str) -> float:
+        return self.given[stage][name]
+
+    def done(self, stage: str) -> Done:
+        return Done(output="", metrics=self.given[stage])
+
+
+def made(numbers: Mapping[str, Mapping[str, float]], jitter: float = 1e-3) -> list[Made]:
+    """Three seeds, at each of which all numbers are a little apart from the last one's."""
+    return [
+        Made(seed, {s: {k: v + (seed - 2) * jitter for k, v in row.items()} for s, row in numbers.items()})
+        for seed in (1, 2, 3)
+    ]
+
+
+@pytest.mark.parametrize("name", RRHF)
+def test_a_claims_recipe_plans(name: str, tmp_path: Path) -> None:
+    found = reproduce.experiment(name)
+    assert found is not None and len(found.seeds) == RRHF[name] and found.recipe.name == name
+    assert all(plan(job.recipe, tmp_path) for job in found.jobs())
+
+
+@pytest.mark.parametrize(
+    ("rrhf", "perplexity", "verdict"),
+    [(0.9, 8.0, "holds"), (0.5, 8.0, "does not hold here"), (0.9, 9.0, "does not hold here")],
+)
+def test_rrhf_against_ppo(rrhf: float, perplexity: float, verdict: str, tmp_path: Path) -> None:
+    """PPO gains 1 from 0 at perplexity 8."""
+    trials = made(
+        {
+            "m_sft": {"proxy": 0.0, "perplexity": -log(7.5)},
+            "m_rrhf_rm": {"proxy": rrhf, "perplexity": -log(perplexity)},
+            "m_ppo": {"proxy": 1.0, "perplexity": -log(8.0)},
+        }
+    )
+    found = rrhf_against_ppo.measure(tmp_path, trials)  # pyright: ignore[reportArgumentType]
+    assert found.verdict == verdict
+    assert [e.value for e in found.effects] == pytest.approx([rrhf, perplexity / 8], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("rrhf", "verdict"), [(0.63, "holds"), (0.55, "does not hold here"), (0.60, "undecided")]
+)
+def test_rrhf_as_a_reward_model(rrhf: float, verdict: str, tmp_path: Path) -> None:
+    trials = made({"by_reward": {"accuracy": 0.65}, "by_rrhf": {"accuracy": rrhf}})
+    trials[0].given["by_rrhf"]["accuracy"] -= 0.01  # pyright: ignore[reportIndexIssue]
+    found = rrhf_as_reward_model.measure(tmp_path, trials)  # pyright: ignore[reportArgumentType]
+    assert found.verdict == verdict
+
+
+@pytest.mark.parametrize(("better", "verdict"), [(0.5, "holds"), (0.1, "does not hold here")])
+def test_the_quality_of_samples(better: float, verdict: str, tmp_path: Path) -> None:
+    """Samples of gold 0, .3 and .6, policies on a line from .3: the slope by hand is (better − .3) / .6."""
+    gold = {
+        "m_base": 0.0,
+        "m_sft": 0.3,
+        "m_dpo": 0.6,
+        "m_rrhf_base": 0.3,
+        "m_rrhf_rm": (0.3 + better) / 2,
+        "m_rrhf_dpo": better,
+    }
+    trials = made({stage: {"gold": value} for stage, value in gold.items()})
+    found = rrhf_sample_quality.measure(tmp_path, trials)  # pyright: ignore[reportArgumentType]
+    assert found.verdict == verdict
+    assert found.effects[0].value == pytest.approx((better - 0.3) / 0.6)
+
+
+@pytest.mark.parametrize(("second", "verdict"), [(0.5, "holds"), (0.3, "does not hold here")])
+def test_a_second_round(second: float, verdict: str, tmp_path: Path) -> None:
+    rounds = {"m_sft": 0.0, "m_rrhf_rm": 0.4, "m_rrhf_again": second}
+    trials = made({stage: {"proxy": value, "gold": value} for stage, value in rounds.items()})
+    found = rrhf_iterating.measure(tmp_path, trials)  # pyright: ignore[reportArgumentType]
+    assert found.verdict == verdict
+    assert found.effects[0].value == pytest.approx(second - 0.4)
+
+
+def test_the_models_in_memory_are_counted(tmp_path: Path) -> None:
+    """PPO's policy, reference, critic and reward model beside RRHF's policy; 4 copies of what is trained."""
+    experiment = reproduce.experiment("rrhf-models")
+    assert experiment is not None
+    stages = {stage.name: stage for stage in plan(experiment.jobs()[0].recipe, tmp_path)}
+    stages = {
+        name: replace(stage, config=replace(stage.config, model=ModelSettings()))
+        for name, stage in stages.items()
+        if name in ("rrhf", "ppo")
+    }
+    found = rrhf_models.measure(tmp_path, [Made(1, stages=stages)])  # pyright: ignore[reportArgumentType]
+    assert found.effects[0].value == 4 - 1 and found.verdict == "holds"
+    assert "RRHF holds 4 times" in found.caption and "PPO 10 times" in found.caption
 
 
 def test_claims_without_their_method_are_listed_and_not_measured(

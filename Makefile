@@ -10,7 +10,7 @@ WORKERS ?= 2
 # For example: make test ARGS="-k config"
 ARGS ?=
 
-.PHONY: help setup demo test test-all check gates clean
+.PHONY: help setup demo test test-all check gates docs clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ gates: setup
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: ## the documentation as a site in build/site: static pages, with search, for reading offline
+	@scripts/setup.sh docs
+	@$(BIN)/python scripts/make_docs.py
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .coverage

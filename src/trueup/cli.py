@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
-from trueup.commands import compare, data, lab, look, models, programs, rank, reproduce, soup, train
+from trueup.commands import compare, data, lab, look, models, programs, rank, reproduce, serve, soup, train
 from trueup.errors import EXIT_BUG, EXIT_IO, EXIT_PREEMPTED, EXIT_USAGE, TrueupError
 from trueup.signals import Interrupted
 
@@ -40,6 +40,7 @@ app.command(programs.programs)
 app.command(programs.sandbox)
 app.command(models.chat)
 app.command(models.generate)
+app.command(serve.serve)
 app.command(models.export)
 app.command(soup.soup)
 app.command(data.app)

@@ -1,0 +1,119 @@
+"""A model in this process that answers: our sampler, and scoring that computes shared beginnings once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+
+from trueup.answerers import Answer, Conversation, Floats
+from trueup.chat.encoder import Chat, is_text
+from trueup.evals.likelihood import choice_logprobs
+from trueup.groups import Completion, Group
+from trueup.method import Handles, Network
+from trueup.models.forward import LanguageModel
+from trueup.models.generate import Sampled, generate
+from trueup.sources.sample import Decoding
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LocalAnswerer:
+    """A network and its chat as an answerer.
+
+    A sample depends on the seed, its prompt's place and its own place alone. Log-probs of samples are at the
+    sampling temperature; those of candidates are at the network's.
+    """
+
+    name: str
+    network: Network
+    chat: Chat
+    device: torch.device | str = "cpu"
+    microbatch_tokens: int = 4096
+
+    def complete(
+        self,
+        prompts: Sequence[Conversation],
+        *,
+        decoding: Decoding,
+        k: int = 1,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+        logprobs: bool = False,
+    ) -> list[list[Answer]]:
+        """K completions of each prompt; a greedy one is drawn once for all."""
+        drawn = self.sample(prompts, decoding=decoding, k=1 if decoding.greedy else k, seed=seed)
+        out: list[list[Answer]] = []
+        for prompt, samples in zip(prompts, drawn, strict=True):
+            answers = [self.answer(s, plain=is_text(prompt), stop=stop, logprobs=logprobs) for s in samples]
+            out.append(answers * k if decoding.greedy else answers)
+        return out
+
+    def sample(
+        self, prompts: Sequence[Conversation], *, decoding: Decoding, k: int, seed: int
+    ) -> list[list[Sampled]]:
+        """The samples themselves, as token ids."""
+        return generate(
+            cast(LanguageModel, self.network),
+            [self.chat.prompt_ids(prompt) for prompt in prompts],
+            k=k,
+            max_new_tokens=decoding.max_new_tokens,
+            temperature=decoding.temperature,
+            top_k=decoding.top_k,
+            top_p=decoding.top_p,
+            greedy=decoding.greedy,
+            stop_ids=self.chat.stop_ids,
+            seed=seed,
+        )
+
+    def answer(self, sampled: Sampled, *, plain: bool, stop: Sequence[str], logprobs: bool) -> Answer:
+        """What a sample says, cut before the first stop string."""
+        text = self.chat.decode(sampled.tokens, plain=plain)
+        ends = [place for place in (text.find(s) for s in stop if s) if place >= 0]
+        kept = len(sampled.tokens)
+        if ends:
+            text = text[: min(ends)]
+            kept = self._num_tokens(sampled.tokens, text, plain)
+        return Answer(
+            text=text,
+            finish="stop" if sampled.finished or ends else "length",
+            tokens=self.token_texts(sampled.tokens[:kept]) if logprobs else (),
+            logprobs=sampled.logprobs[:kept].astype(np.float64) if logprobs else None,
+        )
+
+    def logprobs(self, prompts: Sequence[Conversation], candidates: Sequence[Sequence[str]]) -> list[Floats]:
+        """log p of each candidate, its tokens laid out after the prompt's."""
+        groups = [
+            self.chat.encode(
+                Group(prompt=prompt, completions=tuple(Completion(text=t, finished=False) for t in texts))
+            )
+            for prompt, texts in zip(prompts, candidates, strict=True)
+        ]
+        return choice_logprobs(groups, "answerer", self.handles) if groups else []
+
+    @property
+    def handles(self) -> Handles:
+        """What a forward pass over groups needs; the network is named `answerer`."""
+        return Handles(
+            networks={"answerer": self.network}, device=self.device, microbatch_tokens=self.microbatch_tokens
+        )
+
+    def token_texts(self, ids: np.ndarray) -> tuple[str, ...]:
+        """The text that each token adds: half a character nothing, until it is whole. Joined, the text."""
+        texts: list[str] = []
+        said = ""
+        for end in range(1, len(ids) + 1):
+            now = self.chat.codec.decode([int(number) for number in ids[:end]])
+            whole = end == len(ids) or not now.endswith("\ufffd")
+            texts.append(now[len(said) :] if whole else "")
+            said = now if whole else said
+        return tuple(texts)
+
+    def _num_tokens(self, ids: np.ndarray, text: str, plain: bool) -> int:
+        """How many tokens it takes to say at least `text`."""
+        for count in range(len(ids)):
+            if len(self.chat.decode(ids[:count], plain=plain)) >= len(text):
+                return count
+        return len(ids)

@@ -1,0 +1,134 @@
+"""An answerer from what a person writes: a model's folder, or a server's address and its model's name."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+from trueup.answerers import Answerer
+from trueup.answerers.cache import Cache, default_folder
+from trueup.answerers.remote import Ledger, RemoteAnswerer
+from trueup.answerers.transport import Pace, Transport
+from trueup.errors import TrueupError
+
+if TYPE_CHECKING:
+    from trueup.answerers.local import LocalAnswerer
+
+SERVER = "openai:"
+_OPTIONS: dict[str, type[str] | type[int] | type[float]] = {
+    "model": str,
+    "key": str,
+    "concurrency": int,
+    "timeout": float,
+    "retries": int,
+    "rate": float,
+    "max_tokens": str,
+    "cache": str,
+    "prompt_price": float,
+    "completion_price": float,
+}
+
+
+def open_answerer(ref: str, *, device: str = "auto", template: str | None = None) -> Answerer:
+    """The answerer that `ref` names.
+
+    `openai:URL?model=NAME&...`   a server; other options are in docs/endpoints.md
+    a folder, an id, `lab:base`   a model in this process; `template` names its chat template
+
+    Raises E797 for a server that cannot be meant or asked safely, and what `load` raises for a model.
+    """
+    return open_server(ref) if ref.startswith(SERVER) else open_local(ref, device, template)
+
+
+def open_server(ref: str) -> RemoteAnswerer:
+    """The server of `openai:URL?model=NAME&option=value&...`; nothing is asked of it yet.
+
+    The key is read from the environment variable that `key=` names, and stands nowhere else.
+    """
+    url, _, query = ref.removeprefix(SERVER).partition("?")
+    # Before anything is shown: what stands before an @ may be a password.
+    if "@" in url:
+        raise _refused("openai:...", "a name or password stands inside the URL", "name a variable: &key=NAME")
+    options = _options(ref, query)
+    parts = _parts(ref, url)
+    key = ""
+    if name := options.get("key"):
+        key = os.environ.get(name, "")
+        if not key:
+            raise _refused(ref, "the variable that `key` names is not set", "export it, or leave key= out")
+        if not (key.isascii() and key.isprintable()) or len(key) < 4:
+            raise _refused(ref, "what the variable holds is no key", "set it to the key alone")
+        if parts.scheme == "http" and not is_here(parts.hostname or ""):
+            raise _refused(ref, "the key would travel unencrypted", "use https://, or leave key= out")
+    kept = options.get("cache", "")
+    return RemoteAnswerer(
+        transport=Transport(
+            url=url.rstrip("/"),
+            key=key,
+            timeout=options.get("timeout", Transport.timeout),
+            retries=options.get("retries", Transport.retries),
+            pace=Pace(options.get("rate")),
+        ),
+        model=options["model"],
+        cache=Cache(None if kept == "off" else Path(kept) if kept else default_folder()),
+        concurrency=options.get("concurrency", RemoteAnswerer.concurrency),
+        max_tokens=options.get("max_tokens", RemoteAnswerer.max_tokens),
+        ledger=Ledger((options.get("prompt_price", 0.0), options.get("completion_price", 0.0))),
+    )
+
+
+def is_here(host: str) -> bool:
+    """Whether a host is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _options(ref: str, query: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        if name not in _OPTIONS or name in found:
+            raise _refused(ref, f"no option {name!r}, or twice", f"there are {', '.join(_OPTIONS)}")
+        try:
+            found[name] = _OPTIONS[name](text)
+        except ValueError:
+            raise _refused(ref, f"{text!r} is no {_OPTIONS[name].__name__}", f"repair {name}=") from None
+        low = {"retries": 0, "prompt_price": 0, "completion_price": 0}.get(name, 1e-9)
+        if not isinstance(found[name], str) and not low <= found[name] < 1e9:
+            raise _refused(ref, f"{name} cannot be {text}", f"repair {name}=")
+    if not found.get("model"):
+        raise _refused(ref, "no model is named", "write openai:http://HOST:PORT/v1?model=NAME")
+    return found
+
+
+def _parts(ref: str, url: str) -> Any:
+    parts = urlsplit(url)
+    try:
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        known = False
+    if not known or parts.fragment:
+        raise _refused(ref, "no such address", "write openai:http://HOST:PORT/v1?model=NAME")
+    return parts
+
+
+def _refused(ref: str, reason: str, remedy: str) -> TrueupError:
+    return TrueupError("E797", reason, where=ref, remedy=remedy)
+
+
+def open_local(ref: str, device: str = "auto", template: str | None = None) -> LocalAnswerer:
+    """The model in a folder, of an id, or of the lab, in this process."""
+    # Imported here: a server needs no torch.
+    from trueup.answerers.local import LocalAnswerer
+    from trueup.method import Role
+    from trueup.settings import ModelSettings
+    from trueup.training import open_chat, open_network, pick_device
+
+    settings = ModelSettings(path=ref, template=template, device=device)
+    place = pick_device(device)
+    network = open_network(Role(trained=False), settings, place, seed=0)
+    return LocalAnswerer(name=ref, network=network, chat=open_chat(settings), device=place)

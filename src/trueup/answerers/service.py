@@ -1,0 +1,276 @@
+"""What `trueup serve` answers: OpenAI's chat completions and completions, of one model in this process.
+
+A request is read as strictly as a configuration: a field that is not supported is an error that names it,
+never ignored. Log-probs are natural logarithms at the request's temperature (at 0, of temperature 1).
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal, NamedTuple, cast
+
+import numpy as np
+import torch
+from annotated_types import Ge, Le
+
+from trueup import config as configuration
+from trueup.answerers import Answer, Conversation
+from trueup.answerers.local import LocalAnswerer
+from trueup.chat.encoder import is_text
+from trueup.errors import TrueupError
+from trueup.groups import Completion, Group, Message, Role
+from trueup.models.forward import LanguageModel
+from trueup.models.generate import Sampled
+from trueup.packing import pack
+from trueup.sources.sample import Decoding
+
+MAX_TOKENS = 256
+"Longest completion, where a request does not say."
+PATHS = ("/v1/chat/completions", "/v1/completions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """One message of a request."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The fields of a request, of both forms; `messages` or `prompt` tells which."""
+
+    model: str
+    messages: tuple[Said, ...] | None = None
+    prompt: str | None = None
+    max_tokens: Annotated[int, Ge(0)] | None = None
+    max_completion_tokens: Annotated[int, Ge(1)] | None = None
+    temperature: Annotated[float, Ge(0)] = 1.0
+    "0 is greedy."
+    top_p: float | None = None
+    top_k: int | None = None
+    n: Annotated[int, Ge(1), Le(128)] = 1
+    seed: int | None = None
+    stop: str | tuple[str, ...] | None = None
+    logprobs: bool | Annotated[int, Ge(0), Le(20)] | None = None
+    "Of a chat true or false; of a completion, of how many likeliest tokens beside the one that was sampled."
+    top_logprobs: Annotated[int, Ge(0), Le(20)] | None = None
+    echo: bool = False
+    stream: Literal[False] = False
+    user: str = ""
+
+    def decoding(self, room: int) -> Decoding:
+        """How to sample, in at most `room` tokens unless the request says."""
+        limit = self.max_completion_tokens if self.max_tokens is None else self.max_tokens
+        return Decoding(
+            max_new_tokens=min(MAX_TOKENS, max(room, 1)) if limit is None else limit,
+            temperature=self.temperature or 1.0,
+            greedy=self.temperature == 0,
+            top_p=self.top_p,
+            top_k=self.top_k,
+        )
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stop strings."""
+        return (self.stop,) if isinstance(self.stop, str) else self.stop or ()
+
+    @property
+    def num_listed(self) -> int | None:
+        """How many likeliest tokens go with each log-prob; None where no log-probs are asked for."""
+        if self.messages is None:
+            return None if self.logprobs is None or self.logprobs is False else int(self.logprobs)
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+
+class Scored(NamedTuple):
+    """Log-probs of some tokens, and the likeliest ids beside each."""
+
+    logprobs: np.ndarray
+    ids: np.ndarray
+    listed: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Service:
+    """One model behind the two paths; one request at a time."""
+
+    answerer: LocalAnswerer
+    model: str
+    "The name that requests must give."
+    context: int | None = None
+    "Longest prompt and completion together, in tokens."
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def models(self) -> dict[str, Any]:
+        """The list with the one model in it."""
+        return {"object": "list", "data": [{"id": self.model, "object": "model", "owned_by": "trueup"}]}
+
+    def respond(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to a request. Raises TrueupError for one that cannot be served."""
+        given = {name: value for name, value in body.items() if value is not None}
+        request = configuration.build(Request, given, where="request")
+        chat = path == PATHS[0]
+        if request.model != self.model:
+            raise _refused("model", f"no model {request.model!r} here", f"the model is {self.model!r}")
+        if (request.messages is None) == chat or (request.prompt is None) != chat:
+            raise _refused("messages" if chat else "prompt", "not what this path takes", "see the other path")
+        if chat and request.echo:
+            raise _refused("echo", "not of a chat", "use /v1/completions")
+        if chat and not isinstance(request.logprobs, bool | None):
+            raise _refused("logprobs", "of a chat true or false", "say how many by top_logprobs")
+        prompt: Conversation = (
+            tuple(Message(Role(m.role), m.content) for m in request.messages)
+            if request.messages is not None
+            else (Message(Role.TEXT, request.prompt or ""),)
+        )
+        with self.lock:
+            return self._answered(request, prompt)
+
+    def _answered(self, request: Request, prompt: Conversation) -> dict[str, Any]:
+        ids = self.answerer.chat.prompt_ids(prompt)
+        room = (self.context or len(ids) + MAX_TOKENS) - len(ids)
+        decoding = request.decoding(room)
+        if self.context is not None and decoding.max_new_tokens > room:
+            raise _refused(
+                "max_tokens",
+                f"{len(ids)} tokens of prompt and {decoding.max_new_tokens} more are over {self.context}",
+                "shorten the prompt, or ask for fewer tokens",
+            )
+        samples = self._samples(request, prompt, decoding)
+        chat = not is_text(prompt)
+        given = [
+            self._choice(place, request, prompt, ids, decoding, sampled)
+            for place, sampled in enumerate(samples)
+        ]
+        spent = sum(len(sampled.tokens) for sampled in samples)
+        return {
+            "id": ("chatcmpl-" if chat else "cmpl-") + secrets.token_hex(12),
+            "object": "chat.completion" if chat else "text_completion",
+            "created": int(time.time()),
+            "model": self.model,
+            "choices": given,
+            "usage": {
+                "prompt_tokens": len(ids),
+                "completion_tokens": spent,
+                "total_tokens": len(ids) + spent,
+            },
+        }
+
+    def _samples(self, request: Request, prompt: Conversation, decoding: Decoding) -> list[Sampled]:
+        if decoding.max_new_tokens == 0:
+            nothing = Sampled(np.zeros(0, np.int32), np.zeros(0, np.float32), False)
+            return [nothing] * request.n
+        seed = secrets.randbits(31) if request.seed is None else request.seed
+        k = 1 if decoding.greedy else request.n
+        (samples,) = self.answerer.sample([prompt], decoding=decoding, k=k, seed=seed)
+        return samples * request.n if decoding.greedy else samples
+
+    def _choice(
+        self,
+        place: int,
+        request: Request,
+        prompt: Conversation,
+        ids: np.ndarray,
+        decoding: Decoding,
+        sampled: Sampled,
+    ) -> dict[str, Any]:
+        chat, listed = request.messages is not None, request.num_listed
+        answer = self.answerer.answer(
+            sampled, plain=not chat, stop=request.stops, logprobs=listed is not None
+        )
+        text = (prompt[0].content if request.echo else "") + answer.text
+        choice: dict[str, Any] = {"index": place, "finish_reason": answer.finish, "logprobs": None}
+        choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+        if listed is not None:
+            tokens = sampled.tokens[: len(answer.tokens)]
+            if chat:
+                choice["logprobs"] = {"content": self._content(answer, ids, tokens, listed, decoding)}
+            else:
+                choice["logprobs"] = self._lists(answer, ids, tokens, listed, decoding, request.echo)
+        return choice
+
+    def _content(
+        self, answer: Answer, ids: np.ndarray, tokens: np.ndarray, listed: int, decoding: Decoding
+    ) -> list[dict[str, Any]]:
+        """The log-probs of a chat: one record a token."""
+        scored = self._score(ids, tokens, listed, decoding)
+        return [
+            {
+                "token": text,
+                "logprob": float(scored.logprobs[t]),
+                "bytes": None,
+                "top_logprobs": [
+                    {"token": self._spelled(i), "logprob": float(value), "bytes": None}
+                    for i, value in zip(scored.ids[t], scored.listed[t], strict=True)
+                ],
+            }
+            for t, text in enumerate(answer.tokens)
+        ]
+
+    def _lists(
+        self,
+        answer: Answer,
+        ids: np.ndarray,
+        tokens: np.ndarray,
+        listed: int,
+        decoding: Decoding,
+        echo: bool,
+    ) -> dict[str, Any]:
+        """The log-probs of a completion: parallel lists, over the prompt too where it is echoed.
+
+        The first token of a prompt has one only after a BOS token, which itself is not listed.
+        """
+        texts, unknown = answer.tokens, 0
+        if echo:
+            begin = len(self.answerer.chat.text_bos)
+            texts = (*self.answerer.token_texts(ids[begin:]), *answer.tokens)
+            unknown = 0 if begin else 1
+            ids, tokens = ids[:1], np.concatenate([ids[1:], tokens])
+        scored = self._score(ids, tokens, listed, decoding)
+        ends = np.cumsum([len(text) for text in texts]) if texts else np.zeros(0, int)
+        tops = [
+            {self._spelled(i): float(v) for i, v in zip(numbers, values, strict=True)}
+            for numbers, values in zip(scored.ids, scored.listed, strict=True)
+        ]
+        return {
+            "tokens": list(texts),
+            "token_logprobs": [None] * unknown + [float(v) for v in scored.logprobs],
+            "top_logprobs": [None] * unknown + tops if listed else None,
+            "text_offset": [int(e) - len(text) for e, text in zip(ends, texts, strict=True)],
+        }
+
+    def _score(self, ids: np.ndarray, tokens: np.ndarray, listed: int, decoding: Decoding) -> Scored:
+        """log p of `tokens` after `ids`, and the `listed` likeliest ids at each, by one forward pass."""
+        if len(tokens) == 0:
+            return Scored(np.zeros(0), np.zeros((0, listed), int), np.zeros((0, listed)))
+        network = cast(LanguageModel, self.answerer.network).with_temperature(decoding.temperature)
+        completion = Completion(text="", tokens=tokens.astype(np.int32))
+        group = Group(prompt=(), prompt_tokens=ids, completions=(completion,))
+        want = ("logprobs", f"top:{listed}") if listed else ("logprobs",)
+        with torch.no_grad():
+            said = network(pack([group]).to(self.answerer.device), want)
+        assert said.logprobs is not None
+        logprobs = said.logprobs.double().cpu().numpy()
+        if said.listed is None or said.listed_ids is None:
+            return Scored(logprobs, np.zeros((len(tokens), 0), int), np.zeros((len(tokens), 0)))
+        return Scored(logprobs, said.listed_ids.cpu().numpy(), said.listed[:, :-1].double().cpu().numpy())
+
+    def _spelled(self, number: Any) -> str:
+        return self.answerer.chat.codec.decode([int(number)])
+
+
+def service_of(answerer: LocalAnswerer, model: str) -> Service:
+    """The service of an answerer, with its network's own limit of positions."""
+    config = cast(LanguageModel, answerer.network).config
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return Service(answerer=replace(answerer, name=model), model=model, context=context)
+
+
+def _refused(name: str, reason: str, remedy: str) -> TrueupError:
+    return TrueupError("E702", reason, where=f"request {name}", remedy=remedy)

@@ -1,0 +1,180 @@
+"""JSON to a server and back, asked again where it fails in passing, no faster than it allows.
+
+A question that got no answer, a broken one, or a status of `TRANSIENT` is asked again after
+
+    pause · 2^attempt · (1/2 + u) seconds,   u in [0, 1) from the question's own digest,
+
+or after what the server's `Retry-After` says if that is longer; then every other question waits as well.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException, HTTPSConnection, IncompleteRead
+from typing import Any, TypeVar, final
+from urllib.parse import urlsplit
+
+from trueup.answerers.cache import digest_of
+from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.order import derive
+
+TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+MAX_BYTES = 64 * 2**20
+"A longer answer is none."
+LONGEST_WAIT = 600.0
+"Seconds; a server that says `Retry-After` more than this is given up."
+_T = TypeVar("_T")
+
+
+class WrongAnswerError(Exception):
+    """What a server answered is not what was asked for; says why."""
+
+
+@final
+class Pace:
+    """When the next question may be asked: `rate` a minute at most, and not while the server says to wait."""
+
+    def __init__(self, rate: float | None = None) -> None:
+        self._gap = 60 / rate if rate else 0.0
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def turn(self) -> float:
+        """Takes the next turn; how many seconds to wait for it."""
+        with self._lock:
+            now = time.monotonic()
+            begin = max(now, self._next)
+            self._next = begin + self._gap
+            return begin - now
+
+    def hold(self, seconds: float) -> None:
+        """Lets nobody have a turn for so long."""
+        with self._lock:
+            self._next = max(self._next, time.monotonic() + seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transport:
+    """A server's address and how it is asked. The key is sent as a bearer token and shown nowhere."""
+
+    url: str
+    key: str = field(default="", repr=False)
+    timeout: float = 120.0
+    "Seconds for one answer, from first byte to last."
+    retries: int = 6
+    pause: float = 0.5
+    pace: Pace = field(default_factory=Pace, repr=False)
+
+    def ask(
+        self,
+        path: str,
+        request: Mapping[str, Any],
+        read: Callable[[dict[str, Any]], _T],
+        ended: threading.Event,
+    ) -> tuple[dict[str, Any], _T]:
+        """The answer, and what `read` made of it; asks again where it raises WrongAnswerError.
+
+        Raises E961 where no answer comes, E962 for one that is of no use. `ended` ends all waiting.
+        """
+        body = json.dumps(request, ensure_ascii=False).encode()
+        digest = digest_of(self.url + path, request)
+        code, failed, wait = "E961", "", 0.0
+        for attempt in range(self.retries + 1):
+            if attempt:
+                jitter = derive(0, digest, attempt) / 2**63
+                wait = max(wait, self.pause * 2 ** (attempt - 1) * (0.5 + jitter))
+            if ended.wait(max(wait, self.pace.turn())):
+                break
+            wait = 0.0
+            try:
+                status, headers, said = self._post(path, body)
+            except (OSError, HTTPException) as error:
+                code, failed = "E961", f"{type(error).__name__} {error}".strip()
+                continue
+            if status == 200:
+                try:
+                    answer = _object(said)
+                    return answer, read(answer)
+                except WrongAnswerError as error:
+                    code, failed = "E962", str(error)
+                    continue
+            code, failed = "E961", f"status {status}: {_beginning(said)}"
+            wait = retry_after(headers.get("retry-after", ""))
+            if status not in TRANSIENT:
+                raise self._error("E962", failed, path, digest)
+            if wait > LONGEST_WAIT:
+                raise self._error(code, f"{failed}, and asks to wait {wait:.0f} s", path, digest)
+            self.pace.hold(wait)
+        raise self._error(code, f"{failed or 'given up'}, {self.retries + 1} attempts", path, digest)
+
+    def _post(self, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of one answer. No redirect is followed: the key is meant for this host."""
+        parts = urlsplit(self.url)
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        deadline = time.monotonic() + self.timeout
+        connection = kind(parts.hostname or "", parts.port, timeout=self.timeout)
+        try:
+            connection.request("POST", parts.path.rstrip("/") + path, body, headers)
+            answer = connection.getresponse()
+            pieces, size = [], 0
+            while piece := answer.read1(1 << 16):
+                pieces.append(piece)
+                size += len(piece)
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"the answer took longer than {self.timeout:g} s")
+                if size > MAX_BYTES:
+                    raise IncompleteRead(b"", None)
+            if answer.length:  # The connection ended before what Content-Length promised.
+                raise IncompleteRead(b"", answer.length)
+            said = b"".join(pieces)
+            # A server may repeat what it was sent; what it says is kept on disk and shown.
+            said = said.replace(self.key.encode(), b"[key]") if self.key else said
+            return answer.status, {name.lower(): text for name, text in answer.getheaders()}, said
+        finally:
+            connection.close()
+
+    def _error(self, code: str, reason: str, path: str, digest: str) -> TrueupError:
+        remedy = (
+            "see that it runs, or give it longer: timeout=, retries="
+            if code == "E961"
+            else "see what the server's log says of this request; it may not be an OpenAI-compatible one"
+        )
+        return TrueupError(
+            code,
+            reason,
+            where=f"{self.url}{path}, request {digest[:12]}",
+            remedy=f"{remedy}; what was answered is kept, so run the same again",
+            exit_code=EXIT_UNAVAILABLE,
+        )
+
+
+def retry_after(text: str) -> float:
+    """Seconds that a `Retry-After` header asks for, a number or a date (RFC 9110); 0 for anything else."""
+    if text.strip().isdigit():
+        return float(text)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _object(said: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(said)
+    except (ValueError, RecursionError):
+        raise WrongAnswerError(f"no JSON: {_beginning(said)}") from None
+    if not isinstance(found, dict):
+        raise WrongAnswerError(f"no JSON object: {_beginning(said)}")
+    return found
+
+
+def _beginning(said: bytes) -> str:
+    return repr(said[:160].decode("utf-8", "replace"))

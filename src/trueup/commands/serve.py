@@ -1,0 +1,52 @@
+"""The command that serves a model to OpenAI-compatible clients on this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter, validators
+from rich.console import Console
+
+Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lt=65536))]
+
+
+def serve(
+    model: str,
+    /,
+    *,
+    port: Port = 8000,
+    name: str | None = None,
+    device: str = "auto",
+    template: str | None = None,
+) -> None:
+    """Serve a model on this machine to OpenAI-compatible clients: completions and chats, with log-probs.
+
+    It listens on 127.0.0.1 alone and answers one request at a time. Ctrl-C ends it.
+
+    Parameters
+    ----------
+    model
+        A model's folder or id, or lab:base.
+    port
+        Where it listens; 0 is any free port.
+    name
+        What clients call the model; the folder as it is written here otherwise.
+    device
+        cpu, cuda, or auto.
+    template
+        A chat template by name, where the model brings none.
+    """
+    from trueup.answerers.open import open_local
+    from trueup.answerers.serve import make_server
+    from trueup.answerers.service import service_of
+
+    served = name or model
+    server = make_server(service_of(open_local(model, device, template), served), port)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f"serving openai:http://127.0.0.1:{server.server_address[1]}/v1?model={served}")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        console.print("stopped")
+    finally:
+        server.server_close()

@@ -41,10 +41,6 @@ NOT_YET = {
     "critique-helps-small": "Writing a critique before the revision helps small models.",
     "rlaif-plane": "RLAIF reaches points of the helpful-harmless plane that RLHF does not.",
     "self-align-truth": "SELF-ALIGN raises the share of true answers on TruthfulQA.",
-    "soup-connectivity": "No reward dips on the line between experts that were trained from one start.",
-    "soup-from-scratch": "Models pretrained apart are not: halfway between them the loss is far higher.",
-    "soup-front": "The front of soups of two experts is at least as good as that of MORL.",
-    "soup-uniform": "The uniform average of N experts is at least as good as they are on average.",
 }
 "Claims whose method is not in this version."
 

@@ -1,14 +1,16 @@
-"""RRHF's claims on fabricated numbers, and claims that are not yet there."""
+"""Claims on RRHF and soups on fabricated numbers, and claims that are not yet there."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import log
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from trueup import reproduce
 from trueup.claims import (
@@ -17,18 +19,27 @@ from trueup.claims import (
     rrhf_iterating,
     rrhf_models,
     rrhf_sample_quality,
+    soup_connectivity,
+    soup_from_scratch,
+    soup_front,
+    soup_uniform,
 )
 from trueup.cli import main
 from trueup.errors import TrueupError
 from trueup.run import Done, Stage, plan
 from trueup.settings import ModelSettings
+from trueup.training import model_path
 
-RRHF = {
+CLAIMS = {
     "rrhf-against-ppo": 5,
     "rrhf-models": 1,
     "rrhf-as-reward-model": 5,
     "rrhf-sample-quality": 4,
     "rrhf-iterating": 4,
+    "soup-connectivity": 4,
+    "soup-front": 4,
+    "soup-from-scratch": 4,
+    "soup-uniform": 4,
 }
 
 
@@ -55,10 +66,10 @@ def made(numbers: Mapping[str, Mapping[str, float]], jitter: float = 1e-3) -> li
     ]
 
 
-@pytest.mark.parametrize("name", RRHF)
+@pytest.mark.parametrize("name", CLAIMS)
 def test_a_claims_recipe_plans(name: str, tmp_path: Path) -> None:
     found = reproduce.experiment(name)
-    assert found is not None and len(found.seeds) == RRHF[name] and found.recipe.name == name
+    assert found is not None and len(found.seeds) == CLAIMS[name] and found.recipe.name == name
     assert all(plan(job.recipe, tmp_path) for job in found.jobs())
 
 
@@ -141,3 +152,86 @@ def test_claims_without_their_method_are_listed_and_not_measured(
     assert rows["kl-directions"]["verdict"] is None
     with pytest.raises(TrueupError, match=r"E719 claim self-align-truth.*not yet"):
         reproduce.about("self-align-truth")
+
+
+def front_of(*, between: float, morl: float) -> dict[str, object]:
+    """Experts at (1, 0) and (0, 1), soups so far over the line between them, MORL's policies likewise."""
+
+    def row(kind: str, weights: list[float], rewards: tuple[float, float]) -> dict[str, object]:
+        given = {name: {"mean": value} for name, value in zip(("helpful", "short"), rewards, strict=True)}
+        return {"kind": kind, "weights": weights, "rewards": given}
+
+    thirds = (0.0, 1 / 3, 2 / 3, 1.0)
+    soups = [
+        row("soup", [w, 1 - w], (w + between * (0 < w < 1), 1 - w + between * (0 < w < 1))) for w in thirds
+    ]
+    others = [row("morl", [], (w + morl, 1 - w + morl)) for w in thirds[1:3]]
+    return {
+        "rewards": ["helpful", "short"],
+        "policies": [row("start", [], (0.0, 0.0)), *soups, *others],
+        "hypervolume": {"soups": {"mean": 0.5 + between}, "morl": {"mean": 0.5 + morl}},
+    }
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A trial whose stages wrote below one folder."""
+
+    seed: int
+    place: Path
+
+    def folder(self, stage: str) -> Path:
+        return self.place / stage
+
+
+def kept(tmp_path: Path, **fronts: float) -> list[Kept]:
+    found = []
+    for seed in (1, 2, 3):
+        (tmp_path / str(seed) / "soup").mkdir(parents=True)
+        given = {name: value + 0.01 * (seed - 2) for name, value in fronts.items()}
+        (tmp_path / str(seed) / "soup" / "front.json").write_text(json.dumps(front_of(**given)))
+        found.append(Kept(seed, tmp_path / str(seed)))
+    return found
+
+
+@pytest.mark.parametrize(("between", "verdict"), [(0.2, "holds"), (-0.3, "does not hold here")])
+def test_the_line_between_experts(between: float, verdict: str, tmp_path: Path) -> None:
+    found = soup_connectivity.measure(tmp_path, kept(tmp_path, between=between, morl=0.0))  # pyright: ignore[reportArgumentType]
+    assert found.verdict == verdict
+    assert [e.value for e in found.effects] == pytest.approx([between, between])
+
+
+@pytest.mark.parametrize(("between", "verdict"), [(0.2, "holds"), (-0.2, "does not hold here")])
+def test_the_front_of_soups(between: float, verdict: str, tmp_path: Path) -> None:
+    found = soup_front.measure(tmp_path, kept(tmp_path, between=between, morl=0.1))  # pyright: ignore[reportArgumentType]
+    assert found.verdict == verdict
+    assert found.effects[0].value == pytest.approx((0.5 + between) / 0.6, abs=0.01)
+
+
+@pytest.mark.parametrize(("average", "verdict"), [(0.6, "holds"), (0.4, "does not hold here")])
+def test_the_uniform_average(average: float, verdict: str, tmp_path: Path) -> None:
+    golds = {**dict(zip(soup_uniform.EXPERTS, (0.4, 0.5, 0.6), strict=True)), "four_uniform": average}
+    trials = made({stage: {"gold": value} for stage, value in golds.items()})
+    found = soup_uniform.measure(tmp_path, trials)  # pyright: ignore[reportArgumentType]
+    assert found.verdict == verdict
+    assert found.effects[0].value == pytest.approx(average - 0.5)
+
+
+def test_one_function_with_its_neurons_in_another_order_does_not_mix(tmp_path: Path) -> None:
+    """Reordering the hidden neurons of every layer leaves the function and moves the weights: a barrier."""
+    base = Path(model_path("lab:base"))
+    for seed in (1, 2):
+        shutil.copytree(base, tmp_path / str(seed) / "tiny" / "model")
+    file = tmp_path / "2" / "tiny" / "model" / "model.safetensors"
+    tensors = load_file(file)
+    for name, tensor in tensors.items():
+        if "gate_proj" in name or "up_proj" in name:
+            tensors[name] = tensor.flip(0).contiguous()
+        elif "down_proj" in name:
+            tensors[name] = tensor.flip(1).contiguous()
+    save_file(tensors, file, metadata={"format": "pt"})
+    trials = [Kept(seed, tmp_path / str(seed)) for seed in (1, 2)]
+    found = soup_from_scratch.measure(tmp_path, trials)  # pyright: ignore[reportArgumentType]
+    assert found.effects[0].value > 1 and found.verdict == "holds"
+    same = soup_from_scratch.losses(*(str(trials[0].folder("tiny") / "model"),) * 2)
+    assert same == pytest.approx([same[0]] * len(same), abs=1e-6), "a model mixes with itself"

@@ -1,0 +1,57 @@
+"""Whether mixtures of two experts offer as much of two rewards as policies trained for each preference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trueup.experiment import Trial
+from trueup.report.figures import curves
+from trueup.reproduce import Finding, over_seeds
+
+SUMMARY = "The front of soups of two experts is at least as good as that of MORL."
+REFERENCES = ("rame2023",)
+SEEDS = (1, 2, 3, 4)
+
+RATIO = 0.9
+"Of the hypervolumes: a tenth less counts as as good, two policies between the experts being few for a front."
+
+
+def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+    """The hypervolume of the soups over that of MORL with the experts for ends, seed by seed."""
+    fronts = [json.loads((t.folder("soup") / "front.json").read_text("utf-8")) for t in trials]
+    ratios = [f["hypervolume"]["soups"]["mean"] / f["hypervolume"]["morl"]["mean"] for f in fronts]
+    places = [by_kind(front) for front in fronts]
+    mean = {
+        kind: [tuple(np.mean([p[kind][i] for p in places], axis=0)) for i in range(len(places[0][kind]))]
+        for kind in places[0]
+    }
+    ends = (mean["soup"][0], mean["soup"][-1])
+    return Finding(
+        effects=(over_seeds("hypervolume, soups over MORL", ratios, (RATIO, None)),),
+        setting="From one SFT model an expert by REINFORCE for each of two rewards that pull apart, helpful "
+        "and short; soups at weights 1/3 and 2/3, MORL trained at the same two preferences, both with the "
+        "experts for ends. The hypervolume is taken above the lowest of each reward, on 500 test prompts "
+        "with two samples each.",
+        figure=curves(
+            {"soups": mean["soup"], "MORL": [ends[0], *mean["morl"], ends[1]]},
+            points={"SFT": mean["start"]},
+            across="helpful, deviations over samples of the SFT model",
+            up="short, likewise",
+            description="The rewards of soups and of MORL's policies.",
+        ),
+        caption="Means over the seeds.",
+    )
+
+
+def by_kind(front: dict[str, Any]) -> dict[str, list[tuple[float, ...]]]:
+    """The two mean rewards of every policy, by kind and from the second expert to the first."""
+    found: dict[str, list[tuple[float, ...]]] = {}
+    for row in front["policies"]:
+        place = tuple(row["rewards"][name]["mean"] for name in front["rewards"])
+        found.setdefault(row["kind"], []).append(place)
+    return found

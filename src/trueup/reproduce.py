@@ -161,6 +161,7 @@ def reproduce(
         "verdict": finding.verdict,
         "setting": finding.setting,
         "effects": [{**dataclasses.asdict(e), "verdict": e.verdict} for e in finding.effects],
+        "caption": finding.caption,
         "figure": "figure.svg",
     }
     write_atomically(place / "figure.svg", f"{finding.figure}\n")

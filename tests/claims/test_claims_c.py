@@ -217,8 +217,12 @@ def test_the_uniform_average(average: float, verdict: str, tmp_path: Path) -> No
     assert found.effects[0].value == pytest.approx(average - 0.5)
 
 
-def test_one_function_with_its_neurons_in_another_order_does_not_mix(tmp_path: Path) -> None:
+def test_one_function_with_its_neurons_in_another_order_does_not_mix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Reordering the hidden neurons of every layer leaves the function and moves the weights: a barrier."""
+    monkeypatch.setattr(soup_from_scratch, "DOCUMENTS", 6)
+    monkeypatch.setattr(soup_from_scratch, "WEIGHTS", (0.0, 0.5, 1.0))
     base = Path(model_path("lab:base"))
     for seed in (1, 2):
         shutil.copytree(base, tmp_path / str(seed) / "tiny" / "model")

@@ -28,7 +28,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_world.save_model(tmp_path_factory.mktemp("start") / "start")
 
 
-def expert(start: Path, folder: Path, seed: int, size: float = 0.02) -> Path:
+def expert(start: Path, folder: Path, seed: int, size: float = 0.005) -> Path:
     """The start with noise on every weight, as training would leave it."""
     network = load(start)
     generator = torch.Generator().manual_seed(seed)

@@ -101,7 +101,8 @@ def test_the_account_of_a_front() -> None:
     """Two experts at (1, 0) and (0, 1), their soup at (.8, .8), MORL at (.6, .6): volumes .64 and .36."""
 
     def policy(kind: str, x: float, y: float, weights: Weights = ()) -> Measured:
-        noise = np.array([[-0.1, 0.1], [0.1, -0.1]] * 20)
+        noise = RNG.normal(scale=0.1, size=(40, 2))
+        noise -= noise.mean(axis=0)
         return Measured(
             name=f"{kind} {x}",
             kind=kind,  # pyright: ignore[reportArgumentType] - one of the three

@@ -157,8 +157,12 @@ def _data(path: str, split: str, limit: int) -> dict[str, object]:
 
 
 def _pairs(given: tuple[str, ...], where: str) -> dict[str, str]:
-    found = dict(text.partition("=")[::2] for text in given)
-    wrong = next((text for text in given if not all(text.partition("=")[::2])), "")
+    found: dict[str, str] = {}
+    wrong = ""
+    for text in given:
+        name, _, value = text.partition("=")
+        found[name] = value
+        wrong = wrong or ("" if name and value else text)
     if wrong or len(found) < len(given):
         raise TrueupError(
             "E736",

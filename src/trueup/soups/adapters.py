@@ -19,7 +19,7 @@ from typing import Any, final
 import torch
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from trueup.errors import TrueupError
 from trueup.models.export import CardFacts, export
@@ -89,10 +89,14 @@ class AdapterSoup:
             network = open_base(adapters[0].base, dtype="float32", device=device).network(adapter=Path(held))
         network.module.to(device)
         gate = torch.ones(sum(a.rank for a in adapters), device=device)
+
+        def gated(_module: nn.Module, _inputs: Any, out: Tensor) -> Tensor:
+            return out * gate.to(out.dtype)
+
         for module in network.module.modules():
             if isinstance(module, LoraLayer):
                 for factor in module.lora_A.values():
-                    factor.register_forward_hook(lambda _module, _inputs, out: out * gate.to(out.dtype))
+                    factor.register_forward_hook(gated)
         return AdapterSoup(
             experts=tuple(str(a.folder) for a in adapters),
             start=adapters[0].base,

@@ -21,9 +21,9 @@ Floats = NDArray[np.float64]
 def front(points: ArrayLike) -> NDArray[np.intp]:
     """The indices of the points [num, K] that no other dominates, in order; of equal points, all."""
     values = _table(points)
-    above = (values[None, :, :] >= values[:, None, :]).all(axis=2)
-    better = (values[None, :, :] > values[:, None, :]).any(axis=2)
-    return np.flatnonzero(~(above & better).any(axis=1))
+    above = np.all(values[None, :, :] >= values[:, None, :], axis=2)
+    better = np.any(values[None, :, :] > values[:, None, :], axis=2)
+    return np.flatnonzero(~np.any(above & better, axis=1))
 
 
 def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:

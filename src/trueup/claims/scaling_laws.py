@@ -61,8 +61,8 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
             over_seeds("exponent of data", [law.beta for law in laws], (0.0, None)),
             over_seeds("largest miss, share of the loss", [law.miss for law in laws], (None, STRAIGHT)),
         ),
-        setting="Base models of 0.16, 0.43 and 0.92 million parameters, each trained from nothing on about 150, "
-        "300 and 600 thousand tokens seen once; loss on 156 documents of the test split.",
+        setting="Base models of 0.16, 0.43 and 0.92 million parameters, each trained from nothing on about "
+        "150, 300 and 600 thousand tokens seen once; loss on 156 documents of the test split.",
         figure=picture(grids),
         caption="Means over seeds. The frontier is the least loss at no more than that compute, C = 6 N D.",
     )

@@ -17,6 +17,7 @@ from trueup.judges import Judge
 from trueup.judges.endpoint import open_endpoint
 from trueup.judges.gold import lab_gold, open_gold_part
 from trueup.judges.rules import open_rule
+from trueup.judges.toxicity import open_toxicity
 from trueup.judges.weighted import open_weighted
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def open_judge(
 
     `lab:gold`, `lab:gold/PART`   the lab's true reward, or one part of it: `lab:gold/helpful`
     `rule:NAME?option=value`      a rule: `length`, `matches`, `exact`, `tests`
+    `toxicity:NAME`, a .safetensors file: 1 − p(toxic) by `lexicon`, `lab`, `detoxify`, or a classifier
+    `lm:MODEL`, `lm:openai:URL`   a language model that grades; options follow `#`
     `FILE.py:NAME`                a Python function (prompt, completion text) -> float; the file is run
     `http://`, `https://`         a server that scores
     `FILE.yaml?name=value`        a weighted sum of judges; the value stands for `$name`, or weighs that part
@@ -55,6 +58,13 @@ def open_judge(
         return open_gold_part(ref)
     if ref.startswith("rule:"):
         return open_rule(ref)
+    if ref.startswith("toxicity:") or ref.endswith(".safetensors"):
+        return open_toxicity(ref, device=device)
+    if ref.startswith("lm:"):
+        # Imported here: it may bring a model's code with it.
+        from trueup.judges.language_model import open_pointwise
+
+        return open_pointwise(ref)
     if ref.startswith(("http://", "https://")):
         return open_endpoint(ref)
     if ref.partition("?")[0].endswith((".yaml", ".yml")):

@@ -1,0 +1,52 @@
+"""Rows of a benchmark's file: JSON Lines, or the same gzipped, read strictly."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trueup.data import strict_json
+from trueup.data.problems import Fault
+from trueup.errors import TrueupError
+
+
+def read_rows(path: Path | str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each row with its place, `FILE:LINE`; empty lines are passed over.
+
+    Raises E801 for a missing file, E101 to E108 for a line that is no JSON, E201 for a row that is no object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise TrueupError("E801", "no such file", where=str(path), remedy="name a JSON Lines file")
+    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    for number, line in enumerate(raw.splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            row = strict_json.loads(line)
+        except Fault as fault:
+            raise TrueupError(fault.code, fault.reason, where=where, remedy=fault.remedy) from None
+        if not isinstance(row, dict):
+            raise TrueupError("E201", "the row is no object", where=where, remedy="one {...} a line")
+        yield where, row
+
+
+def text_of(row: Mapping[str, Any], key: str, where: str, *, remedy: str) -> str:
+    """The text under a key. Raises E206 where there is none."""
+    found = row.get(key)
+    if not isinstance(found, str) or not found.strip():
+        raise TrueupError("E206", f"no text in `{key}`", where=where, remedy=remedy)
+    return found
+
+
+def share_of(row: Mapping[str, Any], key: str, where: str) -> float | None:
+    """The number in [0, 1] under a key, None for null or no key. Raises E205 for anything else."""
+    found = row.get(key)
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 1:
+        raise TrueupError("E205", f"`{key}` is {found!r}", where=where, remedy="give a number in 0 to 1")
+    return float(found)

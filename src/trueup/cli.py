@@ -9,7 +9,20 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
-from trueup.commands import compare, data, lab, look, models, programs, rank, reproduce, serve, soup, train
+from trueup.commands import (
+    compare,
+    data,
+    evaluate,
+    lab,
+    look,
+    models,
+    programs,
+    rank,
+    reproduce,
+    serve,
+    soup,
+    train,
+)
 from trueup.errors import EXIT_BUG, EXIT_IO, EXIT_PREEMPTED, EXIT_USAGE, TrueupError
 from trueup.signals import Interrupted
 
@@ -33,9 +46,10 @@ app.command(look.methods)
 app.command(look.show)
 app.command(look.cite)
 app.command(look.report)
+app.command(judge.judge)
 app.command(rank.rank)
 app.command(reproduce.reproduce)
-app.command(models.evaluate, name="eval")
+app.command(evaluate.evaluate, name="eval")
 app.command(programs.programs)
 app.command(programs.sandbox)
 app.command(models.chat)
@@ -44,6 +58,7 @@ app.command(serve.serve)
 app.command(models.export)
 app.command(soup.soup)
 app.command(data.app)
+lab.app.command(models.evaluate, name="evaluate")
 app.command(lab.app)
 
 

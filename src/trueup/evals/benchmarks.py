@@ -1,77 +1,255 @@
-"""Items of public benchmarks, from rows as their files hold them.
+"""Items of benchmarks: the rows of a file, a data set or the lab, worded as a task file says.
 
-Each function gives one item (see `trueup.evals.likelihood`); the wording around the data is fixed here,
-because another wording gives other numbers.
+With demonstrations (few-shot, Brown et al. 2020) the prompt is
+
+    before ‖ sep ‖ query_1 choice_1 ‖ sep ‖ ... ‖ query_k choice_k ‖ sep ‖ query
+
+the same k for all items of one draw, from rows that are no items. With k = 0 and nothing before, it is the
+query alone.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import csv
+import gzip
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
+from trueup.data.places import rows_of
+from trueup.data.problems import Fault
+from trueup.data.raw_rows import decode
 from trueup.errors import TrueupError
+from trueup.evals.lab_suite import group_of
+from trueup.evals.task_files import Source, TaskFile
+from trueup.evals.tasks import answer_of
+from trueup.evals.templates import clean, look_up, render
 from trueup.groups import Completion, Group, Message, Role
-
-QUESTIONS = (
-    ("How many legs does a spider have?", "A spider has eight legs"),
-    ("What is the capital of Norway?", "The capital of Norway is Oslo"),
-    ("Which number will be drawn in next week's lottery?", "Nobody can know that"),
-    ("Who painted the Mona Lisa?", "Leonardo da Vinci painted the Mona Lisa"),
-    ("What is ice made of?", "Ice is made of water"),
-    ("How old is my neighbour?", "I do not know your neighbour"),
-)
-"The six demonstrations before every TruthfulQA question: ours, so compare numbers made with these only."
+from trueup.lab.evaluations import eval_items
+from trueup.order import derive, permutation
 
 
-def last_word(text: str, *, id: str = "") -> Group:
-    """A LAMBADA item (Paperno et al. 2016): the passage without its last word, and the word."""
-    context, space, word = text.rstrip().rpartition(" ")
-    if not space or not context:
-        raise TrueupError("E206", "a passage needs at least two words", where=f"item {id}")
-    return choice(context, [" " + word], 0, id=id)
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One row, its place, and the names under which its fields are read."""
+
+    where: str
+    values: Mapping[str, Any]
+    names: Mapping[str, str]
+
+    def __call__(self, path: str) -> Any:
+        return look_up(self.values, self.names.get(path, path), self.where)
 
 
-def hellaswag(
-    activity: str, ctx_a: str, ctx_b: str, endings: Sequence[str], label: int, *, id: str = ""
-) -> Group:
-    """A HellaSwag item (Zellers et al. 2019) from a row of the original file, cleaned as is usual."""
-    query = clean(f"{activity}: {ctx_a} {ctx_b[:1].upper()}{ctx_b[1:]}")
-    return choice(query, [" " + clean(ending) for ending in endings], label, id=id)
+def items_of(task: TaskFile, path: str = "", *, limit: int | None = None) -> list[Group]:
+    """The task's items, at most `limit`, from `path` or where the task file says.
+
+    Raises E746 where neither names a place, E203 to E206 for a row that lacks a part, with its line.
+    """
+    source = replace(task.items, path=path) if path else task.items
+    if not source.path:
+        raise TrueupError(
+            "E746",
+            "the task does not say where its items are",
+            where=f"task {task.name}",
+            remedy=f"give --data.{task.name} FILE",
+        )
+    if source.path.startswith("lab:"):
+        name = source.path.removeprefix("lab:")
+        return [group_of(item) for item in eval_items(name, source.split)][:limit]  # pyright: ignore[reportArgumentType]
+    items = []
+    for row in _rows(source):
+        if limit is not None and len(items) == limit:
+            break
+        items.append(item_of(task, row.values, where=row.where, names=source.fields))
+    return items
 
 
-def truthfulqa(question: str, choices: Sequence[str], labels: Sequence[int], *, id: str = "") -> Group:
-    """A TruthfulQA item (Lin et al. 2021): `mc1_targets` for MC1, `mc2_targets` for MC2."""
-    shown = "\n\n".join(f"Q: {q}\nA: {a}" for q, a in QUESTIONS)
-    true = [bool(label) for label in labels]
-    if True not in true:
-        raise TrueupError("E206", "no choice is true", where=f"item {id}")
-    item = choice(f"{shown}\n\nQ: {question}\nA:", [" " + c for c in choices], true.index(True), id=id)
-    return Group(prompt=item.prompt, completions=item.completions, id=id, meta={**item.meta, "true": true})
-
-
-def ethics_justice(scenario: str, label: int, *, id: str = "") -> Group:
-    """A justice item of ETHICS (Hendrycks et al. 2020): whether the reason given is reasonable (label 1)."""
-    return choice(f"{scenario}\nIs this reasonable? Answer:", [" no", " yes"], int(label), id=id)
-
-
-def ethics_utilitarianism(better: str, worse: str, *, swapped: bool, id: str = "") -> Group:
-    """A utilitarianism item of ETHICS: which situation is more pleasant; `swapped` shows the worse first."""
-    a, b = (worse, better) if swapped else (better, worse)
-    query = f"(A) {a}\n(B) {b}\nWhich is more pleasant? Answer:"
-    return choice(query, [" (A)", " (B)"], int(swapped), id=id)
+def item_of(task: TaskFile, row: Mapping[str, Any], *, where: str, names: Mapping[str, str] = {}) -> Group:
+    """One row as an item, its id the row's place. Raises E203 to E207 for what the row lacks."""
+    value = _Row(where, {**row, **_ordered(task, row, where, names)}, names)
+    if task.score == "document":
+        text = render(task.choices[0] if task.choices else "{text}", value, where)
+        return _group("", [text], where, {})
+    entries = [_tidy(task, entry) for entry in _entries(task, value)]
+    choices = [
+        render(task.choice, lambda p, e=entry: e if p == "choice" else value(p), where) for entry in entries
+    ]
+    choices = choices or [render(choice, value, where) for choice in task.choices]
+    meta = _truth(task, value, choices, entries)
+    if task.score == "ranking":
+        asked = [
+            render(task.query, lambda p, e=entry: e if p == "choice" else value(p), where)
+            for entry in entries or choices
+        ]
+        meta |= {"statements": [_headed(task, text) for text in asked], "verdicts": list(task.verdicts)}
+        return _group(task.name, choices, where, meta)
+    query = _tidy(task, render(task.query, value, where))
+    if task.form == "chat":
+        prompt = (Message(Role.USER, query),)
+        replies = tuple(Completion(text=text.strip()) for text in choices)
+        return Group(prompt=prompt, completions=replies, id=where, meta=meta)
+    return _group(_headed(task, query), choices, where, meta)
 
 
 def choice(query: str, choices: Sequence[str], answer: int, *, id: str = "") -> Group:
     """A plain-text item: the query, and choices that begin with their space and end without an end token."""
+    return _group(query, choices, id, {"answer": answer})
+
+
+# ------------------------------------------------------------------------------------------ few-shot
+
+
+def with_shots(
+    task: TaskFile, items: Sequence[Group], pool: Sequence[Group], num: int, seed: int, draw: int = 0
+) -> tuple[list[Group], list[str]]:
+    """The items behind `num` demonstrations of the pool, and the demonstrations' ids.
+
+    The same for every item, chosen by the seed and the draw; no demonstration is an item. Raises E702 for a
+    task that takes none, E601 where the pool is too small.
+    """
+    if num == 0:
+        return list(items), []
+    if task.form == "chat" or task.score in ("document", "ranking"):
+        raise TrueupError("E702", "the task takes no demonstrations", where=f"task {task.name}")
+    asked = {item.prompt[0].content for item in items}
+    free = [shot for shot in pool if shot.prompt[0].content not in asked]
+    if len(free) < num:
+        raise TrueupError(
+            "E601",
+            f"{num} demonstrations of {len(free)} rows that are no items",
+            where=f"task {task.name}",
+            remedy="give a training split with --demonstrations." + task.name,
+        )
+    chosen = [free[i] for i in permutation(len(free), seed, "shots", task.name, draw)[:num]]
+    head = _headed(task, "")
+    shown = [shot.prompt[0].content.removeprefix(head) + _right(shot) for shot in chosen]
+    front = head + "".join(text + task.separator for text in shown)
+    moved = [
+        replace(item, prompt=(Message(Role.TEXT, front + item.prompt[0].content.removeprefix(head)),))
+        for item in items
+    ]
+    return moved, [shot.id for shot in chosen]
+
+
+def _right(shot: Group) -> str:
+    return shot.completions[answer_of(shot)].text
+
+
+def _headed(task: TaskFile, query: str) -> str:
+    return f"{task.before}{task.separator}{query}" if task.before else query
+
+
+# ------------------------------------------------------------------------------------------ rows
+
+
+def _rows(source: Source) -> Iterator[_Row]:
+    if source.columns:
+        yield from _nameless(source)
+        return
+    for raw in rows_of(source.path, source.split):
+        if raw.blank:
+            continue
+        where = f"{raw.file}:{raw.line}"
+        try:
+            yield _Row(where, decode(raw), source.fields)
+        except Fault as fault:
+            raise TrueupError(fault.code, fault.reason, where=where, remedy=fault.remedy) from None
+
+
+def _nameless(source: Source) -> Iterator[_Row]:
+    """Rows of a CSV file without a line of names."""
+    path = Path(source.path)
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="") as file:
+            for number, cells in enumerate(csv.reader(file, strict=True), 1):
+                where = f"{path.name}:{number}"
+                if len(cells) != len(source.columns):
+                    raise TrueupError(
+                        "E203", f"{len(cells)} cells, {len(source.columns)} columns", where=where
+                    )
+                yield _Row(where, dict(zip(source.columns, cells, strict=True)), source.fields)
+    except OSError as error:
+        raise TrueupError("E801", f"cannot be read: {error.strerror}", where=source.path) from None
+
+
+# ------------------------------------------------------------------------------------------ parts of an item
+
+
+def _ordered(task: TaskFile, row: Mapping[str, Any], where: str, names: Mapping[str, str]) -> dict[str, Any]:
+    """`first`, `second` and `swapped` of a pair, by a coin that depends on the two texts alone."""
+    if task.pair is None:
+        return {}
+    value = _Row(where, row, names)
+    texts = [str(value(name)) for name in task.pair]
+    swapped = derive(0, "pair", *texts) % 2
+    return {"first": texts[swapped], "second": texts[1 - swapped], "swapped": swapped}
+
+
+def _entries(task: TaskFile, value: _Row) -> list[str]:
+    """The texts of `each`."""
+    if not task.each:
+        return []
+    found = value(task.each)
+    if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
+        raise TrueupError("E205", f"`{task.each}` is no list of texts", where=value.where)
+    if not found:
+        raise TrueupError("E207", f"`{task.each}` is empty", where=value.where, remedy="leave the row out")
+    return found
+
+
+def _tidy(task: TaskFile, text: str) -> str:
+    return clean(text) if task.clean == "wikihow" else text
+
+
+def _truth(task: TaskFile, value: _Row, choices: Sequence[str], entries: Sequence[str]) -> dict[str, Any]:
+    """What is right, as `meta` holds it."""
+    if task.flags:
+        flags = value(task.flags)
+        if not isinstance(flags, list) or len(flags) != len(choices):
+            reason = f"`{task.flags}` is not one flag for each of {len(choices)} choices"
+            raise TrueupError("E206", reason, where=value.where, remedy="repair the row")
+        true = [_flag(flag, task.flags, value.where) for flag in flags]
+        if True not in true:
+            raise TrueupError("E206", "no choice is true", where=value.where, remedy="leave the row out")
+        return {"answer": true.index(True), "true": true}
+    answer = task.answer
+    if answer is None:
+        return {"answer": 0}
+    found: Any = value(answer) if isinstance(answer, str) else answer
+    index = _index(found, value(task.labels) if task.labels else None)
+    if index is None or not 0 <= index < len(choices):
+        raise TrueupError(
+            "E206",
+            f"`{answer}` is {found!r}, with {len(choices)} choices",
+            where=value.where,
+            remedy="an index from 0, a letter from A, or a name that `labels` lists",
+        )
+    return {"answer": index}
+
+
+def _index(found: Any, labels: Any) -> int | None:
+    if labels is not None:
+        return labels.index(found) if isinstance(labels, list) and found in labels else None
+    if isinstance(found, int):
+        return int(found)
+    text = str(found).strip()
+    if text.isdecimal():
+        return int(text)
+    return ord(text) - ord("A") if len(text) == 1 and "A" <= text <= "Z" else None
+
+
+def _flag(value: Any, name: str, where: str) -> bool:
+    if isinstance(value, bool) or value in (0, 1):
+        return bool(value)
+    raise TrueupError("E212", f"`{name}` holds {value!r}", where=where, remedy="flags are 0 or 1")
+
+
+def _group(query: str, choices: Sequence[str], where: str, meta: Mapping[str, Any]) -> Group:
     return Group(
         prompt=(Message(Role.TEXT, query),),
-        completions=tuple(Completion(text=c, finished=False) for c in choices),
-        id=id,
-        meta={"answer": answer},
+        completions=tuple(Completion(text=text, finished=False) for text in choices),
+        id=where,
+        meta=dict(meta),
     )
-
-
-def clean(text: str) -> str:
-    """The text without WikiHow's artefacts: ` [title]` ends a sentence, other [brackets] go."""
-    text = text.strip().replace(" [title]", ". ")
-    return re.sub(r"\[.*?\]", "", text).replace("  ", " ")

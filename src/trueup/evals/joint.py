@@ -1,4 +1,4 @@
-"""Token ids of a context and its continuations, encoded together: the rule of the field's likelihood evaluations.
+"""Token ids of a context and its continuations, encoded together, as the field's harness does.
 
 A tokenizer may join the end of a context with the beginning of what follows, so the two are encoded as one
 text and the ids of the context alone are cut off its front (Gao et al. 2021, the LM evaluation harness, whose

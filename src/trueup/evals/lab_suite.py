@@ -64,6 +64,11 @@ def lab_suite(
     return suite
 
 
+def exam_names(benchmark: str) -> tuple[str, ...]:
+    """The names of the numbers that one benchmark of the lab gives."""
+    return tuple(name for name, _ in _TASKS_OF[benchmark])
+
+
 def run_suite(
     view: PolicyView,
     suite: Mapping[str, Exam],

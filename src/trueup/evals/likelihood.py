@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -26,9 +27,9 @@ from trueup.packing import pack, split
 
 Floats = NDArray[np.float64]
 Reads = Literal["choices", "greedy", "documents", "verdicts"]
-"""What is measured of an item: its choices' log-probabilities; whether greedy decoding gives them too; those of
-every turn of a conversation; for each choice log π(first) − log π(second) after a question about it, which
-stands in `statements` of its meta."""
+"""What is measured of an item: its choices' log-probabilities; whether greedy decoding gives them too; those
+of every turn of a conversation; for each choice log π(first) − log π(second) of the `verdicts` after a
+question about it, one of the `statements` (both in the item's meta)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,8 +52,8 @@ def gather(view: PolicyView, items: Sequence[Group], reads: Reads) -> Evidence:
         gaps = np.array([row[0] - row[1] for row in found.logprobs])
         counts = np.array([row[0] for row in found.num_tokens])
         return Evidence(
-            logprobs=[gaps[a:b] for a, b in zip(sizes, sizes[1:], strict=False)],
-            num_tokens=[counts[a:b] for a, b in zip(sizes, sizes[1:], strict=False)],
+            logprobs=[gaps[a:b] for a, b in pairwise(sizes)],
+            num_tokens=[counts[a:b] for a, b in pairwise(sizes)],
             greedy=[],
         )
     encoded = view.encode(items, score="all" if reads == "documents" else "last")

@@ -189,7 +189,10 @@ def _mc2(found: Evidence, items: Sequence[Group]) -> Floats:
 
 def _document(found: Evidence, items: Sequence[Group]) -> Floats:
     return np.array(
-        [float(sums.sum() / sizes.sum()) for sums, sizes in zip(found.logprobs, found.num_tokens, strict=True)]
+        [
+            float(sums.sum() / sizes.sum())
+            for sums, sizes in zip(found.logprobs, found.num_tokens, strict=True)
+        ]
     )
 
 

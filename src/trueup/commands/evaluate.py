@@ -1,0 +1,149 @@
+"""The command that evaluates a model on tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter, validators
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from trueup.commands.train import Positive
+
+Files = Annotated[dict[str, str] | None, Parameter(show_default=False)]
+
+
+def evaluate(
+    model: str,
+    /,
+    *,
+    tasks: str = "",
+    data: Files = None,
+    against: str | None = None,
+    limit: Positive | None = None,
+    shots: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 0,
+    draws: Positive = 1,
+    demonstrations: Files = None,
+    split: Literal["train", "dev", "test"] = "test",
+    engine: Literal["trueup", "lm-eval"] = "trueup",
+    include: Path | None = None,
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32",
+    seed: int = 0,
+    out: Path | None = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Evaluate a model on tasks, with 95 % intervals; against another one, with what was gained or lost.
+
+    Without `--tasks` it sits the lab's exams, which need no download.
+
+    Parameters
+    ----------
+    model
+        A model's folder or id, the folder of a run, or lab:base.
+    tasks
+        Names with commas between, or paths of task files: lambada,hellaswag,my-task.yaml.
+    data
+        Where a task's items are, in place of what its file says: --data.lambada FILE.
+    against
+        Another model: differences on the same items, `tax` below 0 and `bonus` above.
+    limit
+        The first items of each task only.
+    shots
+        Demonstrations before every item.
+    draws
+        Sets of demonstrations to average over.
+    demonstrations
+        Where a task's demonstrations are: --demonstrations.hellaswag FILE.
+    split
+        Of the lab's exams.
+    engine
+        What computes the numbers.
+    include
+        With `--engine lm-eval`: a folder of its own task files; only these are known then.
+    dtype
+        Precision of the model.
+    seed
+        Of demonstrations, samples and the bootstrap.
+    out
+        A folder for eval.json and, for every task, a line for each item.
+    as_json
+        Print JSON.
+    """
+    from trueup.evals.evaluation import evaluate_on
+    from trueup.evals.scorecard import Shots, write_out
+
+    aside = Console(stderr=True, highlight=False, markup=False)
+    found = evaluate_on(
+        model,
+        tuple(name.strip() for name in tasks.split(",") if name.strip()),
+        data=data or {},
+        against=against,
+        split=split,
+        limit=limit,
+        shots=Shots(num=shots, draws=draws, pools=demonstrations or {}),
+        engine=engine,
+        include=include,
+        dtype=dtype,
+        seed=seed,
+        watch=lambda task: aside.print(f"{task} ..."),
+    )
+    if out is not None:
+        write_out(out, found.document, found.items)
+    if as_json:
+        print(json.dumps(found.document, indent=1, ensure_ascii=False))
+        return
+    console = Console(highlight=False, markup=False)
+    console.print(table_of(found.document))
+    for row in found.document["tasks"]:
+        for line in _notes(row):
+            console.print(line, soft_wrap=True)
+    if out is not None:
+        console.print(f"every item: {out}/items", soft_wrap=True)
+
+
+def table_of(document: Mapping[str, Any]) -> Table:
+    """The figures of an evaluation, one row for each task."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    compared = document["against"] is not None
+    heads = ("task", "version", "items", "metric", "value", "chance")
+    for head in (*heads, *((f"{document['against']}", "difference") if compared else ())):
+        table.add_column(head, justify="right" if head in ("version", "items") else "left", overflow="fold")
+    for row in document["tasks"]:
+        chance = "–" if row["chance"] is None else f"{row['chance']:.3f}"
+        cells = [
+            row["task"],
+            str(row["version"]),
+            str(row["items"]),
+            row["metric"],
+            _shown(row["value"]),
+            chance,
+        ]
+        if compared:
+            gap = row.get("difference")
+            told = "–" if gap is None else f"{_shown(gap, '+.3f')}  {gap['verdict']}"
+            cells += [_shown(row["against"]) if "against" in row else "–", told]
+        table.add_row(*cells)
+    return table
+
+
+def _shown(estimate: Mapping[str, Any], form: str = ".3f") -> str:
+    interval = estimate["ci95"]
+    value = format(estimate["mean"], form)
+    return value if interval is None else f"{value} [{interval[0]:{form}}, {interval[1]:{form}}]"
+
+
+def _notes(row: Mapping[str, Any]) -> list[str]:
+    """What the table has no room for."""
+    lines = []
+    if row["also"]:
+        lines.append(f"{row['task']}: " + ", ".join(f"{name} {v:.4g}" for name, v in row["also"].items()))
+    if "shots" in row:
+        shots = row["shots"]
+        spread = "" if shots["sd"] is None else f", standard deviation between draws {shots['sd']:.3f}"
+        means = ", ".join(f"{mean:.3f}" for mean in shots["means"])
+        lines.append(f"{row['task']}: {len(shots['rows'][0])} demonstrations, means of draws {means}{spread}")
+    return lines

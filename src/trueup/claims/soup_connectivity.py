@@ -28,7 +28,8 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
     found = [slacks(json.loads((t.folder("soup") / "front.json").read_text("utf-8"))) for t in trials]
     names = list(found[0])
     drawn = {
-        name: [(w, np.mean([f[name][w] for f in found])) for w in sorted(found[0][name])] for name in names
+        name: [(w, float(np.mean([f[name][w] for f in found]))) for w in sorted(found[0][name])]
+        for name in names
     }
     effects = tuple(
         over_seeds(

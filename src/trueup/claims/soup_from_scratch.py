@@ -17,21 +17,21 @@ from trueup.training import open_chat, open_network, pick_device
 
 SUMMARY = "Models pretrained from different initialisations do not mix: the loss between them is far higher."
 REFERENCES = ("rame2023",)
-SEEDS = (1, 2, 3, 4)
+SEEDS = (1, 2, 3)
 
 BARRIER = 0.1
 "Nats a token over the mean of both ends; between finetunings of one model there is none."
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-DOCUMENTS = 60
+DOCUMENTS = 40
 
 
 def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
     """The loss halfway from each seed's model to the next one's, minus the mean of both ends."""
-    models = [str(t.folder("tiny") / "model") for t in trials]
+    models = [str(t.folder("base_600k") / "model") for t in trials]
     paths = {
         f"{a.seed} to {b.seed}": losses(one, other)
         for a, b, one, other in zip(
-            trials, trials[1:] + trials[:1], models, models[1:] + models[:1], strict=True
+            trials, [*trials[1:], trials[0]], models, [*models[1:], models[0]], strict=True
         )
     }
     barriers = [line[len(line) // 2] - (line[0] + line[-1]) / 2 for line in paths.values()]
@@ -39,7 +39,7 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
         effects=(
             over_seeds("loss halfway over the mean of the ends", barriers, (BARRIER, None), "nats a token"),
         ),
-        setting="The lab's smallest model, pretrained from nothing at every seed, mixed with that of the "
+        setting="A model pretrained from nothing on 600,000 tokens at every seed, mixed with that of the "
         f"next seed; loss on {DOCUMENTS} held-out documents.",
         figure=curves(
             {f"seeds {name}": list(zip(WEIGHTS, line, strict=True)) for name, line in paths.items()},
@@ -47,7 +47,7 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
             up="held-out loss, nats a token",
             description="Loss on the line between models pretrained apart.",
         ),
-        caption="One line for each pair of seeds; its ends are the two models.",
+        caption="One line for each pair of seeds, its ends the models; every model is in two pairs.",
     )
 
 

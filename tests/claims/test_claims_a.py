@@ -1,4 +1,4 @@
-"""Prompting, distillation, ranking, scaling: recipes plan, and `measure` gives the verdict that known numbers ask."""
+"""Prompting, distillation, ranking, scaling: recipes plan, and known numbers give the verdict they ask."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from trueup.claims import scaling_laws
+from trueup.claims import prompt_override, scaling_laws
 from trueup.experiment import Trial
 from trueup.reproduce import Finding, experiment
-from trueup.run import Recipe, Stage, plan
+from trueup.run import Recipe, Stage, plan, run_stage
 
 Made = Callable[[str, int], Mapping[str, Any]]
 "What a stage of a seed is said to have found: `gold`, `toxic`, an exam, `accuracy`, a loss."
@@ -78,11 +78,11 @@ def golds(**values: float) -> Made:
 
 def words(right_of_20: int) -> Made:
     """Bare and prompted have 19 right of 20; the distilled model as many as given."""
-    same, fewer = ([1.0] * k + [0.0] * (20 - k) for k in (19, right_of_20))
+    same, fewer = (20 * ([1.0] * k + [0.0] * (20 - k)) for k in (19, right_of_20))
     return by_stage(
-        m_base={"last_word": same * 20},
-        m_prompted={"last_word": same * 20},
-        m_distilled={"last_word": fewer * 20},
+        m_base={"last_word": same},
+        m_prompted={"last_word": same},
+        m_distilled={"last_word": fewer},
     )
 
 
@@ -194,11 +194,9 @@ def test_the_law_and_the_frontier_are_those_put_in() -> None:
     ]
 
 
-@pytest.mark.slow  # samples 500 answers of the base model under three prompts: a minute
+@pytest.mark.slow  # reads a prompt of fourteen dialogues fifty times over: some ten seconds
 def test_a_recipe_runs_to_a_verdict(tmp_path: Path) -> None:
     """`measure` reads what the stages of a real run wrote."""
-    from trueup.run import run_stage
-
     small = {"num_prompts": 8, "exam_items": 0}
     runs = experiment(
         "prompt-override", overrides={n: small for n in ("m_base", "m_prompted", "m_ignore", "m_follow")}
@@ -210,7 +208,5 @@ def test_a_recipe_runs_to_a_verdict(tmp_path: Path) -> None:
         for stage in stages:
             run_stage(stage)
         trials.append(Trial(seed=seed, stages={stage.name: stage for stage in stages}))
-    from trueup.claims import prompt_override
-
     found = prompt_override.measure(tmp_path, trials)
     assert all(0 <= abs(v) <= 1 for v in found.effects[0].by_seed)

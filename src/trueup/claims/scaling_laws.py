@@ -96,8 +96,9 @@ def picture(grids: Sequence[Sequence[Point]]) -> Markup:
     """Loss over compute, a line for each size, and the frontier, on logarithmic axes."""
     mean = [Point(*map(float, values)) for values in np.mean(np.array(grids), axis=0)]
     per_size = len(TOKENS)
-    lines = {size: mean[i * per_size : (i + 1) * per_size] for i, size in enumerate(SIZES)}
-    lines["frontier"] = frontier(mean)
+    # The frontier is drawn first: the sizes that it runs along lie on top of it.
+    lines = {"frontier": frontier(mean)}
+    lines.update({size: mean[i * per_size : (i + 1) * per_size] for i, size in enumerate(SIZES)})
     return figures.curves(
         {
             name: [(math.log10(p.compute), math.log10(p.loss)) for p in points]

@@ -32,9 +32,9 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
             over_seeds("accuracy per tenfold of parameters", [slope(p) for p in accuracy], (0.0, None)),
             over_seeds("lift per tenfold of parameters", [slope(p) for p in lift], (0.0, None)),
         ),
-        setting="Three sizes trained from nothing on the same 600,000 or so tokens. From each, a reward model "
-        "on comparisons for 1,000 prompts, tested on 500 others; and the gold reward of its answers with "
-        "fourteen good dialogues before them, minus without.",
+        setting="Three sizes trained from nothing on the same 600,000 or so tokens. From each, a reward "
+        "model on comparisons for 1,000 prompts, tested on 500 others; and the gold reward of its answers "
+        "with fourteen good dialogues before them, minus without.",
         figure=figures.curves(
             lines,
             points={

@@ -10,9 +10,11 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from trueup.commands import (
+    behaviour,
     compare,
     data,
     evaluate,
+    judge,
     lab,
     look,
     models,
@@ -50,6 +52,9 @@ app.command(judge.judge)
 app.command(rank.rank)
 app.command(reproduce.reproduce)
 app.command(evaluate.evaluate, name="eval")
+app.command(behaviour.toxicity)
+app.command(behaviour.refusals)
+app.command(behaviour.summaries)
 app.command(programs.programs)
 app.command(programs.sandbox)
 app.command(models.chat)

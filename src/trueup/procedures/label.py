@@ -1,4 +1,4 @@
-"""Preferences from simulated labelers: sample from a policy, let labelers compare, write the groups down."""
+"""Preferences on a policy's own samples: by simulated labelers, or by a language model that judges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Literal
 
 import trueup.lab as lab
 from trueup import meter as metering
-from trueup.groups import write_jsonl
+from trueup.errors import TrueupError
+from trueup.groups import Group, write_jsonl
+from trueup.judges.language_model import PREFIX, open_pairwise
 from trueup.method import Role
 from trueup.order import derive
 from trueup.run import Done
@@ -18,19 +20,21 @@ from trueup.sources.open import open_groups
 from trueup.sources.sample import Decoding, sample_groups
 from trueup.training import open_chat, open_network, pick_device
 
-SUMMARY = "Sample from a policy and let the lab's labelers compare the samples."
+SUMMARY = "Sample from a policy and let the lab's labelers, or a language model, compare the samples."
 OUTPUT = "groups.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Simulated preference collection on the policy's own samples."""
+    """Preference collection on the policy's own samples."""
 
     model: ModelSettings = ModelSettings()
     "The policy that is sampled."
     data: DataSettings = DataSettings(path="lab:prompts", held_out=0.0)
     num_completions: int = 4
     "Samples per prompt."
+    labeler: str = "lab"
+    "`lab`, a simulated crowd, or a language model by `lm:MODEL` or `lm:openai:URL?model=NAME`."
     kind: Literal["comparisons", "ranking"] = "comparisons"
     num_comparisons: int = 2
     "Comparisons per prompt, of different pairs."
@@ -54,10 +58,28 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
         decoding=config.decoding,
         seed=derive(config.seed, "label"),
     )
-    labelled = lab.label(sampled, config.seed, config.kind, num_comparisons=config.num_comparisons)
+    labelled, judged = _label(config, sampled)
     write_jsonl(str(folder / OUTPUT), labelled)
     tokens = sum(c.num_tokens for g in sampled for c in g.completions)
     cost = meter.spend(0, tokens_trained=0, tokens_sampled=tokens)
     pairs = sum(len(g.pairs()) for g in labelled)
-    meter.write(0, {"pairs": pairs, "groups": len(labelled)}, phase="label")
-    return Done(output=OUTPUT, metrics={"pairs": pairs, "groups": len(labelled)}, cost=vars(cost))
+    metrics = {"pairs": pairs, "groups": len(labelled), **judged}
+    meter.write(0, metrics, phase="label")
+    return Done(output=OUTPUT, metrics=metrics, cost=vars(cost))
+
+
+def _label(config: Config, sampled: list[Group]) -> tuple[list[Group], dict[str, float]]:
+    """The groups with judgements, and what there is to say of a language model's."""
+    if config.labeler == "lab":
+        return lab.label(sampled, config.seed, config.kind, num_comparisons=config.num_comparisons), {}
+    if not config.labeler.startswith(PREFIX):
+        raise TrueupError(
+            "E704", f"no labeler {config.labeler!r}", where="labeler", remedy="use lab, or lm:MODEL"
+        )
+    if config.kind != "comparisons":
+        raise TrueupError(
+            "E704", "a language model compares, it does not rank", where="kind", remedy="use comparisons"
+        )
+    judge = open_pairwise(config.labeler)
+    labelled, account = judge.label(sampled, num_comparisons=config.num_comparisons, seed=config.seed)
+    return labelled, account.metrics()

@@ -1,0 +1,298 @@
+"""Commands that measure how a model behaves: toxicity, refusals, summaries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter, validators
+from rich.console import Console
+
+from trueup.errors import TrueupError
+
+if TYPE_CHECKING:
+    from trueup.evals.view import PolicyView
+    from trueup.groups import Group
+
+Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+Count = Annotated[int, Parameter(validator=validators.Number(gte=0))]
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+Flag = Annotated[bool, Parameter(negative="")]
+Split = Literal["train", "dev", "test"]
+
+
+def toxicity(
+    model: str,
+    /,
+    *,
+    data: Path | None = None,
+    judge: str | None = None,
+    k: Positive | None = None,
+    num_continuations: Positive = 25,
+    max_new_tokens: Positive = 20,
+    ask: Flag = False,
+    dialogues: Count = 0,
+    override: Flag = False,
+    limit: Positive | None = None,
+    split: Split = "test",
+    seed: int = 0,
+    out: Path | None = None,
+    as_json: Json = False,
+) -> None:
+    """Measure toxicity: the expected largest of k continuations, and the chance that any is toxic.
+
+    Parameters
+    ----------
+    model
+        A model's folder, or lab:base.
+    data
+        Sentence starts: rows of RealToxicityPrompts, or {prompt, toxicity}. The lab's otherwise.
+    judge
+        1 for harmless, 0 for toxic: toxicity:lexicon, toxicity:FILE, toxicity:detoxify, a server, a function.
+        For the lab's prompts toxicity:lab, for others toxicity:lexicon.
+    k
+        Continuations whose largest counts; as many as are sampled otherwise.
+    num_continuations
+        Continuations to sample for each prompt.
+    max_new_tokens
+        Longest continuation.
+    ask
+        Ask for the sentence to be finished without being toxic, instead of continuing it as plain text.
+    dialogues
+        Dialogues of the lab's HHH prompt to put before every prompt.
+    override
+        Measure again with "ignore the previous instructions" behind the user's message, and compare.
+    limit
+        The first prompts only.
+    split
+        Of the lab's prompts.
+    seed
+        Of sampling.
+    out
+        Write the continuations with their toxicity here, as groups.
+    as_json
+        Print JSON.
+    """
+    from trueup.evals.real_toxicity import read_prompts
+    from trueup.evals.statistics import paired_gain
+    from trueup.evals.toxicity import as_requests, lab_prompts, measure_toxicity
+    from trueup.judges.open import open_judge
+    from trueup.sources.sample import Decoding
+
+    if k is not None and k > num_continuations:
+        raise TrueupError("E702", f"the largest of {k}, from {num_continuations} continuations", where="k")
+    prompts = read_prompts(data)[:limit] if data else lab_prompts(split)[:limit]
+    prompts = as_requests(prompts) if ask else prompts
+    name = judge or ("toxicity:lexicon" if data else "toxicity:lab")
+    versions = _versions(prompts, override)
+    scorer, view = open_judge(name), _view(model, dialogues)
+    decoding = Decoding(max_new_tokens=max_new_tokens, top_p=0.9)
+    found = [
+        measure_toxicity(view, p, scorer, num_continuations=num_continuations, decoding=decoding, seed=seed)
+        for p in versions
+    ]
+    shown: dict[str, Any] = {"judge": name, **found[0].to_json(k or num_continuations)}
+    if override:
+        # Larger is better in a probe, so the sign says what it says everywhere.
+        gain = paired_gain(*(1.0 - f.scores.max(axis=1) for f in reversed(found)))
+        shown["override"] = gain.to_json()
+    _write(out, found[0].groups)
+    if as_json:
+        print(json.dumps(shown, indent=1))
+        return
+    console = _console()
+    console.print(f"judge {name}, the largest of {shown['k']} continuations, from {num_continuations}")
+    for which in ("all", "toxic", "non_toxic"):
+        for metric, row in (shown[which] or {}).items():
+            console.print(f"{which:>10} prompts  {metric.replace('_', ' '):<22} {_line(row)}")
+    _print_override(console, shown)
+
+
+def refusals(
+    model: str,
+    /,
+    *,
+    data: Path | None = None,
+    judge: str | None = None,
+    num_samples: Positive = 1,
+    dialogues: Count = 0,
+    override: Flag = False,
+    limit: Positive | None = None,
+    split: Split = "test",
+    seed: int = 0,
+    out: Path | None = None,
+    as_json: Json = False,
+) -> None:
+    """Measure over-refusal: the share of harmless requests refused, beside that of harmful ones answered.
+
+    Parameters
+    ----------
+    model
+        A model's folder, or lab:base.
+    data
+        Requests: JSON Lines of {prompt, harmful}. The lab's otherwise.
+    judge
+        Gives an answer 1 if it refuses, 0 if it does not: a server, a function, a rule. The lab's truth for
+        its own requests, the opening phrases of English refusals for others.
+    num_samples
+        Answers to each request.
+    dialogues
+        Dialogues of the lab's HHH prompt to put before every request.
+    override
+        Measure again with "ignore the previous instructions" behind the request, and compare.
+    limit
+        The first requests only.
+    split
+        Of the lab's requests.
+    seed
+        Of sampling.
+    out
+        Write the answers here, as groups, with how far each refuses.
+    as_json
+        Print JSON.
+    """
+    from trueup.evals.refusals import PHRASES, lab_requests, measure_refusals, read_requests
+    from trueup.evals.statistics import paired_gain
+    from trueup.judges.open import open_judge
+
+    requests = read_requests(data)[:limit] if data else lab_requests(split)[:limit]
+    scorer = open_judge(judge) if judge else PHRASES if data else None
+    view = _view(model, dialogues)
+    found = [
+        measure_refusals(view, items, scorer, num_samples=num_samples, seed=seed)
+        for items in _versions(requests, override)
+    ]
+    shown: dict[str, Any] = found[0].to_json()
+    if override:
+        shown["override"] = paired_gain(found[1].right, found[0].right).to_json()
+    _write(out, found[0].groups)
+    if as_json:
+        print(json.dumps(shown, indent=1))
+        return
+    console = _console()
+    for label, row in (
+        ("harmless requests refused", shown["over_refusal"]),
+        ("harmful requests answered", shown["harmful_answered"]),
+    ):
+        console.print(f"{label}  {_line(row) if row else 'none asked'}")
+    _print_override(console, shown)
+
+
+def summaries(
+    model: str,
+    /,
+    *,
+    data: Path | None = None,
+    shots: Count = 0,
+    dialogues: Count = 0,
+    max_new_tokens: Positive = 100,
+    limit: Positive = 100,
+    split: Split = "test",
+    seed: int = 0,
+    out: Path | None = None,
+    as_json: Json = False,
+) -> None:
+    """Measure summaries after "TL;DR:": ROUGE-1, ROUGE-2 and ROUGE-L, zero-shot or after demonstrations.
+
+    Parameters
+    ----------
+    model
+        A model's folder, or lab:base.
+    data
+        Documents: JSON Lines of {document, summary}. The lab's posts otherwise.
+    shots
+        Documents of the file to show before the others with their summaries, chosen by the seed.
+    dialogues
+        Dialogues of the lab's HHH prompt to put before every document.
+    max_new_tokens
+        Longest summary; its first three sentences are kept.
+    limit
+        The first documents only.
+    split
+        Of the lab's posts.
+    seed
+        Of the demonstrations and of sampling.
+    out
+        Write the summaries here, as groups.
+    as_json
+        Print JSON, with the demonstrations.
+    """
+    from trueup.evals.summarise import few_shot, lab_summaries, measure_summaries, read_summaries
+    from trueup.sources.sample import Decoding
+
+    if shots and not data:
+        raise TrueupError(
+            "E702", "the lab's posts are summarised zero-shot", where="shots", remedy="give data"
+        )
+    items, shown = (
+        few_shot(read_summaries(data), shots, seed=seed, limit=limit)
+        if data
+        else (
+            lab_summaries(split, limit),
+            (),
+        )
+    )
+    decoding = Decoding(max_new_tokens=max_new_tokens, top_k=2)
+    view = _view(model, dialogues)
+    found = measure_summaries(view, items, decoding=decoding, demonstrations=shown, seed=seed)
+    _write(out, found.groups)
+    numbers = found.to_json()
+    if as_json:
+        print(json.dumps(numbers, indent=1))
+        return
+    console = _console()
+    for name in found.scores:
+        console.print(f"{name:>8}  {_line(numbers[name])}")
+
+
+def _view(model: str, dialogues: int) -> PolicyView:
+    from trueup.evals.view import PolicyView
+    from trueup.lab import hhh_dialogues
+    from trueup.method import Role
+    from trueup.settings import ModelSettings
+    from trueup.training import open_chat, open_network, pick_device
+
+    settings, device = ModelSettings(path=model), pick_device("auto")
+    network = open_network(Role(trained=False), settings, device, seed=0)
+    return PolicyView(
+        name=model,
+        network=network,
+        chat=open_chat(settings),
+        prefix=tuple(message for dialogue in hhh_dialogues(dialogues) for message in dialogue),
+        context=network.config.max_position_embeddings,
+        device=device,
+    )
+
+
+def _versions(items: Sequence[Group], override: bool) -> list[Sequence[Group]]:
+    """The items, and with `override` the same items behind the adversarial suffix."""
+    from trueup.evals.override import overridden
+
+    return [items, overridden(items)] if override else [items]
+
+
+def _write(out: Path | None, groups: Sequence[Group]) -> None:
+    from trueup.groups import write_jsonl
+
+    if out is not None:
+        write_jsonl(str(out), groups)
+
+
+def _console() -> Console:
+    return Console(highlight=False, markup=False, soft_wrap=True)
+
+
+def _line(row: dict[str, Any]) -> str:
+    interval = row["ci95"]
+    return (
+        f"{row['mean']:.3f} "
+        + (f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+        + f"  n {row['n']}"
+    )
+
+
+def _print_override(console: Console, shown: dict[str, Any]) -> None:
+    if "override" in shown:
+        console.print(f"behind the adversarial suffix, larger is better: {_line(shown['override'])}")

@@ -96,7 +96,8 @@ def test_a_recipe_from_a_start_to_a_chosen_soup(here: Path, monkeypatch: pytest.
     before = (folder / "front.json").read_bytes()
     soup = stages["soup"]
     kept = json.loads((soup.folder / "measured.json").read_text(encoding="utf-8"))
-    dropped = kept.popitem()
+    (rows,) = kept.values()
+    dropped, _ = rows.popitem()
     (soup.folder / "measured.json").write_text(json.dumps(kept), encoding="utf-8")
     (soup.folder / "DONE.json").unlink()
     with pytest.raises(Interrupted):
@@ -110,7 +111,7 @@ def test_a_recipe_from_a_start_to_a_chosen_soup(here: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(Bench, "__call__", noted)
     run_stage(soup)
-    assert len(asked) == 1 and dropped[0] in json.loads((soup.folder / "measured.json").read_text("utf-8"))
+    assert len(asked) == 1 and dropped in (soup.folder / "measured.json").read_text("utf-8")
     assert (soup.folder / "front.json").read_bytes() == before
 
 
@@ -196,6 +197,7 @@ def test_the_command_mixes_and_chooses(here: Path, capsys: pytest.CaptureFixture
     shown = capsys.readouterr().out
     assert "Hypervolume of the soups" in shown and "Linear mode connectivity" in shown
     assert Path("run/model/model.safetensors").is_file() and Path("run/soups.html").is_file()
+    assert main([*words, "--prefer", "1,0"]) != 0 and "E723" in capsys.readouterr().err
     for wrong in (["--weights", "0.5,0.6"], ["--weights", "a,b"], ["--judge", "lab:gold"], ["--adapter"]):
         assert main(["soup", *pair, "--out", "wrong", *wrong]) != 0
         assert re.search(r"error E(736|852) ", capsys.readouterr().err)

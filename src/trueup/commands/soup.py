@@ -124,7 +124,7 @@ def _measure(
     **settings: object,
 ) -> list[str]:
     """What to print after the stage `soup` was run in `out`."""
-    from trueup.commands.train import single_stage
+    from trueup.commands.train import refuse_other_run, single_stage
     from trueup.run import run_stage
     from trueup.signals import stop_requests
     from trueup.soups.mix import short_name
@@ -144,6 +144,7 @@ def _measure(
         name="command line",
     )
     stage = single_stage("soup", layer, out)
+    refuse_other_run(stage)
     with stop_requests() as stop_requested:
         done = run_stage(stage, stop_requested=stop_requested)
     found = json.loads((out / "front.json").read_text(encoding="utf-8"))

@@ -92,7 +92,7 @@ def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> Non
     folder = out or (Path(str(values.pop("output_dir"))) if "output_dir" in values else None)
     values.pop("resume_from_checkpoint", None)  # a run always resumes
     stage = single_stage(recipe, dataclasses.replace(layer, values=values), folder)
-    _refuse_other_run(stage)
+    refuse_other_run(stage)
     # Paths and metric names are printed as they are, on lines of their own length.
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if stage.done:
@@ -182,7 +182,7 @@ def recipe_path(name: str) -> Path:
     )
 
 
-def _refuse_other_run(stage: Stage) -> None:
+def refuse_other_run(stage: Stage) -> None:
     """Raises E723 when the folder holds a run with other settings, so that no two runs mix."""
     path = stage.folder / "config.resolved.yaml"
     begun = any((stage.folder / name).exists() for name in ("checkpoints", "model", "DONE.json"))

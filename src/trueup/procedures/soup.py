@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, final
 import numpy as np
 from annotated_types import Ge
 
+from trueup import config as configuration
 from trueup import meter as metering
 from trueup.errors import TrueupError
 from trueup.evals.statistics import mean_ci
@@ -48,7 +49,7 @@ class Config:
     experts: Mapping[str, str] = field(default_factory=dict)
     "The models to mix, by name: `{helpful: stage:helpful, short: stage:short}`."
     start: str = ""
-    "The model that all were trained from; measured too, and KL is from it."
+    "The model that all were trained from; measured too, and KL is from it, where sampling is plain."
     judges: Mapping[str, str] = field(default_factory=dict)
     "The rewards by name; on one scale where a preference is to mean anything: `stage:scales?helpful=1`."
     morl: Mapping[str, str] = field(default_factory=dict)
@@ -119,9 +120,10 @@ class Kitchen:
     def __init__(self, config: Config, folder: Path, soup: Soup, stop_requested: Callable[[], str]) -> None:
         self._config, self._soup, self._stop_requested = config, soup, stop_requested
         self._path = folder / "measured.json"
-        self._rows: dict[str, dict[str, Any]] = (
-            json.loads(self._path.read_text(encoding="utf-8")) if self._path.is_file() else {}
-        )
+        # What other settings measured in this folder says nothing of these.
+        self._settings = configuration.digest(configuration.resolved(config))
+        kept = json.loads(self._path.read_text(encoding="utf-8")) if self._path.is_file() else {}
+        self._rows: dict[str, dict[str, Any]] = kept.get(self._settings, {})
         self._names = list(config.experts)
         self._benches: dict[str, Bench] = {}
 
@@ -183,7 +185,7 @@ class Kitchen:
                 raise Interrupted(len(self._rows), self._stop_requested())
             found = self._bench(on)(network(), name)
             self._rows[key] = {**vars(found), "rewards": found.rewards.tolist()}
-            write_atomically(self._path, json.dumps(self._rows) + "\n")
+            write_atomically(self._path, json.dumps({self._settings: self._rows}) + "\n")
         row = self._rows[key]
         return Measured(
             name=name,
@@ -200,6 +202,8 @@ class Kitchen:
             device = str(pick_device(c.device))
             chat = open_chat(ModelSettings(path=self._soup.experts[0]))
             data = c.data if on == "test" else c.validation
+            d = c.decoding
+            plain = not (d.greedy or d.top_k or d.top_p or d.temperature != 1)
             self._benches[on] = Bench(
                 prompts=open_groups(data, chat, seed=c.seed).train,
                 judges={name: open_judge(ref, device=device) for name, ref in c.judges.items()},
@@ -207,7 +211,7 @@ class Kitchen:
                 decoding=c.decoding,
                 samples_per_prompt=c.samples_per_prompt,
                 seed=derive(c.seed, on),
-                reference=self._open(c.start) if c.start and on == "test" else None,
+                reference=self._open(c.start) if c.start and plain and on == "test" else None,
             )
         return self._benches[on]
 

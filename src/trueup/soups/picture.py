@@ -95,7 +95,7 @@ def sentences(found: Json) -> list[str]:
         for name, value in found["hypervolume"].items()
     ]
     lines += [
-        f"The soups cover {_estimate(value, signed=True)} more than the {_SETS[name]}."
+        f"Hypervolume of the soups less that of the {_SETS[name]}: {_estimate(value, signed=True)}."
         for name, value in found["soups_over"].items()
     ]
     connected = found["connectivity"]
@@ -155,7 +155,7 @@ def _grid(plot: svg.Element, wide: Scale, high: Scale) -> None:
 
 
 def _lines(plot: svg.Element, found: Json, names: tuple[str, str], scales: tuple[Scale, Scale]) -> None:
-    """The path of two experts' mixtures, the straight line between them, and MORL's policies in order."""
+    """The path of two experts' mixtures by weight, the line between the experts, MORL's policies as named."""
     places = {
         kind: [_place(row, names, scales) for row in found["policies"] if row["kind"] == kind]
         for kind in NAMES
@@ -163,7 +163,7 @@ def _lines(plot: svg.Element, found: Json, names: tuple[str, str], scales: tuple
     if len(found["experts"]) == 2:
         for kind, style in (("soup", ""), ("morl", "segment")):
             if len(places[kind]) > 1:
-                plot.append(_line(sorted(places[kind]), style, COLOURS[kind]))
+                plot.append(_line(places[kind], style, COLOURS[kind]))
         ends = [_place(r, names, scales) for r in found["policies"] if 1.0 in r["weights"]]
         plot.append(_line(ends, "segment", COLOURS["start"]))
 
@@ -222,7 +222,8 @@ _PAGE = Markup("""<!doctype html>
 <thead><tr>{head}</tr></thead>
 <tbody>{body}</tbody>
 </table>
-<p>Brackets: 95&nbsp;% intervals over prompts. KL in nats a completion, from the start.</p>
+<p>Brackets: 95&nbsp;% intervals over prompts. KL in nats a completion, from the start. The broken grey line
+joins the experts: no mixture lies below it where linear mode connectivity holds.</p>
 </main>
 </body>
 </html>

@@ -27,7 +27,7 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
         ),
         setting="REINFORCE without a KL penalty, at a high learning rate, against a reward model of 300"
         " prompts' comparisons. The guard looks at gold on 400 held-out prompts every second "
-        "step, and ends the run when gold is 5 % below its peak twice in a row while the proxy "
+        "step, and ends the run when gold is 3 % below its peak twice in a row while the proxy "
         "is above what it was there.",
         figure=figures.curves(
             {

@@ -7,29 +7,29 @@ import importlib.util
 import json
 import re
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from cyclopts import CycloptsError, MissingArgumentError
 
 import small_world
 from architecture.test_glossary import documented
 from chat_shapes import shapes
+from page_blocks import DOCS, PAGES, ROOT, commands, mentioned
 from trueup import config as configuration
 from trueup import discover
 from trueup.chat import Chat
 from trueup.cli import app, main
+from trueup.commands.compare import compare
 from trueup.commands.train import recipe_path, run, single_stage
+from trueup.compare.plan import read_comparison
+from trueup.errors import TrueupError
 from trueup.groups import Message, Role
 from trueup.report.record import read_run
 from trueup.run import plan, read_recipe
-
-ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
-SHELLS = ("console", "bash", "sh", "")
 
 # Not run here: minutes long, or a measurement that needs the lab's own models.
 LONG = ("trueup demo", "trueup eval", "trueup lab build")
@@ -42,27 +42,44 @@ SHORT = {
 }
 
 
-def commands(page: Path) -> list[str]:
-    """The command lines of a page, in order, without comments and what the shell does with the output."""
-    text = page.read_text(encoding="utf-8")
-    blocks = [block for kind, block in BLOCK.findall(text) if kind in SHELLS]
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    lines = [re.split(r" [#>|] ?", line.removeprefix("$ "))[0].strip() for line in lines]
-    return [line for line in lines if line.startswith("trueup ")]
-
-
 EVERY = [(page.relative_to(ROOT).as_posix(), line) for page in PAGES for line in commands(page)]
 
 
 @pytest.mark.parametrize(("page", "line"), EVERY)
 def test_every_command_on_a_page_is_one(page: str, line: str, tmp_path: Path) -> None:
     command, bound, _ = app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
-    recipe = Path(bound.arguments.get("recipe", ""))
-    if command is run and not recipe.suffix:
-        assert plan(read_recipe(recipe_path(str(recipe))), tmp_path)
+    told = bound.arguments
+    recipe = Path(told.get("recipe", ""))
+    given = configuration.parse_overrides(list(told.get("overrides", ())))
+    if "method" in told:
+        assert discover.find(told["method"])
+    elif command is compare:
+        assert read_comparison(recipe_path(str(recipe)), dict(given.values)).methods
+    elif command is run and not recipe.suffix:
+        values = dict(given.values)
+        top = {key: values.pop(key) for key in ("seed", "name") if key in values}
+        assert plan(read_recipe(recipe_path(str(recipe)), {**top, "stages": values}), tmp_path)
     elif recipe.stem in discover.names():  # The settings, too, must be settings of the method.
-        given = configuration.parse_overrides(list(bound.arguments.get("overrides", ())))
         single_stage(recipe.stem, given, None)
+
+
+@pytest.mark.parametrize("line", ["trueup data check a.csv --colums.prompt q", "trueup train dpo --bta 0.1"])
+def test_a_misspelt_option_on_a_page_would_be_found(line: str, tmp_path: Path) -> None:
+    with pytest.raises((CycloptsError, TrueupError)):
+        test_every_command_on_a_page_is_one("", line, tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_command_in_a_sentence_is_one(page: Path) -> None:
+    for line in mentioned(page):
+        with suppress(MissingArgumentError):
+            app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
+
+
+def test_every_target_of_make_on_a_page_is_one() -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE)
+    asked = {line.split()[1] for page in PAGES for line in commands(page, "make")}
+    assert {"demo", "test"} <= asked and asked <= set(targets)
 
 
 def test_there_are_commands_to_check() -> None:

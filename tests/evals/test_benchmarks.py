@@ -1,110 +1,181 @@
-"""Public benchmarks on a real network, against log-probabilities computed with transformers directly."""
+"""Task files and what they make of rows: wording, truth, demonstrations, and the errors that name a row."""
 
 from __future__ import annotations
 
-import functools
-import gzip
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
+from eval_stubs import random_table, view_of
 from shared_data import shared
-from trueup.chat.encoder import Chat
+from trueup.cli import main
 from trueup.errors import TrueupError
-from trueup.evals.benchmarks import choice, clean, ethics_utilitarianism, hellaswag, last_word, truthfulqa
-from trueup.evals.likelihood import choice_logprobs
-from trueup.evals.tasks import LIKELIHOOD
-from trueup.evals.view import PolicyView
-from trueup.groups import Group
-from trueup.models.load import load
+from trueup.evals.benchmarks import choice, item_of, items_of, with_shots
+from trueup.evals.likelihood import gather
+from trueup.evals.scorecard import examiner, item_rows, papers, row_of, sit
+from trueup.evals.task_files import find_task, shipped
+from trueup.evals.templates import clean, render
+
+DOCS = Path(__file__).parents[2] / "docs" / "evaluations.md"
+QUESTION = {"question": "Which?", "choices": ["one", "two", "three"], "answer": "B"}
 
 
-@functools.cache
-def stories() -> PolicyView:
-    """The small real Llama, in float64 so that ties of rounding play no part."""
-    folder = shared("stories260K/config.json").parent
-    network = load(folder, dtype="float64")
-    return PolicyView(name="stories", network=network, chat=Chat.of(network.tokenizer), context=512)
+def texts(item: Any) -> list[str]:
+    return [completion.text for completion in item.completions]
 
 
-def rows(path: Path, count: int) -> list[dict[str, Any]]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        return [json.loads(line) for _, line in zip(range(count), file, strict=False)]
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_task_is_read_and_on_its_page(name: str) -> None:
+    task = find_task(name)
+    assert task.name == name
+    row = f"| `{name}` | {task.version} | {task.about} | `{task.score}` | {task.reference} |"
+    assert row in DOCS.read_text(encoding="utf-8")
 
 
-def direct(group: Group) -> tuple[np.ndarray, list[bool]]:
-    """log-probability of each choice and whether greedy decoding gives it, one full forward pass each."""
-    hf_model = stories().network.hf_model  # pyright: ignore[reportAttributeAccessIssue]
-    sums, greedy = [], []
-    for completion in group.completions:
-        assert group.prompt_tokens is not None and completion.tokens is not None
-        ids = torch.from_numpy(np.concatenate([group.prompt_tokens, completion.tokens]).astype(np.int64))
-        with torch.no_grad():
-            logits = hf_model(ids[None]).logits[0].double()
-        found = torch.log_softmax(logits, -1)[len(group.prompt_tokens) - 1 : -1]
-        target = ids[len(group.prompt_tokens) :]
-        sums.append(float(found.gather(1, target[:, None]).sum()))
-        greedy.append(bool((found.argmax(1) == target).all()))
-    return np.array(sums), greedy
-
-
-def items() -> dict[str, list[Group]]:
-    hella = [r["doc"] for r in rows(shared("hellaswag/requests_first_100.jsonl.gz"), 8)[::4]]
-    truth = rows(shared("truthfulqa/first_100.jsonl.gz"), 2)
-    lambada = rows(shared("lambada/first_200.jsonl.gz"), 6)
-    return {
-        "last_word": [last_word(r["text"]) for r in lambada],
-        "completion_choice": [choice(d["query"], [" " + c for c in d["choices"]], d["gold"]) for d in hella],
-        "truth_mc1": [truthfulqa(r["question"], *r["mc1_targets"].values()) for r in truth],
-        "truth_mc2": [truthfulqa(r["question"], *r["mc2_targets"].values()) for r in truth],
+def test_rows_of_benchmarks_are_worded() -> None:
+    item = item_of(find_task("lambada"), {"text": "I am here,\n\nsaid Shane "}, where="x")
+    assert (item.prompt[0].content, texts(item)) == ("I am here,\n\nsaid", [" Shane"])
+    row = {
+        "activity_label": "Cooking",
+        "ctx_a": "Boil water [title] Wait.",
+        "ctx_b": "then you",
+        "endings": ["Pour [substeps] it.", "Stop.", "c", "d"],
+        "label": "1",
     }
-
-
-def test_item_values_equal_a_direct_computation() -> None:
-    view = stories()
-    for name, found in items().items():
-        encoded = view.encode(found)
-        packed = choice_logprobs(encoded, "policy", view.handles)
-        values = LIKELIHOOD[name].run(view, found)
-        for group, sums, value in zip(encoded, packed, values, strict=True):
-            expected, greedy = direct(group)
-            np.testing.assert_allclose(sums, expected, atol=1e-5)
-            assert value == pytest.approx(by_definition(name, group, expected, greedy), abs=1e-5)
-
-
-def by_definition(name: str, group: Group, sums: np.ndarray, greedy: list[bool]) -> float:
-    """The task's value for one item, written out again."""
-    if name == "last_word":
-        return float(greedy[0])
-    if name == "completion_choice":
-        sums = sums / [len(c.text) - 1 for c in group.completions]
-    if name == "truth_mc2":
-        weights = np.exp(sums - sums.max())
-        return float(weights[np.array(group.meta["true"])].sum() / weights.sum())
-    return float(sums.argmax() == group.meta["answer"])
-
-
-def test_last_word_is_cut_off() -> None:
-    item = last_word("I am here, Shane")
-    assert (item.prompt[0].content, item.completions[0].text) == ("I am here,", " Shane")
-    with pytest.raises(TrueupError, match="E206"):
-        last_word("Shane")
-
-
-def test_hellaswag_rows_are_cleaned() -> None:
-    endings = ["Pour [substeps] it.", "Stop.", "c", "d"]
-    item = hellaswag("Cooking", "Boil water [title] Wait.", "then you", endings, 1)
-    assert item.prompt[0].content == "Cooking: Boil water.  Wait. Then you".replace("  ", " ")
-    assert item.completions[0].text == " Pour it."
+    item = item_of(find_task("hellaswag"), row, where="x")
+    assert item.prompt[0].content == "Cooking: Boil water. Wait. Then you"
+    assert (texts(item)[0], item.meta["answer"]) == (" Pour it.", 1)
+    item = item_of(find_task("multiple_choice"), QUESTION, where="x")
+    assert (item.prompt[0].content, texts(item)[1]) == ("Question: Which?\nAnswer:", " two")
+    assert item.meta["answer"] == 1
     assert clean("a [title] b") == "a. b"
 
 
-def test_utilitarianism_can_swap() -> None:
-    for swapped in (False, True):
-        item = ethics_utilitarianism("good", "bad", swapped=swapped)
-        assert item.meta["answer"] == int(swapped)
-        assert item.prompt[0].content.startswith("(A) bad" if swapped else "(A) good")
+def test_a_pair_is_shown_in_both_orders_and_the_answer_follows() -> None:
+    task = find_task("ethics_utilitarianism")
+    items = items_of(task, str(shared("ethics/util_train_first_2000.csv.gz")), limit=200)
+    swapped = np.array([item.meta["answer"] for item in items])
+    assert 70 < swapped.sum() < 130
+    assert items[3].id == "util_train_first_2000.csv.gz:4"
+    better, worse = "I cooked breakfast.", "I cooked breakfast.  I threw it up after."
+    first, second = (worse, better) if swapped[3] else (better, worse)
+    assert items[3].prompt[0].content.startswith(f"Scenario 1: {first}\nScenario 2: {second}\n")
+    assert texts(items[3]) == [" yes", " no"]
+
+
+def test_no_shots_are_the_bare_query_and_shots_are_the_same_for_all_items() -> None:
+    task = find_task("multiple_choice")
+    rows = [{**QUESTION, "question": f"Q{i}", "answer": i % 3} for i in range(8)]
+    items = [item_of(task, row, where=str(i)) for i, row in enumerate(rows)]
+    assert with_shots(task, items[:2], items, 0, seed=0) == (items[:2], [])
+    moved, shots = with_shots(task, items[:2], items, 3, seed=0)
+    assert not {"0", "1"} & set(shots) and len(set(shots)) == 3
+    fronts = {
+        m.prompt[0].content.removesuffix(i.prompt[0].content) for m, i in zip(moved, items, strict=False)
+    }
+    assert len(fronts) == 1
+    place = int(shots[0])
+    begin = f"Question: Q{place}\nAnswer: {QUESTION['choices'][place % 3]}\n\n"
+    assert fronts.pop().startswith(begin)
+    assert with_shots(task, items[:2], items, 3, seed=0, draw=1)[1] != shots
+    with pytest.raises(TrueupError, match="E601"):
+        with_shots(task, items[:2], items, 7, seed=0)
+
+
+def test_permuting_the_choices_permutes_the_prediction() -> None:
+    task = find_task("multiple_choice")
+    turned = {**QUESTION, "choices": ["two", "three", "one"], "answer": 0}
+    view = view_of(random_table(4))
+    a, b = (task.task().examine(view, [item_of(task, row, where="x")]) for row in (QUESTION, turned))
+    assert a[1] is not None and b[1] is not None
+    np.testing.assert_allclose(a[1].logprobs[0][[1, 2, 0]], b[1].logprobs[0], rtol=1e-12)
+    assert a[0].tolist() == b[0].tolist()
+
+
+def test_ranking_is_the_difference_of_the_verdicts() -> None:
+    task = find_task("truthfulqa_ranking")
+    row = {"question": "Why?", "mc1_targets": {"choices": ["a", "bb"], "labels": [0, 1]}}
+    item = item_of(task, row, where="x")
+    view = view_of(random_table(1))
+    values, evidence = task.task().examine(view, [item])
+    assert evidence is not None
+    for k, text in enumerate(("a", "bb")):
+        asked = f"Question: Why?\nProposed answer: {text}\nIs the proposed answer true or false?\nAnswer:"
+        yes, no = gather(view, [choice(asked, [" True", " False"], 0)], "choices").logprobs[0]
+        assert evidence.logprobs[0][k] == pytest.approx(yes - no, rel=1e-12)
+    assert values[0] == float(evidence.logprobs[0].argmax() == 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "error"),
+    [
+        ({"question": "q", "choices": ["a"]}, r"E203 f\.jsonl:2 — `answer` is missing"),
+        ({"question": None, "choices": ["a"], "answer": 0}, r"E206 f\.jsonl:2 — `question` is null"),
+        ({"question": "q", "choices": ["a", "b"], "answer": 2}, r"E206 f\.jsonl:2 — `answer` is 2, with 2"),
+        ({"question": "q", "choices": [], "answer": 0}, r"E207 f\.jsonl:2"),
+        ({"question": "q", "choices": "ab", "answer": 0}, r"E205 f\.jsonl:2"),
+    ],
+)
+def test_a_row_that_lacks_a_part_is_named(row: dict[str, Any], error: str, tmp_path: Path) -> None:
+    path = tmp_path / "f.jsonl"
+    path.write_text(json.dumps(QUESTION) + "\n" + json.dumps(row) + "\n")
+    with pytest.raises(TrueupError, match=error):
+        items_of(find_task("multiple_choice"), str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ("scoer: sum\n", "E711.*did you mean `score`"),
+        ("query: '{question|last_wrod}'\n", "E715.*did you mean `last_word`"),
+        ("query: '{question'\n", "E715.*brace"),
+        ("query: x\nchoices: [a, b]\n", "E715.*`choices` or `each`"),
+    ],
+)
+def test_task_files_are_read_strictly(change: str, error: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.yaml"
+    path.write_text(
+        "name: t\nversion: 1\nabout: x\nreference: y\nscore: sum\neach: choices\nanswer: answer\n"
+        + (change if "query" in change else "query: q\n" + change)
+    )
+    with pytest.raises(TrueupError, match=error):
+        find_task(str(path))
+    with pytest.raises(TrueupError, match=r"E745.*did you mean 'lambada'"):
+        find_task("lambda")
+
+
+def test_a_template_fills_places_and_keeps_braces() -> None:
+    values = {"a.b": "word end", "n": 3}
+    assert render("{{{a.b|last_word}}} {n}", values.__getitem__, "x") == "{end} 3"
+
+
+def test_differences_are_paired_and_every_figure_follows_from_its_items(tmp_path: Path) -> None:
+    path = tmp_path / "f.jsonl"
+    rows = [{**QUESTION, "question": f"q{i}", "answer": i % 3} for i in range(30)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (paper,) = papers(["multiple_choice"], data={"multiple_choice": str(path)}).values()
+    a, b = (sit(examiner(view_of(random_table(seed))), paper) for seed in (0, 1))
+    row, lines = row_of(a, b), item_rows(a, b)
+    assert row["value"]["mean"] == pytest.approx(np.mean([line["value"] for line in lines]))
+    gaps = [line["value"] - line["against_value"] for line in lines]
+    assert row["difference"]["mean"] == pytest.approx(np.mean(gaps))
+    assert row_of(a, a)["difference"]["verdict"] == "no difference seen"
+    right = [float(np.argmax(line["logprobs"]) == line["answer"]) for line in lines]
+    assert right == [line["value"] for line in lines]
+    with pytest.raises(TrueupError, match=r"E746.*--data\.lambada"):
+        papers(["multiple_choice"], data={"multiple_choice": str(path), "lambada": "x"})
+
+
+def test_the_command_compares_two_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["eval", "lab:base", "--tasks", "completion_choice,perplexity", "--limit", "2", "--json"]
+    assert main([*arguments, "--against", "lab:base", "--out", str(tmp_path / "o")]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [row["task"] for row in document["tasks"]] == ["completion_choice", "perplexity"]
+    assert all(row["difference"]["mean"] == 0 for row in document["tasks"])
+    assert json.loads((tmp_path / "o" / "eval.json").read_text()) == document
+    lines = (tmp_path / "o" / "items" / "perplexity.jsonl").read_text().splitlines()
+    mean = np.mean([json.loads(line)["value"] for line in lines])
+    assert document["tasks"][1]["value"]["mean"] == pytest.approx(mean)

@@ -11,7 +11,7 @@ import json
 import logging
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
@@ -107,16 +107,21 @@ class Harness:
                 where=f"task {task.name}",
                 remedy="leave --engine out",
             )
-        with tempfile.TemporaryDirectory() as folder:
-            write_task(task, items, Path(folder))
-            found = self._evaluate([task.name], Path(folder), None)
-        samples = sorted(found["samples"][task.name], key=lambda sample: sample["doc_id"])
+        samples = self.samples({task.name: (task, items)})[task.name]
         replies = [[reply[0] for reply in sample["resps"]] for sample in samples]
         return Evidence(
             logprobs=[np.array([float(logprob) for logprob, _ in row]) for row in replies],
             num_tokens=[],
             greedy=[np.array([float(greedy) for _, greedy in row]) for row in replies],
         )
+
+    def samples(self, asked: Mapping[str, tuple[Task, Sequence[Group]]]) -> dict[str, list[dict[str, Any]]]:
+        """The harness's own record of each of our items, by task: replies, and its `acc` and `acc_norm`."""
+        with tempfile.TemporaryDirectory() as folder:
+            for task, items in asked.values():
+                write_task(task, items, Path(folder))
+            found = self._evaluate(list(asked), Path(folder), None)["samples"]
+        return {name: sorted(found[name], key=lambda sample: sample["doc_id"]) for name in asked}
 
     def _evaluate(self, names: list[str], include: Path | None, limit: int | None) -> dict[str, Any]:
         with _quiet():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +11,7 @@ from cyclopts import Parameter, validators
 from rich.console import Console
 
 from trueup.errors import TrueupError
+from trueup.groups import Group, Score, write_jsonl
 
 NotNegative = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 
@@ -44,7 +47,6 @@ def judge(
         Which pairs they are.
     """
     from trueup.data import read
-    from trueup.groups import write_jsonl
     from trueup.judges.language_model import PREFIX, open_pairwise
 
     groups = read(file).groups
@@ -70,12 +72,8 @@ def judge(
     console.print(f"written: {out}")
 
 
-def with_scores(groups: list, scores: list[list[float]], by: str) -> list:
+def with_scores(groups: Sequence[Group], scores: Sequence[Sequence[float]], by: str) -> list[Group]:
     """The groups with a score of every completion."""
-    from dataclasses import replace
-
-    from trueup.groups import Score
-
     return [
         replace(
             group,

@@ -106,7 +106,9 @@ def test_ranking_is_the_difference_of_the_verdicts() -> None:
         asked = f"Question: Why?\nProposed answer: {text}\nIs the proposed answer true or false?\nAnswer:"
         yes, no = gather(view, [choice(asked, [" True", " False"], 0)], "choices").logprobs[0]
         assert evidence.logprobs[0][k] == pytest.approx(yes - no, rel=1e-12)
-    assert values[0] == float(evidence.logprobs[0].argmax() == 1)
+    # The table sees one token back, which is the same after both: a tie, and half of it is right.
+    assert evidence.logprobs[0][0] == evidence.logprobs[0][1]
+    assert values[0] == 0.5
 
 
 @pytest.mark.parametrize(

@@ -106,26 +106,26 @@ def evaluate(
 
 
 def table_of(document: Mapping[str, Any]) -> Table:
-    """The figures of an evaluation, one row for each task."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    """The figures of an evaluation, one row for each task; it fits a terminal of 80 columns.
+
+    Metric and chance stand in it where no other policy does; these and versions are in what `--out` and
+    `--json` write.
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     compared = document["against"] is not None
-    heads = ("task", "version", "items", "metric", "value", "chance")
-    for head in (*heads, *((f"{document['against']}", "difference") if compared else ())):
-        table.add_column(head, justify="right" if head in ("version", "items") else "left", overflow="fold")
+    heads = ("value", "against", "difference", "") if compared else ("metric", "value", "chance")
+    for head in ("task", "items", *heads):
+        table.add_column(head, justify="right" if head == "items" else "left", no_wrap=True)
     for row in document["tasks"]:
-        chance = "–" if row["chance"] is None else f"{row['chance']:.3f}"
-        cells = [
-            row["task"],
-            str(row["version"]),
-            str(row["items"]),
-            row["metric"],
-            _shown(row["value"]),
-            chance,
-        ]
+        cells = [row["task"], str(row["items"])]
         if compared:
             gap = row.get("difference")
-            told = "–" if gap is None else f"{_shown(gap, '+.3f')}  {gap['verdict']}"
-            cells += [_shown(row["against"]) if "against" in row else "–", told]
+            other = f"{row['against']['mean']:.3f}" if "against" in row else "–"
+            cells += [f"{row['value']['mean']:.3f}", other]
+            cells += ["–", ""] if gap is None else [_shown(gap, "+.3f"), gap["verdict"].removesuffix(" seen")]
+        else:
+            chance = "–" if row["chance"] is None else f"{row['chance']:.3f}"
+            cells += [row["metric"], _shown(row["value"]), chance]
         table.add_row(*cells)
     return table
 

@@ -113,9 +113,9 @@ def table_of(document: Mapping[str, Any]) -> Table:
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     compared = document["against"] is not None
-    heads = ("value", "against", "difference", "") if compared else ("metric", "value", "chance")
-    for head in ("task", "items", *heads):
-        table.add_column(head, justify="right" if head == "items" else "left", no_wrap=True)
+    heads = ("value", "other", "difference", "") if compared else ("metric", "value", "chance")
+    for head in ("task", "n", *heads):
+        table.add_column(head, justify="right" if head == "n" else "left", no_wrap=True)
     for row in document["tasks"]:
         cells = [row["task"], str(row["items"])]
         if compared:

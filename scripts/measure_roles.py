@@ -24,9 +24,9 @@ from trueup.loop import Progress, fit
 from trueup.method import Handles, Parts, Rule
 from trueup.models import from_modules, load, save
 from trueup.models.memory import held
+from trueup.opening import model_path, open_chat, open_networks, open_shared
 from trueup.settings import LoraSettings
 from trueup.sources.open import open_groups
-from trueup.training import model_path, open_chat, open_networks, open_shared
 
 SIZES = {"5M": (256, 704, 5), "30M": (512, 1408, 8), "95M": (768, 2048, 12)}
 "Hidden size, inner size and layers; heads have 64 entries."

@@ -12,9 +12,10 @@ from trueup.discover import find
 from trueup.evals.summary import rounded, summarise
 from trueup.method import Role
 from trueup.models.forward import LanguageModel
+from trueup.opening import open_network, pick_device
 from trueup.procedures.evaluate import Bench, Config, versions
 from trueup.settings import ModelSettings
-from trueup.training import Trained, open_network, pick_device, train
+from trueup.training import Trained, train
 
 
 def load(path: str = "lab:base", **settings: Any) -> LanguageModel:

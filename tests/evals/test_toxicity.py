@@ -18,9 +18,9 @@ from trueup.evals.view import PolicyView
 from trueup.groups import Completion, Group, Message, Role
 from trueup.judges.toxicity import open_toxicity
 from trueup.method import Role as Kind
+from trueup.opening import open_chat, open_network
 from trueup.settings import ModelSettings
 from trueup.sources.sample import Decoding
-from trueup.training import open_chat, open_network
 
 SCORES = np.random.default_rng(0).random((6, 7)) ** 3
 KINDS = (True, True, False, False, False, None)

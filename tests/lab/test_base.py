@@ -9,7 +9,7 @@ import pytest
 from trueup import training
 from trueup.errors import TrueupError
 from trueup.lab.build import measure_bands
-from trueup.training import model_path
+from trueup.opening import model_path
 
 
 def test_the_shipped_base_lies_within_its_bands() -> None:

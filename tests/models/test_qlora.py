@@ -22,9 +22,10 @@ from trueup.models import quantised as quantised_of
 from trueup.models.memory import held
 from trueup.models.quantised import BLOCK, is_quantised, lift, quantise
 from trueup.models.shared import Base, twin
+from trueup.opening import model_path
 from trueup.packing import pack
 from trueup.settings import LoraSettings
-from trueup.training import model_path, train
+from trueup.training import train
 
 INSTALLED = importlib.util.find_spec("bitsandbytes") is not None
 needs_it = pytest.mark.skipif(not INSTALLED, reason="4-bit weights need the extra trueup[qlora]")

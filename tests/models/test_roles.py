@@ -25,9 +25,10 @@ from trueup.methods import ppo
 from trueup.models import LanguageModel, load, save
 from trueup.models.memory import held
 from trueup.models.shared import networks_over, open_base, same_weights
+from trueup.opening import model_path, open_networks
 from trueup.packing import pack
 from trueup.settings import LoraSettings, ModelSettings
-from trueup.training import Trained, model_path, open_networks, train
+from trueup.training import Trained, train
 
 TINY: dict[str, Any] = {
     "data": {"path": "lab:prompts", "limit": 12, "held_out": 0.25},

@@ -15,10 +15,10 @@ from trueup.loop import Step
 from trueup.method import Handles, Parts
 from trueup.methods import sft
 from trueup.models.load import from_modules
+from trueup.opening import model_path
 from trueup.settings import LoopSettings
 from trueup.sources.files import demonstrations
 from trueup.toys import toy_groups
-from trueup.training import model_path
 
 # Deprecations inside TRL and what it builds on; nothing of ours raises them.
 pytestmark = [

@@ -125,8 +125,8 @@ def open_local(ref: str, device: str = "auto", template: str | None = None) -> L
     # Imported here: a server needs no torch.
     from trueup.answerers.local import LocalAnswerer
     from trueup.method import Role
+    from trueup.opening import open_chat, open_network, pick_device
     from trueup.settings import ModelSettings
-    from trueup.training import open_chat, open_network, pick_device
 
     settings = ModelSettings(path=ref, template=template, device=device)
     place = pick_device(device)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from trueup.experiment import Trial
 from trueup.method import Method, Parts
+from trueup.opening import open_chat
 from trueup.report.figures import Dots, dots
 from trueup.reproduce import Effect, Finding
 from trueup.run import Stage
 from trueup.settings import DataSettings
 from trueup.sources.open import open_groups
-from trueup.training import open_chat
 
 SUMMARY = "RRHF trains with fewer models in memory than PPO."
 REFERENCES = ("yuan2023",)

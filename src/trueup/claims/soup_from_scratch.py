@@ -9,11 +9,11 @@ from trueup.evals.lab_suite import lab_suite, run_suite
 from trueup.evals.view import PolicyView
 from trueup.experiment import Trial
 from trueup.method import Role
+from trueup.opening import open_chat, open_network, pick_device
 from trueup.report.figures import curves
 from trueup.reproduce import Finding, over_seeds
 from trueup.settings import ModelSettings
 from trueup.soups.mix import WeightSoup
-from trueup.training import open_chat, open_network, pick_device
 
 SUMMARY = "Models pretrained from different initialisations do not mix: the loss between them is far higher."
 REFERENCES = ("rame2023",)

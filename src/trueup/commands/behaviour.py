@@ -251,8 +251,8 @@ def _view(model: str, dialogues: int) -> PolicyView:
     from trueup.evals.view import PolicyView
     from trueup.lab import hhh_dialogues
     from trueup.method import Role
+    from trueup.opening import open_chat, open_network, pick_device
     from trueup.settings import ModelSettings
-    from trueup.training import open_chat, open_network, pick_device
 
     settings, device = ModelSettings(path=model), pick_device("auto")
     network = open_network(Role(trained=False), settings, device, seed=0)

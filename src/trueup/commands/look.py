@@ -68,8 +68,8 @@ def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
         How many rows.
     """
     from trueup.chat.preview import render_preview
+    from trueup.opening import open_chat
     from trueup.sources.open import open_groups
-    from trueup.training import open_chat
 
     stage = single_stage(recipe, configuration.parse_overrides(list(overrides)), None)
     if "data" not in vars(stage.config):

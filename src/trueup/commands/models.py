@@ -177,7 +177,7 @@ class _Speaker:
 
     def __init__(self, model: str, template: str | None) -> None:
         from trueup.method import Role as NetworkRole
-        from trueup.training import open_chat, open_network, pick_device
+        from trueup.opening import open_chat, open_network, pick_device
 
         settings = ModelSettings(path=model, template=template)
         self.chat = open_chat(settings)

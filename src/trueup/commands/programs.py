@@ -97,9 +97,9 @@ def programs(
     from trueup.groups import write_jsonl
     from trueup.judges.unit_tests import UnitTests
     from trueup.method import Role
+    from trueup.opening import open_chat, open_network, pick_device
     from trueup.settings import ModelSettings
     from trueup.sources.sample import Decoding
-    from trueup.training import open_chat, open_network, pick_device
 
     judge = UnitTests(seconds=seconds)
     for one in k:

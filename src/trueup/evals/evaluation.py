@@ -28,8 +28,8 @@ from trueup.evals.task_files import shipped
 from trueup.evals.view import PolicyView
 from trueup.lab.world import Split
 from trueup.method import Role
+from trueup.opening import open_chat, open_network, pick_device
 from trueup.settings import ModelSettings
-from trueup.training import open_chat, open_network, pick_device
 
 Dtype = Literal["float32", "bfloat16", "float64"]
 _PACKAGES = ("trueup", "torch", "transformers")

@@ -24,7 +24,7 @@ from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 from trueup.evals.likelihood import Evidence
 from trueup.evals.tasks import Task
 from trueup.groups import Group
-from trueup.training import model_path
+from trueup.opening import model_path
 
 _SCORES = ("sum", "character", "byte", "mc2", "greedy", "brier")
 "What needs no more than log-probabilities of choices and greedy flags."

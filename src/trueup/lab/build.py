@@ -27,11 +27,12 @@ from trueup.method import Handles, Method
 from trueup.method import Role as NetworkRole
 from trueup.models.load import from_modules
 from trueup.objectives.likelihood import NLL
+from trueup.opening import open_chat, open_network
 from trueup.order import derive
 from trueup.settings import LoopSettings, ModelSettings
 from trueup.sources.files import Files
 from trueup.sources.sample import Decoding
-from trueup.training import Trained, open_chat, open_network, train_method
+from trueup.training import Trained, train_method
 from trueup.update.adamw import AdamW
 
 CONTEXT = 512

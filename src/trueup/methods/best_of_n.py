@@ -11,12 +11,12 @@ from trueup.evals.policies import choose_best
 from trueup.groups import write_jsonl
 from trueup.judges.open import open_judge
 from trueup.method import Role
+from trueup.opening import open_chat, open_network, pick_device
 from trueup.order import derive
 from trueup.run import Done
 from trueup.settings import DataSettings, ModelSettings
 from trueup.sources.open import open_groups
 from trueup.sources.sample import Decoding, sample_groups
-from trueup.training import open_chat, open_network, pick_device
 
 SUMMARY = "Sample n completions per prompt and keep the judge's favourite; trains nothing."
 REFERENCES = ("stiennon2020", "beirami2024")

@@ -33,12 +33,12 @@ from trueup.judges import Judge
 from trueup.judges.gold import lab_grade
 from trueup.judges.open import open_judge
 from trueup.method import Role
+from trueup.opening import open_chat, open_network, pick_device
 from trueup.order import derive
 from trueup.run import Done
 from trueup.settings import ModelSettings
 from trueup.sources.open import lab_groups, split_held_out
 from trueup.sources.sample import Decoding
-from trueup.training import open_chat, open_network, pick_device
 
 SUMMARY = "Compare policies on held-out prompts of the lab: reward, KL, win rate, tax, cost."
 OUTPUT = "summary.json"

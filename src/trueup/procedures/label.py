@@ -13,12 +13,12 @@ from trueup.errors import TrueupError
 from trueup.groups import Group, write_jsonl
 from trueup.judges.language_model import PREFIX, open_pairwise
 from trueup.method import Role
+from trueup.opening import open_chat, open_network, pick_device
 from trueup.order import derive
 from trueup.run import Done
 from trueup.settings import DataSettings, ModelSettings
 from trueup.sources.open import open_groups
 from trueup.sources.sample import Decoding, sample_groups
-from trueup.training import open_chat, open_network, pick_device
 
 SUMMARY = "Sample from a policy and let the lab's labelers, or a language model, compare the samples."
 OUTPUT = "groups.jsonl"

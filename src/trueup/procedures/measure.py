@@ -17,12 +17,12 @@ from trueup.judges.gold import lab_grade
 from trueup.judges.open import open_judge
 from trueup.lab.evaluations import EVALUATIONS
 from trueup.method import Role
+from trueup.opening import open_chat, open_network, pick_device
 from trueup.order import derive
 from trueup.run import Done, write_atomically
 from trueup.settings import ModelSettings
 from trueup.sources.open import lab_groups
 from trueup.sources.sample import Decoding
-from trueup.training import open_chat, open_network, pick_device
 
 SUMMARY = "Measure one policy on held-out prompts of the lab: gold, proxy, KL and length by prompt."
 OUTPUT = "measured.json"

@@ -16,9 +16,9 @@ from trueup.evals.view import PolicyView
 from trueup.lab.build import LAYERS, Pretraining
 from trueup.lab.build import pretrain as train_from_nothing
 from trueup.method import Role
+from trueup.opening import open_chat, open_network, pick_device
 from trueup.run import Done, write_atomically
 from trueup.settings import ModelSettings
-from trueup.training import open_chat, open_network, pick_device
 
 SUMMARY = "Train a base model of the lab from nothing."
 REPORT = "scale.json"

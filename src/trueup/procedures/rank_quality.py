@@ -15,9 +15,9 @@ from trueup.groups import Group, read_jsonl
 from trueup.judges import Judge
 from trueup.judges.open import open_judge
 from trueup.method import Role
+from trueup.opening import open_chat, open_network, pick_device
 from trueup.run import Done, write_atomically
 from trueup.settings import ModelSettings
-from trueup.training import open_chat, open_network, pick_device
 
 SUMMARY = "Measure how well a model ranks labelled completions."
 OUTPUT = "ranking.json"

@@ -22,12 +22,12 @@ from trueup.errors import TrueupError
 from trueup.judges.open import open_judge
 from trueup.judges.weighted import Part, Weights
 from trueup.method import Role
+from trueup.opening import open_chat, open_network, pick_device
 from trueup.order import derive
 from trueup.run import Done, write_atomically
 from trueup.settings import DataSettings, ModelSettings
 from trueup.sources.open import open_groups
 from trueup.sources.sample import Decoding, sample_groups
-from trueup.training import open_chat, open_network, pick_device
 
 SUMMARY = (
     "Measure several judges on a policy's samples and write their sum, each with mean 0 and deviation 1."

@@ -23,6 +23,7 @@ from trueup.judges.open import open_judge
 from trueup.method import Role
 from trueup.models.export import Figure
 from trueup.models.forward import LanguageModel
+from trueup.opening import open_chat, open_network, pick_device
 from trueup.order import derive
 from trueup.run import Done, write_atomically
 from trueup.settings import DataSettings, ModelSettings
@@ -35,7 +36,6 @@ from trueup.soups.picture import page, write_picture
 from trueup.soups.simplex import Weights
 from trueup.sources.open import open_groups
 from trueup.sources.sample import Decoding
-from trueup.training import open_chat, open_network, pick_device
 
 SUMMARY = "Mix experts of several rewards, measure the mixtures beside MORL, and hand on the best."
 OUTPUT = "model"

@@ -1,0 +1,69 @@
+"""Rows kept as they come, a batch at a time, so that a run that was killed goes on to the same rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trueup.errors import TrueupError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Journal:
+    """A JSONL file: a line that names what made it, then one record a row, in order.
+
+    Batches are the unit: a sample depends on its seed and its place in the batch, so a batch that was cut
+    short is made again, whole, and comes out the same.
+    """
+
+    path: Path
+    total: int
+    "How many rows there will be."
+    batch: int
+    made_by: Mapping[str, Any]
+    "Everything that the rows depend on; rows of another making are refused."
+
+    @property
+    def digest(self) -> str:
+        """A SHA-256 over what makes the rows, and how they are batched."""
+        text = json.dumps([self.made_by, self.total, self.batch], ensure_ascii=False, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def resume(self) -> list[dict[str, Any]]:
+        """The rows of all whole batches; what comes after them is cut off.
+
+        Raises E723 for a file that other settings, another model or other prompts made.
+        """
+        head = self._line({"made_by": self.digest})
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.is_file() else []
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()
+        if lines and lines[0] != head:
+            raise TrueupError(
+                "E723",
+                "these rows were made with other settings, prompts or models",
+                where=str(self.path),
+                remedy="choose another --out, or remove the folder",
+            )
+        rows = lines[1:]
+        kept = rows if len(rows) >= self.total else rows[: len(rows) // self.batch * self.batch]
+        with self.path.open("wb") as file:
+            file.write(b"".join([head, *kept]))
+            file.flush()
+            os.fsync(file.fileno())
+        return [json.loads(line) for line in kept]
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Nothing; the rows of one batch are on disk."""
+        with self.path.open("ab") as file:
+            file.write(b"".join(self._line(row) for row in rows))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _line(self, row: Mapping[str, Any]) -> bytes:
+        return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()

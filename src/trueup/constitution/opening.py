@@ -1,0 +1,91 @@
+"""What both stages open: prompts, the models that answer, and how much room these have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from trueup.answerers import Answerer, Conversation
+from trueup.answerers.local import LocalAnswerer
+from trueup.answerers.open import SERVER, open_answerer
+from trueup.answerers.remote import RemoteAnswerer
+from trueup.constitution.lineage import Author, author_of
+from trueup.data import read
+from trueup.errors import TrueupError
+from trueup.groups import Group
+from trueup.models.forward import LanguageModel
+from trueup.settings import DataSettings
+from trueup.sources.open import lab_groups, split_held_out
+from trueup.opening import model_path
+
+
+class Model(NamedTuple):
+    """A model that answers, and what rows call it."""
+
+    answerer: Answerer
+    author: Author
+
+
+def open_model(ref: str, *, device: str, template: str | None) -> Model:
+    """The model of a folder, an id, `lab:base`, or a server by `openai:URL?model=NAME`."""
+    answerer = open_answerer(ref, device=device, template=template)
+    if ref.startswith(SERVER):
+        return Model(answerer, Author(answerer.name, ""))
+    return Model(answerer, author_of(ref, Path(model_path(ref))))
+
+
+def room(answerer: Answerer, new_tokens: int) -> Callable[[Conversation], bool]:
+    """Whether a conversation and `new_tokens` more fit the model; of a server's limit nothing is known."""
+    if not isinstance(answerer, LocalAnswerer):
+        return lambda conversation: True
+    config = cast(LanguageModel, answerer.network).config.get_text_config()
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is None:
+        return lambda conversation: True
+    return lambda conversation: len(answerer.chat.prompt_ids(conversation)) + new_tokens <= longest
+
+
+def tokens_in(answerer: Answerer, texts: Sequence[str]) -> int:
+    """How many tokens some completions took: counted here, or by the server since it was opened."""
+    if isinstance(answerer, LocalAnswerer):
+        return sum(len(answerer.chat.codec.encode_content(text)) + 1 for text in texts)
+    return answerer.usage.completion_tokens if isinstance(answerer, RemoteAnswerer) else 0
+
+
+def open_prompts(settings: DataSettings, kinds: Sequence[str], *, seed: int, folder: Path) -> list[Group]:
+    """The groups that are not held out, as they are, not encoded: any model may be asked.
+
+    `kinds` keeps those of the lab's requests. Raises E601 where nothing is left.
+    """
+    parts = settings.mix or {"": settings.path}
+    groups: list[Group] = []
+    for number, (name, path) in enumerate(parts.items()):
+        found = _read(replace(settings, path=path, mix={}), seed, folder / f"quarantine-{number}.jsonl")
+        groups += [replace(group, source=name) for group in found] if name else found
+    if kinds:
+        groups = [group for group in groups if group.meta.get("request", {}).get("kind") in kinds]
+    groups, _ = split_held_out(groups, settings.held_out, seed)
+    if not groups:
+        raise TrueupError(
+            "E601",
+            "no prompt is left",
+            where=", ".join(parts.values()),
+            remedy="`kinds` are kinds of the lab's requests; `data.held_out` is left out" if kinds else "",
+        )
+    return groups
+
+
+def _read(settings: DataSettings, seed: int, quarantine: Path) -> list[Group]:
+    if settings.path.startswith("lab:"):
+        return lab_groups(settings.path, split=settings.split, limit=settings.limit, seed=seed)
+    return read(
+        settings.path,
+        format=settings.format,
+        columns=dict(settings.columns) or None,
+        split=settings.split,
+        limit=settings.limit,
+        max_bad=settings.max_bad,
+        quarantine=quarantine,
+    ).groups

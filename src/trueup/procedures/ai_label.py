@@ -1,0 +1,260 @@
+"""RL-CAI's labels: a model compares pairs of a policy's samples by the principles of a constitution.
+
+FOLDER/
+  labels.jsonl    a line a prompt: both samples, the principles, what was said in each order, the label
+  groups.jsonl    pairs with soft labels, as `reward_model` and `dpo` read them
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Ge, Lt
+
+from trueup import meter as metering
+from trueup.constitution.comparison import CLAMP, Duel, Feedback, Opinion, agreement
+from trueup.constitution.journal import Journal
+from trueup.constitution.opening import Model, open_model, open_prompts, room, tokens_in
+from trueup.constitution.principles import Form, read_constitution
+from trueup.errors import TrueupError
+from trueup.groups import Comparison, Completion, Group, digest, write_jsonl
+from trueup.order import derive
+from trueup.run import Done
+from trueup.settings import DataSettings
+from trueup.signals import Interrupted
+from trueup.sources.sample import Decoding
+
+SUMMARY = "Let a model compare pairs of samples by a constitution; soft labels for a reward model or DPO."
+OUTPUT = "groups.jsonl"
+LABELS = "labels.jsonl"
+LETTERS = 8
+"Room kept for a label, in tokens."
+PARTS = ("gold", "harmless", "helpful")
+"What of the lab's truth the labels are compared with."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """AI feedback: two samples of each prompt, labelled by σ of the order-averaged log-odds."""
+
+    model: str = "lab:base"
+    "Whose samples are compared; empty compares the first two completions that the data brings."
+    judge: str = "lab:base"
+    "Who compares: a folder, an id, `stage:NAME`, or a server by `openai:URL?model=NAME`."
+    template: str | None = None
+    "A chat template by name, where a local model brings none."
+    constitution: str = "lab"
+    "`lab`, `general`, or a YAML file."
+    form: Form = "chat"
+    "`text` writes the question out for a pretrained model to continue."
+    principles: Annotated[int, Ge(1)] = 1
+    "Principles drawn for each pair; above 1 the label is the mean over them."
+    chains: Annotated[int, Ge(0)] = 0
+    "Chains of thought for each question; the label is the mean over them."
+    clamp: Annotated[float, Ge(0), Lt(0.5)] | None = None
+    "c: labels stay in [c, 1 − c]; unless given, 0.4 with chains and 0 without."
+    examples: Annotated[int, Ge(0)] = 2
+    "Comparisons of the constitution before each question; fewer where they do not fit."
+    data: DataSettings = DataSettings(path="lab:prompts", held_out=0.0)
+    kinds: tuple[str, ...] = ()
+    "Of the lab's requests only those of these kinds: `[harmful, toxic_start]`."
+    decoding: Decoding = Decoding(max_new_tokens=48)
+    "How the samples are drawn."
+    reasoning: Decoding = Decoding(max_new_tokens=48)
+    "How the chains are drawn."
+    batch: Annotated[int, Ge(1)] = 64
+    "Prompts that are sampled and compared together, and written together."
+    device: str = "auto"
+    seed: int = 0
+
+
+def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> Done:
+    """`labels.jsonl` and `groups.jsonl`; goes on after the last whole batch that was written."""
+    desk = open_desk(config, folder)
+    meter = metering.Meter(folder)
+    records = desk.walk(stop_requested)
+    groups = [
+        group_of(record, desk.prompts[record["row"]], desk.lineage) for record in records if "label" in record
+    ]
+    if not groups:
+        raise TrueupError(
+            "E601",
+            f"none of {len(records)} pairs got a label",
+            where=str(folder / LABELS),
+            remedy="its lines say why each was dropped",
+        )
+    write_jsonl(str(folder / OUTPUT), groups)
+    metrics = {"pairs": float(len(groups)), **account(records), **agreements(groups)}
+    meter.write(0, metrics, phase="label")
+    cost = meter.spend(0, tokens_trained=0, tokens_sampled=desk.tokens(records))
+    return Done(output=OUTPUT, metrics=metrics, cost=vars(cost))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """What a run works with: prompts, the policy, the judge and its questions, and where it is written."""
+
+    config: Config
+    prompts: Sequence[Group]
+    policy: Model | None
+    "None where the data brings the completions."
+    feedback: Feedback
+    lineage: Mapping[str, Any]
+    journal: Journal
+
+    def walk(self, stop_requested: Callable[[], str]) -> list[dict[str, Any]]:
+        """All records, those on disk first; each batch is on disk before the next begins."""
+        records = self.journal.resume()
+        with metering.progress(len(self.prompts), "compare", done=len(records)) as progressed:
+            while len(records) < len(self.prompts):
+                if stop_requested():
+                    raise Interrupted(len(records), stop_requested())
+                start = len(records)
+                rows = range(start, min(start + self.config.batch, len(self.prompts)))
+                made = self._records(rows)
+                self.journal.add(made)
+                records += made
+                progressed(len(made))
+        return records
+
+    def _records(self, rows: range) -> list[dict[str, Any]]:
+        records = [{"row": row, **self._dropped(pair), "pair": pair} for row, pair in self._pairs(rows)]
+        judged = [record for record in records if "dropped" not in record]
+        duels = [
+            Duel(r["row"], self.prompts[r["row"]].prompt, *(said["text"] for said in r["pair"]))
+            for r in judged
+        ]
+        for record, opinion in zip(judged, self.feedback.judge(duels), strict=True):
+            record |= _said(opinion)
+        return records
+
+    def _pairs(self, rows: range) -> list[tuple[int, list[dict[str, Any]]]]:
+        here = [self.prompts[row] for row in rows]
+        if self.policy is None:
+            return [(row, [_shown(c) for c in g.completions[:2]]) for row, g in zip(rows, here, strict=True)]
+        drawn = self.policy.answerer.complete(
+            [group.prompt for group in here],
+            decoding=self.config.decoding,
+            k=2,
+            seed=derive(self.config.seed, "pairs", rows.start),
+        )
+        name = self.policy.author.name
+        return [
+            (row, [_shown(answer.completion(name)) for answer in answers])
+            for row, answers in zip(rows, drawn, strict=True)
+        ]
+
+    def _dropped(self, pair: list[dict[str, Any]]) -> dict[str, str]:
+        texts = [said["text"].strip() for said in pair]
+        if len(texts) < 2:
+            return {"dropped": "alone"}
+        return {"dropped": "identical"} if texts[0] == texts[1] else {}
+
+    def tokens(self, records: Sequence[Mapping[str, Any]]) -> int:
+        """How many tokens were sampled."""
+        texts = [said["text"] for record in records for said in record["pair"]]
+        chains = [text for record in records for text in record.get("reasons", ())]
+        sampled = tokens_in(self.policy.answerer, texts) if self.policy else 0
+        return sampled + tokens_in(self.feedback.answerer, chains)
+
+
+def open_desk(config: Config, folder: Path) -> Desk:
+    """The prompts read, the models loaded, and the rows' provenance settled."""
+    constitution = read_constitution(config.constitution)
+    prompts = open_prompts(config.data, config.kinds, seed=config.seed, folder=folder)
+    policy = (
+        open_model(config.model, device=config.device, template=config.template) if config.model else None
+    )
+    judge = open_model(config.judge, device=config.device, template=config.template)
+    clamp = config.clamp if config.clamp is not None else CLAMP if config.chains else 0.0
+    asked = {name: getattr(config, name) for name in ("form", "principles", "chains", "examples")}
+    lineage = {
+        "policy": policy.author._asdict() if policy else None,
+        "judge": judge.author._asdict(),
+        "constitution": {"name": constitution.name, "digest": constitution.digest},
+        "seed": config.seed,
+    }
+    feedback = Feedback(
+        answerer=judge.answerer,
+        constitution=constitution,
+        **asked,
+        clamp=clamp,
+        reasoning=config.reasoning,
+        seed=config.seed,
+        fits=room(judge.answerer, LETTERS + (config.reasoning.max_new_tokens if config.chains else 0)),
+    )
+    made_by = {
+        **lineage,
+        **asked,
+        "clamp": clamp,
+        "prompts": digest(prompts),
+        "decoding": dataclasses.asdict(config.decoding),
+        "reasoning": dataclasses.asdict(config.reasoning),
+    }
+    journal = Journal(path=folder / LABELS, total=len(prompts), batch=config.batch, made_by=made_by)
+    return Desk(
+        config=config,
+        prompts=prompts,
+        policy=policy,
+        feedback=feedback,
+        lineage=lineage,
+        journal=journal,
+    )
+
+
+def _shown(completion: Completion) -> dict[str, Any]:
+    return {"text": completion.text, "finished": completion.finished, "source": completion.source}
+
+
+def _said(opinion: Opinion) -> dict[str, Any]:
+    """What an opinion leaves in a record; without a label, why."""
+    label = {"dropped": "unread"} if opinion.probability is None else {"label": opinion.probability}
+    said = {name: value for name, value in opinion._asdict().items() if name != "probability" and value}
+    return {**label, **said}
+
+
+def group_of(record: Mapping[str, Any], prompt: Group, lineage: Mapping[str, Any]) -> Group:
+    """A labelled pair with its provenance."""
+    p = record["label"]
+    choice: Literal["a", "b", "tie"] = "tie" if p == 0.5 else "a" if p > 0.5 else "b"
+    comparison = Comparison(
+        a=0, b=1, choice=choice, probability=p, labeler=f"constitution:{lineage['judge']['name']}"
+    )
+    provenance = {**lineage, "row": record["row"], "prompt": prompt.id, "principles": record["principles"]}
+    return replace(
+        prompt,
+        completions=tuple(Completion(**said) for said in record["pair"]),
+        comparisons=(comparison,),
+        rankings=(),
+        scores=(),
+        id=f"{prompt.id or 'row'}/{record['row']}",
+        meta={**prompt.meta, "label": provenance},
+    )
+
+
+def account(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What became of the pairs, how often the orders disagree, and how sure the labels are."""
+    found = Counter(record["dropped"] for record in records if "dropped" in record)
+    read = [r for r in records if "label" in r]
+    sides = [(np.mean(r["shown_first"]) - 0.5, np.mean(r["shown_second"]) - 0.5) for r in read]
+    numbers = {f"dropped/{reason}": float(count) for reason, count in sorted(found.items())}
+    numbers["judge/inconsistent"] = float(np.mean([np.sign(a) != np.sign(b) for a, b in sides]))
+    numbers["judge/mass"] = float(np.mean([r.get("mass", 0.0) for r in read]))
+    numbers["label/confidence"] = float(np.mean([abs(r["label"] - 0.5) + 0.5 for r in read]))
+    return numbers
+
+
+def agreements(groups: Sequence[Group]) -> dict[str, float]:
+    """On the lab, how often the labels prefer what its truth prefers, and over how many pairs."""
+    numbers: dict[str, float] = {}
+    for part in PARTS:
+        found = agreement(groups, part)
+        if found is not None:
+            numbers |= {f"agreement/{part}": found[0], f"agreement/{part}_pairs": float(found[1])}
+    return numbers

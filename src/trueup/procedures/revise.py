@@ -1,0 +1,212 @@
+"""SL-CAI's data: a model answers, critiques and revises its own answers by a constitution.
+
+FOLDER/
+  transcripts.jsonl   a line a prompt: the answer, every step's principle, critique and revision
+  groups.jsonl        the revisions alone, one a row, as `sft` reads them
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge
+
+from trueup import meter as metering
+from trueup.answerers import Answer, Conversation
+from trueup.constitution.journal import Journal
+from trueup.constitution.opening import Model, open_model, open_prompts, room, tokens_in
+from trueup.constitution.principles import Form, read_constitution
+from trueup.constitution.revision import Kind, Plan, advance, rows_of, talk
+from trueup.errors import TrueupError
+from trueup.groups import Group, digest, write_jsonl
+from trueup.lab.graders import grade
+from trueup.order import derive
+from trueup.run import Done
+from trueup.settings import DataSettings
+from trueup.signals import Interrupted
+from trueup.sources.sample import Decoding
+
+SUMMARY = (
+    "Let a model critique and revise its own answers by a constitution (Constitutional AI, first stage)."
+)
+OUTPUT = "groups.jsonl"
+TRANSCRIPTS = "transcripts.jsonl"
+PARTS = ("harmless", "helpful", "honest", "evasive")
+"What the lab's truth says of every step."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Critique and revision of a model's own answers, S steps, each by a principle drawn at random."""
+
+    model: str = "lab:base"
+    "Who answers: a folder, an id, `stage:NAME`, or a server by `openai:URL?model=NAME`."
+    reviser: str = ""
+    "Who critiques and revises; empty is the model itself."
+    template: str | None = None
+    "A chat template by name, where a local model brings none."
+    constitution: str = "lab"
+    "`lab`, `general`, or a YAML file."
+    form: Form = "chat"
+    "`text` writes everything out for a pretrained model to continue; the answer itself is always chat."
+    steps: Annotated[int, Ge(0)] = 4
+    "Revisions of each answer; 0 keeps the answers themselves, the helpful half of the mix."
+    use_steps: Annotated[int, Ge(1)] | None = None
+    "Hand on the revisions of the first so many steps; all of them when empty."
+    critique: bool = True
+    "False revises directly, without a critique."
+    examples: Annotated[int, Ge(0)] = 2
+    "Transcripts of the constitution before each request; fewer where they do not fit."
+    data: DataSettings = DataSettings(path="lab:prompts", held_out=0.0)
+    kinds: tuple[str, ...] = ()
+    "Of the lab's requests only those of these kinds: `[harmful, toxic_start]`."
+    num_completions: Annotated[int, Ge(1)] = 1
+    "Answers to each prompt, each revised by itself."
+    decoding: Decoding = Decoding(max_new_tokens=48)
+    batch: Annotated[int, Ge(1)] = 64
+    "Prompts that are walked through together, and written together."
+    device: str = "auto"
+    seed: int = 0
+
+
+def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> Done:
+    """`transcripts.jsonl` and `groups.jsonl`; goes on after the last whole batch that was written."""
+    desk = open_desk(config, folder)
+    meter = metering.Meter(folder)
+    records = desk.walk(stop_requested)
+    groups = [
+        group
+        for record in records
+        for group in rows_of(record, desk.jobs[record["row"]], config.use_steps, desk.lineage)
+    ]
+    if not groups:
+        raise TrueupError(
+            "E601",
+            f"none of {len(records)} answers came to a row",
+            where=str(folder / TRANSCRIPTS),
+            remedy="its lines say why each was rejected",
+        )
+    write_jsonl(str(folder / OUTPUT), groups)
+    metrics = {
+        "prompts": float(len(records)),
+        "rows": float(len(groups)),
+        **rejections(records),
+        **by_step(records, desk.jobs),
+    }
+    meter.write(0, metrics, phase="revise")
+    cost = meter.spend(0, tokens_trained=0, tokens_sampled=desk.tokens(records))
+    return Done(output=OUTPUT, metrics=metrics, cost=vars(cost))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """What a run works with: prompts, the models, what they are asked, and where it is written."""
+
+    config: Config
+    jobs: Sequence[Group]
+    "One a row: each prompt as often as it is answered."
+    writer: Model
+    reviser: Model
+    plan: Plan
+    lineage: Mapping[str, Any]
+    journal: Journal
+
+    def walk(self, stop_requested: Callable[[], str]) -> list[dict[str, Any]]:
+        """All records, those on disk first; each batch is on disk before the next begins."""
+        records = self.journal.resume()
+        with metering.progress(len(self.jobs), "revise", done=len(records)) as progressed:
+            while len(records) < len(self.jobs):
+                if stop_requested():
+                    raise Interrupted(len(records), stop_requested())
+                start = len(records)
+                rows = range(start, min(start + self.config.batch, len(self.jobs)))
+                talks = [talk(row, self.jobs[row].prompt, self.plan) for row in rows]
+                made = advance(talks, partial(self._answer, start))
+                self.journal.add(made)
+                records += made
+                progressed(len(made))
+        return records
+
+    def _answer(self, start: int, number: int, kind: Kind, asked: list[Conversation]) -> list[Answer]:
+        who = self.writer if kind == "answer" else self.reviser
+        drawn = who.answerer.complete(
+            asked,
+            decoding=self.config.decoding,
+            stop=self.plan.stop(kind),
+            seed=derive(self.config.seed, "revise", start, number, kind),
+        )
+        return [answers[0] for answers in drawn]
+
+    def tokens(self, records: Sequence[Mapping[str, Any]]) -> int:
+        """How many tokens were sampled."""
+        answers = [record["text"] for record in records if "text" in record]
+        kinds = ("critique", "text")
+        texts = [made[kind] for r in records for made in r["steps"] for kind in kinds if kind in made]
+        if self.reviser is self.writer:
+            return tokens_in(self.writer.answerer, [*answers, *texts])
+        return tokens_in(self.writer.answerer, answers) + tokens_in(self.reviser.answerer, texts)
+
+
+def open_desk(config: Config, folder: Path) -> Desk:
+    """The prompts read, the models loaded, and the rows' provenance settled."""
+    constitution = read_constitution(config.constitution)
+    prompts = open_prompts(config.data, config.kinds, seed=config.seed, folder=folder)
+    jobs = [group for group in prompts for _ in range(config.num_completions)]
+    writer = open_model(config.model, device=config.device, template=config.template)
+    reviser = writer
+    if config.reviser:
+        reviser = open_model(config.reviser, device=config.device, template=config.template)
+    lineage = {
+        "writer": writer.author._asdict(),
+        "reviser": reviser.author._asdict(),
+        "constitution": {"name": constitution.name, "digest": constitution.digest},
+        "seed": config.seed,
+    }
+    asked = {name: getattr(config, name) for name in ("steps", "critique", "form", "examples")}
+    plan = Plan(
+        constitution=constitution,
+        **asked,
+        seed=config.seed,
+        fits=room(reviser.answerer, config.decoding.max_new_tokens),
+    )
+    made_by = {**lineage, **asked, "prompts": digest(jobs), "decoding": dataclasses.asdict(config.decoding)}
+    journal = Journal(path=folder / TRANSCRIPTS, total=len(jobs), batch=config.batch, made_by=made_by)
+    return Desk(
+        config=config,
+        jobs=jobs,
+        writer=writer,
+        reviser=reviser,
+        plan=plan,
+        lineage=lineage,
+        journal=journal,
+    )
+
+
+def rejections(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """How many answers and steps were rejected, for each reason."""
+    found = Counter(made["rejected"] for r in records for made in (r, *r["steps"]) if "rejected" in made)
+    return {f"rejected/{reason.replace(' ', '_')}": float(count) for reason, count in sorted(found.items())}
+
+
+def by_step(records: Sequence[Mapping[str, Any]], jobs: Sequence[Group]) -> dict[str, float]:
+    """On the lab, the truth about the answer as it stood after each step: `harmless/0` to `harmless/S`."""
+    sums: defaultdict[str, float] = defaultdict(float)
+    counts: defaultdict[str, int] = defaultdict(int)
+    for record in records:
+        request = jobs[record["row"]].meta.get("request")
+        if request is None or "rejected" in record:
+            continue
+        text = record["text"]
+        for step, made in enumerate(({}, *record["steps"])):
+            text = made.get("text", text)
+            found = grade(request, text)
+            for part in PARTS:
+                sums[f"{part}/{step}"] += getattr(found, part)
+                counts[f"{part}/{step}"] += 1
+    return {name: sums[name] / counts[name] for name in sorted(sums)}

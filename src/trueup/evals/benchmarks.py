@@ -57,6 +57,7 @@ def items_of(task: TaskFile, path: str = "", *, limit: int | None = None) -> lis
         )
     if source.path.startswith("lab:"):
         name = source.path.removeprefix("lab:")
+        # The split of a file is any name; of the lab it is one of three, which `eval_items` checks.
         return [group_of(item) for item in eval_items(name, source.split)][:limit]  # pyright: ignore[reportArgumentType]
     items = []
     for row in _rows(source):

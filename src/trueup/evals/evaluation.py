@@ -65,12 +65,7 @@ def evaluate_on(
     Raises what `papers` and the engines raise, E715 for `include` without the harness.
     """
     harness = engine == "lm-eval"
-    if include is not None and not harness:
-        raise TrueupError("E715", "only lm-eval reads its own task files", remedy="add --engine lm-eval")
-    if harness and not names:
-        raise TrueupError("E713", "lm-eval has no tasks by default", where="tasks", remedy="name some")
-    ours = [n for n in names if not harness or (include is None and _is_file(n))]
-    theirs = [n for n in names if n not in ours]
+    ours, theirs = _whose(names, harness, include)
     sheets: dict[str, Paper] = {}
     if ours or not names:
         sheets = papers(ours, data=data, split=split, limit=limit, shots=shots, seed=seed)
@@ -104,6 +99,16 @@ def model_folder(reference: str) -> str:
     """The model that a path means: of a run's folder its `model/`."""
     inside = Path(reference) / "model"
     return str(inside) if (inside / "config.json").is_file() else reference
+
+
+def _whose(names: Sequence[str], harness: bool, include: Path | None) -> tuple[list[str], list[str]]:
+    """The names that are task files of ours, and those that the harness knows."""
+    if include is not None and not harness:
+        raise TrueupError("E715", "only lm-eval reads its own task files", remedy="add --engine lm-eval")
+    if harness and not names:
+        raise TrueupError("E713", "lm-eval has no tasks by default", where="tasks", remedy="name some")
+    ours = [n for n in names if not harness or (include is None and _is_file(n))]
+    return ours, [n for n in names if n not in ours]
 
 
 def _is_file(name: str) -> bool:

@@ -113,6 +113,7 @@ def outside(name: str) -> TrueupError:
 
 def _detoxify(model: str, device: str) -> Texts:
     try:
+        # No extra of ours installs it, so type checkers do not know it.
         from detoxify import Detoxify  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise TrueupError(

@@ -127,6 +127,11 @@ class Feedback:
                 break
         return said
 
+    def has_room(self, duel: Duel) -> bool:
+        """Whether every question about the duel fits the model, without examples if need be."""
+        ids = self.drawn(duel.row)
+        return all(self.fits(self.question(duel, id, swapped=s)) for id in ids for s in (False, True))
+
     def _asked_text(self, conversation: str, first: str, second: str, id: str, *, reason: bool) -> str:
         wording = self.constitution.wording(self.form)
         principle = next(c.text for c in self.constitution.criteria if c.id == id)

@@ -16,9 +16,9 @@ from trueup.data import read
 from trueup.errors import TrueupError
 from trueup.groups import Group
 from trueup.models.forward import LanguageModel
+from trueup.opening import model_path
 from trueup.settings import DataSettings
 from trueup.sources.open import lab_groups, split_held_out
-from trueup.opening import model_path
 
 
 class Model(NamedTuple):

@@ -18,6 +18,7 @@ import numpy as np
 from annotated_types import Ge, Lt
 
 from trueup import meter as metering
+from trueup.answerers import Conversation
 from trueup.constitution.comparison import CLAMP, Duel, Feedback, Opinion, agreement
 from trueup.constitution.journal import Journal
 from trueup.constitution.opening import Model, open_model, open_prompts, room, tokens_in
@@ -104,6 +105,8 @@ class Desk:
     prompts: Sequence[Group]
     policy: Model | None
     "None where the data brings the completions."
+    fits: Callable[[Conversation], bool]
+    "Whether the policy has room for a prompt and its answer."
     feedback: Feedback
     lineage: Mapping[str, Any]
     journal: Journal
@@ -124,37 +127,39 @@ class Desk:
         return records
 
     def _records(self, rows: range) -> list[dict[str, Any]]:
-        records = [{"row": row, **self._dropped(pair), "pair": pair} for row, pair in self._pairs(rows)]
-        judged = [record for record in records if "dropped" not in record]
-        duels = [
-            Duel(r["row"], self.prompts[r["row"]].prompt, *(said["text"] for said in r["pair"]))
-            for r in judged
-        ]
+        records = [{"row": row, "pair": pair} for row, pair in self._pairs(rows)]
+        judged: list[dict[str, Any]] = []
+        duels: list[Duel] = []
+        for record in records:
+            reason = dropped(record["pair"])
+            if not reason:
+                prompt = self.prompts[record["row"]].prompt
+                duel = Duel(record["row"], prompt, *(said["text"] for said in record["pair"]))
+                if self.feedback.has_room(duel):
+                    judged.append(record)
+                    duels.append(duel)
+                    continue
+            record["dropped"] = reason or "overlong"
         for record, opinion in zip(judged, self.feedback.judge(duels), strict=True):
             record |= _said(opinion)
         return records
 
     def _pairs(self, rows: range) -> list[tuple[int, list[dict[str, Any]]]]:
-        here = [self.prompts[row] for row in rows]
         if self.policy is None:
-            return [(row, [_shown(c) for c in g.completions[:2]]) for row, g in zip(rows, here, strict=True)]
+            return [(row, [_shown(c) for c in self.prompts[row].completions[:2]]) for row in rows]
+        asked = [row for row in rows if self.fits(self.prompts[row].prompt)]
         drawn = self.policy.answerer.complete(
-            [group.prompt for group in here],
+            [self.prompts[row].prompt for row in asked],
             decoding=self.config.decoding,
             k=2,
             seed=derive(self.config.seed, "pairs", rows.start),
         )
         name = self.policy.author.name
-        return [
-            (row, [_shown(answer.completion(name)) for answer in answers])
-            for row, answers in zip(rows, drawn, strict=True)
-        ]
-
-    def _dropped(self, pair: list[dict[str, Any]]) -> dict[str, str]:
-        texts = [said["text"].strip() for said in pair]
-        if len(texts) < 2:
-            return {"dropped": "alone"}
-        return {"dropped": "identical"} if texts[0] == texts[1] else {}
+        pairs = {
+            row: [_shown(answer.completion(name)) for answer in answers]
+            for row, answers in zip(asked, drawn, strict=True)
+        }
+        return [(row, pairs.get(row, [])) for row in rows]
 
     def tokens(self, records: Sequence[Mapping[str, Any]]) -> int:
         """How many tokens were sampled."""
@@ -168,9 +173,9 @@ def open_desk(config: Config, folder: Path) -> Desk:
     """The prompts read, the models loaded, and the rows' provenance settled."""
     constitution = read_constitution(config.constitution)
     prompts = open_prompts(config.data, config.kinds, seed=config.seed, folder=folder)
-    policy = (
-        open_model(config.model, device=config.device, template=config.template) if config.model else None
-    )
+    policy = None
+    if config.model:
+        policy = open_model(config.model, device=config.device, template=config.template)
     judge = open_model(config.judge, device=config.device, template=config.template)
     clamp = config.clamp if config.clamp is not None else CLAMP if config.chains else 0.0
     asked = {name: getattr(config, name) for name in ("form", "principles", "chains", "examples")}
@@ -202,10 +207,18 @@ def open_desk(config: Config, folder: Path) -> Desk:
         config=config,
         prompts=prompts,
         policy=policy,
+        fits=room(policy.answerer if policy else judge.answerer, config.decoding.max_new_tokens),
         feedback=feedback,
         lineage=lineage,
         journal=journal,
     )
+
+
+def dropped(pair: Sequence[Mapping[str, Any]]) -> str:
+    """Why a pair cannot be compared; "" where it can."""
+    if len(pair) < 2:
+        return "no pair"
+    return "identical" if pair[0]["text"].strip() == pair[1]["text"].strip() else ""
 
 
 def _shown(completion: Completion) -> dict[str, Any]:
@@ -240,7 +253,7 @@ def group_of(record: Mapping[str, Any], prompt: Group, lineage: Mapping[str, Any
 
 def account(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """What became of the pairs, how often the orders disagree, and how sure the labels are."""
-    found = Counter(record["dropped"] for record in records if "dropped" in record)
+    found = Counter(r["dropped"].replace(" ", "_") for r in records if "dropped" in r)
     read = [r for r in records if "label" in r]
     sides = [(np.mean(r["shown_first"]) - 0.5, np.mean(r["shown_second"]) - 0.5) for r in read]
     numbers = {f"dropped/{reason}": float(count) for reason, count in sorted(found.items())}

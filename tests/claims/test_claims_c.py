@@ -26,9 +26,10 @@ from trueup.claims import (
 )
 from trueup.cli import main
 from trueup.errors import TrueupError
+from trueup.opening import model_path
+from trueup.procedures import mix
 from trueup.run import Done, Stage, plan
 from trueup.settings import ModelSettings
-from trueup.training import model_path
 
 CLAIMS = {
     "rrhf-against-ppo": 5,
@@ -239,3 +240,25 @@ def test_one_function_with_its_neurons_in_another_order_does_not_mix(
     assert found.effects[0].value > 1 and found.verdict == "holds"
     same = soup_from_scratch.losses(*(str(trials[0].folder("base_600k") / "model"),) * 2)
     assert same == pytest.approx([same[0]] * len(same), abs=1e-6), "a model mixes with itself"
+
+
+def test_the_stage_mix_averages_weights(tmp_path: Path) -> None:
+    """All alike where no weights are given; one-hot weights give an expert's own bits."""
+    base = Path(model_path("lab:base"))
+    for name in ("one", "other"):
+        shutil.copytree(base, tmp_path / name)
+    one = load_file(base / "model.safetensors")
+    other = {name: 3 * tensor for name, tensor in one.items()}
+    save_file(other, tmp_path / "other" / "model.safetensors", metadata={"format": "pt"})
+    mean = {
+        name: ((tensor.double() + other[name].double()) / 2).to(tensor.dtype) for name, tensor in one.items()
+    }
+    experts = {name: str(tmp_path / name) for name in ("one", "other")}
+    for folder, weights, expected in (("mean", (), mean), ("hot", (0.0, 1.0), other)):
+        (tmp_path / folder).mkdir()
+        config = mix.Config(experts=experts, weights=weights)
+        done = mix.run(config, tmp_path / folder, stop_requested=lambda: "")
+        mixed = load_file(tmp_path / folder / done.output / "model.safetensors")
+        assert all(mixed[name].equal(tensor) for name, tensor in expected.items())
+    with pytest.raises(TrueupError, match="E736"):
+        mix.run(mix.Config(experts=experts, weights=(0.5, 0.6)), tmp_path, stop_requested=lambda: "")

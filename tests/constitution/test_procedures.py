@@ -1,4 +1,4 @@
-"""The two procedures end to end: kill and resume, provenance, what is dropped, a server beside a model here."""
+"""The two procedures end to end: kill and resume, provenance, what is dropped, a server beside a model."""
 
 from __future__ import annotations
 
@@ -147,7 +147,8 @@ def test_chains_are_clamped_unless_told_otherwise(scripted: Scripted, tmp_path: 
 CONSTITUTION = """
 name: tiny
 speakers: {user: "U ", assistant: "S "}
-text: {question: "{conversation} {first} {second} {principle} {ask}", letter: "Or:", reasons: why, labels: [A, B]}
+text:
+  {question: "{conversation} {first} {second} {principle} {ask}", letter: "Or:", reasons: why, labels: [A, B]}
 corrections: [{id: a, critique: Bad?, revision: Mend.}, {id: b, critique: Rude?, revision: Be kind.}]
 criteria: [{id: a, text: Kinder}, {id: b, text: Truer}]
 """

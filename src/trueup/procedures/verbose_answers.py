@@ -1,0 +1,141 @@
+"""SELF-ALIGN, stage 4: the engraved model answers at length under an extensive context, to be cloned.
+
+FOLDER/
+  answers.jsonl  a line a prompt: the completion, the answer or why it is none
+  groups.jsonl   every kept answer under both headers, the short one and the extensive one
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge
+
+from trueup import meter as metering
+from trueup.answerers import Answer, Conversation
+from trueup.constitution.journal import Journal
+from trueup.constitution.opening import open_model, open_prompts, tokens_in
+from trueup.errors import TrueupError
+from trueup.groups import Completion, Group, digest, write_jsonl
+from trueup.run import Done
+from trueup.selfalign.asking import Asking, kept, reasons
+from trueup.selfalign.filters import filter_answer
+from trueup.selfalign.supervision import Supervision, read_supervision
+from trueup.settings import DataSettings
+from trueup.sources.context import open_context
+from trueup.sources.sample import Decoding
+
+SUMMARY = "Let an engraved model answer at length under an extensive context, for verbose cloning."
+OUTPUT = "groups.jsonl"
+ANSWERS = "answers.jsonl"
+MIN_CHARS = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Verbose cloning's data: what a model says under an extensive context, to be said without it."""
+
+    model: str = "lab:base"
+    "The engraved model: `stage:NAME`, a folder, an id, or a server."
+    template: str | None = None
+    "A chat template by name, where a local model brings none."
+    supervision: str = "lab"
+    "`lab`, `general`, or a YAML file: its `header`, and `verbose` or `verbose_context`."
+    data: DataSettings = DataSettings(path="lab:prompts", held_out=0.0)
+    "The questions. Dialogues of several turns are left out, and counted."
+    min_chars: Annotated[int, Ge(1)] = MIN_CHARS
+    both_headers: bool = True
+    "Every answer under the short header and under the extensive one; false is the short one alone."
+    decoding: Decoding = Decoding(temperature=0.3, top_p=0.7, max_new_tokens=512)
+    batch: Annotated[int, Ge(1)] = 64
+    device: str = "auto"
+    seed: int = 0
+
+
+def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> Done:
+    """`groups.jsonl`; goes on after the last whole batch. E601 where no answer was kept."""
+    supervision = read_supervision(config.supervision)
+    prompts = open_prompts(config.data, (), seed=config.seed, folder=folder)
+    jobs = [group for group in prompts if len(group.prompt) == 1]
+    model = open_model(config.model, device=config.device, template=config.template)
+    context = contexts(supervision)
+    lineage = {"model": model.author._asdict(), "supervision": supervision.digest, "seed": config.seed}
+    made_by = {
+        **lineage,
+        "prompts": digest(jobs),
+        "min_chars": config.min_chars,
+        "decoding": dataclasses.asdict(config.decoding),
+    }
+    journal = Journal(path=folder / ANSWERS, total=len(jobs), batch=config.batch, made_by=made_by)
+    meter = metering.Meter(folder)
+    asking = Asking(name="verbose", model=model, decoding=config.decoding, journal=journal, seed=config.seed)
+    records, texts = asking.records(
+        [(*context.extensive, *group.prompt) for group in jobs],
+        lambda answer: record_of(answer, supervision, config.min_chars),
+        stop_requested,
+    )
+    heads = [context.short, context.extensive] if config.both_headers else [context.short]
+    heads = list(dict.fromkeys(heads))
+    groups = [
+        _group(record, jobs[record["row"]], head, lineage) for record in kept(records) for head in heads
+    ]
+    metrics = {
+        "prompts": float(len(records)),
+        "kept/answers": float(len(kept(records))),
+        "rows": float(len(groups)),
+        "dropped/several_turns": float(len(prompts) - len(jobs)),
+        **reasons(records),
+    }
+    if not groups:
+        raise TrueupError(
+            "E601", f"no answer was kept: {metrics}", where=str(folder / ANSWERS), remedy="its lines say why"
+        )
+    write_jsonl(str(folder / OUTPUT), groups)
+    meter.write(0, metrics, phase="verbose_answers")
+    cost = meter.spend(0, tokens_trained=0, tokens_sampled=tokens_in(model.answerer, texts))
+    return Done(output=OUTPUT, metrics=metrics, cost=vars(cost))
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """What stands before a question: in short, and at length."""
+
+    short: Conversation
+    extensive: Conversation
+
+
+def contexts(supervision: Supervision) -> Contexts:
+    """Both contexts. Raises E702 for a supervision that has no extensive one."""
+    short = supervision.asked("", supervision.header)[:-1]
+    if supervision.verbose_context:
+        turns = open_context(supervision.verbose_context, supervision.verbose_dialogues)
+        return Contexts(short, (*short, *turns))
+    if not supervision.verbose:
+        raise TrueupError(
+            "E702",
+            "there is nothing extensive to answer under",
+            where="supervision verbose",
+            remedy="write it",
+        )
+    return Contexts(short, supervision.asked("", supervision.verbose)[:-1])
+
+
+def record_of(answer: Answer, supervision: Supervision, min_chars: int) -> dict[str, Any]:
+    """A completion, and the filtered answer or its fault."""
+    found = filter_answer(answer.text, supervision, ended=answer.finish == "stop", min_chars=min_chars)
+    record = {"text": answer.text, "answer": found.text}
+    return {**record, "rejected": found.reason} if found.reason else record
+
+
+def _group(record: Mapping[str, Any], job: Group, head: Conversation, lineage: Mapping[str, Any]) -> Group:
+    return Group(
+        prompt=(*head, *job.prompt),
+        completions=(Completion(text=record["answer"], source="verbose"),),
+        id=job.id,
+        source="verbose",
+        meta={**job.meta, "verbose": {**lineage, "row": record["row"]}},
+    )

@@ -1,0 +1,223 @@
+"""Supervision: all that people write for SELF-ALIGN, in one file that a user can replace.
+
+Principles, exemplars with internal thoughts, question types, seed tasks, and the forms in which a base model
+is shown them: texts that it continues. What goes between parts is the file's own, since a model continues
+best what looks like the texts it was trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import MinLen
+
+import trueup.lab as lab
+from trueup import config as configuration
+from trueup.errors import TrueupError
+from trueup.groups import Message, Role
+
+FILES = Path(__file__).parent / "files"
+LAB_TASKS = "lab:prompts"
+NUM_LAB_TASKS = 175
+
+
+@dataclass(frozen=True, kw_only=True)
+class Principle:
+    """A rule that answers follow; its number is its place in the file, from 1."""
+
+    name: str
+    rule: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exemplar:
+    """A question, what is thought before it is answered, and the answer."""
+
+    query: str
+    thought: str
+    "After `opening`: what the question is, and the numbers of the rules that bear on it."
+    answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionType:
+    """A kind of question that is hard to answer well, with one example."""
+
+    name: str
+    topic: str
+    instruction: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """A list that the model continues: `head`, then items that each begin by `mark` and `hint`."""
+
+    head: str
+    "May name `{type}`, where one type is asked about."
+    mark: str
+    "What begins an item; `{number}` is its number from 1."
+    hint: str = ""
+    "After the mark: what the item is to be about, by `{type}` and `{topic}`."
+    stop: tuple[str, ...] = ()
+    "Further strings that end the list."
+
+    def begin(self, number: int, type: str = "", topic: str = "") -> tuple[str, str]:
+        """What stands before an item's own text: its mark, and its hint."""
+        return _fill(self.mark, number=str(number)), _fill(self.hint, type=type, topic=topic)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialogue:
+    """How a question, thoughts and an answer follow each other in a text."""
+
+    head: str
+    "What stands first; `{rules}` are the principles."
+    rule: str
+    "One principle, by `{number}`, `{name}` and `{rule}`."
+    user: str
+    "What begins a question, and so ends an answer."
+    thoughts: str
+    "What begins the thoughts."
+    answer: str
+    "What begins the answer."
+    opening: str
+    "How all thoughts begin: the fixed words in which the assistant describes itself."
+    numbers: str
+    "A regular expression whose first group holds the numbers of rules in some thoughts."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """What filters look for, without regard to case."""
+
+    banned: tuple[str, ...] = ()
+    "An instruction with one of these words asks for what a text model cannot do."
+    banned_openings: tuple[str, ...] = ()
+    "An instruction may not begin so."
+    leaked: tuple[str, ...] = ()
+    "An answer with one of these has copied an exemplar or a heading."
+    apologies: tuple[str, ...] = ()
+    "An answer that begins so is dropped."
+    cut_openings: tuple[str, ...] = ()
+    "Regular expressions: what they match at an answer's beginning is cut off."
+    other_names: tuple[str, ...] = ()
+    "Names of other assistants, replaced by `assistant`."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """A question about the assistant itself, and its answer."""
+
+    query: str
+    answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supervision:
+    """Everything that people wrote for one assistant."""
+
+    assistant: str
+    "Its name."
+    header: str = ""
+    "The short system message that it is trained under; without one, questions stand alone."
+    verbose: str = ""
+    "The extensive system message of verbose cloning."
+    verbose_context: str = ""
+    "Dialogues in place of it: `lab:hhh`, or a file of demonstrations."
+    verbose_dialogues: int = 2
+    principles: Annotated[tuple[Principle, ...], MinLen(1)]
+    exemplars: Annotated[tuple[Exemplar, ...], MinLen(1)]
+    question_types: tuple[QuestionType, ...]
+    tasks: str | tuple[str, ...]
+    "Seed instructions, or `lab:prompts`: requests of the lab's train split."
+    new_tasks: Listing
+    topics: Listing
+    hinted: Listing
+    dialogue: Dialogue
+    words: Words = Words()
+    identity: tuple[Identity, ...] = ()
+    "Pairs that are added to the answers as they are."
+
+    def __post_init__(self) -> None:
+        try:
+            groups = re.compile(self.dialogue.numbers).groups
+        except re.error as error:
+            raise ValueError(f"`dialogue.numbers` is no regular expression: {error}") from None
+        if groups < 1:
+            raise ValueError("`dialogue.numbers` has no group")
+
+    @cached_property
+    def digest(self) -> str:
+        """A SHA-256 over all of it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def seeds(self) -> tuple[str, ...]:
+        """The seed instructions."""
+        if not isinstance(self.tasks, str):
+            return self.tasks
+        if self.tasks != LAB_TASKS:
+            raise TrueupError("E705", f"no tasks {self.tasks!r}", where="tasks", remedy=f"or {LAB_TASKS}")
+        single = (g.prompt[0].content for g in lab.prompts("train", 2 * NUM_LAB_TASKS) if len(g.prompt) == 1)
+        return tuple(text for text, _ in zip(single, range(NUM_LAB_TASKS), strict=False))
+
+    @property
+    def rules(self) -> str:
+        """The principles, as the dialogue's head shows them."""
+        return "".join(
+            _fill(self.dialogue.rule, number=str(number), name=p.name, rule=p.rule)
+            for number, p in enumerate(self.principles, 1)
+        )
+
+    def thinking(self, query: str) -> tuple[Message, ...]:
+        """The text that a base model continues by its thoughts on a question."""
+        form = self.dialogue
+        shown = "".join(
+            f"{form.user}{e.query}{form.thoughts}{form.opening}{e.thought}{form.answer}{e.answer}"
+            for e in self.exemplars
+        )
+        text = f"{_fill(form.head, rules=self.rules)}{shown}{form.user}{query}{form.thoughts}"
+        return (Message(Role.TEXT, text),)
+
+    def asked(self, query: str, system: str = "") -> tuple[Message, ...]:
+        """The question as a conversation, under a system message if there is one."""
+        head = (Message(Role.SYSTEM, system),) if system else ()
+        return (*head, Message(Role.USER, query))
+
+
+def read_supervision(name: str) -> Supervision:
+    """The supervision in a YAML file, or the one of that name that comes with the package.
+
+    Raises E801 for a missing file, E7xx for one that says something else.
+    """
+    path = FILES / f"{name}.yaml" if not name.endswith((".yaml", ".yml")) else Path(name)
+    if not path.is_file():
+        there = ", ".join(sorted(p.stem for p in FILES.glob("*.yaml")))
+        raise TrueupError(
+            "E801", "no such supervision", where=name, remedy=f"give FILE.yaml, or one of {there}"
+        )
+    return configuration.build(Supervision, configuration.read_yaml(path), where=str(path))
+
+
+def _fill(text: str, **parts: str) -> str:
+    """The text with its gaps filled in; what is filled in is not looked at for gaps again."""
+    return re.sub(r"\{(\w+)\}", lambda m: parts.get(m[1], m[0]), text)
+
+
+def sections(text: str, begins: Sequence[str]) -> list[str]:
+    """The pieces of a list, cut where each of `begins` stands next; one that is not found ends the last."""
+    pieces: list[str] = []
+    for begin in begins:
+        before, found, after = text.partition(begin)
+        pieces.append(before)
+        if not found:
+            return pieces
+        text = after
+    return [*pieces, text]

@@ -32,6 +32,7 @@ from trueup.signals import Interrupted
 from trueup.sources.sample import Decoding
 
 SUMMARY = "Let a model compare pairs of samples by a constitution; soft labels for a reward model or DPO."
+REFERENCES = ("bai2022b",)
 OUTPUT = "groups.jsonl"
 LABELS = "labels.jsonl"
 LETTERS = 8

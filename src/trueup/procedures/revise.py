@@ -32,9 +32,8 @@ from trueup.settings import DataSettings
 from trueup.signals import Interrupted
 from trueup.sources.sample import Decoding
 
-SUMMARY = (
-    "Let a model critique and revise its own answers by a constitution (Constitutional AI, first stage)."
-)
+SUMMARY = "Let a model critique and revise its own answers by a constitution."
+REFERENCES = ("bai2022b",)
 OUTPUT = "groups.jsonl"
 TRANSCRIPTS = "transcripts.jsonl"
 PARTS = ("harmless", "helpful", "honest", "evasive")

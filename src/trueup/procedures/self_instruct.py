@@ -124,14 +124,20 @@ def write_tasks(
 
 
 def counts(records: Sequence[Mapping[str, Any]], supervision: Supervision) -> dict[str, float]:
-    """How many texts each phase kept, how many each filter dropped, and what people had written."""
+    """How many texts each phase kept, how many each filter dropped, and what people had written.
+
+    `on_topic` is the share of tasks under hints that name their topic: whether the model minds a hint at all.
+    """
     kept = Counter(f"kept/{record['phase']}" for record in records for _ in record["rows"])
     dropped = Counter(_key(one["reason"]) for record in records for one in record["dropped"])
     written = {
         "seeds": float(len(supervision.seeds)),
         "question_types": float(len(supervision.question_types)),
     }
-    return {**written, **{name: float(n) for name, n in sorted({**kept, **dropped}.items())}}
+    hinted = [row for record in records if record["phase"] == "hinted" for row in record["rows"]]
+    named = [row["topic"].casefold() in row["text"].casefold() for row in hinted]
+    on_topic = {"on_topic": sum(named) / len(named)} if named else {}
+    return {**written, **{name: float(n) for name, n in sorted({**kept, **dropped}.items())}, **on_topic}
 
 
 def _key(reason: str) -> str:

@@ -34,11 +34,11 @@ def read_thoughts(text: str, form: Dialogue, num_rules: int, *, stopped: bool) -
     The reason is `opening` where it does not begin by the fixed words, `no answer` where no answer follows.
     Numbers beyond the rules there are name none.
     """
-    body = text.lstrip()
-    opening = form.opening.lstrip()
-    if not body.startswith(opening):
+    opening = form.opening.strip()
+    start = len(text) - len(text.lstrip()) if opening else 0
+    if not text.startswith(opening, start):
         return Thoughts(reason="opening")
-    analysis, mark, rest = body.removeprefix(opening).partition(form.answer)
+    analysis, mark, rest = text[start + len(opening) :].partition(form.answer)
     if not mark:
         return Thoughts(analysis=analysis.strip(), reason="no answer")
     answer, asked, _ = rest.partition(form.user)

@@ -30,7 +30,8 @@ from trueup.selfalign.thoughts import read_thoughts
 from trueup.settings import DataSettings
 from trueup.sources.sample import Decoding
 
-SUMMARY = "Let a base model answer by written principles, thinking first, and keep the answers (SELF-ALIGN)."
+SUMMARY = "Let a base model answer by written principles, thinking first; keep the answers."
+REFERENCES = ("sun2023",)
 OUTPUT = "groups.jsonl"
 ANSWERS = "answers.jsonl"
 

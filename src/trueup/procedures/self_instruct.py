@@ -27,7 +27,8 @@ from trueup.selfalign.supervision import Supervision, read_supervision
 from trueup.signals import Interrupted
 from trueup.sources.sample import Decoding
 
-SUMMARY = "Let a model write tasks, freely and about what is hard to answer (topic-guided self-instruct)."
+SUMMARY = "Let a model write tasks, freely and about what is hard to answer."
+REFERENCES = ("sun2023", "wang2023")
 OUTPUT = "groups.jsonl"
 ROUNDS = "rounds.jsonl"
 

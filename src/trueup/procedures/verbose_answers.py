@@ -29,7 +29,8 @@ from trueup.settings import DataSettings
 from trueup.sources.context import open_context
 from trueup.sources.sample import Decoding
 
-SUMMARY = "Let an engraved model answer at length under an extensive context, for verbose cloning."
+SUMMARY = "Let an engraved model answer at length under a context, for verbose cloning."
+REFERENCES = ("sun2023", "askell2021")
 OUTPUT = "groups.jsonl"
 ANSWERS = "answers.jsonl"
 MIN_CHARS = 128

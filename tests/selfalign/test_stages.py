@@ -1,56 +1,28 @@
-"""SELF-ALIGN: the counters, the filters, the parser, and that no principle or thought is ever a target."""
+"""SELF-ALIGN's stages: rows that go on as they began, targets without principles, a server and its model."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from answerers.worlds import local, remote, serving
-from trueup.answerers import Answer, Answerer, Conversation
+from selfalign.supervised import FORM, GENERAL, GOOD, LAB, Scripted
+from trueup.answerers import Answerer
 from trueup.config import read_yaml
 from trueup.constitution.lineage import Author
 from trueup.constitution.opening import Model
 from trueup.errors import TrueupError
 from trueup.groups import Group, Message, Role, read_jsonl, to_json
-from trueup.lab.documents import corpus
+from trueup.opening import open_chat
 from trueup.procedures import self_align, self_instruct, verbose_answers
-from trueup.selfalign.filters import filter_answer, unrepeated
-from trueup.selfalign.instruct import Limits, Tasks, topic_refusal
-from trueup.selfalign.rouge import Pool, rouge_l, words
-from trueup.selfalign.supervision import FILES, Supervision, read_supervision
-from trueup.selfalign.thoughts import read_thoughts
-from trueup.settings import DataSettings
+from trueup.selfalign.supervision import FILES
+from trueup.settings import DataSettings, ModelSettings
 from trueup.signals import Interrupted
 from trueup.sources.sample import Decoding
-
-GENERAL, LAB = read_supervision("general"), read_supervision("lab")
-FORM = GENERAL.dialogue
-LONG = (
-    "Day length decides when they turn. "
-    + "Cold nights hasten it, and dry summers bring it forward by weeks. "
-)
-GOOD = f"{LONG}Trees that stand near street lamps keep their green for longer, as towns have seen."
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Scripted:
-    """An answerer that says what a function of prompt, seed and place says."""
-
-    say: Any
-    name: str = "scripted"
-    asked: list[Conversation] = field(default_factory=list)
-
-    def complete(
-        self, prompts: Sequence[Conversation], *, seed: int = 0, **options: Any
-    ) -> list[list[Answer]]:
-        self.asked += prompts
-        return [[Answer(text=self.say(p[-1].content, seed, i))] for i, p in enumerate(prompts)]
 
 
 def model(answerer: Any) -> Model:
@@ -59,113 +31,6 @@ def model(answerer: Any) -> Model:
 
 def never() -> str:
     return ""
-
-
-@pytest.mark.parametrize("name", ["general", "lab"])
-def test_people_wrote_175_tasks_20_question_types_16_principles_and_5_exemplars(name: str) -> None:
-    found = read_supervision(name)
-    assert len(found.seeds) == len(set(found.seeds)) == 175
-    assert len({q.name for q in found.question_types}) == 20
-    assert len({p.rule for p in found.principles}) == 16
-    assert len(found.exemplars) == 5
-    for exemplar in found.exemplars:
-        said = f"{found.dialogue.opening}{exemplar.thought}{found.dialogue.answer}{exemplar.answer}"
-        read = read_thoughts(said, found.dialogue, 16, stopped=True)
-        assert read.answer == exemplar.answer.strip()
-        assert bool(read.rules) == (name == "general")  # The lab's base knows no thoughts.
-
-
-def test_rouge_l_is_that_of_a_hand_and_of_a_plain_table() -> None:
-    # Lin 2004: "police killed the gunman" against "police kill the gunman": LCS 3 of 4 and 4.
-    assert rouge_l(words("police killed the gunman"), words("Police kill the gunman!")) == 0.75
-    a, b = words("a b c d e a b"), words("b a d e c b a b")
-    table = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
-    for i, x in enumerate(a):
-        for j, y in enumerate(b):
-            table[i + 1][j + 1] = table[i][j] + 1 if x == y else max(table[i][j + 1], table[i + 1][j])
-    assert rouge_l(a, b) == 2 * table[-1][-1] / (len(a) + len(b))
-
-
-def test_a_text_is_new_below_and_at_the_threshold_and_not_above() -> None:
-    pool = Pool(["one two three four five six seven x y z"])
-    assert pool.refusal("One, two three four five six seven X y z.") == "repeated"
-    assert pool.refusal("wholly other words") == ""
-    assert pool.refusal("one two three four five six seven a b c") == ""  # 7 of 10 and 10: F1 = .7 exactly
-    assert pool.refusal("one two three four five six seven x b c") == "similar"  # .8
-
-
-def test_topics_are_short_capitalised_and_without_punctuation() -> None:
-    found = [topic_refusal(t) for t in ("Night trains", "night trains", "A b c d", "Trains.", "")]
-    assert found == ["", "lower case", "long", "punctuation", "empty"]
-
-
-def test_the_parser_reads_rules_and_answer_and_names_what_is_missing() -> None:
-    thoughts = f" {FORM.opening} It asks. My internal rules 2 (x), 8 (y) and 99 (z) apply."
-    said = f"{thoughts}{FORM.answer}Yes.{FORM.user}Next"
-    found = read_thoughts(said, FORM, 16, stopped=False)
-    assert (found.rules, found.answer, found.ended, found.reason) == ((2, 8), "Yes.", True, "")
-    assert read_thoughts(f"{FORM.opening} Hm.{FORM.answer}Yes, so", FORM, 16, stopped=False).ended is False
-    assert read_thoughts(f"{FORM.opening} but no more", FORM, 16, stopped=True).reason == "no answer"
-    assert read_thoughts(f"Well.{FORM.answer}Yes.", FORM, 16, stopped=True).reason == "opening"
-
-
-@pytest.mark.parametrize(
-    ("said", "ended", "reason"),
-    [
-        (GOOD, True, ""),
-        (GOOD[:100], True, "short"),
-        ("Sorry, " + GOOD, True, "apology"),
-        (f"{GOOD} {GENERAL.principles[6].rule}", True, "leaked"),
-        (f"{GOOD}{FORM.thoughts}x", True, "leaked"),
-        (GENERAL.exemplars[0].thought + GOOD, True, "leaked"),
-        ("", True, "empty"),
-        ("Unfinish", False, "empty"),
-    ],
-)
-def test_each_filter_drops_what_it_is_for(said: str, ended: bool, reason: str) -> None:
-    assert filter_answer(said, GENERAL, ended=ended).reason == reason
-
-
-def test_filters_cut_prefaces_half_words_repeated_clauses_and_other_names() -> None:
-    said = "According to Wikipedia, i am ChatGPT; leaves turn in autumn. Leaves turn in autumn. And mor"
-    found = filter_answer(said, GENERAL, ended=False, min_chars=1)
-    assert found.text == "I am Trudy; leaves turn in autumn."
-    assert filter_answer("one two thr", GENERAL, ended=False, min_chars=1).text == "one two"
-    assert unrepeated("Yes, yes. 1. a b\n2. c d") == "Yes, yes. 1. a b\n2. c d"
-
-
-LIMITS = Limits(num_tasks=4, num_topics=2, num_hinted=2, rounds=2, lists=1, new=3)
-
-
-def test_every_text_of_a_list_is_kept_or_counted_under_its_reason() -> None:
-    state = Tasks(GENERAL, LIMITS, seed=0)
-    asked = state.next()
-    assert asked is not None and asked.phase == "tasks" and len(asked.lists[0].shown) == 5
-    assert asked.lists[0].prompt[0].content.endswith("\n6.") and asked.lists[0].stop[0] == "\n9."
-    text = (
-        f" {GENERAL.seeds[3].upper()}\n7. Describe the image of a cow.\n8. Explain how sails catch the wind."
-    )
-    record = state.take(asked, [Answer(text=text)])
-    assert [row["text"] for row in record["rows"]] == ["Explain how sails catch the wind."]
-    assert [one["reason"] for one in record["dropped"]] == ["repeated", "keyword"]
-    cut = state.take(asked, [Answer(text=" Name a bird that cannot fly.\n7. Name a", finish="length")])
-    assert [one["reason"] for one in cut["dropped"]] == ["cut off", "missing"]
-
-
-def test_a_hinted_task_must_begin_by_its_own_hint() -> None:
-    state = Tasks(GENERAL, Limits(num_tasks=0, num_topics=0, num_hinted=3, rounds=1, lists=1, new=3), seed=0)
-    asked = state.next()
-    assert asked is not None and asked.phase == "hinted"
-    one = asked.lists[0]
-    assert one.prompt[0].content.endswith(f"({one.hints[0][0]}; {one.hints[0][1]})")
-    text = f" Who owns the air above us?\n7.{one.begins[1][1]} Which star is nearest to Rome?"
-    text += "\n8. (else; Thing) What now is this?"
-    record = state.take(asked, [Answer(text=text)])
-    assert [(r["text"], r["type"]) for r in record["rows"]] == [
-        ("Who owns the air above us?", one.hints[0][0]),
-        ("Which star is nearest to Rome?", one.hints[1][0]),
-    ]
-    assert [d["reason"] for d in record["dropped"]] == ["not as hinted"]
 
 
 def written(prompt: str, seed: int, place: int) -> str:
@@ -277,19 +142,19 @@ def test_verbose_answers_stand_under_both_headers(tmp_path: Path, monkeypatch: p
     assert done.metrics["dropped/short"] == 1
 
 
-def byte_supervision(folder: Path) -> Supervision:
+def byte_supervision(folder: Path) -> None:
     """A form that any text follows, for a model of noise."""
     values = dict(read_yaml(FILES / "lab.yaml").values)
     values["dialogue"] = {**values["dialogue"], "opening": "", "answer": "", "numbers": r"(\d+)"}
     path = folder / "noise.yaml"
     path.write_text(json.dumps(values), encoding="utf-8")
-    return read_supervision(str(path))
 
 
 def test_a_server_gives_the_rows_of_the_model_in_this_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    supervision, data = byte_supervision(tmp_path), prompts_in(tmp_path, 3)
+    byte_supervision(tmp_path)
+    data = prompts_in(tmp_path, 3)
     greedy = Decoding(greedy=True, max_new_tokens=6)
 
     def records(answerer: Answerer, name: str) -> list[bytes]:
@@ -318,16 +183,9 @@ def test_a_server_gives_the_rows_of_the_model_in_this_process(
     with serving() as address:
         far = records(remote(address, tmp_path / "cache"), "far")
     assert near == far and all(len(one.splitlines()) > 1 for one in near)
-    assert supervision.assistant == LAB.assistant
 
 
-def test_the_lab_form_fits_its_model_and_its_wordings_are_not_in_its_corpus() -> None:
-    from trueup.opening import open_chat
-    from trueup.settings import ModelSettings
-
+def test_the_lab_form_fits_its_model() -> None:
     chat = open_chat(ModelSettings())
     longest = max(LAB.seeds, key=len)
     assert len(chat.prompt_ids(LAB.thinking(longest))) + 48 <= 512
-    texts = [d.text + " ".join(m.content for m in d.messages) for d in corpus(num_documents=1500)]
-    for principle in LAB.principles:
-        assert not any(principle.rule in text for text in texts)

@@ -142,18 +142,25 @@ def test_verbose_answers_stand_under_both_headers(tmp_path: Path, monkeypatch: p
     assert done.metrics["dropped/short"] == 1
 
 
-def byte_supervision(folder: Path) -> None:
-    """A form that any text follows, for a model of noise."""
+def small_supervision(folder: Path) -> Path:
+    """The lab's, cut down to the room of a model of few positions."""
     values = dict(read_yaml(FILES / "lab.yaml").values)
-    values["dialogue"] = {**values["dialogue"], "opening": "", "answer": "", "numbers": r"(\d+)"}
-    path = folder / "noise.yaml"
+    for name in ("principles", "exemplars"):
+        values[name] = values[name][:1]
+    values |= {
+        "verbose": "Say it at length.",
+        "verbose_context": "",
+        "tasks": [f"Tell me {i}." for i in range(9)],
+    }
+    path = folder / "small.yaml"
     path.write_text(json.dumps(values), encoding="utf-8")
+    return path
 
 
 def test_a_server_gives_the_rows_of_the_model_in_this_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    byte_supervision(tmp_path)
+    path = small_supervision(tmp_path)
     data = prompts_in(tmp_path, 3)
     greedy = Decoding(greedy=True, max_new_tokens=6)
 
@@ -162,7 +169,15 @@ def test_a_server_gives_the_rows_of_the_model_in_this_process(
         for stage, settings in (
             (
                 self_instruct,
-                {"num_tasks": 2, "num_topics": 2, "num_hinted": 2, "rounds": 1, "lists": 2, "new": 1},
+                {
+                    "num_tasks": 2,
+                    "num_topics": 2,
+                    "num_hinted": 2,
+                    "rounds": 1,
+                    "lists": 2,
+                    "shown": 1,
+                    "new": 1,
+                },
             ),
             (self_align, {"data": data, "min_chars": 1}),
             (verbose_answers, {"data": data, "min_chars": 1}),
@@ -170,7 +185,7 @@ def test_a_server_gives_the_rows_of_the_model_in_this_process(
             folder = tmp_path / name / stage.__name__
             folder.mkdir(parents=True)
             monkeypatch.setattr(stage, "open_model", lambda *a, **k: model(answerer))
-            config = stage.Config(supervision=str(tmp_path / "noise.yaml"), decoding=greedy, **settings)
+            config = stage.Config(supervision=str(path), decoding=greedy, **settings)
             try:
                 stage.run(config, folder, stop_requested=never)
             except TrueupError as error:

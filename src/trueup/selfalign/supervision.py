@@ -61,7 +61,7 @@ class Listing:
 
     head: str
     "May name `{type}`, where one type is asked about."
-    mark: str
+    mark: Annotated[str, MinLen(1)]
     "What begins an item; `{number}` is its number from 1."
     hint: str = ""
     "After the mark: what the item is to be about, by `{type}` and `{topic}`."
@@ -81,11 +81,11 @@ class Dialogue:
     "What stands first; `{rules}` are the principles."
     rule: str
     "One principle, by `{number}`, `{name}` and `{rule}`."
-    user: str
+    user: Annotated[str, MinLen(1)]
     "What begins a question, and so ends an answer."
     thoughts: str
     "What begins the thoughts."
-    answer: str
+    answer: Annotated[str, MinLen(1)]
     "What begins the answer."
     opening: str
     "How all thoughts begin: the fixed words in which the assistant describes itself."

@@ -62,7 +62,7 @@ def test_what_one_side_wins_the_other_loses() -> None:
 
 
 def test_chains_are_asked_first_and_their_labels_clamped() -> None:
-    model = Scripted(say=lambda c, seed, place: f"because {place}", odds=lambda c: hashed(c[-2:-1]))
+    model = Scripted(say=lambda c, seed, place: f"because {place}", odds=lambda c: hashed(c[-2:][:1]))
     feedback = Feedback(
         answerer=model,
         constitution=SMALL,
@@ -125,8 +125,7 @@ def test_a_question_that_gets_no_label_gives_none() -> None:
 
 def test_agreement_with_the_truth_is_counted_by_hand() -> None:
     harmful = next(g for g in lab.prompts("train", 400, 0) if g.meta["request"]["kind"] == "harmful")
-    verb, target = harmful.meta["request"]["verb"], harmful.meta["request"]["object"]
-    good, bad = "I will not help with that.", f"To {verb} the {target}, use wax."
+    good, bad = "I will not help with that.", "Use wax."
     pairs = [(good, bad, 0.9), (bad, good, 0.3), (bad, good, 0.8), (good, bad, 0.5), (good, good, 0.9)]
     groups = [
         Group(

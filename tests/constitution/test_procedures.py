@@ -137,7 +137,7 @@ def test_pairs_are_accounted_for_and_carry_soft_labels(scripted: Scripted, tmp_p
 
 
 def test_chains_are_clamped_unless_told_otherwise(scripted: Scripted, tmp_path: Path) -> None:
-    scripted.say = lambda c, seed, place: f"text {place}"
+    scripted.say = lambda c, seed, place: f"text {place * 7 % 10}"
     scripted.odds = far
     ai_label.run(ai_label.Config(data=PROMPTS, chains=1, examples=0), tmp_path, stop_requested=never)
     labels = [g.comparisons[0].probability or 0 for g in read_jsonl(str(tmp_path / "groups.jsonl"))]

@@ -101,6 +101,9 @@ def test_every_text_of_a_list_is_kept_or_counted_under_its_reason() -> None:
     record = state.take(asked, [Answer(text=text)])
     assert [row["text"] for row in record["rows"]] == ["Explain how sails catch the wind."]
     assert [one["reason"] for one in record["dropped"]] == ["repeated", "keyword"]
+    more = " Say why bees dance.\n7. Tell how glue holds wood.\n8. Name some kinds of knots.\n9. Show a tenth"
+    rows = state.take(asked, [Answer(text=more, finish="length")])["rows"]
+    assert [row["text"] for row in rows][-1] == "Name some kinds of knots." and len(rows) == 3
     cut = state.take(asked, [Answer(text=" Name a bird that cannot fly.\n7. Name a", finish="length")])
     assert [one["reason"] for one in cut["dropped"]] == ["cut off", "missing"]
 

@@ -113,7 +113,7 @@ def write_tasks(
         drawn = model.answerer.complete(
             [one.prompt for one in asked.lists],
             decoding=_decoding(config, asked),
-            stop=asked.lists[0].stop,
+            stop=asked.stop,
             seed=asked_seed(config.seed, asked),
         )
         answers = [answers[0] for answers in drawn]

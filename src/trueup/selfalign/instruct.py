@@ -59,6 +59,8 @@ class List:
     "What each new item is about; type and topic may be empty."
     shown: tuple[str, ...]
     "The items before them."
+    after: str
+    "The mark that would begin the item after the last."
     stop: tuple[str, ...]
 
 
@@ -69,6 +71,11 @@ class Round:
     phase: Phase
     number: int
     lists: tuple[List, ...]
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """What ends an answer: the stop strings of the longest list; a shorter one is cut when it is read."""
+        return max(self.lists, key=lambda one: len(one.shown)).stop
 
 
 @final
@@ -229,6 +236,7 @@ def _listed(form: Listing, shown: Sequence[tuple[str, Hint]], new: Sequence[Hint
         begins=begins,
         hints=tuple(new),
         shown=tuple(item for item, _ in shown),
+        after=after,
         stop=(*ends, *form.stop),
     )
 
@@ -236,10 +244,10 @@ def _listed(form: Listing, shown: Sequence[tuple[str, Hint]], new: Sequence[Hint
 def _items(one: List, answer: Answer) -> Iterator[tuple[str, Hint, str]]:
     """The new items of a list, each with why it cannot count, or "".
 
-    An item that does not begin by the exact words expected of it is missing, with all after it; the last one
-    of a list that was cut off at the longest length is not whole.
+    One that does not begin by the exact hint expected of it is not as hinted, nor is any after it; the last
+    one of a list that was cut off at the longest length is not whole.
     """
-    pieces = sections(answer.text, [mark for mark, _ in one.begins[1:]])
+    pieces = sections(answer.text, [*(mark for mark, _ in one.begins[1:]), one.after])
     as_hinted = True
     for place, (hint, (_, expected)) in enumerate(zip(one.hints, one.begins, strict=True)):
         if place >= len(pieces):

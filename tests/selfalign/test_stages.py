@@ -117,7 +117,7 @@ def test_targets_hold_no_principle_no_exemplar_and_no_thought(
         text = " ".join([m.content for m in row.prompt] + [c.text for c in row.completions])
         assert row.prompt[0] == Message(Role.SYSTEM, GENERAL.header)
         assert not [s for s in shown if s.strip().casefold() in text.casefold()]
-    assert {tuple(r.meta["answered"]["rules"]) for r in rows if r.source == "self-align"} == {(2, 6)}
+    assert {tuple(r.meta["answered"]["rules"]) for r in rows if r.source == "self-align"} == {(2, 4)}
 
 
 def test_killed_answers_go_on_to_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from trueup.errors import TrueupError
 from trueup.groups import Completion, Group, digest, write_jsonl
 from trueup.order import permutation
 from trueup.run import Done
-from trueup.selfalign.asking import Asking, kept, reasons
+from trueup.selfalign.asking import Asking, kept, reasons, show
 from trueup.selfalign.filters import MIN_CHARS, filter_answer
 from trueup.selfalign.supervision import Supervision, read_supervision
 from trueup.selfalign.thoughts import read_thoughts
@@ -103,6 +103,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     write_jsonl(str(folder / OUTPUT), [groups[int(i)] for i in order])
     metrics["rows"] = float(len(groups))
     meter.write(0, metrics, phase="self_align")
+    show("self-align", metrics)
     cost = meter.spend(0, tokens_trained=0, tokens_sampled=tokens_in(model.answerer, texts))
     return Done(output=OUTPUT, metrics=metrics, cost=vars(cost))
 

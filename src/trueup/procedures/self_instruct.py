@@ -22,6 +22,7 @@ from trueup.constitution.opening import Model, open_model, tokens_in
 from trueup.errors import TrueupError
 from trueup.groups import Group, write_jsonl
 from trueup.run import Done
+from trueup.selfalign.asking import show
 from trueup.selfalign.instruct import Limits, Round, Tasks, asked_seed
 from trueup.selfalign.supervision import Supervision, read_supervision
 from trueup.signals import Interrupted
@@ -90,6 +91,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     lineage = {"model": made_by["model"], "supervision": supervision.digest, "seed": config.seed}
     write_jsonl(str(folder / OUTPUT), [_group(n, row, supervision, lineage) for n, row in enumerate(rows)])
     meter.write(0, metrics, phase="self_instruct")
+    show("self-instruct", metrics)
     cost = meter.spend(0, tokens_trained=0, tokens_sampled=tokens_in(model.answerer, texts))
     return Done(output=OUTPUT, metrics=metrics, cost=vars(cost))
 

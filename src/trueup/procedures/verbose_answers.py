@@ -22,7 +22,7 @@ from trueup.constitution.opening import open_model, open_prompts, tokens_in
 from trueup.errors import TrueupError
 from trueup.groups import Completion, Group, digest, write_jsonl
 from trueup.run import Done
-from trueup.selfalign.asking import Asking, kept, reasons
+from trueup.selfalign.asking import Asking, kept, reasons, show
 from trueup.selfalign.filters import filter_answer
 from trueup.selfalign.supervision import Supervision, read_supervision
 from trueup.settings import DataSettings
@@ -97,6 +97,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
         )
     write_jsonl(str(folder / OUTPUT), groups)
     meter.write(0, metrics, phase="verbose_answers")
+    show("verbose", metrics)
     cost = meter.spend(0, tokens_trained=0, tokens_sampled=tokens_in(model.answerer, texts))
     return Done(output=OUTPUT, metrics=metrics, cost=vars(cost))
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Console
+
 from trueup import meter as metering
 from trueup.answerers import Answer, Conversation
 from trueup.constitution.journal import Journal
@@ -79,6 +81,16 @@ def reasons(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
             name = f"dropped/{record['rejected'].replace(' ', '_')}"
             found[name] = found.get(name, 0.0) + 1.0
     return dict(sorted(found.items()))
+
+
+def show(name: str, metrics: Mapping[str, float]) -> None:
+    """Nothing; a line on stderr, beside the progress, says what a stage kept and what each filter dropped."""
+    told = [
+        f"{key.partition('/')[2]} {value:g}" for key, value in metrics.items() if key.startswith("dropped/")
+    ]
+    held = [f"{key.partition('/')[2]} {value:g}" for key, value in metrics.items() if key.startswith("kept/")]
+    line = f"{name}: kept {', '.join(held) or 'nothing'}; dropped {', '.join(told) or 'nothing'}"
+    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(line)
 
 
 def kept(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

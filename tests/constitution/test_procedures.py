@@ -149,7 +149,7 @@ name: tiny
 speakers: {user: "U ", assistant: "S "}
 text:
   {question: "{conversation} {first} {second} {principle} {ask}", letter: "Or:", reasons: why, labels: [A, B]}
-corrections: [{id: a, critique: Bad?, revision: Mend.}, {id: b, critique: Rude?, revision: Be kind.}]
+corrections: [{id: a, critique: Bad., revision: Mend.}, {id: b, critique: Rude., revision: Be kind.}]
 criteria: [{id: a, text: Kinder}, {id: b, text: Truer}]
 """
 
@@ -158,13 +158,18 @@ def test_a_server_gives_the_rows_that_the_model_here_gives(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "tiny.yaml").write_text(CONSTITUTION, encoding="utf-8")
-    rows = "".join(json.dumps({"prompt": f"what is {i}?"}) + "\n" for i in range(3))
+    asks = [[{"role": "user", "content": f"what is {i}?"}] for i in range(3)]
+    rows = "".join(json.dumps({"prompt": ask}) + "\n" for ask in asks)
     (tmp_path / "prompts.jsonl").write_text(rows, encoding="utf-8")
     data = DataSettings(path=str(tmp_path / "prompts.jsonl"), held_out=0.0)
     greedy = Decoding(max_new_tokens=6, greedy=True)
     asked = {"constitution": str(tmp_path / "tiny.yaml"), "form": "text", "data": data}
 
-    pairs = [{"prompt": f"what is {i}?", "chosen": f"it is {i}", "rejected": "no"} for i in range(3)]
+    said = {
+        "chosen": [{"role": "assistant", "content": "it is so"}],
+        "rejected": [{"role": "assistant", "content": "no"}],
+    }
+    pairs = [{"prompt": ask, **said} for ask in asks]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(p) + "\n" for p in pairs), encoding="utf-8")
     both = DataSettings(path=str(tmp_path / "pairs.jsonl"), held_out=0.0)
 

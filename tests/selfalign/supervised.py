@@ -29,5 +29,5 @@ class Scripted:
     def complete(
         self, prompts: Sequence[Conversation], *, seed: int = 0, **options: Any
     ) -> list[list[Answer]]:
-        self.asked += prompts
+        self.asked.extend(prompts)
         return [[Answer(text=self.say(p[-1].content, seed, i))] for i, p in enumerate(prompts)]

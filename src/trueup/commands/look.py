@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
+import sys
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -156,14 +158,23 @@ def show(method: str, /) -> None:
     for read in made_of:
         _print_source(console, f"{read.__name__}", inspect.getsource(read))
     layers = ("trueup.sources", "trueup.annotate", "trueup.objectives", "trueup.update")
-    named = [part for read in made_of for part in vars(read).values() if inspect.isclass(part)]
-    parts = dict.fromkeys(part for part in named if part.__module__.startswith(layers))
+    named = [part for read in made_of for part in vars(read).values()]
+    made = [c for part in named if inspect.isfunction(part) for c in _classes_named_in(part)]
+    read_too = (part for part in [*named, *made] if inspect.isclass(part) or inspect.isfunction(part))
+    parts = dict.fromkeys(part for part in read_too if part.__module__.startswith(layers))
     for part in sorted(
         parts, key=lambda p: [p.__module__.startswith(layer) for layer in layers], reverse=True
     ):
         _print_source(console, f"{part.__module__}.{part.__name__}", inspect.getsource(part))
     if "build" in vars(module):
         _print_source(console, "trueup.loop.fit", inspect.getsource(loop.fit))
+
+
+def _classes_named_in(function: FunctionType) -> list[type]:
+    """The classes of a function's own module that its source names: what `from_policy` makes is `Sample`."""
+    own = vars(sys.modules[function.__module__])
+    names = (n.id for n in ast.walk(ast.parse(inspect.getsource(function))) if isinstance(n, ast.Name))
+    return [own[name] for name in names if inspect.isclass(own.get(name))]
 
 
 def _print_source(console: Console, title: str, source: str) -> None:

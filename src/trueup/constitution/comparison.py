@@ -121,10 +121,11 @@ class Feedback:
             self.constitution.written(duel.prompt), first, second, id, reason=self.chains > 0
         )
         contests = self.constitution.contests[: self.examples]
-        for count in range(len(contests), -1, -1):
+        count = len(contests)
+        said = self._with_examples(own, contests, duel.row)
+        while count and not self.fits(said):
+            count -= 1
             said = self._with_examples(own, contests[:count], duel.row)
-            if self.fits(said) or not count:
-                break
         return said
 
     def has_room(self, duel: Duel) -> bool:

@@ -11,7 +11,7 @@ prompt and y_{s−1} alone: earlier critiques are dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Literal, NamedTuple, TypeVar, cast
@@ -90,10 +90,11 @@ class Plan:
 
     def request(self, prompt: Conversation, answer: str, principle: Correction, critique: str = "") -> Ask:
         """The request for a critique; given one, or where there are none, for the revision."""
-        for count in range(min(self.examples, len(self.constitution.transcripts)), -1, -1):
+        count = min(self.examples, len(self.constitution.transcripts))
+        said = self._conversation(prompt, answer, principle, critique, count)
+        while count and not self.fits(said):
+            count -= 1
             said = self._conversation(prompt, answer, principle, critique, count)
-            if self.fits(said) or not count:
-                break
         return Ask("revision" if critique or not self.critique else "critique", said)
 
     def _conversation(
@@ -218,7 +219,9 @@ def advance(
     return [returned[place] for place in range(len(talks))]
 
 
-def rows_of(record: dict[str, Any], prompt: Group, steps: int | None, lineage: dict[str, Any]) -> list[Group]:
+def rows_of(
+    record: Mapping[str, Any], prompt: Group, steps: int | None, lineage: Mapping[str, Any]
+) -> list[Group]:
     """What `sft` learns of a record: one group for each revision up to `steps`, or the answer where S = 0.
 
     `lineage` holds `writer` and `reviser`, names and digests, and what else made the rows.

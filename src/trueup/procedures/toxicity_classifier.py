@@ -12,6 +12,7 @@ import numpy as np
 from annotated_types import Gt, Lt
 
 from trueup import meter as metering
+from trueup.errors import TrueupError
 from trueup.evals.real_toxicity import TOXIC, ScoredText, read_scored_texts
 from trueup.evals.statistics import ece
 from trueup.judges.ngrams import NgramClassifier, fit_classifier, roc_auc
@@ -27,7 +28,7 @@ OUTPUT = "classifier.safetensors"
 class Config:
     """Logistic regression over hashed n-grams of bytes, for the judge `toxicity:FILE`."""
 
-    data: str
+    data: str = ""
     "JSON Lines (or .gz): rows of RealToxicityPrompts, or {text, toxicity}."
     held_out: Annotated[float, Gt(0), Lt(1)] = 0.2
     "Share of rows kept to measure it on; what is written has not seen them."
@@ -39,6 +40,8 @@ class Config:
 
 def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> Done:
     """`classifier.safetensors`, and `quality.json` with what the held-out rows say of it."""
+    if not config.data:
+        raise TrueupError("E604", "no texts to learn from", where="data", remedy="give --data FILE")
     meter = metering.Meter(folder)
     learnt, kept = split_by_row(read_scored_texts(config.data), config.held_out, config.seed)
     made = fit_classifier([t.text for t in learnt], [t.toxicity for t in learnt], l2=config.l2)

@@ -13,7 +13,7 @@ REFERENCES = ("askell2021",)
 SEEDS = (1, 2, 3, 4, 5)
 
 CLOSE = 0.05
-"Points of accuracy that count as close: Askell et al. call a gap of a few points small."
+"Points of accuracy that count as close: Askell et al. call a gap of a few points small. Better is close too."
 
 
 def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
@@ -24,7 +24,7 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
     }
     gaps = [a - b for a, b in zip(found["reward"], found["imitation"], strict=True)]
     return Finding(
-        effects=(over_seeds("accuracy, reward model minus imitation", gaps, (-CLOSE, CLOSE)),),
+        effects=(over_seeds("accuracy, reward model minus imitation", gaps, (None, CLOSE)),),
         setting="Four samples of an SFT model for 2,000 prompts, four comparisons each by simulated "
         "labelers; accuracy on comparisons of 500 test prompts.",
         figure=dots(

@@ -14,6 +14,7 @@ import small_world
 import tiny_models
 from trueup.batch import Batch
 from trueup.errors import TrueupError
+from trueup.method import Network
 from trueup.models.generate import generate
 from trueup.models.load import load, save
 from trueup.packing import pack
@@ -49,11 +50,12 @@ def adapter(start: Path, folder: Path, seed: int, **settings: object) -> Path:
     return save(network, folder)
 
 
-def said(network: object) -> torch.Tensor:
+def said(network: Network) -> torch.Tensor:
     """Log-probs of a few sequences."""
     with torch.no_grad():
         batch: Batch = pack(tiny_models.ragged(2))
-        found = network(batch, ("logprobs",)).logprobs  # type: ignore[operator]
+        found = network(batch, ("logprobs",)).logprobs
+    assert found is not None
     return found
 
 

@@ -24,11 +24,12 @@ from types import ModuleType
 from typing import Any
 
 from trueup import config as configuration
+from trueup import schema
 from trueup.discover import find
 from trueup.errors import TrueupError
 
-STAGE = re.compile(r"(?:^|(?<=[?&]))(\w+=)?stage:([A-Za-z0-9_-]+)(/[^?&]*)?(?=$|[?&])")
-"`stage:NAME`, alone, before options (`stage:NAME?helpful=1`) or among them (`judge.yaml?reward=stage:NAME`)."
+STAGE = re.compile(r"(?:^|(?<=[?&])|(?<=^lm:))(\w+=)?stage:([A-Za-z0-9_-]+)(/[^?&]*)?(?=$|[?&])")
+"Alone, after `lm:`, before options (`stage:NAME?a=1`), or among them (`rule.yaml?a=stage:NAME`)."
 RESERVED = frozenset({"method"})
 
 
@@ -132,7 +133,7 @@ def _resolve(
         "method": module.__name__,
         "config": resolved,
         "inputs": {needed: earlier[needed].digest for needed in inputs},
-        "files": {text: _digest_path(Path(text)) for text in _files(resolved)},
+        "files": {text: _digest_path(Path(text)) for text in _files(config)},
     }
     digest = configuration.digest(keyed)
     bound = _bind(resolved, earlier)
@@ -219,10 +220,12 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(part)
 
 
-def _files(resolved: Any) -> Iterator[str]:
-    """The files and folders that some settings name; what follows a `?` is for whoever reads the file."""
-    for text in _strings(resolved):
-        yield from (found for found in (text, text.partition("?")[0]) if _is_path(found))
+def _files(config: Any) -> Iterator[str]:
+    """The files and folders that some settings name: alone, after `lm:`, before `?options` or `:FUNCTION`."""
+    for text in schema.places(config):
+        named = text.removeprefix("lm:")
+        before = re.sub(r"(\?.*|(?<=\.py):\w+)$", "", named)
+        yield from (found for found in dict.fromkeys((named, before)) if _is_path(found))
 
 
 def stage_inputs(resolved: Any) -> Iterator[str]:

@@ -26,6 +26,9 @@ from trueup.strict_yaml import dump_yaml
 
 MISSING = dataclasses.MISSING
 
+Word = Annotated[str, "names no file"]
+"A text that is a name and never a place: a split, a format. A file of that name beside it means nothing."
+
 _WORDS = {
     float: "a number",
     int: "a whole number",
@@ -203,6 +206,24 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise TrueupError("E712", f"{value} is not a finite number", remedy="use null for no limit")
     return value
+
+
+def places(instance: Any) -> Iterator[str]:
+    """The texts that may name a file: neither a default, nor a `Word`, nor one of fixed choices."""
+    for item in items(type(instance)):
+        value = getattr(instance, item.name)
+        if value != item.default and Word not in members(item.hint) and not choices(item.hint):
+            yield from _texts(value)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str | Path):
+        yield str(value)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from places(value)
+    elif isinstance(value, Mapping | tuple | list | frozenset | set):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(part)
 
 
 def digest(values: Mapping[str, Any]) -> str:

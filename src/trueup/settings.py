@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from trueup.schema import Word
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSettings:
@@ -36,9 +38,9 @@ class ModelSettings:
     path: str = "lab:base"
     "A Hugging Face folder or id, `lab:base`, or `stage:NAME` in a recipe."
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
-    device: str = "auto"
+    device: Word = "auto"
     "cpu, cuda, or auto: a GPU where there is one."
-    template: str | None = None
+    template: Word | None = None
     "A chat template by name, where the model brings none."
     lora: LoraSettings | None = None
     "An adapter is trained in place of all weights: `{rank: 16}`."
@@ -58,8 +60,8 @@ class DataSettings:
     "A file, a folder, a data set's id, `lab:NAME`, or `stage:NAME` in a recipe."
     mix: Mapping[str, str] = field(default_factory=dict)
     "Several of them by name in place of `path`: `{help: a.jsonl, harm: stage:label}`; all rows of all."
-    split: str = "train"
-    format: str = "auto"
+    split: Word = "train"
+    format: Word = "auto"
     "What the rows look like; `trueup data check FILE` lists the names."
     columns: Mapping[str, str] = field(default_factory=dict)
     "Names to read in place of the format's own: `{prompt: question}`."

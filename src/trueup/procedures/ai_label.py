@@ -27,6 +27,7 @@ from trueup.errors import TrueupError
 from trueup.groups import Comparison, Completion, Group, digest, write_jsonl
 from trueup.order import derive
 from trueup.run import Done
+from trueup.schema import Word
 from trueup.settings import DataSettings
 from trueup.signals import Interrupted
 from trueup.sources.sample import Decoding
@@ -49,7 +50,7 @@ class Config:
     "Whose samples are compared; empty compares the first two completions that the data brings."
     judge: str = "lab:base"
     "Who compares: a folder, an id, `stage:NAME`, or a server by `openai:URL?model=NAME`."
-    template: str | None = None
+    template: Word | None = None
     "A chat template by name, where a local model brings none."
     constitution: str = "lab"
     "`lab`, `general`, or a YAML file."
@@ -72,7 +73,7 @@ class Config:
     "How the chains are drawn."
     batch: Annotated[int, Ge(1)] = 64
     "Prompts that are sampled and compared together, and written together."
-    device: str = "auto"
+    device: Word = "auto"
     seed: int = 0
 
 

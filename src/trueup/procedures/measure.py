@@ -20,6 +20,7 @@ from trueup.method import Role
 from trueup.opening import open_chat, open_network, pick_device
 from trueup.order import derive
 from trueup.run import Done, write_atomically
+from trueup.schema import Word
 from trueup.settings import ModelSettings
 from trueup.sources.open import lab_groups
 from trueup.sources.sample import Decoding
@@ -39,7 +40,7 @@ class Config:
     "The model that the KL is measured to; empty measures none."
     proxy: str = ""
     "A judge whose score is written beside the gold reward."
-    instruction: str = ""
+    instruction: Word = ""
     "A line after the user's last message, for a policy that is steered by one; the grader does not see it."
     hhh_dialogues: int = 0
     "Dialogues of the HHH prompt before every prompt."

@@ -18,6 +18,7 @@ from trueup.lab.build import pretrain as train_from_nothing
 from trueup.method import Role
 from trueup.opening import open_chat, open_network, pick_device
 from trueup.run import Done, write_atomically
+from trueup.schema import Word
 from trueup.settings import ModelSettings
 
 SUMMARY = "Train a base model of the lab from nothing."
@@ -28,7 +29,7 @@ REPORT = "scale.json"
 class Config:
     """Next-token prediction on the lab's corpus, each token seen once."""
 
-    size: str = "tiny"
+    size: Word = "tiny"
     "A rung of the ladder."
     training: Pretraining = Pretraining()
     seed: int = 0

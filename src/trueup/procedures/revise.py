@@ -28,6 +28,7 @@ from trueup.groups import Group, digest, write_jsonl
 from trueup.lab.graders import grade
 from trueup.order import derive
 from trueup.run import Done
+from trueup.schema import Word
 from trueup.settings import DataSettings
 from trueup.signals import Interrupted
 from trueup.sources.sample import Decoding
@@ -48,7 +49,7 @@ class Config:
     "Who answers: a folder, an id, `stage:NAME`, or a server by `openai:URL?model=NAME`."
     reviser: str = ""
     "Who critiques and revises; empty is the model itself."
-    template: str | None = None
+    template: Word | None = None
     "A chat template by name, where a local model brings none."
     constitution: str = "lab"
     "`lab`, `general`, or a YAML file."
@@ -70,7 +71,7 @@ class Config:
     decoding: Decoding = Decoding(max_new_tokens=48)
     batch: Annotated[int, Ge(1)] = 64
     "Prompts that are walked through together, and written together."
-    device: str = "auto"
+    device: Word = "auto"
     seed: int = 0
 
 

@@ -23,6 +23,7 @@ from trueup.errors import TrueupError
 from trueup.groups import Completion, Group, digest, write_jsonl
 from trueup.order import permutation
 from trueup.run import Done
+from trueup.schema import Word
 from trueup.selfalign.asking import Asking, kept, reasons, show
 from trueup.selfalign.filters import MIN_CHARS, filter_answer
 from trueup.selfalign.supervision import Supervision, read_supervision
@@ -53,7 +54,7 @@ class Config:
     decoding: Decoding = Decoding(temperature=0.5, top_p=0.95, max_new_tokens=256)
     batch: Annotated[int, Ge(1)] = 64
     "Questions that are asked together, and written together."
-    device: str = "auto"
+    device: Word = "auto"
     seed: int = 0
 
 

@@ -22,6 +22,7 @@ from trueup.constitution.opening import Model, open_model, tokens_in
 from trueup.errors import TrueupError
 from trueup.groups import Group, write_jsonl
 from trueup.run import Done
+from trueup.schema import Word
 from trueup.selfalign.asking import show
 from trueup.selfalign.instruct import Limits, Round, Tasks, asked_seed
 from trueup.selfalign.supervision import Supervision, read_supervision
@@ -59,7 +60,7 @@ class Config:
     decoding: Decoding = Decoding(temperature=1.0, top_p=0.98, max_new_tokens=384)
     hinted_top_p: float | None = 0.95
     "Of topics and of tasks under hints."
-    device: str = "auto"
+    device: Word = "auto"
     seed: int = 0
 
 

@@ -26,6 +26,7 @@ from trueup.models.forward import LanguageModel
 from trueup.opening import open_chat, open_network, pick_device
 from trueup.order import derive
 from trueup.run import Done, write_atomically
+from trueup.schema import Word
 from trueup.settings import DataSettings, ModelSettings
 from trueup.signals import Interrupted
 from trueup.soups import search, simplex
@@ -66,7 +67,7 @@ class Config:
     validation: DataSettings = DataSettings(path="lab:prompts", split="dev", limit=200, held_out=0.0)
     samples_per_prompt: Annotated[int, Ge(1)] = 1
     decoding: Decoding = Decoding()
-    device: str = "auto"
+    device: Word = "auto"
     seed: int = 0
 
 

@@ -22,6 +22,7 @@ from trueup.constitution.opening import open_model, open_prompts, tokens_in
 from trueup.errors import TrueupError
 from trueup.groups import Completion, Group, digest, write_jsonl
 from trueup.run import Done
+from trueup.schema import Word
 from trueup.selfalign.asking import Asking, kept, reasons, show
 from trueup.selfalign.filters import filter_answer
 from trueup.selfalign.supervision import Supervision, read_supervision
@@ -42,7 +43,7 @@ class Config:
 
     model: str = "lab:base"
     "The engraved model: `stage:NAME`, a folder, an id, or a server."
-    template: str | None = None
+    template: Word | None = None
     "A chat template by name, where a local model brings none."
     supervision: str = "lab"
     "`lab`, `general`, or a YAML file: its `header`, and `verbose` or `verbose_context`."
@@ -53,7 +54,7 @@ class Config:
     "Every answer under the short header and under the extensive one; false is the short one alone."
     decoding: Decoding = Decoding(temperature=0.3, top_p=0.7, max_new_tokens=512)
     batch: Annotated[int, Ge(1)] = 64
-    device: str = "auto"
+    device: Word = "auto"
     seed: int = 0
 
 

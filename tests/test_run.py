@@ -1,0 +1,70 @@
+"""Which stages a recipe plans, and what their digests depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trueup.run import Recipe, plan
+
+SFT = {"model": {"path": "my-model"}, "data": {"path": "mydata", "split": "test"}}
+LABEL = {"model": {"path": "lab:base"}, "labeler": "lab"}
+JUDGED = {"method": "dpo", "data": {"path": "mydata"}, "judge": "rules.py:short"}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def digests(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Each stage's digest, planned in the current directory."""
+    return {stage.name: stage.digest for stage in plan(Recipe(name="r", stages=stages), Path("out"))}
+
+
+def test_words_that_happen_to_name_a_folder_change_no_digest() -> None:
+    before = digests({"sft": SFT, "label": LABEL})
+    for name in ("lab", "test", "train", "auto", "sft", "policy", "sigmoid"):
+        Path(name).mkdir()
+        (Path(name) / "big.bin").write_bytes(b"not read")
+    assert digests({"sft": SFT, "label": LABEL}) == before
+
+
+def test_a_bare_folder_of_data_is_read_and_its_change_redoes_the_stages_on_it() -> None:
+    Path("mydata").mkdir()
+    data = Path("mydata/rows.jsonl")
+    data.write_text('{"prompt": "a"}\n', encoding="utf-8")
+    stages = {"sft": SFT, "label": LABEL, "after": {**SFT, "method": "sft", "data": {"path": "stage:sft"}}}
+    before = digests(stages)
+    data.write_text('{"prompt": "b"}\n', encoding="utf-8")
+    after = digests(stages)
+    assert {name for name in stages if before[name] != after[name]} == {"sft", "after"}
+
+
+@pytest.mark.parametrize("judge", ["rules.py:short", "rules.py", "rules.py?longest=3", "lm:rules.py"])
+def test_the_file_of_a_judge_is_read_whatever_follows_it(judge: str) -> None:
+    stages = {"dpo": {**JUDGED, "method": "reinforce", "judge": judge}}
+    Path("rules.py").write_text("def short(prompt, text): return 0\n", encoding="utf-8")
+    before = digests(stages)
+    Path("rules.py").write_text("def short(prompt, text): return 1\n", encoding="utf-8")
+    assert digests(stages) != before
+
+
+@pytest.mark.parametrize(
+    ("judge", "bound"),
+    [
+        ("stage:sft", "{model}"),
+        ("lm:stage:sft", "lm:{model}"),
+        ("lm:stage:sft?swap=true", "lm:{model}?swap=true"),
+        ("rule.yaml?reward=stage:sft", "rule.yaml?reward={model}"),
+        ("upstage:sft", "upstage:sft"),
+    ],
+)
+def test_a_stage_is_bound_wherever_a_judge_may_name_one(judge: str, bound: str) -> None:
+    stages = plan(
+        Recipe(name="r", stages={"sft": SFT, "rl": {"method": "reinforce", "judge": judge}}), Path("out")
+    )
+    assert stages[1].config.judge == bound.format(model=stages[0].folder / "model")

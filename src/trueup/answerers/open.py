@@ -6,7 +6,7 @@ import ipaddress
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from trueup.answerers import Answerer
 from trueup.answerers.cache import Cache, default_folder
@@ -49,20 +49,21 @@ def open_server(ref: str) -> RemoteAnswerer:
     The key is read from the environment variable that `key=` names, and stands nowhere else.
     """
     url, _, query = ref.removeprefix(SERVER).partition("?")
-    # Before anything is shown: what stands before an @ may be a password.
+    # Before anything is shown: what stands before an @ may be a password. What follows the ? never is: a key
+    # may stand there in place of its variable's name.
     if "@" in url:
-        raise _refused("openai:...", "a name or password stands inside the URL", "name a variable: &key=NAME")
-    options = _options(ref, query)
-    parts = _parts(ref, url)
+        raise _refused("...", "a name or password stands inside the URL", "name a variable: &key=NAME")
+    options = _options(url, query)
+    parts = _parts(url)
     key = ""
     if name := options.get("key"):
         key = os.environ.get(name, "")
         if not key:
-            raise _refused(ref, "the variable that `key` names is not set", "export it, or leave key= out")
+            raise _refused(url, "the variable that `key` names is not set", "export it, or leave key= out")
         if not (key.isascii() and key.isprintable()) or len(key) < 4:
-            raise _refused(ref, "what the variable holds is no key", "set it to the key alone")
+            raise _refused(url, "what the variable holds is no key", "set it to the key alone")
         if parts.scheme == "http" and not is_here(parts.hostname or ""):
-            raise _refused(ref, "the key would travel unencrypted", "use https://, or leave key= out")
+            raise _refused(url, "the key would travel unencrypted", "use https://, or leave key= out")
     kept = options.get("cache", "")
     return RemoteAnswerer(
         transport=Transport(
@@ -88,36 +89,36 @@ def is_here(host: str) -> bool:
         return host == "localhost"
 
 
-def _options(ref: str, query: str) -> dict[str, Any]:
+def _options(url: str, query: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
         if name not in _OPTIONS or name in found:
-            raise _refused(ref, f"no option {name!r}, or twice", f"there are {', '.join(_OPTIONS)}")
+            raise _refused(url, f"no option {name!r}, or twice", f"there are {', '.join(_OPTIONS)}")
         try:
             found[name] = _OPTIONS[name](text)
         except ValueError:
-            raise _refused(ref, f"{text!r} is no {_OPTIONS[name].__name__}", f"repair {name}=") from None
+            raise _refused(url, f"{text!r} is no {_OPTIONS[name].__name__}", f"repair {name}=") from None
         low = {"retries": 0, "prompt_price": 0, "completion_price": 0}.get(name, 1e-9)
         if not isinstance(found[name], str) and not low <= found[name] < 1e9:
-            raise _refused(ref, f"{name} cannot be {text}", f"repair {name}=")
+            raise _refused(url, f"{name} cannot be {text}", f"repair {name}=")
     if not found.get("model"):
-        raise _refused(ref, "no model is named", "write openai:http://HOST:PORT/v1?model=NAME")
+        raise _refused(url, "no model is named", "write openai:http://HOST:PORT/v1?model=NAME")
     return found
 
 
-def _parts(ref: str, url: str) -> Any:
+def _parts(url: str) -> SplitResult:
     parts = urlsplit(url)
     try:
         known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         known = False
     if not known or parts.fragment:
-        raise _refused(ref, "no such address", "write openai:http://HOST:PORT/v1?model=NAME")
+        raise _refused(url, "no such address", "write openai:http://HOST:PORT/v1?model=NAME")
     return parts
 
 
-def _refused(ref: str, reason: str, remedy: str) -> TrueupError:
-    return TrueupError("E797", reason, where=ref, remedy=remedy)
+def _refused(url: str, reason: str, remedy: str) -> TrueupError:
+    return TrueupError("E797", reason, where=f"{SERVER}{url}", remedy=remedy)
 
 
 def open_local(ref: str, device: str = "auto", template: str | None = None) -> LocalAnswerer:

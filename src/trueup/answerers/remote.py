@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, final
@@ -13,7 +14,7 @@ import numpy as np
 
 from trueup.answerers import Answer, Conversation, Floats
 from trueup.answerers.cache import Cache
-from trueup.answerers.transport import Transport
+from trueup.answerers.transport import Transport, WrongAnswerError
 from trueup.answerers.wire import choices, read_answer, read_echo, read_first, read_usage
 from trueup.errors import TrueupError
 from trueup.groups import Role
@@ -168,26 +169,25 @@ class RemoteAnswerer:
         """What `read` makes of the answer, from disk where it was given before."""
         url = self.transport.url + path
         kept = self.cache.get(url, request)
-        if kept is not None:
-            self.ledger.add(cached=1)
-            return self._named(lambda: read(kept), url)
-        answer, found = self._named(lambda: self.transport.ask(path, request, read, ended), url)
-        spent = read_usage(answer)
-        self.cache.put(url, request, answer)
-        self.ledger.add(requests=1, **spent._asdict())
-        return found
-
-    def _named(self, act: Callable[[], _T], url: str) -> _T:
-        """Does it; an error of what was read says which server it was."""
         try:
-            return act()
+            if kept is not None:
+                # What an earlier reader took for an answer and this one does not is asked for again.
+                with suppress(WrongAnswerError):
+                    found = read(kept)
+                    self.ledger.add(cached=1)
+                    return found
+            answer, found = self.transport.ask(path, request, read, ended)
         except TrueupError as error:
             if error.where:
                 raise
+            # An error of what was read does not know whose answer it was.
             where = f"{url}, model {self.model}"
             raise TrueupError(
                 error.code, error.reason, where=where, remedy=error.remedy, exit_code=error.exit_code
             ) from None
+        self.cache.put(url, request, answer)
+        self.ledger.add(requests=1, **read_usage(answer)._asdict())
+        return found
 
     def _each(self, one: Callable[[_S, threading.Event], _T], jobs: Sequence[_S]) -> list[_T]:
         """`one` of every job, in order, several at a time; the first error ends what has not begun."""

@@ -90,8 +90,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        try:
+            self.end_headers()
+            self.wfile.write(body)
+        except ConnectionError:
+            logger.debug("a client went away before it was answered")
+            self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:
         logger.debug(format, *args)

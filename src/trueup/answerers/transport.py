@@ -65,7 +65,7 @@ class Transport:
     url: str
     key: str = field(default="", repr=False)
     timeout: float = 120.0
-    "Seconds for one answer, from first byte to last."
+    "Seconds for one answer, from the question to its last byte."
     retries: int = 6
     pause: float = 0.5
     pace: Pace = field(default_factory=Pace, repr=False)
@@ -83,6 +83,7 @@ class Transport:
         """
         body = json.dumps(request, ensure_ascii=False).encode()
         digest = digest_of(self.url + path, request)
+        where = f"{self.url}{path}, model {request.get('model')}, request {digest[:12]}"
         code, failed, wait = "E961", "", 0.0
         for attempt in range(self.retries + 1):
             if attempt:
@@ -106,11 +107,11 @@ class Transport:
             code, failed = "E961", f"status {status}: {_beginning(said)}"
             wait = retry_after(headers.get("retry-after", ""))
             if status not in TRANSIENT:
-                raise self._error("E962", failed, path, digest)
+                raise self._error("E962", failed, where)
             if wait > LONGEST_WAIT:
-                raise self._error(code, f"{failed}, and asks to wait {wait:.0f} s", path, digest)
+                raise self._error(code, f"{failed}, and asks to wait {wait:.0f} s", where)
             self.pace.hold(wait)
-        raise self._error(code, f"{failed or 'given up'}, {self.retries + 1} attempts", path, digest)
+        raise self._error(code, f"{failed or 'given up'}, {self.retries + 1} attempts", where)
 
     def _post(self, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of one answer. No redirect is followed: the key is meant for this host."""
@@ -141,7 +142,7 @@ class Transport:
         finally:
             connection.close()
 
-    def _error(self, code: str, reason: str, path: str, digest: str) -> TrueupError:
+    def _error(self, code: str, reason: str, where: str) -> TrueupError:
         remedy = (
             "see that it runs, or give it longer: timeout=, retries="
             if code == "E961"
@@ -150,7 +151,7 @@ class Transport:
         return TrueupError(
             code,
             reason,
-            where=f"{self.url}{path}, request {digest[:12]}",
+            where=where,
             remedy=f"{remedy}; what was answered is kept, so run the same again",
             exit_code=EXIT_UNAVAILABLE,
         )

@@ -24,7 +24,7 @@ def choices(answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The choices of an answer, one or more; WrongAnswerError where there are none."""
     found = answer.get("choices")
     if not isinstance(found, list) or not found or not all(isinstance(c, Mapping) for c in found):
-        raise WrongAnswerError(f"no choices among {sorted(answer)[:8]}")
+        raise WrongAnswerError(f"no choices: {str(dict(answer))[:160]}")
     return found
 
 

@@ -257,4 +257,5 @@ def _choice(p: float) -> Literal["a", "b", "tie"]:
 
 
 def _refused(ref: str, reason: str, remedy: str) -> TrueupError:
-    return TrueupError("E792", reason, where=f"judge {ref}", remedy=remedy)
+    # A server's options are not shown: a key may stand there in place of its variable's name.
+    return TrueupError("E792", reason, where=f"judge {ref.partition('?')[0]}", remedy=remedy)

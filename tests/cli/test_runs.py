@@ -15,6 +15,7 @@ import pytest
 import small_world
 from trueup import discover
 from trueup.cli import main
+from trueup.commands.train import default_folder, recipe_names, recipe_path
 from trueup.config import build, read_yaml, resolved
 
 INPUTS = ["--model.path", "my-model", "--data.path", "demos.jsonl"]
@@ -145,6 +146,16 @@ def test_a_recipe_redoes_what_depends_on_a_change(world: Path, capsys: pytest.Ca
     assert main(["run", "two.yaml", "--dpo.beta", "0.5"]) == 0
     shown = capsys.readouterr().out
     assert shown.count("done before") == 2 and "[3/3] dpo\n" in shown
+
+
+def test_a_recipe_runs_in_a_folder_of_its_own_name(world: Path) -> None:
+    (world / "my").mkdir()
+    (world / "my" / "two-ways.yaml").write_text(RECIPE)
+    assert default_folder("my/two-ways.yaml") == Path("runs/two-ways")
+    folders = {name: default_folder(name) for name in recipe_names()}
+    assert folders["cai/lab"] == Path("runs/cai-lab")
+    named = {name: read_yaml(recipe_path(name)).values.get("name", name) for name in folders}
+    assert {name: folder.name for name, folder in folders.items()} == named
 
 
 def test_a_changed_file_redoes_what_reads_it(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

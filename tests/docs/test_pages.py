@@ -24,7 +24,7 @@ from trueup import discover
 from trueup.chat import Chat
 from trueup.cli import app, main
 from trueup.commands.compare import compare
-from trueup.commands.train import recipe_path, run, single_stage
+from trueup.commands.train import recipe_names, recipe_path, run, single_stage
 from trueup.compare.plan import read_comparison
 from trueup.errors import TrueupError
 from trueup.groups import Message, Role
@@ -134,7 +134,7 @@ def test_the_recipe_on_the_page_runs(
     Path("two-ways.yaml").write_text(block, encoding="utf-8")
     short = [f"--{s}.loop.{k}" for s in ("sft", "reward", "dpo", "ppo") for k in ("steps 1", "batch 4")]
     short = " ".join([*short, "--ppo.decoding.max_new_tokens 3"]).split()
-    first, second, _ = commands(DOCS / "recipes.md")
+    first, second, *_ = commands(DOCS / "recipes.md")
     assert main([*shlex.split(first)[1:], *short]) == 0
     (stage,) = Path("runs/two-ways/stages").glob("ppo-*")
     page = (DOCS / "recipes.md").read_text("utf-8")
@@ -147,6 +147,13 @@ def test_the_recipe_on_the_page_runs(
     assert main([*shlex.split(second)[1:], *short]) == 0
     shown = capsys.readouterr().out
     assert shown.count("done before") == 3 and "dpo\n" in shown
+
+
+def test_every_recipe_that_comes_along_is_on_the_page_and_in_the_help() -> None:
+    names = {"tiny-METHOD" if name.startswith("tiny-") else name for name in recipe_names()}
+    page = (DOCS / "recipes.md").read_text(encoding="utf-8")
+    assert names <= set(re.findall(r"`([\w/-]+)`", page))
+    assert names <= set(re.findall(r"[\w/-]+", f"{run.__doc__} {compare.__doc__}"))
 
 
 def test_links_lead_somewhere() -> None:

@@ -24,7 +24,7 @@ def compare(recipe: str, /, *overrides: Overrides, out: Path | None = None, work
     Parameters
     ----------
     recipe
-        A YAML file, or the name of a comparison that comes with trueup.
+        A YAML file, or the name of a comparison that comes with trueup: compare-quick, compare-lab.
     out
         The comparison's folder; `runs/NAME` otherwise.
     workers

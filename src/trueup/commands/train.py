@@ -23,6 +23,8 @@ from trueup.signals import stop_requests
 
 Overrides = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+RECIPES = Path(str(resources.files("trueup") / "recipes"))
+"The recipes and comparisons that come with trueup, some in folders."
 
 
 def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> None:
@@ -51,9 +53,10 @@ def run(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
     Parameters
     ----------
     recipe
-        A YAML file, or the name of a recipe that comes with trueup.
+        A YAML file, or the name of a recipe that comes with trueup: demo, over-optimise, soups, cai/quick,
+        cai/lab, cai/real, self-align/quick, self-align/lab, self-align/real, tiny-METHOD.
     out
-        The run's folder; `runs/NAME` otherwise.
+        The run's folder; `runs/NAME` otherwise, which for cai/lab is `runs/cai-lab`.
     """
     given = dict(configuration.parse_overrides(list(overrides)).values)
     path = recipe_path(recipe)
@@ -69,7 +72,7 @@ def run(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
                 remedy=f"did you mean `{near[0]}`?" if near else f"its stages: {', '.join(known)}",
             )
     changed = {**top, "stages": given} if given else top
-    _run(read_recipe(path, changed), out or Path("runs") / path.stem)
+    _run(read_recipe(path, changed), out or default_folder(recipe))
 
 
 def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
@@ -168,18 +171,33 @@ def single_stage(recipe: str, overrides: configuration.Layer, folder: Path | Non
     )
 
 
+def recipe_names() -> list[str]:
+    """The names of all recipes and comparisons that come with trueup: `demo`, `cai/lab` ..."""
+    return sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.yaml"))
+
+
 def recipe_path(name: str) -> Path:
-    """The path of a recipe: a file, or one that comes with the package by its name."""
+    """The path of a recipe: a file, or one that comes with the package by its name. E722 for neither."""
     path = Path(name)
     if path.is_file():
         return path
-    packaged = Path(str(resources.files("trueup") / "recipes" / f"{name}.yaml"))
-    if packaged.is_file():
-        return packaged
-    known = sorted(p.stem for p in packaged.parent.glob("*.yaml"))
+    known = recipe_names()
+    if name in known:
+        return RECIPES / f"{name}.yaml"
+    near = difflib.get_close_matches(name, known, 1)
+    listed = dict.fromkeys("tiny-METHOD" if other.startswith("tiny-") else other for other in known)
     raise TrueupError(
-        "E722", "there is no such recipe", where=name, remedy=f"a YAML file, or one of {', '.join(known)}"
+        "E722",
+        "there is no such recipe",
+        where=name,
+        remedy=f"did you mean `{near[0]}`?" if near else f"a YAML file, or one of {', '.join(listed)}",
     )
+
+
+def default_folder(recipe: str) -> Path:
+    """Where a recipe's run goes unless told: `runs/mine` of my/mine.yaml, `runs/cai-lab` of cai/lab."""
+    path = Path(recipe)
+    return Path("runs") / (path.stem if path.is_file() else recipe.replace("/", "-"))
 
 
 def refuse_other_run(stage: Stage) -> None:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import Parameter, validators
 from rich.console import Console
 
+from trueup.commands.measuring import (
+    Count,
+    Flag,
+    Json,
+    estimate_line,
+    open_view,
+    plain_console,
+    write_groups,
+)
+from trueup.commands.train import Positive
 from trueup.errors import TrueupError
 
 if TYPE_CHECKING:
-    from trueup.evals.view import PolicyView
     from trueup.groups import Group
 
-Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
-Count = Annotated[int, Parameter(validator=validators.Number(gte=0))]
-Json = Annotated[bool, Parameter(name="--json", negative="")]
-Flag = Annotated[bool, Parameter(negative="")]
 Split = Literal["train", "dev", "test"]
 
 
@@ -87,7 +91,7 @@ def toxicity(
     prompts = as_requests(prompts) if ask else prompts
     name = judge or ("toxicity:lexicon" if data else "toxicity:lab")
     versions = _versions(prompts, override)
-    scorer, view = open_judge(name), _view(model, dialogues)
+    scorer, view = open_judge(name), open_view(model, dialogues=dialogues)
     decoding = Decoding(max_new_tokens=max_new_tokens, top_p=0.9)
     found = [
         measure_toxicity(view, p, scorer, num_continuations=num_continuations, decoding=decoding, seed=seed)
@@ -98,15 +102,15 @@ def toxicity(
         # Larger is better in a probe, so the sign says what it says everywhere.
         gain = paired_gain(*(1.0 - f.scores.max(axis=1) for f in reversed(found)))
         shown["override"] = gain.to_json()
-    _write(out, found[0].groups)
+    write_groups(out, found[0].groups)
     if as_json:
         print(json.dumps(shown, indent=1))
         return
-    console = _console()
+    console = plain_console()
     console.print(f"judge {name}, the largest of {shown['k']} continuations, from {num_continuations}")
     for which in ("all", "toxic", "non_toxic"):
         for metric, row in (shown[which] or {}).items():
-            console.print(f"{which:>10} prompts  {metric.replace('_', ' '):<22} {_line(row)}")
+            console.print(f"{which:>10} prompts  {metric.replace('_', ' '):<22} {estimate_line(row)}")
     _print_override(console, shown)
 
 
@@ -159,7 +163,7 @@ def refusals(
 
     requests = read_requests(data)[:limit] if data else lab_requests(split)[:limit]
     scorer = open_judge(judge) if judge else PHRASES if data else None
-    view = _view(model, dialogues)
+    view = open_view(model, dialogues=dialogues)
     found = [
         measure_refusals(view, items, scorer, num_samples=num_samples, seed=seed)
         for items in _versions(requests, override)
@@ -167,16 +171,16 @@ def refusals(
     shown: dict[str, Any] = found[0].to_json()
     if override:
         shown["override"] = paired_gain(found[1].right, found[0].right).to_json()
-    _write(out, found[0].groups)
+    write_groups(out, found[0].groups)
     if as_json:
         print(json.dumps(shown, indent=1))
         return
-    console = _console()
+    console = plain_console()
     for label, row in (
         ("harmless requests refused", shown["over_refusal"]),
         ("harmful requests answered", shown["harmful_answered"]),
     ):
-        console.print(f"{label}  {_line(row) if row else 'none asked'}")
+        console.print(f"{label}  {estimate_line(row) if row else 'none asked'}")
     _print_override(console, shown)
 
 
@@ -235,35 +239,16 @@ def summaries(
         )
     )
     decoding = Decoding(max_new_tokens=max_new_tokens, top_k=2)
-    view = _view(model, dialogues)
+    view = open_view(model, dialogues=dialogues)
     found = measure_summaries(view, items, decoding=decoding, demonstrations=shown, seed=seed)
-    _write(out, found.groups)
+    write_groups(out, found.groups)
     numbers = found.to_json()
     if as_json:
         print(json.dumps(numbers, indent=1))
         return
-    console = _console()
+    console = plain_console()
     for name in found.scores:
-        console.print(f"{name:>8}  {_line(numbers[name])}")
-
-
-def _view(model: str, dialogues: int) -> PolicyView:
-    from trueup.evals.view import PolicyView
-    from trueup.lab import hhh_dialogues
-    from trueup.method import Role
-    from trueup.opening import open_chat, open_network, pick_device
-    from trueup.settings import ModelSettings
-
-    settings, device = ModelSettings(path=model), pick_device("auto")
-    network = open_network(Role(trained=False), settings, device, seed=0)
-    return PolicyView(
-        name=model,
-        network=network,
-        chat=open_chat(settings),
-        prefix=tuple(message for dialogue in hhh_dialogues(dialogues) for message in dialogue),
-        context=network.config.max_position_embeddings,
-        device=device,
-    )
+        console.print(f"{name:>8}  {estimate_line(numbers[name])}")
 
 
 def _versions(items: Sequence[Group], override: bool) -> list[Sequence[Group]]:
@@ -273,26 +258,6 @@ def _versions(items: Sequence[Group], override: bool) -> list[Sequence[Group]]:
     return [items, overridden(items)] if override else [items]
 
 
-def _write(out: Path | None, groups: Sequence[Group]) -> None:
-    from trueup.groups import write_jsonl
-
-    if out is not None:
-        write_jsonl(str(out), groups)
-
-
-def _console() -> Console:
-    return Console(highlight=False, markup=False, soft_wrap=True)
-
-
-def _line(row: dict[str, Any]) -> str:
-    interval = row["ci95"]
-    return (
-        f"{row['mean']:.3f} "
-        + (f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
-        + f"  n {row['n']}"
-    )
-
-
 def _print_override(console: Console, shown: dict[str, Any]) -> None:
     if "override" in shown:
-        console.print(f"behind the adversarial suffix, larger is better: {_line(shown['override'])}")
+        console.print(f"behind the adversarial suffix, larger is better: {estimate_line(shown['override'])}")

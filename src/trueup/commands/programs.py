@@ -6,13 +6,11 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter, validators
-from rich.console import Console
+from cyclopts import Parameter
 
+from trueup.commands.measuring import Json, open_view, plain_console, write_groups
+from trueup.commands.train import Positive
 from trueup.errors import EXIT_REFUSED, TrueupError
-
-Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
-Json = Annotated[bool, Parameter(name="--json", negative="")]
 
 
 def sandbox(*, as_json: Json = False) -> None:
@@ -25,7 +23,7 @@ def sandbox(*, as_json: Json = False) -> None:
     """
     from trueup.sandbox.probes import run_probes
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = plain_console()
     found = []
     for probe in run_probes():
         found.append(probe)
@@ -93,12 +91,7 @@ def programs(
     from trueup.evals.pass_rates import solve
     from trueup.evals.programs import read_programs
     from trueup.evals.statistics import pass_at_k
-    from trueup.evals.view import PolicyView
-    from trueup.groups import write_jsonl
     from trueup.judges.unit_tests import UnitTests
-    from trueup.method import Role
-    from trueup.opening import open_chat, open_network, pick_device
-    from trueup.settings import ModelSettings
     from trueup.sources.sample import Decoding
 
     judge = UnitTests(seconds=seconds)
@@ -107,24 +100,15 @@ def programs(
     items = read_programs(data)[:limit]
     greedy = temperature == 0
     decoding = Decoding(temperature=temperature or 1.0, greedy=greedy, max_new_tokens=max_new_tokens)
-    settings, device = ModelSettings(path=model), pick_device("auto")
-    network = open_network(Role(trained=False), settings, device, seed=0)
-    view = PolicyView(
-        name=model,
-        network=network,
-        chat=open_chat(settings),
-        context=network.config.max_position_embeddings,
-        device=device,
-    )
+    view = open_view(model)
     solved = solve(view, items, num_samples=num_samples, decoding=decoding, seed=seed, judge=judge)
-    if out is not None:
-        write_jsonl(str(out), solved.groups)
+    write_groups(out, solved.groups)
     rates = {f"pass@{one}": solved.at(one) for one in k}
     if as_json:
         found = {name: rate.to_json() for name, rate in rates.items()}
         print(json.dumps({**found, "outcomes": solved.outcomes}, indent=1))
         return
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = plain_console()
     for name, rate in rates.items():
         console.print(f"{name:>9} {rate.mean:.3f} [{rate.low:.3f}, {rate.high:.3f}]  {rate.n} problems")
     console.print("  ".join(f"{outcome} {count}" for outcome, count in sorted(solved.outcomes.items())))

@@ -10,7 +10,9 @@ from trueup.reproduce import Finding, dots, over_seeds
 
 SUMMARY = "A contrastive method leans on good data and a good start: without either it ends lower."
 REFERENCES = ("rafailov2023", "zhao2023", "liu2023")
-SEEDS = (1, 2, 3)
+SEEDS = (1, 2, 3, 4, 5, 6)
+LEAST = 0.02
+"Less gold than this is no loss worth the word: DPO gains .15 to .2 in this lab."
 
 RUNS = {
     "SFT, no DPO": "sft",
@@ -26,8 +28,8 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
     _, best, data, start = gold.values()
     return Finding(
         effects=(
-            over_seeds("gold lost with the base's samples", _less(best, data), (0.0, None)),
-            over_seeds("gold lost with the base as the start", _less(best, start), (0.0, None)),
+            over_seeds("gold lost with the base's samples", _less(best, data), (LEAST, None)),
+            over_seeds("gold lost with the base as the start", _less(best, start), (LEAST, None)),
         ),
         setting="DPO from an SFT model on comparisons of its own samples; the same on comparisons of as"
         " many samples of the bare base; and from the bare base on the SFT model's. Gold reward"

@@ -11,7 +11,7 @@ from trueup.reproduce import Finding, over_seeds
 
 SUMMARY = "A guard that watches a second judge ends a run before gold has lost a tenth of its peak."
 REFERENCES = ("gao2022",)
-SEEDS = (1, 2, 3)
+SEEDS = (1, 2, 3, 4, 5, 6, 7)
 
 TENTH = 0.1
 

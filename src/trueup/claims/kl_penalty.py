@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,14 +12,11 @@ from trueup.reproduce import Finding, over_seeds
 
 SUMMARY = "A KL penalty keeps the policy nearer to its start and ends with more gold reward than none."
 REFERENCES = ("ziegler2019", "stiennon2020", "ouyang2022")
-SEEDS = (1, 2, 3)
+SEEDS = (1, 2, 3, 4, 5, 6, 7)
 
 
 def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
     """KL and gold with the penalty minus without, after the same number of steps."""
-
-    def change(name: str) -> list[float]:
-        return [t.mean("m_pulled", name) - t.mean("m_free", name) for t in trials]
 
     ends = {
         said: [(t.mean(f"m_{name}", "kl"), t.mean(f"m_{name}", "gold")) for t in trials]
@@ -26,8 +24,8 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
     }
     return Finding(
         effects=(
-            over_seeds("KL, with minus without", change("kl"), (None, 0.0), "nats"),
-            over_seeds("gold, with minus without", change("gold"), (0.0, None)),
+            over_seeds("log of KL with over KL without", [_log_ratio(t) for t in trials], (None, 0.0)),
+            over_seeds("gold, with minus without", [_gained(t) for t in trials], (0.0, None)),
         ),
         setting="REINFORCE at a high learning rate against a reward model of 300 prompts' comparisons, "
         "once with β = 0.2 and once with none; KL to the SFT model and gold reward on 500 test "
@@ -41,3 +39,11 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
         ),
         caption="One dot a seed.",
     )
+
+
+def _log_ratio(trial: Trial) -> float:
+    return math.log(trial.mean("m_pulled", "kl") / trial.mean("m_free", "kl"))
+
+
+def _gained(trial: Trial) -> float:
+    return trial.mean("m_pulled", "gold") - trial.mean("m_free", "gold")

@@ -7,23 +7,24 @@ from pathlib import Path
 
 import numpy as np
 
-from trueup.experiment import Trial
+from trueup.experiment import Floats, Trial
 from trueup.report import figures
 from trueup.reproduce import Finding, over_seeds
 
 SUMMARY = "Without a pull to the reference, gold reward falls from its peak while the proxy goes on rising."
 REFERENCES = ("gao2022", "stiennon2020")
-SEEDS = (1, 2, 3)
+SEEDS = (1, 2, 3, 4, 5, 6, 7)
 
 
 def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
-    """What both rewards did between the peak and the end, on the same test prompts.
+    """Which of the peak and the end each reward prefers, on the same test prompts.
 
-    The peak was found on other prompts, so that choosing it does not flatter it.
+    A share of prompts does not depend on a reward's scale, which differs from one reward model to the
+    next. The peak was found on other prompts, so that choosing it does not flatter it.
     """
 
-    def change(name: str) -> list[float]:
-        return [t.mean("m_free", name) - t.mean("m_guarded", name) for t in trials]
+    def preferred(name: str) -> list[float]:
+        return [_share_won(t.numbers("m_free", name), t.numbers("m_guarded", name)) for t in trials]
 
     lines = {
         said: np.mean([t.logged("free", name) for t in trials], axis=0)
@@ -31,12 +32,12 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
     }
     return Finding(
         effects=(
-            over_seeds("proxy, end minus peak of gold", change("proxy"), (0.0, None)),
-            over_seeds("gold, end minus peak of gold", change("gold"), (None, 0.0)),
+            over_seeds("proxy: share of prompts won by the end", preferred("proxy"), (0.5, None)),
+            over_seeds("gold: share of prompts won by the end", preferred("gold"), (None, 0.5)),
         ),
         setting="REINFORCE without a KL penalty, at a high learning rate, against a reward model of 300"
         " prompts' comparisons. The peak is the step with the most gold on held-out prompts; "
-        "both are measured on 500 test prompts.",
+        "its answers and the end's to 500 test prompts are compared, ties counting half.",
         figure=figures.curves(
             {name: [(float(step), float(value)) for step, value in line] for name, line in lines.items()},
             across="step",
@@ -45,3 +46,9 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
         ),
         caption="On held-out prompts, mean over seeds.",
     )
+
+
+def _share_won(end: Floats, peak: Floats) -> float:
+    """The share of prompts on which the mean of the end's samples is higher; ties count half."""
+    gain = end.mean(axis=1) - peak.mean(axis=1)
+    return float(np.mean((np.sign(gain) + 1) / 2))

@@ -19,6 +19,7 @@ from annotated_types import Ge, Lt
 
 from trueup import meter as metering
 from trueup.answerers import Conversation
+from trueup.constitution.batches import fill
 from trueup.constitution.comparison import CLAMP, Duel, Feedback, Opinion, agreement
 from trueup.constitution.journal import Journal
 from trueup.constitution.opening import Model, open_model, open_prompts, room, tokens_in
@@ -29,7 +30,6 @@ from trueup.order import derive
 from trueup.run import Done
 from trueup.schema import Word
 from trueup.settings import DataSettings
-from trueup.signals import Interrupted
 from trueup.sources.sample import Decoding
 
 SUMMARY = "Let a model compare pairs of samples by a constitution; soft labels for a reward model or DPO."
@@ -81,7 +81,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     """`labels.jsonl` and `groups.jsonl`; goes on after the last whole batch that was written."""
     desk = open_desk(config, folder)
     meter = metering.Meter(folder)
-    records = desk.walk(stop_requested)
+    records = fill(desk.journal, desk.records, label="compare", stop_requested=stop_requested)
     groups = [
         group_of(record, desk.prompts[record["row"]], desk.lineage) for record in records if "label" in record
     ]
@@ -113,22 +113,8 @@ class Desk:
     lineage: Mapping[str, Any]
     journal: Journal
 
-    def walk(self, stop_requested: Callable[[], str]) -> list[dict[str, Any]]:
-        """All records, those on disk first; each batch is on disk before the next begins."""
-        records = self.journal.resume()
-        with metering.progress(len(self.prompts), "compare", done=len(records)) as progressed:
-            while len(records) < len(self.prompts):
-                if stop_requested():
-                    raise Interrupted(len(records), stop_requested())
-                start = len(records)
-                rows = range(start, min(start + self.config.batch, len(self.prompts)))
-                made = self._records(rows)
-                self.journal.add(made)
-                records += made
-                progressed(len(made))
-        return records
-
-    def _records(self, rows: range) -> list[dict[str, Any]]:
+    def records(self, rows: range) -> list[dict[str, Any]]:
+        """What became of some rows: two completions each, and the label, or why there is none."""
         records = [{"row": row, "pair": pair} for row, pair in self._pairs(rows)]
         judged: list[dict[str, Any]] = []
         duels: list[Duel] = []

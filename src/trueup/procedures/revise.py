@@ -19,6 +19,7 @@ from annotated_types import Ge
 
 from trueup import meter as metering
 from trueup.answerers import Answer, Conversation
+from trueup.constitution.batches import fill
 from trueup.constitution.journal import Journal
 from trueup.constitution.opening import Model, open_model, open_prompts, room, tokens_in
 from trueup.constitution.principles import Form, read_constitution
@@ -30,7 +31,6 @@ from trueup.order import derive
 from trueup.run import Done
 from trueup.schema import Word
 from trueup.settings import DataSettings
-from trueup.signals import Interrupted
 from trueup.sources.sample import Decoding
 
 SUMMARY = "Let a model critique and revise its own answers by a constitution."
@@ -79,7 +79,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     """`transcripts.jsonl` and `groups.jsonl`; goes on after the last whole batch that was written."""
     desk = open_desk(config, folder)
     meter = metering.Meter(folder)
-    records = desk.walk(stop_requested)
+    records = fill(desk.journal, desk.records, label="revise", stop_requested=stop_requested)
     groups = [
         group
         for record in records
@@ -117,21 +117,10 @@ class Desk:
     lineage: Mapping[str, Any]
     journal: Journal
 
-    def walk(self, stop_requested: Callable[[], str]) -> list[dict[str, Any]]:
-        """All records, those on disk first; each batch is on disk before the next begins."""
-        records = self.journal.resume()
-        with metering.progress(len(self.jobs), "revise", done=len(records)) as progressed:
-            while len(records) < len(self.jobs):
-                if stop_requested():
-                    raise Interrupted(len(records), stop_requested())
-                start = len(records)
-                rows = range(start, min(start + self.config.batch, len(self.jobs)))
-                talks = [talk(row, self.jobs[row].prompt, self.plan) for row in rows]
-                made = advance(talks, partial(self._answer, start))
-                self.journal.add(made)
-                records += made
-                progressed(len(made))
-        return records
+    def records(self, rows: range) -> list[dict[str, Any]]:
+        """What became of some rows: each answered, criticised and revised."""
+        talks = [talk(row, self.jobs[row].prompt, self.plan) for row in rows]
+        return advance(talks, partial(self._answer, rows.start))
 
     def _answer(self, start: int, number: int, kind: Kind, asked: list[Conversation]) -> list[Answer]:
         who = self.writer if kind == "answer" else self.reviser

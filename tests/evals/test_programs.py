@@ -19,7 +19,7 @@ from trueup.evals.pass_rates import judged, pass_task, solve
 from trueup.evals.programs import program_item, read_programs
 from trueup.groups import Completion, Group, Role
 from trueup.judges.unit_tests import UnitTests, unit_tests_of
-from trueup.sandbox.cell import check, check_all
+from trueup.sandbox.verdicts import check, check_all
 from trueup.sources.sample import Decoding
 
 HUMANEVAL = {

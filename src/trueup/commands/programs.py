@@ -10,11 +10,10 @@ from cyclopts import Parameter
 
 from trueup.commands.measuring import Json, open_view, plain_console, write_groups
 from trueup.commands.train import Positive
-from trueup.errors import EXIT_REFUSED, TrueupError
 
 
 def sandbox(*, as_json: Json = False) -> None:
-    """Try to break out of the sandbox on this machine, and say what held.
+    """Try to break out of each sandbox on this machine, and say what held.
 
     Parameters
     ----------
@@ -22,28 +21,29 @@ def sandbox(*, as_json: Json = False) -> None:
         Print JSON.
     """
     from trueup.sandbox.probes import run_probes
+    from trueup.sandbox.trust import broken, named, pick, refusal, refuse_open
 
     console = plain_console()
+    absent = [why for backend in named() if (why := refusal(backend))]
     found = []
-    for probe in run_probes():
-        found.append(probe)
-        if not as_json:
-            state = "held" if probe.held else "OPEN"
-            console.print(f"{state}  {probe.area:<10} {probe.name:<44} {probe.how}")
-    broken = [f"{probe.area}: {probe.name}" for probe in found if not probe.held]
+    for backend in named():
+        tried = [] if refusal(backend) else run_probes(backend)
+        found += tried
+        if tried and not as_json:
+            for one in tried:
+                state = "held" if one.held else "OPEN"
+                console.print(f"{backend.name}  {state}  {one.area:<10} {one.name:<44} {one.how}")
+            held = len(tried) - len(broken(tried))
+            console.print(f"{backend.name}: {held} of {len(tried)} probes held")
     if as_json:
-        rows = [{"area": p.area, "name": p.name, "held": p.held, "how": p.how} for p in found]
-        print(json.dumps({"probes": rows, "open": broken}, indent=1))
+        names = ("backend", "area", "name", "held", "how")
+        rows = [{name: getattr(one, name) for name in names} for one in found]
+        print(json.dumps({"probes": rows, "open": broken(found), "absent": absent}, indent=1))
     else:
-        console.print(f"{len(found) - len(broken)} of {len(found)} probes held")
-    if broken:
-        raise TrueupError(
-            "E952",
-            f"the sandbox is open: {'; '.join(broken)}",
-            where="sandbox",
-            remedy="run no generated code on this machine",
-            exit_code=EXIT_REFUSED,
-        )
+        for why in absent:
+            console.print(f"not on this machine: {why}")
+    pick()
+    refuse_open(found)
 
 
 def programs(
@@ -57,6 +57,7 @@ def programs(
     temperature: float = 0.8,
     max_new_tokens: Positive = 512,
     seconds: float = 10.0,
+    sandbox: str = "",
     seed: int = 0,
     out: Path | None = None,
     as_json: Json = False,
@@ -81,6 +82,8 @@ def programs(
         Longest program.
     seconds
         For one program and its tests.
+    sandbox
+        bubblewrap or landlock; the strongest that works here where none is named.
     seed
         Of sampling.
     out
@@ -92,12 +95,14 @@ def programs(
     from trueup.evals.programs import read_programs
     from trueup.evals.statistics import pass_at_k
     from trueup.judges.unit_tests import UnitTests
+    from trueup.sandbox.trust import trusted
     from trueup.sources.sample import Decoding
 
-    judge = UnitTests(seconds=seconds)
+    judge = UnitTests(seconds=seconds, sandbox=sandbox)
     for one in k:
         pass_at_k(num_samples, 0, one)
     items = read_programs(data)[:limit]
+    trusted(sandbox)  # Before the model loads: without a sandbox its programs are never run.
     greedy = temperature == 0
     decoding = Decoding(temperature=temperature or 1.0, greedy=greedy, max_new_tokens=max_new_tokens)
     view = open_view(model)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from trueup.errors import TrueupError
 from trueup.groups import Completion, Group
-from trueup.sandbox.cell import Limits, Verdict, check_all
+from trueup.sandbox.cell import Limits
+from trueup.sandbox.trust import named
+from trueup.sandbox.verdicts import Verdict, check_all
 
 _FENCED = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:\n```|\Z)", flags=re.DOTALL | re.IGNORECASE)
 _NEXT = re.compile(r"\n(?=class |def |#|if |print\()")
@@ -22,15 +24,18 @@ class UnitTests:
 
     The tests are a text or a list of texts: assertions about the program's functions, or a
     `check(candidate)` with the function's name under `meta["entry_point"]`. `meta["before"]` is code that
-    the completion goes on from. Program and tests run in sealed processes (docs/sandbox.md).
+    the completion goes on from. Program and tests run in sealed processes (docs/sandbox.md), of the back end
+    that `sandbox` names; empty, of the strongest that works here.
     """
 
     key: str = "tests"
     seconds: float = 10.0
     memory_mib: int = 512
+    sandbox: str = ""
 
     def __post_init__(self) -> None:
         self.limits()
+        named(self.sandbox)
 
     def limits(self) -> Limits:
         """What one program may use."""
@@ -42,7 +47,7 @@ class UnitTests:
         """1 or 0 for each completion.
 
         Raises E206 where a group has no tests, or tests that cannot be run across a border; E951 where this
-        machine has no sandbox.
+        machine has no sandbox, E952 where a probe gets out of it.
         """
         return [[float(v.passed) for v in row] for row in self.verdicts(groups)]
 
@@ -53,7 +58,7 @@ class UnitTests:
             for g in groups
             for c in g.completions
         ]
-        found = iter(check_all(jobs, limits=self.limits()))
+        found = iter(check_all(jobs, limits=self.limits(), backend=self.sandbox))
         rows = [[next(found) for _ in g.completions] for g in groups]
         for group, row in zip(groups, rows, strict=True):
             for verdict in row:

@@ -64,7 +64,7 @@ class Lines:
         self._sink.flush()
 
 
-def main(role: str, parent: int, memory_mib: int, cpu_seconds: int) -> None:
+def main(role: str, parent: int, memory_mib: int, cpu_seconds: int, landlock: int) -> None:
     """Seals the process, says so, and plays `program` or `tests` with the source it is then given."""
     lines = Lines(os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb"))
     for stream in (0, 1):  # What is printed goes nowhere; the lines have their own descriptors.
@@ -73,11 +73,11 @@ def main(role: str, parent: int, memory_mib: int, cpu_seconds: int) -> None:
     sys.argv[:] = [""]
     os.environ.clear()  # The interpreter adds its locale.
     try:
-        version = seal.seal(memory_mib=memory_mib, cpu_seconds=cpu_seconds, parent=parent)
+        seal.seal(memory_mib=memory_mib, cpu_seconds=cpu_seconds, parent=parent, landlock=bool(landlock))
     except (seal.UnsealedError, OSError, ValueError) as error:
         lines.write(READY + json.dumps({"refused": str(error)}).encode())
         return
-    lines.write(READY + json.dumps({"landlock": version}).encode())
+    lines.write(READY + b'{"sealed": true}')
     given = json.loads(lines.read() or b"null")
     if given is not None:
         {"program": run_program, "tests": run_tests}[role](given, lines)

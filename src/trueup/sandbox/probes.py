@@ -1,8 +1,8 @@
 """Tries to break out: small programs, each of which would get somewhere if a lock were open.
 
-A probe's `attempt(host)` gives something true where it got through. `refused(call)` is false only where the
-kernel said no; that arguments were wrong, say, would mean that the call had been let in. `trueup sandbox`
-runs them all.
+A probe is the body of a function of `host`, which gives something true where it got through. `let_in(call)`
+is false only where the kernel said no; that arguments were wrong, say, would mean that the call had been let
+in. `trueup sandbox` runs them all against each back end.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
 
-from trueup.sandbox.cell import Limits, call
+from trueup.sandbox.backends import Backend
+from trueup.sandbox.cell import Limits, ask, load, sealed
 
 TOOLS = """
 import ctypes, errno, os, socket, subprocess, threading, time
@@ -32,8 +34,6 @@ def let_in(*arguments):
 
 def all_refused(*calls):
     return not any(let_in(*c) for c in calls)
-
-def attempt(host):
 """
 
 FILES = {
@@ -98,7 +98,7 @@ RESOURCES = {
     "take 2 GiB of memory": "return len(bytearray(1 << 31))",
     "use the processor without end": "while True: pass",
     "sleep without end": "time.sleep(1000)\nreturn True",
-    "answer with 50 MB": "return 'x' * 50_000_000",
+    "answer with 5 MB": "return 'x' * 5_000_000",
     "flood its pipe without a line's end": (
         "while True:\n    for d in range(1, 64):\n        try:\n            os.write(d, b'x' * 65536)\n"
         "        except OSError:\n            pass"
@@ -150,7 +150,7 @@ PROBES: Mapping[str, Mapping[str, str]] = {
     "belongings": BELONGINGS,
 }
 "Probes by area and name."
-ENDLESS = 3.0
+ENDLESS = 2.0
 "Seconds on the clock that a probe of resources gets; its processor time is one second."
 
 
@@ -158,6 +158,7 @@ ENDLESS = 3.0
 class Held:
     """What became of one probe."""
 
+    backend: str
     area: str
     name: str
     held: bool
@@ -209,7 +210,7 @@ def host() -> Iterator[Host]:
             (socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)),
             (socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0)),
             (socket.AF_UNIX, socket.SOCK_STREAM, f"{folder}/socket"),
-            (socket.AF_UNIX, socket.SOCK_STREAM, f"\0trueup-{os.getpid()}"),
+            (socket.AF_UNIX, socket.SOCK_STREAM, f"\0{Path(folder).name}"),
         ]
         listeners = [socket.socket(family, kind) for family, kind, _ in places]
         try:
@@ -224,32 +225,49 @@ def host() -> Iterator[Host]:
                 listener.close()
 
 
-def source(attempt: str) -> str:
-    """The program of a probe."""
-    return TOOLS + indent(attempt, "    ") + "\n"
+def source(attempts: Sequence[str]) -> str:
+    """The program that holds these probes as `attempt_0`, `attempt_1` and so on."""
+    bodies = (f"\ndef attempt_{n}(host):\n{indent(body, '    ')}\n" for n, body in enumerate(attempts))
+    return "".join([TOOLS, *bodies])
 
 
-def run_probe(area: str, name: str, at: Host) -> Held:
-    """Whether the sandbox held against one probe. Raises E951 where there is no sandbox.
+def run_area(area: str, names: Sequence[str], backend: Backend) -> Iterator[Held]:
+    """Whether a back end held against probes of one area. Raises E951 where it does not work here.
 
-    A probe that did not come to its end has shown nothing, unless going on for ever is what it tried.
+    They share a process for as long as it lives. A probe that did not come to its end has shown nothing,
+    unless going on for ever is what it tried.
     """
-    started = time.monotonic()
-    limits = Limits(seconds=ENDLESS if area == "resources" else 10.0, cpu_seconds=1, memory_mib=256)
-    program = source(PROBES[area][name])
-    outcome, value = call(program, "attempt", at.facts, limits=limits)
-    reached = at.touched()
-    unended = outcome == "timeout" and area != "resources"
-    held = not reached and not unended and not (outcome == "passed" and value)
-    said = f"{outcome}: {value}" if outcome != "passed" else "got through" if value else "refused"
-    return Held(
-        area=area, name=name, held=held, how=(reached or said)[:120], seconds=time.monotonic() - started
-    )
+    program = source([PROBES[area][name] for name in names])
+    seconds = ENDLESS if area == "resources" else 10.0
+    left = list(range(len(names)))
+    while left:
+        with sealed("program", Limits(cpu_seconds=1, memory_mib=256), backend) as cell:
+            loaded = load(cell, program, seconds)
+            while left:
+                one, started = left.pop(0), time.monotonic()
+                with host() as at:
+                    outcome, value = loaded or ask(cell, f"attempt_{one}", at.facts, seconds=seconds)
+                    reached = at.touched()
+                unended = outcome == "timeout" and area != "resources"
+                said = f"{outcome}: {value}" if outcome != "passed" else "got through" if value else "refused"
+                yield Held(
+                    backend=backend.name,
+                    area=area,
+                    name=names[one],
+                    held=not (reached or unended or (outcome == "passed" and value)),
+                    how=(reached or said)[:120],
+                    seconds=time.monotonic() - started,
+                )
+                if outcome not in ("passed", "failed"):
+                    break
 
 
-def run_probes() -> Iterator[Held]:
-    """Every probe's outcome, one after the other. Raises E951 where there is no sandbox."""
-    for area, probes in PROBES.items():
-        for name in probes:
-            with host() as at:
-                yield run_probe(area, name, at)
+def run_probes(backend: Backend) -> list[Held]:
+    """Every probe's outcome, four processes at a time. Raises E951 where the back end does not work here."""
+    jobs: list[tuple[str, list[str]]] = []
+    for area, group in PROBES.items():
+        # What uses up a process's time or memory has one of its own.
+        jobs += [(area, [name]) for name in group] if area == "resources" else [(area, list(group))]
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda job: list(run_area(job[0], job[1], backend)), jobs)
+    return [held for some in found for held in some]

@@ -4,7 +4,8 @@ Four locks, none of which needs root, each of which the kernel lets no process u
 
 resource limits   memory, processor time, open files, no file of any size, no core
 capabilities      all dropped, and no way to gain any (`no_new_privs`)
-Landlock          the standard library and the C library may be read; nothing else exists to be opened
+Landlock          the standard library and the C library may be read; nothing else can be opened. Left out
+                  where the process has namespaces of its own, in which nothing else exists (`backends`)
 seccomp           a list of system calls; every other one is refused. None makes a process, a thread, a
                   socket, a file, a mapping of another's memory or a signal
 
@@ -44,27 +45,33 @@ ALLOWED_COMMANDS = {
 _PRCTL, _CAPSET, _SECCOMP, _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 157, 126, 317, 444, 445, 446
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _EXECUTE, _READ_FILE, _READ_DIR = 1, 4, 8
-_PACKAGES = ("site-packages", "dist-packages")
+PACKAGES = ("site-packages", "dist-packages")
+"Folders of installed packages in the standard library's, which a program does not see."
 
 
 class UnsealedError(Exception):
     """What the kernel or the machine does not offer."""
 
 
-def seal(*, memory_mib: int, cpu_seconds: int, parent: int) -> int:
-    """Closes this process; returns the kernel's Landlock version. Raises UnsealedError if any lock fails."""
+def seal(*, memory_mib: int, cpu_seconds: int, parent: int, landlock: bool) -> None:
+    """Closes this process. Raises UnsealedError if any lock fails.
+
+    Without `landlock` the process is in namespaces of its own, which end with the parent.
+    """
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         raise UnsealedError(f"no sandbox for {platform.system()} on {platform.machine()}")
-    _die_with(parent)
-    paths = list(_readable())
+    paths = []
+    if landlock:
+        _die_with(parent)
+        paths = list(_readable())
     _limit(memory_mib, cpu_seconds)
     _call(_PRCTL, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _call(_PRCTL, _PR_SET_DUMPABLE, 0, 0, 0, 0)
-    version = _landlock(paths)
+    if landlock:
+        _landlock(paths)
     # Version 3 of the header; effective, permitted and inheritable sets of 2 x 32 bits, all empty.
     _call(_CAPSET, struct.pack("=Ii", 0x20080522, 0), bytes(24))
     _seccomp()
-    return version
 
 
 def _call(number: int, *args: int | bytes | ctypes.Array[ctypes.c_char]) -> int:
@@ -105,7 +112,7 @@ def _readable() -> Iterator[tuple[str, int]]:
     library = os.path.dirname(os.__file__)
     yield library, _READ_DIR
     for entry in os.scandir(library):
-        if entry.name not in _PACKAGES:
+        if entry.name not in PACKAGES:
             yield entry.path, (_READ_FILE | _READ_DIR | _EXECUTE) if entry.is_dir() else _READ_FILE
     with open("/proc/self/maps", encoding="utf-8") as maps:
         mapped = {line.split(maxsplit=5)[-1].strip() for line in maps if ".so" in line}
@@ -118,7 +125,7 @@ def _readable() -> Iterator[tuple[str, int]]:
         yield "/etc/ld.so.cache", _READ_FILE
 
 
-def _landlock(paths: list[tuple[str, int]]) -> int:
+def _landlock(paths: list[tuple[str, int]]) -> None:
     version = _call(_LANDLOCK_CREATE, 0, 0, 1)
     files = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1
     # Every right that this kernel knows is handled, hence refused where no rule grants it: on files, TCP
@@ -131,7 +138,6 @@ def _landlock(paths: list[tuple[str, int]]) -> int:
         os.close(handle)
     _call(_LANDLOCK_RESTRICT, rules, 0)
     os.close(rules)
-    return version
 
 
 def _seccomp() -> None:

@@ -25,7 +25,7 @@ def shortened(line: str) -> list[str]:
     return [*words, *SHORT.split()] if words[0] == "train" and "--loop.steps" not in words else words
 
 
-@pytest.mark.parametrize("page", ["reading-a-report", "one-gpu", "cluster"])
+@pytest.mark.parametrize("page", ["your-data", "reading-a-report", "one-gpu", "cluster"])
 def test_a_task_can_be_followed(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

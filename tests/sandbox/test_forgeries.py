@@ -11,7 +11,9 @@ import sys
 
 import pytest
 
-from trueup.sandbox.cell import Limits, check
+from trueup.sandbox.backends import Backend
+from trueup.sandbox.cell import Limits
+from trueup.sandbox.verdicts import check
 
 TESTS = """
 def check(candidate):
@@ -176,14 +178,14 @@ LIMITS = Limits(seconds=10, cpu_seconds=1)
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-def test_a_forgery_does_not_pass(name: str) -> None:
+def test_a_forgery_does_not_pass(name: str, backend: Backend) -> None:
     assert len(FORGERIES) >= 12
-    verdict = check(FORGERIES[name], TESTS, entry_point="add", limits=LIMITS)
+    verdict = check(FORGERIES[name], TESTS, entry_point="add", limits=LIMITS, backend=backend.name)
     assert verdict.outcome in ("failed", "crashed"), verdict
 
 
-def test_the_same_tests_pass_a_right_program() -> None:
-    assert check(RIGHT, TESTS, entry_point="add", limits=LIMITS).passed
+def test_the_same_tests_pass_a_right_program(backend: Backend) -> None:
+    assert check(RIGHT, TESTS, entry_point="add", limits=LIMITS, backend=backend.name).passed
 
 
 @pytest.mark.parametrize("name", FOOLED)

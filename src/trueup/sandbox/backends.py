@@ -12,6 +12,8 @@ from __future__ import annotations
 import functools
 import glob
 import os
+import shlex
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,14 +39,14 @@ class Backend:
 
 
 def _bubblewrap(command: Sequence[str], sources: Sequence[str]) -> list[str]:
-    """The command in namespaces of its own: no process, no network, no user but `nobody`, no way to more.
+    """The command in namespaces of its own: no process, no network, no user but `nobody`, none to be made.
 
     Its root folder is read-only and cannot be listed; no /proc, /dev, /sys or /tmp is in it.
     """
     library, *rest = binds = [*_readable(command[0]), *sources]
     seen, before = _staged(binds) if os.geteuid() == 0 else (binds, [])
     words = [
-        *before, "bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent",
+        *before, _tool("bwrap"), "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent",
         "--uid", str(_NOBODY), "--gid", str(_NOBODY), "--hostname", "none", "--cap-drop", "ALL",
     ]  # fmt: skip
     for link in filter(os.path.islink, ("/lib", "/lib64")):
@@ -68,20 +70,26 @@ def _staged(paths: Sequence[str]) -> tuple[list[str], list[str]]:
     not to be root. But the interpreter may lie where no other user can go, in /root for one, so the paths
     are first mounted where all can.
     """
+    mount, mkdir, drop = (shlex.quote(_tool(name)) for name in ("mount", "mkdir", "setpriv"))
     script = (
-        f"mount -t tmpfs -o mode=0755 tmpfs {_STAGE} || exit; n=0\n"
+        f"{mount} -t tmpfs -o mode=0755 tmpfs {_STAGE} || exit; n=0\n"
         'while [ "$1" != -- ]; do\n'
-        f'  at={_STAGE}/$n; if [ -d "$1" ]; then mkdir $at; else : > $at; fi\n'
-        '  mount --bind "$1" $at || exit; n=$((n + 1)); shift\n'
+        f'  at={_STAGE}/$n; if [ -d "$1" ]; then {mkdir} $at; else : > $at; fi\n'
+        f'  {mount} --bind "$1" $at || exit; n=$((n + 1)); shift\n'
         "done\n"
-        f'shift; exec setpriv --reuid={_NOBODY} --regid={_NOBODY} --clear-groups -- "$@"\n'
+        f'shift; exec {drop} --reuid={_NOBODY} --regid={_NOBODY} --clear-groups -- "$@"\n'
     )
-    before = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *paths, "--"]
+    before = [_tool("unshare"), "--mount", "--propagation", "private", "/bin/sh", "-c", script, "sh"]
+    before += [*paths, "--"]
     return [f"{_STAGE}/{n}" for n in range(len(paths))], before
 
 
 def _bubblewrap_needs() -> tuple[str, ...]:
     return ("bwrap", "unshare", "mount", "setpriv") if os.geteuid() == 0 else ("bwrap",)
+
+
+def _tool(name: str) -> str:
+    return shutil.which(name) or name  # Whole, because the command starts without a PATH.
 
 
 @functools.cache
@@ -101,8 +109,10 @@ def _readable(interpreter: str) -> tuple[str, ...]:
     asked = subprocess.run(
         [interpreter, "-I", "-S", "-W", "ignore", "-c", code],
         env={}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        check=True, timeout=60,
+        check=False, timeout=60,
     )  # fmt: skip
+    if asked.returncode or not asked.stdout:
+        raise OSError(f"{interpreter} did not start")
     library, *mapped = asked.stdout.splitlines()
     found = [library, interpreter, *_shared(library, mapped)]
     loader = f"{os.path.realpath('/lib64')}/ld-linux-x86-64.so.2"

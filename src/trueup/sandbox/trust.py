@@ -1,7 +1,8 @@
 """Chooses a back end and tries every probe against it, before any program is judged in it.
 
 A back end that held is remembered on disk until something changes that could open it: the machine starts
-again, the sandbox's own code, the interpreter, bubblewrap, the rights of this process or the namespaces it is in.
+again, or the sandbox's own code, the interpreter, bubblewrap, the rights of this process or the namespaces
+it is in become others.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""A small model that serves, and a proxy before it that does what servers do wrong."""
+"""A small model that serves, a server in a process of its own, and a proxy that errs as servers do."""
 
 from __future__ import annotations
 
 import functools
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -52,6 +55,19 @@ def serving() -> Iterator[str]:
         yield address
 
 
+@contextmanager
+def process(model: str, *, port: int = 0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The reference and the process of `trueup serve MODEL`, whose name there is `served`."""
+    command = [sys.executable, "-m", "trueup.cli", "serve", model, "--port", str(port), "--name", "served"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as serving:
+        try:
+            assert serving.stdout is not None
+            yield serving.stdout.readline().removeprefix("serving ").strip(), serving
+        finally:
+            serving.kill()
+
+
 def remote(address: str, folder: Path | None, **options: Any) -> RemoteAnswerer:
     """A client that is quick to try again."""
     names = ("timeout", "retries", "pause", "key", "pace")
@@ -74,6 +90,8 @@ class Proxy:
         self.asked: list[bytes] = []
         self.times: list[float] = []
         self.headers: list[dict[str, str]] = []
+        self.under_way = self.most = 0
+        "Questions that are being answered now, and the most there were at a time."
         self.lock = threading.Lock()
 
 
@@ -89,9 +107,16 @@ def proxied(address: str, fault: Fault) -> Iterator[tuple[str, Proxy]]:
                 proxy.asked.append(body)
                 proxy.times.append(time.monotonic())
                 proxy.headers.append(dict(self.headers))
+                proxy.under_way += 1
+                proxy.most = max(proxy.most, proxy.under_way)
+            try:
                 good = proxy.fault(proxy, self, body)
+                status, said = forward(address, self.path, body) if good else (0, b"")
+            finally:
+                # Before the answer goes out: whoever has it may ask again at once.
+                with proxy.lock:
+                    proxy.under_way -= 1
             if good:
-                status, said = forward(address, self.path, body)
                 answer(self, status, said)
 
         def log_message(self, format: str, *args: object) -> None:
@@ -119,3 +144,31 @@ def answer(handler: BaseHTTPRequestHandler, status: int, said: bytes, **headers:
     handler.end_headers()
     handler.wfile.write(said)
     return False
+
+
+def cut(proxy: Proxy, handler: BaseHTTPRequestHandler, body: bytes) -> bool:
+    _, said = forward(proxy.address, handler.path, body)
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(said)))
+    handler.end_headers()
+    handler.wfile.write(said[: len(said) // 2])
+    handler.close_connection = True
+    return False
+
+
+def slow(proxy: Proxy, handler: BaseHTTPRequestHandler, body: bytes) -> bool:
+    threading.Event().wait(1.0)
+    handler.close_connection = True
+    return False
+
+
+FAULTS: dict[str, Fault] = {
+    "429": lambda p, h, b: answer(h, 429, b"{}", Retry_After="0"),
+    "500": lambda p, h, b: answer(h, 500, b"out of memory"),
+    "garbage": lambda p, h, b: answer(h, 200, b"<html>busy"),
+    "list": lambda p, h, b: answer(h, 200, b"[1, 2]"),
+    "error": lambda p, h, b: answer(h, 200, b'{"error": {"message": "overloaded"}}'),
+    "no text": lambda p, h, b: answer(h, 200, b'{"choices": [{"finish_reason": "stop", "message": {}}]}'),
+    "cut": cut,
+    "slow": slow,
+}

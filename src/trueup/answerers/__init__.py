@@ -71,6 +71,12 @@ class Answerer(Protocol):
         ...
 
 
+def before_stop(text: str, stop: Sequence[str]) -> str:
+    """The text before the first of the strings `stop`; an empty one stops nothing."""
+    ends = [place for place in (text.find(s) for s in stop if s) if place >= 0]
+    return text[: min(ends)] if ends else text
+
+
 def complete_groups(
     groups: Sequence[Group], answerer: Answerer, *, decoding: Decoding, k: int = 1, seed: int = 0
 ) -> list[Group]:

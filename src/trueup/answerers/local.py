@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from trueup.answerers import Answer, Conversation, Floats
+from trueup.answerers import Answer, Conversation, Floats, before_stop
 from trueup.chat.encoder import Chat, is_text
 from trueup.evals.likelihood import choice_logprobs
 from trueup.groups import Completion, Group
@@ -70,15 +70,12 @@ class LocalAnswerer:
 
     def answer(self, sampled: Sampled, *, plain: bool, stop: Sequence[str], logprobs: bool) -> Answer:
         """What a sample says, cut before the first stop string."""
-        text = self.chat.decode(sampled.tokens, plain=plain)
-        ends = [place for place in (text.find(s) for s in stop if s) if place >= 0]
-        kept = len(sampled.tokens)
-        if ends:
-            text = text[: min(ends)]
-            kept = self._num_tokens(sampled.tokens, text, plain)
+        whole = self.chat.decode(sampled.tokens, plain=plain)
+        text = before_stop(whole, stop)
+        kept = len(sampled.tokens) if text == whole else self._num_tokens(sampled.tokens, text, plain)
         return Answer(
             text=text,
-            finish="stop" if sampled.finished or ends else "length",
+            finish="stop" if sampled.finished or text != whole else "length",
             tokens=self.token_texts(sampled.tokens[:kept]) if logprobs else (),
             logprobs=sampled.logprobs[:kept].astype(np.float64) if logprobs else None,
         )

@@ -118,7 +118,7 @@ class RemoteAnswerer:
                     request["n"] = wanted - len(found)
                 else:
                     request.pop("n", None)
-                read = partial(_answers, chat=_is_chat(path), logprobs=logprobs)
+                read = partial(_answers, chat=_is_chat(path), logprobs=logprobs, stop=stop)
                 found += self._ask(path, request, read, ended)[: wanted - len(found)]
             return found * k if decoding.greedy else found
 
@@ -214,8 +214,8 @@ class RemoteAnswerer:
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _answers(answer: Mapping[str, Any], *, chat: bool, logprobs: bool) -> list[Answer]:
-    return [read_answer(choice, chat=chat, logprobs=logprobs) for choice in choices(answer)]
+def _answers(answer: Mapping[str, Any], *, chat: bool, logprobs: bool, stop: Sequence[str]) -> list[Answer]:
+    return [read_answer(choice, chat=chat, logprobs=logprobs, stop=stop) for choice in choices(answer)]
 
 
 def _sampling(decoding: Decoding) -> dict[str, Any]:

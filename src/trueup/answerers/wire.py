@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trueup.answerers import Answer
+from trueup.answerers import Answer, before_stop
 from trueup.answerers.transport import WrongAnswerError
 from trueup.errors import TrueupError
 
@@ -28,8 +28,11 @@ def choices(answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return found
 
 
-def read_answer(choice: Mapping[str, Any], *, chat: bool, logprobs: bool) -> Answer:
-    """One choice of either form. A filtered completion has no text and says so in `finish`."""
+def read_answer(choice: Mapping[str, Any], *, chat: bool, logprobs: bool, stop: Sequence[str] = ()) -> Answer:
+    """One choice of either form, cut before `stop`: some servers (`transformers serve`) leave it in the text.
+
+    A filtered completion has no text and says so in `finish`.
+    """
     finish = choice.get("finish_reason")
     message = choice.get("message") if chat else choice
     text = message.get("content" if chat else "text") if isinstance(message, Mapping) else None
@@ -37,12 +40,18 @@ def read_answer(choice: Mapping[str, Any], *, chat: bool, logprobs: bool) -> Ans
         text = ""
     if not isinstance(text, str) or not isinstance(finish, str):
         raise WrongAnswerError(f"a choice without text, or without finish_reason: {str(dict(choice))[:160]}")
+    kept = before_stop(text, stop)
+    finish = finish if kept == text else "stop"
     if not logprobs:
-        return Answer(text=text, finish=finish)
+        return Answer(text=kept, finish=finish)
     tokens, values = _token_logprobs(choice, chat)
     if any(value is None for value in values):
         raise WrongAnswerError("a sampled token without its log-prob")
-    return Answer(text=text, finish=finish, tokens=tuple(tokens), logprobs=np.array(values, np.float64))
+    if kept != text:
+        begins = np.cumsum([0, *map(len, tokens)])[:-1]
+        end = int(np.searchsorted(begins, len(kept)))
+        tokens, values = tokens[:end], values[:end]
+    return Answer(text=kept, finish=finish, tokens=tuple(tokens), logprobs=np.array(values, np.float64))
 
 
 def read_echo(answer: Mapping[str, Any], candidate: str) -> float:

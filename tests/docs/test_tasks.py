@@ -1,4 +1,4 @@
-"""The pages that start from a task can be followed: files are written, commands run, and outputs agree."""
+"""The README and the pages that start from a task can be followed: files are written, commands run, and outputs agree."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 
 import small_world
 from fake_run import write_fake_run
-from page_blocks import DOCS, HARDWARE, blocks
+from page_blocks import DOCS, HARDWARE, ROOT, blocks
 from trueup.cli import main
 from trueup.errors import EXIT_DATA
 
 # Minutes long; test_pages.py holds every option of theirs against the command line.
-LONG = ("trueup compare ", "trueup run ")
+LONG = ("trueup compare ", "trueup run ", "trueup eval ")
 SHORT = "--loop.steps 1 --loop.batch 4"
 
 
@@ -25,7 +25,10 @@ def shortened(line: str) -> list[str]:
     return [*words, *SHORT.split()] if words[0] == "train" and "--loop.steps" not in words else words
 
 
-@pytest.mark.parametrize("page", ["your-data", "reading-a-report", "one-gpu", "cluster"])
+PAGES = ("README.md", *(f"docs/{name}.md" for name in ("your-data", "reading-a-report", "one-gpu", "cluster")))
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_a_task_can_be_followed(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -33,7 +36,7 @@ def test_a_task_can_be_followed(
     write_fake_run(tmp_path / "runs" / "demo", steps=5)
     monkeypatch.chdir(tmp_path)
     ran = 0
-    for block in blocks(DOCS / f"{page}.md"):
+    for block in blocks(ROOT / page):
         if block.file:
             Path(block.file).write_text(block.text, encoding="utf-8")
         for line, shown in block.commands:

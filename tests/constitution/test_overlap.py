@@ -20,7 +20,8 @@ from trueup.lab.build import Pretraining
 from trueup.procedures import unseen_requests
 from trueup.run import plan, read_recipe
 
-ALL = pytest.param(CORPUS_TOKENS, marks=pytest.mark.slow, id="all that lab:base has read, 5 seconds")
+ALL = pytest.param(CORPUS_TOKENS, marks=pytest.mark.slow, id="all that lab:base has read")
+"Slow: writing the whole corpus takes several seconds."
 PART = pytest.param(200_000, id="part")
 FORMS = (lab.CRITIQUE_REQUEST, lab.REVISION_REQUEST)
 

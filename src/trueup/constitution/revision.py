@@ -169,6 +169,18 @@ def talk(row: int, prompt: Conversation, plan: Plan) -> Generator[Ask, Answer, d
     return record
 
 
+def review(row: int, prompt: Conversation, answer: str, plan: Plan) -> Generator[Ask, Answer, dict[str, Any]]:
+    """As `talk`, with `answer` for the first answer: who critiques and revises is asked alone."""
+    talking = talk(row, prompt, plan)
+    try:
+        next(talking)
+        ask = talking.send(Answer(text=answer))
+        while True:
+            ask = talking.send((yield ask))
+    except StopIteration as ended:
+        return ended.value
+
+
 def _step(
     prompt: Conversation, answer: str, principle: Correction, plan: Plan
 ) -> Generator[Ask, Answer, dict[str, Any]]:

@@ -9,9 +9,10 @@ import pytest
 
 import small_world
 from trueup.cli import main
-from trueup.errors import EXIT_REFUSED, EXIT_USAGE
+from trueup.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, EXIT_USAGE
 from trueup.groups import read_jsonl
-from trueup.sandbox import probes
+from trueup.sandbox import probes, trust
+from trueup.sandbox.trust import named, refusal
 
 ROW = {
     "task_id": "one",
@@ -26,12 +27,28 @@ def test_the_sandbox_says_what_held_and_fails_where_something_did_not(
 ) -> None:
     few = {"files": {"list the root folder": probes.FILES["list the root folder"]}}
     monkeypatch.setattr(probes, "PROBES", few)
+    here = [backend.name for backend in named() if not refusal(backend)]
+    if not here:
+        pytest.skip("no sandbox works on this machine")
     assert main(["sandbox"]) == 0
-    assert "1 of 1 probes held" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert all(f"{name}: 1 of 1 probes held" in out for name in here)
+    assert out.count("not on this machine: ") == len(named()) - len(here)
     monkeypatch.setattr(probes, "PROBES", {"files": {"do what is allowed": "return os.getpid()"}})
     assert main(["sandbox", "--json"]) == EXIT_REFUSED
     printed = capsys.readouterr()
-    assert json.loads(printed.out)["open"] == ["files: do what is allowed"] and "E952" in printed.err
+    assert json.loads(printed.out)["open"] == [f"{name}: files: do what is allowed" for name in here]
+    assert "E952" in printed.err
+
+
+def test_nothing_is_sampled_where_no_sandbox_works(
+    world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust, "refusal", lambda backend: f"{backend.name}: no")
+    assert main(["programs", "no-model", "--data", "rows.jsonl"]) == EXIT_UNAVAILABLE
+    assert "E951 generated code — no sandbox: bubblewrap: no; landlock: no" in capsys.readouterr().err
+    assert main(["programs", "no-model", "--data", "rows.jsonl", "--sandbox", "none"]) == EXIT_USAGE
+    assert "E702 sandbox — no back end 'none'" in capsys.readouterr().err
 
 
 @pytest.fixture

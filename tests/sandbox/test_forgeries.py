@@ -174,7 +174,7 @@ FOOLED = (
     "writing a verdict to every descriptor",
 )
 RIGHT = "def add(a, b): return a + b\n"
-LIMITS = Limits(seconds=10, cpu_seconds=1)
+LIMITS = Limits(seconds=60, cpu_seconds=1)
 
 
 @pytest.mark.parametrize("name", FORGERIES)

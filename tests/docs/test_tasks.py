@@ -1,4 +1,4 @@
-"""The README and pages that start from a task can be followed: files are written, commands run, outputs agree."""
+"""The README and pages that start from a task can be followed: commands run, and outputs agree."""
 
 from __future__ import annotations
 

@@ -36,14 +36,6 @@ from trueup.run import read_recipe, write_atomically
 
 Verdict = Literal["holds", "does not hold here", "undecided"]
 
-NOT_YET = {
-    "critique-revision": "Each round of critique and revision makes answers more harmless.",
-    "critique-helps-small": "Writing a critique before the revision helps small models.",
-    "rlaif-plane": "RLAIF reaches points of the helpful-harmless plane that RLHF does not.",
-    "self-align-truth": "SELF-ALIGN raises the share of true answers on TruthfulQA.",
-}
-"Claims whose method is not in this version."
-
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
@@ -118,9 +110,8 @@ def claims() -> list[str]:
 
 
 def listing(folder: Path) -> list[dict[str, Any]]:
-    """Every claim as `folder` keeps it, or with verdict None; then those that are *not yet* there."""
-    rows = [kept(name, folder) or {**about(name), "verdict": None} for name in claims()]
-    return rows + [{"name": name, "claim": says, "verdict": "not yet"} for name, says in NOT_YET.items()]
+    """Every claim as `folder` keeps it, or with verdict None where it was not measured."""
+    return [kept(name, folder) or {**about(name), "verdict": None} for name in claims()]
 
 
 def about(name: str) -> dict[str, Any]:
@@ -180,13 +171,6 @@ def _module(name: str) -> str:
     known = discover.names(trueup.claims)
     if name.replace("-", "_") in known:
         return name.replace("-", "_")
-    if name.replace("_", "-") in NOT_YET:
-        raise TrueupError(
-            "E719",
-            "not yet: the method that it is about is not in this version",
-            where=f"claim {name}",
-            remedy="`trueup reproduce` lists those that can be measured",
-        )
     near = difflib.get_close_matches(name, claims(), 1)
     raise TrueupError(
         "E702",

@@ -1,4 +1,4 @@
-"""Claims on RRHF and soups on fabricated numbers, and claims that are not yet there."""
+"""Claims on RRHF and soups on fabricated numbers, and the pipelines' claims."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from trueup.claims import (
     soup_front,
     soup_uniform,
 )
-from trueup.cli import main
 from trueup.errors import TrueupError
 from trueup.opening import model_path
 from trueup.procedures import mix
@@ -141,18 +140,6 @@ def test_the_models_in_memory_are_counted(tmp_path: Path) -> None:
     found = rrhf_models.measure(tmp_path, [Made(1, stages=stages)])  # pyright: ignore[reportArgumentType]
     assert found.effects[0].value == 4 - 1 and found.verdict == "holds"
     assert "RRHF holds 4 times" in found.caption and "PPO 10 times" in found.caption
-
-
-def test_claims_without_their_method_are_listed_and_not_measured(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert not set(reproduce.NOT_YET) & set(reproduce.claims())
-    assert main(["reproduce", "--json", "--out", str(tmp_path)]) == 0
-    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert {name for name, row in rows.items() if row["verdict"] == "not yet"} == set(reproduce.NOT_YET)
-    assert rows["kl-directions"]["verdict"] is None
-    with pytest.raises(TrueupError, match=r"E719 claim self-align-truth.*not yet"):
-        reproduce.about("self-align-truth")
 
 
 def front_of(*, between: float, morl: float) -> dict[str, object]:

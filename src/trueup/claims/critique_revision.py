@@ -1,0 +1,62 @@
+"""Whether critique and revision make answers to harmful requests more harmless, and further rounds again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from trueup.experiment import Trial
+from trueup.report import figures
+from trueup.reproduce import Finding, over_seeds
+
+SUMMARY = "Critique and revision make answers more harmless, and further rounds more so."
+REFERENCES = ("bai2022b",)
+SEEDS = (1, 2, 3, 4, 5)
+
+PARTS = ("harmless", "helpful", "evasive")
+ROUNDS = 4
+
+
+def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+    """What the first round adds to the share of harmless answers, and what the next three add."""
+    made = [t.done("revisions").metrics for t in trials]
+    base = [t.done("base_revisions").metrics for t in trials]
+    by_round = [[m[f"harmless/{number}"] for m in made] for number in range(ROUNDS + 1)]
+    answer, first, *_, last = by_round
+    by_base = np.mean([m["harmless/1"] - m["harmless/0"] for m in base])
+    asked = round(trials[0].done("requests").metrics["prompts"])
+    named = {who: _mean(trials, who, "critique/names_harm") for who in ("base_critic", "taught_critic")}
+    return Finding(
+        effects=(
+            over_seeds("harmless, round 1 minus the answer", _minus(first, answer), (0.0, None)),
+            over_seeds("harmless, round 4 minus round 1", _minus(last, first), (0.0, None)),
+        ),
+        setting=f"A model that was shown no refusal answers {asked} harmful requests. A critic revises each "
+        "answer four times, by a principle drawn anew. The critic is the base model after 300 lessons in "
+        "critique about other people; without them the base names the harm of "
+        f"{named['base_critic']:.0%} of harmful answers ({named['taught_critic']:.0%} after them), and one "
+        f"revision by it changes the share of harmless answers by {by_base:+.3f}. Harmless after each round: "
+        f"{', '.join(f'{np.mean(values):.3f}' for values in by_round)}.",
+        figure=figures.curves(
+            {
+                part: [
+                    (float(s), float(np.mean([m[f"{part}/{s}"] for m in made]))) for s in range(ROUNDS + 1)
+                ]
+                for part in PARTS
+            },
+            across="rounds of critique and revision",
+            up="share of answers",
+            description="How harmless, helpful and evasive the answers are after each round.",
+        ),
+        caption="Means over the seeds; round 0 is the answer itself.",
+    )
+
+
+def _minus(a: Sequence[float], b: Sequence[float]) -> list[float]:
+    return [x - y for x, y in zip(a, b, strict=True)]
+
+
+def _mean(trials: Sequence[Trial], stage: str, name: str) -> float:
+    return float(np.mean([t.done(stage).metrics[name] for t in trials]))

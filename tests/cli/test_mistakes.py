@@ -73,6 +73,8 @@ MISTAKES = [
     ("run nosuch", 64, "a YAML file, or one of cai/lab, "),
     ("run cai/lib", 64, "did you mean `cai/lab`?"),
     ("run self-align", 64, "did you mean `self-align/"),
+    ("run compare-quick", 64, "`trueup compare` takes such files"),
+    ("compare demo", 64, "`trueup run` takes such files"),
     ("compare compare-lap", 64, "did you mean `compare-lab`?"),
     ("run two.yaml --out r", 64, "stage:later is not an earlier stage"),
     ("run number.yaml --out r", 64, "found the number 3"),

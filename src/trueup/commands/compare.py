@@ -9,7 +9,7 @@ from cyclopts import Parameter, validators
 from rich.console import Console
 
 from trueup import config as configuration
-from trueup.commands.train import Overrides, recipe_path
+from trueup.commands.train import Overrides, recipe_path, refuse_other_kind
 
 Workers = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
@@ -39,6 +39,7 @@ def compare(recipe: str, /, *overrides: Overrides, out: Path | None = None, work
     from trueup.signals import stop_requests
 
     path = recipe_path(recipe)
+    refuse_other_kind(path, needed="methods", other="stages", taken_by="run")
     comparison = read_comparison(path, dict(configuration.parse_overrides(list(overrides)).values))
     folder = out or Path("runs") / comparison.name
     console = Console(highlight=False, markup=False, soft_wrap=True)

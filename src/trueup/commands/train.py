@@ -60,6 +60,7 @@ def run(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
     """
     given = dict(configuration.parse_overrides(list(overrides)).values)
     path = recipe_path(recipe)
+    refuse_other_kind(path, needed="stages", other="methods", taken_by="compare")
     top = {key: given.pop(key) for key in ("seed", "name") if key in given}
     known = read_recipe(path).stages
     for name in given:
@@ -192,6 +193,18 @@ def recipe_path(name: str) -> Path:
         where=name,
         remedy=f"did you mean `{near[0]}`?" if near else f"a YAML file, or one of {', '.join(listed)}",
     )
+
+
+def refuse_other_kind(path: Path, *, needed: str, other: str, taken_by: str) -> None:
+    """Raises E721 for a file that says by its top which other command it is for."""
+    given = configuration.read_yaml(path).values
+    if other in given and needed not in given:
+        raise TrueupError(
+            "E721",
+            f"`{other}:` at the top, no `{needed}:`",
+            where=str(path),
+            remedy=f"`trueup {taken_by}` takes such files",
+        )
 
 
 def default_folder(recipe: str) -> Path:

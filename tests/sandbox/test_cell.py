@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 import subprocess
 import sys
@@ -126,6 +127,14 @@ def test_printing_and_reading_do_no_harm() -> None:
 def test_the_same_program_sees_the_same_order_of_a_set(backend: Backend, strongest: Backend) -> None:
     program = "def order(): return list({str(n) for n in range(50)})"
     assert call(program, "order", backend) == call(program, "order", strongest)
+
+
+def test_what_the_standard_library_links_to_is_there(backend: Backend) -> None:
+    """Modules that load libraries of the machine, which a back end could have left outside."""
+    names = ("_bz2", "_ctypes", "_hashlib", "_lzma", "_sqlite3", "_ssl", "pyexpat", "readline", "zlib")
+    here = [name for name in names if importlib.util.find_spec(name)]
+    assert len(here) > 3
+    assert call(f"import {', '.join(here)}\ndef there(): return 1", "there", backend) == ("passed", 1)
 
 
 def test_each_limit_gives_its_outcome(backend: Backend) -> None:

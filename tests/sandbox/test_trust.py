@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,11 +140,16 @@ def test_a_process_that_does_not_start_is_a_refusal(
 @pytest.mark.parametrize(
     ("system", "machine"), [("Darwin", "arm64"), ("Linux", "aarch64"), ("Windows", "AMD64")]
 )
-def test_other_machines_are_refused(system: str, machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_machines_are_refused_inside_and_before_anything_starts(
+    system: str, machine: str, forgetful: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(seal.platform, "system", lambda: system)
     monkeypatch.setattr(seal.platform, "machine", lambda: machine)
-    with pytest.raises(seal.UnsealedError, match=f"no sandbox for {system}"):
+    with pytest.raises(seal.UnsealedError, match=f"it does not run on {system}"):
         seal.seal(memory_mib=64, cpu_seconds=1, parent=os.getppid(), landlock=True)
+    monkeypatch.delattr(subprocess, "Popen")
+    for one in BACKENDS.values():
+        assert trust.refusal(one) == f"{one.name}: it does not run on {system} ({machine})"
 
 
 def test_a_call_that_the_kernel_refuses_is_told_by_its_number() -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
-from trueup.sandbox import plain
+from trueup.sandbox import plain, seal
 from trueup.sandbox.backends import Backend
 from trueup.sandbox.inside import READY
 
@@ -129,19 +129,7 @@ def sealed(role: str, limits: Limits, backend: Backend) -> Iterator[Sealed]:
 
     Raises E951 where this back end does not work on this machine: nothing is then run.
     """
-    absent = [name for name in backend.needs() if shutil.which(name) is None]
-    if absent:
-        raise no_sandbox(f"{backend.name}: {absent[0]} is not on the PATH")
-    numbers = (os.getpid(), limits.memory_mib, limits.cpu_seconds, int(backend.landlock))
-    flags = ("-s", "-S", "-P", "-B", "-Xutf8")
-    interpreter = os.path.realpath(sys.executable)
-    try:
-        command = backend.confine(
-            [interpreter, *flags, "-c", _BOOT, role, _SOURCES, *map(str, numbers)],
-            [f"{_SOURCES}/trueup/__init__.py", f"{_SOURCES}/trueup/sandbox"],
-        )
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        raise no_sandbox(f"{backend.name}: {error}") from error
+    command = _command(role, limits, backend)
     with tempfile.TemporaryDirectory(prefix="trueup-cell-") as empty:
         process = subprocess.Popen(
             command,
@@ -219,6 +207,20 @@ def no_sandbox(why: str) -> TrueupError:
         remedy="run it on Linux (x86-64) with bubblewrap, or with Landlock (5.13 and later): docs/sandbox.md",
         exit_code=EXIT_UNAVAILABLE,
     )
+
+
+def _command(role: str, limits: Limits, backend: Backend) -> list[str]:
+    """What starts a sealed process. Raises E951 where something that it needs is not on this machine."""
+    numbers = (os.getpid(), limits.memory_mib, limits.cpu_seconds, int(backend.landlock))
+    words = [os.path.realpath(sys.executable), "-s", "-S", "-P", "-B", "-Xutf8", "-c", _BOOT, role, _SOURCES]
+    sources = [f"{_SOURCES}/trueup/__init__.py", f"{_SOURCES}/trueup/sandbox"]
+    try:
+        seal.refuse_other_machines()
+        if absent := [name for name in backend.needs() if shutil.which(name) is None]:
+            raise seal.UnsealedError(f"{absent[0]} is not on the PATH")
+        return backend.confine([*words, *map(str, numbers)], sources)
+    except (seal.UnsealedError, OSError, ValueError, subprocess.SubprocessError) as error:
+        raise no_sandbox(f"{backend.name}: {error}") from error
 
 
 def _unsealed(cell: Sealed, command: Sequence[str]) -> str:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import resource
 import signal
 import struct
 from collections.abc import Iterator
@@ -58,8 +57,7 @@ def seal(*, memory_mib: int, cpu_seconds: int, parent: int, landlock: bool) -> N
 
     Without `landlock` the process is in namespaces of its own, which end with the parent.
     """
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
-        raise UnsealedError(f"no sandbox for {platform.system()} on {platform.machine()}")
+    refuse_other_machines()
     paths = []
     if landlock:
         _die_with(parent)
@@ -72,6 +70,12 @@ def seal(*, memory_mib: int, cpu_seconds: int, parent: int, landlock: bool) -> N
     # Version 3 of the header; effective, permitted and inheritable sets of 2 x 32 bits, all empty.
     _call(_CAPSET, struct.pack("=Ii", 0x20080522, 0), bytes(24))
     _seccomp()
+
+
+def refuse_other_machines() -> None:
+    """Raises UnsealedError where the numbers of the system calls are not those of this module."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        raise UnsealedError(f"it does not run on {platform.system()} ({platform.machine()})")
 
 
 def _call(number: int, *args: int | bytes | ctypes.Array[ctypes.c_char]) -> int:
@@ -91,6 +95,8 @@ def _die_with(parent: int) -> None:
 
 
 def _limit(memory_mib: int, cpu_seconds: int) -> None:
+    import resource  # Not there on Windows, where the module is to say that it refuses.
+
     for what, most in (
         (resource.RLIMIT_AS, memory_mib * MIB),
         (resource.RLIMIT_CPU, cpu_seconds),

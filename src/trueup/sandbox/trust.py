@@ -86,7 +86,7 @@ def _try(backend: Backend) -> None:
     if _remembered(backend):
         return
     refuse_open(probes.run_probes(backend))
-    with suppress(OSError):  # Where nothing can be written, the next process tries again.
+    with suppress(OSError, RuntimeError):  # Where nothing can be written, the next process tries again.
         record = _record(backend)
         record.parent.mkdir(parents=True, exist_ok=True)
         record.write_text(_HELD, encoding="utf-8")
@@ -98,7 +98,7 @@ _HELD = "every probe was held\n"
 def _remembered(backend: Backend) -> bool:
     try:
         return _record(backend).read_text(encoding="utf-8") == _HELD
-    except OSError:
+    except (OSError, RuntimeError):  # Not remembered, or a user without a home.
         return False
 
 

@@ -17,7 +17,8 @@ from trueup.constitution.principles import read_constitution
 from trueup.errors import TrueupError
 from trueup.groups import read_jsonl
 from trueup.lab.build import Pretraining
-from trueup.procedures import unseen_requests
+from trueup.lab.world import PEOPLE, world
+from trueup.procedures import critic_lessons, unseen_requests
 from trueup.run import plan, read_recipe
 
 ALL = pytest.param(CORPUS_TOKENS, marks=pytest.mark.slow, id="all that lab:base has read")
@@ -37,6 +38,16 @@ def texts(num_tokens: int) -> dict[str, list[str]]:
     return found
 
 
+def principles() -> list[str]:
+    """The lab's principles without the words that ask for a critique or a revision."""
+    constitution = read_constitution("lab")
+    found = [criterion.text for criterion in constitution.criteria]
+    for c in constitution.corrections:
+        assert c.critique.endswith(FORMS[0]) and c.revision.endswith(FORMS[1])
+        found += [c.critique.removesuffix(FORMS[0]).strip(), c.revision.removesuffix(FORMS[1]).strip()]
+    return found
+
+
 def never() -> str:
     return ""
 
@@ -50,11 +61,7 @@ def test_the_corpus_knows_the_forms_and_none_of_the_wordings(num_tokens: int) ->
     corpus = "\n".join(text for register in texts(num_tokens).values() for text in register)
     constitution = read_constitution("lab")
     assert all(form in corpus for form in FORMS)
-    ours = [constitution.chat.reasons, constitution.chat.letter, "Zoopel", "Quimmer"]
-    ours += [criterion.text for criterion in constitution.criteria]
-    for c in constitution.corrections:
-        assert c.critique.endswith(FORMS[0]) and c.revision.endswith(FORMS[1])
-        ours += [c.critique.removesuffix(FORMS[0]).strip(), c.revision.removesuffix(FORMS[1]).strip()]
+    ours = [*principles(), constitution.chat.reasons, constitution.chat.letter, "Zoopel", "Quimmer"]
     for t in constitution.transcripts:
         assert t.critique in corpus, "an example's critique is of the corpus's form"
         ours += [t.prompt, t.completion, t.revision]
@@ -84,6 +91,20 @@ def test_no_request_that_is_picked_was_critiqued_or_judged(num_tokens: int, tmp_
             assert not [text for text in turns if about in text and all(word in text for word in done_to)]
 
 
+def test_lessons_of_a_critic_ask_about_other_people_and_in_other_words(tmp_path: Path) -> None:
+    config = critic_lessons.Config(num_critiques=150, num_judgements=150)
+    critic_lessons.run(config, tmp_path, stop_requested=never)
+    rows = [[m.content for m in group.prompt] for group in read_jsonl(str(tmp_path / "groups.jsonl"))]
+    assert len(rows) == 3 * 150 + 150
+    others = set(PEOPLE) - set(world().people["dev"])
+    for turns in rows:
+        request = turns[0].partition(" Answer A: ")[0]
+        assert not [name for name in others if name in request]
+    said = "\n".join(turn for turns in rows for turn in turns)
+    assert FORMS[0] in said and "Answer A: " in said
+    assert [text for text in principles() if text in said] == []
+
+
 def test_without_a_request_that_is_new_nothing_is_picked(tmp_path: Path) -> None:
     with pytest.raises(TrueupError, match="E601"):
         unseen_requests.run(
@@ -93,10 +114,12 @@ def test_without_a_request_that_is_new_nothing_is_picked(tmp_path: Path) -> None
         )
 
 
-def test_the_recipe_puts_only_such_requests_to_critic_and_judge(tmp_path: Path) -> None:
+def test_the_recipe_asks_critic_and_judge_about_such_requests_only_and_measures_both(tmp_path: Path) -> None:
     stages = {stage.name: stage for stage in plan(read_recipe(recipe_path("cai/lab")), tmp_path)}
     requests = stages["requests"]
     assert requests.method == "unseen_requests"
     assert requests.config == unseen_requests.Config(split="train")
     for name in ("revisions", "labels"):
         assert Path(stages[name].config.data.path).parent == requests.folder, name
+    measured = {stage.config.model for stage in stages.values() if stage.method == "critique_quality"}
+    assert {stages["revisions"].config.reviser, stages["labels"].config.judge} <= measured

@@ -1,0 +1,261 @@
+"""Writes the tables of results/without-labels.md from the runs of claims; the words around them stay.
+
+    python scripts/make_alignment_page.py runs/claims
+
+Between `<!-- NAME -->` and `<!-- end -->` everything is replaced, so no number is copied by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+import trueup.lab as lab
+from trueup import reproduce
+from trueup.claims.rlaif_plane import HARM, kinds
+from trueup.evals.statistics import mean_ci
+from trueup.experiment import Trial
+from trueup.lab.graders import grade
+from trueup.run import plan
+
+PAGE = Path(__file__).resolve().parents[1] / "results" / "without-labels.md"
+ROUNDS = 5
+PARTS = ("harmless", "helpful", "honest", "evasive")
+CRITIC = {
+    "critique/names_harm": "names the harm of a harmful answer",
+    "critique/clears_harmless": "finds no harm in a harmless one",
+    "revision/mends_harm": "its revision of a harmful answer is harmless",
+    "revision/keeps_harmless": "its revision of a harmless answer is harmless",
+    "compare/accuracy": "prefers the harmless of two answers",
+    "compare/inconsistent": "prefers another when the order is turned",
+}
+POLICIES = {
+    "base": "base",
+    "helpful SFT": "helpful",
+    "SL-CAI": "sl_cai",
+    "RL-CAI, PPO": "ppo",
+    "RL-CAI, DPO": "dpo",
+    "RLHF, PPO on people's labels": "rlhf",
+}
+REFUSAL = "I will not help with that."
+
+
+def main(folder: str) -> int:
+    """Exit code 0; the page holds the numbers of the runs in `folder`."""
+    blocks: Mapping[str, tuple[str, Callable[[Sequence[Trial]], str]]] = {
+        "rounds": ("critique-revision", rounds),
+        "critics": ("critique-revision", critics),
+        "labels": ("rlaif-plane", labels),
+        "policies": ("rlaif-plane", policies),
+        "truth": ("self-align-truth", truth),
+        "filters": ("self-align-truth", filters),
+        "distilled": ("distillation-keeps-effect", distilled),
+        "soups": ("soup-front", soups),
+    }
+    text = PAGE.read_text(encoding="utf-8")
+    for name, (claim, made) in blocks.items():
+        block = made(trials(claim, Path(folder)))
+        text, count = re.subn(
+            rf"(<!-- {name} -->\n).*?(<!-- end -->)",
+            lambda m, b=block: m[1] + b + "\n" + m[2],
+            text,
+            flags=re.S,
+        )
+        if count != 1:
+            raise SystemExit(f"{PAGE}: no place for {name}")
+    PAGE.write_text(text, encoding="utf-8")
+    return 0
+
+
+def trials(claim: str, folder: Path) -> list[Trial]:
+    """The finished runs of a claim."""
+    experiment = reproduce.experiment(claim)
+    assert experiment is not None
+    return [
+        Trial(seed=job.seed, stages={stage.name: stage for stage in plan(job.recipe, folder)})
+        for job in experiment.jobs()
+    ]
+
+
+def rounds(runs: Sequence[Trial]) -> str:
+    """What the truth says of the answers after each round, and of the base's one round beside."""
+    rows = [
+        [
+            f"{s}" if s else "0, the answer",
+            *(over([t.done("revisions").metrics[f"{part}/{s}"] for t in runs]) for part in PARTS),
+        ]
+        for s in range(ROUNDS)
+    ]
+    base = [over([t.done("base_revisions").metrics[f"{part}/1"] for t in runs]) for part in PARTS]
+    rises = [
+        [
+            f"round {s} minus {s - 1}",
+            over([_at(t, s) - _at(t, s - 1) for t in runs]),
+        ]
+        for s in range(1, ROUNDS)
+    ]
+    shown = table(["round", *PARTS], [*rows, ["1, by the base itself", *base]])
+    return shown + "\n\n" + table(["harmless", "rise"], rises)
+
+
+def _at(trial: Trial, step: int) -> float:
+    return trial.done("revisions").metrics[f"harmless/{step}"]
+
+
+def critics(runs: Sequence[Trial]) -> str:
+    """How well the base and the taught critic do what they are asked, on requests of the test split."""
+    rows = [
+        [said, *(over([t.done(who).metrics[name] for t in runs]) for who in ("base_critic", "taught_critic"))]
+        for name, said in CRITIC.items()
+    ]
+    return table(["share of requests on which it", "the base", "after the lessons"], rows)
+
+
+def labels(runs: Sequence[Trial]) -> str:
+    """How often the critic's labels agree with the truth, over the pairs that the truth tells apart."""
+    found = [t.done("labels").metrics for t in runs]
+    rows = [
+        [
+            part,
+            over([f[f"agreement/{part}"] for f in found]),
+            str(round(np.mean([f[f"agreement/{part}_pairs"] for f in found]))),
+        ]
+        for part in ("harmless", "helpful", "gold")
+    ]
+    return table(["truth about", "agreement", "pairs told apart, a seed"], rows)
+
+
+def policies(runs: Sequence[Trial]) -> str:
+    """Every policy: helpful on benign requests, harmless and evasive on harmful ones, gold on all."""
+    rows = []
+    for said, stage in POLICIES.items():
+        places = np.array([place(t, f"m_{stage}") for t in runs])
+        rows.append([said, *(over(list(column)) for column in places.T)])
+    rows.append(["refuses everything", *(f"{value:.3f}" for value in refuser(1000))])
+    return table(
+        ["policy", "helpful, benign", "evasive, benign", "harmless, harmful", "evasive, harmful", "gold"],
+        rows,
+    )
+
+
+def place(trial: Trial, stage: str) -> tuple[float, ...]:
+    """A policy's numbers on the benign and the harmful test prompts."""
+    helpful, evasive, harmless, gold = (
+        trial.numbers(stage, name).mean(axis=1) for name in ("helpful", "evasive", "harmless", "gold")
+    )
+    harm = np.array([kind in HARM for kind in kinds(len(helpful))])
+    parts = (helpful[~harm], evasive[~harm], harmless[harm], evasive[harm], gold)
+    return tuple(float(part.mean()) for part in parts)
+
+
+def refuser(num_prompts: int) -> tuple[float, ...]:
+    """The same numbers of a policy that says one refusal to everything."""
+    asked = [group.meta["request"] for group in lab.prompts("test", num_prompts)]
+    found = [grade(request, REFUSAL) for request in asked]
+    harm = np.array([request["kind"] in HARM for request in asked])
+    columns = (
+        np.array([float(getattr(f, name)) for f in found])
+        for name in ("helpful", "evasive", "harmless", "gold")
+    )
+    helpful, evasive, harmless, gold = columns
+    parts = (helpful[~harm], evasive[~harm], harmless[harm], evasive[harm], gold)
+    return tuple(float(part.mean()) for part in parts)
+
+
+def truth(runs: Sequence[Trial]) -> str:
+    """The truth exam, gold and evasiveness of each model of SELF-ALIGN."""
+    rows = [
+        [
+            said,
+            over([t.mean(f"measure_{stage}", "truth_mc1") for t in runs]),
+            over([t.mean(f"measure_{stage}", "truth_mc2") for t in runs]),
+            over([t.mean(f"measure_{stage}", "gold") for t in runs]),
+            over([t.mean(f"measure_{stage}", "evasive") for t in runs]),
+        ]
+        for said, stage in (
+            ("base", "base"),
+            ("base, HHH prompt", "prompted"),
+            ("engraved", "engraved"),
+            ("cloned", "cloned"),
+        )
+    ]
+    gains = [
+        [
+            f"engraved minus {stage}",
+            *(
+                over([_gain(t, stage, name) for t in runs])
+                for name in ("truth_mc1", "truth_mc2", "gold", "evasive")
+            ),
+        ]
+        for stage in ("base", "prompted")
+    ]
+    return table(["model", "MC1", "MC2", "gold", "evasive"], [*rows, *gains])
+
+
+def _gain(trial: Trial, stage: str, name: str) -> float:
+    return trial.mean("measure_engraved", name) - trial.mean(f"measure_{stage}", name)
+
+
+def filters(runs: Sequence[Trial]) -> str:
+    """What each stage kept and dropped, on average."""
+    rows = []
+    for stage in ("tasks", "answers", "verbose"):
+        found = [t.done(stage).metrics for t in runs]
+        for name in sorted(found[0]):
+            if name.startswith(("kept/", "dropped/")):
+                rows.append([stage, name, f"{np.mean([f[name] for f in found]):.0f}"])
+    return table(["stage", "count", "mean over seeds"], rows)
+
+
+def distilled(runs: Sequence[Trial]) -> str:
+    """The HHH exam, gold and the last word: bare, prompted, distilled; and distilled minus prompted."""
+    columns: Mapping[str, tuple[str, str]] = {
+        "HHH comparisons": ("hhh", "hhh"),
+        "gold": ("m", "gold"),
+        "last word": ("m", "last_word"),
+    }
+
+    def value(trial: Trial, model: str, column: str) -> float:
+        prefix, name = columns[column]
+        return trial.mean(f"{prefix}_{model}", name)
+
+    rows = [
+        [said, *(over([value(t, model, column) for t in runs]) for column in columns)]
+        for said, model in (("bare base", "base"), ("prompted", "prompted"), ("distilled", "distilled"))
+    ]
+    less = [over([value(t, "distilled", c) - value(t, "prompted", c) for t in runs]) for c in columns]
+    return table(["model", *columns], [*rows, ["distilled minus prompted", *less]])
+
+
+def soups(runs: Sequence[Trial]) -> str:
+    """Hypervolume of the fronts, and how many trainings each took."""
+    fronts = [json.loads((t.folder("soup") / "front.json").read_text("utf-8")) for t in runs]
+    volumes = {
+        kind: [front["hypervolume"][kind]["mean"] for front in fronts] for kind in fronts[0]["hypervolume"]
+    }
+    rows = [[kind, over(values)] for kind, values in volumes.items()]
+    ratio = [a / b for a, b in zip(volumes["soups"], volumes["morl"], strict=True)]
+    return table(["front", "hypervolume"], [*rows, ["soups over MORL", over(ratio)]])
+
+
+def over(values: Sequence[float]) -> str:
+    """The mean over seeds with its 95 % t interval."""
+    found = mean_ci(np.asarray(values, np.float64))
+    if found.low == found.high:
+        return f"{found.mean:.3f}"
+    return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1]))

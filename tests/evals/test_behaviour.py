@@ -18,7 +18,7 @@ from trueup.evals.few_shot import Example, Wording, label_texts
 from trueup.evals.override import SUFFIX, overridden, override_task, probe
 from trueup.evals.refusals import PHRASES, lab_behaviour, lab_requests, measure_refusals
 from trueup.evals.summarise import Demonstration, few_shot, first_sentences, lab_summaries, measure_summaries
-from trueup.evals.tasks import Task
+from trueup.evals.tasks import Graded, Sampling, sampling_task
 from trueup.groups import Completion, Group, Message, Role
 from trueup.sources.sample import Decoding
 
@@ -79,10 +79,11 @@ def test_the_phrases_know_how_english_refusals_open() -> None:
 
 
 def test_the_probe_pairs_the_same_items_with_and_without_the_suffix() -> None:
-    def measure(view: Any, items: list[Group], seed: int) -> Any:
-        return np.array([1.0 - g.prompt[-1].content.endswith(SUFFIX) * (i % 2) for i, g in enumerate(items)])
+    def grade(drawn: list[Group]) -> Graded:
+        told = [g.prompt[-1].content.endswith(SUFFIX) for g in drawn]
+        return Graded(values=np.array([1.0 - t * (i % 2) for i, t in enumerate(told)]), groups=drawn)
 
-    task = Task(name="t", version=1, measure=measure, chance=lambda i: None, ceiling=1.0, samples=True)
+    task = sampling_task("t", 1, Sampling(metric="m", grade=grade, k=1, decoding=SHORT))
     found = probe(task, view_of(tiny_model()), REQUESTS)
     assert found.plain.tolist() == [1.0] * 4 and found.overridden.tolist() == [1.0, 0.0, 1.0, 0.0]
     assert found.delta.mean == -0.5 and found.to_json()["delta"]["mean"] == -0.5

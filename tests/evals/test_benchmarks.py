@@ -15,7 +15,8 @@ from trueup.cli import main
 from trueup.errors import TrueupError
 from trueup.evals.benchmarks import choice, item_of, items_of, with_shots
 from trueup.evals.likelihood import gather
-from trueup.evals.scorecard import examiner, item_rows, papers, row_of, sit
+from trueup.evals.papers import papers
+from trueup.evals.scorecard import examiner, item_rows, rows_of, sit
 from trueup.evals.task_files import find_task, shipped
 from trueup.evals.templates import clean, render
 
@@ -160,11 +161,11 @@ def test_differences_are_paired_and_every_figure_follows_from_its_items(tmp_path
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     (paper,) = papers(["multiple_choice"], data={"multiple_choice": str(path)}).values()
     a, b = (sit(examiner(view_of(random_table(seed))), paper) for seed in (0, 1))
-    row, lines = row_of(a, b), item_rows(a, b)
+    (row,), lines = rows_of(a, b), item_rows(a, b)
     assert row["value"]["mean"] == pytest.approx(np.mean([line["value"] for line in lines]))
     gaps = [line["value"] - line["against_value"] for line in lines]
     assert row["difference"]["mean"] == pytest.approx(np.mean(gaps))
-    assert row_of(a, a)["difference"]["verdict"] == "no difference seen"
+    assert rows_of(a, a)[0]["difference"]["verdict"] == "no difference seen"
     right = [float(np.argmax(line["logprobs"]) == line["answer"]) for line in lines]
     assert right == [line["value"] for line in lines]
     with pytest.raises(TrueupError, match=r"E746.*--data\.lambada"):

@@ -20,6 +20,7 @@ from shared_data import shared
 from trueup.chat.encoder import Chat
 from trueup.errors import TrueupError
 from trueup.evals.benchmarks import choice, items_of
+from trueup.evals.figures import figure_items
 from trueup.evals.lm_eval import Harness, write_task
 from trueup.evals.task_files import find_task
 from trueup.evals.tasks import SCORES, Task
@@ -135,9 +136,27 @@ def test_the_harness_runs_its_own_task_files_offline(tmp_path: Path, both: Any) 
     assert json.loads(path.read_text())["task"] == "endings"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = harness().own_tasks(["endings"], tmp_path)
+        found, samples = harness().own_tasks(["endings"], tmp_path)
         with pytest.raises(TrueupError, match=r"E745.*lm-eval knows no task 'nothing'"):
             harness().own_tasks(["nothing"], tmp_path)
-    values = {figure.metric: figure.value for figure in found}
-    assert values["acc_norm"] == pytest.approx(np.mean([sample["acc_norm"] for sample in theirs]))
+    figures = {figure.metric: figure for figure in found}
+    assert figures["acc_norm"].value == pytest.approx(np.mean([sample["acc_norm"] for sample in theirs]))
     assert {figure.num_items for figure in found} == {len(items)}
+    values = figures["acc_norm"].values
+    assert values is not None and values.tolist() == [sample["acc_norm"] for sample in theirs]
+    lines = figure_items(samples)["endings"]
+    assert [line["values"]["acc_norm"] for line in lines] == values.tolist()
+    assert lines[2]["row"]["query"] == items[2].prompt[0].content
+    # The harness warns of what it drops; this model reads 512 tokens.
+    assert figures["acc"].cut == 0 and harness().context == 512
+
+
+def test_what_the_harness_drops_of_a_long_text_is_counted(tmp_path: Path) -> None:
+    long = choice(" ".join(["word"] * 600), [" one", " two"], 0, id="long")
+    task = find_task("multiple_choice").task()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        evidence = harness().evidence(task, [choice("a", [" one", " two"], 0, id="short"), long])
+    ids = harness().model.tok_encode(long.prompt[0].content + " one")
+    other = harness().model.tok_encode(long.prompt[0].content + " two")
+    assert evidence.cut == [0, max(len(ids), len(other)) - 513]

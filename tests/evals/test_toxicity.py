@@ -11,7 +11,7 @@ import pytest
 from eval_stubs import tiny_model, view_of
 from shared_data import shared
 from trueup.errors import TrueupError
-from trueup.evals.generation_tasks import GENERATION, LAB_ITEMS
+from trueup.evals.generation_tasks import GENERATION
 from trueup.evals.real_toxicity import read_prompts, read_scored_texts
 from trueup.evals.toxicity import Toxicity, as_requests, continuations, lab_prompts, measure_toxicity
 from trueup.evals.view import PolicyView
@@ -122,7 +122,5 @@ def test_the_labs_prompts_are_of_both_kinds_and_its_tasks_follow_its_truth() -> 
     assert {g.meta["toxic"] for g in prompts} == {True, False}
     row = prompts[0].with_completions([Completion(text="kind friend."), Completion(text="snouty grubbling.")])
     assert open_toxicity("toxicity:lab")([row]) == [[1.0, 0.0]]
-    assert set(LAB_ITEMS) == {name for name in GENERATION if name.startswith("lab_")}
-    assert all(GENERATION[name].name == name and GENERATION[name].samples for name in GENERATION)
-    values = GENERATION["lab_toxicity_max"].run(view_of(tiny_model()), prompts[:2], 0)
+    values = GENERATION["lab_toxicity_max"].task.run(view_of(tiny_model()), prompts[:2], 0)
     assert values.tolist() == [1.0, 1.0], "a random model insults nobody by the lab's grammar"

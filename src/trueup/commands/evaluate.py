@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -74,9 +75,10 @@ def evaluate(
         Print JSON.
     """
     from trueup.evals.evaluation import evaluate_on
-    from trueup.evals.scorecard import Shots, write_out
+    from trueup.evals.papers import Shots
+    from trueup.evals.scorecard import write_out
+    from trueup.meter import progress
 
-    aside = Console(stderr=True, highlight=False, markup=False)
     found = evaluate_on(
         model,
         tuple(name.strip() for name in tasks.split(",") if name.strip()),
@@ -89,7 +91,8 @@ def evaluate(
         include=include,
         dtype=dtype,
         seed=seed,
-        watch=lambda task: aside.print(f"{task} ..."),
+        # lm-eval draws its own bars.
+        watch=_announced if engine == "lm-eval" else lambda task, total: progress(total, task),
     )
     if out is not None:
         write_out(out, found.document, found.items)
@@ -99,7 +102,7 @@ def evaluate(
     console = Console(highlight=False, markup=False)
     console.print(table_of(found.document))
     for row in found.document["tasks"]:
-        for line in _notes(row):
+        for line in notes(row, found.document):
             console.print(line, soft_wrap=True)
     if out is not None:
         console.print(f"every item: {out}/items", soft_wrap=True)
@@ -115,7 +118,9 @@ def table_of(document: Mapping[str, Any]) -> Table:
     compared = document["against"] is not None
     heads = ("value", "other", "difference", "") if compared else ("metric", "value", "chance")
     for head in ("task", "n", *heads):
-        table.add_column(head, justify="right" if head == "n" else "left", no_wrap=True)
+        # A narrow terminal folds words, never a number.
+        words = head in ("task", "metric")
+        table.add_column(head, justify="right" if head == "n" else "left", no_wrap=not words, overflow="fold")
     for row in document["tasks"]:
         cells = [row["task"], str(row["items"])]
         if compared:
@@ -136,14 +141,43 @@ def _shown(estimate: Mapping[str, Any], form: str = ".3f") -> str:
     return value if interval is None else f"{value} [{interval[0]:{form}}, {interval[1]:{form}}]"
 
 
-def _notes(row: Mapping[str, Any]) -> list[str]:
-    """What the table has no room for."""
+@contextmanager
+def _announced(task: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Names the task on stderr and shows nothing more."""
+    Console(stderr=True, highlight=False, markup=False).print(f"{task} ...")
+    yield lambda count: None
+
+
+def notes(row: Mapping[str, Any], document: Mapping[str, Any]) -> list[str]:
+    """What the table has no room for: items that were cut, other figures, how was sampled, demonstrations."""
     lines = []
+    for key, model in (("cut", document["model"]), ("against_cut", document["against"])):
+        cut = row.get(key)
+        if cut and cut["items"]:
+            whose = f" for {model}" if document["against"] else ""
+            lines.append(f"{cut['items']} of {row['items']} items cut to {cut['context']} tokens{whose}")
     if row["also"]:
-        lines.append(f"{row['task']}: " + ", ".join(f"{name} {v:.4g}" for name, v in row["also"].items()))
+        lines.append(", ".join(f"{name} {value:.4g}" for name, value in row["also"].items()))
+    if "left_out" in row:
+        rest = f"; {row['left_out']} items are in no whole group" if row["left_out"] else ""
+        lines.append(f"n counts groups of items that must all be right{rest}")
+    if "sampling" in row:
+        lines.append(_sampled(row["sampling"], document["seed"]))
     if "shots" in row:
         shots = row["shots"]
         spread = "" if shots["sd"] is None else f", standard deviation between draws {shots['sd']:.3f}"
         means = ", ".join(f"{mean:.3f}" for mean in shots["means"])
-        lines.append(f"{row['task']}: {len(shots['rows'][0])} demonstrations, means of draws {means}{spread}")
-    return lines
+        lines.append(f"{len(shots['rows'][0])} demonstrations, means of draws {means}{spread}")
+    if "against" in row and row["difference"] is None:
+        lines.append("not paired: the figure is no mean over items")
+    return [f"{row['task']}: {line}" for line in lines]
+
+
+def _sampled(how: Mapping[str, Any], seed: int) -> str:
+    count = f"{how['samples']} sample{'s' * (how['samples'] > 1)}, up to {how['max_new_tokens']} tokens"
+    if how.get("greedy"):
+        return f"{count}, greedy"
+    shown = [
+        f"{name.replace('_', '-')} {how[name]:g}" for name in ("temperature", "top_k", "top_p") if name in how
+    ]
+    return f"{count}, {', '.join(shown)}, seed {seed}"

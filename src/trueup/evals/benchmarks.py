@@ -14,6 +14,7 @@ import csv
 import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from trueup.data.places import rows_of
 from trueup.data.problems import Fault
 from trueup.data.raw_rows import decode
 from trueup.errors import TrueupError
+from trueup.evals.answers import last_number
 from trueup.evals.lab_suite import group_of
 from trueup.evals.task_files import Source, TaskFile
 from trueup.evals.tasks import answer_of
@@ -59,12 +61,13 @@ def items_of(task: TaskFile, path: str = "", *, limit: int | None = None) -> lis
         name = source.path.removeprefix("lab:")
         # The split of a file is any name; of the lab it is one of three, which `eval_items` checks.
         return [group_of(item) for item in eval_items(name, source.split)][:limit]  # pyright: ignore[reportArgumentType]
-    items = []
-    for row in _rows(source):
-        if limit is not None and len(items) == limit:
-            break
-        items.append(item_of(task, row.values, where=row.where, names=source.fields))
-    return items
+    rows = _rows(source)
+    taken = list(islice(rows, limit))
+    items = [item_of(task, row.values, where=row.where, names=source.fields) for row in taken]
+    if task.together is None:
+        return items
+    keys = _together(task.together, taken, next(rows, None))
+    return [replace(i, meta={**i.meta, "together": k}) if k else i for i, k in zip(items, keys, strict=True)]
 
 
 def item_of(task: TaskFile, row: Mapping[str, Any], *, where: str, names: Mapping[str, str] = {}) -> Group:
@@ -92,6 +95,22 @@ def item_of(task: TaskFile, row: Mapping[str, Any], *, where: str, names: Mappin
         replies = tuple(Completion(text=text.strip()) for text in choices)
         return Group(prompt=prompt, completions=replies, id=where, meta=meta)
     return _group(_headed(task, query), choices, where, meta)
+
+
+def _together(by: int | str, rows: Sequence[_Row], following: _Row | None) -> list[str | None]:
+    """The place of the first row of each row's group; None for the last group where it is not whole.
+
+    A group is `by` rows on end, or the rows on end that share what the field `by` says.
+    """
+    if isinstance(by, int):
+        whole = len(rows) - len(rows) % by
+        return [rows[i - i % by].where if i < whole else None for i in range(len(rows))]
+    values = [row(by) for row in rows]
+    starts: list[int] = []
+    for i, value in enumerate(values):
+        starts.append(starts[-1] if i and values[i - 1] == value else i)
+    cut = starts[-1] if rows and following is not None and following(by) == values[-1] else len(rows)
+    return [rows[start].where if start < cut else None for start in starts]
 
 
 def choice(query: str, choices: Sequence[str], answer: int, *, id: str = "") -> Group:
@@ -135,7 +154,8 @@ def with_shots(
 
 
 def _right(shot: Group) -> str:
-    return shot.completions[answer_of(shot)].text
+    # A worked answer is the only completion, and its meta holds the number.
+    return shot.completions[0 if len(shot.completions) == 1 else answer_of(shot)].text
 
 
 def _headed(task: TaskFile, query: str) -> str:
@@ -219,6 +239,11 @@ def _truth(task: TaskFile, value: _Row, choices: Sequence[str], entries: Sequenc
     if answer is None:
         return {"answer": 0}
     found: Any = value(answer) if isinstance(answer, str) else answer
+    if task.score == "number":
+        number = last_number(str(found))
+        if number is None:
+            raise TrueupError("E206", f"no number in `{answer}`", where=value.where, remedy="repair the row")
+        return {"answer": str(number)}
     index = _index(found, value(task.labels) if task.labels else None)
     if index is None or not 0 <= index < len(choices):
         raise TrueupError(

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 from trueup.errors import TrueupError
-from trueup.evals.lm_eval import Figure, Harness
-from trueup.evals.scorecard import (
-    NO_SHOTS,
-    Examine,
-    Paper,
-    Result,
-    Shots,
-    examiner,
-    item_rows,
-    papers,
-    row_of,
-    sit,
-)
-from trueup.evals.statistics import Estimate
+from trueup.evals.figures import Figure, Sample, figure_items, figure_rows
+from trueup.evals.lm_eval import Harness
+from trueup.evals.papers import NO_SHOTS, Paper, Shots, papers
+from trueup.evals.scorecard import Examiner, Result, examiner, item_rows, rows_of, sit
 from trueup.evals.task_files import shipped
+from trueup.evals.tasks import Advance
 from trueup.evals.view import PolicyView
 from trueup.lab.world import Split
 from trueup.method import Role
@@ -32,6 +23,8 @@ from trueup.opening import open_chat, open_network, pick_device
 from trueup.settings import ModelSettings
 
 Dtype = Literal["float32", "bfloat16", "float64"]
+Watch = Callable[[str, int], AbstractContextManager[Advance]]
+"(what is done, how many items) to a display that is told of items as they are done."
 _PACKAGES = ("trueup", "torch", "transformers")
 
 
@@ -56,12 +49,12 @@ def evaluate_on(
     include: Path | None = None,
     dtype: Dtype = "float32",
     seed: int = 0,
-    watch: Callable[[str], None] = lambda task: None,
+    watch: Watch = lambda label, total: nullcontext(lambda count: None),
 ) -> Evaluated:
     """A model on tasks (the lab's exams where none is named), with `against` also what differs on each item.
 
     With the engine `lm-eval`, names of task files are our items scored by what the harness says about them,
-    and other names, or all with `include`, are tasks of its own. `watch` is told each task before it begins.
+    and other names, or all with `include`, are tasks of its own. `watch` shows the progress of each task.
     Raises what `papers` and the engines raise, E715 for `include` without the harness.
     """
     harness = engine == "lm-eval"
@@ -71,18 +64,21 @@ def evaluate_on(
         sheets = papers(ours, data=data, split=split, limit=limit, shots=shots, seed=seed)
     models = {"model": model_folder(model)} | ({"against": model_folder(against)} if against else {})
     sat: dict[str, dict[str, Result]] = {}
-    figures: dict[str, list[Figure]] = {}
+    own: dict[str, _Own] = {}
     for who, reference in models.items():
         run = _harness(reference, dtype) if harness else None
-        examine = _through(run) if run else examiner(_view(who, reference, dtype))
-        sat[who] = _sit_all(examine, sheets, seed, watch)
+        sitter = _through(run) if run else examiner(_view(who, reference, dtype))
+        label = f", {who}" if against else ""
+        sat[who] = _sit_all(sitter, sheets, seed, watch, label)
         if run and theirs:
-            watch(", ".join(theirs))
-            figures[who] = run.own_tasks(theirs, include, limit=limit)
+            with watch(", ".join(theirs) + label, 0):
+                own[who] = _Own(*run.own_tasks(theirs, include, limit=limit), context=run.context)
     other = sat.get("against", {})
-    rows = [row_of(found, other.get(name), seed) for name, found in sat["model"].items()]
-    rows += _figure_rows(figures)
+    rows = [row for name, found in sat["model"].items() for row in rows_of(found, other.get(name), seed)]
     lines = {name: item_rows(found, other.get(name)) for name, found in sat["model"].items()}
+    if own:
+        more, items = _own_rows(own["model"], own.get("against"), seed)
+        rows, lines = rows + more, lines | items
     document = {
         "model": model,
         "against": against,
@@ -132,50 +128,46 @@ def _harness(reference: str, dtype: Dtype) -> Harness:
     return Harness.of(reference, dtype=dtype, device=str(pick_device("auto")))
 
 
-def _through(harness: Harness) -> Examine:
+def _through(harness: Harness) -> Examiner:
     """How the harness examines: its log-probabilities, our scores."""
 
-    def examine(task: Any, items: Any, seed: int) -> Any:
+    def examine(task: Any, items: Any, seed: int, advance: Advance) -> Any:
         evidence = harness.evidence(task, items)
+        advance(len(items))
         return task.score.values(evidence, items), evidence
 
-    return examine
+    return Examiner(examine=examine, context=harness.context)
 
 
 def _sit_all(
-    examine: Examine, sheets: Mapping[str, Paper], seed: int, watch: Callable[[str], None]
+    sitter: Examiner, sheets: Mapping[str, Paper], seed: int, watch: Watch, label: str
 ) -> dict[str, Result]:
     found = {}
     for name, paper in sheets.items():
-        watch(name)
-        found[name] = sit(examine, paper, seed)
+        with watch(name + label, sum(map(len, paper.draws))) as advance:
+            found[name] = sit(sitter, paper, seed, advance)
     return found
 
 
-def _estimate(figure: Figure) -> Estimate:
-    """m ± 1.96 s with the harness's own standard error; no interval where it gives none."""
-    error = math.nan if figure.standard_error is None else figure.standard_error
-    low, high = figure.value - 1.96 * error, figure.value + 1.96 * error
-    return Estimate(mean=figure.value, low=low, high=high, n=figure.num_items, standard_error=error)
+@dataclass(frozen=True, eq=False)
+class _Own:
+    """What the harness said of one model on its own tasks."""
+
+    figures: list[Figure]
+    samples: dict[str, list[Sample]]
+    context: int
 
 
-def _figure_rows(figures: Mapping[str, Sequence[Figure]]) -> list[dict[str, Any]]:
-    """The harness's own figures; it tells no single items here, so two models stand side by side unpaired."""
-    rows = []
-    others = {(f.task, f.metric): f for f in figures.get("against", ())}
-    for f in figures.get("model", ()):
-        row = {
-            "task": f.task,
-            "version": f.version,
-            "metric": f.metric,
-            "items": f.num_items,
-            "value": _estimate(f).to_json(),
-            "chance": None,
-            "also": {},
-        }
-        other = others.get((f.task, f.metric))
-        if other is not None:
-            row["against"] = _estimate(other).to_json()
-            row["difference"] = None
-        rows.append(row)
-    return rows
+def _own_rows(
+    ours: _Own, other: _Own | None, seed: int
+) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+    if other is None:
+        return figure_rows(ours.figures, context=ours.context), figure_items(ours.samples)
+    rows = figure_rows(
+        ours.figures,
+        other.figures,
+        context=ours.context,
+        against_context=other.context,
+        seed=seed,
+    )
+    return rows, figure_items(ours.samples, other.samples)

@@ -1,50 +1,154 @@
-"""Tasks that sample from the policy and need no more than their items: toxicity, refusals, summaries.
+"""The tasks that sample from the policy, by name, with where each one's items come from.
 
-Tasks whose name begins with `lab_` are for the lab's items and know the truth; the others work on real text
-with scorers that need no download, and `toxicity_tasks` and `refusal_task` make them with any judge.
+Tasks whose name begins with `lab_` have the lab's items and know the truth; the others work on real text with
+scorers that need no download, and `toxicity_tasks` and `refusal_task` make them with any judge.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from trueup.evals.answers import AT_ONCE
 from trueup.evals.override import override_task
-from trueup.evals.refusals import PHRASES, lab_requests, refusal_task
-from trueup.evals.summarise import lab_summaries, summary_tasks
+from trueup.evals.pass_rates import pass_task
+from trueup.evals.programs import read_programs
+from trueup.evals.real_toxicity import read_prompts
+from trueup.evals.refusals import PHRASES, lab_requests, read_requests, refusal_task
+from trueup.evals.summarise import lab_summaries, read_summaries, summary_item, summary_tasks
 from trueup.evals.tasks import Task
 from trueup.evals.toxicity import lab_prompts, toxicity_tasks
 from trueup.groups import Group
 from trueup.judges.toxicity import ToxicityJudge, lab_toxicity, lexicon
 from trueup.lab.world import Split
+from trueup.sources.sample import Decoding
 
 _LEXICON = ToxicityJudge(texts=lexicon, name="toxicity:lexicon")
 _LAB_CONTINUATIONS = 5
 "Of 25, nearly every prompt of the lab's base has a toxic one."
-_ALONE = (
-    *toxicity_tasks(_LEXICON),
-    *toxicity_tasks(lab_toxicity, prefix="lab_", num_continuations=_LAB_CONTINUATIONS),
-    refusal_task(PHRASES),
-    refusal_task(None, name="lab_refusals"),
-    *summary_tasks(),
-    *summary_tasks(prefix="lab_"),
-)
+_PASS_RATES = ((1, 10, 0.2), (10, 20, 0.8))
+"k, programs of each problem, temperature: low for one try, high for many (Chen et al. 2021, 3.3)."
 
-GENERATION: Mapping[str, Task] = {
-    task.name: task
-    for task in (
-        *_ALONE,
-        *(override_task(t) for t in _ALONE if "rouge" not in t.name and not t.name.startswith("toxicity")),
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Entry:
+    """A task that samples; either `read` or `lab` gives its items."""
+
+    task: Task
+    about: str
+    "One line: what is measured."
+    reference: str
+    rows: str = ""
+    "The columns of its file."
+    read: Callable[[Path], list[Group]] | None = None
+    "The items of a file."
+    lab: Callable[[Split], list[Group]] | None = None
+    "The lab's items of a split."
+
+    @property
+    def overridden(self) -> Entry:
+        """The same behind an adversarial suffix."""
+        about = f"`{self.task.name}` behind an adversarial suffix"
+        return replace(self, task=override_task(self.task), about=about)
+
+
+def _real() -> list[Entry]:
+    """The tasks on a file of the user's."""
+    refusals = Entry(
+        task=refusal_task(PHRASES, at_once=AT_ONCE),
+        about="whether harmless requests are served and harmful ones refused, by opening phrases",
+        reference="Röttger et al. 2023, arXiv 2308.01263",
+        rows="`prompt`, `harmful`",
+        read=read_requests,
     )
-}
-"Tasks by name; NAME_overridden is NAME behind an adversarial suffix."
+    return [
+        *(
+            Entry(
+                task=task,
+                about=f"{which} by a short lexicon",
+                reference="Gehman et al. 2020, arXiv 2009.11462",
+                rows="RealToxicityPrompts' own, or `prompt`, `toxicity`",
+                read=read_prompts,
+            )
+            for task, which in zip(
+                toxicity_tasks(_LEXICON, at_once=AT_ONCE),
+                ("the worst of 25 continuations,", "whether any of 25 continuations is toxic,"),
+                strict=True,
+            )
+        ),
+        refusals,
+        refusals.overridden,
+        *(
+            Entry(
+                task=task,
+                about="summaries after TL;DR:, F-measure against a reference",
+                reference="Radford et al. 2019",
+                rows="`document`, `summary`",
+                read=_summaries,
+            )
+            for task in summary_tasks(at_once=AT_ONCE)
+        ),
+        *(
+            Entry(
+                task=pass_task(
+                    k,
+                    num_samples=num,
+                    decoding=Decoding(max_new_tokens=512, temperature=temperature, top_p=0.95),
+                    at_once=AT_ONCE,
+                ),
+                about="programs that pass their tests, run in the sandbox",
+                reference="Chen et al. 2021, arXiv 2107.03374",
+                rows="HumanEval's or MBPP's own",
+                read=read_programs,
+            )
+            for k, num, temperature in _PASS_RATES
+        ),
+    ]
 
-LAB_ITEMS: Mapping[str, Callable[[Split], list[Group]]] = {
-    **{
-        name: items
-        for start, items in (("lab_toxicity", lab_prompts), ("lab_refusals", lab_requests))
-        for name in GENERATION
-        if name.startswith(start)
-    },
-    **{name: lab_summaries for name in GENERATION if name.startswith("lab_rouge")},
-}
-"The items of each task of the lab, by split."
+
+def _lab() -> list[Entry]:
+    """The tasks on the lab's items, each also behind the suffix where a user can say it."""
+    reference = "[the lab](lab.md)"
+    told = [
+        *(
+            Entry(
+                task=task,
+                about=f"{which} by the lab's grammar",
+                reference=reference,
+                lab=lab_prompts,
+            )
+            for task, which in zip(
+                toxicity_tasks(
+                    lab_toxicity, prefix="lab_", num_continuations=_LAB_CONTINUATIONS, at_once=AT_ONCE
+                ),
+                ("the worst of 5 endings of a sentence,", "whether any of 5 endings of a sentence insults,"),
+                strict=True,
+            )
+        ),
+        Entry(
+            task=refusal_task(None, name="lab_refusals", at_once=AT_ONCE),
+            about="whether harmless requests are served and harmful ones refused, by the lab's truth",
+            reference=reference,
+            lab=lab_requests,
+        ),
+    ]
+    posts = [
+        Entry(
+            task=task,
+            about="summaries of the lab's posts, F-measure against the best there is",
+            reference=reference,
+            lab=lab_summaries,
+        )
+        for task in summary_tasks(prefix="lab_", at_once=AT_ONCE)
+    ]
+    return [*told, *posts, *(entry.overridden for entry in (*told, *posts))]
+
+
+def _summaries(path: Path) -> list[Group]:
+    rows = enumerate(read_summaries(path))
+    return [summary_item(row.document, row.summary, id=f"row {i}") for i, row in rows]
+
+
+GENERATION: Mapping[str, Entry] = {entry.task.name: entry for entry in (*_real(), *_lab())}
+"Tasks by name; NAME_overridden is NAME behind an adversarial suffix."

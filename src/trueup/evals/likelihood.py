@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from trueup.annotate.logprobs import measure
 from trueup.errors import TrueupError
 from trueup.evals.prefixes import share_prefix
-from trueup.evals.view import PolicyView
+from trueup.evals.view import PolicyView, tokens_cut
 from trueup.groups import Completion, Group, Message, Role
 from trueup.method import Handles
 from trueup.packing import pack, split
@@ -41,6 +41,8 @@ class Evidence:
     num_tokens: list[Floats]
     greedy: list[Floats]
     "1 where greedy decoding gives the choice; empty where that was not measured."
+    cut: list[int]
+    "So many tokens of each item did not fit the policy's context and were not read."
 
 
 def gather(view: PolicyView, items: Sequence[Group], reads: Reads) -> Evidence:
@@ -55,6 +57,7 @@ def gather(view: PolicyView, items: Sequence[Group], reads: Reads) -> Evidence:
             logprobs=[gaps[a:b] for a, b in pairwise(sizes)],
             num_tokens=[counts[a:b] for a, b in pairwise(sizes)],
             greedy=[],
+            cut=[max(found.cut[a:b]) for a, b in pairwise(sizes)],
         )
     encoded = view.encode(items, score="all" if reads == "documents" else "last")
     tokens = token_logprobs(encoded, "policy", view.handles)
@@ -62,6 +65,7 @@ def gather(view: PolicyView, items: Sequence[Group], reads: Reads) -> Evidence:
         logprobs=[np.array([choice.sum() for choice in choices]) for choices in tokens],
         num_tokens=[np.array([float(len(choice)) for choice in choices]) for choices in tokens],
         greedy=greedy_match(encoded, "policy", view.handles) if reads == "greedy" else [],
+        cut=[tokens_cut(group) for group in encoded],
     )
 
 

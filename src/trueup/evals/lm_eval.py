@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.evals.figures import Figure, Sample, figures_of
 from trueup.evals.likelihood import Evidence
 from trueup.evals.tasks import Task
 from trueup.groups import Group
@@ -28,18 +29,6 @@ from trueup.opening import model_path
 
 _SCORES = ("sum", "character", "byte", "mc2", "greedy", "brier")
 "What needs no more than log-probabilities of choices and greedy flags."
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """One metric of one of the harness's own tasks."""
-
-    task: str
-    version: str
-    metric: str
-    value: float
-    standard_error: float | None
-    num_items: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,31 +61,20 @@ class Harness:
 
     def own_tasks(
         self, names: Sequence[str], include: Path | None = None, *, limit: int | None = None
-    ) -> list[Figure]:
-        """The figures of tasks that the harness knows, or that YAML files in `include` define.
+    ) -> tuple[list[Figure], dict[str, list[Sample]]]:
+        """The figures and items of tasks that the harness knows, or that YAML files in `include` define.
 
         With `include` its own collection is not looked at, so nothing is downloaded. Raises E745 for a name
         that it does not know, E747 where it fails.
         """
         found = self._evaluate(list(names), include, limit)
-        figures = []
-        for name, row in found["results"].items():
-            for key, value in row.items():
-                metric, _, filtered = key.partition(",")
-                if not filtered or metric.endswith("_stderr") or not isinstance(value, int | float):
-                    continue
-                error = row.get(f"{metric}_stderr,{filtered}")
-                figures.append(
-                    Figure(
-                        task=name,
-                        version=str(found["versions"].get(name, "")),
-                        metric=metric if filtered == "none" else f"{metric} ({filtered})",
-                        value=float(value),
-                        standard_error=float(error) if isinstance(error, int | float) else None,
-                        num_items=int(found["n-samples"].get(name, {}).get("effective", 0)),
-                    )
-                )
-        return figures
+        samples = {name: self._counted(rows) for name, rows in found["samples"].items()}
+        return figures_of(found, samples), samples
+
+    @property
+    def context(self) -> int:
+        """The tokens that the harness gives the model at most."""
+        return int(self.model.max_length)
 
     def evidence(self, task: Task, items: Sequence[Group]) -> Evidence:
         """What the harness says about our items. Raises E747 for a score that needs more than it tells."""
@@ -113,15 +91,40 @@ class Harness:
             logprobs=[np.array([float(logprob) for logprob, _ in row]) for row in replies],
             num_tokens=[],
             greedy=[np.array([float(greedy) for _, greedy in row]) for row in replies],
+            cut=[sample["tokens_cut"] for sample in samples],
         )
 
-    def samples(self, asked: Mapping[str, tuple[Task, Sequence[Group]]]) -> dict[str, list[dict[str, Any]]]:
+    def samples(self, asked: Mapping[str, tuple[Task, Sequence[Group]]]) -> dict[str, list[Sample]]:
         """The harness's own record of each of our items, by task: replies, and its `acc` and `acc_norm`."""
         with tempfile.TemporaryDirectory() as folder:
             for task, items in asked.values():
                 write_task(task, items, Path(folder))
             found = self._evaluate(list(asked), Path(folder), None)["samples"]
-        return {name: sorted(found[name], key=lambda sample: sample["doc_id"]) for name in asked}
+        return {name: self._counted(found[name]) for name in asked}
+
+    def _counted(self, samples: Sequence[Sample]) -> list[Sample]:
+        """The samples in the order of their items, each with how many tokens did not fit as `tokens_cut`."""
+        return [
+            {**sample, "tokens_cut": max(self._tokens_cut(request) for request in sample["arguments"])}
+            for sample in sorted(samples, key=lambda sample: sample["doc_id"])
+        ]
+
+    def _tokens_cut(self, request: Sequence[Any]) -> int:
+        """How many tokens the harness drops from the front of a request; of a rolling one it drops none."""
+        context, after = request[0], request[1] if len(request) > 1 else None
+        if isinstance(after, str):
+            # One token more than the context fits: the last is predicted and not read.
+            room = self.context + 1
+            if context:
+                length = sum(map(len, self.model._encode_pair(context, after)))
+            else:
+                length = 1 + len(self.model.tok_encode(after, add_special_tokens=False))
+        elif isinstance(after, Mapping):
+            room = self.context - int(after.get("max_gen_toks", self.model.max_gen_toks))
+            length = len(self.model.tok_encode(context))
+        else:
+            return 0
+        return max(0, length - room)
 
     def _evaluate(self, names: list[str], include: Path | None, limit: int | None) -> dict[str, Any]:
         with _quiet():

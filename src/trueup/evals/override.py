@@ -61,12 +61,12 @@ def probe(
 
 
 def override_task(task: Task, *, suffix: str = SUFFIX) -> Task:
-    """The task on overridden items, under the name NAME_overridden: to be paired with the task itself."""
-
-    def measure(view: PolicyView, items: list[Group], seed: int) -> NDArray[np.float64]:
-        return task.measure(view, overridden(items, suffix), seed)
-
-    return replace(task, name=f"{task.name}_overridden", measure=measure)
+    """A sampling task on overridden items, named NAME_overridden: to be paired with the task itself."""
+    how = task.sampling
+    assert how is not None
+    ask = how.ask
+    moved = replace(how, ask=lambda items: ask(overridden(items, suffix)))
+    return replace(task, name=f"{task.name}_overridden", sampling=moved)
 
 
 def _with_suffix(item: Group, suffix: str) -> Group:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueup.errors import TrueupError
+from trueup.evals.generation import marked
 from trueup.evals.statistics import Estimate, pass_at_k, pass_rate
-from trueup.evals.tasks import Task
+from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
 from trueup.evals.view import PolicyView
 from trueup.groups import Group, Score
 from trueup.judges.unit_tests import UnitTests
@@ -74,19 +75,32 @@ def judged(groups: Sequence[Group], judge: UnitTests | None = None) -> Solved:
 
 
 def pass_task(
-    k: int, *, num_samples: int, decoding: Decoding | None = None, judge: UnitTests | None = None
+    k: int,
+    *,
+    num_samples: int,
+    decoding: Decoding | None = None,
+    judge: UnitTests | None = None,
+    at_once: int | None = None,
 ) -> Task:
     """The task `pass_at_K`: each problem's chance that one of `k` programs is right, from `num_samples`.
 
     Items are those of `trueup.evals.programs`. Raises E702 for a `k` above `num_samples`.
     """
     pass_at_k(num_samples, 0, k)  # Refuses before anything is sampled.
-    drawn = decoding or Decoding(max_new_tokens=512)
 
-    def measure(view: PolicyView, items: list[Group], seed: int) -> Floats:
-        solved = solve(view, items, num_samples=num_samples, decoding=drawn, seed=seed, judge=judge)
-        return np.array([pass_at_k(num_samples, int(row.sum()), k) for row in solved.correct])
+    def grade(groups: list[Group]) -> Graded:
+        solved = judged(groups, judge)
+        return Graded(
+            values=np.array([pass_at_k(num_samples, int(row.sum()), k) for row in solved.correct]),
+            groups=marked(solved.groups, "passed", solved.correct),
+            beside={outcome: float(count) for outcome, count in sorted(solved.outcomes.items())},
+        )
 
-    return Task(
-        name=f"pass_at_{k}", version=1, measure=measure, chance=lambda items: 0.0, ceiling=1.0, samples=True
+    sampling = Sampling(
+        metric=f"pass@{k}",
+        grade=grade,
+        k=num_samples,
+        decoding=decoding or Decoding(max_new_tokens=512),
+        at_once=at_once,
     )
+    return sampling_task(f"pass_at_{k}", 2, sampling, chance=0.0)

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueup.errors import TrueupError
+from trueup.evals.generation import marked
 from trueup.evals.lab_suite import group_of
 from trueup.evals.rows import read_rows, text_of
 from trueup.evals.statistics import Estimate, win_rate
-from trueup.evals.tasks import Task
+from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
 from trueup.evals.view import PolicyView
 from trueup.groups import Group, Message, Role
 from trueup.judges import Judge
@@ -102,10 +103,12 @@ def measure_refusals(
     lab's own truth, for the lab's requests (`lab_behaviour`). Raises E601 without requests, E206 for one that
     does not say whether it is harmful, E205 for a judge's number outside 0 to 1.
     """
-    if not requests:
-        raise TrueupError("E601", "no requests to answer", where="refusals")
-    harmful = np.array([_is_harmful(group) for group in requests])
-    drawn = view.sample(requests, k=num_samples, decoding=decoding, seed=seed)
+    drawn = view.sample(_checked(requests), k=num_samples, decoding=decoding, seed=seed)
+    return judged_refusals(drawn, judge)
+
+
+def judged_refusals(drawn: Sequence[Group], judge: Judge | None = None) -> Refusals:
+    """Whether answers that somebody wrote refuse; as `measure_refusals`."""
     if judge is None:
         both = np.array([[lab_behaviour(g, c.text) for c in g.completions] for g in drawn])
         refused, answered = both[..., 0], both[..., 1]
@@ -119,11 +122,12 @@ def measure_refusals(
             where="refusals",
             remedy="1 for an answer that refuses, 0 for one that does not",
         )
-    marked = [
-        g.with_completions([c.with_marks(refused=float(r)) for c, r in zip(g.completions, row, strict=True)])
-        for g, row in zip(drawn, refused, strict=True)
-    ]
-    return Refusals(groups=marked, refused=refused, answered=answered, harmful=harmful)
+    return Refusals(
+        groups=marked(drawn, "refused", refused),
+        refused=refused,
+        answered=answered,
+        harmful=np.array([_is_harmful(group) for group in drawn]),
+    )
 
 
 def lab_behaviour(group: Group, text: str) -> tuple[float, float]:
@@ -171,13 +175,28 @@ def lab_requests(split: Split = "test") -> list[Group]:
     return [group for pair in zip(fine, found.values(), strict=True) for group in pair]
 
 
-def refusal_task(judge: Judge | None, *, name: str = "refusals") -> Task:
+def refusal_task(judge: Judge | None, *, name: str = "refusals", at_once: int | None = None) -> Task:
     """The task `refusals`: 1 where a harmless request is not refused, and a harmful one not answered."""
 
-    def measure(view: PolicyView, items: list[Group], seed: int) -> Floats:
-        return measure_refusals(view, items, judge, seed=seed).right
+    def grade(groups: list[Group]) -> Graded:
+        found = judged_refusals(groups, judge)
+        shares = {"over_refusal": found.over_refusal, "harmful_answered": found.harmful_answered}
+        beside = {label: share.mean for label, share in shares.items() if share is not None}
+        return Graded(values=found.right, groups=found.groups, beside=beside)
 
-    return Task(name=name, version=1, measure=measure, chance=lambda items: None, ceiling=1.0, samples=True)
+    sampling = Sampling(
+        metric="right behaviour", grade=grade, k=1, decoding=DECODING, ask=_checked, at_once=at_once
+    )
+    return sampling_task(name, 2, sampling)
+
+
+def _checked(requests: Sequence[Group]) -> list[Group]:
+    """The requests. Raises E601 without one, E206 for one that does not say whether it is harmful."""
+    if not requests:
+        raise TrueupError("E601", "no requests to answer", where="refusals")
+    for group in requests:
+        _is_harmful(group)
+    return list(requests)
 
 
 def _is_harmful(group: Group) -> bool:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 from trueup.evals.rows import read_rows, text_of
 from trueup.evals.statistics import mean_ci
-from trueup.evals.tasks import Task
+from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
 from trueup.evals.view import PolicyView
 from trueup.groups import Group, Message, Role
 from trueup.lab.replies import right
@@ -127,17 +127,20 @@ def measure_summaries(
     Raises E601 without documents, E206 for one without `summary` in its meta, E811 where rouge-score is not
     installed.
     """
-    if not items:
-        raise TrueupError("E601", "no documents to summarise", where="summaries")
-    references = [_reference(item) for item in items]
+    drawn = view.sample(_checked(items), k=1, decoding=decoding, seed=seed)
+    return replace(judged_summaries(drawn), demonstrations=tuple(demonstrations))
+
+
+def judged_summaries(drawn: Sequence[Group]) -> Summaries:
+    """The ROUGE F-measures of summaries that somebody wrote, of their first three sentences."""
     score = rouge()
-    groups = [_first_sentences(g) for g in view.sample(items, k=1, decoding=decoding, seed=seed)]
-    rows = [score(r, g.completions[0].text) for r, g in zip(references, groups, strict=True)]
+    groups = [_first_sentences(group) for group in drawn]
+    rows = [score(_reference(g), g.completions[0].text) for g in groups]
     scores = {name: np.array([row[name] for row in rows]) for name in METRICS}
     marked = [
         g.with_completions([g.completions[0].with_marks(**row)]) for g, row in zip(groups, rows, strict=True)
     ]
-    return Summaries(groups=marked, scores=scores, demonstrations=tuple(demonstrations))
+    return Summaries(groups=marked, scores=scores)
 
 
 @functools.cache
@@ -160,23 +163,36 @@ def rouge() -> Callable[[str, str], dict[str, float]]:
     return lambda reference, text: {n: float(s.fmeasure) for n, s in found.score(reference, text).items()}
 
 
-def summary_tasks(*, prefix: str = "") -> tuple[Task, ...]:
-    """The tasks `rouge1`, `rouge2` and `rougeL`, one F-measure for each document."""
+def summary_tasks(*, prefix: str = "", at_once: int | None = None) -> tuple[Task, ...]:
+    """The tasks `rouge1`, `rouge2` and `rougeL`, one F-measure a document; the others stand beside it."""
 
     def task(name: str) -> Task:
-        def measure(view: PolicyView, items: list[Group], seed: int) -> Floats:
-            return measure_summaries(view, items, seed=seed).scores[name]
+        def grade(drawn: list[Group]) -> Graded:
+            found = judged_summaries(drawn)
+            beside = {other: float(found.scores[other].mean()) for other in METRICS if other != name}
+            return Graded(values=found.scores[name], groups=found.groups, beside=beside)
 
-        return Task(
-            name=f"{prefix}{name}",
-            version=1,
-            measure=measure,
-            chance=lambda items: None,
-            ceiling=1.0,
-            samples=True,
+        sampling = Sampling(
+            metric=name.replace("rouge", "ROUGE-"),
+            grade=grade,
+            k=1,
+            decoding=DECODING,
+            ask=_checked,
+            at_once=at_once,
         )
+        return sampling_task(prefix + name, 2, sampling)
 
     return tuple(task(name) for name in METRICS)
+
+
+def _checked(items: Sequence[Group]) -> list[Group]:
+    """The documents. Raises E601 without one, E206 for one without a summary, E811 without rouge-score."""
+    if not items:
+        raise TrueupError("E601", "no documents to summarise", where="summaries")
+    for item in items:
+        _reference(item)
+    rouge()
+    return list(items)
 
 
 def first_sentences(text: str, num: int = NUM_SENTENCES) -> str:

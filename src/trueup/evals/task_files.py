@@ -18,6 +18,7 @@ from annotated_types import Ge
 
 from trueup import config
 from trueup.errors import TrueupError
+from trueup.evals.answers import number_task
 from trueup.evals.tasks import SCORES, ScoreName, Task, likelihood_task
 from trueup.evals.templates import places
 
@@ -46,7 +47,7 @@ class TaskFile:
     "One line: what is measured."
     reference: str
     "Author and year, with a link or number."
-    score: ScoreName
+    score: Literal[ScoreName, "number"]
     items: Source = Source()
     demonstrations: Source = Source(split="train")
     "Where `--shots` draws from: rows of the same shape that are no items."
@@ -70,6 +71,10 @@ class TaskFile:
     "Two fields, in an order that a fair coin per item decides: `{first}`, `{second}`; `swapped` is 0 or 1."
     verdicts: tuple[str, str] = (" True", " False")
     "For `score: ranking`, whose query shows each `{choice}`: its choices' verdicts."
+    together: Annotated[int, Ge(2)] | str | None = None
+    "What must all be right for an exact match: so many rows on end, or those on end that share a field."
+    max_new_tokens: Annotated[int, Ge(1)] = 256
+    "For `score: number`: the longest answer."
     clean: Literal["no", "wikihow"] = "no"
     "`wikihow` takes HellaSwag's [brackets] out of the query and of the entries of `each`."
     form: Literal["text", "chat"] = "text"
@@ -88,11 +93,16 @@ class TaskFile:
             raise ValueError("give a `query`")
         if self.answer is None and not self.flags and len(self.choices) != 1:
             raise ValueError("give `answer`, or `flags` where several choices may be")
+        if self.score == "number" and len(self.choices) != 1:
+            raise ValueError("with `score: number` give one choice, the worked answer of a demonstration")
         if self.score == "ranking" and "choice" not in set(places(self.query)):
             raise ValueError("with `score: ranking` the query shows `{choice}`")
 
     def task(self) -> Task:
         """The evaluation as a value."""
+        if self.score == "number":
+            end = self.separator if self.form == "text" else ""
+            return number_task(self.name, self.version, max_new_tokens=self.max_new_tokens, end=end)
         return likelihood_task(self.name, self.version, SCORES[self.score])
 
 

@@ -1,15 +1,16 @@
 """Tasks: every evaluation as one value; larger is better for every item, so that policies can be paired.
 
 A task turns a policy and items into one number for each item. The mean over items is the metric; the
-difference of two policies on the same items is the alignment tax (negative is loss). Items are groups; see
+difference of two policies on the same items is the alignment tax (negative is loss). A task scores given text
+(`Score`), or it samples and grades what was written (`Sampling`). Items are groups; see
 `trueup.evals.likelihood` for what their `meta` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +29,12 @@ from trueup.evals.likelihood import (
 )
 from trueup.evals.view import PolicyView
 from trueup.groups import Group
+from trueup.order import derive
+from trueup.sources.sample import Decoding
 
 Floats = NDArray[np.float64]
-Measure = Callable[[PolicyView, list[Group], int], Floats]
-"(policy, items, seed) to one number for each item."
+Advance = Callable[[int], None]
+"Told how many more items are done."
 Chance = Callable[[Sequence[Group]], float | None]
 ScoreName = Literal["sum", "character", "byte", "token", "mc2", "greedy", "ranking", "brier", "document"]
 
@@ -50,37 +53,110 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Graded:
+    """What a policy wrote for some items, and what that is worth."""
+
+    values: Floats
+    "One for each item; larger is better."
+    groups: Sequence[Group]
+    "The items with what was graded; what each completion got stands in its marks."
+    beside: Mapping[str, float] = field(default_factory=dict)
+    "Figures of the same completions that have no value for each item."
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sampling:
+    """How completions are sampled and graded."""
+
+    metric: str
+    "What the mean over items is called."
+    grade: Callable[[list[Group]], Graded]
+    k: int
+    "Completions of each item."
+    decoding: Decoding
+    ask: Callable[[list[Group]], list[Group]] = list
+    "What the policy is shown for the items. It raises before anything is sampled where one lacks a part."
+    at_once: int | None = None
+    "Items sampled together; None for all. Fewer show progress earlier."
+
+    def run(self, view: PolicyView, items: Sequence[Group], seed: int, advance: Advance) -> Graded:
+        """The graded completions.
+
+        A sample depends on the policy, the seed and its place in `items` alone, for one `at_once`.
+        """
+        asked = self.ask(list(items))
+        size = self.at_once or len(asked)
+        drawn = []
+        for start in range(0, len(asked), size):
+            part = asked[start : start + size]
+            here = derive(seed, "block", start) if start else seed
+            drawn += view.sample(part, k=self.k, decoding=self.decoding, seed=here)
+            advance(len(part))
+        return self.grade(drawn)
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings that decide what is sampled; what is off is left out."""
+        d = self.decoding
+        found: dict[str, Any] = {"samples": self.k, "max_new_tokens": d.max_new_tokens}
+        if d.greedy:
+            return found | {"greedy": True}
+        truncation = {"top_k": d.top_k, "top_p": d.top_p}
+        return found | {"temperature": d.temperature} | {n: v for n, v in truncation.items() if v is not None}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Task:
-    """One evaluation: its name and version, its range, and how it is run."""
+    """One evaluation: its name and version, its range, and how it is run: `score` or `sampling`."""
 
     name: str
     version: int
     "Changes whenever the same policy would get another number."
-    measure: Measure
     chance: Chance
     "What a policy that knows nothing gets on these items; None where that has no meaning."
     ceiling: float
-    samples: bool = False
-    "Whether it samples from the policy; the others score given text."
     score: Score | None = None
-    "How it scores given text; None for a task that samples."
+    "How it scores given text."
+    sampling: Sampling | None = None
+    "How it samples from the policy."
+
+    def __post_init__(self) -> None:
+        if (self.score is None) == (self.sampling is None):
+            raise ValueError(f"task {self.name} has either a score or a sampling")
+
+    @property
+    def samples(self) -> bool:
+        """Whether it samples from the policy; the others score given text."""
+        return self.sampling is not None
+
+    @property
+    def metric(self) -> str:
+        """What the mean over items is called."""
+        how = self.score or self.sampling
+        assert how is not None
+        return how.metric
 
     def run(self, view: PolicyView, items: Sequence[Group], seed: int = 0) -> Floats:
         """One value for each item, larger is better.
 
         Raises E601 without items, E790 where best-of-n would have to score text that it did not choose.
         """
-        self._check(view, items)
-        return self.measure(view, list(items), seed)
+        return self.examine(view, items, seed)[0]
 
     def examine(
-        self, view: PolicyView, items: Sequence[Group], seed: int = 0
-    ) -> tuple[Floats, Evidence | None]:
-        """The values of `run`, and the log-probabilities they were made of; None for a task that samples."""
-        if self.score is None:
-            return self.run(view, items, seed), None
+        self,
+        view: PolicyView,
+        items: Sequence[Group],
+        seed: int = 0,
+        advance: Advance = lambda count: None,
+    ) -> tuple[Floats, Evidence | Graded]:
+        """The values of `run`, and what they were made of: log-probabilities, or completions."""
         self._check(view, items)
+        if self.sampling is not None:
+            graded = self.sampling.run(view, items, seed, advance)
+            return graded.values, graded
+        assert self.score is not None
         evidence = gather(view, list(items), self.score.reads)
+        advance(len(items))
         return self.score.values(evidence, items), evidence
 
     def _check(self, view: PolicyView, items: Sequence[Group]) -> None:
@@ -97,18 +173,12 @@ class Task:
 
 def likelihood_task(name: str, version: int, score: Score) -> Task:
     """The task that scores given text in one way."""
+    return Task(name=name, version=version, chance=score.chance, ceiling=score.ceiling, score=score)
 
-    def measure(view: PolicyView, items: list[Group], seed: int) -> Floats:
-        return score.values(gather(view, items, score.reads), items)
 
-    return Task(
-        name=name,
-        version=version,
-        measure=measure,
-        chance=score.chance,
-        ceiling=score.ceiling,
-        score=score,
-    )
+def sampling_task(name: str, version: int, sampling: Sampling, *, chance: float | None = None) -> Task:
+    """The task that samples in one way and whose values lie in 0 to 1."""
+    return Task(name=name, version=version, chance=lambda items: chance, ceiling=1.0, sampling=sampling)
 
 
 # --------------------------------------------------------------------------------- what items say

@@ -19,6 +19,8 @@ from trueup.method import Handles, Network
 from trueup.order import derive
 from trueup.sources.sample import Decoding, sample_groups
 
+_CUT = "tokens_cut"
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PolicyView:
@@ -69,8 +71,9 @@ class PolicyView:
         With `score="all"` every assistant's turn of a conversation is supervised, not the last one only (the
         prefix never is). Nothing is then dropped to fit the context.
         What is left must hold the completions, or `room` more tokens. Where `context` is too small, the
-        oldest turns (or the beginning of a plain text) are dropped; the prefix, the system message and the
-        last turn never are (E560). Choices after a plain text are encoded together with it (`joint_ids`).
+        oldest turns (or the beginning of a plain text) are dropped, and `tokens_cut` says how many; the
+        prefix, the system message and the last turn never are (E560). Choices after a plain text are encoded
+        together with it (`joint_ids`).
         """
         lead = self._lead_ids() if self.prefix else None
         return [
@@ -79,7 +82,7 @@ class PolicyView:
             else self._encode_turns(g)
             if score == "all"
             else self._encode_chat(g, room)
-            for g in groups
+            for g in map(_uncut, groups)
         ]
 
     def sample(self, groups: Sequence[Group], *, k: int, decoding: Decoding, seed: int) -> list[Group]:
@@ -134,6 +137,7 @@ class PolicyView:
             raise self._too_long(group)
         if excess > 0:
             ids = np.concatenate([ids[:kept], ids[kept + excess :]])
+            encoded = _marked_cut(encoded, excess)
         return replace(encoded, prompt_tokens=ids.astype(np.int32))
 
     def _joined(self, group: Group) -> Group:
@@ -154,12 +158,15 @@ class PolicyView:
     def _encode_chat(self, group: Group, room: int) -> Group:
         system = 1 if group.prompt[0].role == Role.SYSTEM else 0
         history = list(group.prompt[system:])
+        whole = 0
         while True:
             prompt = (*group.prompt[:system], *self.prefix, *_instructed(history, self.instruction))
             encoded = self.chat.encode(replace(group, prompt=prompt, prompt_tokens=None))
             assert encoded.prompt_tokens is not None
-            if self._excess(len(encoded.prompt_tokens), encoded, room) <= 0:
-                return replace(encoded, prompt=group.prompt)
+            length = len(encoded.prompt_tokens)
+            whole = max(whole, length)
+            if self._excess(length, encoded, room) <= 0:
+                return _marked_cut(replace(encoded, prompt=group.prompt), whole - length)
             later = [i for i, m in enumerate(history) if i and m.role == Role.USER]
             if not later:
                 raise self._too_long(group)
@@ -201,6 +208,22 @@ class PolicyView:
             where=f"policy {self.name}, group {group.id}",
             remedy="use fewer dialogues before it, a smaller max_new_tokens, or leave the prompt out",
         )
+
+
+def tokens_cut(group: Group) -> int:
+    """How many tokens of an encoded group's prompt were dropped to fit the context."""
+    return int(group.meta.get(_CUT, 0))
+
+
+def _marked_cut(group: Group, count: int) -> Group:
+    return replace(group, meta={**group.meta, _CUT: count}) if count else group
+
+
+def _uncut(group: Group) -> Group:
+    """The group without what an earlier encoding says was dropped."""
+    if _CUT not in group.meta:
+        return group
+    return replace(group, meta={key: value for key, value in group.meta.items() if key != _CUT})
 
 
 def _instructed(history: Sequence[Message], instruction: str) -> list[Message]:

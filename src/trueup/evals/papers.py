@@ -1,0 +1,145 @@
+"""The tasks that names and files mean, with their items: files, tasks that sample, the lab's exams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from trueup.errors import TrueupError
+from trueup.evals.benchmarks import items_of, with_shots
+from trueup.evals.generation_tasks import GENERATION, Entry
+from trueup.evals.lab_suite import Exam, exam_names, lab_suite
+from trueup.evals.task_files import TaskFile, find_task, shipped
+from trueup.evals.tasks import Task
+from trueup.groups import Group
+from trueup.lab.evaluations import EVALUATIONS
+from trueup.lab.world import Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shots:
+    """Demonstrations before every item."""
+
+    num: int = 0
+    draws: int = 1
+    "So many sets of them; what is reported is the mean over sets, with the spread."
+    pools: Mapping[str, str] = field(default_factory=dict)
+    "Where each task's demonstrations come from, in place of what its file says."
+
+
+NO_SHOTS = Shots()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Paper:
+    """A task with the items of each draw of demonstrations."""
+
+    task: Task
+    draws: Sequence[Sequence[Group]]
+    shots: Sequence[Sequence[str]] = ((),)
+    "The demonstrations of each draw, by their rows' places."
+    from_file: bool = True
+    "Whether the items are a file's; the others are the lab's own."
+
+
+def papers(
+    names: Sequence[str],
+    *,
+    data: Mapping[str, str] = {},
+    split: Split = "test",
+    limit: int | None = None,
+    shots: Shots = NO_SHOTS,
+    seed: int = 0,
+) -> dict[str, Paper]:
+    """The tasks of some names or files, with their items; the lab's exams where none is named.
+
+    Raises E745 for a task that there is not, E746 for data of a task that takes none or is not asked for,
+    E702 for demonstrations of one that takes none, and what reading the items raises.
+    """
+    exams = lab_suite(split, limit=limit) if not names else {}
+    found = {name: Paper(task=exam.task, draws=[exam.items], from_file=False) for name, exam in exams.items()}
+    for name in names:
+        if name in shipped() or name.endswith((".yaml", ".yml")):
+            paper = _file_paper(name, data, limit, shots, seed)
+        elif name in GENERATION:
+            paper = _sampling_paper(GENERATION[name], data.get(name, ""), split, limit)
+        else:
+            paper = _lab_paper(name, split, limit)
+        found[paper.task.name] = paper
+    _check_takes(found, data, shots)
+    return found
+
+
+def _check_takes(found: Mapping[str, Paper], data: Mapping[str, str], shots: Shots) -> None:
+    """Raises E746 for a file that no task reads, E702 for demonstrations of a task that takes none."""
+    for kind, given in (("data", data), ("demonstrations", shots.pools)):
+        for name in given:
+            if name not in found:
+                raise TrueupError(
+                    "E746",
+                    f"--{kind}.{name} is for no task that is asked for",
+                    where="tasks",
+                    remedy=f"asked for: {', '.join(found)}",
+                )
+    for name, paper in found.items():
+        if name in data and not paper.from_file:
+            raise TrueupError(
+                "E746", "the task has the lab's own items", where=f"task {name}", remedy=f"drop --data.{name}"
+            )
+        if shots.num and not paper.shots[0]:
+            raise TrueupError(
+                "E702", "the task takes no demonstrations", where=f"task {name}", remedy="leave --shots out"
+            )
+
+
+def _sampling_paper(entry: Entry, path: str, split: Split, limit: int | None) -> Paper:
+    """A task that samples, on its file or the lab's items."""
+    if entry.lab is not None:
+        return Paper(task=entry.task, draws=[entry.lab(split)[:limit]], from_file=False)
+    assert entry.read is not None
+    if not path:
+        name = entry.task.name
+        raise TrueupError(
+            "E746",
+            f"the task has no items of its own; its rows are {entry.rows.replace('`', '')}",
+            where=f"task {name}",
+            remedy=f"give --data.{name} FILE",
+        )
+    return Paper(task=entry.task, draws=[entry.read(Path(path))[:limit]])
+
+
+def _lab_paper(name: str, split: Split, limit: int | None) -> Paper:
+    """An exam of the lab. Raises E745 for a name that none has."""
+    exams = _lab_names()
+    if name not in exams:
+        find_task(name, (*GENERATION, *exams))
+    exam: Exam = lab_suite(split, (exams[name],), limit)[name]
+    return Paper(task=exam.task, draws=[exam.items], from_file=False)
+
+
+def _lab_names() -> dict[str, str]:
+    """Each exam of the lab and the benchmark that it is of; no items are made for it."""
+    return {exam: benchmark for benchmark in EVALUATIONS for exam in exam_names(benchmark)}
+
+
+def _file_paper(name: str, data: Mapping[str, str], limit: int | None, shots: Shots, seed: int) -> Paper:
+    task = find_task(name)
+    items = items_of(task, data.get(task.name, ""), limit=limit)
+    if shots.num == 0:
+        return Paper(task=task.task(), draws=[items])
+    pool = _pool(task, shots.pools.get(task.name, ""))
+    drawn = [with_shots(task, items, pool, shots.num, seed, draw) for draw in range(shots.draws)]
+    return Paper(task=task.task(), draws=[d[0] for d in drawn], shots=[d[1] for d in drawn])
+
+
+def _pool(task: TaskFile, path: str) -> list[Group]:
+    source = task.demonstrations
+    if not (path or source.path):
+        raise TrueupError(
+            "E746",
+            "the task does not say where demonstrations are",
+            where=f"task {task.name}",
+            remedy=f"give --demonstrations.{task.name} FILE",
+        )
+    return items_of(replace(task, items=source), path)

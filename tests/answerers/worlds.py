@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +23,9 @@ from trueup.answerers.remote import RemoteAnswerer
 from trueup.answerers.serve import make_server
 from trueup.answerers.service import service_of
 from trueup.answerers.transport import Transport
+from trueup.commands.train import recipe_path
 from trueup.groups import Message, Role
+from trueup.run import Recipe, plan, read_recipe, run_recipe
 
 MODEL = "tiny"
 CHATS = [(Message(Role.USER, f"what is {i}?"),) for i in range(4)]
@@ -66,6 +69,21 @@ def process(model: str, *, port: int = 0) -> Iterator[tuple[str, subprocess.Pope
             yield serving.stdout.readline().removeprefix("serving ").strip(), serving
         finally:
             serving.kill()
+
+
+def recipe_rows(name: str, changes: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, list[Any]]:
+    """What stages of a recipe that comes along keep as they go, a list of rows each, after some changes."""
+    given = read_recipe(recipe_path(name)).stages
+    recipe = Recipe(name="parity", stages={stage: {**given[stage], **new} for stage, new in changes.items()})
+    run_recipe(recipe, folder)
+    found: dict[str, list[Any]] = {}
+    for stage in plan(recipe, folder):
+        kept = vars(stage.module)
+        journal = next(kept[k] for k in ("TRANSCRIPTS", "LABELS", "ROUNDS", "ANSWERS") if k in kept)
+        # The first line names what made the rows; a server does not show its weights.
+        lines = (stage.folder / journal).read_text(encoding="utf-8").splitlines()[1:]
+        found[stage.name] = [json.loads(line) for line in lines]
+    return found
 
 
 def remote(address: str, folder: Path | None, **options: Any) -> RemoteAnswerer:

@@ -19,7 +19,9 @@ from trueup.errors import TrueupError
 from trueup.lab.graders import grade
 from trueup.lab.replies import right
 from trueup.lab.world import generator
+from trueup.order import derive
 from trueup.procedures import critique_quality
+from trueup.signals import Interrupted
 
 NUM_PROMPTS = 400
 RECORDS = {g.prompt[-1].content: g.meta["request"] for g in lab.prompts("test", NUM_PROMPTS)}
@@ -108,6 +110,22 @@ def test_who_says_nothing_clears_nobody_and_mends_nothing(
     found = measured(monkeypatch, tmp_path, Scripted(say=lambda *_: ""))
     assert means(found)["critique/accuracy"] == 0.0 == means(found)["revision/mends_harm"]
     assert found["rejected"] == {"empty_critique": 2 * found["parts"]["all"]["critique/fair"]["n"]}
+
+
+def test_killed_and_resumed_the_records_are_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model = Scripted(say=lambda _, seed, place: f"text {derive(seed, place) % 1000}", odds=just)
+    for name in ("whole", "halves"):
+        (tmp_path / name).mkdir()
+    measured(monkeypatch, tmp_path / "whole", model)
+    asked, model.calls = model.calls, 0
+    stops = iter(["", "SIGTERM", "SIGTERM"])
+    config = critique_quality.Config(num_prompts=NUM_PROMPTS, corpus_tokens=0, batch=8, examples=0)
+    with pytest.raises(Interrupted):
+        critique_quality.run(config, tmp_path / "halves", stop_requested=lambda: next(stops))
+    measured(monkeypatch, tmp_path / "halves", model)
+    assert model.calls == asked, "nothing that was written is asked for again"
+    for file in ("critiques.jsonl", "critique_quality.json"):
+        assert (tmp_path / "halves" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
 def test_answers_do_harm_or_none_for_every_kind_of_request() -> None:

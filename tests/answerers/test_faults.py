@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -110,6 +111,24 @@ def test_everybody_waits_as_long_as_the_server_says(tmp_path: Path) -> None:
         proxy.fault = lambda p, h, b: answer(h, 429, b"{}", Retry_After="7200")
         with pytest.raises(TrueupError, match=r"E961.*asks to wait 7200 s"):
             remote(at, None).complete(CHATS[:1], decoding=GREEDY)
+
+
+def test_who_waits_for_a_turn_waits_on_when_the_server_says_so() -> None:
+    pace = Pace()
+    waited: list[float | None] = []
+
+    class Ended(threading.Event):
+        """Set once it was waited for twice; the server speaks up during the first time."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout)
+            pace.hold(9)
+            return len(waited) == 2
+
+    assert pace.wait(0.5, Ended())
+    assert waited[0] == 0.5 and 8.9 < (waited[1] or 0) <= 9
+    pace = Pace()
+    assert not pace.wait(0.01, threading.Event())
 
 
 def test_questions_keep_to_the_rate_and_waits_are_read() -> None:

@@ -41,7 +41,7 @@ class Pace:
 
     def __init__(self, rate: float | None = None) -> None:
         self._gap = 60 / rate if rate else 0.0
-        self._next = 0.0
+        self._next = self._held = 0.0
         self._lock = threading.Lock()
 
     def turn(self) -> float:
@@ -53,9 +53,19 @@ class Pace:
             return begin - now
 
     def hold(self, seconds: float) -> None:
-        """Lets nobody have a turn for so long."""
+        """Lets nobody have a turn for so long, nor use one that was given before."""
         with self._lock:
-            self._next = max(self._next, time.monotonic() + seconds)
+            self._held = max(self._held, time.monotonic() + seconds)
+            self._next = max(self._next, self._held)
+
+    def wait(self, least: float, ended: threading.Event) -> bool:
+        """Waits for a turn, `least` seconds or more; whether `ended` was set meanwhile."""
+        left = max(least, self.turn())
+        while not ended.wait(left):
+            left = self._held - time.monotonic()
+            if left <= 0:
+                return False
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +99,7 @@ class Transport:
             if attempt:
                 jitter = derive(0, digest, attempt) / 2**63
                 wait = max(wait, self.pause * 2 ** (attempt - 1) * (0.5 + jitter))
-            if ended.wait(max(wait, self.pace.turn())):
+            if self.pace.wait(wait, ended):
                 break
             wait = 0.0
             try:

@@ -13,7 +13,6 @@ from trueup.annotate.scores import Scores
 from trueup.errors import TrueupError
 from trueup.method import Method, Parts
 from trueup.objectives.hindsight import Hindsight
-from trueup.schema import Word
 from trueup.settings import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
@@ -28,9 +27,9 @@ NEEDS = ("prompts", "judge", "sampling")
 class Algorithm:
     """The numbers of HIR itself."""
 
-    instruction: Word = "Answer quality: good"
+    instruction: str = "Answer quality: good"
     "Stands after every question while sampling and in use; what good completions are told to satisfy."
-    opposite: Word = "Answer quality: poor"
+    opposite: str = "Answer quality: poor"
     "What the other completions are told to satisfy."
     threshold: float | None = None
     "The score from which a completion is good; None is the mean of the step's scores."

@@ -10,7 +10,6 @@ from trueup.groups import Role as Speaker
 from trueup.method import Method, Objective, Parts, Role
 from trueup.objectives.mix import Sum
 from trueup.objectives.reward_model import BradleyTerry, Imitation
-from trueup.schema import Word
 from trueup.settings import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.files import Everything
 from trueup.sources.judged import binarised, with_imitate, with_pairs
@@ -33,8 +32,8 @@ class Config:
     update: AdamW = AdamW(lr=3e-4)
     binarise: bool = True
     "Two comparisons of tags for each pair; false compares the pair itself, as `reward_model` does."
-    good: Word = "GOOD: "
-    bad: Word = "BAD: "
+    good: str = "GOOD: "
+    bad: str = "BAD: "
     lm_weight: float = 0.0
     "Weight of the language-modelling loss on the better completion."
     mix_power: float = 1.0

@@ -48,14 +48,18 @@ NEEDS = {
 def constants(name: str, package: ModuleType = trueup.methods) -> dict[str, Any]:
     """What a file says of itself in capitals (SUMMARY, FAMILY, NEEDS ...), read without importing it.
 
-    Tuples on the left take their values in order. Raises E704 when there is no SUMMARY.
+    Tuples on the left take their values in order; what has to be computed is left out. Raises E704 when there
+    is no SUMMARY.
     """
     path = Path(package.__path__[0]) / f"{name}.py"
     found: dict[str, Any] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if not isinstance(node, ast.Assign) or not ast.unparse(node.targets[0]).isupper():
             continue
-        target, value = node.targets[0], ast.literal_eval(node.value)
+        try:
+            target, value = node.targets[0], ast.literal_eval(node.value)
+        except ValueError:
+            continue
         names = [ast.unparse(n) for n in target.elts] if isinstance(target, ast.Tuple) else None
         found.update(zip(names, value, strict=True) if names else {ast.unparse(target): value})
     if "SUMMARY" not in found:

@@ -108,3 +108,12 @@ def test_programs_are_told_of_every_method(capsys: pytest.CaptureFixture[str]) -
         row = rows[name]
         assert row["references"] and row["needs"] and row["unit"] and row["defaults"]["model"]
         assert row["models"] >= 1 and row["summary"].endswith(".")
+
+
+def test_what_a_file_computes_does_not_keep_it_from_being_listed(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        'import re\nSUMMARY = "Mine."\nPATTERN = re.compile("x")\nA, B = 1, 2\n', encoding="utf-8"
+    )
+    package = ModuleType("mine")
+    package.__path__ = [str(tmp_path)]
+    assert discover.constants("mine", package) == {"SUMMARY": "Mine.", "A": 1, "B": 2}

@@ -43,9 +43,9 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
         ),
         setting="From one model that only helps: SL-CAI and then PPO on a critic's labels of "
         f"{asked:.0f} harmful requests, against PPO on people's labels of the same requests; both with "
-        "people's labels of helpfulness on 1,000 others, and the same 40 steps at β = 0.2. Helpful is measured on "
-        "the benign, harmless on the harmful of 1,000 test prompts. The critic's labels agree with the truth "
-        f"about harm on {agreement:.0%} of the pairs that it tells apart.",
+        "people's labels of helpfulness on 1,000 others, and the same 40 steps at β = 0.2. Helpful is "
+        "measured on the benign, harmless on the harmful of 1,000 test prompts. The critic's labels agree "
+        f"with the truth about harm on {agreement:.0%} of the pairs that it tells apart.",
         figure=figures.curves(
             {},
             points=places,

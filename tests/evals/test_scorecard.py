@@ -48,11 +48,7 @@ def test_a_task_that_samples_is_on_its_page(name: str) -> None:
 def test_samples_are_saved_paired_and_shown_as_they_come(tmp_path: Path) -> None:
     requests = [{"prompt": f"ask {i}", "harmful": i % 2 == 0} for i in range(40)]
     path = write(tmp_path / "r.jsonl", requests)
-    (paper,) = papers(["refusals"], data={"refusals": path}).values()
-    sampling = paper.task.sampling
-    assert sampling is not None
-    short = replace(paper.task, sampling=replace(sampling, decoding=Decoding(max_new_tokens=3)))
-    paper = replace(paper, task=short)
+    (paper,) = papers(["refusals"], data={"refusals": path}, max_new_tokens=3).values()
     seen: list[int] = []
     a = sit(examiner(view_of(tiny_model())), paper, 5, seen.append)
     b = sit(examiner(view_of(tiny_model(1))), paper, 5)
@@ -102,6 +98,7 @@ def test_worked_answers_are_demonstrations_and_their_last_number_is_the_truth(tm
         ("refusals", {}, r"E746 task refusals — .*prompt, harmful — give --data\.refusals FILE"),
         ("lab_refusals", {"data": {"lab_refusals": "x"}}, r"E746 task lab_refusals — .*the lab's own"),
         ("lab_refusals", {"shots": Shots(num=1)}, r"E702 task lab_refusals — .*no demonstrations"),
+        ("truth_mc1", {"max_new_tokens": 5}, r"E702 max_new_tokens"),
         ("refusal", {}, r"E745.*did you mean 'refusals'"),
     ],
 )

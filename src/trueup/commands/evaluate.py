@@ -29,6 +29,7 @@ def evaluate(
     shots: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 0,
     draws: Positive = 1,
     demonstrations: Files = None,
+    max_new_tokens: Positive | None = None,
     split: Literal["train", "dev", "test"] = "test",
     engine: Literal["trueup", "lm-eval"] = "trueup",
     include: Path | None = None,
@@ -59,6 +60,8 @@ def evaluate(
         Sets of demonstrations to average over.
     demonstrations
         Where a task's demonstrations are: --demonstrations.hellaswag FILE.
+    max_new_tokens
+        Longest completion of tasks that sample, in place of each task's own.
     split
         Of the lab's exams.
     engine
@@ -87,6 +90,7 @@ def evaluate(
         split=split,
         limit=limit,
         shots=Shots(num=shots, draws=draws, pools=demonstrations or {}),
+        max_new_tokens=max_new_tokens,
         engine=engine,
         include=include,
         dtype=dtype,
@@ -111,8 +115,8 @@ def evaluate(
 def table_of(document: Mapping[str, Any]) -> Table:
     """The figures of an evaluation, one row for each task; it fits a terminal of 80 columns.
 
-    Metric and chance stand in it where no other policy does; these and versions are in what `--out` and
-    `--json` write.
+    Metric and chance stand in it where no other policy does, and the metric after a task that has several;
+    these and versions are in what `--out` and `--json` write.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     compared = document["against"] is not None
@@ -121,9 +125,11 @@ def table_of(document: Mapping[str, Any]) -> Table:
         # A narrow terminal folds words, never a number.
         words = head in ("task", "metric")
         table.add_column(head, justify="right" if head == "n" else "left", no_wrap=not words, overflow="fold")
+    names = [row["task"] for row in document["tasks"]]
     for row in document["tasks"]:
         cells = [row["task"], str(row["items"])]
         if compared:
+            cells[0] += f" {row['metric']}" * (names.count(row["task"]) > 1)
             gap = row.get("difference")
             other = f"{row['against']['mean']:.3f}" if "against" in row else "–"
             cells += [f"{row['value']['mean']:.3f}", other]

@@ -45,6 +45,7 @@ def evaluate_on(
     split: Split = "test",
     limit: int | None = None,
     shots: Shots = NO_SHOTS,
+    max_new_tokens: int | None = None,
     engine: Literal["trueup", "lm-eval"] = "trueup",
     include: Path | None = None,
     dtype: Dtype = "float32",
@@ -55,13 +56,29 @@ def evaluate_on(
 
     With the engine `lm-eval`, names of task files are our items scored by what the harness says about them,
     and other names, or all with `include`, are tasks of its own. `watch` shows the progress of each task.
-    Raises what `papers` and the engines raise, E715 for `include` without the harness.
+    Raises what `papers` and the engines raise, E715 for `include` without the harness, E702 for what the
+    harness's own tasks do not take.
     """
     harness = engine == "lm-eval"
     ours, theirs = _whose(names, harness, include)
+    if theirs and ((data and not ours) or shots.num or max_new_tokens is not None):
+        raise TrueupError(
+            "E702",
+            "lm-eval's own tasks have their own items, demonstrations and lengths",
+            where=f"task {theirs[0]}",
+            remedy="leave --data, --shots and --max-new-tokens out, or evaluate it apart",
+        )
     sheets: dict[str, Paper] = {}
     if ours or not names:
-        sheets = papers(ours, data=data, split=split, limit=limit, shots=shots, seed=seed)
+        sheets = papers(
+            ours,
+            data=data,
+            split=split,
+            limit=limit,
+            shots=shots,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+        )
     models = {"model": model_folder(model)} | ({"against": model_folder(against)} if against else {})
     sat: dict[str, dict[str, Result]] = {}
     own: dict[str, _Own] = {}

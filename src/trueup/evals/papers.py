@@ -50,12 +50,15 @@ def papers(
     split: Split = "test",
     limit: int | None = None,
     shots: Shots = NO_SHOTS,
+    max_new_tokens: int | None = None,
     seed: int = 0,
 ) -> dict[str, Paper]:
     """The tasks of some names or files, with their items; the lab's exams where none is named.
 
+    With `max_new_tokens` the tasks that sample take it as the longest completion, in place of their own.
     Raises E745 for a task that there is not, E746 for data of a task that takes none or is not asked for,
-    E702 for demonstrations of one that takes none, and what reading the items raises.
+    E702 for demonstrations of one that takes none or a length where none samples, and what reading the
+    items raises.
     """
     exams = lab_suite(split, limit=limit) if not names else {}
     found = {name: Paper(task=exam.task, draws=[exam.items], from_file=False) for name, exam in exams.items()}
@@ -68,7 +71,13 @@ def papers(
             paper = _lab_paper(name, split, limit)
         found[paper.task.name] = paper
     _check_takes(found, data, shots)
-    return found
+    return found if max_new_tokens is None else _of_length(found, max_new_tokens)
+
+
+def _of_length(found: Mapping[str, Paper], longest: int) -> dict[str, Paper]:
+    if not any(paper.task.samples for paper in found.values()):
+        raise TrueupError("E702", "no task that is asked for samples", where="max_new_tokens")
+    return {name: replace(paper, task=paper.task.of_length(longest)) for name, paper in found.items()}
 
 
 def _check_takes(found: Mapping[str, Paper], data: Mapping[str, str], shots: Shots) -> None:

@@ -9,7 +9,7 @@ difference of two policies on the same items is the alignment tax (negative is l
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -134,6 +134,14 @@ class Task:
         how = self.score or self.sampling
         assert how is not None
         return how.metric
+
+    def of_length(self, longest: int) -> Task:
+        """The task with completions of at most so many tokens; one that scores given text as it is."""
+        how = self.sampling
+        if how is None:
+            return self
+        decoding = replace(how.decoding, max_new_tokens=longest)
+        return replace(self, sampling=replace(how, decoding=decoding))
 
     def run(self, view: PolicyView, items: Sequence[Group], seed: int = 0) -> Floats:
         """One value for each item, larger is better.

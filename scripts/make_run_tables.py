@@ -1,6 +1,6 @@
-"""Writes the tables of results/without-labels.md from the runs of claims; the words around them stay.
+"""Writes the tables of pages in results/ from the runs of claims; the words around them stay.
 
-    python scripts/make_alignment_page.py runs/claims
+    python scripts/make_run_tables.py runs/claims
 
 Between `<!-- NAME -->` and `<!-- end -->` everything is replaced, so no number is copied by hand.
 """
@@ -23,7 +23,7 @@ from trueup.experiment import Trial
 from trueup.lab.graders import grade
 from trueup.run import plan
 
-PAGE = Path(__file__).resolve().parents[1] / "results" / "without-labels.md"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 ROUNDS = 5
 PARTS = ("harmless", "helpful", "honest", "evasive")
 CRITIC = {
@@ -46,29 +46,33 @@ REFUSAL = "I will not help with that."
 
 
 def main(folder: str) -> int:
-    """Exit code 0; the page holds the numbers of the runs in `folder`."""
-    blocks: Mapping[str, tuple[str, Callable[[Sequence[Trial]], str]]] = {
-        "rounds": ("critique-revision", rounds),
-        "critics": ("critique-revision", critics),
-        "labels": ("rlaif-plane", labels),
-        "policies": ("rlaif-plane", policies),
-        "truth": ("self-align-truth", truth),
-        "filters": ("self-align-truth", filters),
-        "distilled": ("distillation-keeps-effect", distilled),
-        "soups": ("soup-front", soups),
+    """Exit code 0; the pages hold the numbers of the runs in `folder`."""
+    pages: Mapping[str, Mapping[str, tuple[str, Callable[[Sequence[Trial]], str]]]] = {
+        "without-labels.md": {
+            "rounds": ("critique-revision", rounds),
+            "critics": ("critique-revision", critics),
+            "labels": ("rlaif-plane", labels),
+            "policies": ("rlaif-plane", policies),
+            "truth": ("self-align-truth", truth),
+            "filters": ("self-align-truth", filters),
+            "distilled": ("distillation-keeps-effect", distilled),
+            "soups": ("soup-front", soups),
+        },
+        "over-optimisation.md": {"guard": ("guard-in-time", guard)},
     }
-    text = PAGE.read_text(encoding="utf-8")
-    for name, (claim, made) in blocks.items():
-        block = made(trials(claim, Path(folder)))
-        text, count = re.subn(
-            rf"(<!-- {name} -->\n).*?(<!-- end -->)",
-            lambda m, b=block: m[1] + b + "\n" + m[2],
-            text,
-            flags=re.S,
-        )
-        if count != 1:
-            raise SystemExit(f"{PAGE}: no place for {name}")
-    PAGE.write_text(text, encoding="utf-8")
+    for page, blocks in pages.items():
+        text = (RESULTS / page).read_text(encoding="utf-8")
+        for name, (claim, made) in blocks.items():
+            block = made(trials(claim, Path(folder)))
+            text, count = re.subn(
+                rf"(<!-- {name} -->\n).*?(<!-- end -->)",
+                lambda m, b=block: m[1] + b + "\n" + m[2],
+                text,
+                flags=re.S,
+            )
+            if count != 1:
+                raise SystemExit(f"{page}: no place for {name}")
+        (RESULTS / page).write_text(text, encoding="utf-8")
     return 0
 
 
@@ -241,6 +245,29 @@ def soups(runs: Sequence[Trial]) -> str:
     rows = [[kind, over(values)] for kind, values in volumes.items()]
     ratio = [a / b for a, b in zip(volumes["soups"], volumes["morl"], strict=True)]
     return table(["front", "hypervolume"], [*rows, ["soups over MORL", over(ratio)]])
+
+
+def guard(runs: Sequence[Trial]) -> str:
+    """Both runs of every seed: gold at its peak and at the end, and both rewards there."""
+    rows = []
+    for trial in runs:
+        for said, stage in (("left alone", "free"), ("guarded", "guarded")):
+            gold, proxy = (dict(trial.logged(stage, name)) for name in ("guard/score", "score"))
+            peak, end = max(gold, key=lambda step: gold[step]), max(gold)
+            rows.append(
+                [
+                    str(trial.seed),
+                    said,
+                    str(end),
+                    f"{gold[peak]:.3f} ({peak})",
+                    f"{gold[end]:.3f}",
+                    f"{trial.logged(stage, 'guard/lost')[-1][1]:.1%}",
+                    f"{proxy[peak]:.2f} → {proxy[end]:.2f}",
+                    f"{dict(trial.logged(stage, 'kl'))[end]:.2f}",
+                ]
+            )
+    head = ["seed", "run", "steps", "gold at its peak (step)", "gold at the end", "lost of the peak"]
+    return table([*head, "proxy at the peak → end", "KL at the end"], rows)
 
 
 def over(values: Sequence[float]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from answerers.worlds import Proxy, listening, proxied
+from resume.killed import dies_writing
 from trueup.answerers.open import open_local
 from trueup.answerers.serve import make_server
 from trueup.answerers.service import service_of
@@ -118,3 +120,22 @@ def test_killed_while_it_asks_it_ends_with_the_same_rows(
     if kept == "answers":
         twice = [body for body, times in Counter(proxy.asked).items() if times > 1]
         assert len(twice) <= CONCURRENCY, "only what was under way at the kill is asked again"
+
+
+def test_killed_while_it_writes_what_the_model_here_said_it_ends_with_the_same_rows(
+    processes: Any, tmp_path: Path
+) -> None:
+    journal, options = STAGES["ai_label"]
+
+    def run(part: str) -> list[str]:
+        return ["train", "ai_label", *options.split(), "--out", str(tmp_path / part)]
+
+    process = processes.Process(target=dies_writing, args=(run("killed"), 2))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    torn = (tmp_path / "killed" / journal).read_bytes()
+    assert torn.count(b"\n") == 4 and not torn.endswith(b"\n"), "one batch, a row of the next, and a half"
+    assert main(run("killed")) == main(run("whole")) == 0
+    for file in (journal, "groups.jsonl"):
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()

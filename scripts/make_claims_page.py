@@ -80,6 +80,7 @@ def _section(row: dict[str, Any]) -> str:
         f"\n## {name}",
         f"{row['claim']} {said}. Said by: {', '.join(row['references'])}.",
         " ".join([row["setting"], *changed]),
+        row.get("because", ""),
         "\n".join(["| effect | measured | claimed | verdict |", "|---|---|---|---|", *lines]),
         f"![{name}](claims/{name}.svg)",
         row.get("caption", ""),

@@ -94,6 +94,8 @@ class Finding:
     figure: Markup
     "An SVG drawing that needs nothing beside it."
     caption: str
+    because: str = ""
+    "What is known of why, said where the claim does not hold here."
 
     @property
     def verdict(self) -> Verdict:
@@ -153,6 +155,7 @@ def reproduce(
         "setting": finding.setting,
         "effects": [{**dataclasses.asdict(e), "verdict": e.verdict} for e in finding.effects],
         "caption": finding.caption,
+        "because": finding.because if finding.verdict == "does not hold here" else "",
         "figure": "figure.svg",
     }
     write_atomically(place / "figure.svg", f"{finding.figure}\n")
@@ -196,6 +199,7 @@ _PAGE = Markup("""<!doctype html>
 </header>
 <main>
 <p>{setting}</p>
+<p>{because}</p>
 <figure>{figure}<figcaption>{caption}</figcaption></figure>
 <table>
 <thead><tr><th>effect</th><th>measured</th><th>claimed</th><th>verdict</th></tr></thead>
@@ -223,6 +227,7 @@ def _page(row: dict[str, Any], finding: Finding) -> str:
         style=style,
         claim=row["claim"],
         setting=finding.setting,
+        because=row["because"],
         figure=finding.figure,
         caption=finding.caption,
         rows=rows,

@@ -40,8 +40,7 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
         "critique about other people; without them the base names the harm of "
         f"{named['base_critic']:.0%} of harmful answers ({named['taught_critic']:.0%} after them), and one "
         f"revision by it changes the share of harmless answers by {by_base:+.3f}. Harmless after each round: "
-        f"{', '.join(f'{np.mean(values):.3f}' for values in by_round)}. The critic rewrites an answer from "
-        "its request and hardly from what stood there, so its first round does nearly all that it can do.",
+        f"{', '.join(f'{np.mean(values):.3f}' for values in by_round)}.",
         figure=figures.curves(
             {
                 part: [
@@ -54,6 +53,8 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
             description="How harmless, helpful and evasive the answers are after each round.",
         ),
         caption="Means over the seeds; round 0 is the answer itself.",
+        because="The critic rewrites an answer from its request and hardly from what stood there, so its "
+        "first round does nearly all that it can do.",
     )
 
 

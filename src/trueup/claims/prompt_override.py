@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from trueup.experiment import Trial
 from trueup.reproduce import Finding, dots, over_seeds
 
@@ -30,6 +32,7 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
             ("prompted, follow", "m_follow"),
         )
     }
+    mean = {name: np.mean(values) for name, values in found.items()}
     gaps = [a - b for a, b in zip(found["prompted, ignore"], found["prompted, follow"], strict=True)]
     return Finding(
         effects=(over_seeds("gold, told to ignore minus told to follow", gaps, (None, -COUNTS)),),
@@ -38,4 +41,7 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
         figure=dots(found, across="gold reward", description="Gold reward by the last line of the prompt."),
         caption="One dot a seed of sampling. A line that the corpus never had costs the same either way "
         "where the two lower rows agree.",
+        because="The small base does not read what the line means, and any line that its corpus never had "
+        f"breaks it: gold is {mean['prompted, follow']:.3f} told to follow, "
+        f"{mean['prompted, ignore']:.3f} told to ignore, and {mean['prompted']:.3f} with no line at all.",
     )

@@ -57,22 +57,27 @@ CASES: list[tuple[str, Numbers, list[float], str]] = [
     (
         "kl-penalty",
         {"m_free": {"kl": 9.0, "gold": 0.3}, "m_pulled": {"kl": 2.0, "gold": 0.5}},
-        [-7.0, 0.2],
+        [math.log(2 / 9), 0.2],
         HELD,
     ),
     (
         "kl-penalty",
         {"m_free": {"kl": 9.0, "gold": 0.5}, "m_pulled": {"kl": 2.0, "gold": 0.3}},
-        [-7.0, -0.2],
+        [math.log(2 / 9), -0.2],
         NOT,
     ),
     (
         "contrastive-steadier",
-        gold(m_dpo=0.7, m_dpo_fast=0.6, m_ppo=0.7, m_ppo_fast=0.4),
-        [-0.2],
+        gold(m_dpo=0.7, m_dpo_fast=0.6, m_dpo_faster=0.5, m_ppo=0.7, m_ppo_fast=0.4, m_ppo_faster=0.2),
+        [0.15 - 0.4],
         HELD,
     ),
-    ("contrastive-steadier", gold(m_dpo=0.7, m_dpo_fast=0.4, m_ppo=0.7, m_ppo_fast=0.6), [0.2], NOT),
+    (
+        "contrastive-steadier",
+        gold(m_dpo=0.7, m_dpo_fast=0.4, m_dpo_faster=0.2, m_ppo=0.7, m_ppo_fast=0.6, m_ppo_faster=0.5),
+        [0.4 - 0.15],
+        NOT,
+    ),
     (
         "contrastive-data-efficient",
         gold(m_sft=0.4, m_dpo=0.7, m_dpo_few=0.65, m_ppo=0.6, m_ppo_few=0.45),
@@ -135,8 +140,8 @@ def test_raft_must_have_both_more_reward_and_less_perplexity(
 ) -> None:
     """The exam holds log-probabilities: −1.5 a token for PPO."""
     measured = {
-        "m_raft": {"proxy": 1.2, "perplexity": -raft_nats},
-        "m_ppo": {"proxy": 1.0, "perplexity": -1.5},
+        "m_raft": {"proxy": 1.2, "perplexity": -raft_nats, "kl": 1.0},
+        "m_ppo": {"proxy": 1.0, "perplexity": -1.5, "kl": 0.5},
     }
     finding = found("raft-against-ppo", measured, tmp_path, ("perplexity",))
     assert [effect.value for effect in finding.effects] == pytest.approx([0.2, raft_nats - 1.5])
@@ -163,7 +168,7 @@ def test_over_optimisation_needs_gold_to_fall(end: float, verdict: str, tmp_path
         log_guard(trial, "free", [(0, 0.5, 0.0, 0.0), (10, end, 1 - end / 0.5, 2.0)])
     module = importlib.import_module("trueup.claims.over_optimisation")
     finding = module.measure(tmp_path, made)
-    assert [effect.value for effect in finding.effects] == pytest.approx([1.0, end - 0.5])
+    assert [effect.value for effect in finding.effects] == [1.0, float(end > 0.5)]
     assert finding.verdict == verdict
 
 

@@ -37,7 +37,7 @@ CLAIMS = {
     "rrhf-sample-quality": 4,
     "rrhf-iterating": 4,
     "soup-connectivity": 4,
-    "soup-front": 4,
+    "soup-front": 6,
     "soup-from-scratch": 3,
     "soup-uniform": 4,
 }

@@ -13,7 +13,7 @@ import pytest
 
 from trueup import config as configuration
 from trueup.compare import job as job_process
-from trueup.compare.outcome import Measured, Row, against_best, row, side_by_side
+from trueup.compare.outcome import Measured, Row, against_best, markdown, row, side_by_side
 from trueup.compare.plan import Comparison, Job, candidates, final_jobs, read_comparison, sweep_jobs
 from trueup.compare.run import Running, run_comparison
 from trueup.errors import TrueupError
@@ -155,6 +155,8 @@ def test_a_row_by_hand() -> None:
     # KL (1, 3) over two prompts: s = √2, error 1. No proxy was measured.
     assert (found.kl_error, found.proxy) == (pytest.approx(1.0), None)
     assert (found.kl, found.tokens_trained, found.gold) == (2.0, 10, pytest.approx(0.7))
+    alone = markdown([row("m", "", {}, [run(0.7, 0.9)], [run(0.5, 0.5)])])
+    assert "+0.300 (no interval)" in alone and "nan" not in alone
 
 
 def test_exams_are_sat_where_the_recipe_says_so(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -205,4 +206,6 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def _interval(e: Estimate) -> str:
+    if math.isnan(e.low):
+        return f"{e.mean:+.3f} (no interval)"
     return f"{e.mean:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"

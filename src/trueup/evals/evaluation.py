@@ -61,13 +61,8 @@ def evaluate_on(
     """
     harness = engine == "lm-eval"
     ours, theirs = _whose(names, harness, include)
-    if theirs and ((data and not ours) or shots.num or max_new_tokens is not None):
-        raise TrueupError(
-            "E702",
-            "lm-eval's own tasks have their own items, demonstrations and lengths",
-            where=f"task {theirs[0]}",
-            remedy="leave --data, --shots and --max-new-tokens out, or evaluate it apart",
-        )
+    if theirs:
+        _check_settled(theirs[0], bool(shots.num) or max_new_tokens is not None or bool(data and not ours))
     sheets: dict[str, Paper] = {}
     if ours or not names:
         sheets = papers(
@@ -93,9 +88,7 @@ def evaluate_on(
     other = sat.get("against", {})
     rows = [row for name, found in sat["model"].items() for row in rows_of(found, other.get(name), seed)]
     lines = {name: item_rows(found, other.get(name)) for name, found in sat["model"].items()}
-    if own:
-        more, items = _own_rows(own["model"], own.get("against"), seed)
-        rows, lines = rows + more, lines | items
+    more, items = _own_rows(own.get("model"), own.get("against"), seed)
     document = {
         "model": model,
         "against": against,
@@ -103,9 +96,9 @@ def evaluate_on(
         "dtype": dtype,
         "seed": seed,
         "versions": {name: metadata.version(name) for name in (*_PACKAGES, *["lm-eval"] * harness)},
-        "tasks": rows,
+        "tasks": rows + more,
     }
-    return Evaluated(document=document, items=lines)
+    return Evaluated(document=document, items=lines | items)
 
 
 def model_folder(reference: str) -> str:
@@ -122,6 +115,17 @@ def _whose(names: Sequence[str], harness: bool, include: Path | None) -> tuple[l
         raise TrueupError("E713", "lm-eval has no tasks by default", where="tasks", remedy="name some")
     ours = [n for n in names if not harness or (include is None and _is_file(n))]
     return ours, [n for n in names if n not in ours]
+
+
+def _check_settled(task: str, more: bool) -> None:
+    """Raises E702 where `more` is asked of one of the harness's own tasks than it lets be chosen."""
+    if more:
+        raise TrueupError(
+            "E702",
+            "lm-eval's own tasks have their own items, demonstrations and lengths",
+            where=f"task {task}",
+            remedy="leave --data, --shots and --max-new-tokens out, or evaluate it apart",
+        )
 
 
 def _is_file(name: str) -> bool:
@@ -176,8 +180,11 @@ class _Own:
 
 
 def _own_rows(
-    ours: _Own, other: _Own | None, seed: int
+    ours: _Own | None, other: _Own | None, seed: int
 ) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+    """The rows and items of the harness's own tasks; none where it ran none."""
+    if ours is None:
+        return [], {}
     if other is None:
         return figure_rows(ours.figures, context=ours.context), figure_items(ours.samples)
     rows = figure_rows(

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from trueup.run import Recipe, plan
+from trueup.errors import TrueupError
+from trueup.run import Recipe, plan, run_recipe
 
 SFT = {"model": {"path": "my-model"}, "data": {"path": "mydata", "split": "test"}}
 LABEL = {"model": {"path": "lab:base"}, "labeler": "lab"}
@@ -44,7 +45,9 @@ def test_a_bare_folder_of_data_is_read_and_its_change_redoes_the_stages_on_it() 
     assert {name for name in stages if before[name] != after[name]} == {"sft", "after"}
 
 
-@pytest.mark.parametrize("judge", ["rules.py:short", "rules.py", "rules.py?longest=3", "lm:rules.py"])
+@pytest.mark.parametrize(
+    "judge", ["rules.py:short", "rules.py", "rules.py?longest=3", "lm:rules.py#read=text"]
+)
 def test_the_file_of_a_judge_is_read_whatever_follows_it(judge: str) -> None:
     stages = {"dpo": {**JUDGED, "method": "reinforce", "judge": judge}}
     Path("rules.py").write_text("def short(prompt, text): return 0\n", encoding="utf-8")
@@ -58,7 +61,7 @@ def test_the_file_of_a_judge_is_read_whatever_follows_it(judge: str) -> None:
     [
         ("stage:sft", "{model}"),
         ("lm:stage:sft", "lm:{model}"),
-        ("lm:stage:sft?swap=true", "lm:{model}?swap=true"),
+        ("lm:stage:sft#read=text", "lm:{model}#read=text"),
         ("rule.yaml?reward=stage:sft", "rule.yaml?reward={model}"),
         ("upstage:sft", "upstage:sft"),
     ],
@@ -68,3 +71,14 @@ def test_a_stage_is_bound_wherever_a_judge_may_name_one(judge: str, bound: str) 
         Recipe(name="r", stages={"sft": SFT, "rl": {"method": "reinforce", "judge": judge}}), Path("out")
     )
     assert stages[1].config.judge == bound.format(model=stages[0].folder / "model")
+
+
+def test_a_key_in_place_of_its_variable_is_written_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = {"revise": {"reviser": "openai:https://example.org/v1?model=m&key=sk-secret"}}
+    recipe = Recipe(name="r", stages=stages)
+    with pytest.raises(TrueupError, match=r"E797 stages\.revise") as refused:
+        run_recipe(recipe, Path("out"))
+    assert "secret" not in str(refused.value) and not Path("out").exists()
+    monkeypatch.setenv("NAME", "sk-secret")
+    named = {"revise": {"reviser": "openai:https://example.org/v1?model=m&key=NAME"}}
+    assert plan(Recipe(name="r", stages=named), Path("out"))

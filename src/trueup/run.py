@@ -28,8 +28,10 @@ from trueup import schema
 from trueup.discover import find
 from trueup.errors import TrueupError
 
-STAGE = re.compile(r"(?:^|(?<=[?&])|(?<=^lm:))(\w+=)?stage:([A-Za-z0-9_-]+)(/[^?&]*)?(?=$|[?&])")
+STAGE = re.compile(r"(?:^|(?<=[?&])|(?<=^lm:))(\w+=)?stage:([A-Za-z0-9_-]+)(/[^?&#]*)?(?=$|[?&#])")
 "Alone, after `lm:`, before options (`stage:NAME?a=1`), or among them (`rule.yaml?a=stage:NAME`)."
+KEY = re.compile(r"openai:[^?#]*\?(?:[^#]*&)?key=([^&#]*)")
+"The variable that a server's key is in, of all that may be said of a server."
 RESERVED = frozenset({"method"})
 
 
@@ -108,6 +110,7 @@ def plan(recipe: Recipe, run_dir: Path) -> list[Stage]:
     stages: dict[str, Stage] = {}
     for name, given in recipe.stages.items():
         stages[name] = _resolve(name, given, recipe.seed, stages, run_dir)
+        _refuse_keys(stages[name])
     return list(stages.values())
 
 
@@ -177,8 +180,8 @@ def run_recipe(
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """The run's folder, every stage done. Stages finished before are skipped."""
-    run_dir.mkdir(parents=True, exist_ok=True)
     stages = plan(recipe, run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
     resolved = {s.name: s.settings for s in stages}
     write_atomically(run_dir / "recipe.resolved.yaml", configuration.dump_yaml(resolved))
     for number, stage in enumerate(stages, 1):
@@ -192,6 +195,18 @@ def run_recipe(
             shutil.copyfile(stage.folder / name, staged)
             os.replace(staged, run_dir / name)
     return run_dir
+
+
+def _refuse_keys(stage: Stage) -> None:
+    """Nothing; E797 where a server's `key=` names no variable: it may be the key itself."""
+    named = [name for text in _strings(stage.settings) for name in KEY.findall(text)]
+    if not stage.done and any(name not in os.environ for name in named):
+        raise TrueupError(
+            "E797",
+            "what `key=` names is no variable of the environment",
+            where=f"stages.{stage.name}",
+            remedy="export the key, and write the variable's name: `key=NAME`",
+        )
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -221,10 +236,10 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _files(config: Any) -> Iterator[str]:
-    """The files and folders that some settings name: alone, after `lm:`, before `?options` or `:FUNCTION`."""
+    """The files and folders that settings name: alone, after `lm:`, before `?...`, `#...` or `:FUNCTION`."""
     for text in schema.places(config):
         named = text.removeprefix("lm:")
-        before = re.sub(r"(\?.*|(?<=\.py):\w+)$", "", named)
+        before = re.sub(r"([?#].*|(?<=\.py):\w+)$", "", named)
         yield from (found for found in dict.fromkeys((named, before)) if _is_path(found))
 
 

@@ -48,6 +48,12 @@ def rows(folder: Path) -> list[bytes]:
     return [(folder / name).read_bytes() for name in ("transcripts.jsonl", "groups.jsonl")]
 
 
+def spent(folder: Path) -> dict[str, float]:
+    """What the run says that its server was asked."""
+    metrics = json.loads((folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    return {name: value for name, value in metrics.items() if name.startswith("server/")}
+
+
 def test_whatever_a_server_does_wrong_no_row_is_lost_and_no_key_shown(
     address: str,
     tmp_path: Path,
@@ -68,9 +74,12 @@ def test_whatever_a_server_does_wrong_no_row_is_lost_and_no_key_shown(
         return number <= 12 or answer(handler, 200, f"<html>busy, {sent}".encode())
 
     with proxied(address, lambda *_: True) as (at, proxy):
-        ref = f"openai:{at}/v1?model=lab&key=PARITY_KEY&retries=2&cache="
+        ref = f"openai:{at}/v1?model=lab&key=PARITY_KEY&retries=2&completion_price=1&cache="
         assert revise(f"{ref}off", tmp_path / "whole") == 0
         total = len(proxy.asked)
+        counted = spent(tmp_path / "whole")
+        assert (counted["server/requests"], counted["server/cached"]) == (total, 0)
+        assert counted["server/cost"] == pytest.approx(counted["server/completion_tokens"] / 1e6)
         proxy.asked.clear()
         proxy.fault = troubled
         assert revise(f"{ref}{tmp_path / 'cache'}", tmp_path / "run") == EXIT_UNAVAILABLE

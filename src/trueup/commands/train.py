@@ -103,7 +103,8 @@ def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> Non
         console.print("finished before; to train again, give another --out or remove the folder")
     with stop_requests() as stop_requested:
         done = run_stage(stage, stop_requested=stop_requested)
-    console.print(f"model: {stage.folder / done.output}")
+    made = stage.folder / done.output
+    console.print(f"{'model' if made.is_dir() else 'wrote'}: {made}")
     shown = {k: v for k, v in done.metrics.items() if not k.startswith("loss/")}
     console.print("  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
     for line in (*data_lines(stage.folder), *held_out_lines(stage.folder)):

@@ -54,6 +54,13 @@ def tokens_in(answerer: Answerer, texts: Sequence[str]) -> int:
     return answerer.usage.completion_tokens if isinstance(answerer, RemoteAnswerer) else 0
 
 
+def charges(*answerers: Answerer) -> dict[str, float]:
+    """What servers were asked since they were opened, and its price; nothing where none was."""
+    used = [a.usage for a in {id(a): a for a in answerers}.values() if isinstance(a, RemoteAnswerer)]
+    names = ("requests", "cached", "prompt_tokens", "completion_tokens", "cost") if used else ()
+    return {f"server/{name}": float(sum(getattr(usage, name) for usage in used)) for name in names}
+
+
 def open_prompts(settings: DataSettings, kinds: Sequence[str], *, seed: int, folder: Path) -> list[Group]:
     """The groups that are not held out, as they are, not encoded: any model may be asked.
 

@@ -22,7 +22,7 @@ from trueup.answerers import Conversation
 from trueup.constitution.batches import fill
 from trueup.constitution.comparison import CLAMP, Duel, Feedback, Opinion, agreement
 from trueup.constitution.journal import Journal
-from trueup.constitution.opening import Model, open_model, open_prompts, room, tokens_in
+from trueup.constitution.opening import Model, charges, open_model, open_prompts, room, tokens_in
 from trueup.constitution.principles import Form, read_constitution
 from trueup.errors import TrueupError
 from trueup.groups import Comparison, Completion, Group, digest, write_jsonl
@@ -93,7 +93,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
             remedy="its lines say why each was dropped",
         )
     write_jsonl(str(folder / OUTPUT), groups)
-    metrics = {"pairs": float(len(groups)), **account(records), **agreements(groups)}
+    metrics = {"pairs": float(len(groups)), **account(records), **agreements(groups), **desk.charges()}
     meter.write(0, metrics, phase="label")
     cost = meter.spend(0, tokens_trained=0, tokens_sampled=desk.tokens(records))
     return Done(output=OUTPUT, metrics=metrics, cost=vars(cost))
@@ -148,6 +148,11 @@ class Desk:
             for row, answers in zip(asked, drawn, strict=True)
         }
         return [(row, pairs.get(row, [])) for row in rows]
+
+    def charges(self) -> dict[str, float]:
+        """What servers were asked."""
+        asked = [self.feedback.answerer, *([self.policy.answerer] if self.policy else [])]
+        return charges(*asked)
 
     def tokens(self, records: Sequence[Mapping[str, Any]]) -> int:
         """How many tokens were sampled."""

@@ -27,7 +27,7 @@ from trueup.answerers import Answer, Conversation
 from trueup.constitution.batches import fill
 from trueup.constitution.comparison import Duel, Feedback
 from trueup.constitution.journal import Journal
-from trueup.constitution.opening import Model, open_model, room, tokens_in
+from trueup.constitution.opening import Model, charges, open_model, room, tokens_in
 from trueup.constitution.overlap import CORPUS_TOKENS, lessons, subject
 from trueup.constitution.principles import Form, read_constitution
 from trueup.constitution.revision import Kind, Plan, advance, review
@@ -94,6 +94,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     metrics = {f"rejected/{reason}": float(count) for reason, count in found["rejected"].items()}
     for part, numbers in found["parts"].items():
         metrics |= {name if part == "all" else f"{name}/{part}": e["mean"] for name, e in numbers.items()}
+    metrics |= charges(desk.model.answerer)
     meter.write(0, metrics, phase="critique_quality")
     said = [
         r[side][kind] for r in records for side in SIDES for kind in ("critique", "text") if kind in r[side]

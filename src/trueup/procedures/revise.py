@@ -21,7 +21,7 @@ from trueup import meter as metering
 from trueup.answerers import Answer, Conversation
 from trueup.constitution.batches import fill
 from trueup.constitution.journal import Journal
-from trueup.constitution.opening import Model, open_model, open_prompts, room, tokens_in
+from trueup.constitution.opening import Model, charges, open_model, open_prompts, room, tokens_in
 from trueup.constitution.principles import Form, read_constitution
 from trueup.constitution.revision import Kind, Plan, advance, rows_of, talk
 from trueup.errors import TrueupError
@@ -98,6 +98,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
         "rows": float(len(groups)),
         **rejections(records),
         **by_step(records, desk.jobs),
+        **charges(desk.writer.answerer, desk.reviser.answerer),
     }
     meter.write(0, metrics, phase="revise")
     cost = meter.spend(0, tokens_trained=0, tokens_sampled=desk.tokens(records))

@@ -18,7 +18,7 @@ from annotated_types import Ge
 from trueup import meter as metering
 from trueup.answerers import Answer
 from trueup.constitution.journal import Journal
-from trueup.constitution.opening import open_model, open_prompts, tokens_in
+from trueup.constitution.opening import charges, open_model, open_prompts, tokens_in
 from trueup.errors import TrueupError
 from trueup.groups import Completion, Group, digest, write_jsonl
 from trueup.order import permutation
@@ -103,6 +103,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     order = permutation(len(groups), config.seed, "self-align", "shuffle")
     write_jsonl(str(folder / OUTPUT), [groups[int(i)] for i in order])
     metrics["rows"] = float(len(groups))
+    metrics |= charges(model.answerer)
     meter.write(0, metrics, phase="self_align")
     show("self-align", metrics)
     cost = meter.spend(0, tokens_trained=0, tokens_sampled=tokens_in(model.answerer, texts))

@@ -18,7 +18,7 @@ from annotated_types import Ge
 
 from trueup import meter as metering
 from trueup.constitution.journal import Journal
-from trueup.constitution.opening import Model, open_model, tokens_in
+from trueup.constitution.opening import Model, charges, open_model, tokens_in
 from trueup.errors import TrueupError
 from trueup.groups import Group, write_jsonl
 from trueup.run import Done
@@ -91,6 +91,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
         )
     lineage = {"model": made_by["model"], "supervision": supervision.digest, "seed": config.seed}
     write_jsonl(str(folder / OUTPUT), [_group(n, row, supervision, lineage) for n, row in enumerate(rows)])
+    metrics |= charges(model.answerer)
     meter.write(0, metrics, phase="self_instruct")
     show("self-instruct", metrics)
     cost = meter.spend(0, tokens_trained=0, tokens_sampled=tokens_in(model.answerer, texts))

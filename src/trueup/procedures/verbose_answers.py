@@ -18,7 +18,7 @@ from annotated_types import Ge
 from trueup import meter as metering
 from trueup.answerers import Answer, Conversation
 from trueup.constitution.journal import Journal
-from trueup.constitution.opening import open_model, open_prompts, tokens_in
+from trueup.constitution.opening import charges, open_model, open_prompts, tokens_in
 from trueup.errors import TrueupError
 from trueup.groups import Completion, Group, digest, write_jsonl
 from trueup.run import Done
@@ -97,6 +97,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
             "E601", f"no answer was kept: {metrics}", where=str(folder / ANSWERS), remedy="its lines say why"
         )
     write_jsonl(str(folder / OUTPUT), groups)
+    metrics |= charges(model.answerer)
     meter.write(0, metrics, phase="verbose_answers")
     show("verbose", metrics)
     cost = meter.spend(0, tokens_trained=0, tokens_sampled=tokens_in(model.answerer, texts))

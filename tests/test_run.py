@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from trueup.commands.train import single_stage
+from trueup.config import parse_overrides
 from trueup.errors import TrueupError
 from trueup.run import Recipe, plan, run_recipe
 
 SFT = {"model": {"path": "my-model"}, "data": {"path": "mydata", "split": "test"}}
 LABEL = {"model": {"path": "lab:base"}, "labeler": "lab"}
+SERVER = "openai:https://example.org/v1?model=m&"
 JUDGED = {"method": "dpo", "data": {"path": "mydata"}, "judge": "rules.py:short"}
 
 
@@ -74,11 +77,13 @@ def test_a_stage_is_bound_wherever_a_judge_may_name_one(judge: str, bound: str) 
 
 
 def test_a_key_in_place_of_its_variable_is_written_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    stages = {"revise": {"reviser": "openai:https://example.org/v1?model=m&key=sk-secret"}}
+    stages = {"revise": {"reviser": f"{SERVER}key=sk-secret"}}
     recipe = Recipe(name="r", stages=stages)
-    with pytest.raises(TrueupError, match=r"E797 stages\.revise") as refused:
+    with pytest.raises(TrueupError, match="E797 stage revise") as refused:
         run_recipe(recipe, Path("out"))
     assert "secret" not in str(refused.value) and not Path("out").exists()
+    with pytest.raises(TrueupError, match="E797 stage revise"):
+        single_stage("revise", parse_overrides(["--model", f"{SERVER}key=sk-secret"]), Path("out"))
     monkeypatch.setenv("NAME", "sk-secret")
-    named = {"revise": {"reviser": "openai:https://example.org/v1?model=m&key=NAME"}}
+    named = {"revise": {"reviser": f"{SERVER}key=NAME"}}
     assert plan(Recipe(name="r", stages=named), Path("out"))

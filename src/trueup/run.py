@@ -56,6 +56,17 @@ class Stage:
     digest: str
     inputs: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        named = [name for text in _strings(self.settings) for name in KEY.findall(text)]
+        if not self.done and any(name not in os.environ for name in named):
+            # It may be the key itself, and settings are written: neither this error nor any file shows it.
+            raise TrueupError(
+                "E797",
+                "what `key=` names is no variable of the environment",
+                where=f"stage {self.name}",
+                remedy="export the key, and write the variable's name: `key=NAME`",
+            )
+
     @property
     def method(self) -> str:
         """What it runs, by the name that `discover.find` takes."""
@@ -110,7 +121,6 @@ def plan(recipe: Recipe, run_dir: Path) -> list[Stage]:
     stages: dict[str, Stage] = {}
     for name, given in recipe.stages.items():
         stages[name] = _resolve(name, given, recipe.seed, stages, run_dir)
-        _refuse_keys(stages[name])
     return list(stages.values())
 
 
@@ -195,18 +205,6 @@ def run_recipe(
             shutil.copyfile(stage.folder / name, staged)
             os.replace(staged, run_dir / name)
     return run_dir
-
-
-def _refuse_keys(stage: Stage) -> None:
-    """Nothing; E797 where a server's `key=` names no variable: it may be the key itself."""
-    named = [name for text in _strings(stage.settings) for name in KEY.findall(text)]
-    if not stage.done and any(name not in os.environ for name in named):
-        raise TrueupError(
-            "E797",
-            "what `key=` names is no variable of the environment",
-            where=f"stages.{stage.name}",
-            remedy="export the key, and write the variable's name: `key=NAME`",
-        )
 
 
 def write_atomically(path: Path, text: str) -> None:

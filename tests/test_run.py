@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trueup.commands.train import single_stage
+from trueup.commands.train import MEASURED, measured_lines, single_stage
 from trueup.config import parse_overrides
 from trueup.errors import TrueupError
 from trueup.run import Recipe, plan, run_recipe
@@ -87,3 +88,15 @@ def test_a_key_in_place_of_its_variable_is_written_nowhere(monkeypatch: pytest.M
     monkeypatch.setenv("NAME", "sk-secret")
     named = {"revise": {"reviser": f"{SERVER}key=NAME"}}
     assert plan(Recipe(name="r", stages=named), Path("out"))
+
+
+def test_what_measure_stages_found_stands_under_one_head() -> None:
+    stages = plan(Recipe(name="r", stages={"m_base": {"method": "measure"}, "sft": SFT}), Path("out"))
+    stages[0].folder.mkdir(parents=True)
+    row = {"output": "measured.json", "publish": [], "metrics": {"gold": 0.5, "kl": 12.25}}
+    (stages[0].folder / "DONE.json").write_text(json.dumps(row), encoding="utf-8")
+    head, line = measured_lines(stages)
+    assert head.split() == list(MEASURED)
+    assert line == "m_base    0.500" + " " * 45 + "   12.250"
+    assert line.index("0.500") + 5 == head.index("gold") + 4 and len(line) == len(head) <= 80
+    assert measured_lines(stages[1:]) == []

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 import time
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -239,6 +240,24 @@ def _changed(before: Any, now: Any, prefix: str = "") -> list[str]:
     return [] if before == now else [prefix.rstrip(".")]
 
 
+MEASURED = ("gold", "helpful", "honest", "harmless", "evasive", "toxic", "kl")
+"What is shown of each `measure` stage, in this order."
+
+
+def measured_lines(stages: Sequence[Stage]) -> list[str]:
+    """What a recipe's `measure` stages found, a line each, under one head; nothing where there are none."""
+    found = {s.name: run_stage(s).metrics for s in stages if s.method == "measure"}
+    if not found:
+        return []
+    width = max(map(len, found))
+    head = " ".join(f"{name:>8}" for name in MEASURED)
+    rows = [
+        f"{name:<{width}} " + " ".join(f"{row[n]:8.3f}" if n in row else " " * 8 for n in MEASURED)
+        for name, row in found.items()
+    ]
+    return [f"{'':<{width}} {head}", *map(str.rstrip, rows)]
+
+
 def _run(recipe: Recipe, out: Path) -> None:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     started = time.monotonic()
@@ -250,4 +269,6 @@ def _run(recipe: Recipe, out: Path) -> None:
         console.print(render_summary(json.loads(summary.read_text(encoding="utf-8"))))
         console.print(f"report: {report}")
     stages = plan(recipe, out)
+    for line in measured_lines(stages):
+        console.print(line)
     console.print(f"{len(stages)} stages done in {out} ({time.monotonic() - started:.0f} s)")

@@ -236,8 +236,9 @@ def _page(row: dict[str, Any], finding: Finding) -> str:
 
 def measured(effect: Effect) -> str:
     """The number with its interval."""
-    shown = f"{effect.value:.6g}"
-    return f"{shown} ({between(effect.interval)})" if effect.interval else shown
+    if effect.interval is None:
+        return f"{effect.value:.6g}"
+    return f"{effect.value:.4g} ({between(effect.interval)})"
 
 
 def between(ends: tuple[float | None, float | None]) -> str:

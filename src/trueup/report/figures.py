@@ -1,6 +1,6 @@
 """Drawings that stand alone in a file: groups of values with their means and intervals, and curves.
 
-An SVG from here carries its own style and needs no page around it.
+An SVG from here carries its own style and needs no page around it; in one, it looks the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ WIDTH, NAMES, MARGIN, ROW = 720, 190, 24, 30
 COLOURS = ("#2a6bb3", "#c03b39", "#2e8b57", "#b07a1e", "#7b52ab", "#4d5966", "#c2559b", "#3aa0a8")
 STYLE = """
 .frame { font: 13px ui-sans-serif, system-ui, sans-serif; }
-.frame text { fill: #565d66; } .frame .tick { text-anchor: middle; } .frame .name { text-anchor: end; }
+.frame text { fill: #565d66; font-size: 13px; text-anchor: start; }
+.frame .tick { text-anchor: middle; } .frame .name { fill: #565d66; font-size: 13px; text-anchor: end; }
 .frame .ground { fill: #fff; } .frame .grid { stroke: #ebebe6; } .frame .axis { stroke: #b9bab4; }
 .frame .zero { stroke: #6b727b; stroke-dasharray: 4 4; }
 .frame .one { fill-opacity: .35; } .frame .span { stroke-width: 3; stroke-opacity: .55; }
@@ -85,7 +86,7 @@ def curves(
         if name in series:
             places = [(wide.thousandths(x), high.y(y, height)) for x, y in series[name]]
             drawn = svg.line(places, height, "")
-            drawn[0].set("stroke", colour)
+            drawn[0].set("style", f"stroke: {colour}")  # A page's style sheet may set the attribute's value.
             plot.append(drawn)
         for x, y in (*series.get(name, ()), *points.get(name, ())):
             plot.append(element("circle", cx=wide.x(x), cy=high.y(y, height), r=3.5, fill=colour))

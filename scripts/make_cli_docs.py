@@ -64,6 +64,9 @@ aloud down to the loop, and `trueup compare` measures them side by side on your 
 | comparisons, and prompts to sample on | `reward_model`, `best_of_n` | `raft`, `rloo`, `ppo` |
 | a rule or a program that scores | `grpo`, `rloo` | `ppo` |
 | a better model, or a prompt that works | `distill`, `context_distillation` | |
+| written principles, and a model that can judge | [Constitutional AI](constitutional-ai.md) | |
+| written principles, and a base model alone | [SELF-ALIGN](self-align.md) | |
+| several rewards that pull apart | [soups](soups.md), one training a reward | MORL, one a preference |
 
 """
 

@@ -98,6 +98,8 @@ def test_rules_by_hand() -> None:
     assert Length(shortest=4, longest=10, per=2)([group]) == [[-0.5, -2.0, 0.0, -2.5]]
     assert Matches(pattern=r"\d", found=2.0, absent=-1.0)([group]) == [[-1.0, -1.0, 2.0, 2.0]]
     assert ExactAnswer()([group]) == [[0.0, 0.0, 1.0, 0.0]]
+    said = group_of("18, I think", "It is 18.00", "20-18", "18.5", "1,8", meta={"answer": "18"})
+    assert ExactAnswer()([said]) == [[1.0, 1.0, 1.0, 0.0, 0.0]]
     assert ExactAnswer(pattern=r"is (\S+)")([replace(group, meta={"answer": -7.5})])[0][3] == 1.0
     with pytest.raises(TrueupError, match="E206"):
         ExactAnswer(key="truth")([group])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
+from decimal import Decimal
 from urllib.parse import unquote
 
 from trueup.errors import TrueupError
@@ -52,11 +53,11 @@ class ExactAnswer:
     """Scores 1 where the completion's answer is the one in the group's `meta[key]`, else 0.
 
     The answer is the last match of `pattern` (its first group where it has one); both sides are compared
-    without case, surrounding space, and thousands commas. The default finds the last number.
+    without case and surrounding space, numbers by value: 1,234.0 is 1234. The default finds the last number.
     """
 
     key: str = "answer"
-    pattern: str = r"-?\d[\d,]*(?:\.\d+)?"
+    pattern: str = r"(?<!\d)-?\d+(?:,\d{3})*(?:\.\d+)?"
 
     def __post_init__(self) -> None:
         _compiled(self.pattern)
@@ -109,13 +110,14 @@ def _refused(ref: str, reason: str, remedy: str) -> TrueupError:
     return TrueupError("E792", reason, where=f"judge {ref}", remedy=remedy)
 
 
-def _answer(regex: re.Pattern[str], text: str) -> str | None:
+def _answer(regex: re.Pattern[str], text: str) -> str | Decimal | None:
     found = list(regex.finditer(text))
     return _plain(found[-1].group(1 if regex.groups else 0) or "") if found else None
 
 
-def _plain(answer: str) -> str:
-    return re.sub(r"(?<=\d),(?=\d)", "", answer.strip().lower())
+def _plain(answer: str) -> str | Decimal:
+    bare = re.sub(r"(?<=\d),(?=\d)", "", answer.strip().lower())
+    return Decimal(bare) if re.fullmatch(r"[+-]?\d+(\.\d+)?", bare) else bare
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

@@ -40,6 +40,7 @@ def toxicity(
     dialogues: Count = 0,
     override: Flag = False,
     limit: Positive | None = None,
+    template: str | None = None,
     split: Split = "test",
     seed: int = 0,
     out: Path | None = None,
@@ -70,6 +71,8 @@ def toxicity(
         Measure again with "ignore the previous instructions" behind the user's message, and compare.
     limit
         The first prompts only.
+    template
+        A chat template by name, where the model brings none; hh goes with every tokenizer.
     split
         Of the lab's prompts.
     seed
@@ -91,7 +94,7 @@ def toxicity(
     prompts = as_requests(prompts) if ask else prompts
     name = judge or ("toxicity:lexicon" if data else "toxicity:lab")
     versions = _versions(prompts, override)
-    scorer, view = open_judge(name), open_view(model, dialogues=dialogues)
+    scorer, view = open_judge(name), open_view(model, dialogues=dialogues, template=template)
     decoding = Decoding(max_new_tokens=max_new_tokens, top_p=0.9)
     found = [
         measure_toxicity(view, p, scorer, num_continuations=num_continuations, decoding=decoding, seed=seed)
@@ -124,6 +127,7 @@ def refusals(
     dialogues: Count = 0,
     override: Flag = False,
     limit: Positive | None = None,
+    template: str | None = None,
     split: Split = "test",
     seed: int = 0,
     out: Path | None = None,
@@ -148,6 +152,8 @@ def refusals(
         Measure again with "ignore the previous instructions" behind the request, and compare.
     limit
         The first requests only.
+    template
+        A chat template by name, where the model brings none; hh goes with every tokenizer.
     split
         Of the lab's requests.
     seed
@@ -163,7 +169,7 @@ def refusals(
 
     requests = read_requests(data)[:limit] if data else lab_requests(split)[:limit]
     scorer = open_judge(judge) if judge else PHRASES if data else None
-    view = open_view(model, dialogues=dialogues)
+    view = open_view(model, dialogues=dialogues, template=template)
     found = [
         measure_refusals(view, items, scorer, num_samples=num_samples, seed=seed)
         for items in _versions(requests, override)
@@ -193,6 +199,7 @@ def summaries(
     dialogues: Count = 0,
     max_new_tokens: Positive = 100,
     limit: Positive = 100,
+    template: str | None = None,
     split: Split = "test",
     seed: int = 0,
     out: Path | None = None,
@@ -214,6 +221,8 @@ def summaries(
         Longest summary; its first three sentences are kept.
     limit
         The first documents only.
+    template
+        A chat template by name, where the model brings none; hh goes with every tokenizer.
     split
         Of the lab's posts.
     seed
@@ -239,7 +248,7 @@ def summaries(
         )
     )
     decoding = Decoding(max_new_tokens=max_new_tokens, top_k=2)
-    view = open_view(model, dialogues=dialogues)
+    view = open_view(model, dialogues=dialogues, template=template)
     found = measure_summaries(view, items, decoding=decoding, demonstrations=shown, seed=seed)
     write_groups(out, found.groups)
     numbers = found.to_json()

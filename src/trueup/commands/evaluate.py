@@ -30,6 +30,7 @@ def evaluate(
     draws: Positive = 1,
     demonstrations: Files = None,
     max_new_tokens: Positive | None = None,
+    template: str | None = None,
     split: Literal["train", "dev", "test"] = "test",
     engine: Literal["trueup", "lm-eval"] = "trueup",
     include: Path | None = None,
@@ -62,6 +63,8 @@ def evaluate(
         Where a task's demonstrations are: --demonstrations.hellaswag FILE.
     max_new_tokens
         Longest completion of tasks that sample, in place of each task's own.
+    template
+        A chat template by name, where a model brings none; hh goes with every tokenizer.
     split
         Of the lab's exams.
     engine
@@ -87,6 +90,7 @@ def evaluate(
         tuple(name.strip() for name in tasks.split(",") if name.strip()),
         data=data or {},
         against=against,
+        template=template,
         split=split,
         limit=limit,
         shots=Shots(num=shots, draws=draws, pools=demonstrations or {}),

@@ -18,7 +18,7 @@ Flag = Annotated[bool, Parameter(negative="")]
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 
 
-def open_view(model: str, *, dialogues: int = 0) -> PolicyView:
+def open_view(model: str, *, dialogues: int = 0, template: str | None = None) -> PolicyView:
     """The model of a folder, an id or `lab:base` as a policy, behind dialogues of the lab's HHH prompt."""
     # Imported here: looking at a command's help needs no torch.
     from trueup.evals.view import PolicyView
@@ -27,7 +27,7 @@ def open_view(model: str, *, dialogues: int = 0) -> PolicyView:
     from trueup.opening import open_chat, open_network, pick_device
     from trueup.settings import ModelSettings
 
-    settings, device = ModelSettings(path=model), pick_device("auto")
+    settings, device = ModelSettings(path=model, template=template), pick_device("auto")
     network = open_network(Role(trained=False), settings, device, seed=0)
     return PolicyView(
         name=model,

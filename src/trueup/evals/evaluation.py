@@ -42,6 +42,7 @@ def evaluate_on(
     *,
     data: Mapping[str, str] = {},
     against: str | None = None,
+    template: str | None = None,
     split: Split = "test",
     limit: int | None = None,
     shots: Shots = NO_SHOTS,
@@ -57,7 +58,7 @@ def evaluate_on(
     With the engine `lm-eval`, names of task files are our items scored by what the harness says about them,
     and other names, or all with `include`, are tasks of its own. `watch` shows the progress of each task.
     Raises what `papers` and the engines raise, E715 for `include` without the harness, E702 for what the
-    harness's own tasks do not take.
+    harness's own tasks do not take. `template` names a chat template where a model brings none.
     """
     harness = engine == "lm-eval"
     ours, theirs = _whose(names, harness, include)
@@ -79,7 +80,7 @@ def evaluate_on(
     own: dict[str, _Own] = {}
     for who, reference in models.items():
         run = _harness(reference, dtype) if harness else None
-        sitter = _through(run) if run else examiner(_view(who, reference, dtype))
+        sitter = _through(run) if run else examiner(_view(who, reference, dtype, template))
         label = f", {who}" if against else ""
         sat[who] = _sit_all(sitter, sheets, seed, watch, label)
         if run and theirs:
@@ -132,8 +133,8 @@ def _is_file(name: str) -> bool:
     return name in shipped() or name.endswith((".yaml", ".yml"))
 
 
-def _view(name: str, reference: str, dtype: Dtype) -> PolicyView:
-    settings = ModelSettings(path=reference, dtype=dtype)
+def _view(name: str, reference: str, dtype: Dtype, template: str | None) -> PolicyView:
+    settings = ModelSettings(path=reference, dtype=dtype, template=template)
     device = pick_device("auto")
     network = open_network(Role(trained=False), settings, device, seed=0)
     return PolicyView(

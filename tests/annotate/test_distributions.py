@@ -125,6 +125,12 @@ def test_a_context_from_a_file(tmp_path: Path) -> None:
     assert [m.role for m in found] == [Role.USER, Role.ASSISTANT] * 2
 
 
+def test_fourteen_dialogues_about_the_real_world_come_with_the_package() -> None:
+    found = open_context("hhh", 14)
+    assert [m.role for m in found] == [Role.USER, Role.ASSISTANT] * 14
+    assert len({m.content for m in found}) == 28 and open_context("hhh", 2) == found[:4]
+
+
 def test_other_ids_are_refused() -> None:
     """Other tokenizers, other numbers of ids, or a listed id that the student has not: E558."""
     groups, plain = ragged(1), network()

@@ -16,12 +16,14 @@ from trueup.commands.evaluate import notes
 from trueup.errors import TrueupError
 from trueup.evals.answers import last_number, number_task
 from trueup.evals.benchmarks import choice, items_of
+from trueup.evals.evaluation import evaluate_on
 from trueup.evals.generation_tasks import GENERATION
 from trueup.evals.papers import Paper, Shots, papers
 from trueup.evals.scorecard import examiner, item_rows, rows_of, sit
 from trueup.evals.task_files import find_task
 from trueup.evals.tasks import SCORES, likelihood_task
 from trueup.groups import Completion, Group
+from trueup.sources.context import open_context
 from trueup.sources.sample import Decoding
 
 DOCS = Path(__file__).parents[2] / "docs" / "evaluations.md"
@@ -165,3 +167,15 @@ def test_a_prompt_cut_to_leave_room_for_samples_is_counted_and_a_wider_one_forge
     (drawn,) = narrow.sample([item], k=1, decoding=Decoding(max_new_tokens=4), seed=0)
     assert drawn.meta["tokens_cut"] == 4
     assert "tokens_cut" not in wide.encode([replace(drawn, prompt_tokens=None)])[0].meta
+
+
+def test_dialogues_stand_before_the_model_s_items_alone() -> None:
+    lead = open_context("lab:hhh", 4)
+    found = evaluate_on("lab:base", ["truth_mc1"], against="lab:base", prefix=lead, limit=20).document
+    (row,) = found["tasks"]
+    assert [turn["role"] for turn in found["prefix"]] == ["user", "assistant"] * 4
+    assert row["difference"]["mean"] > 0, "the lab's base answers truly under its prompt"
+    same = evaluate_on("lab:base", ["truth_mc1"], against="lab:base", limit=20).document
+    assert same["tasks"][0]["difference"]["mean"] == 0 and same["prefix"] == []
+    with pytest.raises(TrueupError, match="E702"):
+        evaluate_on("lab:base", ["truth_mc1"], engine="lm-eval", prefix=lead)

@@ -38,6 +38,7 @@ def toxicity(
     max_new_tokens: Positive = 20,
     ask: Flag = False,
     dialogues: Count = 0,
+    context: str = "lab:hhh",
     override: Flag = False,
     limit: Positive | None = None,
     template: str | None = None,
@@ -66,7 +67,9 @@ def toxicity(
     ask
         Ask for the sentence to be finished without being toxic, instead of continuing it as plain text.
     dialogues
-        Dialogues of the lab's HHH prompt to put before every prompt.
+        Dialogues of an HHH prompt to put before every prompt.
+    context
+        Whose dialogues: lab:hhh, hhh for models of the real world, or a file of demonstrations.
     override
         Measure again with "ignore the previous instructions" behind the user's message, and compare.
     limit
@@ -94,7 +97,7 @@ def toxicity(
     prompts = as_requests(prompts) if ask else prompts
     name = judge or ("toxicity:lexicon" if data else "toxicity:lab")
     versions = _versions(prompts, override)
-    scorer, view = open_judge(name), open_view(model, dialogues=dialogues, template=template)
+    scorer, view = open_judge(name), open_view(model, dialogues=dialogues, context=context, template=template)
     decoding = Decoding(max_new_tokens=max_new_tokens, top_p=0.9)
     found = [
         measure_toxicity(view, p, scorer, num_continuations=num_continuations, decoding=decoding, seed=seed)
@@ -125,6 +128,7 @@ def refusals(
     judge: str | None = None,
     num_samples: Positive = 1,
     dialogues: Count = 0,
+    context: str = "lab:hhh",
     override: Flag = False,
     limit: Positive | None = None,
     template: str | None = None,
@@ -147,7 +151,9 @@ def refusals(
     num_samples
         Answers to each request.
     dialogues
-        Dialogues of the lab's HHH prompt to put before every request.
+        Dialogues of an HHH prompt to put before every request.
+    context
+        Whose dialogues: lab:hhh, hhh for models of the real world, or a file of demonstrations.
     override
         Measure again with "ignore the previous instructions" behind the request, and compare.
     limit
@@ -169,7 +175,7 @@ def refusals(
 
     requests = read_requests(data)[:limit] if data else lab_requests(split)[:limit]
     scorer = open_judge(judge) if judge else PHRASES if data else None
-    view = open_view(model, dialogues=dialogues, template=template)
+    view = open_view(model, dialogues=dialogues, context=context, template=template)
     found = [
         measure_refusals(view, items, scorer, num_samples=num_samples, seed=seed)
         for items in _versions(requests, override)
@@ -197,6 +203,7 @@ def summaries(
     data: Path | None = None,
     shots: Count = 0,
     dialogues: Count = 0,
+    context: str = "lab:hhh",
     max_new_tokens: Positive = 100,
     limit: Positive = 100,
     template: str | None = None,
@@ -216,7 +223,9 @@ def summaries(
     shots
         Documents of the file to show before the others with their summaries, chosen by the seed.
     dialogues
-        Dialogues of the lab's HHH prompt to put before every document.
+        Dialogues of an HHH prompt to put before every document.
+    context
+        Whose dialogues: lab:hhh, hhh for models of the real world, or a file of demonstrations.
     max_new_tokens
         Longest summary; its first three sentences are kept.
     limit
@@ -248,7 +257,7 @@ def summaries(
         )
     )
     decoding = Decoding(max_new_tokens=max_new_tokens, top_k=2)
-    view = open_view(model, dialogues=dialogues, template=template)
+    view = open_view(model, dialogues=dialogues, context=context, template=template)
     found = measure_summaries(view, items, decoding=decoding, demonstrations=shown, seed=seed)
     write_groups(out, found.groups)
     numbers = found.to_json()

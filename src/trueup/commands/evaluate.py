@@ -30,6 +30,8 @@ def evaluate(
     draws: Positive = 1,
     demonstrations: Files = None,
     max_new_tokens: Positive | None = None,
+    dialogues: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 0,
+    context: str = "lab:hhh",
     template: str | None = None,
     split: Literal["train", "dev", "test"] = "test",
     engine: Literal["trueup", "lm-eval"] = "trueup",
@@ -63,6 +65,10 @@ def evaluate(
         Where a task's demonstrations are: --demonstrations.hellaswag FILE.
     max_new_tokens
         Longest completion of tasks that sample, in place of each task's own.
+    dialogues
+        Dialogues of an HHH prompt to put before every item; not for the model of --against.
+    context
+        Whose dialogues: lab:hhh, hhh for models of the real world, or a file of demonstrations.
     template
         A chat template by name, where a model brings none; hh goes with every tokenizer.
     split
@@ -84,12 +90,14 @@ def evaluate(
     from trueup.evals.papers import Shots
     from trueup.evals.scorecard import write_out
     from trueup.meter import progress
+    from trueup.sources.context import open_context
 
     found = evaluate_on(
         model,
         tuple(name.strip() for name in tasks.split(",") if name.strip()),
         data=data or {},
         against=against,
+        prefix=open_context(context, dialogues) if dialogues else (),
         template=template,
         split=split,
         limit=limit,

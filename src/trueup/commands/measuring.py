@@ -18,14 +18,16 @@ Flag = Annotated[bool, Parameter(negative="")]
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 
 
-def open_view(model: str, *, dialogues: int = 0, template: str | None = None) -> PolicyView:
-    """The model of a folder, an id or `lab:base` as a policy, behind dialogues of the lab's HHH prompt."""
+def open_view(
+    model: str, *, dialogues: int = 0, context: str = "lab:hhh", template: str | None = None
+) -> PolicyView:
+    """The model of a folder, an id or `lab:base` as a policy, behind the first dialogues of a context."""
     # Imported here: looking at a command's help needs no torch.
     from trueup.evals.view import PolicyView
-    from trueup.lab import hhh_dialogues
     from trueup.method import Role
     from trueup.opening import open_chat, open_network, pick_device
     from trueup.settings import ModelSettings
+    from trueup.sources.context import open_context
 
     settings, device = ModelSettings(path=model, template=template), pick_device("auto")
     network = open_network(Role(trained=False), settings, device, seed=0)
@@ -33,7 +35,7 @@ def open_view(model: str, *, dialogues: int = 0, template: str | None = None) ->
         name=model,
         network=network,
         chat=open_chat(settings),
-        prefix=tuple(message for dialogue in hhh_dialogues(dialogues) for message in dialogue),
+        prefix=open_context(context, dialogues) if dialogues else (),
         context=network.config.max_position_embeddings,
         device=device,
     )

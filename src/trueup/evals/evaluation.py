@@ -17,6 +17,7 @@ from trueup.evals.scorecard import Examiner, Result, examiner, item_rows, rows_o
 from trueup.evals.task_files import shipped
 from trueup.evals.tasks import Advance
 from trueup.evals.view import PolicyView
+from trueup.groups import Message
 from trueup.lab.world import Split
 from trueup.method import Role
 from trueup.opening import open_chat, open_network, pick_device
@@ -42,6 +43,7 @@ def evaluate_on(
     *,
     data: Mapping[str, str] = {},
     against: str | None = None,
+    prefix: Sequence[Message] = (),
     template: str | None = None,
     split: Split = "test",
     limit: int | None = None,
@@ -58,10 +60,11 @@ def evaluate_on(
     With the engine `lm-eval`, names of task files are our items scored by what the harness says about them,
     and other names, or all with `include`, are tasks of its own. `watch` shows the progress of each task.
     Raises what `papers` and the engines raise, E715 for `include` without the harness, E702 for what the
-    harness's own tasks do not take. `template` names a chat template where a model brings none.
+    harness's own tasks do not take. `prefix` is put before every item for the model, not for
+    `against`; `template` names a chat template where a model brings none.
     """
     harness = engine == "lm-eval"
-    ours, theirs = _whose(names, harness, include)
+    ours, theirs = _whose(names, harness, include, prefix)
     if theirs:
         _check_settled(theirs[0], bool(shots.num) or max_new_tokens is not None or bool(data and not ours))
     sheets: dict[str, Paper] = {}
@@ -76,11 +79,12 @@ def evaluate_on(
             seed=seed,
         )
     models = {"model": model_folder(model)} | ({"against": model_folder(against)} if against else {})
+    lead = {"model": tuple(prefix), "against": ()}
     sat: dict[str, dict[str, Result]] = {}
     own: dict[str, _Own] = {}
     for who, reference in models.items():
         run = _harness(reference, dtype) if harness else None
-        sitter = _through(run) if run else examiner(_view(who, reference, dtype, template))
+        sitter = _through(run) if run else examiner(_view(who, reference, dtype, template, lead[who]))
         label = f", {who}" if against else ""
         sat[who] = _sit_all(sitter, sheets, seed, watch, label)
         if run and theirs:
@@ -94,6 +98,7 @@ def evaluate_on(
         "model": model,
         "against": against,
         "engine": engine,
+        "prefix": [{"role": str(m.role), "content": m.content} for m in prefix],
         "dtype": dtype,
         "seed": seed,
         "versions": {name: metadata.version(name) for name in (*_PACKAGES, *["lm-eval"] * harness)},
@@ -108,8 +113,14 @@ def model_folder(reference: str) -> str:
     return str(inside) if (inside / "config.json").is_file() else reference
 
 
-def _whose(names: Sequence[str], harness: bool, include: Path | None) -> tuple[list[str], list[str]]:
+def _whose(
+    names: Sequence[str], harness: bool, include: Path | None, prefix: Sequence[Message]
+) -> tuple[list[str], list[str]]:
     """The names that are task files of ours, and those that the harness knows."""
+    if harness and prefix:
+        raise TrueupError(
+            "E702", "lm-eval puts no dialogues before its items", remedy="leave --engine or --dialogues out"
+        )
     if include is not None and not harness:
         raise TrueupError("E715", "only lm-eval reads its own task files", remedy="add --engine lm-eval")
     if harness and not names:
@@ -133,7 +144,9 @@ def _is_file(name: str) -> bool:
     return name in shipped() or name.endswith((".yaml", ".yml"))
 
 
-def _view(name: str, reference: str, dtype: Dtype, template: str | None) -> PolicyView:
+def _view(
+    name: str, reference: str, dtype: Dtype, template: str | None, prefix: tuple[Message, ...]
+) -> PolicyView:
     settings = ModelSettings(path=reference, dtype=dtype, template=template)
     device = pick_device("auto")
     network = open_network(Role(trained=False), settings, device, seed=0)
@@ -141,6 +154,7 @@ def _view(name: str, reference: str, dtype: Dtype, template: str | None) -> Poli
         name=name,
         network=network,
         chat=open_chat(settings),
+        prefix=prefix,
         context=network.config.max_position_embeddings,
         device=device,
     )

@@ -31,7 +31,7 @@ class Config:
     model: ModelSettings = ModelSettings()
     "The student, and with the context before every prompt, frozen as it starts, the teacher."
     context: str = HHH
-    "Dialogues to put before the teacher's prompts: `lab:hhh`, or a file of demonstrations."
+    "Dialogues to put before the teacher's prompts: `lab:hhh`, `hhh` (the real world), or a file."
     num_dialogues: Annotated[int, Ge(0)] = 14
     "How many of them; with 0 the teacher is the student as it starts."
     completions: Literal["teacher", "policy", "files"] = "teacher"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -11,17 +12,20 @@ import trueup.lab as lab
 from trueup.data import read
 from trueup.groups import Group, Message, Role
 
-HHH = "lab:hhh"
+HHH, REAL_HHH = "lab:hhh", "hhh"
+_PACKAGED = Path(__file__).with_name("hhh.jsonl")
+"Fourteen dialogues of a helpful, honest and harmless assistant in the real world, written for this project."
 
 
 def open_context(reference: str, num_dialogues: int) -> tuple[Message, ...]:
-    """The turns of the first dialogues that `reference` names: `lab:hhh`, or a file of demonstrations.
+    """The turns of the first dialogues that `reference` names: `lab:hhh`, `hhh`, or a file of demonstrations.
 
-    A row whose prompt is plain text is a dialogue of two turns: the text is the user's.
+    `lab:hhh` is about the lab's world, `hhh` about the real one; both hold fourteen. A row whose prompt is
+    plain text is a dialogue of two turns: the text is the user's.
     """
     if reference == HHH:
         return tuple(message for dialogue in lab.hhh_dialogues(num_dialogues) for message in dialogue)
-    dialogues = read(reference).groups[:num_dialogues]
+    dialogues = read(_PACKAGED if reference == REAL_HHH else reference).groups[:num_dialogues]
     return tuple(
         message
         for group in dialogues

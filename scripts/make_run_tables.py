@@ -136,15 +136,13 @@ def labels(runs: Sequence[Trial]) -> str:
 
 def policies(runs: Sequence[Trial]) -> str:
     """Every policy: helpful on benign requests, harmless and evasive on harmful ones, gold on all."""
-    rows = []
-    for said, stage in POLICIES.items():
-        places = np.array([place(t, f"m_{stage}") for t in runs])
-        rows.append([said, *(over(list(column)) for column in places.T)])
+    places = {said: np.array([place(t, f"m_{stage}") for t in runs]) for said, stage in POLICIES.items()}
+    rows = [[said, *map(over, found.T)] for said, found in places.items()]
     rows.append(["refuses everything", *(f"{value:.3f}" for value in refuser(1000))])
-    return table(
-        ["policy", "helpful, benign", "evasive, benign", "harmless, harmful", "evasive, harmful", "gold"],
-        rows,
-    )
+    for said in ("SL-CAI", "RL-CAI, PPO", "RL-CAI, DPO"):
+        rows.append([f"{said} minus helpful SFT", *map(over, (places[said] - places["helpful SFT"]).T)])
+    head = ["policy", "helpful, benign", "evasive, benign", "harmless, harmful", "evasive, harmful", "gold"]
+    return table(head, rows)
 
 
 def place(trial: Trial, stage: str) -> tuple[float, ...]:

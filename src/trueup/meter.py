@@ -199,10 +199,11 @@ def progress(
     every: float = 10.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Callable[..., None]]:
-    """A function `advance(count=1, note="")` that moves a progress display, while the context lasts.
+    """A function `advance(count=1, note="", before=0)` that moves a progress display, while the context lasts.
 
     On a terminal it is a bar with rate and time left. Elsewhere it is plain lines: at most one in `every`
-    seconds, and one at the end. `done` is where a resumed run starts.
+    seconds, and one at the end. `done` is where a resumed run starts; one that learns it only later says with
+    `before` what was done earlier, which counts for no rate.
     """
     console = Console(file=stream if stream is not None else sys.stderr)
     if console.is_terminal:
@@ -229,9 +230,10 @@ def _bar(console: Console, total: int, label: str, done: int) -> Iterator[Callab
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(label, total=total, completed=done, rate="", note="")
 
-        def advance(count: int = 1, note: str = "") -> None:
+        def advance(count: int = 1, note: str = "", before: int = 0) -> None:
+            # The speed leaves out the first advance, and with it what was done before.
             speed = bar.tasks[0].speed
-            bar.update(task, advance=count, note=note, rate=f"{speed:.3g}/s" if speed else "")
+            bar.update(task, advance=count + before, note=note, rate=f"{speed:.3g}/s" if speed else "")
 
         yield advance
 
@@ -248,8 +250,9 @@ class _Lines:
         self._began = self._said = clock()
         self._note = ""
 
-    def advance(self, count: int = 1, note: str = "") -> None:
-        self._done += count
+    def advance(self, count: int = 1, note: str = "", before: int = 0) -> None:
+        self._done += count + before
+        self._first += before
         self._note = note
         now = self._clock()
         if now - self._said >= self._every and self._done < self._total:

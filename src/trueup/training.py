@@ -121,7 +121,8 @@ def train_method(
     with metering.progress(num_steps, label or method.name) as advance:
 
         def progressed(progress: Progress, metrics: Mapping[str, float]) -> None:
-            advance(progress.step - int(noted.get("step", 0)), headline(metrics))
+            # Before the first step of this display lie those of the run that is resumed.
+            advance(1, headline(metrics), before=0 if noted else progress.step - 1)
             noted.update(metrics, step=progress.step)
 
         ended = fit(

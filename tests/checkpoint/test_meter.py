@@ -220,7 +220,15 @@ def test_a_resumed_display_starts_where_the_run_does_and_ends_on_errors() -> Non
         clock.now += 10
         go(2, "")
         raise ValueError("stop")
-    assert stream.getvalue().splitlines() == ["x 7/9  0.2/s, 10 s left", "x 7/9  10.0 s"]
+    with progress(9, "y", stream=stream, clock=clock) as go:
+        clock.now += 10
+        go(2, before=5)
+    assert stream.getvalue().splitlines() == [
+        "x 7/9  0.2/s, 10 s left",
+        "x 7/9  10.0 s",
+        "y 7/9  0.2/s, 10 s left",
+        "y 7/9  10.0 s",
+    ]
 
 
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

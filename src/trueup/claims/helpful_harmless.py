@@ -43,4 +43,7 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
             description="Helpfulness against harmlessness of the start and of both runs.",
         ),
         caption="One dot a seed.",
+        because="The lab's grade of helpfulness gives nothing for help with harm and all for a refusal that "
+        "says whom it would hurt, so the two parts pull the same way; where people's labels reward "
+        "compliance, they need not.",
     )

@@ -25,7 +25,8 @@ from answerers.worlds import (
 )
 from trueup.answerers.open import open_answerer, open_server
 from trueup.answerers.remote import RemoteAnswerer
-from trueup.answerers.transport import Pace, retry_after
+from trueup.answerers.transport import Pace, WrongAnswerError, retry_after
+from trueup.answerers.wire import read_first
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 from trueup.judges.open import open_judge
 from trueup.sources.sample import Decoding
@@ -136,7 +137,13 @@ def test_questions_keep_to_the_rate_and_waits_are_read() -> None:
     assert pace.turn() == 0 and 0.9 < pace.turn() <= 1 and 1.9 < pace.turn() <= 2
     pace.hold(9)
     assert 8.9 < pace.turn() <= 9
-    assert [retry_after(t) for t in ("3", "soon", "", "Wed, 21 Oct 2015 07:28:00 GMT")] == [3, 0, 0, 0]
+    assert [retry_after(t) for t in ("3", "soon", "", "²", "Wed, 21 Oct 2015 07:28:00 GMT")] == [
+        3,
+        0,
+        0,
+        0,
+        0,
+    ]
     assert retry_after("Fri, 21 Oct 2095 07:28:00 GMT") > 1e6
 
 
@@ -190,6 +197,29 @@ def test_a_damaged_answer_on_disk_is_asked_for_again(
     assert json.loads(kept.read_text(encoding="utf-8"))["request"] == json.loads(good)["request"]
 
 
+@pytest.mark.parametrize("logprobs", [[], [None], {"content": [{"token": "A", "top_logprobs": "A"}]}])
+def test_first_tokens_of_another_form_are_no_log_probs(logprobs: object) -> None:
+    with pytest.raises(TrueupError, match="E963"):
+        read_first({"choices": [{"logprobs": logprobs}]}, ["A"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), 0.5, True, "-1", pytest.param(-(10**400), id="huge")])
+def test_a_log_prob_is_a_number_of_at_most_nothing(value: object) -> None:
+    content = [{"token": "A", "top_logprobs": [{"token": "A", "logprob": value}]}]
+    with pytest.raises(WrongAnswerError, match="no log-prob"):
+        read_first({"choices": [{"logprobs": {"content": content}}]}, ["A"])
+
+
+def test_half_a_character_can_be_kept(tmp_path: Path) -> None:
+    said = rb'{"choices": [{"finish_reason": "length", "message": {"content": "\ud83d\ude00 and \ud83d"}}]}'
+    with (
+        serving() as address,
+        proxied(address, lambda p, handler, b: answer(handler, 200, said)) as (at, proxy),
+    ):
+        texts = [remote(at, tmp_path).complete(CHATS[:1], decoding=GREEDY)[0][0].text for _ in range(2)]
+    assert texts == ["\N{GRINNING FACE} and \ufffd"] * 2 and len(proxy.asked) == 1
+
+
 # ------------------------------------------------------------------------------------------ keys, references
 
 
@@ -233,6 +263,7 @@ def test_a_key_in_place_of_its_variables_name_is_not_shown(options: str) -> None
         "openai:http://127.0.0.1:8000/v1?model=",
         "openai:ftp://127.0.0.1/v1?model=m",
         "openai:http://127.0.0.1:port/v1?model=m",
+        "openai:http://[::1/v1?model=m",
         "openai:http://user:hunter2@host/v1?model=m",
         "openai:http://host/v1?model=m&speed=3",
         "openai:http://host/v1?model=m&timeout=soon",

@@ -12,6 +12,7 @@ import pytest
 from answerers.worlds import CHATS, MODEL, TEXTS, local, remote, serving
 from trueup.answerers import complete_groups
 from trueup.groups import Group, Message
+from trueup.models.generate import Sampled
 from trueup.sources.sample import Decoding
 
 GREEDY = Decoding(greedy=True, max_new_tokens=6)
@@ -77,6 +78,14 @@ def test_stop_strings_end_an_answer_here_and_there(tmp_path: Path) -> None:
     assert len(near.tokens) == len(near.logprobs)
 
 
+def test_the_tokens_before_a_stop_string_say_all_that_comes_before_it() -> None:
+    """Each byte is a token: of é, of two bytes, the first alone reads as one character too."""
+    tokens = local().chat.codec.encode_content("é!")
+    sampled = Sampled(tokens=np.array(tokens), logprobs=np.zeros(len(tokens), np.float32), finished=False)
+    found = local().answer(sampled, plain=True, stop=["!"], logprobs=True)
+    assert found.text == "".join(found.tokens) == "é" and len(found.tokens) == 2
+
+
 def test_groups_are_answered_by_name(tmp_path: Path) -> None:
     with serving() as address:
         (group,) = complete_groups(
@@ -118,6 +127,9 @@ CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "max_to
         ("/v1/completions", CHAT, {}, 400, "prompt"),
         ("/v1/chat/completions", CHAT, {"Content-Type": "text/plain"}, 415, "application/json"),
         ("/v1/chat/completions", CHAT, {"Host": "evil.example"}, 421, "localhost"),
+        ("/v1/chat/completions", CHAT, {"Host": "["}, 421, "localhost"),
+        ("/v1/chat/completions", b"", {"Content-Length": "²"}, 413, "says how many"),
+        ("/v1/chat/completions", b"", {"Content-Length": "1" * 5000}, 413, "says how many"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(

@@ -146,6 +146,7 @@ def test_nobody_there_is_a_failure() -> None:
         (scores(1.0, None, 1.0), "None"),
         (scores(1.0, "2", 1.0), "'2'"),
         (scores(1.0, True, 1.0), "True"),
+        (scores(1.0, 10**400, 1.0), "is no finite number"),
     ],
 )
 def test_a_wrong_answer_is_named_and_not_asked_for_again(answer: Answer, named: str) -> None:
@@ -163,6 +164,14 @@ def test_the_key_comes_from_the_environment_and_is_not_shown(monkeypatch: pytest
         opened(groups())
     assert server.headers[0]["Authorization"] == "Bearer s3cret"
     assert "s3cret" not in repr(opened)
+    with serving(lambda items: (401, b"wrong key s3cret")) as server:
+        with pytest.raises(TrueupError, match=r"wrong key \[key\]") as caught:
+            open_judge(server.url)(groups())
+        monkeypatch.setenv(KEY, "s3cret\r\nX-Other: 1")
+        with pytest.raises(TrueupError, match=r"E792.*no key"):
+            open_judge(server.url)
+    assert "s3cret" not in str(caught.value)
+    monkeypatch.setenv(KEY, "s3cret")
     with pytest.raises(TrueupError, match=r"E792.*unencrypted"):
         open_judge("http://judge.example/score")
     assert isinstance(open_judge("https://judge.example/score"), Endpoint)
@@ -178,6 +187,9 @@ def test_the_key_comes_from_the_environment_and_is_not_shown(monkeypatch: pytest
         "http://host/x#speed=9",
         "http://host/x#batch=0",
         "http://host/x#timeout=0",
+        "http://host/x#timeout=nan",
+        "http://host/x#retries=-1",
+        "http://host/x#batch=",
     ],
 )
 def test_a_reference_that_cannot_be_meant_is_refused(ref: str) -> None:

@@ -72,12 +72,15 @@ class LocalAnswerer:
         """What a sample says, cut before the first stop string."""
         whole = self.chat.decode(sampled.tokens, plain=plain)
         text = before_stop(whole, stop)
+        finish = "stop" if sampled.finished or text != whole else "length"
+        if not logprobs:
+            return Answer(text=text, finish=finish)
         kept = len(sampled.tokens) if text == whole else self._num_tokens(sampled.tokens, text, plain)
         return Answer(
             text=text,
-            finish="stop" if sampled.finished or text != whole else "length",
-            tokens=self.token_texts(sampled.tokens[:kept]) if logprobs else (),
-            logprobs=sampled.logprobs[:kept].astype(np.float64) if logprobs else None,
+            finish=finish,
+            tokens=self.token_texts(sampled.tokens[:kept]),
+            logprobs=sampled.logprobs[:kept].astype(np.float64),
         )
 
     def logprobs(self, prompts: Sequence[Conversation], candidates: Sequence[Sequence[str]]) -> list[Floats]:
@@ -110,7 +113,6 @@ class LocalAnswerer:
 
     def _num_tokens(self, ids: np.ndarray, text: str, plain: bool) -> int:
         """How many tokens it takes to say at least `text`."""
-        for count in range(len(ids)):
-            if len(self.chat.decode(ids[:count], plain=plain)) >= len(text):
-                return count
-        return len(ids)
+        # Half a character reads as U+FFFD, which is as long as the whole one, and another text.
+        says = (self.chat.decode(ids[:count], plain=plain).startswith(text) for count in range(len(ids)))
+        return next((count for count, enough in enumerate(says) if enough), len(ids))

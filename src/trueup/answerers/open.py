@@ -60,10 +60,8 @@ def open_server(ref: str) -> RemoteAnswerer:
         key = os.environ.get(name, "")
         if not key:
             raise _refused(url, "the variable that `key` names is not set", "export it, or leave key= out")
-        if not (key.isascii() and key.isprintable()) or len(key) < 4:
-            raise _refused(url, "what the variable holds is no key", "set it to the key alone")
-        if parts.scheme == "http" and not is_here(parts.hostname or ""):
-            raise _refused(url, "the key would travel unencrypted", "use https://, or leave key= out")
+        if fault := key_fault(key, parts):
+            raise _refused(url, *fault)
     kept = options.get("cache", "")
     return RemoteAnswerer(
         transport=Transport(
@@ -79,6 +77,15 @@ def open_server(ref: str) -> RemoteAnswerer:
         max_tokens=options.get("max_tokens", RemoteAnswerer.max_tokens),
         ledger=Ledger((options.get("prompt_price", 0.0), options.get("completion_price", 0.0))),
     )
+
+
+def key_fault(key: str, parts: SplitResult) -> tuple[str, str] | None:
+    """Why a key may not be sent to an address, and what to do; None where it may."""
+    if not (key.isascii() and key.isprintable()) or len(key) < 4:
+        return "what the key's variable holds is no key", "set it to the key alone"
+    if parts.scheme == "http" and not is_here(parts.hostname or ""):
+        return "the key would travel unencrypted", "use https://, or give no key"
+    return None
 
 
 def is_here(host: str) -> bool:
@@ -107,14 +114,13 @@ def _options(url: str, query: str) -> dict[str, Any]:
 
 
 def _parts(url: str) -> SplitResult:
-    parts = urlsplit(url)
     try:
-        known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not parts.fragment:
+            return parts
     except ValueError:
-        known = False
-    if not known or parts.fragment:
-        raise _refused(url, "no such address", "write openai:http://HOST:PORT/v1?model=NAME")
-    return parts
+        pass
+    raise _refused(url, "no such address", "write openai:http://HOST:PORT/v1?model=NAME")
 
 
 def _refused(url: str, reason: str, remedy: str) -> TrueupError:

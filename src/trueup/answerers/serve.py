@@ -48,7 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         size = self.headers.get("Content-Length", "")
-        if not size.isdigit() or int(size) > MAX_BYTES:
+        if not size.isdecimal() or len(size) > len(str(MAX_BYTES)) or int(size) > MAX_BYTES:
             # The body is not read, so the connection cannot be used again.
             self.close_connection = True
             return self._refuse(413, f"a request is at most {MAX_BYTES} bytes, and says how many")
@@ -76,7 +76,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _is_for_us(self) -> bool:
         """Whether `Host` names this machine; refuses it otherwise."""
-        host = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
+        try:
+            host = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
+        except ValueError:
+            host = ""
         if not is_here(host):
             self._refuse(421, "this server answers to localhost only")
             return False

@@ -230,7 +230,7 @@ class Service:
         if echo:
             begin = len(self.answerer.chat.text_bos)
             texts = (*self.answerer.token_texts(ids[begin:]), *answer.tokens)
-            unknown = 0 if begin else 1
+            unknown = 0 if begin or not len(ids) else 1
             ids, tokens = ids[:1], np.concatenate([ids[1:], tokens])
         scored = self._score(ids, tokens, listed, decoding)
         ends = np.cumsum([len(text) for text in texts]) if texts else np.zeros(0, int)

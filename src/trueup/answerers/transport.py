@@ -103,7 +103,7 @@ class Transport:
                 break
             wait = 0.0
             try:
-                status, headers, said = self._post(path, body)
+                status, headers, said = post(self.url + path, body, key=self.key, timeout=self.timeout)
             except (OSError, HTTPException) as error:
                 code, failed = "E961", f"{type(error).__name__} {error}".strip()
                 continue
@@ -114,7 +114,7 @@ class Transport:
                 except WrongAnswerError as error:
                     code, failed = "E962", str(error)
                     continue
-            code, failed = "E961", f"status {status}: {_beginning(said)}"
+            code, failed = "E961", f"status {status}: {beginning(said)}"
             wait = retry_after(headers.get("retry-after", ""))
             if status not in TRANSIENT:
                 raise self._error("E962", failed, where)
@@ -122,35 +122,6 @@ class Transport:
                 raise self._error(code, f"{failed}, and asks to wait {wait:.0f} s", where)
             self.pace.hold(wait)
         raise self._error(code, f"{failed or 'given up'}, {self.retries + 1} attempts", where)
-
-    def _post(self, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body of one answer. No redirect is followed: the key is meant for this host."""
-        parts = urlsplit(self.url)
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self.key:
-            headers["Authorization"] = f"Bearer {self.key}"
-        deadline = time.monotonic() + self.timeout
-        connection = kind(parts.hostname or "", parts.port, timeout=self.timeout)
-        try:
-            connection.request("POST", parts.path.rstrip("/") + path, body, headers)
-            answer = connection.getresponse()
-            pieces, size = [], 0
-            while piece := answer.read1(1 << 16):
-                pieces.append(piece)
-                size += len(piece)
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"the answer took longer than {self.timeout:g} s")
-                if size > MAX_BYTES:
-                    raise IncompleteRead(b"", None)
-            if answer.length:  # The connection ended before what Content-Length promised.
-                raise IncompleteRead(b"", answer.length)
-            said = b"".join(pieces)
-            # A server may repeat what it was sent; what it says is kept on disk and shown.
-            said = said.replace(self.key.encode(), b"[key]") if self.key else said
-            return answer.status, {name.lower(): text for name, text in answer.getheaders()}, said
-        finally:
-            connection.close()
 
     def _error(self, code: str, reason: str, where: str) -> TrueupError:
         remedy = (
@@ -167,25 +138,66 @@ class Transport:
         )
 
 
+def post(url: str, body: bytes, *, key: str, timeout: float) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of one answer to some JSON, `timeout` seconds from the question to its end.
+
+    No redirect is followed: the key, a bearer token unless it is empty, is meant for this host.
+    Raises OSError or HTTPException where no whole answer comes.
+    """
+    parts = urlsplit(url)
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    deadline = time.monotonic() + timeout
+    connection = kind(parts.hostname or "", parts.port, timeout=timeout)
+    try:
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request("POST", path, body, headers)
+        answer = connection.getresponse()
+        pieces, size = [], 0
+        while piece := answer.read1(1 << 16):
+            pieces.append(piece)
+            size += len(piece)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the answer took longer than {timeout:g} s")
+            if size > MAX_BYTES:
+                raise IncompleteRead(b"", None)
+        if answer.length:  # The connection ended before what Content-Length promised.
+            raise IncompleteRead(b"", answer.length)
+        said = b"".join(pieces)
+        # A server may repeat what it was sent; what it says is kept on disk and shown.
+        said = said.replace(key.encode(), b"[key]") if key else said
+        return answer.status, {name.lower(): text for name, text in answer.getheaders()}, said
+    finally:
+        connection.close()
+
+
 def retry_after(text: str) -> float:
     """Seconds that a `Retry-After` header asks for, a number or a date (RFC 9110); 0 for anything else."""
-    if text.strip().isdigit():
+    # Not isdigit, which also takes digits that no number is written in, such as ².
+    if text.strip().isdecimal():
         return float(text)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0.0
 
 
 def _object(said: bytes) -> dict[str, Any]:
     try:
         found = json.loads(said)
+        if b"\\ud" in said.lower():
+            # Half a pair of surrogates, of a text cut within a character: UTF-8 has U+FFFD for it.
+            text = json.dumps(found, ensure_ascii=False).encode("utf-16", "surrogatepass")
+            found = json.loads(text.decode("utf-16", "replace"))
     except (ValueError, RecursionError):
-        raise WrongAnswerError(f"no JSON: {_beginning(said)}") from None
+        raise WrongAnswerError(f"no JSON: {beginning(said)}") from None
     if not isinstance(found, dict):
-        raise WrongAnswerError(f"no JSON object: {_beginning(said)}")
+        raise WrongAnswerError(f"no JSON object: {beginning(said)}")
     return found
 
 
-def _beginning(said: bytes) -> str:
+def beginning(said: bytes) -> str:
+    """The beginning of an answer, to be shown."""
     return repr(said[:160].decode("utf-8", "replace"))

@@ -86,7 +86,8 @@ def read_first(answer: Mapping[str, Any], candidates: Sequence[str]) -> list[flo
 
     A candidate that is not listed is less likely than every token that is.
     """
-    content = (choices(answer)[0].get("logprobs") or {}).get("content")
+    given = choices(answer)[0].get("logprobs")
+    content = given.get("content") if isinstance(given, Mapping) else None
     if not isinstance(content, list) or not content or not isinstance(content[0], Mapping):
         raise _no_logprobs()
     listed = content[0].get("top_logprobs")
@@ -133,8 +134,9 @@ def _text(token: Any) -> str:
 def _value(value: Any) -> float | None:
     if value is None:
         return None
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or math.isnan(value) or value > 1e-3:
+    # A whole number may be beyond every float.
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53
+    if not (whole or isinstance(value, float)) or not value <= 1e-3:
         raise WrongAnswerError(f"{value!r} is no log-prob")
     return float(value)
 

@@ -6,17 +6,18 @@ POST URL   {"items": [{"prompt": [{"role": "user", "content": "..."}], "completi
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import math
 import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPException
+from sys import float_info
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from trueup.answerers.open import key_fault
+from trueup.answerers.transport import beginning, post
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 from trueup.groups import Group
 
@@ -24,8 +25,6 @@ KEY = "TRUEUP_JUDGE_KEY"
 "The environment variable whose value is sent as a bearer token; keys stand nowhere else."
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 "Answers after which the same question is asked again."
-MAX_BYTES = 64 * 2**20
-"A longer answer is no list of scores."
 
 
 def open_endpoint(ref: str) -> Endpoint:
@@ -37,7 +36,7 @@ def open_endpoint(ref: str) -> Endpoint:
     url, _, fragment = ref.partition("#")
     if "@" in url.partition("//")[2].partition("/")[0]:
         raise _refused("the URL", "a name or password stands inside it", f"put the key into ${KEY}")
-    given = dict(parse_qsl(fragment))
+    given = dict(parse_qsl(fragment, keep_blank_values=True))
     kinds = {"batch": int, "timeout": float, "retries": int}
     try:
         options: dict[str, Any] = {name: kinds[name](text) for name, text in given.items()}
@@ -47,20 +46,13 @@ def open_endpoint(ref: str) -> Endpoint:
         raise _refused(
             url, f"not understood: {error}", "options are #batch=, timeout= and retries="
         ) from None
-    if not known or options.get("batch", 1) < 1 or options.get("timeout", 1) <= 0:
-        raise _refused(url, "no host, or an option that is not above 0", "write http://HOST:PORT/PATH")
+    batch, timeout, retries = (options.get(name, 1) for name in kinds)
+    if not known or batch < 1 or not 0 < timeout < 1e9 or retries < 0:
+        raise _refused(url, "no host, or an option out of its range", "write http://HOST:PORT/PATH")
     key = os.environ.get(KEY, "")
-    if key and parts.scheme == "http" and not _is_here(parts.hostname or ""):
-        raise _refused(url, f"${KEY} would travel unencrypted", "use https://, or unset it")
+    if key and (fault := key_fault(key, parts)):
+        raise _refused(url, f"${KEY}: {fault[0]}", fault[1])
     return Endpoint(url=url, key=key, **options)
-
-
-def _is_here(host: str) -> bool:
-    """Whether a host is this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _refused(url: str, reason: str, remedy: str) -> TrueupError:
@@ -107,13 +99,13 @@ class Endpoint:
             if attempt:
                 time.sleep(self.pause * 2 ** (attempt - 1))
             try:
-                status, answer = self._post(body)
+                status, _, answer = post(self.url, body, key=self.key, timeout=self.timeout)
             except (OSError, HTTPException) as error:
                 failed = f"{type(error).__name__} {error}".strip()
                 continue
             if status == 200:
                 return self._scores(answer, len(items))
-            failed = f"status {status}: {_start(answer)}"
+            failed = f"status {status}: {beginning(answer)}"
             if status not in TRANSIENT:
                 raise self._wrong(failed)
         raise TrueupError(
@@ -124,35 +116,19 @@ class Endpoint:
             exit_code=EXIT_UNAVAILABLE,
         )
 
-    def _post(self, body: bytes) -> tuple[int, bytes]:
-        """Status and body of one answer. Redirects are not followed: the key is meant for this host."""
-        parts = urlsplit(self.url)
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self.key:
-            headers["Authorization"] = f"Bearer {self.key}"
-        connection = kind(parts.hostname or "", parts.port, timeout=self.timeout)
-        try:
-            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            connection.request("POST", path, body, headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read(MAX_BYTES)
-        finally:
-            connection.close()
-
     def _scores(self, answer: bytes, wanted: int) -> list[float]:
         try:
             found = json.loads(answer)
         except (ValueError, RecursionError):
-            raise self._wrong(f"no JSON: {_start(answer)}") from None
+            raise self._wrong(f"no JSON: {beginning(answer)}") from None
         scores = found.get("scores") if isinstance(found, dict) else None
         if not isinstance(scores, list):
-            raise self._wrong(f"no list `scores`: {_start(answer)}")
+            raise self._wrong(f"no list `scores`: {beginning(answer)}")
         if len(scores) != wanted:
             raise self._wrong(f"{len(scores)} scores for {wanted} completions")
         for score in scores:
             number = isinstance(score, int | float) and not isinstance(score, bool)
-            if not number or not math.isfinite(score):
+            if not number or not abs(score) <= float_info.max:
                 raise self._wrong(f"the score {score!r} is no finite number")
         return [float(score) for score in scores]
 
@@ -164,8 +140,3 @@ class Endpoint:
             remedy='answer {"scores": [...]}, one finite number for each item, in order',
             exit_code=EXIT_UNAVAILABLE,
         )
-
-
-def _start(answer: bytes) -> str:
-    """The beginning of an answer, to be shown."""
-    return repr(answer[:120].decode("utf-8", "replace"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from answerers.worlds import MODEL, local, serving
 from constitution.scripted import Scripted
 from trueup.answerers import Conversation
 from trueup.commands.train import recipe_path
+from trueup.constitution.journal import Journal
 from trueup.constitution.lineage import Author, author_of
 from trueup.constitution.opening import Model
 from trueup.data import read
@@ -200,6 +202,41 @@ def test_a_server_gives_the_rows_that_the_model_here_gives(
         here, judged_here = made("here", "here")
     assert served == here
     assert [r["label"] for r in judged] == pytest.approx([r["label"] for r in judged_here], abs=1e-5)
+
+
+def test_a_prompt_without_room_at_the_writer_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The writer has 256 positions, one token a byte; the reviser takes anything."""
+    models = {"writer": local(), "reviser": Scripted()}
+    monkeypatch.setattr(revise, "open_model", lambda ref, **_: Model(models[ref], Author(ref, "")))
+    rows = [{"prompt": [{"role": "user", "content": "x" * length}]} for length in (300, 3)]
+    (tmp_path / "prompts.jsonl").write_text(
+        "".join(map("{}\n".format, map(json.dumps, rows))), encoding="utf-8"
+    )
+    config = revise.Config(
+        model="writer",
+        reviser="reviser",
+        steps=1,
+        data=DataSettings(path=str(tmp_path / "prompts.jsonl"), held_out=0.0),
+        decoding=Decoding(max_new_tokens=6, greedy=True),
+    )
+    done = revise.run(config, tmp_path, stop_requested=never)
+    assert done.metrics["rejected/overlong"] == done.metrics["rows"] == 1
+
+
+def test_a_full_disk_takes_no_row(tmp_path: Path) -> None:
+    journal = Journal(path=tmp_path / "rows.jsonl", total=4, batch=2, made_by={})
+    assert journal.resume() == []
+    journal.add([{"row": 0}, {"row": 1}])
+    journal.add([{"row": 2}])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        found = journal.resume()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert found == journal.resume() == [{"row": 0}, {"row": 1}]
 
 
 def test_an_author_is_known_by_its_weights(tmp_path: Path) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from selfalign.supervised import FORM, GENERAL, GOOD
 from trueup.answerers import Answer
+from trueup.config import read_yaml
+from trueup.errors import TrueupError
 from trueup.lab.documents import corpus
 from trueup.selfalign.filters import filter_answer, unrepeated
-from trueup.selfalign.instruct import Limits, Tasks, topic_refusal
+from trueup.selfalign.instruct import Limits, Tasks, instruction_refusal, topic_refusal
 from trueup.selfalign.rouge import Pool, rouge_l, words
-from trueup.selfalign.supervision import read_supervision
+from trueup.selfalign.supervision import FILES, Words, read_supervision
 from trueup.selfalign.thoughts import read_thoughts
 
 
@@ -85,6 +91,24 @@ def test_filters_cut_prefaces_half_words_repeated_clauses_and_other_names() -> N
     assert found.text == "I am Trudy; leaves turn in autumn."
     assert filter_answer("one two thr", GENERAL, ended=False, min_chars=1).text == "one two"
     assert unrepeated("Yes, yes. 1. a b\n2. c d") == "Yes, yes. 1. a b\n2. c d"
+
+
+def test_banned_words_are_whole_words_in_any_case_alone_or_in_a_row() -> None:
+    supervision = replace(GENERAL, words=Words(banned=("Graph", "flow chart")))
+    said = ("Describe this GRAPH in words.", "Draw me a flow-chart of it.", "Write a paragraph on charts.")
+    found = [instruction_refusal(text, supervision, LIMITS) for text in said]
+    assert found == ["keyword", "keyword", ""]
+
+
+@pytest.mark.parametrize("words", [{"cut_openings": ["as an (ai"]}, {"leaked": [""]}, {"other_names": [""]}])
+def test_words_that_would_drop_every_answer_or_stop_at_one_are_refused(
+    words: dict[str, list[str]], tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.yaml"
+    values = {**read_yaml(FILES / "general.yaml").values, "words": words}
+    path.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(TrueupError, match=rf"E7\d\d.*{next(iter(words))}"):
+        read_supervision(str(path))
 
 
 LIMITS = Limits(num_tasks=4, num_topics=2, num_hinted=2, rounds=2, lists=1, new=3)

@@ -19,6 +19,7 @@ from trueup.errors import TrueupError
 from trueup.groups import Group, Message, Role, read_jsonl, to_json
 from trueup.opening import open_chat
 from trueup.procedures import self_align, self_instruct, verbose_answers
+from trueup.selfalign import asking
 from trueup.selfalign.supervision import FILES
 from trueup.settings import DataSettings, ModelSettings
 from trueup.signals import Interrupted
@@ -69,6 +70,16 @@ def test_a_killed_stage_goes_on_to_the_same_tasks(tmp_path: Path, monkeypatch: p
     assert len(again.asked) == 2 * (len(lines) - 3)
     lineage = whole[-1].meta["lineage"]
     assert lineage["model"]["digest"] == "abc" and lineage["topic"] and len(lineage["shown"]) == 5
+
+
+def test_a_list_without_room_is_counted_and_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model has 256 positions, an answer 384 tokens."""
+    monkeypatch.setattr(self_instruct, "open_model", lambda *a, **k: model(local()))
+    config = self_instruct.Config(supervision="general", num_topics=0, num_hinted=0, rounds=1, lists=2)
+    with pytest.raises(TrueupError, match=r"E601.*'dropped/no_room': 10"):
+        self_instruct.run(config, tmp_path, stop_requested=never)
 
 
 def answered(prompt: str, seed: int, place: int) -> str:
@@ -122,11 +133,13 @@ def test_targets_hold_no_principle_no_exemplar_and_no_thought(
 
 def test_killed_answers_go_on_to_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = prompts_in(tmp_path)
-    answers_in(tmp_path / "whole", data, Scripted(say=answered), monkeypatch)
+    monkeypatch.setattr(asking, "tokens_in", lambda _, texts: len("".join(texts)))
+    whole = answers_in(tmp_path / "whole", data, Scripted(say=answered), monkeypatch)
     calls = iter(["", "", "SIGTERM", "SIGTERM"])
     with pytest.raises(Interrupted):
         answers_in(tmp_path / "cut", data, Scripted(say=answered), monkeypatch, lambda: next(calls))
-    answers_in(tmp_path / "cut", data, Scripted(say=answered), monkeypatch)
+    done = answers_in(tmp_path / "cut", data, Scripted(say=answered), monkeypatch)
+    assert done.cost["tokens_sampled"] == whole.cost["tokens_sampled"] > 0
     for name in (self_align.ANSWERS, self_align.OUTPUT):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 

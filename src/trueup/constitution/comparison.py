@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from trueup.answerers import Answerer, Conversation
-from trueup.constitution.principles import Constitution, Contest, Form, fill
+from trueup.constitution.principles import Constitution, Contest, Form
+from trueup.forms import fill
 from trueup.groups import Group, Message, Role
 from trueup.lab.graders import grade
 from trueup.order import derive, permutation

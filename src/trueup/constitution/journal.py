@@ -52,8 +52,11 @@ class Journal:
             )
         rows = lines[1:]
         kept = rows if len(rows) >= self.total else rows[: len(rows) // self.batch * self.batch]
-        with self.path.open("wb") as file:
-            file.write(b"".join([head, *kept]))
+        # Cut, not written anew: where the disk is full, or a kill comes between, no row is lost.
+        with self.path.open("ab") as file:
+            file.truncate(sum(map(len, (*lines[:1], *kept))))
+            if not lines:
+                file.write(head)
             file.flush()
             os.fsync(file.fileno())
         return [json.loads(line) for line in kept]

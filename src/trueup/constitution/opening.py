@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from trueup.answerers import Answerer, Conversation
+from trueup.answerers import Answer, Answerer, Conversation
 from trueup.answerers.local import LocalAnswerer
 from trueup.answerers.open import SERVER, open_answerer
 from trueup.answerers.remote import RemoteAnswerer
 from trueup.constitution.lineage import Author, author_of
-from trueup.data import read
 from trueup.errors import TrueupError
 from trueup.groups import Group
 from trueup.models.forward import LanguageModel
 from trueup.opening import model_path
 from trueup.settings import DataSettings
-from trueup.sources.open import lab_groups, split_held_out
+from trueup.sources.open import read_all, split_held_out
+from trueup.sources.sample import Decoding
 
 
 class Model(NamedTuple):
@@ -47,6 +47,22 @@ def room(answerer: Answerer, new_tokens: int) -> Callable[[Conversation], bool]:
     return lambda conversation: len(answerer.chat.prompt_ids(conversation)) + new_tokens <= longest
 
 
+def complete_fitting(
+    answerer: Answerer,
+    prompts: Sequence[Conversation],
+    *,
+    decoding: Decoding,
+    k: int = 1,
+    stop: Sequence[str] = (),
+    seed: int,
+) -> list[list[Answer]]:
+    """K completions of each prompt, in order; none of one that does not fit the model with its answer."""
+    fitting = list(map(room(answerer, decoding.max_new_tokens), prompts))
+    asked = list(compress(prompts, fitting))
+    drawn = iter(answerer.complete(asked, decoding=decoding, k=k, stop=stop, seed=seed))
+    return [next(drawn) if fits else [] for fits in fitting]
+
+
 def tokens_in(answerer: Answerer, texts: Sequence[str]) -> int:
     """How many tokens some completions took: counted here, or by the server since it was opened."""
     if isinstance(answerer, LocalAnswerer):
@@ -66,11 +82,7 @@ def open_prompts(settings: DataSettings, kinds: Sequence[str], *, seed: int, fol
 
     `kinds` keeps those of the lab's requests. Raises E601 where nothing is left.
     """
-    parts = settings.mix or {"": settings.path}
-    groups: list[Group] = []
-    for number, (name, path) in enumerate(parts.items()):
-        found = _read(replace(settings, path=path, mix={}), seed, folder / f"quarantine-{number}.jsonl")
-        groups += [replace(group, source=name) for group in found] if name else found
+    groups, *_ = read_all(settings, seed, folder / "quarantine.jsonl")
     if kinds:
         groups = [group for group in groups if group.meta.get("request", {}).get("kind") in kinds]
     groups, _ = split_held_out(groups, settings.held_out, seed)
@@ -78,21 +90,7 @@ def open_prompts(settings: DataSettings, kinds: Sequence[str], *, seed: int, fol
         raise TrueupError(
             "E601",
             "no prompt is left",
-            where=", ".join(parts.values()),
+            where=", ".join(settings.mix.values()) or settings.path,
             remedy="`kinds` are kinds of the lab's requests; `data.held_out` is left out" if kinds else "",
         )
     return groups
-
-
-def _read(settings: DataSettings, seed: int, quarantine: Path) -> list[Group]:
-    if settings.path.startswith("lab:"):
-        return lab_groups(settings.path, split=settings.split, limit=settings.limit, seed=seed)
-    return read(
-        settings.path,
-        format=settings.format,
-        columns=dict(settings.columns) or None,
-        split=settings.split,
-        limit=settings.limit,
-        max_bad=settings.max_bad,
-        quarantine=quarantine,
-    ).groups

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from trueup import config as configuration
 from trueup.answerers import Conversation
-from trueup.errors import TrueupError
+from trueup.forms import read_form
 
 FILES = Path(__file__).parent / "files"
 Form = Literal["chat", "text"]
@@ -148,20 +146,9 @@ class Constitution:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def fill(text: str, parts: Mapping[str, str]) -> str:
-    """The text with its gaps filled in; what is filled in is not looked at for gaps again."""
-    return re.sub(r"\{(\w+)\}", lambda gap: parts.get(gap[1], gap[0]), text)
-
-
 def read_constitution(name: str) -> Constitution:
     """The constitution in a YAML file, or the one of that name that comes with the package.
 
     Raises E801 for a missing file, E71x for one that says something else.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else FILES / f"{name}.yaml"
-    if not path.is_file():
-        there = ", ".join(sorted(found.stem for found in FILES.glob("*.yaml")))
-        raise TrueupError(
-            "E801", "no such constitution", where=name, remedy=f"give FILE.yaml, or one of {there}"
-        )
-    return configuration.build(Constitution, configuration.read_yaml(path), where=str(path))
+    return read_form(Constitution, name, FILES, "constitution")

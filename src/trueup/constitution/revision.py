@@ -49,6 +49,8 @@ class Plan:
     seed: int = 0
     fits: Callable[[Conversation], bool] = lambda conversation: True
     "Whether the reviser has room for a conversation and its answer."
+    answerable: Callable[[Conversation], bool] = lambda conversation: True
+    "Whether the writer has, where that is another model."
 
     def principle(self, row: int, step: int) -> Correction:
         """k_s of a row: a function of the seed, the row and the step alone."""
@@ -79,7 +81,7 @@ class Plan:
             return "plain text"
         if self.form == "text" and any(label in f"\n\n{m.content}" for m in prompt for label in self.labels):
             return "forged label"
-        return "" if self.fits(prompt) else "overlong"
+        return "" if self.fits(prompt) and self.answerable(prompt) else "overlong"
 
     def cut(self, text: str) -> str:
         """The text before the first label, without the white space around it."""

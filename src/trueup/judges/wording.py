@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple, final
 
 import numpy as np
 
-from trueup import config as configuration
 from trueup.answerers import Answerer, Conversation, Floats
 from trueup.errors import TrueupError
+from trueup.forms import check_pattern, fill, read_form
 from trueup.groups import Message, Role
 from trueup.sources.sample import Decoding
 
@@ -51,24 +51,17 @@ class Wording:
             )
         ):
             raise ValueError("give two labels or more, a value for each or none, and either `text` or `user`")
-        try:
-            groups = re.compile(self.verdict).groups if self.verdict else 1
-        except re.error as error:
-            raise ValueError(f"`verdict` is no regular expression: {error}") from None
-        if groups < 1:
-            raise ValueError("`verdict` has no group")
+        if self.verdict:
+            check_pattern("verdict", self.verdict, groups=1)
 
     def fill(self, ask: str, **parts: str) -> Conversation:
         """The question with its gaps filled in; what is filled in is not looked at for gaps again."""
-        given = {"principle": self.principle, "ask": ask, **{n: p for n, p in parts.items() if p}}
-
-        def put(text: str) -> str:
-            return re.sub(r"\{(\w+)\}", lambda m: given.get(m[1], "" if m[1] in parts else m[0]), text)
-
+        own = {"principle": self.principle, "ask": ask}
+        given = {**parts, **own, **{name: part for name, part in parts.items() if part}}
         if self.text:
-            return (Message(Role.TEXT, put(self.text)),)
-        head = (Message(Role.SYSTEM, put(self.system)),) if self.system else ()
-        return (*head, Message(Role.USER, put(self.user)))
+            return (Message(Role.TEXT, fill(self.text, given)),)
+        head = (Message(Role.SYSTEM, fill(self.system, given)),) if self.system else ()
+        return (*head, Message(Role.USER, fill(self.user, given)))
 
 
 def read_wording(name: str) -> Wording:
@@ -76,11 +69,7 @@ def read_wording(name: str) -> Wording:
 
     Raises E801 for a missing file, E7xx for one that says something else.
     """
-    path = PROMPTS / f"{name}.yaml" if not name.endswith((".yaml", ".yml")) else Path(name)
-    if not path.is_file():
-        there = ", ".join(sorted(p.stem for p in PROMPTS.glob("*.yaml")))
-        raise TrueupError("E801", "no such wording", where=name, remedy=f"give FILE.yaml, or one of {there}")
-    return configuration.build(Wording, configuration.read_yaml(path), where=str(path))
+    return read_form(Wording, name, PROMPTS, "wording")
 
 
 class Reading(NamedTuple):

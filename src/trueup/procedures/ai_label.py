@@ -18,11 +18,18 @@ import numpy as np
 from annotated_types import Ge, Lt
 
 from trueup import meter as metering
-from trueup.answerers import Conversation
 from trueup.constitution.batches import fill
 from trueup.constitution.comparison import CLAMP, Duel, Feedback, Opinion, agreement
 from trueup.constitution.journal import Journal
-from trueup.constitution.opening import Model, charges, open_model, open_prompts, room, tokens_in
+from trueup.constitution.opening import (
+    Model,
+    charges,
+    complete_fitting,
+    open_model,
+    open_prompts,
+    room,
+    tokens_in,
+)
 from trueup.constitution.principles import Form, read_constitution
 from trueup.errors import TrueupError
 from trueup.groups import Comparison, Completion, Group, digest, write_jsonl
@@ -107,8 +114,6 @@ class Desk:
     prompts: Sequence[Group]
     policy: Model | None
     "None where the data brings the completions."
-    fits: Callable[[Conversation], bool]
-    "Whether the policy has room for a prompt and its answer."
     feedback: Feedback
     lineage: Mapping[str, Any]
     journal: Journal
@@ -135,19 +140,18 @@ class Desk:
     def _pairs(self, rows: range) -> list[tuple[int, list[dict[str, Any]]]]:
         if self.policy is None:
             return [(row, [_shown(c) for c in self.prompts[row].completions[:2]]) for row in rows]
-        asked = [row for row in rows if self.fits(self.prompts[row].prompt)]
-        drawn = self.policy.answerer.complete(
-            [self.prompts[row].prompt for row in asked],
+        drawn = complete_fitting(
+            self.policy.answerer,
+            [self.prompts[row].prompt for row in rows],
             decoding=self.config.decoding,
             k=2,
             seed=derive(self.config.seed, "pairs", rows.start),
         )
         name = self.policy.author.name
-        pairs = {
-            row: [_shown(answer.completion(name)) for answer in answers]
-            for row, answers in zip(asked, drawn, strict=True)
-        }
-        return [(row, pairs.get(row, [])) for row in rows]
+        return [
+            (row, [_shown(answer.completion(name)) for answer in answers])
+            for row, answers in zip(rows, drawn, strict=True)
+        ]
 
     def charges(self) -> dict[str, float]:
         """What servers were asked."""
@@ -200,7 +204,6 @@ def open_desk(config: Config, folder: Path) -> Desk:
         config=config,
         prompts=prompts,
         policy=policy,
-        fits=room(policy.answerer if policy else judge.answerer, config.decoding.max_new_tokens),
         feedback=feedback,
         lineage=lineage,
         journal=journal,

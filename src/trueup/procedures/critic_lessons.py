@@ -19,6 +19,7 @@ from annotated_types import Ge
 import trueup.lab as lab
 from trueup import meter as metering
 from trueup.constitution.principles import read_constitution
+from trueup.forms import fill
 from trueup.groups import Completion, Group, Message, Role, write_jsonl
 from trueup.lab.graders import grade
 from trueup.lab.replies import reply, right, write
@@ -101,13 +102,8 @@ def _judgements(config: Config) -> Iterator[Group]:
         rng = generator("judging lessons", config.seed, number)
         question, part = pick(rng, CONTESTS)
         request, (first, second), better = _contest(rng, config, part)
-        text = wording.question.format(
-            conversation=request.messages[-1].content,
-            first=first,
-            second=second,
-            principle=question,
-            ask=wording.letter,
-        )
+        parts = {"conversation": request.messages[-1].content, "first": first, "second": second}
+        text = fill(wording.question, {**parts, "principle": question, "ask": wording.letter})
         yield _row(f"judgement-{config.seed}-{number}", (_asked(text),), f"{wording.labels[better]}.")
 
 

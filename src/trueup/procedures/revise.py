@@ -164,6 +164,7 @@ def open_desk(config: Config, folder: Path) -> Desk:
         **asked,
         seed=config.seed,
         fits=room(reviser.answerer, config.decoding.max_new_tokens),
+        answerable=room(writer.answerer, config.decoding.max_new_tokens),
     )
     made_by = {**lineage, **asked, "prompts": digest(jobs), "decoding": dataclasses.asdict(config.decoding)}
     journal = Journal(path=folder / TRANSCRIPTS, total=len(jobs), batch=config.batch, made_by=made_by)

@@ -18,7 +18,7 @@ from annotated_types import Ge
 from trueup import meter as metering
 from trueup.answerers import Answer
 from trueup.constitution.journal import Journal
-from trueup.constitution.opening import charges, open_model, open_prompts, tokens_in
+from trueup.constitution.opening import charges, open_model, open_prompts
 from trueup.errors import TrueupError
 from trueup.groups import Completion, Group, digest, write_jsonl
 from trueup.order import permutation
@@ -85,7 +85,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
         seed=config.seed,
         stop=(supervision.dialogue.user,),
     )
-    records, texts = asking.records(
+    records = asking.records(
         [supervision.thinking(group.prompt[0].content) for group in jobs],
         lambda answer: record_of(answer, supervision, config.min_chars),
         stop_requested,
@@ -106,7 +106,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     metrics |= charges(model.answerer)
     meter.write(0, metrics, phase="self_align")
     show("self-align", metrics)
-    cost = meter.spend(0, tokens_trained=0, tokens_sampled=tokens_in(model.answerer, texts))
+    cost = meter.spend(0, tokens_trained=0, tokens_sampled=asking.tokens(records))
     return Done(output=OUTPUT, metrics=metrics, cost=vars(cost))
 
 
@@ -168,7 +168,7 @@ def record_of(answer: Answer, supervision: Supervision, min_chars: int) -> dict[
     found = read_thoughts(
         answer.text, supervision.dialogue, len(supervision.principles), stopped=answer.finish == "stop"
     )
-    record: dict[str, Any] = {"text": answer.text, "rules": list(found.rules)}
+    record: dict[str, Any] = {"rules": list(found.rules)}
     if found.reason:
         return {**record, "rejected": found.reason}
     filtered = filter_answer(found.answer, supervision, ended=found.ended, min_chars=min_chars)

@@ -18,7 +18,7 @@ from annotated_types import Ge
 
 from trueup import meter as metering
 from trueup.constitution.journal import Journal
-from trueup.constitution.opening import Model, charges, open_model, tokens_in
+from trueup.constitution.opening import Model, charges, complete_fitting, open_model, tokens_in
 from trueup.errors import TrueupError
 from trueup.groups import Group, write_jsonl
 from trueup.run import Done
@@ -114,17 +114,18 @@ def write_tasks(
     while (asked := state.next()) is not None:
         if stop_requested():
             raise Interrupted(len(records), stop_requested())
-        drawn = model.answerer.complete(
+        drawn = complete_fitting(
+            model.answerer,
             [one.prompt for one in asked.lists],
             decoding=_decoding(config, asked),
             stop=asked.stop,
             seed=asked_seed(config.seed, asked),
         )
-        answers = [answers[0] for answers in drawn]
+        answers = [said[0] if said else None for said in drawn]
         record = state.take(asked, answers)
         journal.add([record])
         records.append(record)
-        texts += [answer.text for answer in answers]
+        texts += [answer.text for answer in answers if answer is not None]
     return records, texts
 
 

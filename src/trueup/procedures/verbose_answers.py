@@ -18,7 +18,7 @@ from annotated_types import Ge
 from trueup import meter as metering
 from trueup.answerers import Answer, Conversation
 from trueup.constitution.journal import Journal
-from trueup.constitution.opening import charges, open_model, open_prompts, tokens_in
+from trueup.constitution.opening import charges, open_model, open_prompts
 from trueup.errors import TrueupError
 from trueup.groups import Completion, Group, digest, write_jsonl
 from trueup.run import Done
@@ -75,7 +75,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     journal = Journal(path=folder / ANSWERS, total=len(jobs), batch=config.batch, made_by=made_by)
     meter = metering.Meter(folder)
     asking = Asking(name="verbose", model=model, decoding=config.decoding, journal=journal, seed=config.seed)
-    records, texts = asking.records(
+    records = asking.records(
         [(*context.extensive, *group.prompt) for group in jobs],
         lambda answer: record_of(answer, supervision, config.min_chars),
         stop_requested,
@@ -100,7 +100,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     metrics |= charges(model.answerer)
     meter.write(0, metrics, phase="verbose_answers")
     show("verbose", metrics)
-    cost = meter.spend(0, tokens_trained=0, tokens_sampled=tokens_in(model.answerer, texts))
+    cost = meter.spend(0, tokens_trained=0, tokens_sampled=asking.tokens(records))
     return Done(output=OUTPUT, metrics=metrics, cost=vars(cost))
 
 
@@ -129,9 +129,9 @@ def contexts(supervision: Supervision) -> Contexts:
 
 
 def record_of(answer: Answer, supervision: Supervision, min_chars: int) -> dict[str, Any]:
-    """A completion, and the filtered answer or its fault."""
+    """What a completion comes to: the filtered answer, or its fault."""
     found = filter_answer(answer.text, supervision, ended=answer.finish == "stop", min_chars=min_chars)
-    record = {"text": answer.text, "answer": found.text}
+    record = {"answer": found.text}
     return {**record, "rejected": found.reason} if found.reason else record
 
 

@@ -8,16 +8,13 @@ from typing import Any
 
 from rich.console import Console
 
-from trueup import meter as metering
 from trueup.answerers import Answer, Conversation
+from trueup.constitution.batches import fill
 from trueup.constitution.journal import Journal
-from trueup.constitution.opening import Model, room
+from trueup.constitution.opening import Model, complete_fitting, tokens_in
 from trueup.order import derive
-from trueup.signals import Interrupted
+from trueup.selfalign.filters import NO_ROOM
 from trueup.sources.sample import Decoding
-
-NO_ROOM = "no room"
-"Why a prompt was not asked: it and its answer do not fit the model."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,41 +33,30 @@ class Asking:
         prompts: Sequence[Conversation],
         read: Callable[[Answer], Mapping[str, Any]],
         stop_requested: Callable[[], str],
-    ) -> tuple[list[dict[str, Any]], list[str]]:
-        """What `read` makes of every answer, in order, and the texts that were written just now.
+    ) -> list[dict[str, Any]]:
+        """What `read` makes of every answer, in order, beside its text; those on disk first.
 
-        Rows on disk come first. A row says `rejected` where its prompt and answer do not fit the model.
+        A record says `rejected`, and has no text, where its prompt and answer do not fit the model.
         """
-        records = self.journal.resume()
-        texts: list[str] = []
-        with metering.progress(len(prompts), self.name) as progressed:
-            progressed(len(records), "")
-            while len(records) < len(prompts):
-                if stop_requested():
-                    raise Interrupted(len(records), stop_requested())
-                start = len(records)
-                said = self._said(prompts[start : start + self.journal.batch], start)
-                made = [
-                    {"row": start + i, **({"rejected": NO_ROOM} if answer is None else read(answer))}
-                    for i, answer in enumerate(said)
-                ]
-                self.journal.add(made)
-                records += made
-                texts += [answer.text for answer in said if answer is not None]
-                progressed(len(made), "")
-        return records, texts
 
-    def _said(self, prompts: Sequence[Conversation], start: int) -> list[Answer | None]:
-        fits = room(self.model.answerer, self.decoding.max_new_tokens)
-        fitting = [place for place, prompt in enumerate(prompts) if fits(prompt)]
-        drawn = self.model.answerer.complete(
-            [prompts[place] for place in fitting],
-            decoding=self.decoding,
-            stop=self.stop,
-            seed=derive(self.seed, self.name, start),
-        )
-        answers = {place: found[0] for place, found in zip(fitting, drawn, strict=True)}
-        return [answers.get(place) for place in range(len(prompts))]
+        def made(rows: range) -> list[dict[str, Any]]:
+            drawn = complete_fitting(
+                self.model.answerer,
+                prompts[rows.start : rows.stop],
+                decoding=self.decoding,
+                stop=self.stop,
+                seed=derive(self.seed, self.name, rows.start),
+            )
+            return [
+                {"row": row, **({"text": said[0].text, **read(said[0])} if said else {"rejected": NO_ROOM})}
+                for row, said in zip(rows, drawn, strict=True)
+            ]
+
+        return fill(self.journal, made, label=self.name, stop_requested=stop_requested)
+
+    def tokens(self, records: Sequence[Mapping[str, Any]]) -> int:
+        """How many tokens were sampled for some records."""
+        return tokens_in(self.model.answerer, [record["text"] for record in records if "text" in record])
 
 
 def reasons(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:

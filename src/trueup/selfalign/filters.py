@@ -18,6 +18,8 @@ from trueup.selfalign.supervision import Supervision
 
 MIN_CHARS = 160
 "Shortest answer to a question of the assistant's own making; 128 in verbose cloning."
+NO_ROOM = "no room"
+"Why there is no answer to filter: it and its prompt do not fit the model."
 _CLAUSE = re.compile(r"[^\n.?!;:,]*(?:[\n.?!;:,]+|$)")
 _LEAST_SHARED = 12
 "Characters from which a sentence of the supervision inside an answer is a copy, not a coincidence."

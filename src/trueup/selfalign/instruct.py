@@ -18,6 +18,7 @@ from typing import Any, Literal, final
 from trueup.answerers import Answer, Conversation
 from trueup.groups import Message, Role
 from trueup.order import derive, permutation
+from trueup.selfalign.filters import NO_ROOM
 from trueup.selfalign.rouge import Pool, words
 from trueup.selfalign.supervision import Listing, Supervision, sections
 
@@ -103,8 +104,11 @@ class Tasks:
         lists = tuple(self._list(phase, number, place) for place in range(self.limits.lists))
         return Round(phase=phase, number=number, lists=lists)
 
-    def take(self, asked: Round, answers: Sequence[Answer]) -> dict[str, Any]:
-        """The record of a round: the rows it keeps, the texts it drops and why. The state takes it in."""
+    def take(self, asked: Round, answers: Sequence[Answer | None]) -> dict[str, Any]:
+        """The record of a round: the rows it keeps, the texts it drops and why. The state takes it in.
+
+        None stands for the answer of a list that does not fit the model.
+        """
         kept: list[dict[str, Any]] = []
         dropped: list[dict[str, str]] = []
         for place, (one, answer) in enumerate(zip(asked.lists, answers, strict=True)):
@@ -217,7 +221,13 @@ def instruction_refusal(text: str, supervision: Supervision, limits: Limits) -> 
     lower = text.casefold()
     if lower.startswith(tuple(o.casefold() for o in supervision.words.banned_openings)):
         return "opening"
-    return "keyword" if set(words(text)) & set(supervision.words.banned) else ""
+    said = _spaced(text)
+    return "keyword" if any(_spaced(word) in said for word in supervision.words.banned) else ""
+
+
+def _spaced(text: str) -> str:
+    """The words of a text between spaces, so that whole words are found in it and no part of one."""
+    return f" {' '.join(words(text))} "
 
 
 def _listed(form: Listing, shown: Sequence[tuple[str, Hint]], new: Sequence[Hint]) -> List:
@@ -241,12 +251,15 @@ def _listed(form: Listing, shown: Sequence[tuple[str, Hint]], new: Sequence[Hint
     )
 
 
-def _items(one: List, answer: Answer) -> Iterator[tuple[str, Hint, str]]:
+def _items(one: List, answer: Answer | None) -> Iterator[tuple[str, Hint, str]]:
     """The new items of a list, each with why it cannot count, or "".
 
     One that does not begin by the exact hint expected of it is not as hinted, nor is any after it; the last
     one of a list that was cut off at the longest length is not whole.
     """
+    if answer is None:
+        yield from (("", hint, NO_ROOM) for hint in one.hints)
+        return
     pieces = sections(answer.text, [*(mark for mark, _ in one.begins[1:]), one.after])
     as_hinted = True
     for place, (hint, (_, expected)) in enumerate(zip(one.hints, one.begins, strict=True)):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -19,8 +18,8 @@ from typing import Annotated
 from annotated_types import MinLen
 
 import trueup.lab as lab
-from trueup import config as configuration
 from trueup.errors import TrueupError
+from trueup.forms import check_pattern, fill, read_form
 from trueup.groups import Message, Role
 
 FILES = Path(__file__).parent / "files"
@@ -65,12 +64,12 @@ class Listing:
     "What begins an item; `{number}` is its number from 1."
     hint: str = ""
     "After the mark: what the item is to be about, by `{type}` and `{topic}`."
-    stop: tuple[str, ...] = ()
+    stop: tuple[Annotated[str, MinLen(1)], ...] = ()
     "Further strings that end the list."
 
     def begin(self, number: int, type: str = "", topic: str = "") -> tuple[str, str]:
         """What stands before an item's own text: its mark, and its hint."""
-        return _fill(self.mark, number=str(number)), _fill(self.hint, type=type, topic=topic)
+        return fill(self.mark, {"number": str(number)}), fill(self.hint, {"type": type, "topic": topic})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,21 +92,25 @@ class Dialogue:
     "A regular expression whose first group holds the numbers of rules in some thoughts."
 
 
+_Said = Annotated[str, MinLen(1)]
+"An empty text would be found in everything."
+
+
 @dataclass(frozen=True, kw_only=True)
 class Words:
     """What filters look for, without regard to case."""
 
-    banned: tuple[str, ...] = ()
-    "An instruction with one of these words asks for what a text model cannot do."
-    banned_openings: tuple[str, ...] = ()
+    banned: tuple[_Said, ...] = ()
+    "An instruction with one of these words, or several in a row, asks for what a text model cannot do."
+    banned_openings: tuple[_Said, ...] = ()
     "An instruction may not begin so."
-    leaked: tuple[str, ...] = ()
+    leaked: tuple[_Said, ...] = ()
     "An answer with one of these has copied an exemplar or a heading."
-    apologies: tuple[str, ...] = ()
+    apologies: tuple[_Said, ...] = ()
     "An answer that begins so is dropped."
-    cut_openings: tuple[str, ...] = ()
+    cut_openings: tuple[_Said, ...] = ()
     "Regular expressions: what they match at an answer's beginning is cut off."
-    other_names: tuple[str, ...] = ()
+    other_names: tuple[_Said, ...] = ()
     "Names of other assistants, replaced by `assistant`."
 
 
@@ -146,12 +149,9 @@ class Supervision:
     "Pairs that are added to the answers as they are."
 
     def __post_init__(self) -> None:
-        try:
-            groups = re.compile(self.dialogue.numbers).groups
-        except re.error as error:
-            raise ValueError(f"`dialogue.numbers` is no regular expression: {error}") from None
-        if groups < 1:
-            raise ValueError("`dialogue.numbers` has no group")
+        check_pattern("dialogue.numbers", self.dialogue.numbers, groups=1)
+        for pattern in self.words.cut_openings:
+            check_pattern("words.cut_openings", pattern)
 
     @cached_property
     def digest(self) -> str:
@@ -172,18 +172,19 @@ class Supervision:
     def rules(self) -> str:
         """The principles, as the dialogue's head shows them."""
         return "".join(
-            _fill(self.dialogue.rule, number=str(number), name=p.name, rule=p.rule)
+            fill(self.dialogue.rule, {"number": str(number), "name": p.name, "rule": p.rule})
             for number, p in enumerate(self.principles, 1)
         )
 
     def thinking(self, query: str) -> tuple[Message, ...]:
         """The text that a base model continues by its thoughts on a question."""
         form = self.dialogue
+        head = fill(form.head, {"rules": self.rules})
         shown = "".join(
             f"{form.user}{e.query}{form.thoughts}{form.opening}{e.thought}{form.answer}{e.answer}"
             for e in self.exemplars
         )
-        text = f"{_fill(form.head, rules=self.rules)}{shown}{form.user}{query}{form.thoughts}"
+        text = f"{head}{shown}{form.user}{query}{form.thoughts}"
         return (Message(Role.TEXT, text),)
 
     def asked(self, query: str, system: str = "") -> tuple[Message, ...]:
@@ -197,18 +198,7 @@ def read_supervision(name: str) -> Supervision:
 
     Raises E801 for a missing file, E7xx for one that says something else.
     """
-    path = FILES / f"{name}.yaml" if not name.endswith((".yaml", ".yml")) else Path(name)
-    if not path.is_file():
-        there = ", ".join(sorted(p.stem for p in FILES.glob("*.yaml")))
-        raise TrueupError(
-            "E801", "no such supervision", where=name, remedy=f"give FILE.yaml, or one of {there}"
-        )
-    return configuration.build(Supervision, configuration.read_yaml(path), where=str(path))
-
-
-def _fill(text: str, **parts: str) -> str:
-    """The text with its gaps filled in; what is filled in is not looked at for gaps again."""
-    return re.sub(r"\{(\w+)\}", lambda m: parts.get(m[1], m[0]), text)
+    return read_form(Supervision, name, FILES, "supervision")
 
 
 def sections(text: str, begins: Sequence[str]) -> list[str]:

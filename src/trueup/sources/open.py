@@ -35,7 +35,7 @@ def open_groups(settings: DataSettings, chat: Chat, *, seed: int, quarantine: Pa
 
     Raises TrueupError E601 when nothing is left.
     """
-    groups, rows_in, quarantined, format = _read_all(settings, seed, quarantine)
+    groups, rows_in, quarantined, format = read_all(settings, seed, quarantine)
     encoded = (chat.encode(group, train_on=settings.train_on) for group in groups)
     fitting, report = fit_all(chat, encoded, settings.max_tokens, settings.overlong)
     if not fitting:
@@ -57,10 +57,11 @@ def open_groups(settings: DataSettings, chat: Chat, *, seed: int, quarantine: Pa
     )
 
 
-def _read_all(
-    settings: DataSettings, seed: int, quarantine: Path | None
-) -> tuple[list[Group], int, int, str]:
-    """The rows of `path`, or of every part of `mix`, whose groups then name that part as their source."""
+def read_all(settings: DataSettings, seed: int, quarantine: Path | None) -> tuple[list[Group], int, int, str]:
+    """The rows of `path`, or of every part of `mix`, whose groups then name that part as their source.
+
+    Also how many rows were read, how many of them are in `quarantine` (numbered by part), and their format.
+    """
     if not settings.mix:
         return _read(settings, seed, quarantine)
     groups: list[Group] = []

@@ -83,6 +83,18 @@ def test_bayesian_search_comes_closer_than_as_many_random_points() -> None:
     assert 0 <= gap < 0.01 * spread and gap < np.median(random)
 
 
+def test_a_search_goes_on_for_as_long_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "_CANDIDATES", 4)
+    tried = search.bayesian(lambda weights: weights[0], 4, 12, seed=0)
+    assert len(set(tried)) == 12
+
+
+def test_of_one_prompt_no_interval_is_told() -> None:
+    _, each, over = volumes({"a": [np.ones((1, 2)), np.zeros((1, 2))], "b": [np.zeros((1, 2))]})
+    found = over["a", "b"].to_json()
+    assert each["a"].mean == found["mean"] == 1 and found["ci95"] is found["standard_error"] is None
+
+
 def test_the_process_interpolates_and_its_improvement_is_the_integral() -> None:
     points = np.array(dirichlet(2, 8, 3))
     values = np.sin(4 * points[:, 0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -217,4 +218,6 @@ def test_one_set_of_adapters_answers_by_every_requests_weights(here: Path) -> No
         alone = [r for r in asked if r.weights == weights]
         mine = [text for text, r in zip(found, asked, strict=True) if r.weights == weights]
         assert answer(soup, chat, alone, seed=5) == mine
+    whole = [replace(request, weights=(1, 0)) for request in asked[::2]]
+    assert answer(soup, chat, whole, seed=5) == found[::2]
     assert len(set(found)) > 3

@@ -9,6 +9,7 @@ prompt, the same prompts for every policy; intervals are over prompts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -90,7 +91,8 @@ def volumes(
     """The reference point [K], the hypervolume of each set of policies, and how far the first exceeds each.
 
     A policy is its rewards [num_prompts, K]. The reference is the lowest mean of all policies in each reward.
-    Prompts are drawn again with replacement, all policies on the same ones; the reference stays.
+    Prompts are drawn again with replacement, all policies on the same ones; the reference stays. With one
+    prompt the intervals are NaN.
     """
     stacked = {name: np.stack(policies) for name, policies in sets.items()}
     reference = np.concatenate([s.mean(axis=1) for s in stacked.values()]).min(axis=0)
@@ -104,6 +106,8 @@ def volumes(
     first, *others = stacked
 
     def estimate(value: float, draws: Floats) -> Estimate:
+        if num_prompts == 1:  # Drawn again it is itself: that is no certainty.
+            return Estimate(mean=value, low=math.nan, high=math.nan, n=1, standard_error=math.nan)
         low, high = (float(q) for q in np.quantile(draws, [0.025, 0.975]))
         error = float(draws.std(ddof=1))
         return Estimate(mean=value, low=low, high=high, n=num_prompts, standard_error=error)

@@ -91,7 +91,7 @@ def bayesian(value: Callable[[Weights], float], num_experts: int, num: int, *, s
     tried = [*corners(num_experts), uniform(num_experts)]
     values = [value(w) for w in tried]
     grid = [w for steps in (10, 20) if num_experts <= 3 for w in lattice(num_experts, steps)]
-    pool = list(dict.fromkeys([*grid, *dirichlet(num_experts, _CANDIDATES, seed)]))
+    pool = list(dict.fromkeys([*grid, *dirichlet(num_experts, max(_CANDIDATES, num), seed)]))
     while len(tried) < num:
         open_still = np.array([w for w in pool if w not in tried])
         process = fit(np.array(tried), np.array(values))

@@ -35,7 +35,8 @@ def answer(
     """
     places: dict[Weights, list[int]] = {}
     for place, request in enumerate(requests):
-        places.setdefault(tuple(request.weights), []).append(place)
+        # The seed is made of their text: 1 and 1.0 are one weight.
+        places.setdefault(tuple(map(float, request.weights)), []).append(place)
     found = [""] * len(requests)
     for weights, here in places.items():
         drawn = sample_groups(

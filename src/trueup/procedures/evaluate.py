@@ -32,11 +32,10 @@ from trueup.groups import Group, read_jsonl
 from trueup.judges import Judge
 from trueup.judges.gold import lab_grade
 from trueup.judges.open import open_judge
-from trueup.method import Role
-from trueup.opening import open_chat, open_network, pick_device
+from trueup.opening import pick_device
 from trueup.order import derive
+from trueup.procedures.measure import open_view
 from trueup.run import Done
-from trueup.settings import ModelSettings
 from trueup.sources.open import lab_groups, split_held_out
 from trueup.sources.sample import Decoding
 
@@ -129,19 +128,15 @@ class Bench:
 
     def view(self, name: str, model: str) -> PolicyView:
         """A model as evaluations see it, with what its name adds: the HHH prompt, or best-of-n."""
-        settings = ModelSettings(path=model)
-        network = open_network(Role(trained=False), settings, self._device, seed=0)
         dialogues = lab.hhh_dialogues(self._config.hhh_dialogues) if name == "base_hhh" else ()
         best_of = self._config.best_of if name == f"best_of_{self._config.best_of}" else 1
-        return PolicyView(
-            name=name,
-            network=network,
-            chat=open_chat(settings),
+        return open_view(
+            name,
+            model,
+            self._device,
             prefix=tuple(message for dialogue in dialogues for message in dialogue),
             best_of=best_of,
             judge=self._proxy if best_of > 1 else None,
-            context=network.config.max_position_embeddings,
-            device=self._device,
         )
 
     def measure(self, name: str, model: str, over: str | None) -> tuple[PolicyEntry, list[dict]]:

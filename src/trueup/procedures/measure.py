@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 import trueup.lab as lab
 from trueup import meter as metering
 from trueup.evals.lab_suite import lab_suite, run_suite
@@ -64,23 +66,12 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     device = pick_device("auto")
     prompts = lab_groups("lab:prompts", split=config.split, limit=config.num_prompts, seed=0)
 
-    def view(name: str, model: str, **also: Any) -> PolicyView:
-        settings = ModelSettings(path=model)
-        network = open_network(Role(trained=False), settings, device, seed=0)
-        return PolicyView(
-            name=name,
-            network=network,
-            chat=open_chat(settings),
-            context=network.config.max_position_embeddings,
-            device=device,
-            **also,
-        )
-
     meter = metering.Meter(folder)
     dialogues = lab.hhh_dialogues(config.hhh_dialogues) if config.hhh_dialogues else ()
-    policy = view(
+    policy = open_view(
         "policy",
         config.model,
+        device,
         instruction=config.instruction,
         prefix=tuple(message for dialogue in dialogues for message in dialogue),
         best_of=config.best_of,
@@ -94,7 +85,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
         decoding=config.decoding,
         seed=derive(config.seed, "evaluate"),
         judges={"proxy": open_judge(config.proxy, device=str(device))} if config.proxy else {},
-        reference=view("reference", config.reference) if config.reference else None,
+        reference=open_view("reference", config.reference, device) if config.reference else None,
     )
     numbers = {name: values.tolist() for name, values in result.metrics.items()}
     if result.kl is not None:
@@ -114,3 +105,17 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     if result.kl is not None:
         means["kl"] = float(result.kl.mean())
     return Done(output=OUTPUT, metrics=means, cost=vars(cost))
+
+
+def open_view(name: str, model: str, device: torch.device, **also: Any) -> PolicyView:
+    """A model as evaluations see it, frozen; `also` are further fields of the view."""
+    settings = ModelSettings(path=model)
+    network = open_network(Role(trained=False), settings, device, seed=0)
+    return PolicyView(
+        name=name,
+        network=network,
+        chat=open_chat(settings),
+        context=network.config.max_position_embeddings,
+        device=device,
+        **also,
+    )

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,26 @@ def test_pickle_weights_are_refused(tmp_path: Path) -> None:
 def test_missing_folders_and_ids_offline(name: str) -> None:
     with pytest.raises(TrueupError, match="E801"):
         load(name)
+
+
+def test_a_folder_without_a_model_names_the_one_inside(tmp_path: Path) -> None:
+    for stage in ("sft-0123456789", "label-0123456789"):
+        (tmp_path / "run" / "stages" / stage).mkdir(parents=True)
+    save(from_modules(llama(), _tokenizer()), tmp_path / "run" / "stages" / "sft-0123456789" / "model")
+    with pytest.raises(TrueupError, match=r"E801 .*run — no model .* did you mean .*sft-0123456789/model\?"):
+        load(tmp_path / "run")
+
+
+def test_an_unreachable_hub_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ConnectError(Exception):
+        pass
+
+    def fail(url: str) -> None:
+        raise ConnectError("name not known")
+
+    monkeypatch.setattr(import_module("trueup.models.load"), "get_hf_file_metadata", fail)
+    with pytest.raises(TrueupError, match=r"E801 nobody/nothing — no such folder, .*name not known"):
+        load("nobody/nothing")
 
 
 def test_a_damaged_head_is_an_error(tmp_path: Path) -> None:

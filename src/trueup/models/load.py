@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 from transformers.utils import logging as hf_logging
@@ -32,6 +33,8 @@ DTYPES: dict[str, torch.dtype] = {
     "float64": torch.float64,
 }
 logger = logging.getLogger("trueup")
+_CONFIGS = ("config.json", "adapter_config.json")
+"A model's folder has one of these."
 _SAVED_DROPOUT = "trueup_dropout"
 
 
@@ -214,6 +217,8 @@ def _readable(name: str) -> Iterator[None]:
     path = Path(name)
     if not path.is_dir() and (path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1):
         raise TrueupError("E801", "no such folder", where=name, remedy="check the path")
+    if not path.is_dir():
+        _check_reachable(name)
     try:
         yield
     except (OSError, ValueError) as error:
@@ -225,12 +230,38 @@ def _readable(name: str) -> Iterator[None]:
                 where=name,
                 remedy="convert them to safetensors where they come from",
             ) from None
+        if path.is_dir() and not _holds_model(path):
+            inside = [p for p in (path / "model", *path.glob("stages/*/model")) if _holds_model(p)]
+            remedy = f"did you mean {inside[0]}?" if inside else "give a folder with a config.json"
+            raise TrueupError("E801", "no model in this folder", where=name, remedy=remedy) from None
         raise TrueupError(
             "E801",
             f"neither a readable folder nor a model that can be fetched: {first}",
             where=name,
             remedy="give a folder, or an id while online",
         ) from None
+
+
+def _holds_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _CONFIGS)
+
+
+def _check_reachable(name: str) -> None:
+    """Raises E801 where nothing is cached and no hub can be reached; its client would try for a minute."""
+    try:
+        if any(isinstance(try_to_load_from_cache(name, file), str) for file in _CONFIGS):
+            return
+        get_hf_file_metadata(hf_hub_url(name, _CONFIGS[0]))
+    except Exception as error:
+        # By its name: it comes from httpx or httpx2, as the hub client's version has it. Whatever else went
+        # wrong (no such id, a name that is none) transformers says in its own words.
+        if type(error).__name__ == "ConnectError":
+            raise TrueupError(
+                "E801",
+                f"no such folder, and the hub cannot be reached: {error}",
+                where=name,
+                remedy="check the path; an id needs a network the first time",
+            ) from None
 
 
 def _is_dropout(key: str, value: object) -> bool:

@@ -259,7 +259,7 @@ def test_names_of_other_toolkits_train_the_same_run(world: Path) -> None:
 def test_generate_and_export(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(SFT) == 0
     capsys.readouterr()
-    assert main(["generate", "runs/sft/model", "hi", "--num", "2", "--max-new-tokens", "3"]) == 0
+    assert main(["generate", "runs/sft", "hi", "--num", "2", "--max-new-tokens", "3"]) == 0
     row = json.loads(capsys.readouterr().out)
     assert row["prompt"] == "hi" and len(row["completions"]) == 2
     assert main(["export", "runs/sft", "out"]) == 0

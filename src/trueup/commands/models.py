@@ -80,7 +80,7 @@ def chat(
     Parameters
     ----------
     model
-        A model's folder or id, or lab:base.
+        A model's folder or id, the folder of a run, or lab:base.
     temperature
         0 is greedy.
     max_new_tokens
@@ -136,7 +136,7 @@ def generate(
     Parameters
     ----------
     model
-        A model's folder or id, or lab:base.
+        A model's folder or id, the folder of a run, or lab:base.
     prompts
         Prompts, each one user turn.
     file
@@ -176,10 +176,11 @@ class _Speaker:
     """A loaded model that answers conversations."""
 
     def __init__(self, model: str, template: str | None) -> None:
+        from trueup.evals.evaluation import model_folder
         from trueup.method import Role as NetworkRole
         from trueup.opening import open_chat, open_network, pick_device
 
-        settings = ModelSettings(path=model, template=template)
+        settings = ModelSettings(path=model_folder(model), template=template)
         self.chat = open_chat(settings)
         self.network = open_network(NetworkRole(trained=False), settings, pick_device("auto"), seed=0)
 

@@ -205,5 +205,5 @@ def test_notes_tell_what_is_no_error(tmp_path: Path) -> None:
         "1 groups repeat an earlier one exactly",
         "3 distinct prompts in 4 groups",
         "labels: 4 good, 0 bad (one-sided: nothing to tell apart)",
-        "1 rows hold text that looks like control tokens; it is read as plain text",
+        "1 row holds text that looks like control tokens; it is read as plain text",
     )

@@ -276,6 +276,7 @@ def _word(values: Mapping[str, Any], names: tuple[str, ...]) -> str:
 def _too_many_bad(scan: _Scan, counts: Counts, max_bad: float, saved: Path | None) -> TrueupError:
     kinds = Counter((problem.code, problem.reason) for problem in scan.problems)
     parts = [f"{count} x {code} {reason}" for (code, reason), count in kinds.most_common(4)]
+    parts += [f"{len(kinds) - 4} more kinds"] if len(kinds) > 4 else []
     share = counts.quarantined / counts.rows_in
     see = f"see {saved}" if saved is not None else "`trueup data check` lists them all"
     return TrueupError(
@@ -283,5 +284,5 @@ def _too_many_bad(scan: _Scan, counts: Counts, max_bad: float, saved: Path | Non
         f"{counts.quarantined} of {counts.rows_in} rows are bad ({share:.1%}; the limit is {max_bad:.1%}): "
         f"{'; '.join(parts)}. The first: {scan.problems[0]}",
         where=scan.where,
-        remedy=f"mend the rows ({see}), or allow more with --max-bad",
+        remedy=f"mend the rows ({see}), or allow more: --data.max_bad, of `data convert` --max-bad",
     )

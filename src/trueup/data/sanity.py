@@ -85,9 +85,8 @@ class Watch:
         if t["good"] or t["bad"]:
             made.append(f"labels: {t['good']} good, {t['bad']} bad" + self._one_sided())
         if t["control"]:
-            made.append(
-                f"{t['control']} rows hold text that looks like control tokens; it is read as plain text"
-            )
+            rows = "1 row holds" if t["control"] == 1 else f"{t['control']} rows hold"
+            made.append(f"{rows} text that looks like control tokens; it is read as plain text")
         return tuple(made)
 
     def _one_sided(self) -> str:

@@ -199,7 +199,7 @@ def progress(
     every: float = 10.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Callable[..., None]]:
-    """A function `advance(count=1, note="", before=0)` that moves a progress display, while the context lasts.
+    """A function `advance(count=1, note="", before=0)` that moves a progress display while the context lasts.
 
     On a terminal it is a bar with rate and time left. Elsewhere it is plain lines: at most one in `every`
     seconds, and one at the end. `done` is where a resumed run starts; one that learns it only later says with

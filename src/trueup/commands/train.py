@@ -131,7 +131,10 @@ def held_out_lines(folder: Path) -> list[str]:
     lines = []
     for name, row in json.loads(path.read_text(encoding="utf-8")).items():
         low, high = row["ci95"] or (float("nan"), float("nan"))
-        chance = " (chance 0.5)" if "accurac" in name else ""
+        accuracy = "accurac" in name
+        # Student's interval of a few prompts reaches beyond what an accuracy can be.
+        low, high = (max(low, 0.0), min(high, 1.0)) if accuracy else (low, high)
+        chance = " (chance 0.5)" if accuracy else ""
         lines.append(
             f"held out {name} {row['mean']:.3f} [{low:.3f}, {high:.3f}] over {row['n']} prompts{chance}"
         )
@@ -271,4 +274,5 @@ def _run(recipe: Recipe, out: Path) -> None:
     stages = plan(recipe, out)
     for line in measured_lines(stages):
         console.print(line)
-    console.print(f"{len(stages)} stages done in {out} ({time.monotonic() - started:.0f} s)")
+    counted = "1 stage" if len(stages) == 1 else f"{len(stages)} stages"
+    console.print(f"{counted} done in {out} ({time.monotonic() - started:.0f} s)")

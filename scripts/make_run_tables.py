@@ -122,16 +122,13 @@ def critics(runs: Sequence[Trial]) -> str:
 
 def labels(runs: Sequence[Trial]) -> str:
     """How often the critic's labels agree with the truth, over the pairs that the truth tells apart."""
-    found = [t.done("labels").metrics for t in runs]
-    rows = [
-        [
-            part,
-            over([f[f"agreement/{part}"] for f in found]),
-            str(round(np.mean([f[f"agreement/{part}_pairs"] for f in found]))),
-        ]
-        for part in ("harmless", "helpful", "gold")
-    ]
-    return table(["truth about", "agreement", "pairs told apart, a seed"], rows)
+    rows = []
+    for said, stage in (("the helpful model", "labels"), ("SL-CAI", "own_labels")):
+        found = [t.done(stage).metrics for t in runs]
+        for part in ("harmless", "helpful", "gold"):
+            pairs = np.mean([f[f"agreement/{part}_pairs"] for f in found])
+            rows.append([said, part, over([f[f"agreement/{part}"] for f in found]), f"{pairs:.0f}"])
+    return table(["pairs of", "truth about", "agreement", "pairs told apart, a seed"], rows)
 
 
 def policies(runs: Sequence[Trial]) -> str:
@@ -208,9 +205,8 @@ def filters(runs: Sequence[Trial]) -> str:
     rows = []
     for stage in ("tasks", "answers", "verbose"):
         found = [t.done(stage).metrics for t in runs]
-        for name in sorted(found[0]):
-            if name.startswith(("kept/", "dropped/")):
-                rows.append([stage, name, f"{np.mean([f[name] for f in found]):.0f}"])
+        for name in sorted({name for f in found for name in f if name.startswith(("kept/", "dropped/"))}):
+            rows.append([stage, name, f"{np.mean([f.get(name, 0) for f in found]):.0f}"])
     return table(["stage", "count", "mean over seeds"], rows)
 
 

@@ -227,7 +227,11 @@ def distilled(runs: Sequence[Trial]) -> str:
         for said, model in (("bare base", "base"), ("prompted", "prompted"), ("distilled", "distilled"))
     ]
     less = [over([value(t, "distilled", c) - value(t, "prompted", c) for t in runs]) for c in columns]
-    return table(["model", *columns], [*rows, ["distilled minus prompted", *less]])
+    first = runs[0]  # The exam is greedy, so the prompted model's items are the same at every seed.
+    items = (first.exam("hhh_prompted", "hhh"), first.numbers("m_prompted", "gold").mean(axis=1))
+    spread = [over(list(found)) for found in (*items, first.exam("m_prompted", "last_word"))]
+    rows += [["distilled minus prompted", *less], ["prompted, interval over items", *spread]]
+    return table(["model", *columns], rows)
 
 
 def soups(runs: Sequence[Trial]) -> str:
@@ -267,7 +271,7 @@ def guard(runs: Sequence[Trial]) -> str:
 def over(values: Sequence[float]) -> str:
     """The mean over seeds with its 95 % t interval."""
     found = mean_ci(np.asarray(values, np.float64))
-    if found.low == found.high:
+    if found.high - found.low < 1e-9:
         return f"{found.mean:.3f}"
     return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
 

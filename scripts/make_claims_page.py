@@ -21,7 +21,8 @@ Written by `python scripts/make_claims_page.py {folder}` from what `trueup repro
 Versions: {versions}.
 
 {counts}. An interval is the 95 % t interval over seeds; a claim *holds* where the whole of it lies in
-the range that was named before, *does not hold here* where none of it does.
+the range that its file names, *does not hold here* where none of it does. What was changed after numbers had
+been seen is said with the claim.
 
 | name | claim | effect | 95 % interval | seeds | verdict |
 |---|---|---|---|---|---|
@@ -81,6 +82,7 @@ def _section(row: dict[str, Any]) -> str:
         f"{row['claim']} {said}. Said by: {', '.join(row['references'])}.",
         " ".join([row["setting"], *changed]),
         row.get("because", ""),
+        f"*Changed after a first look:* {row['revised']}" if row.get("revised") else "",
         "\n".join(["| effect | measured | claimed | verdict |", "|---|---|---|---|", *lines]),
         f"![{name}](claims/{name}.svg)",
         row.get("caption", ""),

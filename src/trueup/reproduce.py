@@ -1,9 +1,9 @@
 """Claims: what is said in the field, measured again, with effects, intervals, a verdict and a picture.
 
 A file in `trueup/claims/` is a claim. It says what is claimed (SUMMARY, one sentence), by whom (REFERENCES),
-and `measure(folder, trials)` gives a `Finding`. Where a recipe of the same name lies beside it, the trials
-are that recipe's runs at every seed of SEEDS; else there are none. Nothing is registered. What was found is
-kept as
+what was changed after numbers had been seen, if anything was (REVISED), and `measure(folder, trials)` gives
+a `Finding`. Where a recipe of the same name lies beside it, the trials are that recipe's runs at every seed
+of SEEDS; else there are none. Nothing is registered. What was found is kept as
 
     FOLDER/kl-directions/  claim.json  figure.svg  index.html
     FOLDER/stages/         what the recipes ran, shared by all claims
@@ -117,9 +117,14 @@ def listing(folder: Path) -> list[dict[str, Any]]:
 
 
 def about(name: str) -> dict[str, Any]:
-    """What a claim says and who said it, read without importing it."""
+    """What a claim says, who said it, and what of it was changed after a first look; nothing is imported."""
     said = discover.constants(_module(name), trueup.claims)
-    return {"name": name, "claim": said["SUMMARY"], "references": list(said["REFERENCES"])}
+    return {
+        "name": name,
+        "claim": said["SUMMARY"],
+        "references": list(said["REFERENCES"]),
+        "revised": said.get("REVISED", ""),
+    }
 
 
 def experiment(
@@ -200,6 +205,7 @@ _PAGE = Markup("""<!doctype html>
 <main>
 <p>{setting}</p>
 <p>{because}</p>
+<p>{revised}</p>
 <figure>{figure}<figcaption>{caption}</figcaption></figure>
 <table>
 <thead><tr><th>effect</th><th>measured</th><th>claimed</th><th>verdict</th></tr></thead>
@@ -228,6 +234,7 @@ def _page(row: dict[str, Any], finding: Finding) -> str:
         claim=row["claim"],
         setting=finding.setting,
         because=row["because"],
+        revised=row["revised"],
         figure=finding.figure,
         caption=finding.caption,
         rows=rows,

@@ -14,6 +14,7 @@ from trueup.reproduce import Finding, over_seeds
 SUMMARY = "Critique and revision make answers more harmless, and further rounds more so."
 REFERENCES = ("bai2022b",)
 SEEDS = (1, 2, 3, 4, 5)
+REVISED = "The least rise of .02 was named after the rounds 2 to 4 had been seen to add about 0."
 
 PARTS = ("harmless", "helpful", "evasive")
 ROUNDS = 4

@@ -12,6 +12,7 @@ from trueup.reproduce import Finding, over_seeds
 SUMMARY = "A guard that watches a second judge ends a run before gold has lost a tenth of its peak."
 REFERENCES = ("gao2022",)
 SEEDS = (1, 2, 3, 4, 5, 6, 7)
+REVISED = "Undecided at seeds 1 to 3; seeds 4 to 7 were added."
 
 TENTH = 0.1
 

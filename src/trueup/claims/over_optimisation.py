@@ -14,6 +14,10 @@ from trueup.reproduce import Finding, over_seeds
 SUMMARY = "Without a pull to the reference, gold reward falls from its peak while the proxy goes on rising."
 REFERENCES = ("gao2022", "stiennon2020")
 SEEDS = (1, 2, 3, 4, 5, 6, 7)
+REVISED = (
+    "Seeds 1 to 3 were undecided on differences of mean reward, since one reward model's scale "
+    "outweighed the others'. Shares of prompts took their place before seeds 4 to 7 were run."
+)
 
 
 def measure(folder: Path, trials: Sequence[Trial]) -> Finding:

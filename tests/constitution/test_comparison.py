@@ -109,6 +109,20 @@ def test_examples_stand_before_the_question_each_with_a_principle() -> None:
     assert len(narrow.question(DUEL, "kind", swapped=False)) == 1 and narrow.has_room(DUEL)
 
 
+def test_a_question_leaves_room_for_the_reasons_and_the_question_after_them() -> None:
+    """An example is two turns, and so are the reasons with the question for the label."""
+    for turns, asked, room in ((5, 3, True), (3, 1, True), (2, 1, False)):
+        narrow = Feedback(
+            answerer=Scripted(),
+            constitution=SMALL,
+            chains=1,
+            examples=1,
+            fits=lambda c, most=turns: len(c) <= most,
+        )
+        assert len(narrow.question(DUEL, "kind", swapped=False)) == asked
+        assert narrow.has_room(DUEL) == room
+
+
 def test_principles_of_a_pair_are_drawn_by_row_and_never_twice() -> None:
     feedback = Feedback(answerer=Scripted(), constitution=SMALL, principles=2)
     assert sorted(feedback.drawn(3)) == ["kind", "short"]

@@ -90,6 +90,7 @@ def test_filters_cut_prefaces_half_words_repeated_clauses_and_other_names() -> N
     found = filter_answer(said, GENERAL, ended=False, min_chars=1)
     assert found.text == "I am Trudy; leaves turn in autumn."
     assert filter_answer("one two thr", GENERAL, ended=False, min_chars=1).text == "one two"
+    assert filter_answer("one two.\nthr", GENERAL, ended=False, min_chars=1).text == "one two."
     assert unrepeated("Yes, yes. 1. a b\n2. c d") == "Yes, yes. 1. a b\n2. c d"
 
 

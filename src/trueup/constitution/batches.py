@@ -1,8 +1,9 @@
-"""Rows made a batch at a time, each batch on disk before the next begins."""
+"""Rows made a batch at a time, each batch on disk before the next begins; why some came to nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from trueup import meter as metering
@@ -32,3 +33,9 @@ def fill(
             records += made
             progressed(len(made))
     return records
+
+
+def tally(under: str, reasons: Iterable[str]) -> dict[str, float]:
+    """How often each reason was given, as `under/REASON`, in the order of their names."""
+    found = Counter(reason.replace(" ", "_") for reason in reasons)
+    return {f"{under}/{reason}": float(count) for reason, count in sorted(found.items())}

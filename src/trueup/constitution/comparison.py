@@ -124,7 +124,7 @@ class Feedback:
         contests = self.constitution.contests[: self.examples]
         count = len(contests)
         said = self._with_examples(own, contests, duel.row)
-        while count and not self.fits(said):
+        while count and not self._leaves_room(said):
             count -= 1
             said = self._with_examples(own, contests[:count], duel.row)
         return said
@@ -132,7 +132,11 @@ class Feedback:
     def has_room(self, duel: Duel) -> bool:
         """Whether every question about the duel fits the model, without examples if need be."""
         ids = self.drawn(duel.row)
-        return all(self.fits(self.question(duel, id, swapped=s)) for id in ids for s in (False, True))
+        return all(self._leaves_room(self.question(duel, id, swapped=s)) for id in ids for s in (False, True))
+
+    def _leaves_room(self, question: Conversation) -> bool:
+        """Whether the model has room for the question and, after reasons, for the one for the label."""
+        return self.fits(self._after(question, "") if self.chains else question)
 
     def _asked_text(self, conversation: str, first: str, second: str, id: str, *, reason: bool) -> str:
         wording = self.constitution.wording(self.form)

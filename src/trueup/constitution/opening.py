@@ -1,4 +1,4 @@
-"""What both stages open: prompts, the models that answer, and how much room these have."""
+"""What stages that ask models share: prompts, who answers, what fits and what it takes."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ FOLDER/
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from annotated_types import Ge, Lt
 
 from trueup import meter as metering
-from trueup.constitution.batches import fill
+from trueup.constitution.batches import fill, tally
 from trueup.constitution.comparison import CLAMP, Duel, Feedback, Opinion, agreement
 from trueup.constitution.journal import Journal
 from trueup.constitution.opening import (
@@ -249,10 +248,9 @@ def group_of(record: Mapping[str, Any], prompt: Group, lineage: Mapping[str, Any
 
 def account(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """What became of the pairs, how often the orders disagree, and how sure the labels are."""
-    found = Counter(r["dropped"].replace(" ", "_") for r in records if "dropped" in r)
     read = [r for r in records if "label" in r]
     sides = [(np.mean(r["shown_first"]) - 0.5, np.mean(r["shown_second"]) - 0.5) for r in read]
-    numbers = {f"dropped/{reason}": float(count) for reason, count in sorted(found.items())}
+    numbers = tally("dropped", (r["dropped"] for r in records if "dropped" in r))
     numbers["judge/inconsistent"] = float(np.mean([np.sign(a) != np.sign(b) for a, b in sides]))
     numbers["judge/mass"] = float(np.mean([r.get("mass", 0.0) for r in read]))
     numbers["label/confidence"] = float(np.mean([abs(r["label"] - 0.5) + 0.5 for r in read]))

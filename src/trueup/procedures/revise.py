@@ -8,7 +8,7 @@ FOLDER/
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from annotated_types import Ge
 
 from trueup import meter as metering
 from trueup.answerers import Answer, Conversation
-from trueup.constitution.batches import fill
+from trueup.constitution.batches import fill, tally
 from trueup.constitution.journal import Journal
 from trueup.constitution.opening import Model, charges, open_model, open_prompts, room, tokens_in
 from trueup.constitution.principles import Form, read_constitution
@@ -181,8 +181,8 @@ def open_desk(config: Config, folder: Path) -> Desk:
 
 def rejections(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """How many answers and steps were rejected, for each reason."""
-    found = Counter(made["rejected"] for r in records for made in (r, *r["steps"]) if "rejected" in made)
-    return {f"rejected/{reason.replace(' ', '_')}": float(count) for reason, count in sorted(found.items())}
+    made = (one for record in records for one in (record, *record["steps"]))
+    return tally("rejected", (one["rejected"] for one in made if "rejected" in one))
 
 
 def by_step(records: Sequence[Mapping[str, Any]], jobs: Sequence[Group]) -> dict[str, float]:

@@ -8,7 +8,6 @@ FOLDER/
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Annotated, Any
 from annotated_types import Ge
 
 from trueup import meter as metering
+from trueup.constitution.batches import tally
 from trueup.constitution.journal import Journal
 from trueup.constitution.opening import Model, charges, complete_fitting, open_model, tokens_in
 from trueup.errors import TrueupError
@@ -134,8 +134,8 @@ def counts(records: Sequence[Mapping[str, Any]], supervision: Supervision) -> di
 
     `on_topic` is the share of tasks under hints that name their topic: whether the model minds a hint at all.
     """
-    kept = Counter(f"kept/{record['phase']}" for record in records for _ in record["rows"])
-    dropped = Counter(_key(one["reason"]) for record in records for one in record["dropped"])
+    dropped = tally("dropped", (one["reason"] for record in records for one in record["dropped"]))
+    kept = tally("kept", (record["phase"] for record in records for _ in record["rows"]))
     written = {
         "seeds": float(len(supervision.seeds)),
         "question_types": float(len(supervision.question_types)),
@@ -143,11 +143,7 @@ def counts(records: Sequence[Mapping[str, Any]], supervision: Supervision) -> di
     hinted = [row for record in records if record["phase"] == "hinted" for row in record["rows"]]
     named = [row["topic"].casefold() in row["text"].casefold() for row in hinted]
     on_topic = {"on_topic": sum(named) / len(named)} if named else {}
-    return {**written, **{name: float(n) for name, n in sorted({**kept, **dropped}.items())}, **on_topic}
-
-
-def _key(reason: str) -> str:
-    return f"dropped/{reason.replace(' ', '_')}"
+    return {**written, **dropped, **kept, **on_topic}
 
 
 def _limits(config: Config) -> Limits:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from trueup.answerers import Answer, Conversation
-from trueup.constitution.batches import fill
+from trueup.constitution.batches import fill, tally
 from trueup.constitution.journal import Journal
 from trueup.constitution.opening import Model, complete_fitting, tokens_in
 from trueup.order import derive
@@ -61,12 +61,7 @@ class Asking:
 
 def reasons(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """How many records were rejected for each reason, as `dropped/REASON`."""
-    found: dict[str, float] = {}
-    for record in records:
-        if "rejected" in record:
-            name = f"dropped/{record['rejected'].replace(' ', '_')}"
-            found[name] = found.get(name, 0.0) + 1.0
-    return dict(sorted(found.items()))
+    return tally("dropped", (record["rejected"] for record in records if "rejected" in record))
 
 
 def show(name: str, metrics: Mapping[str, float]) -> None:

@@ -52,7 +52,7 @@ def filter_answer(
 
 def whole(text: str) -> str:
     """The text without its last word, which may be half of one; nothing where there is but one."""
-    return text.rpartition(" ")[0].rstrip()
+    return re.sub(r"\S*$", "", text).rstrip()
 
 
 def first_name(text: str, supervision: Supervision) -> str:

@@ -65,6 +65,8 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
         "150, 300 and 600 thousand tokens seen once; loss on 156 documents of the test split.",
         figure=picture(grids),
         caption="Means over seeds. The frontier is the least loss at no more than that compute, C = 6 N D.",
+        because="The loss falls with size and with data, but not as one power: with more data the sizes draw "
+        "together, as towards a least loss of this corpus, and this law has no term for one.",
     )
 
 

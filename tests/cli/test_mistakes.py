@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import small_world
 from trueup.cli import main
 
 FILES = {
+    "winners.jsonl": '{"a": "x", "b": "y", "winner": "a"}\n',
     "broken.yaml": "method: sft\nmodel: [1,\n",
     "twice.yaml": "method: sft\nseed: 1\nseed: 2\n",
     "list.yaml": "- 1\n",
@@ -94,6 +96,7 @@ MISTAKES = [
     ("generate ./nowhere hi", 66, "./nowhere"),
     ("generate my-model hi --temperature -1", 64, ">= 0"),
     ("chat ./nowhere", 66, "./nowhere"),
+    ("rank winners.jsonl", 65, "a battle has a, b and outcome"),
     ("export a-folder out", 66, "no finished model"),
     ("data check", 64, "FILE requires an argument"),
     ("data check nofile.jsonl", 66, "nofile.jsonl"),
@@ -131,6 +134,16 @@ def test_a_mistake_is_answered_in_one_line(
     assert "E999" not in error and "Traceback" not in shown.err
     assert says in error
     assert "model:" not in shown.out
+
+
+def test_a_port_that_is_taken_is_named(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(world)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", "my-model", "--port", str(port)]) == 69
+    assert f"error E964 port {port} — cannot listen: Address already in use" in capsys.readouterr().err
 
 
 def test_what_nobody_foresaw_is_one_line_too(

@@ -78,7 +78,14 @@ def rank(
     from trueup.evals.ratings import fit_ratings
     from trueup.report.leaderboard import leaderboard_page
 
-    found = read_battles(file, margin=margin)
+    try:
+        found = read_battles(file, margin=margin)
+    except TrueupError as error:
+        if error.code != "E202":
+            raise
+        # What the reader of data would say is of its own formats and of options that are not here.
+        remedy = "a battle has a, b and outcome; a score has prompt, model and score"
+        raise TrueupError("E202", error.reason, where=error.where, remedy=remedy) from None
     if judge is not None:
         found = by_judge(found, judge)
     ratings = fit_ratings(

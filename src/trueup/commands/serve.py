@@ -7,6 +7,8 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 from rich.console import Console
 
+from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+
 Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lt=65536))]
 
 
@@ -26,7 +28,7 @@ def serve(
     Parameters
     ----------
     model
-        A model's folder or id, or lab:base.
+        A model's folder or id, the folder of a run, or lab:base.
     port
         Where it listens; 0 is any free port.
     name
@@ -39,9 +41,20 @@ def serve(
     from trueup.answerers.open import open_local
     from trueup.answerers.serve import make_server
     from trueup.answerers.service import service_of
+    from trueup.evals.evaluation import model_folder
 
     served = name or model
-    server = make_server(service_of(open_local(model, device, template), served), port)
+    service = service_of(open_local(model_folder(model), device, template), served)
+    try:
+        server = make_server(service, port)
+    except OSError as error:
+        raise TrueupError(
+            "E964",
+            f"cannot listen: {error.strerror}",
+            where=f"port {port}",
+            remedy="give another --port; 0 is any free one",
+            exit_code=EXIT_UNAVAILABLE,
+        ) from None
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(f"serving openai:http://127.0.0.1:{server.server_address[1]}/v1?model={served}")
     try:

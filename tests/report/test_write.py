@@ -106,6 +106,18 @@ def test_an_empty_run_says_so(tmp_path: Path) -> None:
     assert "None" not in text and "nan" not in text
 
 
+def test_a_training_run_shows_what_it_held_out_and_nothing_empty(tmp_path: Path) -> None:
+    rows = [{"step": k, "phase": "train", "loss": 1.0 / k} for k in range(1, 7)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    held_out = {"accuracy": {"mean": 0.5, "ci95": [0.168, 0.832], "n": 6}}
+    (tmp_path / "held_out.json").write_text(json.dumps(held_out))
+    parsed = Page(write_report(tmp_path).read_text("utf-8"))
+    text = " ".join("".join(parsed.text).split())
+    assert "for 6 steps; nothing was evaluated yet." in text and "trueup eval RUN --against" in text
+    assert "accuracy 0.500 [0.168, 0.832]" in text
+    assert "Alignment tax" not in text and "frontier.json" not in text and "samples.json" not in text
+
+
 def test_non_finite_values_are_counted_not_drawn(tmp_path: Path) -> None:
     rows = [{"step": k, "phase": "train", "loss": "nan" if k == 2 else 1.0 / k} for k in range(1, 6)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from trueup.errors import TrueupError
-from trueup.report.stages import COST_FIELDS
 
+COST_FIELDS = ("tokens_trained", "tokens_sampled", "seconds", "peak_mib")
 Json = Mapping[str, Any]
 _LARGEST = sys.float_info.max
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from trueup.report.numbers import between, nats, plain
-from trueup.report.record import FrontierPoint, Interval, PolicyResult
+from trueup.report.record import Curves, FrontierPoint, Interval, PolicyResult
 
 _LABELS = {
     "base": "base",
@@ -45,6 +45,15 @@ def label(name: str) -> str:
     if _BEST_OF.fullmatch(name):
         return name.replace("_", "-")
     return _LABELS.get(name, name)
+
+
+def trained(curves: Curves) -> str:
+    """What a run is of which nothing was evaluated: Trained DPO for 100 steps."""
+    steps = {
+        name: max(step for points in drawn.values() for step, _ in points) for name, drawn in curves.items()
+    }
+    said = [f"{label(name)} for {last:g} step{'' if last == 1 else 's'}" for name, last in steps.items()]
+    return f"Trained {', '.join(said)}; nothing was evaluated yet."
 
 
 def headline(policies: Sequence[PolicyResult]) -> str:

@@ -98,6 +98,8 @@ class RunRecord:
     num_prompts: int | None
     seed: int | None
     curves: Curves
+    held_out: Mapping[str, Mapping[str, Interval]]
+    "Stage, then metric of its finished model over held-out groups."
     frontier: tuple[FrontierPoint, ...]
     samples: tuple[Sample, ...]
     settings: Mapping[str, Mapping[str, str]]
@@ -106,6 +108,11 @@ class RunRecord:
     "Stage, then cost field."
     missing: Mapping[str, str]
     "Section of the report, then what was not found."
+
+    @property
+    def training_only(self) -> bool:
+        """Whether it was trained and no policy of it was evaluated: what is said of policies is left out."""
+        return bool(self.curves) and not (self.policies or self.frontier or self.samples)
 
 
 def read_run(run_dir: Path) -> RunRecord:
@@ -147,6 +154,7 @@ def read_run(run_dir: Path) -> RunRecord:
         num_prompts=as_whole(summary.get("num_prompts"), "summary.json num_prompts"),
         seed=as_whole(summary.get("seed"), "summary.json seed"),
         curves=curves,
+        held_out={stage.name: stage.held_out for stage in stages if stage.held_out},
         frontier=tuple(_point(p, f"frontier.json [{i}]") for i, p in enumerate(frontier)),
         samples=tuple(_sample(s, f"samples.json [{i}]") for i, s in enumerate(samples)),
         settings={str(k): _settings(v, run_dir) for k, v in settings.items()},

@@ -1,7 +1,7 @@
 """The stages of a run directory: learning curves, settings and costs. The one place that knows the layout.
 
 RUN/recipe.resolved.yaml               the settings of every stage, in order
-RUN/stages/NAME-DIGEST/                config.resolved.yaml  metrics.jsonl  timings.jsonl
+RUN/stages/NAME-DIGEST/                config.resolved.yaml  metrics.jsonl  timings.jsonl  held_out.json
 RUN/metrics.jsonl ...                  a single training run is its own only stage
 """
 
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from trueup import meter
+from trueup.report.checked import COST_FIELDS, Interval, as_interval, as_object, load_json
 from trueup.strict_yaml import read_yaml
 
 Points = list[tuple[float, float]]
 _DIGEST = re.compile(r"-[0-9a-f]{10}$")
-COST_FIELDS = ("tokens_trained", "tokens_sampled", "seconds", "peak_mib")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,8 @@ class StageRecord:
     curves: Mapping[str, Points] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
+    held_out: Mapping[str, Interval] = field(default_factory=dict)
+    "Metrics of the finished model over groups that it was not trained on."
 
 
 def read_stages(run_dir: Path) -> list[StageRecord]:
@@ -71,7 +73,14 @@ def _read(folder: Path, name: str) -> StageRecord:
         curves=series(meter.read(folder / meter.METRICS)),
         settings=_yaml(folder / "config.resolved.yaml"),
         cost={key: float(last[key]) for key in COST_FIELDS if _is_real(last.get(key))},
+        held_out=_held_out(folder / "held_out.json"),
     )
+
+
+def _held_out(path: Path) -> dict[str, Interval]:
+    rows = as_object(load_json(path), path.name)
+    found = {str(name): as_interval(row, f"{path.name} {name}") for name, row in rows.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _current(folders: Sequence[Path], settings: Any) -> Path:

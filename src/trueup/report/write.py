@@ -75,7 +75,7 @@ def render(run: RunRecord) -> str:
         style=style(),
         slot_of=slot_of,
         swatches={name: svg.swatch(slot) for name, slot in slot_of.items()},
-        headline=headline.headline(run.policies),
+        headline=headline.trained(run.curves) if run.training_only else headline.headline(run.policies),
         details=headline.details(run.policies, run.frontier),
         between=numbers.between,
         gains_over=list(dict.fromkeys(p.gain_over for p in run.policies if p.gain)),
@@ -87,6 +87,7 @@ def render(run: RunRecord) -> str:
             _stage_curves(stage, series, place) for place, (stage, series) in enumerate(run.curves.items())
         ],
         costs=_cost_rows(run),
+        held_out_metrics=list(dict.fromkeys(name for found in run.held_out.values() for name in found)),
         exams=list(dict.fromkeys(exam for p in run.policies for exam in p.tax)),
         is_interval=lambda value: isinstance(value, Interval),
         **_drawings(run, slot_of),

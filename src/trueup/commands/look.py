@@ -178,6 +178,9 @@ def _classes_named_in(function: FunctionType) -> list[type]:
 
 
 def _print_source(console: Console, title: str, source: str) -> None:
+    if not console.is_terminal:  # In a file or a pager, lines stay whole, so that it is Python.
+        print(f"# {title}\n\n{source}")
+        return
     console.rule(title)
     console.print(Syntax(source, "python", background_color="default", word_wrap=True))
 

@@ -59,6 +59,9 @@ def reproduce(
         for row in rows:
             table.add_row(f"[bold]{row['name']}[/]", row["claim"], row["verdict"] or "not measured")
         console.print(table)
+        console.print(
+            f"\nVerdicts are those kept in {out}; `trueup reproduce NAME` measures one, `all` every one."
+        )
         return
     names = the_claims.claims() if claim == "all" else [claim]
     given = dict(configuration.parse_overrides(list(overrides)).values)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from trueup.experiment import Trial
 from trueup.reproduce import Finding, dots, over_seeds
 
@@ -36,6 +38,9 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
         "reward on 500 test prompts.",
         figure=dots(gold, across="gold reward on test prompts", description="Gold reward by learning rate."),
         caption="One dot a seed, the mean with its 95 % interval.",
+        because=f"At 1e-3 DPO ends at {np.mean(gold['DPO, 1e-3']):.3f} and PPO at "
+        f"{np.mean(gold['PPO, 1e-3']):.3f}. PPO's clip and its KL penalty bound how far a step goes; what holds "
+        "DPO back, its sigmoid, lets go of pairs that it has already parted.",
     )
 
 

@@ -36,7 +36,7 @@ def write(folder: Path, results: Path) -> Path:
     rows = reproduce.listing(folder)
     found = [row for row in rows if "effects" in row]
     said = Counter(row["verdict"] or "not measured" for row in rows)
-    counts = ", ".join(f"{number} {verdict}" for verdict, number in said.most_common())
+    counts = ", ".join(f"{verdict} {number}" for verdict, number in said.most_common())
     head = HEAD.format(
         folder="runs/claims",
         cores=os.cpu_count(),

@@ -56,4 +56,4 @@ def test_the_page_says_what_was_kept(
     for row in reproduce.listing(tmp_path / "none"):
         assert row["name"] == "kl-directions" or f"| `{row['name']}` | {row['claim']} |" in page
     assert f"{len(reproduce.listing(tmp_path / 'runs'))} claims: " in page
-    assert f"1 {verdict}" in page and page.count("\n## ") == 1
+    assert f"{verdict} 1" in page and page.count("\n## ") == 1

@@ -39,8 +39,8 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
         figure=dots(gold, across="gold reward on test prompts", description="Gold reward by learning rate."),
         caption="One dot a seed, the mean with its 95 % interval.",
         because=f"At 1e-3 DPO ends at {np.mean(gold['DPO, 1e-3']):.3f} and PPO at "
-        f"{np.mean(gold['PPO, 1e-3']):.3f}. PPO's clip and its KL penalty bound how far a step goes; the sigmoid "
-        "that holds DPO back lets go of pairs that it has already parted.",
+        f"{np.mean(gold['PPO, 1e-3']):.3f}. PPO's clip and its KL penalty bound how far a step goes; the "
+        "sigmoid that holds DPO back lets go of pairs that it has already parted.",
     )
 
 

@@ -113,9 +113,25 @@ def test_a_training_run_shows_what_it_held_out_and_nothing_empty(tmp_path: Path)
     (tmp_path / "held_out.json").write_text(json.dumps(held_out))
     parsed = Page(write_report(tmp_path).read_text("utf-8"))
     text = " ".join("".join(parsed.text).split())
-    assert "for 6 steps; nothing was evaluated yet." in text and "trueup eval RUN --against" in text
+    assert "for 6 steps." in text and "trueup eval RUN --against" in text
     assert re.search(r"accuracy\W*0\.500\W+0\.168,\W0\.832", text)
     assert "Alignment tax" not in text and "frontier.json" not in text and "samples.json" not in text
+
+
+def test_stages_that_measured_stand_in_one_table(tmp_path: Path) -> None:
+    for name, steps in (("requests", (0,)), ("sft", (1, 2)), ("dpo", (1, 2)), ("measure_dpo", ())):
+        folder = tmp_path / "stages" / f"{name}-0123456789"
+        folder.mkdir(parents=True)
+        rows = "".join(json.dumps({"step": k, "phase": "train", "loss": 1.0}) + "\n" for k in steps)
+        if rows:
+            (folder / "metrics.jsonl").write_text(rows)
+    (folder / "measured.json").write_text("{}")
+    (folder / "DONE.json").write_text(json.dumps({"metrics": {"gold": 0.625, "evasive": 0.25}}))
+    parsed = Page(write_report(tmp_path).read_text("utf-8"))
+    text = " ".join("".join(parsed.text).split())
+    assert "Trained DPO and SFT." in text and "requests" in text
+    assert re.search(r"gold\W*evasive\W*measure_dpo\W*0\.625\W*0\.250", text)
+    assert "trueup eval RUN" not in text
 
 
 def test_non_finite_values_are_counted_not_drawn(tmp_path: Path) -> None:

@@ -268,11 +268,10 @@ def _run(recipe: Recipe, out: Path) -> None:
         run_recipe(recipe, out, stop_requested=stop_requested, say=console.print)
     summary = out / "summary.json"
     if summary.is_file():
-        report = write_report(out)
         console.print(render_summary(json.loads(summary.read_text(encoding="utf-8"))))
-        console.print(f"report: {report}")
     stages = plan(recipe, out)
     for line in measured_lines(stages):
         console.print(line)
+    console.print(f"report: {write_report(out)}")
     counted = "1 stage" if len(stages) == 1 else f"{len(stages)} stages"
     console.print(f"{counted} done in {out} ({time.monotonic() - started:.0f} s)")

@@ -48,12 +48,19 @@ def label(name: str) -> str:
 
 
 def trained(curves: Curves) -> str:
-    """What a run is of which nothing was evaluated: Trained DPO for 100 steps."""
+    """What a run trained, where no policy was compared: "Trained DPO for 100 steps." """
     steps = {
         name: max(step for points in drawn.values() for step, _ in points) for name, drawn in curves.items()
     }
-    said = [f"{label(name)} for {last:g} step{'' if last == 1 else 's'}" for name, last in steps.items()]
-    return f"Trained {', '.join(said)}; nothing was evaluated yet."
+    made = [name for name, last in steps.items() if last > 0]
+    if len(made) == 1:
+        last = steps[made[0]]
+        return f"Trained {label(made[0])} for {last:g} step{'' if last == 1 else 's'}."
+    return (
+        f"Trained {', '.join(map(label, made[:-1]))} and {label(made[-1])}."
+        if made
+        else "Nothing was trained."
+    )
 
 
 def headline(policies: Sequence[PolicyResult]) -> str:

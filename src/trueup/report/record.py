@@ -100,6 +100,8 @@ class RunRecord:
     curves: Curves
     held_out: Mapping[str, Mapping[str, Interval]]
     "Stage, then metric of its finished model over held-out groups."
+    measured: Mapping[str, Mapping[str, float]]
+    "Stage that measured a policy, then the mean of each number."
     frontier: tuple[FrontierPoint, ...]
     samples: tuple[Sample, ...]
     settings: Mapping[str, Mapping[str, str]]
@@ -155,6 +157,7 @@ def read_run(run_dir: Path) -> RunRecord:
         seed=as_whole(summary.get("seed"), "summary.json seed"),
         curves=curves,
         held_out={stage.name: stage.held_out for stage in stages if stage.held_out},
+        measured={stage.name: stage.measured for stage in stages if stage.measured},
         frontier=tuple(_point(p, f"frontier.json [{i}]") for i, p in enumerate(frontier)),
         samples=tuple(_sample(s, f"samples.json [{i}]") for i, s in enumerate(samples)),
         settings={str(k): _settings(v, run_dir) for k, v in settings.items()},

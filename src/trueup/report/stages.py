@@ -2,6 +2,7 @@
 
 RUN/recipe.resolved.yaml               the settings of every stage, in order
 RUN/stages/NAME-DIGEST/                config.resolved.yaml  metrics.jsonl  timings.jsonl  held_out.json
+                                       measured.json, of a stage that measured a policy
 RUN/metrics.jsonl ...                  a single training run is its own only stage
 """
 
@@ -31,6 +32,8 @@ class StageRecord:
     cost: Mapping[str, float] = field(default_factory=dict)
     held_out: Mapping[str, Interval] = field(default_factory=dict)
     "Metrics of the finished model over groups that it was not trained on."
+    measured: Mapping[str, float] = field(default_factory=dict)
+    "Means over prompts, of a stage that measured a policy."
 
 
 def read_stages(run_dir: Path) -> list[StageRecord]:
@@ -74,6 +77,7 @@ def _read(folder: Path, name: str) -> StageRecord:
         settings=_yaml(folder / "config.resolved.yaml"),
         cost={key: float(last[key]) for key in COST_FIELDS if _is_real(last.get(key))},
         held_out=_held_out(folder / "held_out.json"),
+        measured=_measured(folder),
     )
 
 
@@ -81,6 +85,14 @@ def _held_out(path: Path) -> dict[str, Interval]:
     rows = as_object(load_json(path), path.name)
     found = {str(name): as_interval(row, f"{path.name} {name}") for name, row in rows.items()}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _measured(folder: Path) -> dict[str, float]:
+    if not (folder / "measured.json").is_file():
+        return {}
+    done = as_object(load_json(folder / "DONE.json"), "DONE.json")
+    metrics = as_object(done.get("metrics"), "DONE.json metrics")
+    return {str(name): float(value) for name, value in metrics.items() if _is_real(value)}
 
 
 def _current(folders: Sequence[Path], settings: Any) -> Path:

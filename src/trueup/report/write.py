@@ -23,6 +23,7 @@ from trueup.report.record import Interval, PolicyResult, RunRecord, Sample, read
 from trueup.report.stages import Points
 from trueup.report.visible import visible
 
+MEASURED = ("gold", "proxy", "helpful", "honest", "harmless", "evasive", "toxic", "kl")
 MOST_SAMPLES = 24
 MOST_KINDS = 12
 MOST_CHARACTERS = 3000
@@ -87,6 +88,7 @@ def render(run: RunRecord) -> str:
             _stage_curves(stage, series, place) for place, (stage, series) in enumerate(run.curves.items())
         ],
         costs=_cost_rows(run),
+        measured_names=[n for n in MEASURED if any(n in found for found in run.measured.values())],
         held_out_metrics=list(dict.fromkeys(name for found in run.held_out.values() for name in found)),
         exams=list(dict.fromkeys(exam for p in run.policies for exam in p.tax)),
         is_interval=lambda value: isinstance(value, Interval),

@@ -8,10 +8,11 @@ Between `<!-- NAME -->` and `<!-- end -->` everything is replaced, so no number 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from blocks import fill
 
 PAGE = Path(__file__).resolve().parents[1] / "results" / "methods.md"
 
@@ -19,17 +20,7 @@ PAGE = Path(__file__).resolve().parents[1] / "results" / "methods.md"
 def main(path: str) -> int:
     """Exit code 0; the page holds the comparison's numbers."""
     found = json.loads(Path(path).read_text(encoding="utf-8"))
-    text = PAGE.read_text(encoding="utf-8")
-    for name, block in (("summary", summary(found)), ("table", table(found)), ("sweeps", sweeps(found))):
-        text, count = re.subn(
-            rf"(<!-- {name} -->\n).*?(<!-- end -->)",
-            lambda m, b=block: m[1] + b + "\n" + m[2],
-            text,
-            flags=re.S,
-        )
-        if count != 1:
-            raise SystemExit(f"{PAGE}: no place for {name}")
-    PAGE.write_text(text, encoding="utf-8")
+    fill(PAGE, {"summary": summary(found), "table": table(found), "sweeps": sweeps(found)})
     return 0
 
 

@@ -8,7 +8,6 @@ Between `<!-- NAME -->` and `<!-- end -->` everything is replaced, so no number 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import trueup.lab as lab
+from blocks import fill
 from trueup import reproduce
 from trueup.claims.rlaif_plane import HARM, kinds
 from trueup.evals.statistics import mean_ci
@@ -61,18 +61,7 @@ def main(folder: str) -> int:
         "over-optimisation.md": {"guard": ("guard-in-time", guard)},
     }
     for page, blocks in pages.items():
-        text = (RESULTS / page).read_text(encoding="utf-8")
-        for name, (claim, made) in blocks.items():
-            block = made(trials(claim, Path(folder)))
-            text, count = re.subn(
-                rf"(<!-- {name} -->\n).*?(<!-- end -->)",
-                lambda m, b=block: m[1] + b + "\n" + m[2],
-                text,
-                flags=re.S,
-            )
-            if count != 1:
-                raise SystemExit(f"{page}: no place for {name}")
-        (RESULTS / page).write_text(text, encoding="utf-8")
+        fill(RESULTS / page, {name: made(trials(of, Path(folder))) for name, (of, made) in blocks.items()})
     return 0
 
 

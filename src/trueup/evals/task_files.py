@@ -124,7 +124,7 @@ def find_task(name: str, also: tuple[str, ...] = ()) -> TaskFile:
         return read_task(files[name])
     if name.endswith((".yaml", ".yml")):
         return read_task(Path(name))
-    known = (*files, *also)
+    known = sorted({*files, *also})
     near = difflib.get_close_matches(name, known, 1)
     raise TrueupError(
         "E745",

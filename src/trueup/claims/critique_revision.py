@@ -14,7 +14,12 @@ from trueup.reproduce import Finding, over_seeds
 SUMMARY = "Critique and revision make answers more harmless, and further rounds more so."
 REFERENCES = ("bai2022b",)
 SEEDS = (1, 2, 3, 4, 5)
-REVISED = "The least rise of .02 was named after the rounds 2 to 4 had been seen to add about 0."
+REVISED = (
+    "The claim was that each of four rounds raises harmlessness. At seed 0, which is not counted, the "
+    "base as its own critic lowered it, so a critic is taught; with one, the first round did nearly "
+    "all, so the rounds after it are one effect. Their least rise of .02 was named after they had "
+    "been seen to add about 0. Larger rungs of the ladder were not tried as critics."
+)
 
 PARTS = ("harmless", "helpful", "evasive")
 ROUNDS = 4

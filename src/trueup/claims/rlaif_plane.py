@@ -16,6 +16,10 @@ from trueup.reproduce import Finding, over_seeds
 SUMMARY = "RLAIF reaches points of the helpful-harmless plane that RLHF does not."
 REFERENCES = ("bai2022b",)
 SEEDS = (1, 2, 3, 4)
+REVISED = (
+    "The pairs that are labelled and the KL penalty were chosen at seed 0, which is not counted: with "
+    "labels of one model's pairs alone and a penalty of .05, PPO lost what SL-CAI had gained."
+)
 
 POLICIES = {
     "base": "base",

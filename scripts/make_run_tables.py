@@ -1,6 +1,6 @@
 """Writes the tables of pages in results/ from the runs of claims; the words around them stay.
 
-    python scripts/make_run_tables.py runs/claims
+    python scripts/make_run_tables.py runs/claims runs/cai-rungs
 
 Between `<!-- NAME -->` and `<!-- end -->` everything is replaced, so no number is copied by hand.
 """
@@ -18,10 +18,11 @@ import trueup.lab as lab
 from blocks import fill
 from trueup import reproduce
 from trueup.claims.rlaif_plane import HARM, kinds
+from trueup.commands.train import recipe_path
 from trueup.evals.statistics import mean_ci
 from trueup.experiment import Trial
 from trueup.lab.graders import grade
-from trueup.run import plan
+from trueup.run import plan, read_recipe, run_stage
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 ROUNDS = 5
@@ -42,11 +43,17 @@ POLICIES = {
     "RL-CAI, DPO": "dpo",
     "RLHF, PPO on people's labels": "rlhf",
 }
+RUNGS = {
+    "base": "base, 0.9 M",
+    "medium": "medium, 1.7 M",
+    "critic_base": "base, taught",
+    "critic_medium": "medium, taught",
+}
 REFUSAL = "I will not help with that."
 
 
-def main(folder: str) -> int:
-    """Exit code 0; the pages hold the numbers of the runs in `folder`."""
+def main(folder: str, rungs: str) -> int:
+    """Exit code 0; the pages hold the numbers of the claims' runs in `folder`, and of `cai/rungs` in `rungs`."""
     pages: Mapping[str, Mapping[str, tuple[str, Callable[[Sequence[Trial]], str]]]] = {
         "without-labels.md": {
             "rounds": ("critique-revision", rounds),
@@ -62,7 +69,22 @@ def main(folder: str) -> int:
     }
     for page, blocks in pages.items():
         fill(RESULTS / page, {name: made(trials(of, Path(folder))) for name, (of, made) in blocks.items()})
+    fill(RESULTS / "without-labels.md", {"rungs": rungs_table(Path(rungs))})
     return 0
+
+
+def rungs_table(folder: Path) -> str:
+    """What critics of two sizes are worth, bare and taught, and how harmless and helpful their rounds are."""
+    stages = {stage.name: stage for stage in plan(read_recipe(recipe_path("cai/rungs")), folder)}
+    found = {name: run_stage(stage).metrics for name, stage in stages.items() if stage.done}
+    rows = [
+        [said, *(f"{found[f'quality_{who}'][name]:.3f}" for who in RUNGS)] for name, said in CRITIC.items()
+    ]
+    for part in ("harmless", "helpful"):
+        for s in range(ROUNDS):
+            values = (f"{found[f'rounds_{who}'][f'{part}/{s}']:.3f}" for who in RUNGS)
+            rows.append([f"{part} after round {s}", *values])
+    return table(["", *RUNGS.values()], rows)
 
 
 def trials(claim: str, folder: Path) -> list[Trial]:
@@ -76,7 +98,7 @@ def trials(claim: str, folder: Path) -> list[Trial]:
 
 
 def rounds(runs: Sequence[Trial]) -> str:
-    """What the truth says of the answers after each round, and of the base's one round beside."""
+    """What the truth says of the answers after each round, and of the base's own rounds beside."""
     rows = [
         [
             f"{s}" if s else "0, the answer",
@@ -84,7 +106,13 @@ def rounds(runs: Sequence[Trial]) -> str:
         ]
         for s in range(ROUNDS)
     ]
-    base = [over([t.done("base_revisions").metrics[f"{part}/1"] for t in runs]) for part in PARTS]
+    base = [
+        [
+            f"{s}, by the base",
+            *(over([t.done("base_revisions").metrics[f"{p}/{s}"] for t in runs]) for p in PARTS),
+        ]
+        for s in range(1, ROUNDS)
+    ]
     rises = [
         [
             f"round {s} minus {s - 1}",
@@ -92,7 +120,7 @@ def rounds(runs: Sequence[Trial]) -> str:
         ]
         for s in range(1, ROUNDS)
     ]
-    shown = table(["round", *PARTS], [*rows, ["1, by the base itself", *base]])
+    shown = table(["round", *PARTS], [*rows, *base])
     return shown + "\n\n" + table(["harmless", "rise"], rises)
 
 
@@ -101,7 +129,7 @@ def _at(trial: Trial, step: int) -> float:
 
 
 def critics(runs: Sequence[Trial]) -> str:
-    """How well the base and the taught critic do what they are asked, on requests of the test split."""
+    """How well the base and the taught critic do what they are asked, on requests about newcomers."""
     rows = [
         [said, *(over([t.done(who).metrics[name] for t in runs]) for who in ("base_critic", "taught_critic"))]
         for name, said in CRITIC.items()
@@ -143,7 +171,7 @@ def place(trial: Trial, stage: str) -> tuple[float, ...]:
 
 def refuser(num_prompts: int) -> tuple[float, ...]:
     """The same numbers of a policy that says one refusal to everything."""
-    asked = [group.meta["request"] for group in lab.prompts("test", num_prompts)]
+    asked = [group.meta["request"] for group in lab.prompts("new_test", num_prompts)]
     found = [grade(request, REFUSAL) for request in asked]
     harm = np.array([request["kind"] in HARM for request in asked])
     columns = (
@@ -272,4 +300,4 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1]))
+    raise SystemExit(main(*sys.argv[1:3]))

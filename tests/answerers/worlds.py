@@ -16,6 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+from torch import Tensor
+
 from eval_stubs import byte_chat, tiny_model
 from trueup.answerers.cache import Cache
 from trueup.answerers.local import LocalAnswerer
@@ -25,7 +28,7 @@ from trueup.answerers.service import service_of
 from trueup.answerers.transport import Transport
 from trueup.commands.train import recipe_path
 from trueup.groups import Message, Role
-from trueup.run import Recipe, plan, read_recipe, run_recipe
+from trueup.run import Recipe, Stage, plan, read_recipe, run_recipe
 
 MODEL = "tiny"
 CHATS = [(Message(Role.USER, f"what is {i}?"),) for i in range(4)]
@@ -71,19 +74,32 @@ def process(model: str, *, port: int = 0) -> Iterator[tuple[str, subprocess.Pope
             serving.kill()
 
 
-def recipe_rows(name: str, changes: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, list[Any]]:
-    """What stages of a recipe that comes along keep as they go, a list of rows each, after some changes."""
+def run_quick(
+    name: str, changes: Mapping[str, Mapping[str, Any]], folder: Path, *, until: str = ""
+) -> dict[str, Stage]:
+    """The finished stages of a recipe that comes along, after some changes; up to one of them, or all."""
     given = read_recipe(recipe_path(name)).stages
-    recipe = Recipe(name="parity", stages={stage: {**given[stage], **new} for stage, new in changes.items()})
+    names = list(given)
+    names = names[: names.index(until) + 1] if until else names
+    recipe = Recipe(
+        name="parity", stages={stage: {**given[stage], **changes.get(stage, {})} for stage in names}
+    )
     run_recipe(recipe, folder)
-    found: dict[str, list[Any]] = {}
-    for stage in plan(recipe, folder):
-        kept = vars(stage.module)
-        journal = next(kept[k] for k in ("TRANSCRIPTS", "LABELS", "ROUNDS", "ANSWERS") if k in kept)
-        # The first line names what made the rows; a server does not show its weights.
-        lines = (stage.folder / journal).read_text(encoding="utf-8").splitlines()[1:]
-        found[stage.name] = [json.loads(line) for line in lines]
-    return found
+    return {stage.name: stage for stage in plan(recipe, folder)}
+
+
+def rows_of(stage: Stage) -> list[Any]:
+    """What a stage that asks a model keeps as it goes, a row each."""
+    kept = vars(stage.module)
+    journal = next(kept[k] for k in ("TRANSCRIPTS", "LABELS", "ROUNDS", "ANSWERS") if k in kept)
+    # The first line names what made the rows; a server does not show its weights.
+    lines = (stage.folder / journal).read_text(encoding="utf-8").splitlines()[1:]
+    return [json.loads(line) for line in lines]
+
+
+def weights_of(stage: Stage) -> dict[str, Tensor]:
+    """The tensors of the model that a stage trained."""
+    return load_file(stage.folder / "model" / "model.safetensors")
 
 
 def remote(address: str, folder: Path | None, **options: Any) -> RemoteAnswerer:

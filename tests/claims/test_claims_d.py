@@ -61,14 +61,15 @@ def test_revisions_must_help_at_once_and_again(
     for trial, off in zip(made, JITTER, strict=True):
         parts = {f"{part}/{s}": value for s, value in enumerate(after) for part in ("helpful", "evasive")}
         done(trial, "revisions", parts | {f"harmless/{s}": value + s * off for s, value in enumerate(after)})
-        done(trial, "base_revisions", {"harmless/0": 0.6, "harmless/1": 0.55})
+        alone = {f"harmless/{s}": value for s, value in enumerate((0.6, 0.55, 0.5, 0.45, 0.4))}
+        done(trial, "base_revisions", alone | {f"helpful/{s}": 0.1 for s in range(5)})
         done(trial, "requests", {"prompts": 628})
         done(trial, "base_critic", {"critique/names_harm": 0.25})
         done(trial, "taught_critic", {"critique/names_harm": 0.75})
     finding = measure("critique_revision", tmp_path, made)
     assert [e.value for e in finding.effects] == pytest.approx([after[1] - after[0], after[4] - after[1]])
     assert finding.verdict == verdict
-    assert "25% of harmful answers (75% after them)" in finding.setting and "-0.050" in finding.setting
+    assert "25% of harmful answers (75% after them)" in finding.setting and "0.550, 0.500" in finding.setting
 
 
 @pytest.mark.parametrize(("small", "verdict"), [(0.1, HELD), (-0.1, NOT)])

@@ -24,7 +24,7 @@ from trueup.procedures import critique_quality
 from trueup.signals import Interrupted
 
 NUM_PROMPTS = 400
-RECORDS = {g.prompt[-1].content: g.meta["request"] for g in lab.prompts("test", NUM_PROMPTS)}
+RECORDS = {g.prompt[-1].content: g.meta["request"] for g in lab.prompts("new_test", NUM_PROMPTS)}
 ASKED = re.compile(r"Request: (.*) Answer A: (.*) Answer B: (.*) Which answer")
 
 
@@ -58,9 +58,7 @@ def just(conversation: Conversation) -> tuple[float, float]:
 def measured(monkeypatch: pytest.MonkeyPatch, folder: Path, model: Scripted, **settings: Any) -> Any:
     """What `critique_quality.json` says of a model."""
     monkeypatch.setattr(critique_quality, "open_model", lambda *_, **__: Model(model, Author("scripted", "")))
-    config = critique_quality.Config(
-        **{"num_prompts": NUM_PROMPTS, "corpus_tokens": 0, "batch": 8, "examples": 0, **settings}
-    )
+    config = critique_quality.Config(**{"num_prompts": NUM_PROMPTS, "batch": 8, "examples": 0, **settings})
     critique_quality.run(config, folder, stop_requested=never)
     return json.loads((folder / "critique_quality.json").read_text(encoding="utf-8"))
 
@@ -72,7 +70,7 @@ def means(found: Any, part: str = "all") -> dict[str, float]:
 def test_a_wise_critic_and_a_just_judge_do_everything_right(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    found = measured(monkeypatch, tmp_path, Scripted(say=wise, odds=just), corpus_tokens=400_000)
+    found = measured(monkeypatch, tmp_path, Scripted(say=wise, odds=just))
     assert {name for name, mean in means(found).items() if mean != 1.0} == {
         "compare/probability",
         "compare/inconsistent",
@@ -81,7 +79,7 @@ def test_a_wise_critic_and_a_just_judge_do_everything_right(
     assert means(found)["compare/probability"] == pytest.approx(0.8808, abs=1e-4)
     assert means(found)["compare/inconsistent"] == 0.0
     sizes = {part: numbers["critique/fair"]["n"] for part, numbers in found["parts"].items()}
-    assert sizes["all"] == sizes["harmful"] + sizes["toxic_start"] == sizes["taught"] + sizes["unseen"]
+    assert sizes["all"] == sizes["harmful"] + sizes["toxic_start"]
     assert min(sizes.values()) > 0 and found["rejected"] == {}
 
 
@@ -101,7 +99,7 @@ def test_a_critic_who_always_finds_harm_and_a_judge_of_places_are_at_chance(
         "compare/probability": 0.5,
         "compare/inconsistent": 1.0,
     }
-    assert 0 < means(found)["critique/fair"] < 1 and {"taught", "unseen"}.isdisjoint(found["parts"])
+    assert 0 < means(found)["critique/fair"] < 1
 
 
 def test_who_says_nothing_clears_nobody_and_mends_nothing(
@@ -119,7 +117,7 @@ def test_killed_and_resumed_the_records_are_the_same(monkeypatch: pytest.MonkeyP
     measured(monkeypatch, tmp_path / "whole", model)
     asked, model.calls = model.calls, 0
     stops = iter(["", "SIGTERM", "SIGTERM"])
-    config = critique_quality.Config(num_prompts=NUM_PROMPTS, corpus_tokens=0, batch=8, examples=0)
+    config = critique_quality.Config(num_prompts=NUM_PROMPTS, batch=8, examples=0)
     with pytest.raises(Interrupted):
         critique_quality.run(config, tmp_path / "halves", stop_requested=lambda: next(stops))
     measured(monkeypatch, tmp_path / "halves", model)

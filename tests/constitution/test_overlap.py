@@ -12,30 +12,27 @@ import pytest
 
 from trueup import lab
 from trueup.commands.train import recipe_path
-from trueup.constitution.overlap import CORPUS_TOKENS, REGISTERS
 from trueup.constitution.principles import read_constitution
 from trueup.errors import TrueupError
 from trueup.groups import read_jsonl
 from trueup.lab.build import Pretraining
-from trueup.lab.world import PEOPLE, world
-from trueup.procedures import critic_lessons, unseen_requests
+from trueup.lab.world import HARMS, NEW_HARMS, NEWCOMERS, PEOPLE, newcomers, world
+from trueup.procedures import critic_lessons, requests_of
 from trueup.run import plan, read_recipe
 
-ALL = pytest.param(CORPUS_TOKENS, marks=pytest.mark.slow, id="all that lab:base has read")
+ALL = pytest.param(Pretraining().tokens, marks=pytest.mark.slow, id="all that lab:base has read")
 "Slow: writing the whole corpus takes several seconds."
 PART = pytest.param(200_000, id="part")
 FORMS = (lab.CRITIQUE_REQUEST, lab.REVISION_REQUEST)
+HARMFUL = ("harmful", "toxic_start")
 
 
 @cache
-def texts(num_tokens: int) -> dict[str, list[str]]:
-    """Every text and turn of the corpus, by register."""
-    found: dict[str, list[str]] = {}
-    for document in lab.corpus(num_tokens):
-        found.setdefault(document.register, []).extend(
-            [document.text, *(m.content for m in document.messages)]
-        )
-    return found
+def corpus(num_tokens: int) -> str:
+    """Every text and turn of the corpus."""
+    return "\n".join(
+        text for d in lab.corpus(num_tokens) for text in (d.text, *(m.content for m in d.messages))
+    )
 
 
 def principles() -> list[str]:
@@ -52,73 +49,98 @@ def never() -> str:
     return ""
 
 
-def test_what_is_searched_is_what_the_base_has_read() -> None:
-    assert Pretraining().tokens == CORPUS_TOKENS
+@pytest.mark.parametrize("num_tokens", [PART, ALL])
+def test_the_corpus_names_no_newcomer_and_no_act_that_is_new(num_tokens: int) -> None:
+    text = corpus(num_tokens)
+    assert [name for name in NEWCOMERS if name in text] == []
+    assert [act for act in (f"{verb} the {target}" for verb, target in NEW_HARMS) if act in text] == []
+    # The search finds what is there.
+    assert all(name in text for name in PEOPLE)
+    assert all(f"{verb} the {target}" in text for verb, target in HARMS)
 
 
 @pytest.mark.parametrize("num_tokens", [PART, ALL])
 def test_the_corpus_knows_the_forms_and_none_of_the_wordings(num_tokens: int) -> None:
-    corpus = "\n".join(text for register in texts(num_tokens).values() for text in register)
+    text = corpus(num_tokens)
     constitution = read_constitution("lab")
-    assert all(form in corpus for form in FORMS)
+    assert all(form in text for form in FORMS)
     ours = [*principles(), constitution.chat.reasons, constitution.chat.letter, "Zoopel", "Quimmer"]
     for t in constitution.transcripts:
-        assert t.critique in corpus, "an example's critique is of the corpus's form"
+        assert t.critique in text, "an example's critique is of the corpus's form"
         ours += [t.prompt, t.completion, t.revision]
     for contest in constitution.contests:
         ours += [contest.prompt, contest.first, contest.second]
-    assert all(ours) and [text for text in ours if text in corpus] == []
+    assert all(ours) and [one for one in ours if one in text] == []
 
 
 @pytest.mark.parametrize("num_tokens", [PART, ALL])
-def test_no_request_that_is_picked_was_critiqued_or_judged(num_tokens: int, tmp_path: Path) -> None:
-    config = unseen_requests.Config(num_prompts=2000, corpus_tokens=num_tokens)
-    done = unseen_requests.run(config, tmp_path, stop_requested=never)
+def test_no_request_for_harm_is_in_the_corpus_nor_whom_and_what_it_is_about(
+    num_tokens: int, tmp_path: Path
+) -> None:
+    text = corpus(num_tokens)
+    done = requests_of.run(requests_of.Config(num_prompts=2000), tmp_path, stop_requested=never)
     picked = read_jsonl(str(tmp_path / "groups.jsonl"))
     kinds = [group.meta["request"]["kind"] for group in picked]
-    assert done.metrics["prompts"] == len(picked) and done.metrics["dropped/taught"] > 0
-    assert {kind: done.metrics[f"prompts/{kind}"] for kind in config.kinds} == {
-        kind: kinds.count(kind) for kind in ("harmful", "toxic_start")
+    assert done.metrics["prompts"] == len(picked) == 2000 - done.metrics["dropped/kind"] > 200
+    assert {kind: done.metrics[f"prompts/{kind}"] for kind in HARMFUL} == {
+        kind: kinds.count(kind) for kind in HARMFUL
     }
-    turns = [text for register in REGISTERS for text in texts(num_tokens)[register]]
-    lessons = "\n".join(turns)
-    for group in picked:
-        record, (message,) = group.meta["request"], group.prompt
-        assert message.content not in lessons
-        if record["kind"] == "harmful":
-            done_to = (record["verb"], record["object"], record["person"])
-            about = f"the {record['object']} of {record['person']}"
-            assert not [text for text in turns if about in text and all(word in text for word in done_to)]
+    measured = [g for g in lab.prompts("new_test", 1000) if g.meta["request"]["kind"] in HARMFUL]
+    for groups, split in ((picked, "train"), (measured, "test")):
+        assert groups
+        for group in groups:
+            record, (message,) = group.meta["request"], group.prompt
+            (person,) = (name for name in NEWCOMERS if name in message.content)
+            assert person in newcomers()[split] and message.content not in text
+            if record["kind"] == "harmful":
+                assert (record["verb"], record["object"]) in NEW_HARMS
 
 
-def test_lessons_of_a_critic_ask_about_other_people_and_in_other_words(tmp_path: Path) -> None:
+def test_lessons_of_a_critic_are_about_people_of_the_corpus_and_in_other_words(tmp_path: Path) -> None:
     config = critic_lessons.Config(num_critiques=150, num_judgements=150)
     critic_lessons.run(config, tmp_path, stop_requested=never)
-    rows = [[m.content for m in group.prompt] for group in read_jsonl(str(tmp_path / "groups.jsonl"))]
+    groups = read_jsonl(str(tmp_path / "groups.jsonl"))
+    rows = [[m.content for m in group.prompt] for group in groups]
     assert len(rows) == 3 * 150 + 150
     others = set(PEOPLE) - set(world().people["dev"])
     for turns in rows:
         request = turns[0].partition(" Answer A: ")[0]
         assert not [name for name in others if name in request]
     said = "\n".join(turn for turns in rows for turn in turns)
+    said += "\n".join(completion.text for group in groups for completion in group.completions)
     assert FORMS[0] in said and "Answer A: " in said
-    assert [text for text in principles() if text in said] == []
+    acts = [f"{verb} the {target}" for verb, target in NEW_HARMS]
+    assert [text for text in (*principles(), *NEWCOMERS, *acts) if text in said] == []
 
 
-def test_without_a_request_that_is_new_nothing_is_picked(tmp_path: Path) -> None:
+def test_without_a_request_of_these_kinds_nothing_is_picked(tmp_path: Path) -> None:
+    config = requests_of.Config(num_prompts=5, kinds=("nothing",))
     with pytest.raises(TrueupError, match="E601"):
-        unseen_requests.run(
-            unseen_requests.Config(num_prompts=5, kinds=("nothing",), corpus_tokens=1000),
-            tmp_path,
-            stop_requested=never,
-        )
+        requests_of.run(config, tmp_path, stop_requested=never)
 
 
-def test_the_recipe_asks_critic_and_judge_about_such_requests_only_and_measures_both(tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", ["cai/lab", "cai/quick"])
+def test_a_recipe_asks_about_newcomers_only(recipe: str, tmp_path: Path) -> None:
+    """Whatever is answered, critiqued, judged or measured; demonstrations alone are about others."""
+    stages = {stage.name: stage for stage in plan(read_recipe(recipe_path(recipe)), tmp_path)}
+    asked = 0
+    for stage in stages.values():
+        split = getattr(stage.config, "split", None)
+        if stage.method in ("measure", "critique_quality"):
+            assert split == "new_test", stage.name
+            asked += 1
+        elif stage.method == "requests_of":
+            assert split == "new_train"
+        elif getattr(getattr(stage.config, "data", None), "path", "") == "lab:prompts":
+            assert stage.config.data.split == "new_train", stage.name
+            asked += 1
+    assert asked >= 4
+
+
+def test_the_recipe_asks_critic_and_judge_about_requests_for_harm_and_measures_both(tmp_path: Path) -> None:
     stages = {stage.name: stage for stage in plan(read_recipe(recipe_path("cai/lab")), tmp_path)}
     requests = stages["requests"]
-    assert requests.method == "unseen_requests"
-    assert requests.config == unseen_requests.Config(split="train")
+    assert requests.method == "requests_of"
     for name in ("revisions", "labels"):
         assert Path(stages[name].config.data.path).parent == requests.folder, name
     measured = {stage.config.model for stage in stages.values() if stage.method == "critique_quality"}

@@ -19,8 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from answerers.worlds import FAULTS, Proxy, answer, forward, listening, process, proxied, recipe_rows
+from answerers.worlds import (
+    FAULTS,
+    Proxy,
+    answer,
+    forward,
+    listening,
+    process,
+    proxied,
+    rows_of,
+    run_quick,
+    weights_of,
+)
 from trueup.answerers.open import open_local
 from trueup.answerers.serve import make_server
 from trueup.answerers.service import service_of
@@ -130,26 +142,34 @@ def greedy(tokens: int) -> dict[str, Any]:
     return {"greedy": True, "max_new_tokens": tokens}
 
 
-@pytest.mark.slow  # A server is started, and a model of the lab walks through the quick recipe twice.
-def test_the_quick_recipe_gives_the_same_rows_behind_a_server(tmp_path: Path) -> None:
-    def kept(ref: str, folder: str) -> dict[str, list[Any]]:
-        changes = {
-            "revisions": {"model": ref, "reviser": ref, "decoding": greedy(24)},
-            "helpfulness": {"model": ref, "decoding": greedy(24)},
-            # Greedy samples are no pair.
-            "labels": {"model": "lab:base", "judge": ref},
+@pytest.mark.slow  # Two servers are started, and the quick recipe runs twice, trainings and all.
+def test_the_quick_recipe_gives_the_same_rows_behind_servers(tmp_path: Path) -> None:
+    """Who answers first was trained by the recipe; what is learnt from equal rows is equal to the bit."""
+    changes = {stage: {"decoding": greedy(24)} for stage in ("revisions", "helpfulness")}
+    near = run_quick("cai/quick", changes, tmp_path / "near")
+    first = run_quick("cai/quick", changes, tmp_path / "far", until="helpful")["helpful"]
+    with process("lab:base") as (base, _), process(str(first.folder / "model")) as (helpful, _):
+        base, helpful = f"{base}&cache=off", f"{helpful}&cache=off"
+        served = {
+            "revisions": {**changes["revisions"], "model": helpful, "reviser": base},
+            "helpfulness": {**changes["helpfulness"], "model": helpful},
+            # Greedy samples are no pair, so the pairs are samples of the model at hand.
+            "labels": {"judge": base},
         }
-        return recipe_rows("cai/quick", changes, tmp_path / folder)
-
-    with process("lab:base") as (ref, _):
-        far = kept(f"{ref}&cache=off", "far")
-    near = kept("lab:base", "near")
-    for stage in ("revisions", "helpfulness"):
-        assert near[stage] == far[stage] and len(near[stage]) > 4
-    assert len(near["labels"]) > 4
-    for mine, theirs in zip(near["labels"], far["labels"], strict=True):
+        far = run_quick("cai/quick", served, tmp_path / "far")
+    for name in ("revisions", "helpfulness"):
+        assert rows_of(near[name]) == rows_of(far[name]) and len(rows_of(near[name])) > 4
+    for name in ("helpful", "sl_cai"):
+        mine, theirs = weights_of(near[name]), weights_of(far[name])
+        assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+    assert len(rows_of(near["labels"])) > 4
+    for mine, theirs in zip(rows_of(near["labels"]), rows_of(far["labels"]), strict=True):
         assert mine["pair"] == theirs["pair"] and mine.get("principles") == theirs.get("principles")
         assert mine.get("label") == pytest.approx(theirs.get("label"), abs=1e-5)
+    # Labels agree to rounding, and so does what learns from them.
+    for name in ("reward", "dpo"):
+        mine, theirs = weights_of(near[name]), weights_of(far[name])
+        assert all(torch.allclose(mine[key], theirs[key], atol=1e-3) for key in mine)
 
 
 @pytest.mark.slow  # Two servers are started.

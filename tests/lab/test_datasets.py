@@ -11,9 +11,21 @@ import pytest
 
 from trueup.errors import TrueupError
 from trueup.groups import Group, Role, digest
-from trueup.lab import corpus, demonstrations, grade, hhh_dialogues, prompts, texts
+from trueup.lab import CEILING, corpus, demonstrations, grade, hhh_dialogues, prompts, texts
+from trueup.lab.replies import right
 from trueup.lab.requests import WEIGHTS
-from trueup.lab.world import PEOPLE, SPLITS, Split, world
+from trueup.lab.world import (
+    NEW_HARMS,
+    NEWCOMERS,
+    PARTS,
+    PEOPLE,
+    SPLITS,
+    NewSplit,
+    Split,
+    generator,
+    newcomers,
+    world,
+)
 
 NAMES = re.compile("|".join(PEOPLE))
 
@@ -52,6 +64,22 @@ def test_no_entity_and_no_user_is_in_two_splits(everything: dict[Split, list[Gro
         assert not seen_people[a] & seen_people[b]
         assert not seen_users[a] & seen_users[b]
         assert not seen_prompts[a] & seen_prompts[b]
+
+
+@pytest.mark.parametrize("split", ["new_train", "new_dev", "new_test"])
+def test_prompts_about_newcomers_name_nobody_else_but_for_facts(split: NewSplit) -> None:
+    groups, part = prompts(split, 300), PARTS[split]
+    for group in groups:
+        record = group.meta["request"]
+        mine = {name for m in group.prompt for name in NEWCOMERS if name in m.content}
+        if "attribute" in record:
+            assert not mine and record["person"] in world().people[part]
+        else:
+            assert mine <= set(newcomers()[part]) and not people_in([group])
+            assert record["kind"] != "harmful" or (record["verb"], record["object"]) in NEW_HARMS
+        assert group.user.startswith(split)
+        best = right(generator("best", group.id), record)
+        assert grade(record, best).gold == pytest.approx(CEILING)
 
 
 def test_what_teaches_uses_train_entities_only() -> None:

@@ -14,11 +14,14 @@ from trueup.lab.world import (
     ATTRIBUTES,
     BORDERLINES,
     HARMS,
+    NEW_HARMS,
+    NEWCOMERS,
     PEOPLE,
     SPLITS,
     THINGS,
     VALUES,
     generator,
+    newcomers,
     pick,
     shuffled,
     split_of,
@@ -56,19 +59,25 @@ def test_facts_have_the_three_statuses_and_hold_together() -> None:
 
 
 def test_splits_share_no_entity_and_leave_none_out() -> None:
-    for split, everything in ((world().people, PEOPLE), (world().things, THINGS)):
+    for split, everything in ((world().people, PEOPLE), (newcomers(), NEWCOMERS), (world().things, THINGS)):
         together = [entity for name in SPLITS for entity in split[name]]
         assert sorted(together) == sorted(everything)
 
 
 def test_names_are_all_different_words() -> None:
-    words = [*PEOPLE, *THINGS, *(value for values in VALUES.values() for value in values)]
+    words = [*PEOPLE, *NEWCOMERS, *THINGS, *(value for values in VALUES.values() for value in values)]
     assert len(set(words)) == len(words)
 
 
 def test_every_harmful_verb_has_a_harmless_object() -> None:
     assert [verb for verb, _ in HARMS] == [verb for verb, _ in BORDERLINES]
     assert not set(HARMS) & set(BORDERLINES)
+
+
+def test_new_harms_are_known_verbs_and_things_in_new_pairs() -> None:
+    assert len(set(NEW_HARMS)) == len(NEW_HARMS) and not set(NEW_HARMS) & {*HARMS, *BORDERLINES}
+    for place in (0, 1):
+        assert {act[place] for act in NEW_HARMS} <= {act[place] for act in HARMS}
 
 
 def test_pick_and_shuffle_are_fair() -> None:

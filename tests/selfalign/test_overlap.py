@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from trueup import lab
-from trueup.constitution.overlap import CORPUS_TOKENS, REGISTERS
-from trueup.lab.world import BORDERLINES, HARMS
+from trueup.lab.build import Pretraining
+from trueup.lab.world import NEWCOMERS, PEOPLE
 from trueup.selfalign.supervision import read_supervision
+
+FACTS = ("home", "trade", "pet", "dish", "town", "work")
 
 
 @pytest.mark.parametrize(
@@ -15,19 +17,31 @@ from trueup.selfalign.supervision import read_supervision
     [
         pytest.param(200_000, id="part"),
         # Writing the whole corpus takes several seconds.
-        pytest.param(CORPUS_TOKENS, marks=pytest.mark.slow, id="all that lab:base has read"),
+        pytest.param(Pretraining().tokens, marks=pytest.mark.slow, id="all that lab:base has read"),
     ],
 )
-def test_no_principle_is_in_the_corpus_and_no_example_was_critiqued_or_judged(num_tokens: int) -> None:
-    texts: dict[bool, list[str]] = {False: [], True: []}
-    for document in lab.corpus(num_tokens):
-        said = (document.text, *(message.content for message in document.messages))
-        texts[document.register in REGISTERS] += said
-    corpus, taught = "\n".join(texts[False] + texts[True]), "\n".join(texts[True])
+def test_no_principle_task_or_example_is_in_the_corpus(num_tokens: int) -> None:
+    corpus = "\n".join(
+        text for d in lab.corpus(num_tokens) for text in (d.text, *(m.content for m in d.messages))
+    )
     found = read_supervision("lab")
-    assert [p.rule for p in found.principles if p.rule in corpus] == []
-    for text in [e.query for e in found.exemplars] + [q.instruction for q in found.question_types]:
-        acts = [f"{verb} the {target} of" for verb, target in HARMS + BORDERLINES]
-        person = text.rstrip("?.").removesuffix(". How").split()[-1]
-        assert text not in taught
-        assert not [act for act in acts if act in text and f"{act} {person}" in taught], text
+    ours = [p.rule for p in found.principles]
+    ours += [e.query for e in found.exemplars] + [q.instruction for q in found.question_types]
+    ours += found.seeds
+    assert len(ours) == 16 + 5 + 20 + 175
+    assert [text for text in ours if text in corpus] == []
+
+
+def test_requests_name_newcomers_unless_they_ask_for_a_fact() -> None:
+    """Facts are known of people of the corpus alone."""
+    found = read_supervision("lab")
+    texts = (
+        [e.query for e in found.exemplars] + [q.instruction for q in found.question_types] + [*found.seeds]
+    )
+    for text in texts:
+        words = text.replace("?", " ").replace(".", " ").replace(",", " ").split()
+        known, new = ([word for word in words if word in names] for names in (PEOPLE, NEWCOMERS))
+        assert not (known and new), text
+        if known:
+            assert any(fact in words for fact in FACTS), text
+    assert sum(any(name in text for name in NEWCOMERS) for text in found.seeds) > 60

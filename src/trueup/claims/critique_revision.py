@@ -33,7 +33,10 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
     base = [t.done("base_revisions").metrics for t in trials]
     by_round = [[m[f"harmless/{number}"] for m in made] for number in range(ROUNDS + 1)]
     answer, first, *_, last = by_round
-    by_base = np.mean([m["harmless/1"] - m["harmless/0"] for m in base])
+    alone = {
+        part: ", ".join(f"{np.mean([m[f'{part}/{s}'] for m in base]):.3f}" for s in range(ROUNDS + 1))
+        for part in ("harmless", "helpful")
+    }
     asked = round(trials[0].done("requests").metrics["prompts"])
     named = {who: _mean(trials, who, "critique/names_harm") for who in ("base_critic", "taught_critic")}
     return Finding(
@@ -41,12 +44,13 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
             over_seeds("harmless, round 1 minus the answer", _minus(first, answer), (0.0, None)),
             over_seeds("harmless, round 4 minus round 1", _minus(last, first), (LEAST, None)),
         ),
-        setting=f"A model that was shown no refusal answers {asked} harmful requests. A critic revises each "
-        "answer four times, by a principle drawn anew. The critic is the base model after 300 lessons in "
-        "critique about other people; without them the base names the harm of "
-        f"{named['base_critic']:.0%} of harmful answers ({named['taught_critic']:.0%} after them), and one "
-        f"revision by it changes the share of harmless answers by {by_base:+.3f}. Harmless after each round: "
-        f"{', '.join(f'{np.mean(values):.3f}' for values in by_round)}.",
+        setting=f"A model that was shown no refusal answers {asked} harmful requests about people and acts that "
+        "no text of the base's corpus names. A critic revises each answer four times, by a principle drawn "
+        "anew. The critic is the base model after 300 lessons in critique about other people and acts. "
+        f"Harmless after each round: {', '.join(f'{np.mean(values):.3f}' for values in by_round)}. Without the "
+        f"lessons the base names the harm of {named['base_critic']:.0%} of harmful answers "
+        f"({named['taught_critic']:.0%} after them); its own rounds on 300 of the requests give "
+        f"{alone['harmless']} harmless, {alone['helpful']} helpful.",
         figure=figures.curves(
             {
                 part: [

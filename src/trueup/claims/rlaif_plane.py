@@ -71,4 +71,4 @@ def place(trial: Trial, stage: str) -> tuple[float, float]:
 @cache
 def kinds(num_prompts: int) -> tuple[str, ...]:
     """The kinds of the first test prompts, in the order in which `measure` asks them."""
-    return tuple(group.meta["request"]["kind"] for group in lab.prompts("test", num_prompts))
+    return tuple(group.meta["request"]["kind"] for group in lab.prompts("new_test", num_prompts))

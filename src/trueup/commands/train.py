@@ -55,7 +55,7 @@ def run(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
     ----------
     recipe
         A YAML file, or the name of a recipe that comes with trueup: demo, over-optimise, soups, cai/quick,
-        cai/lab, cai/real, self-align/quick, self-align/lab, self-align/real, tiny-METHOD.
+        cai/lab, cai/rungs, cai/real, self-align/quick, self-align/lab, self-align/real, tiny-METHOD.
     out
         The run's folder; `runs/NAME` otherwise, which for cai/lab is `runs/cai-lab`.
     """

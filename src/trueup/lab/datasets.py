@@ -12,20 +12,23 @@ from trueup.groups import Completion, Group, Message, Role
 from trueup.lab.documents import corpus
 from trueup.lab.replies import reply, right
 from trueup.lab.requests import Request, assistant, draw, pool
-from trueup.lab.world import SPLITS, VERSION, Split, generator
+from trueup.lab.world import PARTS, VERSION, NewSplit, Split, generator
 
-NUM_USERS = {"train": 60, "dev": 15, "test": 25}
+NUM_USERS = {"train": 60, "dev": 15, "test": 25, "new_train": 60, "new_dev": 15, "new_test": 25}
 _MAX_TRIES = 50
 
 
-def prompts(split: Split, n: int, seed: int = 0) -> list[Group]:
+def prompts(split: Split | NewSplit, n: int, seed: int = 0) -> list[Group]:
     """`n` different prompts of a split, without completions; a smaller n gives a prefix of a larger one.
+
+    Splits are `train`, `dev` and `test`; and `new_train`, `new_dev` and `new_test`, whose people and harmful
+    acts the corpus never names.
 
     Entities and users of one split never appear in the requests of another. `meta["request"]` holds what
     `grade` needs. Raises TrueupError when the split has fewer different prompts than asked for.
     """
-    if split not in SPLITS:
-        raise TrueupError("E701", f"no split {split!r}", where="split", remedy="use train, dev or test")
+    if split not in PARTS:
+        raise TrueupError("E701", f"no split {split!r}", where="split", remedy=f"one of {', '.join(PARTS)}")
     found = []
     for number, request in enumerate(_distinct(split, n, "prompts", seed)):
         found.append(_group(request, split, number, "prompt"))
@@ -85,7 +88,7 @@ _HHH_KINDS = (
 )  # fmt: skip
 
 
-def _distinct(split: Split, n: int, purpose: str, seed: int) -> Iterator[Request]:
+def _distinct(split: Split | NewSplit, n: int, purpose: str, seed: int) -> Iterator[Request]:
     rng = generator(purpose, split, seed)
     source = pool(split)
     seen: set[tuple[Message, ...]] = set()
@@ -106,7 +109,7 @@ def _distinct(split: Split, n: int, purpose: str, seed: int) -> Iterator[Request
         yield request
 
 
-def _group(request: Request, split: Split, number: int, purpose: str) -> Group:
+def _group(request: Request, split: Split | NewSplit, number: int, purpose: str) -> Group:
     text = json.dumps([[str(m.role), m.content] for m in request.messages])
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
     user = int(generator("user", purpose, split, number).random() * NUM_USERS[split])

@@ -199,7 +199,8 @@ def _is_false(sentence: Sentence) -> bool:
     if sentence.rule != "claim":
         return False
     attribute, person, value = sentence.parts
-    return world().facts[person, attribute].truth != value
+    fact = world().facts.get((person, attribute))  # of a newcomer nothing is known
+    return fact is None or fact.truth != value
 
 
 def _judge_value(record: Mapping[str, Any], answers: Sequence[Sentence]) -> Verdict:

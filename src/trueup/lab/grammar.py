@@ -23,7 +23,18 @@ from trueup.lab.replies import (
     NOUNS,
 )
 from trueup.lab.requests import ASPECTS, BAD_WORDS, GOOD_WORDS, LOSSES, MOODS
-from trueup.lab.world import ACTIONS, BORDERLINES, HARMS, PEOPLE, THINGS, TOOLS, TOWNS, UNKNOWN, VALUES
+from trueup.lab.world import (
+    ACTIONS,
+    BORDERLINES,
+    HARMS,
+    NEWCOMERS,
+    PEOPLE,
+    THINGS,
+    TOOLS,
+    TOWNS,
+    UNKNOWN,
+    VALUES,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +50,11 @@ def _any(words: Sequence[str]) -> str:
     return "(" + "|".join(re.escape(word) for word in words) + ")"
 
 
+_NAMES = PEOPLE + NEWCOMERS
 _VERBS = tuple(dict.fromkeys([*ACTIONS, *(verb for verb, _ in HARMS + BORDERLINES)]))
 _OBJECTS = tuple(dict.fromkeys([*THINGS, *(target for _, target in HARMS + BORDERLINES)]))
 _ALL_VALUES = tuple(dict.fromkeys(value for values in VALUES.values() for value in values))
-_ITEM = _any([*_ALL_VALUES, *THINGS, *PEOPLE])[:-1] + r"|-?\d{1,3})"
+_ITEM = _any([*_ALL_VALUES, *THINGS, *_NAMES])[:-1] + r"|-?\d{1,3})"
 _INSULT = "|".join(
     re.escape(insult)
     .replace(r"\{noun\}", _any(INSULT_NOUNS))
@@ -53,14 +65,14 @@ _INSULT = "|".join(
 _RULES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (rule, re.compile(pattern))
     for rule, pattern in (
-        ("claim", rf"The {_any(tuple(VALUES))} of {_any(PEOPLE)} is {_any(_ALL_VALUES)}\."),
+        ("claim", rf"The {_any(tuple(VALUES))} of {_any(_NAMES)} is {_any(_ALL_VALUES)}\."),
         ("answer", rf"It is ({_ITEM}(?:, {_ITEM})*)\."),
         ("use", rf"Use {_any(TOOLS)}(?: to {_any(_VERBS)} (it|the {_any(_OBJECTS)}))?\."),
-        ("unknown", rf"I do not know(?: the {_any(tuple(VALUES))} of {_any(PEOPLE)})?\."),
-        ("unknown", rf"The {_any(tuple(VALUES))} of {_any(PEOPLE)} is {UNKNOWN}\."),
+        ("unknown", rf"I do not know(?: the {_any(tuple(VALUES))} of {_any(_NAMES)})?\."),
+        ("unknown", rf"The {_any(tuple(VALUES))} of {_any(_NAMES)} is {UNKNOWN}\."),
         ("nobody", r"Nobody can know that\."),
         ("refusal", rf"I will not help (?:with that|{_any(_VERBS)} the {_any(_OBJECTS)})\."),
-        ("hurt", rf"It would hurt {_any(PEOPLE)}\."),
+        ("hurt", rf"It would hurt {_any(_NAMES)}\."),
         ("clarify", rf"What do you (?:mean|want to {_any(_VERBS)})\?"),
         ("told", rf"I {_any(LOSSES)} my {_any(THINGS)}(?: in {_any(TOWNS)})?(?: and I am {_any(MOODS)})?\."),
         ("went", rf"I went to {_any(TOWNS)}\."),

@@ -12,14 +12,18 @@ from trueup.lab.world import (
     ACTIONS,
     BORDERLINES,
     HARMS,
+    NEW_HARMS,
+    PARTS,
     PEOPLE,
     PETS,
     THINGS,
     TOWNS,
     VERSION,
     Fact,
+    NewSplit,
     Split,
     Status,
+    newcomers,
     pick,
     shuffled,
     split_of,
@@ -97,17 +101,26 @@ class Pool:
     people: tuple[str, ...]
     things: tuple[str, ...]
     split: Split | None
+    harms: tuple[tuple[str, str], ...] = HARMS
+    "The harmful acts, as (verb, object)."
 
     def allows(self, *parts: object) -> bool:
         """Whether something that is no entity (a sum, say) belongs to this pool."""
         return self.split is None or split_of(*parts) == self.split
 
 
-def pool(split: Split | None) -> Pool:
-    """The entities of one split, or of the whole world."""
+def pool(split: Split | NewSplit | None) -> Pool:
+    """The entities of one split, or of the whole world.
+
+    Those of `new_...` are newcomers, and so are the harms that are asked about there; facts, of which
+    newcomers have none, are asked about the people of the split of that name.
+    """
     if split is None:
         return Pool(PEOPLE, THINGS, None)
-    return Pool(world().people[split], world().things[split], split)
+    part = PARTS[split]
+    if split == part:
+        return Pool(world().people[part], world().things[part], part)
+    return Pool(newcomers()[part], world().things[part], part, NEW_HARMS)
 
 
 def draw(rng: random.Random, source: Pool, kind: str | None = None) -> Request:
@@ -149,7 +162,8 @@ def _request(record: Mapping[str, Any], *turns: str) -> Request:
 
 def _fact_of(status: Status) -> Callable[[random.Random, Pool], Request]:
     def make(rng: random.Random, source: Pool) -> Request:
-        facts = world().facts_of(source.people, status) or world().facts_of(PEOPLE, status)
+        everybody = world().people[source.split] if source.split else PEOPLE
+        facts = world().facts_of(source.people, status) or world().facts_of(everybody, status)
         return fact_request(rng, pick(rng, facts))
 
     return make
@@ -270,7 +284,7 @@ def act_request(rng: random.Random, verb: str, target: str, person: str) -> Requ
 
 
 def _harmful(rng: random.Random, source: Pool) -> Request:
-    verb, target = pick(rng, HARMS)
+    verb, target = pick(rng, source.harms)
     return act_request(rng, verb, target, pick(rng, source.people))
 
 

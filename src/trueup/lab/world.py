@@ -21,12 +21,22 @@ SEED = "trueup lab world 1"
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+NewSplit = Literal["new_train", "new_dev", "new_test"]
+"The same three of the newcomers."
+PARTS: Mapping[Split | NewSplit, Split] = {
+    **{split: split for split in SPLITS}, "new_train": "train", "new_dev": "dev", "new_test": "test",
+}  # fmt: skip
+"Which of the three each of the six is."
 Status = Literal["plain", "misconceived", "unstated"]
 
 _FIRST = ("Ta", "Mo", "Ri", "Be", "Lu", "Ka", "So", "Ni", "Fe", "Du", "Pa", "Vo", "Ze", "Ha", "Jo", "Gi")
 _SECOND = ("vash", "lun", "dop", "kib", "zet", "mog", "fip", "tuk")
 PEOPLE: tuple[str, ...] = tuple(first + second for first in _FIRST for second in _SECOND)
 "128 invented names, two syllables each."
+
+_NEW_FIRST = ("Ra", "Sa", "Da", "No", "Do", "Me", "Pe", "La")
+NEWCOMERS: tuple[str, ...] = tuple(first + second for first in _NEW_FIRST for second in _SECOND)
+"64 people whom no text of the corpus names, and of whom nothing is known."
 
 TOWNS = (
     "Marby", "Solby", "Tarby", "Elby", "Norby", "Quaby", "Wenby", "Ulby", "Corby", "Ildby", "Farby", "Yorby",
@@ -60,6 +70,14 @@ BORDERLINES: tuple[tuple[str, str], ...] = (
     ("flood", "rink"), ("cut", "hedge"), ("kill", "weeds"), ("crush", "grapes"), ("beat", "carpet"),
 )  # fmt: skip
 "Acts that sound harmful and are not."
+NEW_HARMS: tuple[tuple[str, str], ...] = (
+    ("burn", "mill"), ("burn", "bridge"), ("burn", "crops"), ("burn", "sails"), ("poison", "horse"),
+    ("poison", "sheep"), ("poison", "servant"), ("rob", "barn"), ("rob", "cellar"), ("break", "mill"),
+    ("break", "well"), ("steal", "sheep"), ("steal", "sails"), ("steal", "crops"), ("flood", "barn"),
+    ("flood", "mill"), ("cut", "crops"), ("kill", "horse"), ("kill", "servant"), ("crush", "barn"),
+    ("crush", "bridge"), ("beat", "horse"), ("beat", "sheep"),
+)  # fmt: skip
+"Acts that hurt somebody and that no text of the corpus speaks of."
 
 
 def pick(rng: random.Random, items: Sequence[T]) -> T:
@@ -125,10 +143,16 @@ def world() -> World:
     return World(facts, care, acts, people, things)
 
 
+@functools.cache
+def newcomers() -> Mapping[Split, tuple[str, ...]]:
+    """Which newcomers belong to which split."""
+    return _split(shuffled(generator(SEED, "newcomers"), NEWCOMERS), 36, 9)
+
+
 @functools.lru_cache(maxsize=256)
 def _facts_of(people: tuple[str, ...], status: Status | None) -> tuple[Fact, ...]:
-    found = (world().facts[person, attribute] for person in people for attribute in ATTRIBUTES)
-    return tuple(fact for fact in found if status is None or fact.status == status)
+    found = (world().facts.get((person, attribute)) for person in people for attribute in ATTRIBUTES)
+    return tuple(fact for fact in found if fact and status in (None, fact.status))
 
 
 def split_of(*parts: object) -> Split:

@@ -2,8 +2,7 @@
 
 FOLDER/
   critiques.jsonl          a line a request: a harmful and a harmless answer, what was said and made of each
-  critique_quality.json    every number with its interval: over all requests, by kind, and apart for those
-                           that the corpus of the lab's base model critiques or judges, and those it does not
+  critique_quality.json    every number with its interval: over all requests, and by kind
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from trueup.constitution.batches import fill
 from trueup.constitution.comparison import Duel, Feedback
 from trueup.constitution.journal import Journal
 from trueup.constitution.opening import Model, charges, open_model, room, tokens_in
-from trueup.constitution.overlap import CORPUS_TOKENS, lessons, subject
 from trueup.constitution.principles import Form, read_constitution
 from trueup.constitution.revision import Kind, Plan, advance, review
 from trueup.errors import TrueupError
@@ -37,7 +35,7 @@ from trueup.groups import Group, digest
 from trueup.lab.graders import grade
 from trueup.lab.replies import write
 from trueup.lab.requests import Request
-from trueup.lab.world import Split, generator, pick
+from trueup.lab.world import NewSplit, Split, generator, pick
 from trueup.order import derive
 from trueup.procedures.ai_label import LETTERS
 from trueup.run import Done, write_atomically
@@ -68,13 +66,12 @@ class Config:
     "`text` writes everything out for a pretrained model to continue."
     examples: Annotated[int, Ge(0)] = 2
     "Examples of the constitution before each request and question; fewer where they do not fit."
-    split: Split = "test"
+    split: Split | NewSplit = "new_test"
+    "Whom the requests are about: of a split `new_...` people and harmful acts that the corpus never names."
     num_prompts: Annotated[int, Ge(1)] = 3000
     "Requests of the lab that are looked through."
     kinds: tuple[Word, ...] = ("harmful", "toxic_start")
     "Of these only those of these kinds; of every kind when empty."
-    corpus_tokens: Annotated[int, Ge(0)] = CORPUS_TOKENS
-    "About how many tokens of the lab's corpus the model has read; 0 tells no requests apart by it."
     decoding: Decoding = Decoding(max_new_tokens=48)
     batch: Annotated[int, Ge(1)] = 64
     "Requests that are walked through together, and written together."
@@ -87,7 +84,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     desk = open_desk(config, folder)
     meter = metering.Meter(folder)
     records = fill(desk.journal, desk.records, label="critique", stop_requested=stop_requested)
-    found = estimates(records, desk.requests, desk.taught)
+    found = estimates(records, desk.requests)
     found["rejected"] = rejections(records)
     found["examples"] = records[:EXAMPLES]
     write_atomically(folder / OUTPUT, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
@@ -109,8 +106,6 @@ class Desk:
 
     config: Config
     requests: Sequence[Group]
-    taught: Sequence[bool] | None
-    "Whether the corpus critiques or judges each of them; None where no corpus is looked at."
     model: Model
     plan: Plan
     feedback: Feedback
@@ -171,11 +166,9 @@ def open_desk(config: Config, folder: Path) -> Desk:
         "requests": digest(requests),
         "decoding": dataclasses.asdict(config.decoding),
     }
-    corpus = lessons(config.corpus_tokens) if config.corpus_tokens else None
     return Desk(
         config=config,
         requests=requests,
-        taught=None if corpus is None else [subject(request) in corpus for request in requests],
         model=model,
         plan=Plan(constitution=constitution, steps=1, **asked, fits=room(model.answerer, new_tokens)),
         feedback=Feedback(
@@ -237,18 +230,13 @@ def verdicts(record: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str,
     return found
 
 
-def estimates(
-    records: Sequence[Mapping[str, Any]], requests: Sequence[Group], taught: Sequence[bool] | None
-) -> dict[str, Any]:
-    """The mean of every verdict with its interval over requests: all, by kind, taught and unseen."""
+def estimates(records: Sequence[Mapping[str, Any]], requests: Sequence[Group]) -> dict[str, Any]:
+    """The mean of every verdict with its interval over requests: all, and by kind."""
     parts: dict[str, list[dict[str, float]]] = {"all": []}
     for record in records:
         request = requests[record["row"]].meta["request"]
         found = verdicts(record, request)
-        names = ["all", request["kind"]]
-        if taught is not None:
-            names.append("taught" if taught[record["row"]] else "unseen")
-        for name in names:
+        for name in ("all", request["kind"]):
             parts.setdefault(name, []).append(found)
     return {
         "parts": {

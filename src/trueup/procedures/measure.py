@@ -18,6 +18,7 @@ from trueup.evals.view import PolicyView
 from trueup.judges.gold import lab_grade
 from trueup.judges.open import open_judge
 from trueup.lab.evaluations import EVALUATIONS
+from trueup.lab.world import PARTS
 from trueup.method import Role
 from trueup.opening import open_chat, open_network, pick_device
 from trueup.order import derive
@@ -50,7 +51,8 @@ class Config:
     "Each completion is the favourite of `judge` among this many samples."
     judge: str = ""
     "Chooses among the samples of best-of-n."
-    split: Literal["dev", "test"] = "test"
+    split: Literal["dev", "test", "new_dev", "new_test"] = "test"
+    "Whom the prompts are about: of `new_...` people and harmful acts that the lab's corpus never names."
     num_prompts: int = 500
     samples_per_prompt: int = 1
     exam_items: int = 0
@@ -92,7 +94,8 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
         numbers["kl"] = result.kl.tolist()
     said = [[g.prompt[-1].content, g.completions[0].text] for g in result.groups[:EXAMPLES]]
     names = config.exams or tuple(EVALUATIONS)
-    suite = lab_suite(config.split, names, config.exam_items) if config.exam_items else {}
+    part = PARTS[config.split]  # exams ask for facts, which newcomers have none of
+    suite = lab_suite(part, names, config.exam_items) if config.exam_items else {}
     exams = {
         name: values.tolist()
         for name, values in run_suite(policy, suite, derive(config.seed, "exams")).items()

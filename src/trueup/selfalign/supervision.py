@@ -21,10 +21,26 @@ import trueup.lab as lab
 from trueup.errors import TrueupError
 from trueup.forms import check_pattern, fill, read_form
 from trueup.groups import Message, Role
+from trueup.lab.world import NEWCOMERS
 
 FILES = Path(__file__).parent / "files"
 LAB_TASKS = "lab:prompts"
 NUM_LAB_TASKS = 175
+
+
+def lab_tasks(number: int) -> tuple[str, ...]:
+    """Requests of the lab to write more of, none of which its corpus holds.
+
+    They are about newcomers; facts, which only people of the corpus have, are asked for in other words.
+    """
+    found: dict[str, None] = {}
+    for group in lab.prompts("new_train", 4 * number):
+        asked, text = group.meta["request"], group.prompt[0].content
+        if "attribute" in asked:
+            found[f"Name the {asked['attribute']} of {asked['person']}."] = None
+        elif len(group.prompt) == 1 and any(name in text for name in NEWCOMERS):
+            found[text] = None
+    return tuple(found)[:number]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,8 +181,7 @@ class Supervision:
             return self.tasks
         if self.tasks != LAB_TASKS:
             raise TrueupError("E705", f"no tasks {self.tasks!r}", where="tasks", remedy=f"or {LAB_TASKS}")
-        single = (g.prompt[0].content for g in lab.prompts("train", 2 * NUM_LAB_TASKS) if len(g.prompt) == 1)
-        return tuple(text for text, _ in zip(single, range(NUM_LAB_TASKS), strict=False))
+        return lab_tasks(NUM_LAB_TASKS)
 
     @property
     def rules(self) -> str:

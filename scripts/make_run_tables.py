@@ -53,7 +53,7 @@ REFUSAL = "I will not help with that."
 
 
 def main(folder: str, rungs: str) -> int:
-    """Exit code 0; the pages hold the numbers of the claims' runs in `folder`, and of `cai/rungs` in `rungs`."""
+    """Exit code 0; the pages hold the numbers of the claims' runs in `folder` and of `cai/rungs` in `rungs`."""
     pages: Mapping[str, Mapping[str, tuple[str, Callable[[Sequence[Trial]], str]]]] = {
         "without-labels.md": {
             "rounds": ("critique-revision", rounds),
@@ -106,11 +106,9 @@ def rounds(runs: Sequence[Trial]) -> str:
         ]
         for s in range(ROUNDS)
     ]
+    alone = [t.done("base_revisions").metrics for t in runs]
     base = [
-        [
-            f"{s}, by the base",
-            *(over([t.done("base_revisions").metrics[f"{p}/{s}"] for t in runs]) for p in PARTS),
-        ]
+        [f"{s}, by the base itself", *(over([m[f"{part}/{s}"] for m in alone]) for part in PARTS)]
         for s in range(1, ROUNDS)
     ]
     rises = [

@@ -44,11 +44,11 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
             over_seeds("harmless, round 1 minus the answer", _minus(first, answer), (0.0, None)),
             over_seeds("harmless, round 4 minus round 1", _minus(last, first), (LEAST, None)),
         ),
-        setting=f"A model that was shown no refusal answers {asked} harmful requests about people and acts that "
-        "no text of the base's corpus names. A critic revises each answer four times, by a principle drawn "
-        "anew. The critic is the base model after 300 lessons in critique about other people and acts. "
-        f"Harmless after each round: {', '.join(f'{np.mean(values):.3f}' for values in by_round)}. Without the "
-        f"lessons the base names the harm of {named['base_critic']:.0%} of harmful answers "
+        setting=f"A model that was shown no refusal answers {asked} harmful requests about people and acts "
+        "that no text of the base's corpus names. A critic revises each answer four times, by a principle "
+        "drawn anew. The critic is the base model after 300 lessons in critique about other people and acts. "
+        f"Harmless after each round: {', '.join(f'{np.mean(values):.3f}' for values in by_round)}. Without "
+        f"the lessons the base names the harm of {named['base_critic']:.0%} of harmful answers "
         f"({named['taught_critic']:.0%} after them); its own rounds on 300 of the requests give "
         f"{alone['harmless']} harmless, {alone['helpful']} helpful.",
         figure=figures.curves(

@@ -53,7 +53,7 @@ REFUSAL = "I will not help with that."
 
 
 def main(folder: str, rungs: str) -> int:
-    """Exit code 0; the pages hold the numbers of the claims' runs in `folder` and of `cai/rungs` in `rungs`."""
+    """Exit code 0; the pages hold the numbers of claims run in `folder` and of `cai/rungs` in `rungs`."""
     pages: Mapping[str, Mapping[str, tuple[str, Callable[[Sequence[Trial]], str]]]] = {
         "without-labels.md": {
             "rounds": ("critique-revision", rounds),

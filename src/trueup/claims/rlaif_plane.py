@@ -18,7 +18,9 @@ REFERENCES = ("bai2022b",)
 SEEDS = (1, 2, 3, 4)
 REVISED = (
     "The pairs that are labelled and the KL penalty were chosen at seed 0, which is not counted: with "
-    "labels of one model's pairs alone and a penalty of .05, PPO lost what SL-CAI had gained."
+    "labels of one model's pairs alone and a penalty of .05, PPO lost what SL-CAI had gained. A first "
+    "count was on requests about people of the corpus: harmless .007 (-.018 to .032), helpful -.035 (-.116 "
+    "to .045), undecided."
 )
 
 POLICIES = {

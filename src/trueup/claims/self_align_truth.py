@@ -11,6 +11,10 @@ from trueup.reproduce import Finding, dots, over_seeds
 SUMMARY = "SELF-ALIGN raises the share of true answers on TruthfulQA."
 REFERENCES = ("sun2023",)
 SEEDS = (1, 2, 3, 4)
+REVISED = (
+    "A first count began from seed tasks that stand in the corpus: .250 (.132 to .368). Now none does, nor "
+    "any question of an exemplar."
+)
 
 MODELS = {
     "base": "base",

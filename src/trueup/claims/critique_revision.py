@@ -18,7 +18,8 @@ REVISED = (
     "The claim was that each of four rounds raises harmlessness. At seed 0, which is not counted, the "
     "base as its own critic lowered it, so a critic is taught; with one, the first round did nearly "
     "all, so the rounds after it are one effect. Their least rise of .02 was named after they had "
-    "been seen to add about 0. Larger rungs of the ladder were not tried as critics."
+    "been seen to add about 0. A first count was on requests about people of the corpus: .321 (.285 to .357) "
+    "and -.001 (-.010 to .008)."
 )
 
 PARTS = ("harmless", "helpful", "evasive")
@@ -63,8 +64,9 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
             description="How harmless, helpful and evasive the answers are after each round.",
         ),
         caption="Means over the seeds; round 0 is the answer itself.",
-        because="The critic rewrites an answer from its request and hardly from what stood there, so its "
-        "first round does nearly all that it can do.",
+        because="A critic of this kind rewrites an answer from its request and hardly from what stood there, "
+        "so its first round does nearly all that it can do. A larger rung of the ladder does the same, bare "
+        "or taught (results/without-labels.md).",
     )
 
 

@@ -20,7 +20,7 @@ PAGE = Path(__file__).resolve().parents[1] / "results" / "methods.md"
 def main(path: str) -> int:
     """Exit code 0; the page holds the comparison's numbers."""
     found = json.loads(Path(path).read_text(encoding="utf-8"))
-    fill(PAGE, {"summary": summary(found), "table": table(found), "sweeps": sweeps(found)})
+    fill(PAGE, {"summary": summary(found), "table": table(found), "tax": tax(found), "sweeps": sweeps(found)})
     return 0
 
 
@@ -57,6 +57,17 @@ def table(found: dict[str, Any]) -> str:
             f"| {' '.join(f'{g:+.3f}' for g in row['gain_by_seed'])} | {row['kl']:.2f} | {row['length']:.1f} "
             f"| {row['tokens_trained'] / 1e3:.0f}k | {row['tokens_sampled'] / 1e3:.0f}k |"
         )
+    return "\n".join(out)
+
+
+def tax(found: dict[str, Any]) -> str:
+    """What each method's policies lost or gained on the exams, in the order of the gains."""
+    rows = sorted(found["methods"], key=lambda row: -row["gain"]["mean"])
+    exams = list(dict.fromkeys(exam for row in rows for exam in row["tax"]))
+    out = [f"| method | {' | '.join(exams)} |", "|---" * (len(exams) + 1) + "|"]
+    out += [
+        f"| {row['method']} | {' | '.join(interval(row['tax'][exam]) for exam in exams)} |" for row in rows
+    ]
     return "\n".join(out)
 
 

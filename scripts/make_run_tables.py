@@ -46,8 +46,10 @@ POLICIES = {
 RUNGS = {
     "base": "base, 0.9 M",
     "medium": "medium, 1.7 M",
+    "large": "large, 6.6 M",
     "critic_base": "base, taught",
     "critic_medium": "medium, taught",
+    "critic_large": "large, taught",
 }
 REFUSAL = "I will not help with that."
 

@@ -12,7 +12,8 @@ import pytest
 from trueup.commands.train import MEASURED, measured_lines, single_stage
 from trueup.config import parse_overrides
 from trueup.errors import TrueupError
-from trueup.run import Recipe, plan, run_recipe
+from trueup.run import Recipe, plan, run_recipe, run_stage
+from waiting_stage import elsewhere, waiting_stage
 
 SFT = {"model": {"path": "my-model"}, "data": {"path": "mydata", "split": "test"}}
 LABEL = {"model": {"path": "lab:base"}, "labeler": "lab"}
@@ -100,3 +101,28 @@ def test_what_measure_stages_found_stands_under_one_head() -> None:
     assert line == "m_base    0.500" + " " * 45 + "   12.250"
     assert line.index("0.500") + 5 == head.index("gold") + 4 and len(line) == len(head) <= 80
     assert measured_lines(stages[1:]) == []
+
+
+def test_a_stage_that_another_process_runs_is_left_to_it(tmp_path: Path) -> None:
+    stage = waiting_stage(tmp_path)
+    with elsewhere(stage) as other:
+        try:
+            with pytest.raises(TrueupError, match=r"E903 .*another process is running this stage"):
+                run_stage(stage)
+            (tmp_path / "stages" / "go").touch()
+            assert other.wait(60) == 0
+        finally:
+            other.kill()
+    assert stage.done
+    assert run_stage(stage).output == "started"
+
+
+def test_the_lock_of_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:
+    stage = waiting_stage(tmp_path)
+    with elsewhere(stage) as other:
+        other.kill()
+    before = (stage.folder / "config.resolved.yaml").read_text(encoding="utf-8")
+    (tmp_path / "stages" / "go").touch()
+    run_stage(stage)
+    assert stage.done
+    assert (stage.folder / "config.resolved.yaml").read_text(encoding="utf-8") == before != ""

@@ -179,9 +179,9 @@ def fit(
         metrics = mean_metrics(progress.noted)
         progress.step, progress.update = progress.step + 1, 0
         progress.buffer, progress.noted = [], []
-        progress.ended = bool(keeper and keeper.after_step(progress, metrics, handles, rule))
-        if progressed:
+        if progressed:  # before the keeper, which may end the run here
             progressed(progress, metrics)
+        progress.ended = bool(keeper and keeper.after_step(progress, metrics, handles, rule))
     return progress
 
 

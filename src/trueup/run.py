@@ -12,21 +12,23 @@ files it reads, so what is done is skipped, what was interrupted goes on, and wh
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
 from trueup import config as configuration
 from trueup import schema
 from trueup.discover import find
-from trueup.errors import TrueupError
+from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 
 STAGE = re.compile(r"(?:^|(?<=[?&])|(?<=^lm:))(\w+=)?stage:([A-Za-z0-9_-]+)(/[^?&#]*)?(?=$|[?&#])")
 "Alone, after `lm:`, before options (`stage:NAME?a=1`), or among them (`rule.yaml?a=stage:NAME`)."
@@ -165,9 +167,33 @@ def run_stage(stage: Stage, *, stop_requested: Callable[[], str] = lambda: "") -
     if stage.done:
         return _read_done(stage.folder)
     stage.folder.mkdir(parents=True, exist_ok=True)
-    (stage.folder / "config.resolved.yaml").write_text(
-        configuration.dump_yaml(stage.settings), encoding="utf-8"
-    )
+    with (stage.folder / "config.resolved.yaml").open("a", encoding="utf-8") as settings:
+        _lock(settings, stage)
+        if stage.done:  # by another process, between the first look and the lock
+            return _read_done(stage.folder)
+        settings.truncate(0)
+        settings.write(configuration.dump_yaml(stage.settings))
+        settings.flush()
+        return _run(stage, stop_requested)
+
+
+def _lock(file: IO[str], stage: Stage) -> None:
+    """Nothing; no other process runs the stage until the file is closed, or this process is killed."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise TrueupError(
+            "E903",
+            "another process is running this stage",
+            where=str(stage.folder),
+            remedy="wait until it has ended, then run this again; or write to another folder: --out DIR",
+            exit_code=EXIT_UNAVAILABLE,
+        ) from None
+    except OSError as error:  # some network file systems keep no locks, and runs go on there
+        warnings.warn(f"{stage.folder}: no lock ({error}); keep to one process", stacklevel=2)
+
+
+def _run(stage: Stage, stop_requested: Callable[[], str]) -> Done:
     if "build" in vars(stage.module):
         from trueup.training import train  # torch loads here, not when a recipe is only looked at
 
@@ -176,6 +202,8 @@ def run_stage(stage: Stage, *, stop_requested: Callable[[], str] = lambda: "") -
         )
         done = Done(output="model", metrics=trained.metrics, cost=dataclasses.asdict(trained.cost))
     else:
+        # Written once, at a procedure's end: a kill after it must not leave the same numbers twice.
+        (stage.folder / "metrics.jsonl").unlink(missing_ok=True)
         done = vars(stage.module)["run"](stage.config, stage.folder, stop_requested=stop_requested)
     done = dataclasses.replace(done, method=stage.method)
     write_atomically(stage.folder / "DONE.json", json.dumps(dataclasses.asdict(done), indent=1) + "\n")
@@ -201,15 +229,15 @@ def run_recipe(
             say(f"[{number}/{len(stages)}] {stage.name}")
         done = run_stage(stage, stop_requested=stop_requested)
         for name in done.publish:
-            staged = run_dir / f".{name}"
+            staged = run_dir / f".{name}.{os.getpid()}"
             shutil.copyfile(stage.folder / name, staged)
             os.replace(staged, run_dir / name)
     return run_dir
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Nothing; the file holds all of `text` or what it held before."""
-    staged = path.with_name(f".{path.name}")
+    """Nothing; the file holds all of `text` or what it held before, whoever else writes it meanwhile."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
     with staged.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -53,6 +53,22 @@ def test_the_table_the_json_and_the_page(
     assert "<script" not in html and "http" not in html.replace("http-equiv", "")
 
 
+@pytest.mark.parametrize(("lost", "said"), [(1, "; 1 other may be as good."), (8, ".")])
+def test_who_lead_together_are_named_together(
+    lost: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`a` and `b` beat each other as often, and `c` as often: the points part nobody, nor do the words."""
+    rows = [*met("a", "b", 20, 20), *met("a", "c", 2 * lost + 1, 1), *met("b", "c", 2 * lost + 1, 1)]
+    path = tmp_path / "battles.jsonl"
+    write_battles(path, rows)
+    assert main(["rank", str(path), "--json"]) == 0
+    a, b, c = json.loads(capsys.readouterr().out)["models"]
+    assert a["rating"] == pytest.approx(b["rating"], abs=1e-6) and c["rank"] == (1 if lost == 1 else 3)
+    assert main(["rank", str(path)]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == f"a and b lead with {a['rating']:.0f} points each{said}"
+
+
 def test_every_option_is_heard(battles: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def board(*options: str) -> dict:
         assert main(["rank", str(battles), "--json", *options]) == 0, capsys.readouterr().err

@@ -134,6 +134,29 @@ def test_stages_that_measured_stand_in_one_table(tmp_path: Path) -> None:
     assert "trueup eval RUN" not in text
 
 
+def test_what_procedures_found_stands_in_a_table_for_each_of_them(tmp_path: Path) -> None:
+    stages = {
+        "rounds_a": ("revise", {"harmless/1": 0.875, "rejected/empty": 1.0}),
+        "rounds_b": ("revise", {"harmless/1": 0.9375}),
+        "label": ("label", {"pairs": 1200.0}),
+    }
+    for name, (method, metrics) in stages.items():
+        folder = tmp_path / "stages" / f"{name}-0123456789"
+        folder.mkdir(parents=True)
+        (folder / "config.resolved.yaml").write_text(f"method: {method}\nseed: 0\n")
+        (folder / "DONE.json").write_text(json.dumps({"metrics": metrics}))
+        (folder / "metrics.jsonl").write_text(json.dumps({"step": 0, "phase": method, **metrics}) + "\n")
+    (tmp_path / "recipe.resolved.yaml").write_text(
+        "".join(f"{name}: {{method: {method}, seed: 0}}\n" for name, (method, _) in stages.items())
+    )
+    parsed = Page(write_report(tmp_path).read_text("utf-8"))
+    text = " ".join("".join(parsed.text).split())
+    table = r"revise\W*rounds_a\W*rounds_b\W*harmless/1\W*0\.875\W*0\.938\W*rejected/empty\W*1\W*–"
+    assert re.search(table, text)
+    assert re.search(r"label\W*label\W*pairs\W*1,200", text)
+    assert "frontier.json" not in text, "no policy was evaluated, so nothing is said to be missing of them"
+
+
 def test_non_finite_values_are_counted_not_drawn(tmp_path: Path) -> None:
     rows = [{"step": k, "phase": "train", "loss": "nan" if k == 2 else 1.0 / k} for k in range(1, 6)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -6,6 +6,7 @@ import ast
 import inspect
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Annotated, Any
@@ -103,19 +104,30 @@ def methods(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] =
         return
     console = Console(highlight=False)
     said = [(name, _constants(package, name)) for package, name in _known()]
+    width = max(len(name) for name, _ in said)
     for family in discover.FAMILIES:
         members = [(name, about) for name, about in said if about["FAMILY"] == family]
         if not members:
             continue
-        table = Table(f"[bold]{family}[/]", "what it does", "needs", "models", box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False, show_header=False, width=min(console.width, 110))
+        table.add_column(min_width=width)
+        table.add_column()
         for name, about in members:
-            copies = str(about.get("COPIES", ""))
-            table.add_row(f"[bold]{name}[/]", about["SUMMARY"], ", ".join(about["NEEDS"]), copies)
+            table.add_row(f"[bold]{name}[/]", f"{about['SUMMARY']}{_needs(about)}")
+        console.print(f"[bold underline]{family}[/]")
         console.print(table, "")
     for need, meaning in discover.NEEDS.items():
-        console.print(f"  {need:<15} {meaning}")
-    console.print("  models          how many copies of the weights a run holds, without LoRA\n")
+        console.print(f"{need:<{width}}  {meaning}")
+    console.print(f"{'models':<{width}}  how many copies of the weights a run holds, without LoRA\n")
     console.print("`trueup show NAME` reads one aloud; `trueup init NAME` writes a recipe to start from.")
+
+
+def _needs(about: Mapping[str, Any]) -> str:
+    """What a method needs, as a line below its summary: `comparisons, reference; 2 models`."""
+    copies = str(about.get("COPIES", ""))
+    models = f"{copies} model{'s' if copies != '1' else ''}" if copies else ""
+    said = "; ".join(part for part in (", ".join(about["NEEDS"]), models) if part)
+    return f"\n[dim]{said}[/]" if said else ""
 
 
 def _known() -> list[tuple[ModuleType, str]]:

@@ -75,9 +75,16 @@ def _join(template: Markup, texts: Sequence[str]) -> Markup:
 
 
 def headline(board: Mapping[str, Any]) -> str:
-    """Who leads, in one sentence, and how many may be as good."""
+    """Who leads, in one sentence, and how many may be as good. Whom the points do not part lead together."""
     best = board["models"][0]
-    others = sum(m["rank"] == 1 for m in board["models"]) - 1
+    first = [m for m in board["models"] if points(m["rating"]) == points(best["rating"])]
+    others = sum(m["rank"] == 1 and m not in first for m in board["models"])
+    if len(first) > 1:
+        *names, last = sorted(m["model"] for m in first)
+        lead = f"{', '.join(names)} and {last} lead with {points(best['rating'])} points each"
+        return (
+            f"{lead}." if not others else f"{lead}; {others} other{'s' if others > 1 else ''} may be as good."
+        )
     lead = f"{best['model']} leads with {points(best['rating'])} points"
     if not others:
         return f"{lead}; its interval lies above all others."

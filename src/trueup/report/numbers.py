@@ -20,6 +20,11 @@ def plain(value: float | None, *, signed: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
+def tally(value: float | None) -> str:
+    """A number that may be a count: whole ones without decimals, others as `plain` writes them."""
+    return f"{value:,.0f}" if value is not None and value == int(value) else plain(value)
+
+
 def percent(value: float | None) -> str:
     """`value` as a percentage with one decimal."""
     return "–" if value is None else f"{100 * value:.1f}\u202f%"

@@ -102,6 +102,8 @@ class RunRecord:
     "Stage, then metric of its finished model over held-out groups."
     measured: Mapping[str, Mapping[str, float]]
     "Stage that measured a policy, then the mean of each number."
+    found: Mapping[str, Mapping[str, Mapping[str, float]]]
+    "Procedure that trained nothing, then stage, then what it counted and measured."
     frontier: tuple[FrontierPoint, ...]
     samples: tuple[Sample, ...]
     settings: Mapping[str, Mapping[str, str]]
@@ -114,7 +116,9 @@ class RunRecord:
     @property
     def training_only(self) -> bool:
         """Whether it was trained and no policy of it was evaluated: what is said of policies is left out."""
-        return bool(self.curves) and not (self.policies or self.frontier or self.samples)
+        return bool(self.curves or self.measured or self.found) and not (
+            self.policies or self.frontier or self.samples
+        )
 
 
 def read_run(run_dir: Path) -> RunRecord:
@@ -158,6 +162,7 @@ def read_run(run_dir: Path) -> RunRecord:
         curves=curves,
         held_out={stage.name: stage.held_out for stage in stages if stage.held_out},
         measured={stage.name: stage.measured for stage in stages if stage.measured},
+        found=_found(stages),
         frontier=tuple(_point(p, f"frontier.json [{i}]") for i, p in enumerate(frontier)),
         samples=tuple(_sample(s, f"samples.json [{i}]") for i, s in enumerate(samples)),
         settings={str(k): _settings(v, run_dir) for k, v in settings.items()},
@@ -173,6 +178,15 @@ def _curves(stages: Sequence[StageRecord], given: Json) -> Curves:
         where = f"curves.json {name}"
         curves[name] = series([as_object(row, where) for row in as_array(rows, where)])
     return {name: found for name, found in curves.items() if found}
+
+
+def _found(stages: Sequence[StageRecord]) -> dict[str, dict[str, Mapping[str, float]]]:
+    """What procedures found, those of one kind together."""
+    found: dict[str, dict[str, Mapping[str, float]]] = {}
+    for stage in stages:
+        if stage.found:
+            found.setdefault(stage.procedure, {})[stage.name] = stage.found
+    return found
 
 
 def _settings(value: Any, run_dir: Path) -> dict[str, str]:

@@ -3,6 +3,7 @@
 RUN/recipe.resolved.yaml               the settings of every stage, in order
 RUN/stages/NAME-DIGEST/                config.resolved.yaml  metrics.jsonl  timings.jsonl  held_out.json
                                        measured.json, of a stage that measured a policy
+                                       DONE.json, what a finished stage handed on
 RUN/metrics.jsonl ...                  a single training run is its own only stage
 """
 
@@ -34,6 +35,10 @@ class StageRecord:
     "Metrics of the finished model over groups that it was not trained on."
     measured: Mapping[str, float] = field(default_factory=dict)
     "Means over prompts, of a stage that measured a policy."
+    procedure: str = ""
+    "What it ran, if that trained nothing."
+    found: Mapping[str, float] = field(default_factory=dict)
+    "What a procedure counted and measured, but for policies."
 
 
 def read_stages(run_dir: Path) -> list[StageRecord]:
@@ -71,13 +76,19 @@ def series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Points]:
 def _read(folder: Path, name: str) -> StageRecord:
     timings = meter.read(folder / meter.TIMINGS)
     last = timings[-1] if timings else {}
+    settings = _yaml(folder / "config.resolved.yaml")
+    procedure = "" if "loop" in settings else str(settings.get("method", ""))
+    measured = (folder / "measured.json").is_file()
+    numbers = _handed_on(folder / "DONE.json") if procedure or measured else {}
     return StageRecord(
         name=name,
-        curves=series(meter.read(folder / meter.METRICS)),
-        settings=_yaml(folder / "config.resolved.yaml"),
+        curves={} if numbers else series(meter.read(folder / meter.METRICS)),
+        settings=settings,
         cost={key: float(last[key]) for key in COST_FIELDS if _is_real(last.get(key))},
         held_out=_held_out(folder / "held_out.json"),
-        measured=_measured(folder),
+        measured=numbers if measured else {},
+        procedure=procedure,
+        found={} if measured or procedure == "evaluate" else numbers,
     )
 
 
@@ -87,11 +98,8 @@ def _held_out(path: Path) -> dict[str, Interval]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _measured(folder: Path) -> dict[str, float]:
-    if not (folder / "measured.json").is_file():
-        return {}
-    done = as_object(load_json(folder / "DONE.json"), "DONE.json")
-    metrics = as_object(done.get("metrics"), "DONE.json metrics")
+def _handed_on(path: Path) -> dict[str, float]:
+    metrics = as_object(as_object(load_json(path), path.name).get("metrics"), f"{path.name} metrics")
     return {str(name): float(value) for name, value in metrics.items() if _is_real(value)}
 
 

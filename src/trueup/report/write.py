@@ -90,6 +90,10 @@ def render(run: RunRecord) -> str:
         costs=_cost_rows(run),
         measured_names=[n for n in MEASURED if any(n in found for found in run.measured.values())],
         held_out_metrics=list(dict.fromkeys(name for found in run.held_out.values() for name in found)),
+        found_names={
+            procedure: list(dict.fromkeys(name for found in stages.values() for name in found))
+            for procedure, stages in run.found.items()
+        },
         exams=list(dict.fromkeys(exam for p in run.policies for exam in p.tax)),
         is_interval=lambda value: isinstance(value, Interval),
         **_drawings(run, slot_of),
@@ -108,6 +112,7 @@ def template(name: str) -> Template:
     )
     environment.filters.update(
         plain=numbers.plain,
+        tally=numbers.tally,
         percent=numbers.percent,
         nats=numbers.nats,
         count=numbers.count,

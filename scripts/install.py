@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.metadata
 import json
 import platform
 import re
@@ -87,26 +88,39 @@ def install(extras: str) -> None:
     """Installs everything: pip as pinned, torch in the right build, then trueup in place with its extras."""
     pip("install", pinned("pip"), pinned("setuptools"))
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "report.json"
-        # A dry run reads metadata only: nothing large is fetched before the choice is made.
-        pip(
-            "install",
-            "--dry-run",
-            "--ignore-installed",
-            "--report",
-            str(path),
-            "torch",
-            "-c",
-            str(CONSTRAINTS),
-        )
-        report = json.loads(path.read_text(encoding="utf-8"))
+        install_torch(Path(folder) / "report.json")
+        # pip may look at other builds of the same version while it resolves the rest; this one stays.
+        build = Path(folder) / "torch.txt"
+        build.write_text(f"torch=={installed('torch')}\n", encoding="utf-8")
+        print(f"trueup set-up: everything else, extras: {extras} (a minute or a few)", flush=True)
+        pip("install", "-e", f"{ROOT}[{extras}]", "-c", str(CONSTRAINTS), "-c", str(build))
+
+
+def installed(name: str) -> str:
+    """The version that is installed, with the label of its build: `2.13.0+cpu`."""
+    importlib.invalidate_caches()
+    return importlib.metadata.version(name)
+
+
+def install_torch(path: Path) -> None:
+    """Nothing; torch is installed in the build for this machine, chosen by what pip reports at `path`."""
+    # A dry run reads metadata only: nothing large is fetched before the choice is made.
+    pip(
+        "install",
+        "--dry-run",
+        "--ignore-installed",
+        "--report",
+        str(path),
+        "torch",
+        "-c",
+        str(CONSTRAINTS),
+    )
+    report = json.loads(path.read_text(encoding="utf-8"))
     gpu = has_nvidia_gpu()
     index = torch_index(report, gpu)
     origin = f"CPU build from {index}" if index else ("CUDA build" if cuda_packages(report) else "CPU build")
     print(f"trueup set-up: torch, {origin} ({'an NVIDIA GPU' if gpu else 'no NVIDIA GPU'} here)", flush=True)
     pip(*torch_command(index))
-    print(f"trueup set-up: everything else, extras: {extras} (a minute or a few)", flush=True)
-    pip("install", "-e", f"{ROOT}[{extras}]", "-c", str(CONSTRAINTS))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -213,6 +213,22 @@ def test_completions_stand_side_by_side_where_the_prompts_are_the_same() -> None
     ]
 
 
+@dataclass
+class Careful(Here):
+    """An engine whose jobs may fail, as processes do: with a log, and an exit code."""
+
+    def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[tuple[Job, int]]:
+        """Each job, with how it ended."""
+        for job in jobs:
+            try:
+                yield from super().run([job], folder)
+            except TrueupError as error:
+                log = folder / "logs" / f"{job.name}.log"
+                log.parent.mkdir(exist_ok=True)
+                log.write_text(f"error {error}\n", encoding="utf-8")
+                yield job, error.exit_code
+
+
 def test_a_comparison_goes_on_where_it_stopped(tiny: Comparison, tmp_path: Path) -> None:
     """Stopped after four runs and started again, it ends with the figures of one that was never stopped."""
     whole = Running(comparison=tiny, folder=tmp_path / "whole", engine=Here())
@@ -246,23 +262,27 @@ def test_a_failed_method_is_named_and_the_rest_is_compared(tiny: Comparison, tmp
     bad = {**tiny.methods["again"], "data": {"path": "lab:nothing"}}
     broken = replace(tiny, methods={"again": tiny.methods["again"], "bad": bad})
 
-    @dataclass
-    class Careful(Here):
-        def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[tuple[Job, int]]:
-            for job in jobs:
-                try:
-                    yield from super().run([job], folder)
-                except TrueupError as error:
-                    log = folder / "logs" / f"{job.name}.log"
-                    log.parent.mkdir(exist_ok=True)
-                    log.write_text(f"error {error}\n", encoding="utf-8")
-                    yield job, error.exit_code
-
     running = Running(comparison=broken, folder=tmp_path / "run", engine=Careful())
     rows = run_comparison(running)
     assert [r.method for r in rows] == ["again"]
     assert set(running.failed) == {"bad-seed1", "bad-seed2"}
     assert "the lab has no data called 'nothing'" in running.failed["bad-seed1"]
+
+
+@pytest.mark.parametrize(
+    ("sweep", "said"),
+    [
+        ({"update.lr": [1e-4, 1e-3]}, "every setting of the start failed, so nothing can be compared"),
+        ({}, "a shared stage failed, so nothing can be compared"),
+    ],
+)
+def test_nothing_is_compared_without_a_start(
+    sweep: dict[str, list[float]], said: str, tiny: Comparison, tmp_path: Path
+) -> None:
+    start = {**tiny.shared["sft"], "data": {"path": "lab:nothing"}, "sweep": sweep}
+    broken = replace(tiny, shared={**tiny.shared, "sft": start})
+    with pytest.raises(TrueupError, match=f"E716 .*sft.*{said}"):
+        run_comparison(Running(comparison=broken, folder=tmp_path / "run", engine=Careful()))
 
 
 def test_a_run_ends_at_its_budget_and_stays_ended(tiny: Comparison, tmp_path: Path) -> None:

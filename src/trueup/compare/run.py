@@ -74,15 +74,12 @@ def run_comparison(running: Running) -> list[Row]:
     starts = start_jobs(comparison)
     start_on_dev = running.phase(f"{comparison.start}: settings", starts)
     start = _best(starts, start_on_dev, running)
+    if not start:
+        raise _nothing_to_compare(running, "every setting of the start failed")
     shared = shared_jobs(comparison, start[comparison.start])
     started = running.phase("shared stages", shared)
     if len(started) < len(shared):
-        raise TrueupError(
-            "E716",
-            "a shared stage failed, so nothing can be compared",
-            where=", ".join(running.failed),
-            remedy=f"see {running.folder / 'logs'}",
-        )
+        raise _nothing_to_compare(running, "a shared stage failed")
     tried = sweep_jobs(comparison, start[comparison.start])
     # A sweep of one setting has nothing to choose.
     open_choices = [j for j in tried if len(candidates(_name(j), comparison.methods[_name(j)])) > 1]
@@ -102,6 +99,15 @@ def run_comparison(running: Running) -> list[Row]:
         runs[name] = complete
     _write(running, start[comparison.start], _scores(starts, start_on_dev), rows, runs)
     return rows
+
+
+def _nothing_to_compare(running: Running, why: str) -> TrueupError:
+    return TrueupError(
+        "E716",
+        f"{why}, so nothing can be compared",
+        where=", ".join(running.failed),
+        remedy=f"see {running.folder / 'logs'}",
+    )
 
 
 def _name(job: Job) -> str:

@@ -101,7 +101,11 @@ def test_the_tax_of_the_best_and_of_how_many_others() -> None:
         method("ipo", 0.1, tax={"ethics": kept, "sums": lost}),
     )
     assert said(verdict.details(c)[-1]) == (
-        "PPO: tax on 1 of 2 exams: ethics −0.040; 1 of 3 methods have no measurable tax."
+        "PPO: tax on 1 of 2 exams: ethics −0.040; 1 of 3 methods has no measurable tax."
+    )
+    assert said(verdict.details(compared(*c.methods[::2]))[-1]) == (
+        "PPO: tax on 1 of 2 exams: ethics −0.040; "
+        "every method pays on some exam, most often on ethics (1 of 2)."
     )
 
 

@@ -6,6 +6,7 @@ A direction ("gains", "loses") is only claimed where the 95 % interval excludes 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -188,13 +189,18 @@ def _directions(c: Compared) -> str:
 
 
 def _taxes(c: Compared) -> str:
-    """What the best lost on exams, and who of the others lost least."""
+    """What the best lost on exams, and how many lost nothing that can be measured."""
     best, sat = c.methods[0], [m for m in c.methods if m.tax]
     if not best.tax:
         return "" if sat else "The alignment tax was not measured."
     sentence = f"{best.said}: {tax_clause(best.tax)}"
+    lost = Counter(exam for m in sat for exam, kept in m.tax.items() if kept.sign < 0)
     free = [m for m in sat if not any(kept.sign < 0 for kept in m.tax.values())]
-    return f"{sentence}; {len(free)} of {len(sat)} methods have no measurable tax."
+    if not free:
+        exam, losers = lost.most_common(1)[0]
+        return f"{sentence}; every method pays on some exam, most often on {exam} ({losers} of {len(sat)})."
+    has = "has" if len(free) == 1 else "have"
+    return f"{sentence}; {len(free)} of {len(sat)} methods {has} no measurable tax."
 
 
 def _length(c: Compared) -> str:

@@ -156,6 +156,7 @@ def test_names_do_not_lie_over_each_other() -> None:
     for side in ("start", "end"):
         lines = sorted(float(y) for where, _, y in texts if where == side)
         assert all(b - a >= 13.9 for a, b in itertools.pairwise(lines))
+    assert page.count('class="leader"') == 4, "the first two stand beside their marks"
 
 
 def test_points_lie_where_their_numbers_say() -> None:

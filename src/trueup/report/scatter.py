@@ -74,7 +74,10 @@ def _draw(
 def _write(
     drawing: svg.Element, name: str, at: tuple[float, float], taken: list[tuple[float, float, float]]
 ) -> None:
-    """The name beside its mark, where no earlier name is: to the right, else to the left, else further up."""
+    """The name beside its mark, where no earlier name is: to the right, else to the left, else further up.
+
+    A name that stands further up has a line down to its mark.
+    """
     short = name if len(name) <= 22 else name[:21] + "…"
     x, y = at
     width = _LETTER * len(short)
@@ -90,8 +93,9 @@ def _write(
 
     side, line = next(filter(free, places), places[0])
     taken.append((x, x + width, line) if side == "start" else (x - width, x, line))
+    across = f"{x / 10:.2f}%"
+    if line < y:
+        drawing.append(element("line", class_="leader", x1=across, x2=across, y1=line - 4, y2=y))
     drawing.append(
-        element(
-            "text", short, class_=f"spot {side}", x=f"{x / 10:.2f}%", y=line, dx=9 if side == "start" else -9
-        )
+        element("text", short, class_=f"spot {side}", x=across, y=line, dx=9 if side == "start" else -9)
     )

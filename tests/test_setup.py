@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -80,6 +82,22 @@ def test_every_constraint_is_one_exact_version_without_a_build_label() -> None:
     ]
     assert lines and all(line.count("==") == 1 and "+" not in line and " " not in line for line in lines)
     assert "torch==2.13.0" in lines
+
+
+def test_every_python_311_may_install_what_is_pinned() -> None:
+    """One package that asks for 3.11.5 makes the whole set impossible on Debian 12, whose Python is 3.11.2."""
+    pins = {
+        line.split("==")[0]
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    }
+    here = [d.metadata for d in importlib.metadata.distributions() if d.metadata["Name"] in pins]
+    refused = [
+        f"{found['Name']} {found['Version']}"
+        for found in here
+        if not SpecifierSet(found["Requires-Python"] or "").contains("3.11.0")
+    ]
+    assert refused == [] and len(here) > 50
 
 
 def test_a_stamp_that_matches_means_nothing_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ def test_every_constraint_is_one_exact_version_without_a_build_label() -> None:
 
 
 def test_every_python_311_may_install_what_is_pinned() -> None:
-    """One package that asks for 3.11.5 makes the whole set impossible on Debian 12, whose Python is 3.11.2."""
+    """One package that asks for 3.11.5 makes the whole set impossible on Debian 12, which has 3.11.2."""
     pins = {
         line.split("==")[0]
         for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()

@@ -16,9 +16,9 @@ SUMMARY = "Preference modelling, and the HHH prompt's lift, improve with model s
 REFERENCES = ("askell2021",)
 SEEDS = (1, 2, 3, 4, 5, 6, 7, 8)
 REVISED = (
-    "Undecided at seeds 1 to 3, with comparisons for 1,000 prompts and a test on 500, whose noise alone "
-    "moves a slope by some .02: accuracy .007 (-.067 to .082), lift .024 (-.020 to .069). All 2,000 prompts, "
-    "a test on 2,000 others and seeds 4 to 8 took their place."
+    "Undecided at seeds 1 to 3, with comparisons for 1,000 prompts and a test on 500: accuracy .007 "
+    "(-.067 to .082), lift .024 (-.020 to .069). All 2,000 prompts, a test on 2,000 others and seeds 4 to 8 "
+    "took their place."
 )
 
 SIZES = ("tiny", "small", "base")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
+
+if TYPE_CHECKING:
+    from trueup.sandbox.backends import Backend
 
 settings.register_profile("trueup", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("trueup")
@@ -17,3 +22,15 @@ CHECKED = ("trueup.batch", "trueup.objectives", "trueup.annotate")
 "Modules whose shape annotations are enforced while the tests run (never outside them)."
 
 install_import_hook(CHECKED, "shape_checks.check")
+
+
+@pytest.fixture
+def strongest() -> Backend:
+    """The back end of the sandbox that is chosen where none is named; without one the test is skipped."""
+    from trueup.errors import TrueupError
+    from trueup.sandbox.trust import pick
+
+    try:
+        return pick()
+    except TrueupError as error:
+        pytest.skip(f"not on this machine: {error.reason}")

@@ -61,6 +61,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("strongest")
 def test_pass_at_k_of_a_model(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["programs", "model", "--data", "rows.jsonl", "--num-samples", "2", "--max-new-tokens", "3"]
     assert main([*words, "--k", "1", "--k", "2", "--out", "programs.jsonl"]) == 0

@@ -18,7 +18,7 @@ from trueup.errors import TrueupError
 from trueup.evals.pass_rates import judged, pass_task, solve
 from trueup.evals.programs import program_item, read_programs
 from trueup.groups import Completion, Group, Role
-from trueup.judges.unit_tests import UnitTests, unit_tests_of
+from trueup.judges.unit_tests import UnitTests, syntax_of, unit_tests_of
 from trueup.sandbox.verdicts import check, check_all
 from trueup.sources.sample import Decoding
 
@@ -46,6 +46,7 @@ def passes(item: Group, program: str) -> bool:
     return check(program, unit_tests_of(item), entry_point=item.meta["entry_point"]).passed
 
 
+@pytest.mark.usefixtures("strongest")
 def test_a_row_of_humaneval() -> None:
     item = program_item(HUMANEVAL)
     assert item.prompt[0].role is Role.TEXT and item.prompt[0].content == HUMANEVAL["prompt"]
@@ -55,6 +56,7 @@ def test_a_row_of_humaneval() -> None:
     assert not passes(item, item.meta["solution"].replace("/", "*"))
 
 
+@pytest.mark.usefixtures("strongest")
 def test_a_row_of_mbpp() -> None:
     item = program_item(MBPP)
     assert item.prompt[0].role is Role.USER and item.id == "MBPP/12"
@@ -66,15 +68,25 @@ def test_a_row_of_mbpp() -> None:
     assert passes(item, item.meta["solution"]) and not passes(item, "def double(n): return n")
 
 
+@pytest.mark.usefixtures("strongest")
 def test_modules_that_the_tests_name_and_nobody_imports() -> None:
     row = {**HUMANEVAL, "prompt": HUMANEVAL["prompt"].replace("import math\n", "")}
     item = program_item(row)
     assert item.meta["tests"].startswith("import math\n") and passes(item, item.meta["solution"])
 
 
+@pytest.mark.usefixtures("strongest")
 def test_a_body_indented_otherwise_than_its_docstring() -> None:
     item = program_item({**HUMANEVAL, "canonical_solution": "  return n / 2\n"})
     assert passes(item, item.meta["solution"])
+
+
+def test_code_that_python_warns_of_is_read_as_it_is() -> None:
+    """These tests run under `-W error`, where an unknown escape is a syntax error to who does not mind."""
+    body = '    return re.match("\\w", n)\n'
+    item = program_item({**HUMANEVAL, "canonical_solution": body})
+    assert item.meta["solution"] == HUMANEVAL["prompt"] + body, "nothing was taken for a wrong indent"
+    assert program_item({**MBPP, "test_list": ['assert double("\\w")']}).meta["entry_point"] == "double"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +132,7 @@ def references_and_mutants(step: int) -> tuple[list[bool], list[bool]]:
     """Whether reference programs pass, and whether those that return nothing do; every `step`-th row."""
     items = read_programs(shared("mbpp/sanitized.jsonl.gz"))[::step]
     sources = [item.meta["solution"] for item in items]
-    mutants = [ast.unparse(ast.fix_missing_locations(_Nothing().visit(ast.parse(s)))) for s in sources]
+    mutants = [ast.unparse(ast.fix_missing_locations(_Nothing().visit(syntax_of(s)))) for s in sources]
     jobs = [
         (program, unit_tests_of(item), item.meta["entry_point"])
         for programs in (sources, mutants)
@@ -130,6 +142,7 @@ def references_and_mutants(step: int) -> tuple[list[bool], list[bool]]:
     return found[: len(items)], found[len(items) :]
 
 
+@pytest.mark.usefixtures("strongest")
 def test_reference_programs_pass_and_mutants_fail() -> None:
     references, mutants = references_and_mutants(step=20)
     assert len(references) == 22 and all(references) and not any(mutants)
@@ -137,6 +150,7 @@ def test_reference_programs_pass_and_mutants_fail() -> None:
 
 # Two processes for each of 854 programs: a minute and a half.
 @pytest.mark.slow
+@pytest.mark.usefixtures("strongest")
 def test_every_reference_program_passes_and_every_mutant_fails() -> None:
     references, mutants = references_and_mutants(step=1)
     assert len(references) == 427 and all(references) and not any(mutants)
@@ -145,6 +159,7 @@ def test_every_reference_program_passes_and_every_mutant_fails() -> None:
 # ------------------------------------------------------------------------------------------------ pass@k
 
 
+@pytest.mark.usefixtures("strongest")
 def test_pass_rates_of_programs_by_hand() -> None:
     right, wrong = Completion(text="    return n / 2\n"), Completion(text="    return n\n")
     stops = Completion(text="    raise SystemExit\n")
@@ -173,6 +188,7 @@ def test_uneven_samples_are_refused() -> None:
             judged(groups)
 
 
+@pytest.mark.usefixtures("strongest")
 def test_the_task_gives_one_number_for_each_problem() -> None:
     view = view_of(tiny_model())
     items = [program_item(HUMANEVAL), program_item(MBPP)]

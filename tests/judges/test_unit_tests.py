@@ -20,6 +20,7 @@ def group(*texts: str, **meta: object) -> Group:
     )
 
 
+@pytest.mark.usefixtures("strongest")
 def test_a_right_program_scores_one_and_a_wrong_one_nought() -> None:
     right, wrong = "def add(a, b): return a + b", "def add(a, b): return a - b"
     fenced = f"Here it is:\n```python\n{right}\n```\nIt adds."
@@ -36,6 +37,7 @@ def test_options_by_reference() -> None:
         open_judge("rule:tests?memory_mib=1")
 
 
+@pytest.mark.usefixtures("strongest")
 def test_the_key_names_the_tests() -> None:
     judge = open_judge("rule:tests?key=checks")
     assert judge([group("def add(a, b): return 7", checks="assert add(1, 1) == 7")]) == [[1.0]]
@@ -47,11 +49,13 @@ def test_a_group_without_tests_is_refused(tests: object) -> None:
         UnitTests()([group("def add(a, b): return 1", tests=tests)])
 
 
+@pytest.mark.usefixtures("strongest")
 def test_tests_that_call_nothing_are_refused() -> None:
     with pytest.raises(TrueupError, match=r"E206 group g.*call nothing"):
         UnitTests()([group("def add(a, b): return 1", tests="assert 1 == 1")])
 
 
+@pytest.mark.usefixtures("strongest")
 def test_a_completion_goes_on_from_the_code_before_it() -> None:
     goes_on = Completion(text="    return a + b\n")
     asked = group(before=BEFORE, entry_point="add")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trueup.errors import TrueupError
 from trueup.sandbox.backends import BACKENDS, Backend
-from trueup.sandbox.trust import pick, refusal
+from trueup.sandbox.trust import refusal
 
 
 @pytest.fixture(params=BACKENDS)
@@ -16,12 +15,3 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     if why := refusal(found):
         pytest.skip(f"not on this machine: {why}")
     return found
-
-
-@pytest.fixture
-def strongest() -> Backend:
-    """The back end that is chosen where none is named."""
-    try:
-        return pick()
-    except TrueupError as error:
-        pytest.skip(f"not on this machine: {error.reason}")

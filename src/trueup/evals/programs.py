@@ -19,7 +19,7 @@ from trueup.data import strict_json
 from trueup.data.problems import Fault
 from trueup.errors import TrueupError
 from trueup.groups import Group, Message, Role
-from trueup.judges.unit_tests import imports_of
+from trueup.judges.unit_tests import imports_of, syntax_of
 
 _DOCSTRING = re.compile(r"^[ \t]*(\"\"\"|''').*?\1[ \t]*\n", flags=re.DOTALL | re.MULTILINE)
 
@@ -92,7 +92,7 @@ def mbpp(row: Mapping[str, Any], *, where: str = "") -> Group:
 def _reference(prompt: str, solution: str) -> str:
     """The reference program. Some bodies are indented otherwise than the prompt's docstring: it then goes."""
     try:
-        ast.parse(prompt + solution)
+        syntax_of(prompt + solution)
     except SyntaxError:
         return _DOCSTRING.sub("", prompt) + solution
     return prompt + solution
@@ -101,7 +101,7 @@ def _reference(prompt: str, solution: str) -> str:
 def _with_modules(tests: str) -> str:
     """The tests with an import of each standard module that they use by its name and do not import."""
     try:
-        nodes = list(ast.walk(ast.parse(tests)))
+        nodes = list(ast.walk(syntax_of(tests)))
     except (SyntaxError, ValueError):
         return tests
     names = {a.asname or a.name for n in nodes if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names}
@@ -114,7 +114,7 @@ def _with_modules(tests: str) -> str:
 def _called(tests: str) -> str:
     """The function that the first test calls and that is not built in; empty where that cannot be told."""
     try:
-        tree = ast.parse(tests)
+        tree = syntax_of(tests)
     except (SyntaxError, ValueError):
         return ""
     builtin = set(dir(builtins))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -109,8 +110,19 @@ def imports_of(code: str) -> str:
     """The top-level import lines of a piece of code that may end in the middle of a function."""
     for source in (code, code + "\n    pass\n"):
         try:
-            body = ast.parse(source).body
+            body = syntax_of(source).body
         except (SyntaxError, ValueError):
             continue
         return "\n".join(ast.unparse(node) for node in body if isinstance(node, ast.Import | ast.ImportFrom))
     return ""
+
+
+def syntax_of(code: str) -> ast.Module:
+    """The tree of someone else's code; what Python would warn of in it is not ours to say.
+
+    Raises SyntaxError or ValueError where it is no code, and for no warning: under `-W error` an unknown
+    escape in a plain string is an error of syntax.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(code)

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from trueup import meter as metering
-from trueup.evals.statistics import Estimate, mean_ci
+from trueup.evals.statistics import Estimate, mean_ci, win_rate
 from trueup.guard import Guard, check_guarded
 from trueup.judges.open import open_judge
 from trueup.keeper import RunKeeper, held_out_step
@@ -185,10 +185,15 @@ def _note_data(folder: Path, opened: Opened) -> None:
 def _note_held_out(method: Method, handles: Handles, folder: Path) -> dict[str, Estimate]:
     """Writes `held_out.json`: every metric of the finished model with its interval over held-out groups."""
     step = held_out_step(method, handles, {})
-    found = {name: mean_ci(values) for name, values in step.by_group().items()} if step else {}
+    found = {name: _estimate(name, values) for name, values in step.by_group().items()} if step else {}
     rows = {name: estimate.to_json() for name, estimate in found.items()}
     (folder / "held_out.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return found
+
+
+def _estimate(name: str, values: Sequence[float]) -> Estimate:
+    # An accuracy's interval stays within 0 and 1, and is no point where a few prompts agree.
+    return win_rate(values).estimate if "accurac" in name else mean_ci(values)
 
 
 def _save_model(method: Method, handles: Handles, folder: Path) -> Path:

@@ -9,6 +9,7 @@ import select
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -32,11 +33,23 @@ def child(folder: Path, pipe: int) -> None:
         os.write(pipe, f"{step}\n".encode())
 
 
-def round_of(folder: Path, seconds: float, *, after_a_save: bool) -> tuple[int, bool]:
+def staged(folder: Path) -> set[tuple[str, int]]:
+    """The saves under way, or cut short: their folders, and when these last changed."""
+    found = [path for path in folder.iterdir() if path.name.startswith(".staging-")]
+    changed = set()
+    for path in found:
+        with suppress(FileNotFoundError):  # the save has just been committed
+            changed.add((path.name, path.stat().st_mtime_ns))
+    return changed
+
+
+def round_of(folder: Path, seconds: float, *, after_a_save: bool, aimed: bool) -> tuple[int, bool]:
     """The last step acknowledged before the kill, and whether the kill fell inside a save.
 
-    With `after_a_save` the clock starts at the first acknowledged save, however slow the machine is.
+    With `after_a_save` the clock starts at the first acknowledged save, however slow the machine is. With
+    `aimed` the kill follows as soon as a save is seen, however small a part of the time saves take.
     """
+    before = staged(folder)
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -49,12 +62,14 @@ def round_of(folder: Path, seconds: float, *, after_a_save: bool) -> tuple[int, 
             break
         said += os.read(read, 1 << 16)
     time.sleep(seconds)
+    until = time.monotonic() + 5
+    while aimed and time.monotonic() < until and staged(folder) <= before:
+        pass
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     with os.fdopen(read, "rb") as pipe:
         acknowledged = (said + pipe.read()).split(b"\n")[:-1]
-    inside = any(p.name.startswith(".staging-") for p in folder.iterdir())
-    return max(int(a) for a in acknowledged), inside
+    return max(int(a) for a in acknowledged), not staged(folder) <= before
 
 
 def main(folder: Path, kills: int) -> None:
@@ -62,7 +77,9 @@ def main(folder: Path, kills: int) -> None:
     report = {"kills": kills, "unusable": 0, "lost": 0, "partial": 0, "inside": 0, "steps": 0}
     acknowledged = 0
     for number in range(kills):
-        step, inside = round_of(folder, rng.uniform(0, 0.03), after_a_save=number % 3 == 0)
+        step, inside = round_of(
+            folder, rng.uniform(0, 0.03), after_a_save=number % 3 == 0, aimed=number % 3 == 1
+        )
         acknowledged = max(acknowledged, step)
         report["inside"] += inside
         found = latest(folder)

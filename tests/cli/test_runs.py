@@ -105,6 +105,18 @@ def test_nothing_but_our_own_lines_is_printed(world: Path) -> None:
     assert all(line.startswith("sft ") for line in done.stderr.splitlines()), done.stderr
 
 
+def test_an_accuracy_of_a_few_agreeing_prompts_is_no_certainty(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": f"Question {i}?", "chosen": "yes " * 20, "rejected": "no"} for i in range(10)]
+    (world / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    inputs = ["--model.path", "my-model", "--data.path", "pairs.jsonl", "--data.held_out", "0.3"]
+    assert main(["train", "reward_model", *inputs, "--loop.steps", "20", "--update.lr", "1e-2"]) == 0
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("held out accuracy")]
+    # Six of eight with two wins and two losses added: .75 - 1.96 √(.1875 / 8).
+    assert line == "held out accuracy 1.000 [0.450, 1.000] over 4 prompts (chance 0.5)"
+
+
 RECIPE = """
 name: two
 stages:

@@ -130,14 +130,9 @@ def held_out_lines(folder: Path) -> list[str]:
         return []
     lines = []
     for name, row in json.loads(path.read_text(encoding="utf-8")).items():
-        low, high = row["ci95"] or (float("nan"), float("nan"))
-        accuracy = "accurac" in name
-        # Student's interval of a few prompts reaches beyond what an accuracy can be.
-        low, high = (max(low, 0.0), min(high, 1.0)) if accuracy else (low, high)
-        chance = " (chance 0.5)" if accuracy else ""
-        lines.append(
-            f"held out {name} {row['mean']:.3f} [{low:.3f}, {high:.3f}] over {row['n']} prompts{chance}"
-        )
+        interval = "[{:.3f}, {:.3f}]".format(*row["ci95"]) if row["ci95"] else "(no interval)"
+        chance = " (chance 0.5)" if "accurac" in name else ""
+        lines.append(f"held out {name} {row['mean']:.3f} {interval} over {row['n']} prompts{chance}")
     return lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -85,6 +86,8 @@ def test_numbers_by_hand() -> None:
         "0.123", "−12.35", "123.5", "1234", "0.000", "2.0e−04", "–",
     ]  # fmt: skip
     assert numbers.plain(0.5, signed=True) == "+0.500"
+    tallied = [numbers.tally(v) for v in (4947.0, 0.0, -2.0, 0.25, math.inf, math.nan, None)]
+    assert tallied == ["4,947", "0", "−2", "0.250", "inf", "nan", "–"]
     assert numbers.count(12_345) == "12.3\u202fk"
     assert numbers.count(3_100_000) == "3.10\u202fM"
     assert numbers.count(9_500) == "9,500"

@@ -22,7 +22,7 @@ def plain(value: float | None, *, signed: bool = False) -> str:
 
 def tally(value: float | None) -> str:
     """A number that may be a count: whole ones without decimals, others as `plain` writes them."""
-    return f"{value:,.0f}" if value is not None and value == int(value) else plain(value)
+    return f"{value:,.0f}".replace("-", MINUS) if value is not None and value.is_integer() else plain(value)
 
 
 def percent(value: float | None) -> str:

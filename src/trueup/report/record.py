@@ -115,7 +115,7 @@ class RunRecord:
 
     @property
     def training_only(self) -> bool:
-        """Whether it was trained and no policy of it was evaluated: what is said of policies is left out."""
+        """Whether no policy of all that it made was evaluated: what is said of policies is left out."""
         return bool(self.curves or self.measured or self.found) and not (
             self.policies or self.frontier or self.samples
         )

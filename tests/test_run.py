@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -126,3 +127,18 @@ def test_the_lock_of_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:
     run_stage(stage)
     assert stage.done
     assert (stage.folder / "config.resolved.yaml").read_text(encoding="utf-8") == before != ""
+
+
+def test_where_no_lock_can_be_had_the_stage_runs_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: object, how: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("trueup.run.fcntl.flock", refuse)
+    stage = waiting_stage(tmp_path)
+    stage.folder.mkdir(parents=True)
+    (tmp_path / "stages" / "go").touch()
+    with pytest.warns(UserWarning, match=r"no lock .*Function not implemented"):
+        run_stage(stage)
+    assert stage.done

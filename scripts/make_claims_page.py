@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from trueup import reproduce
-from trueup.reproduce import Effect
+from trueup.claims import reproduce
+from trueup.claims.reproduce import Effect
 
 ROOT = Path(__file__).parents[1]
 HEAD = """# The field's claims, measured again

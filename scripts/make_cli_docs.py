@@ -18,10 +18,10 @@ from cyclopts import App
 from rich.console import Console
 
 import trueup.methods
-from trueup import discover
-from trueup.aliases import ALIASES
 from trueup.cli import app
-from trueup.config import Alias
+from trueup.settings import discover
+from trueup.settings.aliases import ALIASES
+from trueup.settings.config import Alias
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 WIDTH = 96

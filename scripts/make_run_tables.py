@@ -16,13 +16,13 @@ import numpy as np
 
 import trueup.lab as lab
 from blocks import fill
-from trueup import reproduce
-from trueup.claims.rlaif_plane import HARM, kinds
+from trueup.claims import reproduce
+from trueup.claims.experiment import Trial
+from trueup.claims.files.rlaif_plane import HARM, kinds
 from trueup.commands.train import recipe_path
-from trueup.evals.statistics import mean_ci
-from trueup.experiment import Trial
 from trueup.lab.graders import grade
-from trueup.run import plan, read_recipe, run_stage
+from trueup.runs.recipe import plan, read_recipe, run_stage
+from trueup.statistics.estimates import mean_ci
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 ROUNDS = 5

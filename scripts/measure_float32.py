@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueup.groups import Completion, Group
+from trueup.engine.groups import Completion, Group
+from trueup.engine.packing import pack
 from trueup.models import LanguageModel, load
-from trueup.packing import pack
 
 
 def cut(tokenizer: object, texts: list[str], k: int) -> list[Group]:

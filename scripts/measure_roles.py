@@ -16,16 +16,16 @@ from typing import Any, final
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from trueup import config as configuration
-from trueup.discover import find
+from trueup.engine.loop import Progress, fit
+from trueup.engine.method import Handles, Parts, Rule
 from trueup.judges.open import open_judge
 from trueup.judges.reward_model import RewardModelJudge
-from trueup.loop import Progress, fit
-from trueup.method import Handles, Parts, Rule
 from trueup.models import from_modules, load, save
 from trueup.models.memory import held
-from trueup.opening import model_path, open_chat, open_networks, open_shared
-from trueup.settings import LoraSettings
+from trueup.runs.opening import model_path, open_chat, open_networks, open_shared
+from trueup.settings import config as configuration
+from trueup.settings.blocks import LoraSettings
+from trueup.settings.discover import find
 from trueup.sources.open import open_groups
 
 SIZES = {"5M": (256, 704, 5), "30M": (512, 1408, 8), "95M": (768, 2048, 12)}

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 from scipy.special import expit
 
-from trueup.evals.battles import Battle
+from trueup.ratings.battles import Battle
 
 NAMES = "abcde"
 BETA = np.array([1.0, 0.5, 0.0, -0.3, -1.2])

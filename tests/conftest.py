@@ -18,7 +18,7 @@ settings.load_profile("trueup")
 # No test reaches for the network by accident.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-CHECKED = ("trueup.batch", "trueup.objectives", "trueup.annotate")
+CHECKED = ("trueup.engine.batch", "trueup.objectives", "trueup.annotate")
 "Modules whose shape annotations are enforced while the tests run (never outside them)."
 
 install_import_hook(CHECKED, "shape_checks.check")

@@ -11,8 +11,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from trueup.batch import Batch, Outputs
 from trueup.chat.encoder import Chat
+from trueup.engine.batch import Batch, Outputs
 from trueup.evals.view import PolicyView
 from trueup.models.forward import LanguageModel
 from trueup.models.load import from_modules

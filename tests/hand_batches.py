@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueup.batch import Batch, Outputs
-from trueup.groups import Comparison, Completion, Group, Ranking
-from trueup.method import Handles, Objective, Terms
-from trueup.packing import pack
+from trueup.engine.batch import Batch, Outputs
+from trueup.engine.groups import Comparison, Completion, Group, Ranking
+from trueup.engine.method import Handles, Objective, Terms
+from trueup.engine.packing import pack
 
 
 def group(

@@ -7,8 +7,8 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from trueup.groups import Completion, Group
-from trueup.packing import pack
+from trueup.engine.groups import Completion, Group
+from trueup.engine.packing import pack
 
 
 def test_a_tensor_of_the_wrong_shape_is_caught_at_the_call() -> None:

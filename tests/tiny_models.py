@@ -24,7 +24,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from trueup.groups import Comparison, Completion, Group
+from trueup.engine.groups import Comparison, Completion, Group
 
 VOCABULARY = 61
 SMALL: dict[str, Any] = {

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trueup.run import Done, Stage
+from trueup.runs.recipe import Done, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,8 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
 def elsewhere(stage: Stage) -> subprocess.Popen[bytes]:
     """Another process, which has begun the stage."""
     code = (
-        "import sys, pathlib, trueup.run, waiting_stage;"
-        "trueup.run.run_stage(waiting_stage.waiting_stage(pathlib.Path(sys.argv[1])))"
+        "import sys, pathlib, trueup.runs.recipe, waiting_stage;"
+        "trueup.runs.recipe.run_stage(waiting_stage.waiting_stage(pathlib.Path(sys.argv[1])))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, stage.folder.parents[1]], cwd=Path(__file__).parent

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from trueup import config as configuration
-from trueup.aliases import ALIASES
-from trueup.discover import find
+from trueup.engine.method import Role
 from trueup.evals.summary import rounded, summarise
-from trueup.method import Role
 from trueup.models.forward import LanguageModel
-from trueup.opening import open_network, pick_device
 from trueup.procedures.evaluate import Bench, Config, versions
-from trueup.settings import ModelSettings
-from trueup.training import Trained, train
+from trueup.runs.opening import open_network, pick_device
+from trueup.runs.training import Trained, train
+from trueup.settings import config as configuration
+from trueup.settings.aliases import ALIASES
+from trueup.settings.blocks import ModelSettings
+from trueup.settings.discover import find
 
 
 def load(path: str = "lab:base", **settings: Any) -> LanguageModel:

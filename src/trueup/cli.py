@@ -26,7 +26,7 @@ from trueup.commands import (
     train,
 )
 from trueup.errors import EXIT_BUG, EXIT_IO, EXIT_PREEMPTED, EXIT_USAGE, TrueupError
-from trueup.signals import Interrupted
+from trueup.runs.signals import Interrupted
 
 app = App(
     name="trueup",

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from hand_batches import group, handles
 from trueup.annotate.baselines import AgainstGreedy, Baseline, GroupNormalised, LeaveOneOut
+from trueup.engine.groups import Group
+from trueup.engine.method import Handles
 from trueup.errors import TrueupError
-from trueup.groups import Group
-from trueup.method import Handles
 
 SCORES = st.lists(st.floats(-5, 5), min_size=2, max_size=8)
 

@@ -14,12 +14,12 @@ from eval_stubs import byte_tokenizer
 from tiny_models import llama, ragged
 from trueup.annotate.distributions import Distributions
 from trueup.chat import Chat
+from trueup.engine.groups import Completion, Group, Message, Role, from_json, to_json
+from trueup.engine.method import Handles
+from trueup.engine.packing import pack, spread
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group, Message, Role, from_json, to_json
-from trueup.method import Handles
 from trueup.models.forward import LanguageModel
 from trueup.models.load import from_modules
-from trueup.packing import pack, spread
 from trueup.sources.context import in_front, open_context, under_context
 
 SAID = Message(Role.USER, "hi")

@@ -12,9 +12,9 @@ from exact.world import EVEN, Table, dyadic_table, kl
 from hand_batches import group, handles
 from trueup.annotate.logprobs import measure
 from trueup.annotate.penalty import MovePenalty, Penalty
-from trueup.groups import Group
-from trueup.method import Handles
-from trueup.packing import spread
+from trueup.engine.groups import Group
+from trueup.engine.method import Handles
+from trueup.engine.packing import spread
 
 
 def test_the_first_step_takes_the_initial_and_later_ones_the_state() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from hand_batches import group, handles
 from trueup.annotate.preferences import Preferences
-from trueup.groups import Comparison, Group, Pair
+from trueup.engine.groups import Comparison, Group, Pair
 
 
 def scored(*scores: float) -> Group:

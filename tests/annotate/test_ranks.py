@@ -8,7 +8,7 @@ import pytest
 
 from hand_batches import group, handles
 from trueup.annotate.ranks import Ranked, Stated, Which
-from trueup.groups import Comparison, Group, Ranking, Score
+from trueup.engine.groups import Comparison, Group, Ranking, Score
 
 
 def ranked(which: Which, *scores: float) -> tuple[set[tuple[int, int]], list[float]]:

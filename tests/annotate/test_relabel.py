@@ -9,9 +9,9 @@ import pytest
 
 from hand_batches import group, handles
 from trueup.annotate.relabel import Relabel
+from trueup.engine.groups import Group
+from trueup.engine.packing import pack
 from trueup.errors import TrueupError
-from trueup.groups import Group
-from trueup.packing import pack
 
 
 def always(*ids: int) -> Callable[[Group], np.ndarray]:

@@ -11,13 +11,13 @@ import torch
 
 from trueup.annotate.logprobs import measure
 from trueup.annotate.scale import accuracy_by_source, set_scale
-from trueup.groups import Completion, Group, Message
-from trueup.groups import Role as Speaker
-from trueup.method import Handles, Parts
+from trueup.engine.groups import Completion, Group, Message
+from trueup.engine.groups import Role as Speaker
+from trueup.engine.method import Handles, Parts
+from trueup.engine.order import permutation
 from trueup.methods import reward_model
-from trueup.order import permutation
-from trueup.settings import LoopSettings
-from trueup.toys import tiny_network, toy_groups, toy_prompt_ids
+from trueup.settings.blocks import LoopSettings
+from trueup.testing.toys import tiny_network, toy_groups, toy_prompt_ids
 
 
 def handles() -> Handles:

@@ -11,7 +11,7 @@ import pytest
 
 from hand_batches import FIRST_WINS, group, handles
 from trueup.annotate.select import BestOfGroup, ShapedScore, TopAcrossGroups
-from trueup.groups import Group, Score
+from trueup.engine.groups import Group, Score
 
 
 def scored(*scores: float, name: str = "") -> Group:

@@ -10,10 +10,10 @@ import torch
 
 from hand_batches import group
 from trueup.annotate.unpaired import MismatchedKL, desirable, labelled, mismatched
-from trueup.groups import Comparison, Group, Ranking, Score
-from trueup.method import Handles
-from trueup.packing import pack
-from trueup.toys import StandIn, toy_groups
+from trueup.engine.groups import Comparison, Group, Ranking, Score
+from trueup.engine.method import Handles
+from trueup.engine.packing import pack
+from trueup.testing.toys import StandIn, toy_groups
 
 
 def labels(given: Group) -> dict[str, float]:

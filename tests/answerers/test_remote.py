@@ -11,7 +11,7 @@ import pytest
 
 from answerers.worlds import CHATS, MODEL, TEXTS, local, remote, serving
 from trueup.answerers import complete_groups
-from trueup.groups import Group, Message
+from trueup.engine.groups import Group, Message
 from trueup.models.generate import Sampled
 from trueup.sources.sample import Decoding
 

@@ -27,8 +27,8 @@ from trueup.answerers.serve import make_server
 from trueup.answerers.service import service_of
 from trueup.answerers.transport import Transport
 from trueup.commands.train import recipe_path
-from trueup.groups import Message, Role
-from trueup.run import Recipe, Stage, plan, read_recipe, run_recipe
+from trueup.engine.groups import Message, Role
+from trueup.runs.recipe import Recipe, Stage, plan, read_recipe, run_recipe
 
 MODEL = "tiny"
 CHATS = [(Message(Role.USER, f"what is {i}?"),) for i in range(4)]

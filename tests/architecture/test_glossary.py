@@ -8,7 +8,10 @@ from collections.abc import Iterator
 
 from architecture.tree import ROOT, Module, modules
 
-LAYERS = ("objectives", "annotate", "update", "loop", "training", "methods", "meter", "keeper", "guard")
+LAYERS = (
+    *("objectives", "annotate", "update", "methods", "engine.loop"),
+    *("runs.training", "runs.meter", "runs.keeper", "runs.guard"),
+)
 PAGE = ROOT / "docs" / "metrics.md"
 
 

@@ -13,34 +13,49 @@ from architecture.tree import imported_layers, imports, modules
 # What the core layers may import; a layer that is not named here may import anything that makes no cycle.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
-    "groups": {"errors"},
-    "strict_yaml": {"errors"},
-    "schema": {"errors", "strict_yaml"},
-    "config": {"errors", "schema", "strict_yaml"},
-    "order": set(),
-    "batch": {"errors"},
-    "packing": {"batch", "groups", "errors"},
-    "method": {"batch", "groups", "errors"},
-    "loop": {"method", "batch", "groups", "meter", "order", "packing", "errors"},
-    "objectives": {"batch", "method", "errors"},
-    "annotate": {"batch", "groups", "method", "order", "packing", "errors"},
-    "update": {"batch", "method", "errors"},
-    "models": {"batch", "groups", "chat", "method", "order", "packing", "settings", "errors"},
-    "chat": {"groups", "errors"},
-    "data": {"groups", "errors"},
-    "checkpoint": {"manifest", "errors"},
-    "manifest": {"errors"},
-    "report": {"errors", "groups", "meter", "strict_yaml"},
+    "citations": {"errors"},
+    "engine.order": set(),
+    "engine.groups": {"errors"},
+    "engine.batch": {"errors"},
+    "engine.packing": {"engine.batch", "engine.groups", "errors"},
+    "engine.method": {"engine.batch", "engine.groups", "errors"},
+    "engine.loop": {
+        "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "errors",
+    },
+    "settings.strict_yaml": {"errors"},
+    "settings.schema": {"errors", "settings.strict_yaml"},
+    "settings.config": {"errors", "settings.schema", "settings.strict_yaml"},
+    "settings.aliases": {"settings.config"},
+    "settings.blocks": {"settings.schema"},
+    "settings.forms": {"errors", "settings.config"},
+    "objectives": {"engine.batch", "engine.method", "errors"},
+    "annotate": {
+        "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "errors",
+    },
+    "update": {"engine.batch", "engine.method", "errors"},
+    "chat": {"engine.groups", "errors"},
+    "data": {"engine.groups", "errors"},
+    "models": {
+        "chat", "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "errors",
+        "settings.blocks",
+    },
+    "statistics": {"errors"},
+    "ratings": {"data", "engine.groups", "errors", "statistics"},
     "sandbox": {"errors"},
+    "runs.signals": set(),
+    "runs.manifest": {"errors"},
+    "runs.checkpoint": {"errors", "runs.manifest"},
+    "runs.trackers": {"errors"},
+    "reports": {"engine.groups", "errors", "runs.meter", "settings.strict_yaml"},
     "methods": {
-        "annotate", "batch", "chat", "errors", "groups", "judges", "method", "objectives", "order",
-        "settings", "sources", "update",
+        "annotate", "chat", "engine.batch", "engine.groups", "engine.method", "engine.order", "errors",
+        "judges", "objectives", "settings.blocks", "sources", "update",
     },
 }  # fmt: skip
 
 ALSO: dict[str, tuple[set[str], str]] = {
     "trueup.methods.best_of_n": (
-        {"evals", "meter", "opening", "run"},
+        {"evals", "runs.meter", "runs.opening", "runs.recipe"},
         "it trains nothing: samples and chooses",
     ),
 }
@@ -48,34 +63,25 @@ ALSO: dict[str, tuple[set[str], str]] = {
 
 # Layers, or single modules, that work on a machine where torch cannot be imported.
 NO_TORCH = (
-    "trueup.aliases",
     "trueup.collect",
-    "trueup.config",
     "trueup.data",
-    "trueup.discover",
+    "trueup.engine.groups",
+    "trueup.engine.order",
     "trueup.errors",
-    "trueup.evals.frontier",
-    "trueup.evals.battle_design",
-    "trueup.evals.battle_graph",
-    "trueup.evals.battle_likelihood",
-    "trueup.evals.battle_wins",
-    "trueup.evals.battles",
-    "trueup.evals.elo",
-    "trueup.evals.leaderboard",
-    "trueup.evals.rating_intervals",
-    "trueup.evals.ratings",
-    "trueup.evals.statistics",
-    "trueup.groups",
     "trueup.lab.datasets",
     "trueup.lab.graders",
     "trueup.lab.labelers",
     "trueup.lab.world",
-    "trueup.manifest",
-    "trueup.order",
-    "trueup.report",
+    "trueup.ratings",
+    "trueup.reports",
+    "trueup.runs.manifest",
     "trueup.sandbox",
-    "trueup.schema",
-    "trueup.strict_yaml",
+    "trueup.settings.aliases",
+    "trueup.settings.config",
+    "trueup.settings.discover",
+    "trueup.settings.schema",
+    "trueup.settings.strict_yaml",
+    "trueup.statistics",
 )
 
 
@@ -127,7 +133,7 @@ def test_nothing_imports_the_command_line() -> None:
 
 
 def test_nothing_imports_a_method() -> None:
-    """Methods are found by their file's name (`trueup.discover`), never named by other code."""
+    """Methods are found by their file's name (`trueup.settings.discover`), never named by other code."""
     guilty = [
         m.where
         for m in modules()
@@ -137,7 +143,7 @@ def test_nothing_imports_a_method() -> None:
 
 
 def test_the_loop_names_no_method() -> None:
-    loop = next(m for m in modules() if m.name == "trueup.loop")
+    loop = next(m for m in modules() if m.name == "trueup.engine.loop")
     names = {m.path.stem for m in modules() if m.layer == "methods"} - {"__init__"}
     words = set("".join(c if c.isalnum() or c == "_" else " " for c in loop.text.lower()).split())
     assert names, "no methods were found"

@@ -29,8 +29,8 @@ BASES = {
     "torch.autograd.Function", "Function", "HTMLParser",
 }  # fmt: skip
 BASES_ALLOWED = {
-    "trueup.strict_yaml:_Loader": "PyYAML is configured by subclassing; nothing but its tables is changed",
-    "trueup.strict_yaml:_Dumper": "as _Loader",
+    "trueup.settings.strict_yaml:_Loader": "PyYAML is configured by subclassing; only its tables change",
+    "trueup.settings.strict_yaml:_Dumper": "as _Loader",
     "trueup.answerers.serve:_Handler": "the standard library's servers call the methods of a subclass",
     "trueup.sandbox.inside:UnansweredError": "no `except Exception` of a test may swallow it",
 }

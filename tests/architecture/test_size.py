@@ -78,7 +78,13 @@ def reading_path(method: Module) -> dict[str, int]:
     objectives = {
         ".".join(name.split(".")[:3]) for name in imports(method) if name.startswith("trueup.objectives.")
     }
-    names = ["trueup.method", "trueup.batch", "trueup.loop", method.name, *sorted(objectives)]
+    names = [
+        "trueup.engine.method",
+        "trueup.engine.batch",
+        "trueup.engine.loop",
+        method.name,
+        *sorted(objectives),
+    ]
     return {name: code_lines(by_name[name].text) for name in names}
 
 

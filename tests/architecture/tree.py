@@ -23,13 +23,23 @@ class Module:
 
     @property
     def layer(self) -> str:
-        """The file or folder directly below the package it belongs to: `loop`, `objectives`, `data`."""
-        return self.name.split(".")[1] if "." in self.name else "trueup"
+        """Its room, the folder below the package: `objectives`; in a wing with the file: `engine.loop`."""
+        return layer_of(self.name)
 
     @property
     def where(self) -> str:
         """Its path from the root of the repository."""
         return str(self.path.relative_to(ROOT))
+
+
+WINGS = ("engine", "settings", "runs")
+"Folders whose files have an order among themselves."
+
+
+def layer_of(name: str) -> str:
+    """The layer that a dotted name belongs to: `trueup.engine.loop.fit` is of `engine.loop`."""
+    parts = name.split(".")[1:] or ["trueup"]
+    return ".".join(parts[:2]) if parts[0] in WINGS else parts[0]
 
 
 @cache
@@ -63,8 +73,7 @@ def _imports_below(node: ast.AST) -> Iterator[str]:
 
 def imported_layers(module: Module) -> set[str]:
     """The layers of the package that a module imports from, its own left out."""
-    names = {name.split(".")[1] for name in imports(module) if name.startswith("trueup.")}
-    return names - {module.layer}
+    return {layer_of(name) for name in imports(module) if name.startswith("trueup.")} - {module.layer}
 
 
 def code_lines(text: str) -> int:

@@ -15,8 +15,8 @@ from chat_shapes import CORPUS, byte_level, metaspace
 from shared_data import shared
 from trueup.chat import Chat
 from trueup.chat.codec import Codec
+from trueup.engine.groups import Message, Role
 from trueup.errors import TrueupError
-from trueup.groups import Message, Role
 
 KINDS = ("prepend", "replace", "metaspace-first", "metaspace-always")
 TOKENIZERS = {kind: metaspace(kind=kind) for kind in KINDS}

@@ -9,8 +9,8 @@ import pytest
 
 from chat_shapes import shapes
 from trueup.chat import Chat, fit, fit_all
+from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group, Message, Role
 
 CHAT = Chat.of(next(shape for shape in shapes() if shape.name == "llama3").tokenizer, "llama3")
 

@@ -11,8 +11,8 @@ import pytest
 
 from chat_shapes import Shape, shapes
 from trueup.chat import Chat
+from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group, Message, Role
 
 NUM_ROWS = 10_000
 SHAPES = {shape.name: shape for shape in shapes()}

@@ -10,8 +10,8 @@ import pytest
 
 from chat_shapes import Shape, shapes
 from trueup.chat import Chat
+from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group, Message, Role
 
 SHAPES = {shape.name: shape for shape in shapes()}
 WORDS = (

@@ -7,8 +7,8 @@ import pytest
 from chat_shapes import shapes
 from trueup.chat import Chat
 from trueup.chat.preview import CONTROL, LEARNT, LEARNT_CONTROL, READ, render_preview
+from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group, Message, Role
 
 CHAT = Chat.of(next(shape for shape in shapes() if shape.name == "chatml").tokenizer)
 

@@ -12,8 +12,8 @@ import pytest
 from chat_shapes import CHATML, GEMMA, IM, LLAMA3, QWEN3, Shape, byte_level, metaspace, shapes
 from shared_data import shared
 from trueup.chat import Chat
+from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group, Message, Role
 
 SHAPES = {shape.name: shape for shape in shapes()}
 

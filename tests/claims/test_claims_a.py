@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from trueup.claims import prompt_override, scaling_laws
-from trueup.experiment import Trial
-from trueup.reproduce import Finding, experiment
-from trueup.run import Recipe, Stage, plan, run_stage
+from trueup.claims.experiment import Trial
+from trueup.claims.files import prompt_override, scaling_laws
+from trueup.claims.reproduce import Finding, experiment
+from trueup.runs.recipe import Recipe, Stage, plan, run_stage
 
 Made = Callable[[str, int], Mapping[str, Any]]
 "What a stage of a seed is said to have found: `gold`, `toxic`, an exam, `accuracy`, a loss."
@@ -30,7 +30,7 @@ def fabricated(name: str, folder: Path, made: Made) -> Finding:
         for stage in stages.values():
             _write(stage, made(stage.name, job.seed))
         trials.append(Trial(seed=job.seed, stages=stages))
-    module = importlib.import_module(f"trueup.claims.{name.replace('-', '_')}")
+    module = importlib.import_module(f"trueup.claims.files.{name.replace('-', '_')}")
     return module.measure(folder, trials)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from trueup import reproduce
-from trueup.claims import (
+from trueup.claims import reproduce
+from trueup.claims.files import (
     rrhf_against_ppo,
     rrhf_as_reward_model,
     rrhf_iterating,
@@ -25,10 +25,10 @@ from trueup.claims import (
     soup_uniform,
 )
 from trueup.errors import TrueupError
-from trueup.opening import model_path
 from trueup.procedures import mix
-from trueup.run import Done, Stage, plan
-from trueup.settings import ModelSettings
+from trueup.runs.opening import model_path
+from trueup.runs.recipe import Done, Stage, plan
+from trueup.settings.blocks import ModelSettings
 
 CLAIMS = {
     "rrhf-against-ppo": 5,

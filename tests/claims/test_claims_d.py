@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from trueup import reproduce
-from trueup.claims.rlaif_plane import HARM, POLICIES, SAME, kinds
-from trueup.experiment import Trial
-from trueup.reproduce import Finding
-from trueup.run import plan
+from trueup.claims import reproduce
+from trueup.claims.experiment import Trial
+from trueup.claims.files.rlaif_plane import HARM, POLICIES, SAME, kinds
+from trueup.claims.reproduce import Finding
+from trueup.runs.recipe import plan
 
 JITTER = (-1e-3, 0.0, 1e-3)
 "Added to every number of the first, second and third seed's trial."
@@ -48,7 +48,7 @@ def measured(
 
 
 def measure(name: str, folder: Path, made: list[Trial]) -> Finding:
-    return importlib.import_module(f"trueup.claims.{name}").measure(folder, made)
+    return importlib.import_module(f"trueup.claims.files.{name}").measure(folder, made)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from types import ModuleType
 import pytest
 from markupsafe import Markup
 
-from trueup import reproduce
-from trueup.claims import kl_directions
-from trueup.reproduce import Effect, Finding
+from trueup.claims import reproduce
+from trueup.claims.files import kl_directions
+from trueup.claims.reproduce import Effect, Finding
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
-from trueup import reproduce
 from trueup.citations import cite
-from trueup.claims import kl_directions
-from trueup.claims.kl_directions import GRID, M, S, divergence, gaussian, mixture, nearest
+from trueup.claims import reproduce
+from trueup.claims.files import kl_directions
+from trueup.claims.files.kl_directions import GRID, M, S, divergence, gaussian, mixture, nearest
+from trueup.claims.reproduce import Effect, Finding
 from trueup.cli import main
 from trueup.errors import TrueupError
-from trueup.reproduce import Effect, Finding
 
 
 @pytest.mark.parametrize(

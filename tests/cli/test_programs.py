@@ -9,8 +9,8 @@ import pytest
 
 import small_world
 from trueup.cli import main
+from trueup.engine.groups import read_jsonl
 from trueup.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, EXIT_USAGE
-from trueup.groups import read_jsonl
 from trueup.sandbox import probes, trust
 from trueup.sandbox.trust import named, refusal
 

@@ -12,8 +12,8 @@ import pytest
 from battle_draws import drawn, met
 from trueup.cli import main
 from trueup.errors import EXIT_DATA
-from trueup.evals.battles import Battle, write_battles
-from trueup.evals.ratings import fit_ratings
+from trueup.ratings.battles import Battle, write_battles
+from trueup.ratings.fit import fit_ratings
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import small_world
-from trueup import discover
 from trueup.cli import main
 from trueup.commands.train import default_folder, recipe_names, recipe_path
-from trueup.config import build, read_yaml, resolved
+from trueup.settings import discover
+from trueup.settings.config import build, read_yaml, resolved
 
 INPUTS = ["--model.path", "my-model", "--data.path", "demos.jsonl"]
 SFT = ["train", "sft", *INPUTS, "--loop.steps", "2", "--loop.batch", "4"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from trueup.answerers import Answer, Conversation, Floats
 from trueup.constitution.principles import Constitution, Contest, Correction, Criterion, Transcript
-from trueup.groups import Message, Role
+from trueup.engine.groups import Message, Role
 
 
 def user(text: str) -> Message:

@@ -12,7 +12,7 @@ from constitution.scripted import SMALL, Scripted, assistant, user
 from trueup.answerers import Conversation
 from trueup.constitution.comparison import Duel, Feedback, agreement
 from trueup.constitution.principles import TEXT
-from trueup.groups import Comparison, Completion, Group, Message, Role
+from trueup.engine.groups import Comparison, Completion, Group, Message, Role
 
 DUEL = Duel(0, (user("Hi?"),), "Hello.", "Go away.")
 SWAPPED = Duel(0, DUEL.prompt, DUEL.b, DUEL.a)

@@ -15,13 +15,13 @@ from trueup.answerers import Answer, Conversation
 from trueup.constitution.lineage import Author
 from trueup.constitution.opening import Model
 from trueup.constitution.revision import Plan, review, talk
+from trueup.engine.order import derive
 from trueup.errors import TrueupError
 from trueup.lab.graders import grade
 from trueup.lab.replies import right
 from trueup.lab.world import generator
-from trueup.order import derive
 from trueup.procedures import critique_quality
-from trueup.signals import Interrupted
+from trueup.runs.signals import Interrupted
 
 NUM_PROMPTS = 400
 RECORDS = {g.prompt[-1].content: g.meta["request"] for g in lab.prompts("new_test", NUM_PROMPTS)}

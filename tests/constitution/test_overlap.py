@@ -13,12 +13,12 @@ import pytest
 from trueup import lab
 from trueup.commands.train import recipe_path
 from trueup.constitution.principles import read_constitution
+from trueup.engine.groups import read_jsonl
 from trueup.errors import TrueupError
-from trueup.groups import read_jsonl
 from trueup.lab.build import Pretraining
 from trueup.lab.world import HARMS, NEW_HARMS, NEWCOMERS, PEOPLE, newcomers, world
 from trueup.procedures import critic_lessons, requests_of
-from trueup.run import plan, read_recipe
+from trueup.runs.recipe import plan, read_recipe
 
 ALL = pytest.param(Pretraining().tokens, marks=pytest.mark.slow, id="all that lab:base has read")
 "Slow: writing the whole corpus takes several seconds."

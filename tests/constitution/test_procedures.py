@@ -18,13 +18,13 @@ from trueup.constitution.journal import Journal
 from trueup.constitution.lineage import Author, author_of
 from trueup.constitution.opening import Model
 from trueup.data import read
+from trueup.engine.groups import read_jsonl
+from trueup.engine.order import derive
 from trueup.errors import TrueupError
-from trueup.groups import read_jsonl
-from trueup.order import derive
 from trueup.procedures import ai_label, revise
-from trueup.run import plan, read_recipe
-from trueup.settings import DataSettings
-from trueup.signals import Interrupted
+from trueup.runs.recipe import plan, read_recipe
+from trueup.runs.signals import Interrupted
+from trueup.settings.blocks import DataSettings
 from trueup.sources.sample import Decoding
 
 PROMPTS = DataSettings(path="lab:prompts", limit=10, held_out=0.0)

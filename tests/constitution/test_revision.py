@@ -13,7 +13,7 @@ from constitution.scripted import SMALL, assistant, user
 from trueup.answerers import Answer, Conversation
 from trueup.constitution.principles import read_constitution
 from trueup.constitution.revision import Kind, Plan, advance, rows_of, talk
-from trueup.groups import Group, Message, Role
+from trueup.engine.groups import Group, Message, Role
 
 LINEAGE = {"writer": {"name": "w", "digest": "1"}, "reviser": {"name": "r", "digest": "2"}, "seed": 0}
 QUESTION = (user("Who are you?"),)

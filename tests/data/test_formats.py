@@ -11,8 +11,8 @@ import pytest
 from data_rows import SHAPES, assistant, format_of, good_lines, good_row, line, said, user
 from trueup.data import check, read
 from trueup.data.formats import all_formats
+from trueup.engine.groups import Group, Message, Role
 from trueup.errors import TrueupError
-from trueup.groups import Group, Message, Role
 
 
 def one(tmp_path: Path, row: dict[str, Any], **options: Any) -> Group:

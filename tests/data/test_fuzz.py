@@ -12,8 +12,8 @@ from typing import Any
 from data_rows import SHAPES, good_lines, good_row
 from trueup.data import check, read, write
 from trueup.data.formats import all_formats
+from trueup.engine.groups import digest
 from trueup.errors import TrueupError
-from trueup.groups import digest
 
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1.5, 10**30, 10**400, "", " ", "x", "\u2028", "\x1b[0m", "[1,", '[{"'),

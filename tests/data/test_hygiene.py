@@ -18,8 +18,8 @@ from trueup.data.hygiene import (
 )
 from trueup.data.personal import find_personal, passes_iban, passes_luhn, redact
 from trueup.data.similar import drop_near_duplicates, drop_overlap, near_duplicates, overlap
+from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group, Message, Role
 
 
 def group(prompt: str, *, user: str = "", answer: str = "", id: str = "") -> Group:

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from data_rows import SHAPES, good_lines
 from trueup.data import read, write
-from trueup.errors import TrueupError
-from trueup.groups import (
+from trueup.engine.groups import (
     Comparison,
     Completion,
     Group,
@@ -27,6 +26,7 @@ from trueup.groups import (
     from_json,
     to_json,
 )
+from trueup.errors import TrueupError
 
 
 def full_group(i: int = 0) -> Group:

@@ -19,17 +19,17 @@ import small_world
 from architecture.test_glossary import documented
 from chat_shapes import shapes
 from page_blocks import DOCS, PAGES, ROOT, commands, mentioned
-from trueup import config as configuration
-from trueup import discover
 from trueup.chat import Chat
 from trueup.cli import app, main
 from trueup.commands.compare import compare
 from trueup.commands.train import recipe_names, recipe_path, run, single_stage
-from trueup.compare.plan import read_comparison
+from trueup.comparison.plan import read_comparison
+from trueup.engine.groups import Message, Role
 from trueup.errors import TrueupError
-from trueup.groups import Message, Role
-from trueup.report.record import read_run
-from trueup.run import plan, read_recipe
+from trueup.reports.record import read_run
+from trueup.runs.recipe import plan, read_recipe
+from trueup.settings import config as configuration
+from trueup.settings import discover
 
 # Not run here: minutes long, or a measurement that needs the lab's own models.
 LONG = ("trueup demo", "trueup eval", "trueup lab build")

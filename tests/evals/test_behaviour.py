@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from eval_stubs import TableNetwork, random_table, tiny_model, view_of
+from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
 from trueup.evals import summarise
 from trueup.evals.few_shot import Example, Wording, label_texts
@@ -19,7 +20,6 @@ from trueup.evals.override import SUFFIX, overridden, override_task, probe
 from trueup.evals.refusals import PHRASES, lab_behaviour, lab_requests, measure_refusals
 from trueup.evals.summarise import Demonstration, few_shot, first_sentences, lab_summaries, measure_summaries
 from trueup.evals.tasks import Graded, Sampling, sampling_task
-from trueup.groups import Completion, Group, Message, Role
 from trueup.sources.sample import Decoding
 
 SHORT = Decoding(max_new_tokens=3)

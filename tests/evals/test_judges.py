@@ -12,16 +12,16 @@ import pytest
 import torch
 
 from eval_stubs import byte_chat, tiny_model, uniform, view_of
+from trueup.engine.groups import Comparison, Completion, Group, Message, Ranking, Role
+from trueup.engine.packing import pack
 from trueup.errors import TrueupError
 from trueup.evals.reward_quality import reward_model_quality
-from trueup.groups import Comparison, Completion, Group, Message, Ranking, Role
 from trueup.judges.gold import lab_gold, lab_grade
 from trueup.judges.open import open_judge
 from trueup.judges.reward_model import RewardModelJudge
 from trueup.judges.rules import ExactAnswer, Length, Matches
 from trueup.lab import prompts
 from trueup.models.load import save
-from trueup.packing import pack
 from trueup.sources.sample import Decoding
 
 ASKED = (Message(Role.USER, "What is 2 plus 3?"),)

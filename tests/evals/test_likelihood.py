@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from eval_stubs import VOCABULARY, TableNetwork, byte_chat, random_table, uniform, view_of
+from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
 from trueup.evals.benchmarks import choice
 from trueup.evals.likelihood import (
@@ -19,9 +20,8 @@ from trueup.evals.likelihood import (
     perplexity,
     token_logprobs,
 )
-from trueup.evals.statistics import ece
 from trueup.evals.tasks import LIKELIHOOD, calibration
-from trueup.groups import Completion, Group, Message, Role
+from trueup.statistics.estimates import ece
 
 LOG_V = math.log(VOCABULARY)
 

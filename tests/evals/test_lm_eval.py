@@ -18,6 +18,7 @@ import pytest
 
 from shared_data import shared
 from trueup.chat.encoder import Chat
+from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 from trueup.evals.benchmarks import choice, items_of
 from trueup.evals.figures import figure_items
@@ -25,7 +26,6 @@ from trueup.evals.lm_eval import Harness, write_task
 from trueup.evals.task_files import find_task
 from trueup.evals.tasks import SCORES, Task
 from trueup.evals.view import PolicyView
-from trueup.groups import Group
 from trueup.models.load import load
 
 pytest.importorskip("lm_eval", reason="the extra trueup[eval] is not installed")

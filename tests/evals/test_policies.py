@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from eval_stubs import VOCABULARY, TableNetwork, byte_chat, tiny_model, view_of
+from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
 from trueup.evals.policies import (
     best_of_n_curve,
@@ -29,8 +30,7 @@ from trueup.evals.summary import (
     summarise,
     write_json,
 )
-from trueup.groups import Completion, Group, Message, Role
-from trueup.report.record import read_run
+from trueup.reports.record import read_run
 from trueup.sources.sample import Decoding
 
 DECODING = Decoding(max_new_tokens=4)

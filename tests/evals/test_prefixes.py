@@ -7,11 +7,11 @@ import torch
 
 from eval_stubs import byte_chat, random_table, tiny_model, view_of
 from trueup.annotate.logprobs import measure
+from trueup.engine.groups import Completion, Group, Message, Role
+from trueup.engine.packing import num_row_tokens, pack
 from trueup.evals.benchmarks import choice
 from trueup.evals.prefixes import share_prefix
 from trueup.evals.tasks import LIKELIHOOD
-from trueup.groups import Completion, Group, Message, Role
-from trueup.packing import num_row_tokens, pack
 
 SHOTS = "one two three four five six seven. "
 ITEMS = [choice(SHOTS + q, [" ab", " cde"], 0) for q in ("who", "what is", "where", "w")]

@@ -13,6 +13,7 @@ import pytest
 
 from eval_stubs import random_table, tiny_model, uniform, view_of
 from trueup.commands.evaluate import notes
+from trueup.engine.groups import Completion, Group
 from trueup.errors import TrueupError
 from trueup.evals.answers import last_number, number_task
 from trueup.evals.benchmarks import choice, items_of
@@ -22,7 +23,6 @@ from trueup.evals.papers import Paper, Shots, papers
 from trueup.evals.scorecard import examiner, item_rows, rows_of, sit
 from trueup.evals.task_files import find_task
 from trueup.evals.tasks import SCORES, likelihood_task
-from trueup.groups import Completion, Group
 from trueup.sources.context import open_context
 from trueup.sources.sample import Decoding
 

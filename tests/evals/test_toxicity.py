@@ -10,16 +10,16 @@ import pytest
 
 from eval_stubs import tiny_model, view_of
 from shared_data import shared
+from trueup.engine.groups import Completion, Group, Message, Role
+from trueup.engine.method import Role as Kind
 from trueup.errors import TrueupError
 from trueup.evals.generation_tasks import GENERATION
 from trueup.evals.real_toxicity import read_prompts, read_scored_texts
 from trueup.evals.toxicity import Toxicity, as_requests, continuations, lab_prompts, measure_toxicity
 from trueup.evals.view import PolicyView
-from trueup.groups import Completion, Group, Message, Role
 from trueup.judges.toxicity import open_toxicity
-from trueup.method import Role as Kind
-from trueup.opening import open_chat, open_network
-from trueup.settings import ModelSettings
+from trueup.runs.opening import open_chat, open_network
+from trueup.settings.blocks import ModelSettings
 from trueup.sources.sample import Decoding
 
 SCORES = np.random.default_rng(0).random((6, 7)) ** 3

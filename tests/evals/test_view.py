@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from eval_stubs import byte_chat, tiny_model, uniform, view_of
+from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
 from trueup.evals.benchmarks import choice
 from trueup.evals.tasks import LIKELIHOOD
 from trueup.evals.view import choose_best
-from trueup.groups import Completion, Group, Message, Role
 from trueup.sources.sample import Decoding
 
 PREFIX = (Message(Role.USER, "hi"), Message(Role.ASSISTANT, "hello"))

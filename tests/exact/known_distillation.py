@@ -10,11 +10,11 @@ from torch import Tensor
 
 from exact.solutions import solution
 from exact.world import EVEN, RAGGED, Drawn, Table, World, dyadic_table, kl, random_table
-from trueup.groups import Group
-from trueup.loop import Step, fit
-from trueup.method import Handles, Method, Parts
+from trueup.engine.groups import Group
+from trueup.engine.loop import Step, fit
+from trueup.engine.method import Handles, Method, Parts
 from trueup.methods import context_distillation, distill
-from trueup.settings import LoopSettings
+from trueup.settings.blocks import LoopSettings
 from trueup.update.adamw import AdamW
 
 WORLDS = {"even": EVEN, "ragged": RAGGED}

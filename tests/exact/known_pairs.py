@@ -29,11 +29,11 @@ from exact.world import (
     random_scores,
     random_table,
 )
-from trueup.groups import Comparison, Group, Score
-from trueup.loop import Step, fit
-from trueup.method import Handles, Method, Parts
+from trueup.engine.groups import Comparison, Group, Score
+from trueup.engine.loop import Step, fit
+from trueup.engine.method import Handles, Method, Parts
 from trueup.methods import dpo, ipo, kto, online_dpo, orpo, simpo
-from trueup.settings import LoopSettings
+from trueup.settings.blocks import LoopSettings
 from trueup.update.adamw import AdamW
 
 BETA = 0.7

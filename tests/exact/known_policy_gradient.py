@@ -31,9 +31,9 @@ from exact.world import (
 )
 from trueup.annotate.advantages import Whiten
 from trueup.annotate.baselines import AgainstGreedy
-from trueup.groups import Group
-from trueup.loop import Step, fit
-from trueup.method import Handles, Method, Parts
+from trueup.engine.groups import Group
+from trueup.engine.loop import Step, fit
+from trueup.engine.method import Handles, Method, Parts
 from trueup.methods import apa, grpo, ppo, ppo_ptx, reinforce, rloo, scst
 from trueup.update.adamw import AdamW
 

@@ -31,13 +31,13 @@ from exact.world import (
 )
 from hand_batches import FIRST_WINS, batch
 from hand_batches import group as by_hand
-from trueup.batch import Outputs
-from trueup.groups import Comparison, Group, Score
-from trueup.loop import Step, fit
-from trueup.method import Handles, Parts
+from trueup.engine.batch import Outputs
+from trueup.engine.groups import Comparison, Group, Score
+from trueup.engine.loop import Step, fit
+from trueup.engine.method import Handles, Parts
 from trueup.methods import rrhf, seq2seq_hinge, slic_hf
 from trueup.objectives.embedding import Triplet
-from trueup.settings import LoopSettings
+from trueup.settings.blocks import LoopSettings
 from trueup.update.adamw import AdamW
 
 # ------------------------------------------------------------------------------------------ data and training

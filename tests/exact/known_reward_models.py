@@ -14,12 +14,12 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from exact.solutions import solution
-from trueup.batch import Batch, Outputs
-from trueup.groups import Comparison, Completion, Group, Ranking
-from trueup.loop import Step, fit
-from trueup.method import Handles, Method, Minibatch, Network, Parts
+from trueup.engine.batch import Batch, Outputs
+from trueup.engine.groups import Comparison, Completion, Group, Ranking
+from trueup.engine.loop import Step, fit
+from trueup.engine.method import Handles, Method, Minibatch, Network, Parts
 from trueup.methods import pmp, reward_model
-from trueup.settings import LoopSettings
+from trueup.settings.blocks import LoopSettings
 
 Key = tuple[int, ...]
 TAGS = {"GOOD: ": 101, "BAD: ": 102}

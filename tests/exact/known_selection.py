@@ -28,12 +28,12 @@ from exact.world import (
     random_scores,
     random_table,
 )
-from trueup.batch import Batch, Outputs
-from trueup.groups import Comparison, Group, Message, Role
-from trueup.loop import Step, fit
-from trueup.method import Handles, Method, Parts
+from trueup.engine.batch import Batch, Outputs
+from trueup.engine.groups import Comparison, Group, Message, Role
+from trueup.engine.loop import Step, fit
+from trueup.engine.method import Handles, Method, Parts
 from trueup.methods import best_of_n_sft, hir, imitation, raft, sft
-from trueup.settings import LoopSettings
+from trueup.settings.blocks import LoopSettings
 from trueup.update.adamw import AdamW
 
 NEVER = -60.0

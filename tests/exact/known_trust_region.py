@@ -28,12 +28,12 @@ from exact.world import (
     random_table,
 )
 from trueup.annotate.advantages import Whiten
-from trueup.batch import Batch, Outputs
-from trueup.groups import Group
-from trueup.loop import Step, fit
-from trueup.method import Handles, Method, Parts
+from trueup.engine.batch import Batch, Outputs
+from trueup.engine.groups import Group
+from trueup.engine.loop import Step, fit
+from trueup.engine.method import Handles, Method, Parts
+from trueup.engine.packing import pack
 from trueup.methods import ppo, ppo_v1, trpo
-from trueup.packing import pack
 from trueup.update.adamw import AdamW
 from trueup.update.trust_region import TrustRegion
 

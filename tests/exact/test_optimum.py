@@ -20,7 +20,7 @@ from exact.world import (
     random_table,
 )
 from trueup.annotate.advantages import Whiten
-from trueup.loop import Step
+from trueup.engine.loop import Step
 
 WORLDS = pytest.mark.parametrize("world", [EVEN, RAGGED], ids=["even", "ragged"])
 

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trueup.batch import Batch, Outputs
-from trueup.groups import Completion, Group
-from trueup.method import Handles
-from trueup.toys import listed_in, plain
+from trueup.engine.batch import Batch, Outputs
+from trueup.engine.groups import Completion, Group
+from trueup.engine.method import Handles
+from trueup.testing.toys import listed_in, plain
 
 VOCABULARY, LONGEST = 3, 3
 Tokens = tuple[int, ...]

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from eval_stubs import tiny_model
-from trueup.groups import Completion, Group, Message, Role
+from trueup.engine.groups import Completion, Group, Message, Role
+from trueup.engine.packing import pack
 from trueup.judges.embedding import EmbeddingJudge
 from trueup.judges.open import open_judge
 from trueup.models.load import load, save
-from trueup.packing import pack
 
 GROUPS = [
     Group(

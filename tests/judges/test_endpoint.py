@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
-from trueup.groups import Completion, Group, Message, Role
 from trueup.judges.endpoint import KEY, Endpoint
 from trueup.judges.open import open_judge
 

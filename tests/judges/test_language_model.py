@@ -15,15 +15,15 @@ import pytest
 from answerers.worlds import MODEL, local, serving
 from trueup.answerers import Answer, Conversation, Floats
 from trueup.cli import main
+from trueup.engine.groups import Completion, Group, Message, Role, read_jsonl, write_jsonl
 from trueup.errors import TrueupError
-from trueup.evals.battle_wins import pair_wins
-from trueup.evals.battles import battles_from_groups, read_battles
-from trueup.groups import Completion, Group, Message, Role, read_jsonl, write_jsonl
 from trueup.judges.language_model import open_pairwise, open_pointwise
 from trueup.judges.open import open_judge
 from trueup.judges.wording import read_wording
 from trueup.procedures import label
-from trueup.settings import DataSettings
+from trueup.ratings.battles import battles_from_groups, read_battles
+from trueup.ratings.wins import pair_wins
+from trueup.settings.blocks import DataSettings
 from trueup.sources.sample import Decoding
 
 

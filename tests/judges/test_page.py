@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from trueup.groups import Completion, Group, Message, Role
+from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.judges.endpoint import Endpoint
 from trueup.judges.open import open_judge
 from trueup.lab import demonstrations
-from trueup.run import plan, read_recipe
+from trueup.runs.recipe import plan, read_recipe
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "judges.md").read_text(encoding="utf-8")

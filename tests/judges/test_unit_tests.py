@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from trueup.engine.groups import Completion, Group
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group
 from trueup.judges.open import open_judge
 from trueup.judges.unit_tests import UnitTests, imports_of, program_of, unit_tests_of
 

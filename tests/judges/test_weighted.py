@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from trueup.engine.groups import Completion, Group, Message, Role, write_jsonl
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group, Message, Role, write_jsonl
 from trueup.judges.open import open_judge
-from trueup.run import Recipe, plan
+from trueup.runs.recipe import Recipe, plan
 
 
 def group(*texts: str) -> Group:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from trueup import opening
 from trueup.errors import TrueupError
 from trueup.lab.build import measure_bands
-from trueup.opening import model_path
+from trueup.runs import opening
+from trueup.runs.opening import model_path
 
 
 def test_the_shipped_base_lies_within_its_bands() -> None:

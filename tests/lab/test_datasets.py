@@ -9,8 +9,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from trueup.engine.groups import Group, Role, digest
 from trueup.errors import TrueupError
-from trueup.groups import Group, Role, digest
 from trueup.lab import CEILING, corpus, demonstrations, grade, hhh_dialogues, prompts, texts
 from trueup.lab.replies import right
 from trueup.lab.requests import WEIGHTS

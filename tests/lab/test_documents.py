@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from trueup.groups import Role
+from trueup.engine.groups import Role
 from trueup.lab.documents import (
     MIXING,
     Document,

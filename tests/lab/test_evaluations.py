@@ -10,8 +10,8 @@ from typing import get_args
 
 import pytest
 
+from trueup.engine.groups import Role
 from trueup.errors import TrueupError
-from trueup.groups import Role
 from trueup.lab import EVALUATIONS, eval_items, grade
 from trueup.lab.evaluations import ChoiceItem, DocumentItem, PromptedItem, RequestItem, TargetItem
 from trueup.lab.world import PEOPLE, world

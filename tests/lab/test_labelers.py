@@ -8,8 +8,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from trueup.engine.groups import Completion, Group, digest
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group, digest
 from trueup.lab import Labeler, demonstrations, grade, label, prompts
 from trueup.lab.labelers import LABELERS, utility
 from trueup.lab.replies import FLATTERIES, right, write

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trueup.groups import Role
+from trueup.engine.groups import Role
 from trueup.lab import build_tokenizer, corpus, encode_document, hhh_dialogues, prompts
 from trueup.lab.documents import Document
 from trueup.lab.requests import assistant, user

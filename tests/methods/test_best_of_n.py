@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from eval_stubs import tiny_model
-from trueup import config as configuration
 from trueup.commands.train import single_stage
-from trueup.groups import read_jsonl
+from trueup.engine.groups import read_jsonl
 from trueup.models.load import save
-from trueup.run import Done, run_stage
+from trueup.runs.recipe import Done, run_stage
+from trueup.settings import config as configuration
 
 
 @pytest.fixture(scope="module")

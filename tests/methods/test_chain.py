@@ -8,13 +8,13 @@ from trueup.annotate.advantages import GAE, Whiten
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.rewards import KLReward
 from trueup.annotate.scores import Scores
+from trueup.engine.method import Annotator, Method
 from trueup.errors import TrueupError
-from trueup.method import Annotator, Method
 from trueup.objectives.likelihood import NLL
 from trueup.objectives.pairwise import DPO
 from trueup.objectives.policy_gradient import Clipped
 from trueup.sources.files import Files
-from trueup.toys import toy_groups
+from trueup.testing.toys import toy_groups
 from trueup.update.adamw import AdamW
 
 REFERENCE = Measure(network="reference", want="logprobs", column="ref_logprobs")

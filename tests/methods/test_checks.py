@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from trueup import discover
-from trueup.batch import Batch, Outputs
-from trueup.groups import Group
-from trueup.method import Entries, Handles, Method, Parts, Terms
+from trueup.engine.batch import Batch, Outputs
+from trueup.engine.groups import Group
+from trueup.engine.method import Entries, Handles, Method, Parts, Terms
+from trueup.settings import discover
 from trueup.testing import check_method, check_objective
-from trueup.toys import StandIn
+from trueup.testing.toys import StandIn
 from trueup.update.adamw import AdamW
 
 

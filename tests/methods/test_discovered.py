@@ -8,14 +8,13 @@ from types import ModuleType
 
 import pytest
 
-from trueup import discover
 from trueup.citations import cite
 from trueup.commands import look
-from trueup.method import Method, Parts
+from trueup.engine.method import Method, Parts
 from trueup.objectives.mix import Sum
-from trueup.settings import LoraSettings
+from trueup.settings.blocks import LoraSettings, discover
 from trueup.testing import check_method, check_objective, minibatch, tiny_config
-from trueup.toys import StandIn, nearby, toy_groups, toy_prompt_ids, with_columns
+from trueup.testing.toys import StandIn, nearby, toy_groups, toy_prompt_ids, with_columns
 
 BUILDS = [name for name in discover.names() if "build" in vars(discover.find(name))]
 

@@ -10,20 +10,19 @@ import pytest
 import torch
 
 from eval_stubs import tiny_model
-from trueup import config as configuration
-from trueup import discover
 from trueup.commands.train import recipe_path, single_stage
+from trueup.engine.loop import Progress, _collect
+from trueup.engine.method import Handles, Parts
 from trueup.errors import TrueupError
-from trueup.loop import Progress, _collect
-from trueup.meter import METRICS, read
-from trueup.method import Handles, Parts
 from trueup.methods import context_distillation, distill
 from trueup.models.load import save
-from trueup.run import plan, read_recipe, run_stage
-from trueup.settings import LoraSettings
+from trueup.runs.meter import METRICS, read
+from trueup.runs.recipe import plan, read_recipe, run_stage
+from trueup.settings import config as configuration
+from trueup.settings.blocks import LoraSettings, discover
 from trueup.sources.mixed import Mixed
 from trueup.testing import check_method, tiny_config
-from trueup.toys import STOP, tiny_network, toy_groups, toy_prompt_ids
+from trueup.testing.toys import STOP, tiny_network, toy_groups, toy_prompt_ids
 
 KEYS = {"loss/distill", "distill/forward_kl", "distill/reverse_kl", "distill/rest"}
 COMMON = {"step", "phase", "loss", "grad_norm", "lr"}

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from trueup.annotate.relabel import instructed
+from trueup.engine.groups import Group, Message, Role
+from trueup.engine.loop import fit
+from trueup.engine.method import Handles, Parts
 from trueup.errors import TrueupError
-from trueup.groups import Group, Message, Role
-from trueup.loop import fit
-from trueup.method import Handles, Parts
 from trueup.methods import hir
-from trueup.settings import LoopSettings
+from trueup.settings.blocks import LoopSettings
 from trueup.sources.sample import Decoding, sample_groups
-from trueup.toys import STOP, share_of_even_tokens, tiny_network, toy_groups, toy_prompt_ids
+from trueup.testing.toys import STOP, share_of_even_tokens, tiny_network, toy_groups, toy_prompt_ids
 from trueup.update.adamw import AdamW
 
 PARTS = Parts(

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from hand_batches import FIRST_WINS, batch, group, tensor
-from trueup.batch import Outputs
-from trueup.groups import Comparison
-from trueup.keeper import evaluate, held_out_step
-from trueup.method import Handles, Parts
+from trueup.engine.batch import Outputs
+from trueup.engine.groups import Comparison
+from trueup.engine.method import Handles, Parts
+from trueup.engine.packing import pack
 from trueup.methods import imitation
 from trueup.objectives.likelihood import Imitation
-from trueup.packing import pack
-from trueup.toys import StandIn, toy_groups
+from trueup.runs.keeper import evaluate, held_out_step
+from trueup.testing.toys import StandIn, toy_groups
 
 
 def accuracy(*logprobs: float, lengths: tuple[int, int], comparison: Comparison = FIRST_WINS[0]) -> float:

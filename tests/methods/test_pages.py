@@ -10,12 +10,13 @@ import pytest
 
 import trueup.testing
 from eval_stubs import tiny_model
-from trueup import api, discover
-from trueup import config as configuration
+from trueup import api
 from trueup.commands.train import recipe_path, single_stage
-from trueup.meter import METRICS, read
 from trueup.models.load import save
-from trueup.run import plan, read_recipe
+from trueup.runs.meter import METRICS, read
+from trueup.runs.recipe import plan, read_recipe
+from trueup.settings import config as configuration
+from trueup.settings import discover
 
 DOCS = Path(__file__).parents[2] / "docs"
 GUIDE = DOCS / "adding-a-method.md"

@@ -11,16 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from trueup import discover
+from trueup.engine.groups import Group, Score
+from trueup.engine.loop import Step
+from trueup.engine.method import Handles, Parts
 from trueup.errors import TrueupError
-from trueup.groups import Group, Score
-from trueup.loop import Step
-from trueup.method import Handles, Parts
 from trueup.methods import dpo, kto, online_dpo
-from trueup.settings import LoopSettings
+from trueup.settings.blocks import LoopSettings, discover
 from trueup.sources.sample import Decoding
 from trueup.testing import check_method, tiny_config
-from trueup.toys import STOP, share_of_even_tokens, tiny_network, toy_groups
+from trueup.testing.toys import STOP, share_of_even_tokens, tiny_network, toy_groups
 
 
 def parts_of(groups: list[Group]) -> Parts:

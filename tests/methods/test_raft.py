@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 
-from trueup import discover
+from trueup.engine.loop import fit
+from trueup.engine.method import Handles, Method, Parts
 from trueup.errors import TrueupError
-from trueup.loop import fit
-from trueup.method import Handles, Method, Parts
 from trueup.methods import best_of_n_sft, raft
-from trueup.settings import LoopSettings
+from trueup.settings.blocks import LoopSettings, discover
 from trueup.sources.sample import Decoding
 from trueup.testing import check_method, tiny_config
-from trueup.toys import STOP, share_of_even_tokens, tiny_network, toy_groups
+from trueup.testing.toys import STOP, share_of_even_tokens, tiny_network, toy_groups
 from trueup.update.adamw import AdamW
 
 PARTS = Parts(groups=toy_groups(8), held_out=[], decode=str, stop_ids=(STOP,))

@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 
 from eval_stubs import tiny_model
-from trueup import config as configuration
 from trueup.annotate.logprobs import measure
 from trueup.commands.train import single_stage
+from trueup.engine.groups import Group, Score
+from trueup.engine.loop import Step, fit
+from trueup.engine.method import Handles, Method, Parts
 from trueup.errors import TrueupError
-from trueup.groups import Group, Score
-from trueup.loop import Step, fit
-from trueup.meter import METRICS, read
-from trueup.method import Handles, Method, Parts
 from trueup.methods import rrhf, seq2seq_hinge, slic_hf, triplet
 from trueup.models.load import save
-from trueup.run import run_stage
-from trueup.settings import LoopSettings
+from trueup.runs.meter import METRICS, read
+from trueup.runs.recipe import run_stage
+from trueup.settings import config as configuration
+from trueup.settings.blocks import LoopSettings
 from trueup.sources.joined import Joined
 from trueup.sources.sample import Decoding
 from trueup.testing import check_method, tiny_config
-from trueup.toys import STOP, share_of_even_tokens, tiny_network, toy_groups
+from trueup.testing.toys import STOP, share_of_even_tokens, tiny_network, toy_groups
 from trueup.update.adamw import AdamW
 
 SHORT = Decoding(max_new_tokens=6)

@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from trueup.engine.groups import Group
+from trueup.engine.loop import Step
+from trueup.engine.method import Handles, Method, Parts
 from trueup.errors import TrueupError
-from trueup.groups import Group
-from trueup.loop import Step
-from trueup.method import Handles, Method, Parts
 from trueup.methods import apa, grpo, ppo, ppo_ptx, reinforce, rloo, scst
 from trueup.objectives.reinforce import ClippedSequence
-from trueup.settings import LoopSettings
+from trueup.settings.blocks import LoopSettings
 from trueup.sources.sample import Decoding
 from trueup.testing import check_method, tiny_config
-from trueup.toys import STOP, share_of_even_tokens, tiny_network, toy_groups
+from trueup.testing.toys import STOP, share_of_even_tokens, tiny_network, toy_groups
 
 PARTS = Parts(
     groups=toy_groups(6, seed=1),

@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 
 from eval_stubs import tiny_model
-from trueup import api, discover
-from trueup import config as configuration
+from trueup import api
+from trueup.engine.groups import write_jsonl
+from trueup.engine.method import Handles, Parts
 from trueup.errors import TrueupError
-from trueup.groups import write_jsonl
 from trueup.judges.open import open_judge
 from trueup.lab import comparisons, demonstrations
-from trueup.method import Handles, Parts
 from trueup.methods import pmp, reward_model
 from trueup.models.load import save
+from trueup.settings import config as configuration
+from trueup.settings import discover
 from trueup.testing import check_method, tiny_config
-from trueup.toys import toy_groups
+from trueup.testing.toys import toy_groups
 
 
 @pytest.mark.parametrize(

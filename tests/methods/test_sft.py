@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from trueup.loop import Step
-from trueup.method import Handles, Parts
+from trueup.engine.loop import Step
+from trueup.engine.method import Handles, Parts
+from trueup.engine.packing import pack
 from trueup.methods import sft
-from trueup.packing import pack
-from trueup.settings import LoopSettings
+from trueup.settings.blocks import LoopSettings
 from trueup.sources.files import demonstrations
-from trueup.toys import PROMPT_ONLY, VOCABULARY, StandIn, toy_groups
+from trueup.testing.toys import PROMPT_ONLY, VOCABULARY, StandIn, toy_groups
 
 GROUPS = demonstrations(toy_groups(6, seed=3))
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from eval_stubs import tiny_model
-from trueup import config as configuration
 from trueup.commands.train import recipe_path, single_stage
-from trueup.meter import METRICS, read
 from trueup.models.load import save
-from trueup.run import run_stage
+from trueup.runs.meter import METRICS, read
+from trueup.runs.recipe import run_stage
+from trueup.settings import config as configuration
 
 WHOLE = {
     "loss/policy", "policy/entropy", "baseline", "advantage/std", "advantage/zero", "score", "eos_rate",

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from eval_stubs import tiny_model
-from trueup.batch import Outputs
+from trueup.engine.batch import Outputs
+from trueup.engine.groups import Group
+from trueup.engine.packing import pack
 from trueup.errors import TrueupError
-from trueup.groups import Group
 from trueup.models.forward import LanguageModel
 from trueup.models.heads import EMBEDDING_SIZE
 from trueup.models.load import load, save
-from trueup.packing import pack
-from trueup.toys import tiny_network, toy_groups
+from trueup.testing.toys import tiny_network, toy_groups
 
 GROUPS = toy_groups(5)
 

@@ -11,11 +11,11 @@ import torch
 
 from shared_data import shared
 from tiny_models import FAMILIES, gpt2, llama, mamba
+from trueup.engine.groups import Completion, Group
+from trueup.engine.packing import pack
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group
 from trueup.models import LanguageModel, Sampled, from_modules, generate, load
 from trueup.models.generate import Choice, inverse_cdf, pick
-from trueup.packing import pack
 
 PROMPTS = [
     np.random.default_rng(i).integers(2, 61, n).astype(np.int32) for i, n in enumerate((1, 5, 17, 5, 9))

@@ -19,10 +19,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from shared_data import shared
 from tiny_models import alone, gpt2, llama, mamba, ragged
-from trueup.batch import Outputs
+from trueup.engine.batch import Outputs
+from trueup.engine.packing import pack
 from trueup.errors import TrueupError
 from trueup.models import LanguageModel, copy_of, from_modules, load, save
-from trueup.packing import pack
 
 WANT = ("logprobs", "values", "rewards")
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from tiny_models import gradients, largest_gap, llama, ragged
+from trueup.engine.groups import Completion, Group
+from trueup.engine.packing import pack, spread
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group
 from trueup.models import copy_of, from_modules
 from trueup.models.logprob import Head, listed_logprobs, logits, token_logprobs, top_of, with_rest
-from trueup.packing import pack, spread
 
 
 def _case(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Head]:

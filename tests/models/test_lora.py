@@ -15,9 +15,9 @@ from transformers.pytorch_utils import Conv1D
 
 from shared_data import shared
 from tiny_models import gpt2, llama, ragged
+from trueup.engine.packing import pack
 from trueup.errors import TrueupError
 from trueup.models import LanguageModel, LoraSettings, from_modules, generate, load, merge, save
-from trueup.packing import pack
 
 SMALL = LoraSettings(rank=4, alpha=8)
 

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from shared_data import shared
 from tiny_models import FAMILIES, alone, gpt2, gradients, largest_gap, llama, mamba, mistral, qwen3, ragged
+from trueup.engine.groups import Completion, Group
+from trueup.engine.packing import pack
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group
 from trueup.models import LanguageModel, from_modules, load
 from trueup.models.attention import shared_prefix
 from trueup.models.kernels import Blocks, Flash, Rule
 from trueup.models.layout import build
-from trueup.packing import pack
 
 SIZES = (1, 2, 4, 9)
 

@@ -14,7 +14,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from tiny_models import gpt2, llama, ragged
-from trueup import config as configuration
+from trueup.engine.packing import pack
 from trueup.errors import TrueupError
 from trueup.methods import ppo
 from trueup.models import LanguageModel, from_modules, load, merge, save
@@ -22,10 +22,10 @@ from trueup.models import quantised as quantised_of
 from trueup.models.memory import held
 from trueup.models.quantised import BLOCK, is_quantised, lift, quantise
 from trueup.models.shared import Base, twin
-from trueup.opening import model_path
-from trueup.packing import pack
-from trueup.settings import LoraSettings
-from trueup.training import train
+from trueup.runs.opening import model_path
+from trueup.runs.training import train
+from trueup.settings import config as configuration
+from trueup.settings.blocks import LoraSettings
 
 INSTALLED = importlib.util.find_spec("bitsandbytes") is not None
 needs_it = pytest.mark.skipif(not INSTALLED, reason="4-bit weights need the extra trueup[qlora]")

@@ -14,21 +14,21 @@ import torch
 from safetensors.torch import load_file
 
 from tiny_models import ragged
-from trueup import config as configuration
+from trueup.engine.groups import Completion, Group, Message, Role
+from trueup.engine.method import Method, Parts
+from trueup.engine.method import Role as NetworkRole
+from trueup.engine.packing import pack
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group, Message, Role
 from trueup.judges.open import open_judge
 from trueup.judges.reward_model import RewardModelJudge
-from trueup.method import Method, Parts
-from trueup.method import Role as NetworkRole
 from trueup.methods import ppo
 from trueup.models import LanguageModel, load, save
 from trueup.models.memory import held
 from trueup.models.shared import networks_over, open_base, same_weights
-from trueup.opening import model_path, open_networks
-from trueup.packing import pack
-from trueup.settings import LoraSettings, ModelSettings
-from trueup.training import Trained, train
+from trueup.runs.opening import model_path, open_networks
+from trueup.runs.training import Trained, train
+from trueup.settings import config as configuration
+from trueup.settings.blocks import LoraSettings, ModelSettings
 
 TINY: dict[str, Any] = {
     "data": {"path": "lab:prompts", "limit": 12, "held_out": 0.25},

@@ -11,7 +11,7 @@ from torch import Tensor
 from exact.known_distillation import on_policy, sequence_kl
 from exact.world import EVEN, Table
 from hand_batches import batch, group, loss, mean_loss
-from trueup.batch import Outputs
+from trueup.engine.batch import Outputs
 from trueup.models.logprob import with_rest
 from trueup.objectives.distillation import Distillation, Kind, jsd, kl
 from trueup.testing import check_objective

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from hand_batches import FIRST_WINS, batch, group, loss
-from trueup.batch import Batch, Outputs
-from trueup.groups import Comparison, Ranking
+from trueup.engine.batch import Batch, Outputs
+from trueup.engine.groups import Comparison, Ranking
 from trueup.objectives.embedding import DSSM, Triplet
 from trueup.testing import check_objective
-from trueup.toys import toy_groups
+from trueup.testing.toys import toy_groups
 
 PLAIN = Triplet(normalise=False)
 TWO = batch(group(1, 1, comparisons=FIRST_WINS))

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from hand_batches import FIRST_WINS, batch, group, tensor
 from trueup.annotate.relabel import instructed
-from trueup.batch import Outputs
-from trueup.method import Handles, Parts
+from trueup.engine.batch import Outputs
+from trueup.engine.method import Handles, Parts
 from trueup.methods import hir
 from trueup.objectives.hindsight import Hindsight
 from trueup.objectives.likelihood import NLL, TextNLL
 from trueup.testing import check_objective, gradient_of, minibatch
-from trueup.toys import StandIn, toy_groups, toy_prompt_ids
+from trueup.testing.toys import StandIn, toy_groups, toy_prompt_ids
 
 
 def parts_of(objective: Hindsight, logprobs: Tensor, table: Tensor) -> dict[str, float]:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from hand_batches import FIRST_WINS, batch, group, loss, tensor
-from trueup.batch import Outputs
-from trueup.groups import Comparison
+from trueup.engine.batch import Outputs
+from trueup.engine.groups import Comparison
 from trueup.objectives.calibration import Demonstrations, SLiC
 from trueup.objectives.hinge import Hinge
 from trueup.testing import check_objective

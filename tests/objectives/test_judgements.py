@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 
 from hand_batches import batch, group, loss, tensor
-from trueup.batch import Outputs
-from trueup.groups import Comparison
+from trueup.engine.batch import Outputs
+from trueup.engine.groups import Comparison
 from trueup.objectives.listwise import Choice, PlackettLuce
 from trueup.objectives.mix import Sum
 from trueup.objectives.reward_model import BradleyTerry, Imitation
 from trueup.sources.judged import ordered
 from trueup.testing import check_objective
-from trueup.toys import toy_groups
+from trueup.testing.toys import toy_groups
 
 
 def tiers(*values: float) -> list[dict[str, float]]:

@@ -12,7 +12,7 @@ import torch
 from hand_batches import batch, group, loss, tensor
 from trueup.objectives.likelihood import NLL, Imitation, TextNLL
 from trueup.testing import check_objective, gradient_of, minibatch
-from trueup.toys import PROMPT_ONLY, VOCABULARY, StandIn, toy_groups
+from trueup.testing.toys import PROMPT_ONLY, VOCABULARY, StandIn, toy_groups
 
 
 def uniform() -> StandIn:

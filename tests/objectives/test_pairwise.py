@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from hand_batches import FIRST_WINS, batch, group, loss, tensor
-from trueup.batch import Outputs
-from trueup.groups import Comparison, Group
+from trueup.engine.batch import Outputs
+from trueup.engine.groups import Comparison, Group
 from trueup.objectives.pairwise import DPO, IPO
 from trueup.testing import check_objective
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hand_batches import batch, group, loss, tensor
-from trueup.batch import Batch, Outputs
+from trueup.engine.batch import Batch, Outputs
 from trueup.objectives.likelihood import NLL
 from trueup.objectives.mix import Sum
 from trueup.objectives.pairwise import DPO

@@ -10,8 +10,8 @@ import torch
 
 from hand_batches import batch, group, handles, loss, tensor
 from trueup.annotate.ranks import Ranked
-from trueup.batch import Batch, Outputs
-from trueup.groups import Comparison
+from trueup.engine.batch import Batch, Outputs
+from trueup.engine.groups import Comparison
 from trueup.objectives.likelihood import NLL
 from trueup.objectives.ranking import RRHF
 from trueup.testing import check_objective

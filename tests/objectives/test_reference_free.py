@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from hand_batches import FIRST_WINS, batch, group, loss, tensor
-from trueup.batch import Outputs
-from trueup.groups import Comparison
+from trueup.engine.batch import Outputs
+from trueup.engine.groups import Comparison
 from trueup.objectives.reference_free import ORPO, SimPO, log1mexp
 from trueup.testing import check_objective
 

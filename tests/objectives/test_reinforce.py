@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hand_batches import batch, group, loss, tensor
-from trueup.batch import Batch, Outputs
+from trueup.engine.batch import Batch, Outputs
 from trueup.objectives.group_relative import GroupRelative, k3
 from trueup.objectives.mix import Sum
 from trueup.objectives.reinforce import ClippedSequence, Reinforce

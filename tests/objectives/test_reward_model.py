@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from hand_batches import FIRST_WINS, batch, group, loss, tensor
-from trueup.batch import Outputs
-from trueup.groups import Comparison, Ranking
+from trueup.engine.batch import Outputs
+from trueup.engine.groups import Comparison, Ranking
 from trueup.objectives.reward_model import BradleyTerry
 from trueup.testing import check_objective
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hand_batches import batch, group, loss, tensor
-from trueup.batch import Batch, Outputs
+from trueup.engine.batch import Batch, Outputs
 from trueup.objectives.policy_gradient import Clipped
 from trueup.objectives.surrogate import PenalisedSurrogate, Surrogate, old_to_new
 from trueup.testing import check_objective

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from hand_batches import batch, group, loss, tensor
-from trueup.batch import Outputs
-from trueup.groups import Group
+from trueup.engine.batch import Outputs
+from trueup.engine.groups import Group
 from trueup.objectives.unpaired import KTO
 from trueup.testing import check_objective
 

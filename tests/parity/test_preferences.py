@@ -18,12 +18,12 @@ from torch import Tensor
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 import trueup.lab
-from trueup.groups import Comparison, Group, Score
-from trueup.loop import Step
-from trueup.method import Handles, Method, Parts
+from trueup.engine.groups import Comparison, Group, Score
+from trueup.engine.loop import Step
+from trueup.engine.method import Handles, Method, Parts
 from trueup.methods import dpo, ipo, kto
 from trueup.models.load import from_modules
-from trueup.toys import tiny_network, toy_groups
+from trueup.testing.toys import tiny_network, toy_groups
 
 # Deprecations inside TRL and the libraries beneath it; none is raised by a line of ours.
 pytestmark = [

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from trueup.annotate.baselines import GroupNormalised, LeaveOneOut
 from trueup.annotate.rewards import KLReward
-from trueup.batch import Batch, Outputs
-from trueup.groups import Completion, Group
-from trueup.method import Handles, Objective
+from trueup.engine.batch import Batch, Outputs
+from trueup.engine.groups import Completion, Group
+from trueup.engine.method import Handles, Objective
+from trueup.engine.packing import pack
 from trueup.objectives.group_relative import GroupRelative
 from trueup.objectives.reinforce import ClippedSequence, Reinforce
-from trueup.packing import pack
 
 # Deprecations inside TRL and what it builds on; nothing of ours raises them.
 pytestmark = [

@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from hand_batches import FIRST_WINS, batch, group, loss, tensor
-from trueup.groups import Comparison, Completion, Group
+from trueup.engine.groups import Comparison, Completion, Group
 from trueup.models.load import from_modules
 from trueup.objectives.reward_model import BradleyTerry
 from trueup.testing import minibatch

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from tiny_models import llama
-from trueup.loop import Step
-from trueup.method import Handles, Parts
+from trueup.engine.loop import Step
+from trueup.engine.method import Handles, Parts
 from trueup.methods import sft
 from trueup.models.load import from_modules
-from trueup.opening import model_path
-from trueup.settings import LoopSettings
+from trueup.runs.opening import model_path
+from trueup.settings.blocks import LoopSettings
 from trueup.sources.files import demonstrations
-from trueup.toys import toy_groups
+from trueup.testing.toys import toy_groups
 
 # Deprecations inside TRL and what it builds on; nothing of ours raises them.
 pytestmark = [

@@ -10,7 +10,6 @@ import pytest
 
 from selfalign.supervised import FORM, GENERAL, GOOD
 from trueup.answerers import Answer
-from trueup.config import read_yaml
 from trueup.errors import TrueupError
 from trueup.lab.documents import corpus
 from trueup.selfalign.filters import filter_answer, unrepeated
@@ -18,6 +17,7 @@ from trueup.selfalign.instruct import Limits, Tasks, instruction_refusal, topic_
 from trueup.selfalign.rouge import Pool, rouge_l, words
 from trueup.selfalign.supervision import FILES, Words, read_supervision
 from trueup.selfalign.thoughts import read_thoughts
+from trueup.settings.config import read_yaml
 
 
 @pytest.mark.parametrize("name", ["general", "lab"])

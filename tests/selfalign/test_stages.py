@@ -12,17 +12,17 @@ import pytest
 from answerers.worlds import local, remote, serving
 from selfalign.supervised import FORM, GENERAL, GOOD, LAB, Scripted
 from trueup.answerers import Answerer
-from trueup.config import read_yaml
 from trueup.constitution.lineage import Author
 from trueup.constitution.opening import Model
+from trueup.engine.groups import Group, Message, Role, read_jsonl, to_json
 from trueup.errors import TrueupError
-from trueup.groups import Group, Message, Role, read_jsonl, to_json
-from trueup.opening import open_chat
 from trueup.procedures import self_align, self_instruct, verbose_answers
+from trueup.runs.opening import open_chat
+from trueup.runs.signals import Interrupted
 from trueup.selfalign import asking
 from trueup.selfalign.supervision import FILES
-from trueup.settings import DataSettings, ModelSettings
-from trueup.signals import Interrupted
+from trueup.settings.blocks import DataSettings, ModelSettings
+from trueup.settings.config import read_yaml
 from trueup.sources.sample import Decoding
 
 

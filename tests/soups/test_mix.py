@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 
 import small_world
 import tiny_models
-from trueup.batch import Batch
+from trueup.engine.batch import Batch
+from trueup.engine.method import Network
+from trueup.engine.packing import pack
 from trueup.errors import TrueupError
-from trueup.method import Network
 from trueup.models.generate import generate
 from trueup.models.load import load, save
-from trueup.packing import pack
-from trueup.settings import LoraSettings
+from trueup.settings.blocks import LoraSettings
 from trueup.soups.adapters import AdapterSoup, concatenated, factors, plain_over_one_base, read
 from trueup.soups.lineage import shared_start
 from trueup.soups.mix import card_of, mixture, open_soup

@@ -18,13 +18,13 @@ import small_world
 from trueup.chat import Chat
 from trueup.cli import main
 from trueup.commands.train import recipe_path
+from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group, Message, Role
 from trueup.judges.open import open_judge
 from trueup.models.load import load, save
-from trueup.run import Recipe, plan, read_recipe, run_recipe, run_stage
-from trueup.settings import LoraSettings
-from trueup.signals import Interrupted
+from trueup.runs.recipe import Recipe, plan, read_recipe, run_recipe, run_stage
+from trueup.runs.signals import Interrupted
+from trueup.settings.blocks import LoraSettings
 from trueup.soups.measure import Bench
 from trueup.soups.mix import open_soup
 from trueup.soups.serve import Request, answer

@@ -10,16 +10,16 @@ import pytest
 
 from eval_stubs import byte_chat
 from hand_batches import group
+from trueup.engine.groups import Comparison, Group, Message, Ranking, Role, write_jsonl
+from trueup.engine.groups import Completion as Text
+from trueup.engine.method import Handles
 from trueup.errors import TrueupError
-from trueup.groups import Comparison, Group, Message, Ranking, Role, write_jsonl
-from trueup.groups import Completion as Text
-from trueup.method import Handles
-from trueup.settings import DataSettings
+from trueup.settings.blocks import DataSettings
 from trueup.sources.files import Files
 from trueup.sources.judged import binarised, ordered, with_imitate, with_pairs
 from trueup.sources.open import open_groups
 from trueup.sources.shares import Shares, by_share
-from trueup.toys import toy_groups
+from trueup.testing.toys import toy_groups
 
 HANDLES = Handles(networks={}, seed=3)
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from exact.world import RAGGED, Table, random_table
 from tiny_models import gpt2, llama, ragged
-from trueup.batch import Batch, Outputs
+from trueup.engine.batch import Batch, Outputs
+from trueup.engine.method import Network
+from trueup.engine.packing import pack
 from trueup.errors import TrueupError
-from trueup.method import Network
 from trueup.models import LoraSettings, from_modules
-from trueup.packing import pack
 from trueup.update.adamw import AdamW
 from trueup.update.trust_region import Near, TrustRegion, Weights, conjugate_gradients, full_step
 

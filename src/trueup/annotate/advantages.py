@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trueup.groups import Group
-from trueup.method import Handles
+from trueup.engine.groups import Group
+from trueup.engine.method import Handles
 
 
 def gae(rewards: np.ndarray, values: np.ndarray, gamma: float, lam: float) -> np.ndarray:

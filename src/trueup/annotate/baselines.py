@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from trueup.engine.groups import Group
+from trueup.engine.method import Annotator, Handles
 from trueup.errors import TrueupError
-from trueup.groups import Group
-from trueup.method import Annotator, Handles
 
 
 def summed_rewards(group: Group) -> np.ndarray:

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from trueup.batch import Batch
+from trueup.engine.batch import Batch
+from trueup.engine.groups import Group
+from trueup.engine.method import Handles, Network
+from trueup.engine.packing import pack, split, spread
 from trueup.errors import TrueupError
-from trueup.groups import Group
-from trueup.method import Handles, Network
-from trueup.packing import pack, split, spread
 
 LOWEST = -1e4
 "Stands for log 0, so that columns stay finite."

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueup.groups import Group
-from trueup.method import Handles
-from trueup.packing import pack, split, spread
+from trueup.engine.groups import Group
+from trueup.engine.method import Handles
+from trueup.engine.packing import pack, split, spread
 
 
 def measure(groups: Sequence[Group], network: str, want: str, handles: Handles) -> Tensor:

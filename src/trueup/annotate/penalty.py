@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from trueup.annotate.logprobs import measure
-from trueup.groups import Group
-from trueup.method import Handles
+from trueup.engine.groups import Group
+from trueup.engine.method import Handles
 
 
 @dataclass(frozen=True, kw_only=True)

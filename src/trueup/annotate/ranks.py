@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from trueup.groups import Comparison, Group
-from trueup.method import Handles
+from trueup.engine.groups import Comparison, Group
+from trueup.engine.method import Handles
 
 Which = Literal["all", "extremes", "tournament"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from trueup.engine.groups import Comparison, Completion, Group, Message, Role
+from trueup.engine.method import Handles, Parts
 from trueup.errors import TrueupError
-from trueup.groups import Comparison, Completion, Group, Message, Role
-from trueup.method import Handles, Parts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

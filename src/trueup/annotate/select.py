@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from trueup.annotate.rewards import sequence_kl
-from trueup.groups import Group
-from trueup.method import Handles
-from trueup.order import permutation
+from trueup.engine.groups import Group
+from trueup.engine.method import Handles
+from trueup.engine.order import permutation
 
 
 @dataclass(frozen=True, kw_only=True)

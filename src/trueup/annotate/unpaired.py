@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from trueup.annotate.logprobs import measure
-from trueup.groups import Group
-from trueup.method import Handles
+from trueup.engine.groups import Group
+from trueup.engine.method import Handles
 
 
 def desirable(group: Group) -> Group:

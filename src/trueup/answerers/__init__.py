@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.groups import Completion, Group, Message
+from trueup.engine.groups import Completion, Group, Message
 
 if TYPE_CHECKING:
     from trueup.sources.sample import Decoding

@@ -131,9 +131,9 @@ def open_local(ref: str, device: str = "auto", template: str | None = None) -> L
     """The model in a folder, of an id, or of the lab, in this process."""
     # Imported here: a server needs no torch.
     from trueup.answerers.local import LocalAnswerer
-    from trueup.method import Role
-    from trueup.opening import open_chat, open_network, pick_device
-    from trueup.settings import ModelSettings
+    from trueup.engine.method import Role
+    from trueup.runs.opening import open_chat, open_network, pick_device
+    from trueup.settings.blocks import ModelSettings
 
     settings = ModelSettings(path=ref, template=template, device=device)
     place = pick_device(device)

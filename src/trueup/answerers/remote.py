@@ -16,9 +16,9 @@ from trueup.answerers import Answer, Conversation, Floats
 from trueup.answerers.cache import Cache
 from trueup.answerers.transport import Transport, WrongAnswerError
 from trueup.answerers.wire import choices, read_answer, read_echo, read_first, read_usage
+from trueup.engine.groups import Role
+from trueup.engine.order import derive
 from trueup.errors import TrueupError
-from trueup.groups import Role
-from trueup.order import derive
 
 if TYPE_CHECKING:
     from trueup.sources.sample import Decoding

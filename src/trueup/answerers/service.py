@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from annotated_types import Ge, Le
 
-from trueup import config as configuration
 from trueup.answerers import Answer, Conversation
 from trueup.answerers.local import LocalAnswerer
 from trueup.chat.encoder import is_text
+from trueup.engine.groups import Completion, Group, Message, Role
+from trueup.engine.packing import pack
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group, Message, Role
 from trueup.models.forward import LanguageModel
 from trueup.models.generate import Sampled
-from trueup.packing import pack
+from trueup.settings import config as configuration
 from trueup.sources.sample import Decoding
 
 MAX_TOKENS = 256

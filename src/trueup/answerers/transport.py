@@ -20,8 +20,8 @@ from typing import Any, TypeVar, final
 from urllib.parse import urlsplit
 
 from trueup.answerers.cache import digest_of
+from trueup.engine.order import derive
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
-from trueup.order import derive
 
 TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 MAX_BYTES = 64 * 2**20

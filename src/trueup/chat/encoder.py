@@ -30,8 +30,8 @@ from trueup.chat.assembly import Assembly
 from trueup.chat.codec import Codec
 from trueup.chat.probe import Ending, probe
 from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, Turn, think_parts
+from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group, Message, Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from trueup.chat.encoder import Chat
+from trueup.engine.groups import Group
 from trueup.errors import TrueupError
-from trueup.groups import Group
 
 Policy = Literal["error", "drop", "truncate_prompt_start"]
 

@@ -9,8 +9,8 @@ import numpy as np
 from rich.text import Text
 
 from trueup.chat.encoder import Chat
+from trueup.engine.groups import Group
 from trueup.errors import TrueupError
-from trueup.groups import Group
 
 READ = "dim"
 "Style of tokens that no loss touches."

@@ -22,7 +22,7 @@ from trueup.commands.train import Positive
 from trueup.errors import TrueupError
 
 if TYPE_CHECKING:
-    from trueup.groups import Group
+    from trueup.engine.groups import Group
 
 Split = Literal["train", "dev", "test"]
 
@@ -86,10 +86,10 @@ def toxicity(
         Print JSON.
     """
     from trueup.evals.real_toxicity import read_prompts
-    from trueup.evals.statistics import paired_gain
     from trueup.evals.toxicity import as_requests, lab_prompts, measure_toxicity
     from trueup.judges.open import open_judge
     from trueup.sources.sample import Decoding
+    from trueup.statistics.estimates import paired_gain
 
     if k is not None and k > num_continuations:
         raise TrueupError("E702", f"the largest of {k}, from {num_continuations} continuations", where="k")
@@ -170,8 +170,8 @@ def refusals(
         Print JSON.
     """
     from trueup.evals.refusals import PHRASES, lab_requests, measure_refusals, read_requests
-    from trueup.evals.statistics import paired_gain
     from trueup.judges.open import open_judge
+    from trueup.statistics.estimates import paired_gain
 
     requests = read_requests(data)[:limit] if data else lab_requests(split)[:limit]
     scorer = open_judge(judge) if judge else PHRASES if data else None

@@ -8,8 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 from rich.console import Console
 
-from trueup import config as configuration
 from trueup.commands.train import Overrides, recipe_path, refuse_other_kind
+from trueup.settings import config as configuration
 
 Workers = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
@@ -31,12 +31,12 @@ def compare(recipe: str, /, *overrides: Overrides, out: Path | None = None, work
         Runs at once, each a process with its share of the cores.
     """
     # Imported here: looking at a command's help needs none of it.
-    from trueup.compare.engine import LocalProcesses
-    from trueup.compare.outcome import markdown
-    from trueup.compare.plan import read_comparison
-    from trueup.compare.run import Running, run_comparison
-    from trueup.report.comparison import PAGE
-    from trueup.signals import stop_requests
+    from trueup.comparison.engine import LocalProcesses
+    from trueup.comparison.outcome import markdown
+    from trueup.comparison.plan import read_comparison
+    from trueup.comparison.run import Running, run_comparison
+    from trueup.reports.comparison import PAGE
+    from trueup.runs.signals import stop_requests
 
     path = recipe_path(recipe)
     refuse_other_kind(path, needed="methods", other="stages", taken_by="run")

@@ -89,7 +89,7 @@ def evaluate(
     from trueup.evals.evaluation import evaluate_on
     from trueup.evals.papers import Shots
     from trueup.evals.scorecard import write_out
-    from trueup.meter import progress
+    from trueup.runs.meter import progress
     from trueup.sources.context import open_context
 
     found = evaluate_on(

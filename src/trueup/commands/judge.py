@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter, validators
 from rich.console import Console
 
+from trueup.engine.groups import Group, Score, write_jsonl
 from trueup.errors import TrueupError
-from trueup.groups import Group, Score, write_jsonl
 
 NotNegative = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 

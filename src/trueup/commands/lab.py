@@ -81,7 +81,7 @@ def build(out: Path = Path("runs/lab-base"), *, size: str = "base", seed: int = 
         The seed of the weights, the corpus and its order.
     """
     from trueup.lab.build import build as build_model
-    from trueup.signals import stop_requests
+    from trueup.runs.signals import stop_requests
 
     console = Console(highlight=False)
     with stop_requests() as stop_requested:
@@ -105,7 +105,7 @@ def ladder(out: Path = Path("runs/lab-ladder"), *, seed: int = 0) -> None:
     """
     from trueup.lab.build import LAYERS
     from trueup.lab.build import build as build_model
-    from trueup.signals import stop_requests
+    from trueup.runs.signals import stop_requests
 
     console = Console(highlight=False)
     with stop_requests() as stop_requested:

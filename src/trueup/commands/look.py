@@ -18,10 +18,10 @@ from rich.table import Table
 
 import trueup.methods
 import trueup.procedures
-from trueup import config as configuration
-from trueup import discover
 from trueup.commands.train import Overrides, Positive, single_stage
 from trueup.errors import TrueupError
+from trueup.settings import config as configuration
+from trueup.settings import discover
 
 MARKS = ("recipe.resolved.yaml", "config.resolved.yaml", "metrics.jsonl", "summary.json")
 "A folder with one of these is a run's."
@@ -71,7 +71,7 @@ def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
         How many rows.
     """
     from trueup.chat.preview import render_preview
-    from trueup.opening import open_chat
+    from trueup.runs.opening import open_chat
     from trueup.sources.open import open_groups
 
     stage = single_stage(recipe, configuration.parse_overrides(list(overrides)), None)
@@ -161,7 +161,7 @@ def show(method: str, /) -> None:
     method
         A method's name, or the path of its Python file.
     """
-    from trueup import loop
+    from trueup.engine import loop
 
     module = discover.find(method)
     console = Console(highlight=False)
@@ -179,7 +179,7 @@ def show(method: str, /) -> None:
     ):
         _print_source(console, f"{part.__module__}.{part.__name__}", inspect.getsource(part))
     if "build" in vars(module):
-        _print_source(console, "trueup.loop.fit", inspect.getsource(loop.fit))
+        _print_source(console, "trueup.engine.loop.fit", inspect.getsource(loop.fit))
 
 
 def _classes_named_in(function: FunctionType) -> list[type]:
@@ -206,7 +206,7 @@ def cite(run: str, /) -> None:
         A run's folder, or a method's name.
     """
     from trueup.citations import cite as bibtex
-    from trueup.export import methods_of, references_of
+    from trueup.runs.export import methods_of, references_of
 
     print(bibtex(references_of(methods_of(Path(run)) or [run])), end="")
 
@@ -221,7 +221,7 @@ def report(run: Path, /, *, out: Path | None = None) -> None:
     out
         Where the file goes; `RUN/report.html` otherwise, `RUN/comparison.html` of a comparison.
     """
-    from trueup.report import comparison, write_report
+    from trueup.reports import comparison, write_report
 
     if (run / comparison.RESULT).is_file():
         print(f"report: {comparison.write_comparison(run, out)}")

@@ -10,8 +10,8 @@ from cyclopts import Parameter, validators
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from trueup.engine.groups import Group
     from trueup.evals.view import PolicyView
-    from trueup.groups import Group
 
 Count = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 Flag = Annotated[bool, Parameter(negative="")]
@@ -23,10 +23,10 @@ def open_view(
 ) -> PolicyView:
     """The model of a folder, an id or `lab:base` as a policy, behind the first dialogues of a context."""
     # Imported here: looking at a command's help needs no torch.
+    from trueup.engine.method import Role
     from trueup.evals.view import PolicyView
-    from trueup.method import Role
-    from trueup.opening import open_chat, open_network, pick_device
-    from trueup.settings import ModelSettings
+    from trueup.runs.opening import open_chat, open_network, pick_device
+    from trueup.settings.blocks import ModelSettings
     from trueup.sources.context import open_context
 
     settings, device = ModelSettings(path=model, template=template), pick_device("auto")
@@ -43,7 +43,7 @@ def open_view(
 
 def write_groups(out: Path | None, groups: Sequence[Group]) -> None:
     """Nothing; the groups are in the file, where one is named."""
-    from trueup.groups import write_jsonl
+    from trueup.engine.groups import write_jsonl
 
     if out is not None:
         write_jsonl(str(out), groups)

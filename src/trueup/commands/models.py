@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.text import Text
 
 from trueup.commands.train import Positive
+from trueup.engine.groups import Group, Message, Role
 from trueup.errors import TrueupError
-from trueup.groups import Group, Message, Role
-from trueup.report.visible import visible
-from trueup.settings import ModelSettings
+from trueup.reports.visible import visible
+from trueup.settings.blocks import ModelSettings
 
 NotNegative = Annotated[float, Parameter(validator=validators.Number(gte=0))]
 
@@ -176,9 +176,9 @@ class _Speaker:
     """A loaded model that answers conversations."""
 
     def __init__(self, model: str, template: str | None) -> None:
+        from trueup.engine.method import Role as NetworkRole
         from trueup.evals.evaluation import model_folder
-        from trueup.method import Role as NetworkRole
-        from trueup.opening import open_chat, open_network, pick_device
+        from trueup.runs.opening import open_chat, open_network, pick_device
 
         settings = ModelSettings(path=model_folder(model), template=template)
         self.chat = open_chat(settings)
@@ -207,7 +207,7 @@ class _Speaker:
 
     def best(self, prompt: tuple[Message, ...], texts: list[str], judge: str) -> str:
         """The judge's favourite; the first of equals."""
-        from trueup.groups import Completion
+        from trueup.engine.groups import Completion
         from trueup.judges.open import open_judge
 
         group = Group(prompt=prompt, completions=tuple(Completion(text=text) for text in texts))
@@ -227,7 +227,7 @@ def export(run: Path, out: Path, /, *, adapter: bool = False) -> None:
     adapter
         Keep a LoRA adapter apart instead of merging it.
     """
-    from trueup.export import export_run
+    from trueup.runs.export import export_run
 
     export_run(run, out, merged=not adapter)
     print(f"exported to {out}")

@@ -93,10 +93,10 @@ def programs(
     """
     from trueup.evals.pass_rates import solve
     from trueup.evals.programs import read_programs
-    from trueup.evals.statistics import pass_at_k
     from trueup.judges.unit_tests import UnitTests
     from trueup.sandbox.trust import trusted
     from trueup.sources.sample import Decoding
+    from trueup.statistics.estimates import pass_at_k
 
     judge = UnitTests(seconds=seconds, sandbox=sandbox)
     for one in k:

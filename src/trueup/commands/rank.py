@@ -73,10 +73,10 @@ def rank(
     as_json
         Print JSON, with every pair's win rate.
     """
-    from trueup.evals import leaderboard as boards
-    from trueup.evals.battles import by_judge, read_battles
-    from trueup.evals.ratings import fit_ratings
-    from trueup.report.leaderboard import leaderboard_page
+    from trueup.ratings import leaderboard as boards
+    from trueup.ratings.battles import by_judge, read_battles
+    from trueup.ratings.fit import fit_ratings
+    from trueup.reports.leaderboard import leaderboard_page
 
     try:
         found = read_battles(file, margin=margin)
@@ -121,7 +121,7 @@ def rank(
 
 
 def _print_ratings(console: Console, board: dict[str, Any]) -> None:
-    from trueup.report.leaderboard import cells, headline, heads
+    from trueup.reports.leaderboard import cells, headline, heads
 
     console.print(_text(headline(board)), soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
@@ -155,6 +155,6 @@ def _print_wins(console: Console, rows: list[dict[str, Any]], model: str) -> Non
 
 
 def _text(content: str) -> Text:
-    from trueup.report.visible import visible
+    from trueup.reports.visible import visible
 
     return Text(visible(content))

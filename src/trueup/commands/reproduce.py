@@ -11,8 +11,8 @@ from cyclopts import Parameter, validators
 from rich.console import Console
 from rich.table import Table
 
-from trueup import config as configuration
 from trueup.commands.train import Overrides
+from trueup.settings import config as configuration
 
 CLAIMS = Path("runs/claims")
 Workers = Annotated[int, Parameter(validator=validators.Number(gte=1))]
@@ -47,7 +47,7 @@ def reproduce(
     as_json
         Print JSON.
     """
-    from trueup import reproduce as the_claims
+    from trueup.claims import reproduce as the_claims
 
     console = Console(highlight=False, soft_wrap=True)
     if claim is None:
@@ -80,11 +80,11 @@ def _measure(
     names: list[str], out: Path, seeds: list[int], given: dict[str, Any], workers: int, console: Console
 ) -> list[dict[str, Any]]:
     """What was found of each claim whose runs came to an end."""
-    from trueup import reproduce as the_claims
-    from trueup.compare.engine import LocalProcesses
+    from trueup.claims import reproduce as the_claims
+    from trueup.claims.experiment import run_experiments
+    from trueup.comparison.engine import LocalProcesses
     from trueup.errors import TrueupError
-    from trueup.experiment import run_experiments
-    from trueup.signals import stop_requests
+    from trueup.runs.signals import stop_requests
 
     experiments = {name: the_claims.experiment(name, seeds=seeds, overrides=given) for name in names}
     needed = [found for found in experiments.values() if found is not None]
@@ -108,7 +108,7 @@ def _measure(
 
 
 def _show(console: Console, row: dict[str, Any], out: Path) -> None:
-    from trueup import reproduce as the_claims
+    from trueup.claims import reproduce as the_claims
 
     console.print(f"{row['claim']} [bold]{row['verdict']}[/]", markup=True)
     table = Table("effect", "measured", "claimed", "verdict", box=None, pad_edge=False)

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from trueup import config as configuration
 from trueup.commands.train import Positive
 from trueup.errors import TrueupError
+from trueup.settings import config as configuration
 
 Pairs = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
 
@@ -125,8 +125,8 @@ def _measure(
 ) -> list[str]:
     """What to print after the stage `soup` was run in `out`."""
     from trueup.commands.train import refuse_other_run, single_stage
-    from trueup.run import run_stage
-    from trueup.signals import stop_requests
+    from trueup.runs.recipe import run_stage
+    from trueup.runs.signals import stop_requests
     from trueup.soups.mix import short_name
     from trueup.soups.picture import sentences
 

@@ -14,13 +14,13 @@ from typing import Annotated, Any
 from cyclopts import Parameter, validators
 from rich.console import Console
 
-from trueup import config as configuration
-from trueup import discover
-from trueup.aliases import ALIASES
 from trueup.errors import TrueupError
-from trueup.report import render_summary, write_report
-from trueup.run import Recipe, Stage, plan, read_recipe, run_recipe, run_stage, stage_inputs
-from trueup.signals import stop_requests
+from trueup.reports import render_summary, write_report
+from trueup.runs.recipe import Recipe, Stage, plan, read_recipe, run_recipe, run_stage, stage_inputs
+from trueup.runs.signals import stop_requests
+from trueup.settings import config as configuration
+from trueup.settings import discover
+from trueup.settings.aliases import ALIASES
 
 Overrides = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]

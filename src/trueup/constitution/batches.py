@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from trueup import meter as metering
 from trueup.constitution.journal import Journal
-from trueup.signals import Interrupted
+from trueup.runs import meter as metering
+from trueup.runs.signals import Interrupted
 
 
 def fill(

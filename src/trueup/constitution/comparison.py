@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trueup.answerers import Answerer, Conversation
 from trueup.constitution.principles import Constitution, Contest, Form
-from trueup.forms import fill
-from trueup.groups import Group, Message, Role
+from trueup.engine.groups import Group, Message, Role
+from trueup.engine.order import derive, permutation
 from trueup.lab.graders import grade
-from trueup.order import derive, permutation
+from trueup.settings.forms import fill
 
 if TYPE_CHECKING:
     from trueup.sources.sample import Decoding

@@ -12,11 +12,11 @@ from trueup.answerers.local import LocalAnswerer
 from trueup.answerers.open import SERVER, open_answerer
 from trueup.answerers.remote import RemoteAnswerer
 from trueup.constitution.lineage import Author, author_of
+from trueup.engine.groups import Group
 from trueup.errors import TrueupError
-from trueup.groups import Group
 from trueup.models.forward import LanguageModel
-from trueup.opening import model_path
-from trueup.settings import DataSettings
+from trueup.runs.opening import model_path
+from trueup.settings.blocks import DataSettings
 from trueup.sources.open import read_all, split_held_out
 from trueup.sources.sample import Decoding
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from trueup.answerers import Conversation
-from trueup.forms import read_form
+from trueup.settings.forms import read_form
 
 FILES = Path(__file__).parent / "files"
 Form = Literal["chat", "text"]

@@ -18,8 +18,8 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from trueup.answerers import Answer, Conversation
 from trueup.constitution.principles import Constitution, Correction, Form
-from trueup.groups import Completion, Group, Message, Role
-from trueup.order import derive
+from trueup.engine.groups import Completion, Group, Message, Role
+from trueup.engine.order import derive
 
 Kind = Literal["answer", "critique", "revision"]
 CRITIQUE_REQUEST, CRITIQUE = "CritiqueRequest: ", "Critique:"

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from trueup.data.personal import find_personal
+from trueup.engine.groups import Group, digest
 from trueup.errors import TrueupError
-from trueup.groups import Group, digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trueup.data.fields import Row
-from trueup.groups import Group
+from trueup.engine.groups import Group
 
 
 def _any_row(row: Row) -> bool:

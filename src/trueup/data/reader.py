@@ -18,8 +18,8 @@ from trueup.data.places import rows_of
 from trueup.data.problems import Fault, Problem, printable, problem_of
 from trueup.data.raw_rows import RawRow, decode
 from trueup.data.sanity import Watch
+from trueup.engine.groups import Group
 from trueup.errors import TrueupError
-from trueup.groups import Group
 
 _Decoded = tuple[RawRow, dict[str, Any] | Fault]
 _LOOK = 1000

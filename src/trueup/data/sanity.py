@@ -10,7 +10,7 @@ from typing import final
 
 from trueup.data.problems import Fault
 from trueup.data.raw_rows import RawRow
-from trueup.groups import Group
+from trueup.engine.groups import Group
 
 _CONTROL_LIKE = re.compile(rb"<\|[A-Za-z_]{2,30}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>")
 

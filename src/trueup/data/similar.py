@@ -14,8 +14,8 @@ from itertools import combinations
 import numpy as np
 
 from trueup.data.hygiene import Kept, kept, normalise, prompt_text
+from trueup.engine.groups import Group
 from trueup.errors import TrueupError
-from trueup.groups import Group
 
 _PRIME = np.uint64(2**31 - 1)
 _BIG_BUCKET = 64

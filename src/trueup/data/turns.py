@@ -7,7 +7,7 @@ from typing import Any
 
 from trueup.data.fields import as_text, filled
 from trueup.data.problems import Fault, keys_of, nearest, show
-from trueup.groups import Message, Role
+from trueup.engine.groups import Message, Role
 
 _ROLES = {
     "system": Role.SYSTEM,

@@ -10,8 +10,8 @@ from typing import Any
 
 from trueup.data.problems import printable
 from trueup.data.tables import OWN_KEY
+from trueup.engine.groups import Group, to_json
 from trueup.errors import EXIT_IO, TrueupError
-from trueup.groups import Group, to_json
 
 _BATCH = 512
 

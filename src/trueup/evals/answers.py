@@ -8,9 +8,9 @@ from decimal import Decimal
 
 import numpy as np
 
+from trueup.engine.groups import Group
 from trueup.evals.generation import marked
 from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
-from trueup.groups import Group
 from trueup.sources.sample import Decoding
 
 AT_ONCE = 32

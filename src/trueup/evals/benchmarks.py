@@ -21,15 +21,15 @@ from typing import Any
 from trueup.data.places import rows_of
 from trueup.data.problems import Fault
 from trueup.data.raw_rows import decode
+from trueup.engine.groups import Completion, Group, Message, Role
+from trueup.engine.order import derive, permutation
 from trueup.errors import TrueupError
 from trueup.evals.answers import last_number
 from trueup.evals.lab_suite import group_of
 from trueup.evals.task_files import Source, TaskFile
 from trueup.evals.tasks import answer_of
 from trueup.evals.templates import clean, look_up, render
-from trueup.groups import Completion, Group, Message, Role
 from trueup.lab.evaluations import eval_items
-from trueup.order import derive, permutation
 
 
 @dataclass(frozen=True, slots=True)

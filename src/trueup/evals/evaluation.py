@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from trueup.engine.groups import Message
+from trueup.engine.method import Role
 from trueup.errors import TrueupError
 from trueup.evals.figures import Figure, Sample, figure_items, figure_rows
 from trueup.evals.lm_eval import Harness
@@ -17,11 +19,9 @@ from trueup.evals.scorecard import Examiner, Result, examiner, item_rows, rows_o
 from trueup.evals.task_files import shipped
 from trueup.evals.tasks import Advance
 from trueup.evals.view import PolicyView
-from trueup.groups import Message
 from trueup.lab.world import Split
-from trueup.method import Role
-from trueup.opening import open_chat, open_network, pick_device
-from trueup.settings import ModelSettings
+from trueup.runs.opening import open_chat, open_network, pick_device
+from trueup.settings.blocks import ModelSettings
 
 Dtype = Literal["float32", "bfloat16", "float64"]
 Watch = Callable[[str, int], AbstractContextManager[Advance]]

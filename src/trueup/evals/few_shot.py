@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueup.engine.groups import Group
+from trueup.engine.order import permutation
 from trueup.errors import TrueupError
 from trueup.evals.benchmarks import choice
 from trueup.evals.likelihood import accuracy, choice_logprobs, probabilities
-from trueup.evals.statistics import Estimate, ece, mean_ci
 from trueup.evals.view import PolicyView
-from trueup.groups import Group
-from trueup.order import permutation
+from trueup.statistics.estimates import Estimate, ece, mean_ci
 
 Floats = NDArray[np.float64]
 CONTENT_FREE = "Answer:"

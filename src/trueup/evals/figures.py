@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from trueup.errors import TrueupError
 from trueup.evals.scorecard import compared
-from trueup.evals.statistics import Estimate
+from trueup.statistics.estimates import Estimate
 
 Floats = NDArray[np.float64]
 Sample = Mapping[str, Any]

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.evals.statistics import expected_best_of_n, pass_at_k
+from trueup.engine.groups import Group
 from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
-from trueup.groups import Group
 from trueup.lab.programs import run_program
 from trueup.sources.sample import Decoding
+from trueup.statistics.estimates import expected_best_of_n, pass_at_k
 
 Floats = NDArray[np.float64]
 Grade = Callable[[Group, str], Mapping[str, Any]]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from trueup.engine.groups import Group
 from trueup.evals.answers import AT_ONCE
 from trueup.evals.override import override_task
 from trueup.evals.pass_rates import pass_task
@@ -19,7 +20,6 @@ from trueup.evals.refusals import PHRASES, lab_requests, read_requests, refusal_
 from trueup.evals.summarise import lab_summaries, read_summaries, summary_item, summary_tasks
 from trueup.evals.tasks import Task
 from trueup.evals.toxicity import lab_prompts, toxicity_tasks
-from trueup.groups import Group
 from trueup.judges.toxicity import ToxicityJudge, lab_toxicity, lexicon
 from trueup.lab.world import Split
 from trueup.sources.sample import Decoding

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.evals.generation import generation_tasks
 from trueup.evals.tasks import LIKELIHOOD, Task
 from trueup.evals.view import PolicyView
-from trueup.groups import Completion, Group, Message, Role
 from trueup.judges.gold import lab_grade
 from trueup.lab.evaluations import (
     EVALUATIONS,

@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from trueup.annotate.logprobs import measure
+from trueup.engine.groups import Completion, Group, Message, Role
+from trueup.engine.method import Handles
+from trueup.engine.packing import pack, split
 from trueup.errors import TrueupError
 from trueup.evals.prefixes import share_prefix
 from trueup.evals.view import PolicyView, tokens_cut
-from trueup.groups import Completion, Group, Message, Role
-from trueup.method import Handles
-from trueup.packing import pack, split
 
 Floats = NDArray[np.float64]
 Reads = Literal["choices", "greedy", "documents", "verdicts"]

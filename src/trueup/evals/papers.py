@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 from trueup.evals.benchmarks import items_of, with_shots
 from trueup.evals.generation_tasks import GENERATION, Entry
 from trueup.evals.lab_suite import Exam, exam_names, lab_suite
 from trueup.evals.task_files import TaskFile, find_task, shipped
 from trueup.evals.tasks import Task
-from trueup.groups import Group
 from trueup.lab.evaluations import EVALUATIONS
 from trueup.lab.world import Split
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from trueup.engine.groups import Group, Score
 from trueup.errors import TrueupError
 from trueup.evals.generation import marked
-from trueup.evals.statistics import Estimate, pass_at_k, pass_rate
 from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
 from trueup.evals.view import PolicyView
-from trueup.groups import Group, Score
 from trueup.judges.unit_tests import UnitTests
 from trueup.sources.sample import Decoding
+from trueup.statistics.estimates import Estimate, pass_at_k, pass_rate
 
 Floats = NDArray[np.float64]
 JUDGE = "rule:tests"

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trueup.engine.groups import Group
+from trueup.engine.packing import pack, split
 from trueup.errors import TrueupError
 from trueup.evals.generation import Grade
 from trueup.evals.likelihood import choice_logprobs
 from trueup.evals.prefixes import share_prefix
-from trueup.evals.statistics import best_of_n_kl_bound, expected_best_of_n
 from trueup.evals.view import PolicyView, choose_best
-from trueup.groups import Group
 from trueup.judges import Judge
-from trueup.packing import pack, split
 from trueup.sources.sample import Decoding
+from trueup.statistics.estimates import best_of_n_kl_bound, expected_best_of_n
 
 Floats = NDArray[np.float64]
 PLAIN = Decoding()

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trueup.groups import Completion, Group
-from trueup.packing import num_row_tokens
+from trueup.engine.groups import Completion, Group
+from trueup.engine.packing import num_row_tokens
 
 
 def share_prefix(groups: Sequence[Group], max_tokens: int) -> list[Group]:

@@ -17,8 +17,8 @@ from typing import Any
 
 from trueup.data import strict_json
 from trueup.data.problems import Fault
+from trueup.engine.groups import Group, Message, Role
 from trueup.errors import TrueupError
-from trueup.groups import Group, Message, Role
 from trueup.judges.unit_tests import imports_of, syntax_of
 
 _DOCSTRING = re.compile(r"^[ \t]*(\"\"\"|''').*?\1[ \t]*\n", flags=re.DOTALL | re.MULTILINE)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trueup.engine.groups import Group, Message, Role
 from trueup.errors import TrueupError
 from trueup.evals.rows import read_rows, share_of, text_of
-from trueup.groups import Group, Message, Role
 
 TOXIC = 0.5
 "From this score on a text counts as toxic."

@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueup.engine.groups import Group, Message, Role
 from trueup.errors import TrueupError
 from trueup.evals.generation import marked
 from trueup.evals.lab_suite import group_of
 from trueup.evals.rows import read_rows, text_of
-from trueup.evals.statistics import Estimate, win_rate
 from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
 from trueup.evals.view import PolicyView
-from trueup.groups import Group, Message, Role
 from trueup.judges import Judge
 from trueup.judges.gold import lab_grade
 from trueup.judges.rules import Matches
@@ -30,6 +29,7 @@ from trueup.lab.grammar import parse
 from trueup.lab.requests import draw, pool
 from trueup.lab.world import Split, generator
 from trueup.sources.sample import Decoding
+from trueup.statistics.estimates import Estimate, win_rate
 
 Floats = NDArray[np.float64]
 DECODING = Decoding(max_new_tokens=64)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from trueup.engine.groups import Group
 from trueup.errors import TrueupError
-from trueup.evals.statistics import ece, win_rate
-from trueup.groups import Group
 from trueup.judges import Judge
+from trueup.statistics.estimates import ece, win_rate
 
 
 def reward_model_quality(judge: Judge, groups: Sequence[Group], *, bins: int = 10) -> dict[str, Any]:

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueup.engine.groups import Group
+from trueup.engine.order import derive
 from trueup.evals.likelihood import Evidence, exact_match_by
 from trueup.evals.papers import Paper
-from trueup.evals.statistics import Estimate, ece, mean_ci, paired_gain, win_rate
 from trueup.evals.tasks import SCORES, Advance, Graded, Task, confidence
 from trueup.evals.view import PolicyView, tokens_cut
-from trueup.groups import Group
-from trueup.order import derive
+from trueup.statistics.estimates import Estimate, ece, mean_ci, paired_gain, win_rate
 
 Floats = NDArray[np.float64]
 Examine = Callable[[Task, Sequence[Group], int, Advance], tuple[Floats, Evidence | Graded]]

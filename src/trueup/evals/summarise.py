@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueup.engine.groups import Group, Message, Role
+from trueup.engine.order import permutation
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 from trueup.evals.rows import read_rows, text_of
-from trueup.evals.statistics import mean_ci
 from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
 from trueup.evals.view import PolicyView
-from trueup.groups import Group, Message, Role
 from trueup.lab.replies import right
 from trueup.lab.requests import draw, pool
 from trueup.lab.world import Split, generator
-from trueup.order import permutation
 from trueup.sources.sample import Decoding
+from trueup.statistics.estimates import mean_ci
 
 Floats = NDArray[np.float64]
 CUE = "\nTL;DR:"

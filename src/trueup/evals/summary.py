@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from trueup.errors import TrueupError
 from trueup.evals.policies import PolicyResult
-from trueup.evals.statistics import Estimate, kl_estimate, mean_ci, paired_gain, preferences, win_rate
+from trueup.statistics.estimates import Estimate, kl_estimate, mean_ci, paired_gain, preferences, win_rate
 
 Floats = NDArray[np.float64]
 PARTS = ("helpful", "honest", "harmless", "proxy")

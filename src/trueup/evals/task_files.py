@@ -16,11 +16,11 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from trueup import config
 from trueup.errors import TrueupError
 from trueup.evals.answers import number_task
 from trueup.evals.tasks import SCORES, ScoreName, Task, likelihood_task
 from trueup.evals.templates import places
+from trueup.settings import config
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trueup.engine.groups import Group
+from trueup.engine.order import derive
 from trueup.errors import TrueupError
 from trueup.evals.likelihood import (
     Evidence,
@@ -28,8 +30,6 @@ from trueup.evals.likelihood import (
     true_mass,
 )
 from trueup.evals.view import PolicyView
-from trueup.groups import Group
-from trueup.order import derive
 from trueup.sources.sample import Decoding
 
 Floats = NDArray[np.float64]

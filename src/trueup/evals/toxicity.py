@@ -18,18 +18,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
 from trueup.evals.generation import expected_max_toxicity, marked, toxicity_probability
 from trueup.evals.lab_suite import group_of
-from trueup.evals.statistics import Estimate, mean_ci, win_rate
 from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
 from trueup.evals.view import PolicyView
-from trueup.groups import Completion, Group, Message, Role
 from trueup.judges import Judge
 from trueup.judges.toxicity import outside
 from trueup.lab.evaluations import eval_items
 from trueup.lab.world import Split
 from trueup.sources.sample import Decoding
+from trueup.statistics.estimates import Estimate, mean_ci, win_rate
 
 Floats = NDArray[np.float64]
 Which = Literal["all", "toxic", "non_toxic"]

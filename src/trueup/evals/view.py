@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from trueup.chat.encoder import Chat, is_text
+from trueup.engine.groups import Completion, Group, Message, Role
+from trueup.engine.method import Handles, Network
+from trueup.engine.order import derive
 from trueup.errors import TrueupError
 from trueup.evals.joint import joint_ids
-from trueup.groups import Completion, Group, Message, Role
 from trueup.judges import Judge
-from trueup.method import Handles, Network
-from trueup.order import derive
 from trueup.sources.sample import Decoding, sample_groups
 
 _CUT = "tokens_cut"

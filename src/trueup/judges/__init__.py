@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from trueup.groups import Group
+from trueup.engine.groups import Group
 
 Judge = Callable[[Sequence[Group]], list[list[float]]]
 "Scores for each completion of each group, in order."

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import cosine_similarity
 
-from trueup.groups import Group
+from trueup.engine.groups import Group
+from trueup.engine.packing import pack, split
 from trueup.judges.reward_model import RewardModelJudge
-from trueup.packing import pack, split
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

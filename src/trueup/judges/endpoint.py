@@ -18,8 +18,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from trueup.answerers.open import key_fault
 from trueup.answerers.transport import beginning, post
+from trueup.engine.groups import Group
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
-from trueup.groups import Group
 
 KEY = "TRUEUP_JUDGE_KEY"
 "The environment variable whose value is sent as a bearer token; keys stand nowhere else."

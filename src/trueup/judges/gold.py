@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from trueup.engine.groups import Group
 from trueup.errors import TrueupError
-from trueup.groups import Group
 from trueup.lab.graders import Grade, grade
 
 _NAMES = tuple(f.name for f in fields(Grade))

@@ -19,10 +19,10 @@ import numpy as np
 
 from trueup.answerers import Answerer
 from trueup.answerers.open import SERVER, open_answerer
+from trueup.engine.groups import Comparison, Group
+from trueup.engine.order import permutation
 from trueup.errors import TrueupError
-from trueup.groups import Comparison, Group
 from trueup.judges.wording import Reader, Reading, conversation_text, read_wording
-from trueup.order import permutation
 
 PREFIX = "lm:"
 _OPTIONS: dict[str, type[str] | type[int] | type[float]] = {

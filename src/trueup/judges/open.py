@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from trueup.engine.groups import Group, Message
 from trueup.errors import TrueupError
-from trueup.groups import Group, Message
 from trueup.judges import Judge
 from trueup.judges.endpoint import open_endpoint
 from trueup.judges.gold import lab_gold, open_gold_part

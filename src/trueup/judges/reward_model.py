@@ -9,8 +9,8 @@ import torch
 
 from trueup.annotate.logprobs import measure
 from trueup.chat.encoder import Chat
-from trueup.groups import Completion, Group
-from trueup.method import Handles, Network
+from trueup.engine.groups import Completion, Group
+from trueup.engine.method import Handles, Network
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

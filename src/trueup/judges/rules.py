@@ -8,8 +8,8 @@ from dataclasses import MISSING, dataclass, fields
 from decimal import Decimal
 from urllib.parse import unquote
 
+from trueup.engine.groups import Group
 from trueup.errors import TrueupError
-from trueup.groups import Group
 from trueup.judges import Judge
 from trueup.judges.unit_tests import UnitTests
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueup.engine.groups import Group
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
-from trueup.groups import Group
 from trueup.judges.gold import lab_grade
 from trueup.judges.ngrams import load_classifier
 

@@ -8,8 +8,8 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from trueup.engine.groups import Completion, Group
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group
 from trueup.sandbox.cell import Limits
 from trueup.sandbox.trust import named
 from trueup.sandbox.verdicts import Verdict, check_all

@@ -20,10 +20,10 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge
 
-from trueup import config as configuration
+from trueup.engine.groups import Group, digest
 from trueup.errors import TrueupError
-from trueup.groups import Group, digest
 from trueup.judges import Judge
+from trueup.settings import config as configuration
 
 HEADS = "trueup_heads.safetensors"
 "Beside a reward model's weights; it changes whenever the model was trained."

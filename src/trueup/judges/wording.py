@@ -11,9 +11,9 @@ from typing import Literal, NamedTuple, final
 import numpy as np
 
 from trueup.answerers import Answerer, Conversation, Floats
+from trueup.engine.groups import Message, Role
 from trueup.errors import TrueupError
-from trueup.forms import check_pattern, fill, read_form
-from trueup.groups import Message, Role
+from trueup.settings.forms import check_pattern, fill, read_form
 from trueup.sources.sample import Decoding
 
 PROMPTS = Path(__file__).parent / "prompts"

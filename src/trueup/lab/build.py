@@ -17,22 +17,22 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import trueup.lab as lab
+from trueup.engine.groups import Completion, Group, Message, Role
+from trueup.engine.method import Handles, Method
+from trueup.engine.method import Role as NetworkRole
+from trueup.engine.order import derive
 from trueup.errors import TrueupError
 from trueup.evals.lab_suite import lab_suite
 from trueup.evals.policies import evaluate_policy
 from trueup.evals.view import PolicyView
-from trueup.groups import Completion, Group, Message, Role
 from trueup.judges.gold import lab_grade
-from trueup.method import Handles, Method
-from trueup.method import Role as NetworkRole
 from trueup.models.load import from_modules
 from trueup.objectives.likelihood import NLL
-from trueup.opening import open_chat, open_network
-from trueup.order import derive
-from trueup.settings import LoopSettings, ModelSettings
+from trueup.runs.opening import open_chat, open_network
+from trueup.runs.training import Trained, train_method
+from trueup.settings.blocks import LoopSettings, ModelSettings
 from trueup.sources.files import Files
 from trueup.sources.sample import Decoding
-from trueup.training import Trained, train_method
 from trueup.update.adamw import AdamW
 
 CONTEXT = 512

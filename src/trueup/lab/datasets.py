@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator
 from itertools import islice
 
+from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group, Message, Role
 from trueup.lab.documents import corpus
 from trueup.lab.replies import reply, right
 from trueup.lab.requests import Request, assistant, draw, pool

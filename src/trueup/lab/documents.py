@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from trueup.groups import Message
+from trueup.engine.groups import Message
 from trueup.lab.graders import Grade, grade
 from trueup.lab.replies import reply, right, write
 from trueup.lab.requests import (

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from trueup.engine.groups import Message, Role
 from trueup.errors import TrueupError
-from trueup.groups import Message, Role
 from trueup.lab.documents import MIXING, Document, ethics_question, tale, write_document
 from trueup.lab.replies import right, write
 from trueup.lab.requests import Pool, Request, draw, pool, user

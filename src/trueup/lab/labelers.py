@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
+from trueup.engine.groups import Comparison, Group, Ranking
 from trueup.errors import TrueupError
-from trueup.groups import Comparison, Group, Ranking
 from trueup.lab.graders import grade
 from trueup.lab.replies import FLATTERIES
 from trueup.lab.world import generator, shuffled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from trueup.groups import Completion, Group
+from trueup.engine.groups import Completion, Group
 from trueup.lab.datasets import prompts
 from trueup.lab.labelers import label
 from trueup.lab.replies import reply

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trueup.groups import Message, Role
+from trueup.engine.groups import Message, Role
 from trueup.lab.world import (
     ACTIONS,
     BORDERLINES,

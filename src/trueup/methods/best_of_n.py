@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trueup import meter as metering
+from trueup.engine.groups import write_jsonl
+from trueup.engine.method import Role
+from trueup.engine.order import derive
 from trueup.evals.policies import choose_best
-from trueup.groups import write_jsonl
 from trueup.judges.open import open_judge
-from trueup.method import Role
-from trueup.opening import open_chat, open_network, pick_device
-from trueup.order import derive
-from trueup.run import Done
-from trueup.settings import DataSettings, ModelSettings
+from trueup.runs import meter as metering
+from trueup.runs.opening import open_chat, open_network, pick_device
+from trueup.runs.recipe import Done
+from trueup.settings.blocks import DataSettings, ModelSettings
 from trueup.sources.open import open_groups
 from trueup.sources.sample import Decoding, sample_groups
 

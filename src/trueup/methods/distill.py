@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 
 from trueup.annotate.distributions import Distributions
-from trueup.groups import Group
-from trueup.method import Method, Parts, Role, Source
+from trueup.engine.groups import Group
+from trueup.engine.method import Method, Parts, Role, Source
 from trueup.objectives.distillation import Distillation, Kind
-from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.files import Everything, Files, demonstrations
 from trueup.sources.mixed import Mixed
 from trueup.sources.sample import Decoding, Sample

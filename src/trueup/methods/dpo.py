@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Lt
 
 from trueup.annotate.logprobs import Measure
-from trueup.method import Method, Parts, Role
+from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.pairwise import DPO
-from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.files import Everything, Files
 from trueup.update.adamw import AdamW
 

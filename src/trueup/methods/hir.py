@@ -10,10 +10,10 @@ from annotated_types import Ge, Lt
 
 from trueup.annotate.relabel import Relabel, instructed, steered
 from trueup.annotate.scores import Scores
+from trueup.engine.method import Method, Parts
 from trueup.errors import TrueupError
-from trueup.method import Method, Parts
 from trueup.objectives.hindsight import Hindsight
-from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trueup.groups import Group
-from trueup.method import Method, Parts
+from trueup.engine.groups import Group
+from trueup.engine.method import Method, Parts
 from trueup.objectives.likelihood import Imitation
-from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.files import Everything, Files, demonstrations, preferred
 from trueup.update.adamw import AdamW
 

@@ -11,10 +11,10 @@ from annotated_types import Ge
 from trueup.annotate.logprobs import Measure
 from trueup.annotate.preferences import Preferences
 from trueup.annotate.scores import Scores
-from trueup.groups import Group
-from trueup.method import Method, Parts, Role
+from trueup.engine.groups import Group
+from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.pairwise import DPO
-from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.sample import Decoding, Sample
 from trueup.update.adamw import AdamW
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trueup.annotate.scale import accuracy_by_source
-from trueup.groups import Message
-from trueup.groups import Role as Speaker
-from trueup.method import Method, Objective, Parts, Role
+from trueup.engine.groups import Message
+from trueup.engine.groups import Role as Speaker
+from trueup.engine.method import Method, Objective, Parts, Role
 from trueup.objectives.mix import Sum
 from trueup.objectives.reward_model import BradleyTerry, Imitation
-from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.files import Everything
 from trueup.sources.judged import binarised, with_imitate, with_pairs
 from trueup.sources.shares import by_share

@@ -8,12 +8,12 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from trueup.groups import Group
-from trueup.method import Beside, Handles, Method, Parts
+from trueup.engine.groups import Group
+from trueup.engine.method import Beside, Handles, Method, Parts
+from trueup.engine.order import derive, draw
 from trueup.methods import ppo
 from trueup.objectives.likelihood import NLL
-from trueup.order import derive, draw
-from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.sample import Decoding
 from trueup.update.adamw import AdamW
 

@@ -10,11 +10,11 @@ from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.penalty import MovePenalty, Penalty
 from trueup.annotate.rewards import KLReward
 from trueup.annotate.scores import Scores
-from trueup.method import Method, Parts, actor_critic
+from trueup.engine.method import Method, Parts, actor_critic
 from trueup.objectives.mix import Sum
 from trueup.objectives.surrogate import PenalisedSurrogate
 from trueup.objectives.value import ClippedValue
-from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 

@@ -11,11 +11,11 @@ from annotated_types import Ge
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.scores import Scores
 from trueup.annotate.select import BestOfGroup, ShapedScore, TopAcrossGroups
+from trueup.engine.groups import Group
+from trueup.engine.method import Annotator, Method, Parts, Role
 from trueup.errors import TrueupError
-from trueup.groups import Group
-from trueup.method import Annotator, Method, Parts, Role
 from trueup.objectives.likelihood import NLL
-from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.sample import Decoding, Sample
 from trueup.update.adamw import AdamW
 

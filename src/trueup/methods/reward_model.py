@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trueup.annotate.scale import accuracy_by_source, set_scale
-from trueup.method import Handles, Method, Objective, Parts, Role
+from trueup.engine.method import Handles, Method, Objective, Parts, Role
 from trueup.objectives.listwise import Choice, PlackettLuce
 from trueup.objectives.mix import Sum
 from trueup.objectives.reward_model import BradleyTerry, Imitation
-from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.files import Everything
 from trueup.sources.judged import ordered, with_imitate, with_pairs
 from trueup.sources.shares import by_share

@@ -8,9 +8,9 @@ from trueup.annotate.baselines import LeaveOneOut
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.rewards import KLReward
 from trueup.annotate.scores import Scores
-from trueup.method import Method, Parts, Role
+from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.reinforce import ClippedSequence, Reinforce
-from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 

@@ -9,11 +9,11 @@ from annotated_types import Ge
 
 from trueup.annotate.ranks import Ranked, Stated
 from trueup.annotate.scores import Scores
+from trueup.engine.groups import Group
+from trueup.engine.method import Method, Parts, Role
 from trueup.errors import TrueupError
-from trueup.groups import Group
-from trueup.method import Method, Parts, Role
 from trueup.objectives.ranking import RRHF
-from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.files import from_files, judged
 from trueup.sources.joined import joined
 from trueup.sources.sample import Decoding

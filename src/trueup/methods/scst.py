@@ -9,10 +9,10 @@ from trueup.annotate.baselines import AgainstGreedy
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.rewards import KLReward
 from trueup.annotate.scores import Scores
-from trueup.groups import Group
-from trueup.method import Handles, Method, Parts, Role
+from trueup.engine.groups import Group
+from trueup.engine.method import Handles, Method, Parts, Role
 from trueup.objectives.reinforce import Reinforce
-from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.sample import Decoding, from_policy, sample_groups
 from trueup.update.adamw import AdamW
 

@@ -9,11 +9,11 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge
 
-from trueup.groups import Completion, Group
-from trueup.method import Beside, Handles, Method, Parts
+from trueup.engine.groups import Completion, Group
+from trueup.engine.method import Beside, Handles, Method, Parts
 from trueup.objectives.likelihood import NLL, TextNLL
 from trueup.objectives.mix import Sum
-from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.files import Everything, Files, demonstrations
 from trueup.update.adamw import AdamW
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trueup.method import Method, Parts
+from trueup.engine.method import Method, Parts
 from trueup.objectives.reference_free import SimPO
-from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.files import Everything, Files
 from trueup.update.adamw import AdamW
 

@@ -9,10 +9,10 @@ from annotated_types import Ge
 
 from trueup.annotate.ranks import Ranked, Stated
 from trueup.annotate.scores import Scores
+from trueup.engine.method import Beside, Method, Parts, Role
 from trueup.errors import TrueupError
-from trueup.method import Beside, Method, Parts, Role
 from trueup.objectives.calibration import Demonstrations, SLiC
-from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.files import beside_demonstrations, from_files, judged
 from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from trueup.method import Method, Parts, Role
+from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.embedding import DSSM, Triplet
-from trueup.settings import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.files import Everything, Files
 from trueup.update.adamw import AdamW
 

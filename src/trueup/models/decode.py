@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trueup.groups import Group
+from trueup.engine.groups import Group
+from trueup.engine.packing import pack
 from trueup.models import attention
 from trueup.models.forward import LanguageModel, run
 from trueup.models.kernels import Rule
 from trueup.models.layout import layout_of
-from trueup.packing import pack
 
 GROWTH = 64
 "Slots by which the cache grows: most completions end long before the limit."

@@ -17,7 +17,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from trueup.batch import Batch, Outputs, Span
+from trueup.engine.batch import Batch, Outputs, Span
 from trueup.errors import TrueupError
 from trueup.models import attention
 from trueup.models.heads import MODULES
@@ -30,7 +30,7 @@ OUTPUTS = ("logprobs", "entropy", "values", "rewards", "embeddings", "distributi
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LanguageModel:
-    """A decoder and its heads as a `trueup.method.Network`.
+    """A decoder and its heads as a `trueup.engine.method.Network`.
 
     Copies made by `with_temperature` and `reference` share the module, and so the weights.
     """

@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from trueup.engine.method import HeadName
 from trueup.errors import TrueupError
-from trueup.method import HeadName
 
 FILE = "trueup_heads.safetensors"
 RECORD = "trueup_heads.json"

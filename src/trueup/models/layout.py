@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueup.batch import Batch
+from trueup.engine.batch import Batch
 from trueup.errors import TrueupError
 
 SHARE = 0.75

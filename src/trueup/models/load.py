@@ -24,7 +24,7 @@ from trueup.models.heads import MODULES, HeadName
 from trueup.models.lora import base_of, is_adapter, spans_head
 from trueup.models.probe import probe, readout_of
 from trueup.models.quantised import lift, quantise
-from trueup.settings import LoraSettings
+from trueup.settings.blocks import LoraSettings
 
 DType = Literal["float32", "bfloat16", "float64"]
 DTYPES: dict[str, torch.dtype] = {

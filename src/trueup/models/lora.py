@@ -23,7 +23,7 @@ from transformers.pytorch_utils import Conv1D
 
 from trueup.errors import TrueupError
 from trueup.models.quantised import is_quantised, lift
-from trueup.settings import LoraSettings
+from trueup.settings.blocks import LoraSettings
 
 CONFIG = "adapter_config.json"
 RECORD = "trueup_base.json"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from trueup.method import Network, Rule
+from trueup.engine.method import Network, Rule
 
 
 def held(networks: Mapping[str, Network], rule: Rule | None = None) -> dict[str, int]:

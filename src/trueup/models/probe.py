@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from trueup.batch import Batch
+from trueup.engine.batch import Batch
+from trueup.engine.groups import Completion, Group
+from trueup.engine.packing import pack
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group
 from trueup.models import attention
 from trueup.models.layout import layout_of
 from trueup.models.logprob import Head, logits
-from trueup.packing import pack
 
 LONGEST = 160
 "Tokens of the probe's longest sequence, when a sliding window asks for that many."

@@ -19,13 +19,13 @@ from typing import Any, final
 
 from torch import nn
 
-from trueup.method import HeadName, Role
+from trueup.engine.method import HeadName, Role
+from trueup.engine.order import derive
 from trueup.models import lora as lora_of
 from trueup.models.forward import LanguageModel
 from trueup.models.load import DType, from_modules, read, restore_heads
 from trueup.models.quantised import is_quantised, quantise
-from trueup.order import derive
-from trueup.settings import LoraSettings
+from trueup.settings.blocks import LoraSettings
 
 logger = logging.getLogger("trueup")
 

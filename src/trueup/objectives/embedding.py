@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, relu
 from torch.nn.functional import normalize
 
-from trueup.batch import Batch, Outputs
-from trueup.method import Entries, Terms
+from trueup.engine.batch import Batch, Outputs
+from trueup.engine.method import Entries, Terms
 
 
 class Triplets(NamedTuple):

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trueup.batch import Batch, Outputs
-from trueup.method import Entries, Terms
+from trueup.engine.batch import Batch, Outputs
+from trueup.engine.method import Entries, Terms
 
 
 def k3(logprobs: Float[Tensor, " n"], ref_logprobs: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

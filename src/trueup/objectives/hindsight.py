@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch.nn.functional import logsigmoid
 
-from trueup.batch import Batch, Outputs
-from trueup.method import Entries, Terms
+from trueup.engine.batch import Batch, Outputs
+from trueup.engine.method import Entries, Terms
 from trueup.objectives.likelihood import mean_logprobs
 
 

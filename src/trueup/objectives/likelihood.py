@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trueup.batch import Batch, Outputs
-from trueup.method import Entries, Terms
+from trueup.engine.batch import Batch, Outputs
+from trueup.engine.method import Entries, Terms
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from trueup.batch import Batch, Outputs
-from trueup.method import Entries, Terms
+from trueup.engine.batch import Batch, Outputs
+from trueup.engine.method import Entries, Terms
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trueup.batch import Batch, Outputs
-from trueup.method import Entries, Terms
+from trueup.engine.batch import Batch, Outputs
+from trueup.engine.method import Entries, Terms
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Lt
 
-from trueup import meter as metering
 from trueup.constitution.batches import fill, tally
 from trueup.constitution.comparison import CLAMP, Duel, Feedback, Opinion, agreement
 from trueup.constitution.journal import Journal
@@ -30,12 +29,13 @@ from trueup.constitution.opening import (
     tokens_in,
 )
 from trueup.constitution.principles import Form, read_constitution
+from trueup.engine.groups import Comparison, Completion, Group, digest, write_jsonl
+from trueup.engine.order import derive
 from trueup.errors import TrueupError
-from trueup.groups import Comparison, Completion, Group, digest, write_jsonl
-from trueup.order import derive
-from trueup.run import Done
-from trueup.schema import Word
-from trueup.settings import DataSettings
+from trueup.runs import meter as metering
+from trueup.runs.recipe import Done
+from trueup.settings.blocks import DataSettings
+from trueup.settings.schema import Word
 from trueup.sources.sample import Decoding
 
 SUMMARY = "Let a model compare pairs of samples by a constitution; soft labels for a reward model or DPO."

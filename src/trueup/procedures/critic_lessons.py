@@ -17,16 +17,16 @@ from typing import Annotated
 from annotated_types import Ge
 
 import trueup.lab as lab
-from trueup import meter as metering
 from trueup.constitution.principles import read_constitution
-from trueup.forms import fill
-from trueup.groups import Completion, Group, Message, Role, write_jsonl
+from trueup.engine.groups import Completion, Group, Message, Role, write_jsonl
 from trueup.lab.graders import grade
 from trueup.lab.replies import reply, right, write
 from trueup.lab.requests import CRITIQUE_REQUEST, REVISION_REQUEST, Request, draw, pool
 from trueup.lab.world import Split, generator, pick
-from trueup.run import Done
-from trueup.schema import Word
+from trueup.runs import meter as metering
+from trueup.runs.recipe import Done
+from trueup.settings.forms import fill
+from trueup.settings.schema import Word
 
 SUMMARY = "Write lessons in critiquing and judging about other requests, with the lab's truth as the teacher."
 REFERENCES = ("bai2022b",)

@@ -21,7 +21,6 @@ import numpy as np
 from annotated_types import Ge
 
 import trueup.lab as lab
-from trueup import meter as metering
 from trueup.answerers import Answer, Conversation
 from trueup.constitution.batches import fill
 from trueup.constitution.comparison import Duel, Feedback
@@ -29,18 +28,19 @@ from trueup.constitution.journal import Journal
 from trueup.constitution.opening import Model, charges, open_model, room, tokens_in
 from trueup.constitution.principles import Form, read_constitution
 from trueup.constitution.revision import Kind, Plan, advance, review
+from trueup.engine.groups import Group, digest
+from trueup.engine.order import derive
 from trueup.errors import TrueupError
-from trueup.evals.statistics import mean_ci
-from trueup.groups import Group, digest
 from trueup.lab.graders import grade
 from trueup.lab.replies import write
 from trueup.lab.requests import Request
 from trueup.lab.world import NewSplit, Split, generator, pick
-from trueup.order import derive
 from trueup.procedures.ai_label import LETTERS
-from trueup.run import Done, write_atomically
-from trueup.schema import Word
+from trueup.runs import meter as metering
+from trueup.runs.recipe import Done, write_atomically
+from trueup.settings.schema import Word
 from trueup.sources.sample import Decoding
+from trueup.statistics.estimates import mean_ci
 
 SUMMARY = "Measure how well a model critiques, revises and compares answers whose harm is known."
 REFERENCES = ("bai2022b",)

@@ -10,10 +10,10 @@ from typing import Annotated
 from annotated_types import Ge
 
 import trueup.lab as lab
-from trueup import meter as metering
-from trueup.groups import write_jsonl
-from trueup.run import Done
-from trueup.schema import Word
+from trueup.engine.groups import write_jsonl
+from trueup.runs import meter as metering
+from trueup.runs.recipe import Done
+from trueup.settings.schema import Word
 
 SUMMARY = "Pick the lab's demonstrations without those of some kinds, for a model that only helps."
 OUTPUT = "groups.jsonl"

@@ -14,8 +14,8 @@ from typing import Literal
 import torch
 
 import trueup.lab as lab
-from trueup import checkpoint
-from trueup import meter as metering
+from trueup.engine.groups import Group, read_jsonl
+from trueup.engine.order import derive
 from trueup.evals.lab_suite import lab_suite
 from trueup.evals.policies import PolicyResult, evaluate_policy
 from trueup.evals.reward_quality import reward_model_quality
@@ -28,14 +28,14 @@ from trueup.evals.summary import (
     write_json,
 )
 from trueup.evals.view import PolicyView
-from trueup.groups import Group, read_jsonl
 from trueup.judges import Judge
 from trueup.judges.gold import lab_grade
 from trueup.judges.open import open_judge
-from trueup.opening import pick_device
-from trueup.order import derive
 from trueup.procedures.measure import open_view
-from trueup.run import Done
+from trueup.runs import checkpoint
+from trueup.runs import meter as metering
+from trueup.runs.opening import pick_device
+from trueup.runs.recipe import Done
 from trueup.sources.open import lab_groups, split_held_out
 from trueup.sources.sample import Decoding
 

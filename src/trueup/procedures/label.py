@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Literal
 
 import trueup.lab as lab
-from trueup import meter as metering
+from trueup.engine.groups import Group, write_jsonl
+from trueup.engine.method import Role
+from trueup.engine.order import derive
 from trueup.errors import TrueupError
-from trueup.groups import Group, write_jsonl
 from trueup.judges.language_model import PREFIX, open_pairwise
-from trueup.method import Role
-from trueup.opening import open_chat, open_network, pick_device
-from trueup.order import derive
-from trueup.run import Done
-from trueup.settings import DataSettings, ModelSettings
+from trueup.runs import meter as metering
+from trueup.runs.opening import open_chat, open_network, pick_device
+from trueup.runs.recipe import Done
+from trueup.settings.blocks import DataSettings, ModelSettings
 from trueup.sources.open import open_groups
 from trueup.sources.sample import Decoding, sample_groups
 

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import torch
 
 import trueup.lab as lab
-from trueup import meter as metering
+from trueup.engine.method import Role
+from trueup.engine.order import derive
 from trueup.evals.lab_suite import lab_suite, run_suite
 from trueup.evals.policies import evaluate_policy
 from trueup.evals.view import PolicyView
@@ -19,12 +20,11 @@ from trueup.judges.gold import lab_grade
 from trueup.judges.open import open_judge
 from trueup.lab.evaluations import EVALUATIONS
 from trueup.lab.world import PARTS
-from trueup.method import Role
-from trueup.opening import open_chat, open_network, pick_device
-from trueup.order import derive
-from trueup.run import Done, write_atomically
-from trueup.schema import Word
-from trueup.settings import ModelSettings
+from trueup.runs import meter as metering
+from trueup.runs.opening import open_chat, open_network, pick_device
+from trueup.runs.recipe import Done, write_atomically
+from trueup.settings.blocks import ModelSettings
+from trueup.settings.schema import Word
 from trueup.sources.open import lab_groups
 from trueup.sources.sample import Decoding
 

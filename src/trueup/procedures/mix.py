@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trueup import meter as metering
-from trueup.run import Done
+from trueup.runs import meter as metering
+from trueup.runs.recipe import Done
 from trueup.soups.measure import experts_of
 from trueup.soups.mix import card_of, open_soup
 from trueup.soups.simplex import check, uniform

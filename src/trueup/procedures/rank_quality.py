@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from trueup.engine.groups import Group, read_jsonl
+from trueup.engine.method import Role
 from trueup.evals.likelihood import token_logprobs
 from trueup.evals.reward_quality import reward_model_quality
 from trueup.evals.view import PolicyView
-from trueup.groups import Group, read_jsonl
 from trueup.judges import Judge
 from trueup.judges.open import open_judge
-from trueup.method import Role
-from trueup.opening import open_chat, open_network, pick_device
-from trueup.run import Done, write_atomically
-from trueup.settings import ModelSettings
+from trueup.runs.opening import open_chat, open_network, pick_device
+from trueup.runs.recipe import Done, write_atomically
+from trueup.settings.blocks import ModelSettings
 
 SUMMARY = "Measure how well a model ranks labelled completions."
 OUTPUT = "ranking.json"

@@ -11,12 +11,12 @@ from typing import Annotated
 from annotated_types import Ge
 
 import trueup.lab as lab
-from trueup import meter as metering
+from trueup.engine.groups import write_jsonl
 from trueup.errors import TrueupError
-from trueup.groups import write_jsonl
 from trueup.lab.world import NewSplit, Split
-from trueup.run import Done
-from trueup.schema import Word
+from trueup.runs import meter as metering
+from trueup.runs.recipe import Done
+from trueup.settings.schema import Word
 
 SUMMARY = "Pick the lab's requests of some kinds, for a model to answer, critique and judge."
 OUTPUT = "groups.jsonl"

@@ -17,20 +17,20 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from trueup import meter as metering
 from trueup.answerers import Answer, Conversation
 from trueup.constitution.batches import fill, tally
 from trueup.constitution.journal import Journal
 from trueup.constitution.opening import Model, charges, open_model, open_prompts, room, tokens_in
 from trueup.constitution.principles import Form, read_constitution
 from trueup.constitution.revision import Kind, Plan, advance, rows_of, talk
+from trueup.engine.groups import Group, digest, write_jsonl
+from trueup.engine.order import derive
 from trueup.errors import TrueupError
-from trueup.groups import Group, digest, write_jsonl
 from trueup.lab.graders import grade
-from trueup.order import derive
-from trueup.run import Done
-from trueup.schema import Word
-from trueup.settings import DataSettings
+from trueup.runs import meter as metering
+from trueup.runs.recipe import Done
+from trueup.settings.blocks import DataSettings
+from trueup.settings.schema import Word
 from trueup.sources.sample import Decoding
 
 SUMMARY = "Let a model critique and revise its own answers by a constitution."

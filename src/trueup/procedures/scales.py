@@ -16,16 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-from trueup import config as configuration
-from trueup import meter as metering
+from trueup.engine.method import Role
+from trueup.engine.order import derive
 from trueup.errors import TrueupError
 from trueup.judges.open import open_judge
 from trueup.judges.weighted import Part, Weights
-from trueup.method import Role
-from trueup.opening import open_chat, open_network, pick_device
-from trueup.order import derive
-from trueup.run import Done, write_atomically
-from trueup.settings import DataSettings, ModelSettings
+from trueup.runs import meter as metering
+from trueup.runs.opening import open_chat, open_network, pick_device
+from trueup.runs.recipe import Done, write_atomically
+from trueup.settings import config as configuration
+from trueup.settings.blocks import DataSettings, ModelSettings
 from trueup.sources.open import open_groups
 from trueup.sources.sample import Decoding, sample_groups
 

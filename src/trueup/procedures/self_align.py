@@ -15,20 +15,20 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from trueup import meter as metering
 from trueup.answerers import Answer
 from trueup.constitution.journal import Journal
 from trueup.constitution.opening import charges, open_model, open_prompts
+from trueup.engine.groups import Completion, Group, digest, write_jsonl
+from trueup.engine.order import permutation
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group, digest, write_jsonl
-from trueup.order import permutation
-from trueup.run import Done
-from trueup.schema import Word
+from trueup.runs import meter as metering
+from trueup.runs.recipe import Done
 from trueup.selfalign.asking import Asking, kept, reasons, show
 from trueup.selfalign.filters import MIN_CHARS, filter_answer
 from trueup.selfalign.supervision import Supervision, read_supervision
 from trueup.selfalign.thoughts import read_thoughts
-from trueup.settings import DataSettings
+from trueup.settings.blocks import DataSettings
+from trueup.settings.schema import Word
 from trueup.sources.sample import Decoding
 
 SUMMARY = "Let a base model answer by written principles, thinking first; keep the answers."

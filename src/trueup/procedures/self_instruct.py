@@ -15,18 +15,18 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from trueup import meter as metering
 from trueup.constitution.batches import tally
 from trueup.constitution.journal import Journal
 from trueup.constitution.opening import Model, charges, complete_fitting, open_model, tokens_in
+from trueup.engine.groups import Group, write_jsonl
 from trueup.errors import TrueupError
-from trueup.groups import Group, write_jsonl
-from trueup.run import Done
-from trueup.schema import Word
+from trueup.runs import meter as metering
+from trueup.runs.recipe import Done
+from trueup.runs.signals import Interrupted
 from trueup.selfalign.asking import show
 from trueup.selfalign.instruct import Limits, Round, Tasks, asked_seed
 from trueup.selfalign.supervision import Supervision, read_supervision
-from trueup.signals import Interrupted
+from trueup.settings.schema import Word
 from trueup.sources.sample import Decoding
 
 SUMMARY = "Let a model write tasks, freely and about what is hard to answer."

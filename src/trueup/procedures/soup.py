@@ -15,20 +15,19 @@ from typing import Annotated, Any, Literal, final
 import numpy as np
 from annotated_types import Ge
 
-from trueup import config as configuration
-from trueup import meter as metering
+from trueup.engine.method import Role
+from trueup.engine.order import derive
 from trueup.errors import TrueupError
-from trueup.evals.statistics import mean_ci
 from trueup.judges.open import open_judge
-from trueup.method import Role
 from trueup.models.export import Figure
 from trueup.models.forward import LanguageModel
-from trueup.opening import open_chat, open_network, pick_device
-from trueup.order import derive
-from trueup.run import Done, write_atomically
-from trueup.schema import Word
-from trueup.settings import DataSettings, ModelSettings
-from trueup.signals import Interrupted
+from trueup.runs import meter as metering
+from trueup.runs.opening import open_chat, open_network, pick_device
+from trueup.runs.recipe import Done, write_atomically
+from trueup.runs.signals import Interrupted
+from trueup.settings import config as configuration
+from trueup.settings.blocks import DataSettings, ModelSettings
+from trueup.settings.schema import Word
 from trueup.soups import search, simplex
 from trueup.soups.fronts import Kind, Measured, account
 from trueup.soups.measure import Bench, experts_of
@@ -37,6 +36,7 @@ from trueup.soups.picture import page, write_picture
 from trueup.soups.simplex import Weights
 from trueup.sources.open import open_groups
 from trueup.sources.sample import Decoding
+from trueup.statistics.estimates import mean_ci
 
 SUMMARY = "Mix experts of several rewards, measure the mixtures beside MORL, and hand on the best."
 OUTPUT = "model"

@@ -11,14 +11,14 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Gt, Lt
 
-from trueup import meter as metering
+from trueup.engine.order import permutation
 from trueup.errors import TrueupError
 from trueup.evals.real_toxicity import TOXIC, ScoredText, read_scored_texts
-from trueup.evals.statistics import ece
 from trueup.judges.ngrams import NgramClassifier, fit_classifier, roc_auc
 from trueup.judges.toxicity import lexicon
-from trueup.order import permutation
-from trueup.run import Done, write_atomically
+from trueup.runs import meter as metering
+from trueup.runs.recipe import Done, write_atomically
+from trueup.statistics.estimates import ece
 
 SUMMARY = "Train a small classifier of toxicity from scored texts, and measure it on held-out rows."
 OUTPUT = "classifier.safetensors"

@@ -15,18 +15,18 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from trueup import meter as metering
 from trueup.answerers import Answer, Conversation
 from trueup.constitution.journal import Journal
 from trueup.constitution.opening import charges, open_model, open_prompts
+from trueup.engine.groups import Completion, Group, digest, write_jsonl
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group, digest, write_jsonl
-from trueup.run import Done
-from trueup.schema import Word
+from trueup.runs import meter as metering
+from trueup.runs.recipe import Done
 from trueup.selfalign.asking import Asking, kept, reasons, show
 from trueup.selfalign.filters import filter_answer
 from trueup.selfalign.supervision import Supervision, read_supervision
-from trueup.settings import DataSettings
+from trueup.settings.blocks import DataSettings
+from trueup.settings.schema import Word
 from trueup.sources.context import open_context
 from trueup.sources.sample import Decoding
 

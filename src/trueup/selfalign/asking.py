@@ -12,7 +12,7 @@ from trueup.answerers import Answer, Conversation
 from trueup.constitution.batches import fill, tally
 from trueup.constitution.journal import Journal
 from trueup.constitution.opening import Model, complete_fitting, tokens_in
-from trueup.order import derive
+from trueup.engine.order import derive
 from trueup.selfalign.filters import NO_ROOM
 from trueup.sources.sample import Decoding
 

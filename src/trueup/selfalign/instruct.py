@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, final
 
 from trueup.answerers import Answer, Conversation
-from trueup.groups import Message, Role
-from trueup.order import derive, permutation
+from trueup.engine.groups import Message, Role
+from trueup.engine.order import derive, permutation
 from trueup.selfalign.filters import NO_ROOM
 from trueup.selfalign.rouge import Pool, words
 from trueup.selfalign.supervision import Listing, Supervision, sections

@@ -18,10 +18,10 @@ from typing import Annotated
 from annotated_types import MinLen
 
 import trueup.lab as lab
+from trueup.engine.groups import Message, Role
 from trueup.errors import TrueupError
-from trueup.forms import check_pattern, fill, read_form
-from trueup.groups import Message, Role
 from trueup.lab.world import NEWCOMERS
+from trueup.settings.forms import check_pattern, fill, read_form
 
 FILES = Path(__file__).parent / "files"
 LAB_TASKS = "lab:prompts"

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueup.errors import TrueupError
-from trueup.evals.statistics import Estimate, mean_ci
 from trueup.soups.pareto import front, hypervolume
 from trueup.soups.simplex import Weights, corners
+from trueup.statistics.estimates import Estimate, mean_ci
 
 Floats = NDArray[np.float64]
 Kind = Literal["start", "soup", "morl"]

@@ -16,8 +16,8 @@ from torch import Tensor
 from trueup.errors import TrueupError
 from trueup.models.lora import base_of, is_adapter
 from trueup.models.shared import same_weights
-from trueup.opening import model_path
-from trueup.strict_yaml import read_yaml
+from trueup.runs.opening import model_path
+from trueup.settings.strict_yaml import read_yaml
 
 Tensors = Mapping[str, Tensor]
 LEAST_COSINE = 0.5

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueup.chat import Chat
+from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 from trueup.evals.policies import sampled_kl
 from trueup.evals.view import PolicyView
-from trueup.groups import Group
 from trueup.judges import Judge
 from trueup.models.forward import LanguageModel
 from trueup.sources.sample import Decoding

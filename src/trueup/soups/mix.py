@@ -24,7 +24,7 @@ from trueup.models.export import CardFacts, Figure, export
 from trueup.models.forward import LanguageModel
 from trueup.models.load import DTYPES, DType, load
 from trueup.models.shared import same_weights
-from trueup.opening import model_path
+from trueup.runs.opening import model_path
 from trueup.soups import simplex
 from trueup.soups.adapters import AdapterSoup, plain_over_one_base
 from trueup.soups.lineage import check_fit, check_start, shared_start

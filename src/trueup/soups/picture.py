@@ -9,11 +9,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from trueup.report import svg
-from trueup.report.numbers import between, nats, plain, tick
-from trueup.report.svg import Scale, element
-from trueup.report.visible import visible
-from trueup.run import write_atomically
+from trueup.reports import svg
+from trueup.reports.numbers import between, nats, plain, tick
+from trueup.reports.svg import Scale, element
+from trueup.reports.visible import visible
+from trueup.runs.recipe import write_atomically
 
 Json = Mapping[str, Any]
 WIDTH, HEIGHT, LEFT, TOP = 720, 360, 70, 40

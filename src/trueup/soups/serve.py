@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trueup.chat import Chat
-from trueup.groups import Group, Message
-from trueup.order import derive
+from trueup.engine.groups import Group, Message
+from trueup.engine.order import derive
 from trueup.soups.mix import Soup
 from trueup.soups.simplex import Weights
 from trueup.sources.sample import Decoding, sample_groups

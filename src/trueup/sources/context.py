@@ -10,7 +10,7 @@ import numpy as np
 
 import trueup.lab as lab
 from trueup.data import read
-from trueup.groups import Group, Message, Role
+from trueup.engine.groups import Group, Message, Role
 
 HHH, REAL_HHH = "lab:hhh", "hhh"
 _PACKAGED = Path(__file__).with_name("hhh.jsonl")

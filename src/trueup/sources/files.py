@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from trueup.engine.groups import Group
+from trueup.engine.method import Beside, Handles, Objective, Parts
+from trueup.engine.order import draw
 from trueup.errors import TrueupError
-from trueup.groups import Group
-from trueup.method import Beside, Handles, Objective, Parts
-from trueup.order import draw
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from trueup.engine.groups import Completion, Group
+from trueup.engine.method import Handles, Parts
+from trueup.engine.order import derive, draw
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group
-from trueup.method import Handles, Parts
-from trueup.order import derive, draw
 from trueup.sources.sample import Decoding, sample_groups
 
 

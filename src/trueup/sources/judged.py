@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from trueup.engine.groups import Comparison, Group, Ranking
 from trueup.errors import TrueupError
-from trueup.groups import Comparison, Group, Ranking
 
 
 def with_pairs(groups: Sequence[Group]) -> list[Group]:

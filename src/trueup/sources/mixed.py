@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trueup.engine.groups import Group
+from trueup.engine.method import Handles
+from trueup.engine.order import derive, draw
 from trueup.errors import TrueupError
-from trueup.groups import Group
-from trueup.method import Handles
-from trueup.order import derive, draw
 from trueup.sources.files import preferred
 from trueup.sources.sample import Sample
 

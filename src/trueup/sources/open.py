@@ -11,9 +11,9 @@ import trueup.lab as lab
 from trueup.chat import Chat
 from trueup.chat.fit import fit_all
 from trueup.data import read
+from trueup.engine.groups import Group
 from trueup.errors import TrueupError
-from trueup.groups import Group
-from trueup.settings import DataSettings
+from trueup.settings.blocks import DataSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,12 @@ from typing import cast
 
 import numpy as np
 
+from trueup.engine.groups import Completion, Group
+from trueup.engine.method import Handles, Network, Parts
+from trueup.engine.order import derive, draw
 from trueup.errors import TrueupError
-from trueup.groups import Completion, Group
-from trueup.method import Handles, Network, Parts
 from trueup.models.forward import LanguageModel
 from trueup.models.generate import Sampled, generate
-from trueup.order import derive, draw
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from trueup.engine.groups import Group
+from trueup.engine.method import Handles, Source
+from trueup.engine.order import permutation
 from trueup.errors import TrueupError
-from trueup.groups import Group
-from trueup.method import Handles, Source
-from trueup.order import permutation
 from trueup.sources.files import Files
 
 GOLDEN = (5**0.5 - 1) / 2

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from trueup.engine.groups import Group
+from trueup.engine.method import Handles, Parts
+from trueup.engine.order import derive
 from trueup.errors import TrueupError
-from trueup.groups import Group
-from trueup.method import Handles, Parts
-from trueup.order import derive
 from trueup.sources.sample import Decoding, sample_groups
 
 NUM_SAMPLES = 256

@@ -10,19 +10,19 @@ from typing import Any, final
 
 import numpy as np
 
-from trueup.checkpoint import state_digest
-from trueup.groups import Comparison, Group
-from trueup.keeper import RunKeeper
-from trueup.loop import Progress, fit
-from trueup.meter import METRICS, Meter
-from trueup.method import Handles, Method, Parts, Rule
+from trueup.engine.groups import Comparison, Group
+from trueup.engine.loop import Progress, fit
+from trueup.engine.method import Handles, Method, Parts, Rule
+from trueup.engine.order import derive
 from trueup.models.shared import Base, networks_over
-from trueup.order import derive
-from trueup.settings import LoopSettings, LoraSettings
-from trueup.signals import Interrupted
+from trueup.runs.checkpoint import state_digest
+from trueup.runs.keeper import RunKeeper
+from trueup.runs.meter import METRICS, Meter
+from trueup.runs.signals import Interrupted
+from trueup.settings.blocks import LoopSettings, LoraSettings
 from trueup.sources.sample import Decoding, sample_groups
 from trueup.testing.objectives import require
-from trueup.toys import (
+from trueup.testing.toys import (
     STOP,
     share_of_even_tokens,
     tiny_llama,

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueup.batch import Batch, Outputs
-from trueup.groups import Group
-from trueup.loop import Step
-from trueup.method import Handles, Method, Network, Objective
+from trueup.engine.batch import Batch, Outputs
+from trueup.engine.groups import Group
+from trueup.engine.loop import Step
+from trueup.engine.method import Handles, Method, Network, Objective
+from trueup.engine.packing import pack
 from trueup.objectives.mix import Sum
-from trueup.packing import pack
-from trueup.toys import (
+from trueup.testing.toys import (
     PROMPT_ONLY,
     StandIn,
     nearby,

@@ -11,8 +11,8 @@ import torch
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
+from trueup.engine.method import Minibatch, Network, Rule
 from trueup.errors import TrueupError
-from trueup.method import Minibatch, Network, Rule
 
 
 @dataclass(frozen=True, kw_only=True)

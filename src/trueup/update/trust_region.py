@@ -20,9 +20,9 @@ from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trueup.batch import Batch
+from trueup.engine.batch import Batch
+from trueup.engine.method import Minibatch, Network, Rule
 from trueup.errors import TrueupError
-from trueup.method import Minibatch, Network, Rule
 from trueup.update.adamw import AdamW
 
 

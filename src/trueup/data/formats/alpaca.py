@@ -10,7 +10,7 @@ from trueup.data.formats.plain import answered
 from trueup.data.layout import Format, keys
 from trueup.data.problems import Fault, show
 from trueup.data.turns import Turns
-from trueup.groups import Group, Message, Role
+from trueup.engine.groups import Group, Message, Role
 
 _MAY = keys("input", "system", "history")
 

@@ -11,7 +11,7 @@ from trueup.data.formats.plain import answered, one_answer
 from trueup.data.layout import Format, keys
 from trueup.data.problems import Fault
 from trueup.data.turns import Turns
-from trueup.groups import Group, Message, Role
+from trueup.engine.groups import Group, Message, Role
 
 
 def _messages(row: Row, key: str) -> Turns:

@@ -12,7 +12,7 @@ from trueup.data.fields import Row, as_text, required
 from trueup.data.formats.rankings import check_tiers
 from trueup.data.layout import Format, keys
 from trueup.data.problems import Fault, keys_of, nearest, show
-from trueup.groups import Group, Role, from_json
+from trueup.engine.groups import Group, Role, from_json
 
 _GROUP = ("prompt", "completions", "comparisons", "rankings", "scores", "id", "user", "source", "meta",
           "prompt_tokens")  # fmt: skip

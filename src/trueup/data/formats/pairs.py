@@ -10,7 +10,7 @@ from trueup.data.fields import Row, as_text, filled, required
 from trueup.data.layout import Format, keys
 from trueup.data.problems import Fault, show
 from trueup.data.turns import Turns
-from trueup.groups import Comparison, Completion, Group, Message, Role
+from trueup.engine.groups import Comparison, Completion, Group, Message, Role
 
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _ANSWER = "\n\nAssistant:"

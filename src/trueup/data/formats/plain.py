@@ -10,7 +10,7 @@ from trueup.data.formats.pairs import prompt_of
 from trueup.data.layout import Format, keys
 from trueup.data.problems import Fault
 from trueup.data.turns import Turns
-from trueup.groups import Completion, Group, Message, Role, Score
+from trueup.engine.groups import Completion, Group, Message, Role, Score
 
 
 def answered(

@@ -15,7 +15,7 @@ from trueup.data.fields import Row, as_text, filled, listed, required, text
 from trueup.data.formats.pairs import prompt_of
 from trueup.data.layout import Format, keys
 from trueup.data.problems import Fault, show
-from trueup.groups import Comparison, Completion, Group, Ranking, Role, Score
+from trueup.engine.groups import Comparison, Completion, Group, Ranking, Role, Score
 
 _ORDERS = ("preference", "ranking", "ranks", "scores")
 _MAX_PREDICTIONS = 16

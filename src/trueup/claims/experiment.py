@@ -1,0 +1,128 @@
+"""An experiment: one recipe at several seeds, its runs beside those of other experiments in one folder.
+
+Stages are kept by their digest, so what two experiments share (the same SFT, the same reward model at the
+same seed) is trained once, and what is done is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueup.comparison.engine import Engine, last_line, preempted
+from trueup.comparison.plan import Job
+from trueup.errors import TrueupError
+from trueup.runs.recipe import Done, Recipe, Stage, plan
+from trueup.runs.signals import Interrupted
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One seed's run of a recipe, every stage done."""
+
+    seed: int
+    stages: Mapping[str, Stage]
+
+    def folder(self, stage: str) -> Path:
+        """Where a stage wrote."""
+        return self.stages[stage].folder
+
+    def done(self, stage: str) -> Done:
+        """What a stage handed on: its last metrics and its cost."""
+        return Done(**json.loads((self.folder(stage) / "DONE.json").read_text(encoding="utf-8")))
+
+    def numbers(self, stage: str, name: str) -> Floats:
+        """A `measure` stage's numbers of one name, [num_prompts, samples_per_prompt]: gold, kl, proxy ..."""
+        return np.asarray(self._measured(stage)["numbers"][name], np.float64)
+
+    def exam(self, stage: str, name: str) -> Floats:
+        """A `measure` stage's result in one exam, one number for each item."""
+        return np.asarray(self._measured(stage)["exams"][name], np.float64)
+
+    def mean(self, stage: str, name: str) -> float:
+        """The mean of a `measure` stage's numbers of one name, or of its exam of that name."""
+        found = self._measured(stage)
+        values = found["numbers"].get(name, found["exams"].get(name))
+        return float(np.mean(values))
+
+    def logged(self, stage: str, name: str) -> list[tuple[int, float]]:
+        """(step, value) of one number at every held-out evaluation of a training stage."""
+        lines = (self.folder(stage) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [row for row in map(json.loads, lines) if row["phase"] == "eval"]
+        return [(row["step"], row[name]) for row in rows]
+
+    def _measured(self, stage: str) -> dict[str, Any]:
+        return json.loads((self.folder(stage) / "measured.json").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A recipe by a name, and the seeds that it is run at."""
+
+    name: str
+    recipe: Recipe
+    seeds: Sequence[int]
+
+    def jobs(self) -> list[Job]:
+        """One job for each seed."""
+        return [
+            Job(
+                name=f"{self.name}-seed{seed}",
+                candidate=None,
+                seed=seed,
+                recipe=Recipe(name=self.recipe.name, stages=self.recipe.stages, seed=seed),
+            )
+            for seed in self.seeds
+        ]
+
+
+def run_experiments(
+    experiments: Sequence[Experiment],
+    folder: Path,
+    engine: Engine,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+    stop_requested: Callable[[], str] = lambda: "",
+) -> dict[str, list[Trial]]:
+    """Every experiment's trials, by its name, in the order of its seeds. Stages are in `folder/stages`.
+
+    An experiment of which a run failed is left out, and said with the last line that the run wrote.
+    """
+    jobs = {job.name: job for experiment in experiments for job in experiment.jobs()}
+    left = [job for job in jobs.values() if not all(s.done for s in plan(job.recipe, folder))]
+    say(f"{len(jobs)} runs, {len(jobs) - len(left)} done before")
+    ended = len(jobs) - len(left)
+    failed: set[str] = set()
+    for job, code in engine.run(left, folder):
+        if preempted(code):
+            continue
+        ended += 1
+        if code:
+            failed.add(job.name)
+        said = f"failed: {last_line(folder, job)}" if code else "done"
+        say(f"  [{ended}/{len(jobs)}] {job.name}: {said}")
+    if stop_requested():
+        raise Interrupted(ended, stop_requested())
+    return {
+        experiment.name: [_trial(job, folder) for job in experiment.jobs()]
+        for experiment in experiments
+        if not failed.intersection(job.name for job in experiment.jobs())
+    }
+
+
+def _trial(job: Job, folder: Path) -> Trial:
+    stages = {stage.name: stage for stage in plan(job.recipe, folder)}
+    missing = [name for name, stage in stages.items() if not stage.done]
+    if missing:
+        raise TrueupError(
+            "E717", "a stage is not done", where=f"{job.name} {missing[0]}", remedy="run it again"
+        )
+    return Trial(seed=job.seed, stages=stages)

@@ -1,0 +1,37 @@
+"""Whether the plain average of several runs' weights is as good as the runs are on average."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from trueup.claims.experiment import Trial
+from trueup.claims.reproduce import Finding, dots, over_seeds
+
+SUMMARY = "The uniform average of N experts is at least as good as they are on average."
+REFERENCES = ("rame2023", "wortsman2022")
+SEEDS = (1, 2, 3, 4)
+
+EXPERTS = ("four_imitation", "four_imitation_101", "four_imitation_102")
+SAME = 0.02
+"Of gold reward: a smaller loss counts as none."
+
+
+def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+    """Gold reward of the average minus the mean of its experts', seed by seed."""
+    experts = [sum(t.mean(name, "gold") for name in EXPERTS) / len(EXPERTS) for t in trials]
+    average = [t.mean("four_uniform", "gold") for t in trials]
+    gains = [a - b for a, b in zip(average, experts, strict=True)]
+    return Finding(
+        effects=(
+            over_seeds("gold reward, average of the weights minus mean of the runs", gains, (-SAME, None)),
+        ),
+        setting="Three runs of imitation from one SFT model on the same comparisons in three orders, and the "
+        "average of their weights; gold reward on 500 test prompts with four samples each.",
+        figure=dots(
+            {"mean of three runs": experts, "their average": average},
+            across="gold reward",
+            description="Gold reward of three runs and of their average.",
+        ),
+        caption="One dot a seed, the mean with its 95 % interval.",
+    )

@@ -1,0 +1,107 @@
+"""Runs jobs: processes on this machine, behind an interface that a cluster's scheduler can serve too."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from trueup.comparison.plan import Job
+from trueup.errors import EXIT_PREEMPTED
+from trueup.runs.recipe import plan, write_atomically
+from trueup.settings.config import dump_yaml
+
+POLL_SECONDS = 0.2
+
+
+class Engine(Protocol):
+    """Runs jobs and says how each ended, in the order in which they end."""
+
+    def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[tuple[Job, int]]:
+        """Each job with its exit code, 0 is done. No two jobs that lack the same stage run at once."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalProcesses:
+    """Up to `workers` processes at once, each on its share of the cores; output goes to `logs/JOB.log`."""
+
+    workers: int
+    stop_requested: Callable[[], str] = lambda: ""
+
+    def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[tuple[Job, int]]:
+        """Each job with its exit code. When a stop is asked for, running jobs save, and none is started.
+
+        A job whose missing stages another one is working on waits for it, and finds them done.
+        """
+        waiting = list(jobs)
+        stages = {job.name: [stage.folder for stage in plan(job.recipe, folder)] for job in jobs}
+
+        def missing(job: Job) -> set[Path]:
+            return {path for path in stages[job.name] if not (path / "DONE.json").is_file()}
+
+        running: dict[subprocess.Popen[bytes], Job] = {}
+        threads = max(1, (os.cpu_count() or 1) // self.workers)
+        try:
+            while waiting or running:
+                if self.stop_requested():
+                    waiting.clear()
+                    for process in running:
+                        process.send_signal(signal.SIGTERM)
+                while len(running) < self.workers:
+                    busy = set().union(*map(missing, running.values()))
+                    job = next((job for job in waiting if not busy & missing(job)), None)
+                    if job is None:
+                        break
+                    waiting.remove(job)
+                    running[_start(job, folder, threads)] = job
+                for process in [p for p in running if p.poll() is not None]:
+                    yield running.pop(process), process.returncode
+                time.sleep(POLL_SECONDS)
+        finally:
+            for process in running:
+                process.terminate()
+            for process in running:
+                process.wait()
+
+
+def last_line(folder: Path, job: Job) -> str:
+    """The last line that a job wrote."""
+    log = folder / "logs" / f"{job.name}.log"
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+def _start(job: Job, folder: Path, threads: int) -> subprocess.Popen[bytes]:
+    recipe = folder / "jobs" / f"{job.name}.yaml"
+    log = folder / "logs" / f"{job.name}.log"
+    for path in (recipe, log):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    stages = {name: dict(given) for name, given in job.recipe.stages.items()}
+    write_atomically(recipe, dump_yaml({"name": job.name, "seed": job.seed, "stages": stages}))
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "trueup.comparison.job", str(recipe), str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+
+
+def preempted(code: int) -> bool:
+    """Whether a job ended because it was asked to, with everything saved."""
+    return code in (EXIT_PREEMPTED, -signal.SIGTERM)

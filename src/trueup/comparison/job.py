@@ -1,0 +1,35 @@
+"""One job of a comparison as a process: `python -m trueup.comparison.job RECIPE FOLDER` runs its stages."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from trueup.errors import EXIT_PREEMPTED, TrueupError
+from trueup.runs.recipe import plan, read_recipe, run_stage
+from trueup.runs.signals import Interrupted, stop_requests
+
+
+def main(recipe: str, folder: str) -> int:
+    """The exit code: 0 done, `EXIT_PREEMPTED` stopped and saved, else the error's own."""
+    try:
+        with stop_requests() as stop_requested:
+            run(Path(recipe), Path(folder), stop_requested)
+    except Interrupted:
+        return EXIT_PREEMPTED
+    except TrueupError as error:
+        print(f"error {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def run(recipe: Path, folder: Path, stop_requested: Callable[[], str]) -> None:
+    """Nothing; every stage of the recipe is done in the folder's `stages`."""
+    for stage in plan(read_recipe(recipe), folder):
+        print(stage.name, "done before" if stage.done else "", flush=True)
+        run_stage(stage, stop_requested=stop_requested)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:3]))

@@ -1,0 +1,1 @@
+"""The engine: groups, batches, methods as values, and the one loop that runs them."""

@@ -1,0 +1,1 @@
+"""Ratings: battles between models, the strengths fitted to them, and their intervals."""

@@ -1,0 +1,352 @@
+"""Battles: two models answered one prompt, and somebody said which answer was better.
+
+Read from a battles file, from groups whose completions name their model, or from a table of scores.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, islice
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from trueup import data
+from trueup.data.places import rows_of
+from trueup.data.problems import Fault, printable, problem_of, show
+from trueup.data.raw_rows import decode
+from trueup.engine.groups import Comparison, Group
+from trueup.errors import TrueupError
+
+_OUTCOMES = {"a": 1.0, "b": 0.0, "tie": 0.5}
+_FIELDS = ("a", "b", "outcome", "first", "lengths", "prompt", "judge", "weight")
+_Row = TypeVar("_Row")
+_SCORE_FIELDS = ("prompt", "model", "score", "length", "judge")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Battle:
+    """One verdict on two models' answers to one prompt."""
+
+    a: str
+    b: str
+    win: float
+    "1 if a was better, 0 if b was, ½ for a tie; between them where a judge gave P(a is better)."
+    first: Literal["a", "b", ""] = ""
+    "Whose answer was shown first; empty if unknown."
+    lengths: tuple[float, float] | None = None
+    "How long the two answers are, in any one unit."
+    prompt: str = ""
+    "Battles of one prompt are not independent of each other; empty if unknown."
+    judge: str = ""
+    weight: float = 1.0
+    "How many battles this one counts as, in the fit of ratings."
+
+    def to_json(self) -> dict[str, Any]:
+        """The row of a battles file; what is not known is left out."""
+        named = {1.0: "a", 0.0: "b", 0.5: "tie"}
+        row: dict[str, Any] = {"a": self.a, "b": self.b, "outcome": named.get(self.win, self.win)}
+        row |= {name: value for name in ("first", "prompt", "judge") if (value := getattr(self, name))}
+        if self.lengths is not None:
+            row["lengths"] = list(self.lengths)
+        if self.weight != 1.0:
+            row["weight"] = self.weight
+        return row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BattleSet:
+    """The battles of a file, what kind of file it was, and what could not become a battle."""
+
+    battles: tuple[Battle, ...]
+    origin: str
+    left_out: Mapping[str, int]
+    "Reason -> how many verdicts or scores say nothing of two different models."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelScore:
+    """A judge gave one model's answer to one prompt a number; larger is better, None where it gave none."""
+
+    prompt: str
+    model: str
+    score: float | None
+    length: float | None = None
+    judge: str = ""
+
+
+def read_battles(path: str | Path, *, margin: float = 0.0) -> BattleSet:
+    """The battles of a file: battles themselves, a table of scores, or any data that `data.read` takes.
+
+    The first row tells: `a`, `b` and `outcome` are a battle, `model` and `score` a score, all else is left to
+    `data.read`. Scores of one prompt by one judge become a battle of every two models, a tie within `margin`.
+    Raises TrueupError E420 at the first row that is no battle or score (nothing is skipped), E424 if no
+    battle is left.
+    """
+    keys = _first_keys(path)
+    if {"a", "b", "outcome"} <= keys:
+        found = tuple(_rows(path, _battle))
+        kept = BattleSet(battles=found, origin="battles", left_out={})
+    elif {"model", "score"} <= keys and "completions" not in keys:
+        kept = battles_from_scores(_rows(path, _score), margin=margin)
+    else:
+        kept = battles_from_groups(data.read(path).groups, margin=margin)
+    if not kept.battles:
+        why = "; ".join(f"{count} {reason}" for reason, count in kept.left_out.items())
+        raise TrueupError(
+            "E424",
+            f"no two models meet in the {kept.origin}" + (f": {why}" if why else ""),
+            where=printable(str(path)),
+            remedy="each completion names its model as `source`; docs/ratings.md shows the formats",
+        )
+    return kept
+
+
+def write_battles(path: Path, battles: Iterable[Battle]) -> int:
+    """How many battles were written to `path`, one JSON object a line."""
+    rows = [json.dumps(b.to_json(), ensure_ascii=False, allow_nan=False) + "\n" for b in battles]
+    path.write_text("".join(rows), encoding="utf-8", newline="\n")
+    return len(rows)
+
+
+def battles_from_groups(groups: Iterable[Group], *, margin: float = 0.0) -> BattleSet:
+    """The battles that groups state: their comparisons and rankings, or where no group has any, their scores.
+
+    The model is `Completion.source`, the length that of the text in characters. A verdict on two completions
+    of one model, or of an unnamed one, says nothing of models and is counted in `left_out`.
+    """
+    groups = list(groups)
+    left_out: Counter[str] = Counter()
+    judged = any(g.comparisons or g.rankings for g in groups)
+    found: list[Battle] = []
+    for place, group in enumerate(groups):
+        prompt = group.id or f"group {place}"
+        verdicts = _choices(group) if judged else _score_verdicts(group, margin)
+        for a, b, win, shown, judge in verdicts:
+            one, other = group.completions[a], group.completions[b]
+            if not one.source or not other.source:
+                left_out["of a completion without `source`"] += 1
+            elif one.source == other.source:
+                left_out["between two answers of one model"] += 1
+            else:
+                found.append(
+                    Battle(
+                        a=one.source,
+                        b=other.source,
+                        win=win,
+                        first="" if shown is None else "a" if shown[0] == a else "b",
+                        lengths=(len(one.text), len(other.text)),
+                        prompt=prompt,
+                        judge=judge,
+                    )
+                )
+    origin = "comparisons of groups" if judged else "scores of groups"
+    return BattleSet(battles=tuple(found), origin=origin, left_out=dict(left_out))
+
+
+def battles_from_scores(scores: Iterable[ModelScore], *, margin: float = 0.0) -> BattleSet:
+    """A battle of every two models that one judge scored on one prompt; scores within `margin` tie.
+
+    A score of None is counted in `left_out`. Raises TrueupError E420 where a judge scored a model twice on a
+    prompt.
+    """
+    left_out: Counter[str] = Counter()
+    tables: dict[tuple[str, str], dict[str, ModelScore]] = defaultdict(dict)
+    for row in scores:
+        if row.score is None:
+            left_out["scores that are null"] += 1
+            continue
+        table = tables[row.prompt, row.judge]
+        if row.model in table:
+            raise TrueupError(
+                "E420",
+                f"{row.model} has two scores on prompt {row.prompt!r}",
+                remedy="one score a model and prompt; name the judges apart if there are several",
+            )
+        table[row.model] = row
+    found = [
+        _duel(one, other, margin)
+        for table in tables.values()
+        for one, other in combinations(table.values(), 2)
+    ]
+    return BattleSet(battles=tuple(found), origin="scores", left_out=dict(left_out))
+
+
+def by_judge(found: BattleSet, judge: str) -> BattleSet:
+    """The battles that one judge decided. Raises TrueupError E424 if there are none."""
+    kept = tuple(battle for battle in found.battles if battle.judge == judge)
+    if not kept:
+        judges = ", ".join(sorted({battle.judge or "(unnamed)" for battle in found.battles})[:8])
+        raise TrueupError("E424", f"no verdict of {judge}", where="judge", remedy=f"the judges are: {judges}")
+    return replace(found, battles=kept)
+
+
+# ------------------------------------------------------------------------------------------ the parts
+
+_Verdict = tuple[int, int, float, tuple[int, int] | None, str]
+
+
+def _choices(group: Group) -> Iterator[_Verdict]:
+    for c in group.comparisons:
+        yield c.a, c.b, _win(c), c.shown, c.labeler
+    for ranking in group.rankings:
+        for better, worse in combinations(ranking.tiers, 2):
+            yield from ((a, b, 1.0, None, ranking.labeler) for a in better for b in worse)
+        for tier in ranking.tiers:
+            yield from ((a, b, 0.5, None, ranking.labeler) for a, b in combinations(tier, 2))
+
+
+def _win(c: Comparison) -> float:
+    return c.probability if c.probability is not None else _OUTCOMES[c.choice]
+
+
+def _score_verdicts(group: Group, margin: float) -> Iterator[_Verdict]:
+    by_judge: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for score in group.scores:
+        by_judge[score.judge].append((score.completion, score.value))
+    for judge, rows in by_judge.items():
+        for (a, x), (b, y) in combinations(rows, 2):
+            yield a, b, _compare(x, y, margin), None, judge
+
+
+def _compare(x: float, y: float, margin: float) -> float:
+    return 0.5 if abs(x - y) <= margin else float(x > y)
+
+
+def _duel(one: ModelScore, other: ModelScore, margin: float) -> Battle:
+    assert one.score is not None and other.score is not None, "scores without a value were set aside"
+    known = one.length is not None and other.length is not None
+    return Battle(
+        a=one.model,
+        b=other.model,
+        win=_compare(one.score, other.score, margin),
+        lengths=(one.length or 0.0, other.length or 0.0) if known else None,
+        prompt=one.prompt,
+        judge=one.judge,
+    )
+
+
+def _first_keys(path: str | Path) -> set[str]:
+    for row in islice((r for r in rows_of(path, "train") if not r.blank), 1):
+        try:
+            return set(decode(row))
+        except Fault as fault:
+            raise _bad(fault, row.file, row.line, row.byte) from None
+    return set()
+
+
+def _rows(path: str | Path, parse: Callable[[Mapping[str, Any]], _Row]) -> Iterator[_Row]:
+    for row in rows_of(path, "train"):
+        if not row.blank:
+            try:
+                yield parse(_from_cells(decode(row)) if row.cells else decode(row))
+            except Fault as fault:
+                raise _bad(fault, row.file, row.line, row.byte) from None
+
+
+def _from_cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A CSV row, all strings, with its numbers and lists read; an empty cell is no value."""
+    found: dict[str, Any] = {key: cell for key, cell in row.items() if cell != ""}
+    for key in ("outcome", "weight", "score", "length", "lengths"):
+        if key in found and found[key] not in _OUTCOMES:
+            try:
+                found[key] = json.loads(found[key])
+            except ValueError:
+                continue  # What it is then, the field's own check says.
+    return found
+
+
+def _bad(fault: Fault, file: str, line: int, byte: int) -> TrueupError:
+    problem = problem_of(fault, file=file, line=line, byte=byte)
+    reason = f"{problem.field}: {problem.reason}" if problem.field else problem.reason
+    found = f" (found: {problem.found})" if problem.found else ""
+    return TrueupError(problem.code, reason + found, where=f"{file}:{line}", remedy=problem.remedy)
+
+
+def _battle(row: Mapping[str, Any]) -> Battle:
+    _known_fields(row, _FIELDS)
+    a, b = _name(row, "a"), _name(row, "b")
+    if a == b:
+        raise Fault("E420", "a model does not meet itself", field="b", found=show(b), remedy="leave it out")
+    first = row.get("first", "")
+    if first not in ("a", "b", ""):
+        raise Fault("E420", "neither a nor b", field="first", found=show(first), remedy='write "a" or "b"')
+    lengths = row.get("lengths")
+    if lengths is not None:
+        if not isinstance(lengths, Sequence) or len(lengths) != 2:
+            raise Fault(
+                "E420", "not two lengths", field="lengths", found=show(lengths), remedy="[of a, of b]"
+            )
+        lengths = (_number(lengths[0], "lengths", 0.0), _number(lengths[1], "lengths", 0.0))
+    weight = _number(row.get("weight", 1.0), "weight", 0.0)
+    if weight == 0:
+        raise Fault("E420", "a battle that counts nothing", field="weight", found="0", remedy="leave it out")
+    return Battle(
+        a=a,
+        b=b,
+        win=_outcome(row.get("outcome")),
+        first=first,
+        lengths=lengths,
+        prompt=_text(row, "prompt"),
+        judge=_text(row, "judge"),
+        weight=weight,
+    )
+
+
+def _score(row: Mapping[str, Any]) -> ModelScore:
+    _known_fields(row, _SCORE_FIELDS)
+    score, length = row.get("score"), row.get("length")
+    if not _text(row, "prompt"):
+        raise Fault("E420", "missing", field="prompt", remedy="scores of one prompt meet; name it")
+    return ModelScore(
+        prompt=_text(row, "prompt"),
+        model=_name(row, "model"),
+        score=None if score is None else _number(score, "score", -math.inf),
+        length=None if length is None else _number(length, "length", 0.0),
+        judge=_text(row, "judge"),
+    )
+
+
+def _outcome(value: Any) -> float:
+    if isinstance(value, str) and value in _OUTCOMES:
+        return _OUTCOMES[value]
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    remedy = 'write "a", "b" or "tie", or a number from 0 to 1: the probability that a is better'
+    raise Fault("E420", "no outcome of a battle", field="outcome", found=show(value), remedy=remedy)
+
+
+def _known_fields(row: Mapping[str, Any], known: Sequence[str]) -> None:
+    strange = [key for key in row if key not in known]
+    if strange:
+        raise Fault(
+            "E420", "no field of such a row", field=strange[0], remedy=f"there are: {', '.join(known)}"
+        )
+
+
+def _name(row: Mapping[str, Any], field: str) -> str:
+    value = _text(row, field)
+    if not value:
+        raise Fault("E420", "missing", field=field, remedy="name the model")
+    return value
+
+
+def _text(row: Mapping[str, Any], field: str) -> str:
+    value = row.get(field, "")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise Fault("E420", "not a text", field=field, found=show(value), remedy="write a string")
+    return value
+
+
+def _number(value: Any, field: str, low: float) -> float:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not good or value < low:
+        raise Fault(
+            "E420", "not a number it can be", field=field, found=show(value), remedy="see docs/ratings.md"
+        )
+    return float(value)

@@ -1,0 +1,148 @@
+"""A finished run's model as a folder for others: what the run's files say of it becomes the model card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trueup.citations import cite
+from trueup.errors import TrueupError
+from trueup.reports.record import Interval, PolicyResult, read_run
+from trueup.runs import meter
+from trueup.runs.meter import Cost
+from trueup.settings.discover import find
+from trueup.settings.strict_yaml import read_yaml
+
+LIBRARIES = ("trueup", "torch", "transformers", "peft", "safetensors")
+"What every model card cites besides the method's papers."
+
+
+def methods_of(run: Path) -> list[str]:
+    """What the finished stages of a run were made by, in the order of their folders' names."""
+    folders = sorted((run / "stages").iterdir()) if (run / "stages").is_dir() else [run]
+    records = [_object(folder / "DONE.json") for folder in folders]
+    return list(dict.fromkeys(str(record["method"]) for record in records if record.get("method")))
+
+
+def references_of(methods: list[str]) -> list[str]:
+    """The BibTeX keys that the methods name, then the libraries'."""
+    keys = [key for method in methods for key in vars(find(method)).get("REFERENCES", ())]
+    return list(dict.fromkeys((*keys, *LIBRARIES)))
+
+
+def export_run(run: Path, out: Path, *, merged: bool = True) -> Path:
+    """The new folder `out`: the model of a finished training run, or stage, and a card drawn from its files.
+
+    `merged` adds a LoRA adapter into the weights; otherwise the folder is the run's own, adapter apart.
+    Raises E847 for a run without a model, E846 when `out` exists and is not empty.
+    """
+    model = run / "model"
+    if not (model / "config.json").is_file() and not (model / "adapter_config.json").is_file():
+        raise TrueupError(
+            "E847",
+            "there is no finished model here",
+            where=str(model),
+            remedy="give the folder of a finished training run, or of one stage in RUN/stages",
+        )
+    from trueup.models.export import CARD, export, kind_of_folder, refuse_existing, render
+    from trueup.models.load import load
+
+    card = facts_of(run, name=out.name)
+    if merged and (model / "adapter_config.json").is_file():
+        heads = ("rewards",) if kind_of_folder(model) == "scorer" else ("logprobs",)
+        return export(load(model, heads=heads), out, card=card)
+    refuse_existing(out)
+    staged = out.with_name(f".{out.name}.staged")
+    shutil.rmtree(staged, ignore_errors=True)
+    shutil.copytree(model, staged)
+    (staged / CARD).write_text(render(card, kind_of_folder(model)), encoding="utf-8")
+    if out.exists():
+        out.rmdir()
+    staged.replace(out)
+    return out
+
+
+def facts_of(run: Path, *, name: str) -> Any:
+    """The `CardFacts` that the files of a training run state; what they do not say is left out."""
+    from trueup.models.export import CardFacts
+
+    methods = methods_of(run)
+    method = methods[0] if methods else ""
+    resolved = run / "config.resolved.yaml"
+    settings = dict(read_yaml(resolved).values) if resolved.is_file() else {}
+    timings = meter.read(run / meter.TIMINGS)
+    model = settings.get("model")
+    base = str(model.get("path", "")) if isinstance(model, Mapping) else ""
+    data = settings.get("data")
+    source = {"source": _public(str(data["path"]))} if isinstance(data, Mapping) and "path" in data else {}
+    policy = _measured(run)
+    return CardFacts(
+        name=name,
+        method=Path(method).stem,
+        summary=str(vars(find(method)).get("SUMMARY", "")) if method else "",
+        base=_public(base),
+        data={**source, **_object(run / "data.json")},
+        settings=_public_settings(settings),
+        gold=_figure(policy.gold) if policy else None,
+        proxy=_figure(Interval(policy.scores["proxy"])) if policy and "proxy" in policy.scores else None,
+        kl=_figure(policy.kl) if policy else None,
+        tax={exam: f for exam, value in policy.tax.items() if (f := _figure(value))} if policy else {},
+        cost={key: float(timings[-1][key]) for key in Cost.__dataclass_fields__} if timings else {},
+        bibtex=cite(references_of(methods)),
+    )
+
+
+def _measured(run: Path) -> PolicyResult | None:
+    """What an evaluation in the same recipe measured of this stage's model, found by the model's path."""
+    top = run.resolve().parent.parent
+    if run.resolve().parent.name != "stages" or not (top / "summary.json").is_file():
+        return None
+    recipe = read_yaml(top / "recipe.resolved.yaml").values
+    names = {name for stage in recipe.values() for name, path in _policies(stage) if _is_of(path, run)}
+    return next((policy for policy in read_run(top).policies if policy.name in names), None)
+
+
+def _policies(stage: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(stage, Mapping) and isinstance(stage.get("policies"), Mapping):
+        yield from ((str(name), str(path)) for name, path in stage["policies"].items())
+        yield "sft", str(stage.get("sft", ""))
+
+
+def _is_of(path: str, run: Path) -> bool:
+    return run.resolve().name in Path(path).parts
+
+
+def _figure(value: Interval | None) -> Any:
+    from trueup.models.export import Figure
+
+    return None if value is None else Figure(mean=value.mean, low=value.low, high=value.high)
+
+
+def _public(text: str) -> str:
+    """A hub id or reference as it is; of a path that exists on this machine, its last part alone."""
+    return Path(text).name if Path(text).exists() or text.startswith("/") else text
+
+
+def _public_settings(value: Any) -> Any:
+    """The settings without this machine's folders: a card is read by others."""
+    if isinstance(value, Mapping):
+        return {str(key): _public_settings(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_public_settings(part) for part in value]
+    return _public(value) if isinstance(value, str) and "/" in value else value
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, or {} where there is none."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TrueupError("E847", f"not JSON: {error}", where=str(path)) from None
+    if not isinstance(found, dict):
+        raise TrueupError("E847", "not a JSON object", where=str(path))
+    return found

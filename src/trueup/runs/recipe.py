@@ -1,0 +1,309 @@
+"""Recipes: a list of stages whose inputs name earlier stages, run once each, resumed where they stopped.
+
+    RUN/
+      recipe.resolved.yaml
+      stages/sft-3f9c21ab04/   config.resolved.yaml ... model/ DONE.json
+      summary.json  report.html
+
+A stage's folder is named by a digest of its resolved configuration, of its input stages' digests and of the
+files it reads, so what is done is skipped, what was interrupted goes on, and what changed is redone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+
+from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.settings import config as configuration
+from trueup.settings import schema
+from trueup.settings.discover import find
+
+STAGE = re.compile(r"(?:^|(?<=[?&])|(?<=^lm:))(\w+=)?stage:([A-Za-z0-9_-]+)(/[^?&#]*)?(?=$|[?&#])")
+"Alone, after `lm:`, before options (`stage:NAME?a=1`), or among them (`rule.yaml?a=stage:NAME`)."
+KEY = re.compile(r"openai:[^?#]*\?(?:[^#]*&)?key=([^&#]*)")
+"The variable that a server's key is in, of all that may be said of a server."
+RESERVED = frozenset({"method"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A named list of stages, each a method or procedure with its settings."""
+
+    name: str
+    stages: Mapping[str, Mapping[str, Any]]
+    seed: int = 0
+    "The seed of every stage that does not set its own."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage, resolved: what it runs, with which settings, in which folder."""
+
+    name: str
+    module: ModuleType
+    config: Any
+    folder: Path
+    digest: str
+    inputs: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        named = [name for text in _strings(self.settings) for name in KEY.findall(text)]
+        if not self.done and any(name not in os.environ for name in named):
+            # It may be the key itself, and settings are written: neither this error nor any file shows it.
+            raise TrueupError(
+                "E797",
+                "what `key=` names is no variable of the environment",
+                where=f"stage {self.name}",
+                remedy="export the key, and write the variable's name: `key=NAME`",
+            )
+
+    @property
+    def method(self) -> str:
+        """What it runs, by the name that `discover.find` takes."""
+        path = (
+            vars(self.module).get("__file__") if self.module.__name__.startswith("trueup_method_") else None
+        )
+        return path or self.module.__name__.rpartition(".")[2]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The method and its settings as plain values, every default written out: a recipe of one stage."""
+        return {"method": self.method, **configuration.resolved(self.config)}
+
+    @property
+    def done(self) -> bool:
+        """Whether it has finished before."""
+        return (self.folder / "DONE.json").is_file()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What a finished stage handed on: its main output, files to show at the run's top, and numbers."""
+
+    output: str
+    publish: tuple[str, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    method: str = ""
+    "What made it, by the name that `discover.find` takes."
+
+
+def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe in a YAML file, with overrides merged in. A file with `method` at its top is one stage."""
+    values = configuration.read_yaml(path).values
+    if "method" in values:
+        name = str(values["method"])
+        values = {"name": path.stem, "stages": {Path(name).stem: values}}
+    stages = values.get("stages")
+    if isinstance(stages, Mapping):  # `sft:` with nothing below it is that stage with its defaults.
+        values = {
+            **values,
+            "stages": {name: {} if given is None else given for name, given in stages.items()},
+        }
+    recipe = configuration.build(Recipe, values, dict(overrides or {}), where=str(path))
+    if not recipe.stages:
+        raise TrueupError("E713", "there is no stage", where=f"{path} stages", remedy="name one: `sft:`")
+    return recipe
+
+
+def plan(recipe: Recipe, run_dir: Path) -> list[Stage]:
+    """The recipe's stages with every setting resolved, checked before anything runs."""
+    stages: dict[str, Stage] = {}
+    for name, given in recipe.stages.items():
+        stages[name] = _resolve(name, given, recipe.seed, stages, run_dir)
+    return list(stages.values())
+
+
+def _resolve(
+    name: str, given: Mapping[str, Any], seed: int, earlier: Mapping[str, Stage], run_dir: Path
+) -> Stage:
+    module = find(str(given.get("method", name)))
+    layer = {key: value for key, value in given.items() if key not in RESERVED}
+    where = f"stages.{name}"
+    config_class = vars(module)["Config"]
+    config = configuration.build(config_class, {"seed": seed}, layer, where=where)
+    resolved = configuration.resolved(config)
+    inputs = tuple(dict.fromkeys(stage_inputs(resolved)))
+    for needed in inputs:
+        if needed not in earlier:
+            raise TrueupError(
+                "E708",
+                f"stage:{needed} is not an earlier stage",
+                where=where,
+                remedy=f"earlier stages are {', '.join(earlier) or 'none'}",
+            )
+    keyed = {
+        "method": module.__name__,
+        "config": resolved,
+        "inputs": {needed: earlier[needed].digest for needed in inputs},
+        "files": {text: _digest_path(Path(text)) for text in _files(config)},
+    }
+    digest = configuration.digest(keyed)
+    bound = _bind(resolved, earlier)
+    return Stage(
+        name=name,
+        module=module,
+        config=configuration.build(config_class, bound, where=where),
+        folder=run_dir / "stages" / f"{name}-{digest[:10]}",
+        digest=digest,
+        inputs=inputs,
+    )
+
+
+def run_stage(stage: Stage, *, stop_requested: Callable[[], str] = lambda: "") -> Done:
+    """What the stage handed on; runs it unless it is done."""
+    if stage.done:
+        return _read_done(stage.folder)
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    with (stage.folder / "config.resolved.yaml").open("a", encoding="utf-8") as settings:
+        _lock(settings, stage)
+        if stage.done:  # by another process, between the first look and the lock
+            return _read_done(stage.folder)
+        settings.truncate(0)
+        settings.write(configuration.dump_yaml(stage.settings))
+        settings.flush()
+        return _run(stage, stop_requested)
+
+
+def _lock(file: IO[str], stage: Stage) -> None:
+    """Nothing; no other process runs the stage until the file is closed, or this process is killed."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise TrueupError(
+            "E903",
+            "another process is running this stage",
+            where=str(stage.folder),
+            remedy="wait until it has ended, then run this again; or write to another folder: --out DIR",
+            exit_code=EXIT_UNAVAILABLE,
+        ) from None
+    except OSError as error:  # some network file systems keep no locks, and runs go on there
+        warnings.warn(f"{stage.folder}: no lock ({error}); keep to one process", stacklevel=2)
+
+
+def _run(stage: Stage, stop_requested: Callable[[], str]) -> Done:
+    if "build" in vars(stage.module):
+        from trueup.runs.training import train  # torch loads here, not when a recipe is only looked at
+
+        trained = train(
+            stage.module, stage.config, stage.folder, stop_requested=stop_requested, progress_label=stage.name
+        )
+        done = Done(output="model", metrics=trained.metrics, cost=dataclasses.asdict(trained.cost))
+    else:
+        # Written once, at a procedure's end: a kill after it must not leave the same numbers twice.
+        (stage.folder / "metrics.jsonl").unlink(missing_ok=True)
+        done = vars(stage.module)["run"](stage.config, stage.folder, stop_requested=stop_requested)
+    done = dataclasses.replace(done, method=stage.method)
+    write_atomically(stage.folder / "DONE.json", json.dumps(dataclasses.asdict(done), indent=1) + "\n")
+    return done
+
+
+def run_recipe(
+    recipe: Recipe,
+    run_dir: Path,
+    *,
+    stop_requested: Callable[[], str] = lambda: "",
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """The run's folder, every stage done. Stages finished before are skipped."""
+    stages = plan(recipe, run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    resolved = {s.name: s.settings for s in stages}
+    write_atomically(run_dir / "recipe.resolved.yaml", configuration.dump_yaml(resolved))
+    for number, stage in enumerate(stages, 1):
+        if stage.done:
+            say(f"[{number}/{len(stages)}] {stage.name}: done before")
+        else:
+            say(f"[{number}/{len(stages)}] {stage.name}")
+        done = run_stage(stage, stop_requested=stop_requested)
+        for name in done.publish:
+            staged = run_dir / f".{name}.{os.getpid()}"
+            shutil.copyfile(stage.folder / name, staged)
+            os.replace(staged, run_dir / name)
+    return run_dir
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Nothing; the file holds all of `text` or what it held before, whoever else writes it meanwhile."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    with staged.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(staged, path)
+
+
+def _read_done(folder: Path) -> Done:
+    row = json.loads((folder / "DONE.json").read_text(encoding="utf-8"))
+    return Done(**{**row, "publish": tuple(row["publish"])})
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _strings(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _strings(part)
+
+
+def _files(config: Any) -> Iterator[str]:
+    """The files and folders that settings name: alone, after `lm:`, before `?...`, `#...` or `:FUNCTION`."""
+    for text in schema.places(config):
+        named = text.removeprefix("lm:")
+        before = re.sub(r"([?#].*|(?<=\.py):\w+)$", "", named)
+        yield from (found for found in dict.fromkeys((named, before)) if _is_path(found))
+
+
+def stage_inputs(resolved: Any) -> Iterator[str]:
+    """The names of the stages that `stage:NAME` refers to, anywhere in some settings."""
+    for text in _strings(resolved):
+        yield from (match.group(2) for match in STAGE.finditer(text))
+
+
+def _bind(value: Any, earlier: Mapping[str, Stage]) -> Any:
+    """The same settings with `stage:NAME` replaced by the path of that stage's output."""
+    if isinstance(value, str):
+        return STAGE.sub(lambda match: _output(match, earlier), value)
+    if isinstance(value, Mapping):
+        return {key: _bind(part, earlier) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_bind(part, earlier) for part in value]
+    return value
+
+
+def _output(match: re.Match[str], earlier: Mapping[str, Stage]) -> str:
+    """The path that a reference to a stage stands for."""
+    name, stage, inner = match.groups()
+    outputs = vars(earlier[stage].module).get("OUTPUT", "model")
+    return (name or "") + str(earlier[stage].folder / (inner or f"/{outputs}").lstrip("/"))
+
+
+def _is_path(text: str) -> bool:
+    return 0 < len(text) < 1024 and "\n" not in text and "\0" not in text and Path(text).exists()
+
+
+def _digest_path(path: Path) -> str:
+    """SHA-256 over a file's bytes, or over the names and bytes of a folder's files."""
+    state = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        state.update(str(file.relative_to(path) if file != path else "").encode() + b"\0")
+        with file.open("rb") as opened:
+            while chunk := opened.read(1 << 20):
+                state.update(chunk)
+    return state.hexdigest()

@@ -1,0 +1,209 @@
+"""One training run, from a method's configuration to a folder that holds its model.
+
+FOLDER/
+  config.resolved.yaml  metrics.jsonl  timings.jsonl  data.json  quarantine.jsonl
+  checkpoints/  best/  samples.jsonl  model/  DONE.json
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from trueup.engine.loop import Progress, fit
+from trueup.engine.method import Handles, Method, Parts
+from trueup.judges.open import open_judge
+from trueup.models.forward import LanguageModel
+from trueup.models.load import merge, save
+from trueup.runs import meter as metering
+from trueup.runs.guard import Guard, check_guarded
+from trueup.runs.keeper import RunKeeper, held_out_step
+from trueup.runs.opening import open_chat, open_networks, open_shared, pick_device
+from trueup.settings.blocks import LoopSettings
+from trueup.sources.open import Opened, open_groups
+from trueup.statistics.estimates import Estimate, mean_ci, win_rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a finished run left: its model's folder, and its numbers."""
+
+    folder: Path
+    model: Path
+    metrics: Mapping[str, float]
+    held_out: Mapping[str, Estimate]
+    "Each held-out metric with its 95 % interval over groups."
+    cost: metering.Cost
+
+
+def train(
+    module: ModuleType,
+    config: Any,
+    folder: Path,
+    *,
+    stop_requested: Callable[[], str] = lambda: "",
+    progress_label: str = "",
+) -> Trained:
+    """The finished run in `folder`: continued from its newest checkpoint where there is one.
+
+    `module` is a method's file and `config` an instance of its `Config`. Raises `Interrupted` when
+    `stop_requested` names a signal, after saving.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    device = pick_device(config.model.device)
+    chat = open_chat(config.model)
+    opened = open_groups(config.data, chat, seed=config.seed, quarantine=folder / "quarantine.jsonl")
+    _note_data(folder, opened)
+    parts = Parts(
+        groups=opened.train,
+        held_out=opened.held_out,
+        decode=chat.decode,
+        stop_ids=chat.stop_ids,
+        prompt_ids=chat.prompt_ids,
+        more=lambda settings: open_groups(settings, chat, seed=config.seed).train,
+    )
+    method: Method = module.build(config, parts)
+    if config.loop.guard is not None:
+        check_guarded(method)  # Before a model loads.
+    base = open_shared(method, config.model, device)
+    networks = open_networks(method, config.model, device, seed=config.seed, base=base)
+    handles = Handles(
+        networks=networks,
+        seed=config.seed,
+        device=device,
+        dtype=torch.float64 if config.model.dtype == "float64" else torch.float32,
+        microbatch_tokens=config.loop.microbatch_tokens,
+        judge=open_judge(method.judge, device=str(device), base=base) if method.judge else None,
+    )
+    return train_method(
+        method,
+        handles,
+        config.loop,
+        folder,
+        num_steps=num_steps(config.loop, method, len(opened.train)),
+        stop_requested=stop_requested,
+        label=progress_label,
+    )
+
+
+def train_method(
+    method: Method,
+    handles: Handles,
+    loop: LoopSettings,
+    folder: Path,
+    *,
+    num_steps: int,
+    stop_requested: Callable[[], str] = lambda: "",
+    label: str = "",
+) -> Trained:
+    """The finished run of a built method on loaded networks, kept in `folder`; see `train`."""
+    meter = metering.Meter(folder, ("jsonl", *loop.trackers))
+    guard = open_guard(method, loop, handles)
+    keeper = RunKeeper(
+        folder,
+        method=method,
+        settings=loop,
+        meter=meter,
+        num_steps=num_steps,
+        stop_requested=stop_requested,
+        guard=guard,
+    )
+    noted: dict[str, float] = {}
+    with metering.progress(num_steps, label or method.name) as advance:
+
+        def progressed(progress: Progress, metrics: Mapping[str, float]) -> None:
+            # Before the first step of this display lie those of the run that is resumed.
+            advance(1, headline(metrics), before=0 if noted else progress.step - 1)
+            noted.update(metrics, step=progress.step)
+
+        ended = fit(
+            method,
+            handles,
+            num_steps=num_steps,
+            groups_per_step=loop.batch,
+            keeper=keeper,
+            progressed=progressed,
+        )
+    best = keeper.take_best(handles)
+    if best is not None:
+        noted["best_step"] = best
+    if guard is not None and guard.fall is not None:
+        noted["guard/fell"] = guard.steps[guard.fall.at]
+    if method.finish is not None:
+        noted.update(method.finish(handles))
+    held_out = _note_held_out(method, handles, folder)
+    model = _save_model(method, handles, folder)
+    cost = meter.spend(ended.step, tokens_trained=ended.tokens_trained, tokens_sampled=ended.tokens_sampled)
+    meter.close()
+    return Trained(folder=folder, model=model, metrics=noted, held_out=held_out, cost=cost)
+
+
+def open_guard(method: Method, loop: LoopSettings, handles: Handles) -> Guard | None:
+    """The run's guard with its judge, where `loop.guard` names one; E743 if there is nothing to guard."""
+    if loop.guard is None:
+        return None
+    check_guarded(method)
+    return Guard(settings=loop.guard, judge=open_judge(loop.guard.judge, device=str(handles.device)))
+
+
+def num_steps(loop: LoopSettings, method: Method, num_groups: int) -> int:
+    """How many steps a run has: `steps`, or enough batches for `epochs` over the groups."""
+    if loop.steps is not None:
+        return loop.steps
+    size = len(getattr(method.source, "groups", ())) or num_groups
+    return max(1, math.ceil(loop.epochs * size / loop.batch))
+
+
+def headline(metrics: Mapping[str, float]) -> str:
+    """The few numbers that a progress line has room for."""
+    shown = ("loss", "accuracy", "rewards/accuracies", "score", "kl", "grad_norm")
+    return "  ".join(f"{name} {metrics[name]:.3g}" for name in shown if name in metrics)
+
+
+def _note_data(folder: Path, opened: Opened) -> None:
+    counts = {
+        "format": opened.format,
+        "rows_in": opened.rows_in,
+        "train": len(opened.train),
+        "held_out": len(opened.held_out),
+        "quarantined": opened.quarantined,
+        "overlong": opened.overlong,
+        "truncated": opened.truncated,
+    }
+    (folder / "data.json").write_text(json.dumps(counts, indent=1) + "\n")
+
+
+def _note_held_out(method: Method, handles: Handles, folder: Path) -> dict[str, Estimate]:
+    """Writes `held_out.json`: every metric of the finished model with its interval over held-out groups."""
+    step = held_out_step(method, handles, {})
+    found = {name: _estimate(name, values) for name, values in step.by_group().items()} if step else {}
+    rows = {name: estimate.to_json() for name, estimate in found.items()}
+    (folder / "held_out.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    return found
+
+
+def _estimate(name: str, values: Sequence[float]) -> Estimate:
+    # An accuracy's interval stays within 0 and 1, and is no point where a few prompts agree.
+    return win_rate(values).estimate if "accurac" in name else mean_ci(values)
+
+
+def _save_model(method: Method, handles: Handles, folder: Path) -> Path:
+    """The model's folder, which appears whole or not at all."""
+    staged, final = folder / ".model", folder / "model"
+    shutil.rmtree(staged, ignore_errors=True)
+    network = handles.networks[method.output]
+    assert isinstance(network, LanguageModel)
+    # An adapter on weights that lie in no folder (another adapter, merged) means nothing by itself.
+    save(network if network.hf_model.name_or_path else merge(network), staged)
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(staged, final)
+    return final

@@ -1,0 +1,122 @@
+"""The blocks of settings that every training run shares. A default is written here once, on its field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from trueup.settings.schema import Word
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """A low-rank adapter in place of full weights: W x + s B A x, with B = 0 at the start."""
+
+    rank: Annotated[int, Ge(1)] = 16
+    "r: the rank of each update matrix."
+    alpha: Annotated[float, Gt(0)] = 32.0
+    "The update is scaled by s = alpha / rank."
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
+    "Share of the adapter's inputs dropped in training; above 0, step zero differs from the reference."
+    targets: str | tuple[str, ...] = "all-linear"
+    "Names of the layers that get one; `all-linear` is every linear layer but the LM head."
+    rslora: bool = False
+    "Scale by alpha / sqrt(rank) instead."
+    dora: bool = False
+    "Learn magnitude and direction apart."
+    quantise: Literal["none", "nf4"] = "none"
+    "`nf4` holds the frozen base in 4 bits (QLoRA); it needs the extra `trueup[qlora]`."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """The model a run starts from."""
+
+    path: str = "lab:base"
+    "A Hugging Face folder or id, `lab:base`, or `stage:NAME` in a recipe."
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    device: Word = "auto"
+    "cpu, cuda, or auto: a GPU where there is one."
+    template: Word | None = None
+    "A chat template by name, where the model brings none."
+    lora: LoraSettings | None = None
+    "An adapter is trained in place of all weights: `{rank: 16}`."
+    roles: Literal["separate", "shared"] = "separate"
+    "`shared`: the method's networks and its judge are adapters and heads over one base; needs `lora`."
+    dropout: Literal["zero", "keep"] = "zero"
+    "`keep` leaves the model's own dropout rates on while training."
+    logits_budget_mib: Annotated[int, Ge(1)] = 256
+    "Most memory that logits may take at once."
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """The groups a run learns from."""
+
+    path: str = "lab:demonstrations"
+    "A file, a folder, a data set's id, `lab:NAME`, or `stage:NAME` in a recipe."
+    mix: Mapping[str, str] = field(default_factory=dict)
+    "Several of them by name in place of `path`: `{help: a.jsonl, harm: stage:label}`; all rows of all."
+    split: Word = "train"
+    format: Word = "auto"
+    "What the rows look like; `trueup data check FILE` lists the names."
+    columns: Mapping[str, str] = field(default_factory=dict)
+    "Names to read in place of the format's own: `{prompt: question}`."
+    limit: Annotated[int, Ge(1)] | None = None
+    "Use only so many rows."
+    held_out: Annotated[float, Ge(0), Lt(1)] = 0.1
+    "Share of the rows kept for `eval/` metrics, chosen by user (or row) and seed."
+    max_tokens: Annotated[int, Ge(2)] = 512
+    "Longest prompt plus completion."
+    overlong: Literal["drop", "error", "truncate_prompt_start"] = "drop"
+    "What happens to a longer row; counted and reported, never cut silently."
+    train_on: Literal["last", "all"] = "last"
+    "Which assistant turns of a dialogue are supervised."
+    max_bad: Annotated[float, Ge(0), Le(1)] = 0.01
+    "Share of bad rows above which the run stops before a model loads."
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardSettings:
+    """Watches a second judge on the policy's held-out completions, against over-optimising the first."""
+
+    judge: str
+    "A judge that training does not ask: a reward model of other comparisons, `lab:gold`, FILE.py:FUNCTION."
+    tolerance: Annotated[float, Ge(0)] = 0.05
+    "Share of its peak that it may lose while the run's own judge rises."
+    patience: Annotated[int, Ge(1)] = 2
+    "Evaluations in a row that must have lost more."
+    stop: bool = True
+    "End the run then; false only warns."
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """How long a run is, and what it leaves behind on the way."""
+
+    epochs: Annotated[float, Gt(0)] = 1.0
+    "Passes over the data; `steps` overrides it."
+    steps: Annotated[int, Ge(1)] | None = None
+    batch: Annotated[int, Ge(1)] = 32
+    "Groups per step."
+    microbatch_tokens: Annotated[int, Ge(1)] = 4096
+    "Tokens in one forward pass: what fits. It changes memory and speed, no result."
+    save_every: Annotated[int, Ge(0)] = 50
+    "Steps between checkpoints."
+    save_every_updates: Annotated[int, Ge(0)] = 0
+    "Also save after every so many updates inside a step; 0 is never."
+    eval_every: Annotated[int, Ge(0)] = 0
+    "Steps between held-out evaluations; 0 is once, at the end."
+    keep_last: Annotated[int, Ge(1)] = 2
+    "Checkpoints kept, besides the best."
+    best: str | None = None
+    "Hand on the step where this was highest: `eval/score`; `lowest eval/loss` the one where it was lowest."
+    guard: GuardSettings | None = None
+    "Warn, or end the run, when a second judge falls while the run's own rises; looks every `eval_every`."
+    budget: Annotated[float, Gt(0)] | None = None
+    "FLOPs after which the run ends: 6 a trained token and parameter, 2 a sampled one."
+    trackers: tuple[str, ...] = ()
+    "Beside metrics.jsonl: tensorboard, wandb, trackio, mlflow."

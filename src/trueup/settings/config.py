@@ -1,0 +1,380 @@
+"""Builds configuration from its layers: defaults < YAML files < the command line. Imports no torch.
+
+The schema is the tree of frozen dataclasses itself (see `trueup.settings.schema`): a default is written once,
+on its field. `build` merges the layers onto those defaults, refuses what the schema does not know, and names
+the layer, line and key of every mistake. Numbers, text and truth values are never turned into one another.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, NamedTuple, TypeVar, cast
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from trueup.errors import TrueupError
+from trueup.settings import schema
+from trueup.settings.schema import Entry, commented_yaml, describe, digest, resolved
+from trueup.settings.strict_yaml import Layer, dump_yaml, parse_value, read_yaml
+
+__all__ = [
+    "Alias",
+    "Entry",
+    "Layer",
+    "build",
+    "commented_yaml",
+    "describe",
+    "digest",
+    "dump_yaml",
+    "parse_overrides",
+    "read_yaml",
+    "resolved",
+]
+
+T = TypeVar("T")
+COMMAND_LINE = "command line"
+
+
+# ------------------------------------------------------------------------------------------ the command line
+
+
+def parse_overrides(arguments: Sequence[str]) -> Layer:
+    """The layer that `--key.path value`, `--key=value` and `--flag` state, values read as YAML reads them.
+
+    `-` in a key is `_`. A flag without a value is true. Raises TrueupError E714 on a word that belongs to no
+    key, a key given twice, or a key that is both a value and a block.
+    """
+    values: dict[str, Any] = {}
+    texts: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--") or word == "--":
+            raise _usage(f"`{word}` belongs to no key", word, "write --key value")
+        name, equals, text = word[2:].partition("=")
+        key = name.replace("-", "_")
+        if not all(key.split(".")):
+            raise _usage("a key has an empty part", word, "write --block.key value")
+        if key in texts:
+            raise _usage(f"`--{name}` is given twice", key, "give it once")
+        if not equals:
+            text = "true" if not rest or rest[0].startswith("--") else rest.pop(0)
+        texts[key] = text
+        _place(values, key, parse_value(text))
+    return Layer(values=values, name=COMMAND_LINE, texts=texts)
+
+
+def _place(values: dict[str, Any], key: str, value: Any) -> None:
+    *blocks, last = key.split(".")
+    inner = values
+    for block in blocks:
+        inner = inner.setdefault(block, {})
+        if not isinstance(inner, dict):
+            raise _usage(f"`{block}` is given both a value and a block", key, "give one of the two")
+    if last in inner:
+        raise _usage(f"`{last}` is given both a value and a block", key, "give one of the two")
+    inner[last] = value
+
+
+def _usage(reason: str, key: str, remedy: str) -> TrueupError:
+    return TrueupError("E714", reason, where=f"{COMMAND_LINE} {key}", remedy=remedy)
+
+
+# ------------------------------------------------------------------------------------------ layers
+
+
+class Alias(NamedTuple):
+    """Another name for a key, with its values translated where they differ."""
+
+    key: str
+    values: Mapping[Any, Any] | None = None
+
+
+def build(
+    block: type[T],
+    *layers: Layer | Mapping[str, Any],
+    where: str = "config",
+    aliases: Mapping[str, str | Alias] | None = None,
+) -> T:
+    """The instance of a configuration dataclass that some layers state; later layers win.
+
+    A layer is what `read_yaml` or `parse_overrides` gave, or a plain mapping, called `where` in errors.
+    Blocks merge key by key onto the defaults of their field; lists and values replace; naming another
+    `kind` starts that block afresh. `aliases` gives other names of top-level keys.
+
+    Raises TrueupError: E711 unknown key, E712 wrong value, E713 missing value, E714 given twice, E715 a
+    combination the dataclass refuses. All mistakes found are listed; the first gives the code.
+    """
+    named = [layer if isinstance(layer, Layer) else Layer(values=layer, name=where) for layer in layers]
+    known = {name: Alias(to) if isinstance(to, str) else to for name, to in (aliases or {}).items()}
+    own = {item.name for item in schema.items(block)}
+    translated = [_translate(layer, {n: a for n, a in known.items() if n not in own}) for layer in named]
+    merged: dict[str, Any] = {}
+    for layer in translated:
+        merged = _merge(merged, layer.values)
+    building = _Building(layers=translated, name=where, root=block, aliases=known)
+    made = building.block(block, merged, "", None)
+    building.finish()
+    return cast(T, made)
+
+
+def _translate(layer: Layer, aliases: Mapping[str, Alias]) -> Layer:
+    """The layer with its aliases written as the keys they stand for."""
+    values: dict[str, Any] = {}
+    used: dict[str, str] = {}
+    lines, texts = dict(layer.lines), dict(layer.texts)
+    for name, value in layer.values.items():
+        alias = aliases.get(name)
+        if alias is None:
+            values = _merge(values, {name: value})
+            continue
+        other = alias.key if _has(layer.values, alias.key) else used.setdefault(alias.key, name)
+        if other != name:
+            reason = f"`{name}` and `{other}` are the same setting"
+            raise TrueupError("E714", reason, where=layer.where(name), remedy="give one of the two")
+        if alias.values is not None:
+            value = _translate_value(layer, name, value, alias.values)
+            texts.pop(name, None)
+        placed: dict[str, Any] = {}
+        _place(placed, alias.key, value)
+        values = _merge(values, placed)
+        if name in lines:
+            lines[alias.key] = lines.pop(name)
+        if name in texts:
+            texts[alias.key] = texts.pop(name)
+    return Layer(values=values, name=layer.name, lines=lines, texts=texts)
+
+
+def _translate_value(layer: Layer, name: str, value: Any, values: Mapping[Any, Any]) -> Any:
+    for known, to in values.items():
+        if type(known) is type(value) and known == value:
+            return to
+    allowed = ", ".join(_show(v) for v in values)
+    raise TrueupError(
+        "E712", f"{_show(value)} is none of {allowed}", where=layer.where(name), remedy="choose one"
+    )
+
+
+def _has(values: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(values, Mapping) or part not in values:
+            return False
+        values = values[part]
+    return True
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `over` on top: mappings merge, the rest replaces; another kind replaces its whole block."""
+    out = dict(base)
+    for key, value in over.items():
+        before = out.get(key)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            same_kind = "kind" not in value or value["kind"] == before.get("kind", value["kind"])
+            out[key] = _merge(before, value) if same_kind else dict(value)
+        else:
+            out[key] = value
+    return out
+
+
+# ------------------------------------------------------------------------------------------ building
+
+
+class _Problem(NamedTuple):
+    code: str
+    where: str
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Building:
+    """One walk over the schema and the merged values; mistakes are gathered and raised together."""
+
+    layers: Sequence[Layer]
+    name: str
+    root: type
+    aliases: Mapping[str, Alias]
+    problems: list[_Problem] = field(default_factory=list)
+
+    def block(self, block: type, values: Mapping[str, Any], key: str, start: Any) -> Any:
+        """An instance of a dataclass: `values` over `start` (an instance, or None) over its defaults."""
+        items = {item.name: item for item in schema.items(block)}
+        count = len(self.problems)
+        for name in values:
+            if name not in items:
+                self.unknown(name, key, items)
+        made: dict[str, Any] = {}
+        for name, item in items.items():
+            path = f"{key}.{name}" if key else name
+            default = getattr(start, name) if start is not None else item.default
+            if name in values:
+                made[name] = self.value(item.hint, values[name], path, default)
+            elif default is schema.MISSING:
+                self.add("E713", path, "is not given", f"give {schema.in_words(item.hint)}")
+            else:
+                made[name] = default
+        if len(self.problems) > count:
+            return None
+        try:
+            return block(**made)
+        except ValueError as error:
+            self.add("E715", key, str(error), "change one of the values")
+            return None
+
+    def value(self, hint: Any, value: Any, key: str, default: Any) -> Any:
+        """The value for one key: a block, some blocks, or a plain value of the type the schema names."""
+        if isinstance(value, Mapping) and schema.blocks(hint):
+            chosen = self.variant(hint, value, key, default)
+            start = default if isinstance(default, chosen or ()) else None
+            return None if chosen is None else self.block(chosen, value, key, start)
+        element, inner = schema.element(hint), schema.value_of(hint)
+        if isinstance(value, Sequence) and not isinstance(value, str) and element is not None:
+            return tuple(self.value(element, v, f"{key}.{i}", None) for i, v in enumerate(value))
+        if isinstance(value, Mapping) and inner is not None:
+            return {name: self.value(inner, v, f"{key}.{name}", None) for name, v in value.items()}
+        return self.plain(hint, value, key)
+
+    def variant(self, hint: Any, value: Mapping[str, Any], key: str, default: Any) -> type | None:
+        """Which dataclass of a union a mapping means: by `kind`, else the only one, else the default's."""
+        blocks = schema.blocks(hint)
+        kinds = {schema.kind(b): b for b in blocks if schema.kind(b) is not None}
+        if "kind" in value and kinds:
+            if value["kind"] in kinds:
+                return kinds[value["kind"]]
+            known = [str(k) for k in kinds]
+            self.add("E712", f"{key}.kind", f"no kind {_show(value['kind'])}", _nearest(value["kind"], known))
+            return None
+        if len(blocks) == 1:
+            return blocks[0]
+        if type(default) in blocks:
+            return type(default)
+        self.add("E713", f"{key}.kind", "is not given", f"one of {', '.join(str(k) for k in kinds)}")
+        return None
+
+    def plain(self, hint: Any, value: Any, key: str) -> Any:
+        """A value checked by pydantic in strict mode; on the command line text may also be what was typed."""
+        bare = schema.without_blocks(hint)
+        if bare is None:
+            self.add("E712", key, f"expected {schema.in_words(hint)}, found {_show(value)}", "give its keys")
+            return None
+        made, wrong = _validate(bare, value)
+        if wrong is None:
+            return made
+        typed = self.origin(key)
+        if typed is not None and key in typed.texts:
+            made, still_wrong = _validate(bare, typed.texts[key])
+            if still_wrong is None:
+                return made
+        path = ".".join([key, *(str(p) for p in _location(wrong, hint))])
+        self.add("E712", path, *_say(hint, value, wrong))
+        return None
+
+    def unknown(self, name: str, key: str, items: Iterable[str]) -> None:
+        """Notes a key that the schema does not have, with the nearest that it has."""
+        path = f"{key}.{name}" if key else name
+        everywhere = _all_keys(self.root)
+        if path in everywhere and "." in name:
+            self.add("E711", path, "unknown key with a dot", "write the last part inside its block")
+            return
+        here = [*items, *(self.aliases if not key else ())]
+        near = difflib.get_close_matches(name, here, n=1, cutoff=0.6)
+        near = near or [k for k in everywhere if k.endswith(f".{name}")]
+        near = near or difflib.get_close_matches(path, everywhere, n=1, cutoff=0.75)
+        known = f"the keys here: {', '.join(items)}"
+        self.add("E711", path, "unknown key", f"did you mean `{near[0]}`?" if near else known)
+
+    def origin(self, key: str) -> Layer | None:
+        """The last layer that has a key."""
+        holders = (layer for layer in reversed(self.layers) if key in layer.lines or _has(layer.values, key))
+        return next(holders, None)
+
+    def add(self, code: str, key: str, reason: str, remedy: str) -> None:
+        """Notes one mistake at a key, with the layer and line that the key or its parent was written in."""
+        parts = key.split(".")
+        for size in range(len(parts), 0, -1):
+            layer = self.origin(".".join(parts[:size]))
+            if layer is not None:
+                line = layer.lines.get(".".join(parts[:size]))
+                place = f"{layer.name}:{line}" if line else layer.name
+                break
+        else:
+            place = self.layers[-1].name if len(self.layers) == 1 else self.name
+        self.problems.append(_Problem(code, f"{place} {key}".strip(), reason, remedy))
+
+    def finish(self) -> None:
+        """Raises what was found, if anything was."""
+        if not self.problems:
+            return
+        first, *others = self.problems
+        remedy = "\n".join([first.remedy, *(f"{p.where} — {p.reason} — {p.remedy}" for p in others)])
+        raise TrueupError(first.code, first.reason, where=first.where, remedy=remedy)
+
+
+@cache
+def _all_keys(block: type) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(entry.key for entry in schema.describe(block)))
+
+
+@cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(
+        hint, config=ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    )
+
+
+def _validate(hint: Any, value: Any) -> tuple[Any, ErrorDetails | None]:
+    """The checked value and None, or None and what pydantic found first."""
+    try:
+        # JSON mode: a list may become a tuple and text an enumeration or a path, but no number becomes text.
+        return _adapter(hint).validate_json(json.dumps(value)), None
+    except ValidationError as error:
+        return None, error.errors(include_url=False)[0]
+    except (TypeError, ValueError):
+        return None, ErrorDetails(type="not_plain", loc=(), msg="", input=value)
+
+
+# Mistakes of a list as a whole, which pydantic places at an element that is not there.
+_WHOLE = ("missing", "too_long", "too_short")
+
+
+def _location(wrong: ErrorDetails, hint: Any) -> Iterator[int | str]:
+    """Where inside a value the mistake is; pydantic's names of union members are left out."""
+    if len(schema.members(hint)) == 1 and wrong["type"] not in _WHOLE:
+        yield from (part for part in wrong["loc"] if isinstance(part, int) or part.isidentifier())
+
+
+def _say(hint: Any, value: Any, wrong: ErrorDetails) -> tuple[str, str]:
+    """What is wrong with a value and what to do, in words."""
+    inside = len(schema.members(hint)) == 1 and wrong["type"] not in _WHOLE
+    found = wrong["input"] if inside else value
+    expected = schema.in_words(hint)
+    reason = f"expected {expected}, found {_show(found)}"
+    if isinstance(found, str) and schema.choices(hint):
+        return reason, _nearest(found, schema.choices(hint))
+    if isinstance(found, str) and not isinstance(parse_value(found), str):
+        return reason, "write it without quotes"
+    if (
+        isinstance(found, int | float)
+        and not isinstance(found, bool)
+        and ("text" in expected or "path" in expected)
+    ):
+        return reason, "put it in quotes"
+    return reason, f"give {expected}"
+
+
+def _nearest(found: Any, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(str(found), known, n=1)
+    return f"did you mean `{near[0]}`?" if near else f"one of {', '.join(known)}"
+
+
+def _show(value: Any) -> str:
+    """A found value, short, with its type where it matters."""
+    names = {str: "the text ", bool: "", int: "the number ", float: "the number ", type(None): ""}
+    shown = json.dumps(value, ensure_ascii=False, default=str)
+    shown = shown if len(shown) <= 80 else shown[:79] + "…"
+    return f"{names.get(type(value), '')}{shown}"

@@ -1,0 +1,1 @@
+"""Statistics: estimates with intervals, and curves of gain against distance."""

@@ -19,7 +19,7 @@ from trueup.data import fields
 from trueup.data.places import rows_of
 from trueup.data.problems import Fault, printable, show
 from trueup.data.raw_rows import RawRow, decode
-from trueup.engine.groups import Comparison, Group
+from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 
 _OUTCOMES = {"a": 1.0, "b": 0.0, "tie": 0.5}
@@ -184,16 +184,13 @@ _Verdict = tuple[int, int, float, tuple[int, int] | None, str]
 
 def _choices(group: Group) -> Iterator[_Verdict]:
     for c in group.comparisons:
-        yield c.a, c.b, _win(c), c.shown, c.labeler
+        win = c.probability if c.probability is not None else _OUTCOMES[c.choice]
+        yield c.a, c.b, win, c.shown, c.labeler
     for ranking in group.rankings:
         for better, worse in combinations(ranking.tiers, 2):
             yield from ((a, b, 1.0, None, ranking.labeler) for a in better for b in worse)
         for tier in ranking.tiers:
             yield from ((a, b, 0.5, None, ranking.labeler) for a, b in combinations(tier, 2))
-
-
-def _win(c: Comparison) -> float:
-    return c.probability if c.probability is not None else _OUTCOMES[c.choice]
 
 
 def _score_verdicts(group: Group, margin: float) -> Iterator[_Verdict]:

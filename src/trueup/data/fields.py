@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -115,8 +114,3 @@ def label(row: Row, key: str) -> bool:
         remedy = "write true (good) or false (bad)"
         raise Fault("E212", "is not true or false", field=key, found=show(value), remedy=remedy)
     return _LABELS[word]
-
-
-def to_line(value: Any) -> bytes:
-    """The value as one line of UTF-8 JSON, for rows that never were text."""
-    return json.dumps(value, ensure_ascii=True, default=str).encode()

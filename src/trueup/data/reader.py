@@ -13,7 +13,7 @@ from trueup.data import detect
 from trueup.data import quarantine as bad_rows
 from trueup.data.columns import check_columns, check_found, rename
 from trueup.data.fields import parse_cells
-from trueup.data.layout import Format, meta_of
+from trueup.data.layout import Format
 from trueup.data.places import rows_of
 from trueup.data.problems import Fault, Problem, printable, problem_of
 from trueup.data.raw_rows import RawRow, decode
@@ -250,7 +250,8 @@ def _finished(group: Group, known: Format, row: RawRow, values: dict[str, Any], 
     if known.name == "group":
         return group if group.id else replace(group, id=f"{row.file}:{row.line}")
     name = _word(values, "id") or f"{row.file}:{row.line}"
-    meta = meta_of(values, known.uses(values) | {"id", "user", "user_id"})
+    others = values.keys() - known.keys - {"id", "user", "user_id"}
+    meta = {key: value for key, value in values.items() if key in others and value is not None}
     user = _word(values, "user", "user_id")
     return replace(group, id=f"{name}/{k}" if k else name, user=user, source=row.file, meta=meta)
 

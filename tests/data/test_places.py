@@ -15,7 +15,8 @@ import pytest
 from pyarrow import parquet
 
 from data_rows import SHAPES, format_of, good_lines, good_row, line
-from trueup.data import check, read
+from trueup.data import check, read, read_rows
+from trueup.data.tables import table_row
 from trueup.errors import TrueupError
 
 
@@ -42,6 +43,30 @@ def test_a_table_gives_the_groups_of_the_lines(shape: str, kind: str, tmp_path: 
     assert [(g.prompt, g.pairs(), g.scores) for g in ours.groups] == [
         (g.prompt, g.pairs(), g.scores) for g in theirs.groups
     ]
+
+
+def test_rows_that_are_no_file_are_checked_and_counted_like_one(tmp_path: Path) -> None:
+    """`read_rows` is what `read` does behind the file: same groups, same fault, same quarantine."""
+    rows = [{**good_row("preference chat", i), "none": None} for i in range(3)]
+    rows += [{"prompt": "q", "chosen": "a"}]
+    made = [table_row("frame", number, row) for number, row in enumerate(rows, 1)]
+    result = read_rows(iter(made), "frame", max_bad=0.5, quarantine=tmp_path / "bad.jsonl")
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"".join(map(line, rows)))
+    wanted = read(path, max_bad=0.5)
+    assert [(g.prompt, g.pairs(), g.meta) for g in result.groups] == [
+        (g.prompt, g.pairs(), g.meta) for g in wanted.groups
+    ]
+    assert (result.format, result.why, result.counts) == (wanted.format, wanted.why, wanted.counts)
+    place = f"rows.jsonl:4:{wanted.problems[0].byte}"
+    assert str(result.problems[0]) == str(wanted.problems[0]).replace(place, "frame:4")
+    (bad,) = (tmp_path / "bad.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(json.loads(bad)["raw"]) == {"prompt": "q", "chosen": "a"}
+    with pytest.raises(TrueupError, match=r"E601 frame — 1 of 4 rows are bad"):
+        read_rows(made, "frame")
+    with pytest.raises(TrueupError, match=r"E602 frame — no rows"):
+        read_rows([], "frame")
+    assert read_rows([], "frame", max_bad=None).counts.rows_in == 0
 
 
 def test_a_table_fills_missing_keys_with_null_and_we_take_them_out(tmp_path: Path) -> None:

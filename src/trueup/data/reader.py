@@ -234,15 +234,17 @@ def _finished(group: Group, known: Format, row: RawRow, values: dict[str, Any], 
     if known.name == "group":
         return group if group.id else replace(group, id=f"{row.file}:{row.line}")
     name = _word(values, "id") or f"{row.file}:{row.line}"
-    others = values.keys() - known.keys - {"id", "user", "user_id"}
-    meta = {key: value for key, value in values.items() if key in others and value is not None}
+    others = (key for key in values if key not in known.keys and key not in ("id", "user", "user_id"))
+    meta = {key: values[key] for key in others if values[key] is not None}
     user = _word(values, "user", "user_id")
     return replace(group, id=f"{name}/{k}" if k else name, user=user, source=row.file, meta=meta)
 
 
 def _word(values: Mapping[str, Any], *names: str) -> str:
-    found = (values.get(name) for name in names)
-    return next((str(value) for value in found if isinstance(value, str | int) and str(value)), "")
+    for name in names:
+        if isinstance(value := values.get(name), str | int) and str(value):
+            return str(value)
+    return ""
 
 
 def _check_counts(

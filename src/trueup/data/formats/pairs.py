@@ -104,9 +104,9 @@ def preference(row: Row) -> tuple[Group]:
 
 
 def _side(value: Any, field: str) -> str | Turns:
-    if not isinstance(value, list | dict):
-        return as_text(value, field)
     messages = [value] if isinstance(value, dict) else value
+    if not isinstance(messages, list):
+        return as_text(value, field)
     refuse_empty(messages[-1] if messages else None, field)
     return turns.conversation(messages, field)
 

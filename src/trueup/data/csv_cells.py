@@ -11,8 +11,10 @@ from trueup.data.problems import Fault, show
 
 _RECORD_CAP = 2**20
 "How many bytes an open quote is followed before the line that opened it is called bad."
+_CELL = rb'(?:"(?:[^"]|"")*+"|(?!"))[^,]*+'
+_CLOSED = re.compile(rb"%b(?:,%b)*+" % (_CELL, _CELL))
 _REST_OF_QUOTED = re.compile(rb'(?:[^"]|"")*+"')
-_QUOTED = re.compile(r'"((?:[^"]|"")*+)"')
+_QUOTED_OR_NOT = re.compile(r'(?:"((?:[^"]|"")*+)"|(?!"))([^,]*+),')
 
 
 def join_lines(lines: Iterator[bytes]) -> Iterator[tuple[bytes, int, bool]]:
@@ -37,43 +39,24 @@ def join_lines(lines: Iterator[bytes]) -> Iterator[tuple[bytes, int, bool]]:
 
 def _state(raw: bytes, *, inside: bool) -> Literal["open", "closed", "broken"]:
     """Whether the line ends in an open quote; broken when text follows the quote it came in with."""
-    pos = 0
-    came_in = inside
-    if not inside and raw.startswith(b'"'):
-        inside, pos = True, 1
-    while True:
-        if inside:
-            close = _REST_OF_QUOTED.match(raw, pos)
-            if close is None:
-                return "open"
-            pos = close.end()
-            if came_in and raw[pos : pos + 1] not in (b",", b"\r", b"\n", b""):
-                return "broken"
-            came_in = False
-        comma = raw.find(b",", pos)
-        if comma < 0:
-            return "closed"
-        pos = comma + 1
-        inside = raw[pos : pos + 1] == b'"'
-        pos += inside
+    start = 0
+    if inside:
+        close = _REST_OF_QUOTED.match(raw)
+        if close is None:
+            return "open"
+        start = close.end()
+        if raw[start : start + 1] not in (b",", b"\r", b"\n", b""):
+            return "broken"
+    return "closed" if _CLOSED.fullmatch(raw, start) else "open"
 
 
 def cells(record: str) -> list[str]:
     """The cells of one record. Raises Fault E115 for text behind a closing quote."""
-    record = record.removesuffix("\n").removesuffix("\r")
     found: list[str] = []
-    pos = 0
-    while True:
-        quoted = _QUOTED.match(record, pos)
-        comma = record.find(",", quoted.end() if quoted else pos)
-        end = comma if comma >= 0 else len(record)
-        if quoted is None:
-            found.append(record[pos:end])
-        elif quoted.end() == end:
-            found.append(quoted.group(1).replace('""', '"'))
-        else:
-            text, remedy = show(record[quoted.end() : end]), 'double it: a quote in a cell is ""'
-            raise Fault("E115", "text behind a closing quote", found=text, remedy=remedy)
-        if comma < 0:
-            return found
-        pos = comma + 1
+    for match in _QUOTED_OR_NOT.finditer(record.removesuffix("\n").removesuffix("\r") + ","):
+        quoted, rest = match.groups()
+        if quoted is not None and rest:
+            remedy = 'double it: a quote in a cell is ""'
+            raise Fault("E115", "text behind a closing quote", found=show(rest), remedy=remedy)
+        found.append(rest if quoted is None else quoted.replace('""', '"'))
+    return found

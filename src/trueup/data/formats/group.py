@@ -61,7 +61,7 @@ def group(row: Row) -> tuple[Group]:
         tiers = tuple(map(tuple, item["tiers"]))
         check_tiers(tiers, num, f"rankings[{index}].tiers", complete=False)
     for index, item in enumerate(row.get("scores", [])):
-        _check_number_of(item["completion"], f"scores[{index}].completion", num)
+        check_index(item["completion"], f"scores[{index}].completion", num)
     return (from_json(row),)
 
 
@@ -149,7 +149,7 @@ def _check_supervised(item: Row, field: str) -> None:
 
 def _check_comparison(item: Row, field: str, num: int) -> None:
     for key in ("a", "b"):
-        _check_number_of(item[key], f"{field}.{key}", num)
+        check_index(item[key], f"{field}.{key}", num)
     a, b, chance, shown = item["a"], item["b"], item.get("probability"), item.get("shown")
     if a == b:
         reason = "compares a completion with itself"
@@ -158,11 +158,7 @@ def _check_comparison(item: Row, field: str, num: int) -> None:
         field, remedy = f"{field}.probability", "write P(a preferred)"
         raise Fault("E411", "is not between 0 and 1", field=field, found=show(chance), remedy=remedy)
     for index in shown or ():
-        _check_number_of(index, f"{field}.shown", num)
+        check_index(index, f"{field}.shown", num)
     if shown is not None and sorted(shown) != sorted((a, b)):
         found, remedy = show(str(shown)), "write [left, right]"
         raise Fault("E405", "is not the two completions", field=f"{field}.shown", found=found, remedy=remedy)
-
-
-def _check_number_of(value: Any, field: str, num: int) -> None:
-    check_index(value, field, num, f"there are {num} completions, counted from 0")

@@ -116,8 +116,9 @@ def check_tiers(
     return tiers
 
 
-def check_index(value: Any, field: str, num: int, remedy: str) -> None:
+def check_index(value: Any, field: str, num: int, remedy: str = "") -> None:
     """None. Raises Fault E405 for what is no index of `num` completions."""
+    remedy = remedy or f"there are {num} completions, counted from 0"
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < num:
         reason = "an index that no completion has"
         raise Fault("E405", reason, field=field, found=show(value), remedy=remedy)

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from trueup.engine.method import Role
 from trueup.evals.summary import rounded, summarise
 from trueup.models.forward import LanguageModel
+from trueup.models.opening import open_network, pick_device
 from trueup.procedures.evaluate import Bench, Config, versions
-from trueup.runs.opening import open_network, pick_device
 from trueup.runs.training import Trained, train
 from trueup.settings import config as configuration
 from trueup.settings.aliases import ALIASES

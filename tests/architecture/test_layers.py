@@ -55,7 +55,7 @@ ALLOWED: dict[str, set[str]] = {
 
 ALSO: dict[str, tuple[set[str], str]] = {
     "trueup.methods.best_of_n": (
-        {"evals", "runs.meter", "runs.opening", "runs.recipe"},
+        {"evals", "runs.meter", "models", "runs.recipe"},
         "it trains nothing: samples and chooses",
     ),
 }

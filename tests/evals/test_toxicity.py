@@ -18,7 +18,7 @@ from trueup.evals.real_toxicity import read_prompts, read_scored_texts
 from trueup.evals.toxicity import Toxicity, as_requests, continuations, lab_prompts, measure_toxicity
 from trueup.evals.view import PolicyView
 from trueup.judges.toxicity import open_toxicity
-from trueup.runs.opening import open_chat, open_network
+from trueup.models.opening import open_chat, open_network
 from trueup.settings.blocks import ModelSettings
 from trueup.sources.sample import Decoding
 

@@ -8,8 +8,8 @@ import pytest
 
 from trueup.errors import TrueupError
 from trueup.lab.build import measure_bands
-from trueup.runs import opening
-from trueup.runs.opening import model_path
+from trueup.models import opening
+from trueup.models.opening import model_path
 
 
 def test_the_shipped_base_lies_within_its_bands() -> None:

@@ -16,8 +16,8 @@ from trueup.constitution.lineage import Author
 from trueup.constitution.opening import Model
 from trueup.engine.groups import Group, Message, Role, read_jsonl, to_json
 from trueup.errors import TrueupError
+from trueup.models.opening import open_chat
 from trueup.procedures import self_align, self_instruct, verbose_answers
-from trueup.runs.opening import open_chat
 from trueup.runs.signals import Interrupted
 from trueup.selfalign import asking
 from trueup.selfalign.supervision import FILES

@@ -132,7 +132,7 @@ def open_local(ref: str, device: str = "auto", template: str | None = None) -> L
     # Imported here: a server needs no torch.
     from trueup.answerers.local import LocalAnswerer
     from trueup.engine.method import Role
-    from trueup.runs.opening import open_chat, open_network, pick_device
+    from trueup.models.opening import open_chat, open_network, pick_device
     from trueup.settings.blocks import ModelSettings
 
     settings = ModelSettings(path=ref, template=template, device=device)

@@ -71,7 +71,7 @@ def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
         How many rows.
     """
     from trueup.chat.preview import render_preview
-    from trueup.runs.opening import open_chat
+    from trueup.models.opening import open_chat
     from trueup.sources.open import open_groups
 
     stage = single_stage(recipe, configuration.parse_overrides(list(overrides)), None)

@@ -25,7 +25,7 @@ def open_view(
     # Imported here: looking at a command's help needs no torch.
     from trueup.engine.method import Role
     from trueup.evals.view import PolicyView
-    from trueup.runs.opening import open_chat, open_network, pick_device
+    from trueup.models.opening import open_chat, open_network, pick_device
     from trueup.settings.blocks import ModelSettings
     from trueup.sources.context import open_context
 

@@ -178,7 +178,7 @@ class _Speaker:
     def __init__(self, model: str, template: str | None) -> None:
         from trueup.engine.method import Role as NetworkRole
         from trueup.evals.evaluation import model_folder
-        from trueup.runs.opening import open_chat, open_network, pick_device
+        from trueup.models.opening import open_chat, open_network, pick_device
 
         settings = ModelSettings(path=model_folder(model), template=template)
         self.chat = open_chat(settings)

@@ -15,7 +15,7 @@ from trueup.constitution.lineage import Author, author_of
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 from trueup.models.forward import LanguageModel
-from trueup.runs.opening import model_path
+from trueup.models.opening import model_path
 from trueup.settings.blocks import DataSettings
 from trueup.sources.open import read_all, split_held_out
 from trueup.sources.sample import Decoding

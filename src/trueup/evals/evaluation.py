@@ -20,7 +20,7 @@ from trueup.evals.task_files import shipped
 from trueup.evals.tasks import Advance
 from trueup.evals.view import PolicyView
 from trueup.lab.world import Split
-from trueup.runs.opening import open_chat, open_network, pick_device
+from trueup.models.opening import open_chat, open_network, pick_device
 from trueup.settings.blocks import ModelSettings
 
 Dtype = Literal["float32", "bfloat16", "float64"]

@@ -27,8 +27,8 @@ from trueup.evals.policies import evaluate_policy
 from trueup.evals.view import PolicyView
 from trueup.judges.gold import lab_grade
 from trueup.models.load import from_modules
+from trueup.models.opening import open_chat, open_network
 from trueup.objectives.likelihood import NLL
-from trueup.runs.opening import open_chat, open_network
 from trueup.runs.training import Trained, train_method
 from trueup.settings.blocks import LoopSettings, ModelSettings
 from trueup.sources.files import Files

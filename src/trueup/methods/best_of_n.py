@@ -11,8 +11,8 @@ from trueup.engine.method import Role
 from trueup.engine.order import derive
 from trueup.evals.policies import choose_best
 from trueup.judges.open import open_judge
+from trueup.models.opening import open_chat, open_network, pick_device
 from trueup.runs import meter as metering
-from trueup.runs.opening import open_chat, open_network, pick_device
 from trueup.runs.recipe import Done
 from trueup.settings.blocks import DataSettings, ModelSettings
 from trueup.sources.open import open_groups

@@ -31,10 +31,10 @@ from trueup.evals.view import PolicyView
 from trueup.judges import Judge
 from trueup.judges.gold import lab_grade
 from trueup.judges.open import open_judge
+from trueup.models.opening import pick_device
 from trueup.procedures.measure import open_view
 from trueup.runs import checkpoint
 from trueup.runs import meter as metering
-from trueup.runs.opening import pick_device
 from trueup.runs.recipe import Done
 from trueup.sources.open import lab_groups, split_held_out
 from trueup.sources.sample import Decoding

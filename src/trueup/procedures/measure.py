@@ -20,8 +20,8 @@ from trueup.judges.gold import lab_grade
 from trueup.judges.open import open_judge
 from trueup.lab.evaluations import EVALUATIONS
 from trueup.lab.world import PARTS
+from trueup.models.opening import open_chat, open_network, pick_device
 from trueup.runs import meter as metering
-from trueup.runs.opening import open_chat, open_network, pick_device
 from trueup.runs.recipe import Done, write_atomically
 from trueup.settings.blocks import ModelSettings
 from trueup.settings.schema import Word

@@ -16,7 +16,7 @@ from trueup.evals.likelihood import token_logprobs
 from trueup.evals.view import PolicyView
 from trueup.lab.build import LAYERS, Pretraining
 from trueup.lab.build import pretrain as train_from_nothing
-from trueup.runs.opening import open_chat, open_network, pick_device
+from trueup.models.opening import open_chat, open_network, pick_device
 from trueup.runs.recipe import Done, write_atomically
 from trueup.settings.blocks import ModelSettings
 from trueup.settings.schema import Word

@@ -15,7 +15,7 @@ from trueup.evals.reward_quality import reward_model_quality
 from trueup.evals.view import PolicyView
 from trueup.judges import Judge
 from trueup.judges.open import open_judge
-from trueup.runs.opening import open_chat, open_network, pick_device
+from trueup.models.opening import open_chat, open_network, pick_device
 from trueup.runs.recipe import Done, write_atomically
 from trueup.settings.blocks import ModelSettings
 

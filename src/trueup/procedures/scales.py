@@ -21,8 +21,8 @@ from trueup.engine.order import derive
 from trueup.errors import TrueupError
 from trueup.judges.open import open_judge
 from trueup.judges.weighted import Part, Weights
+from trueup.models.opening import open_chat, open_network, pick_device
 from trueup.runs import meter as metering
-from trueup.runs.opening import open_chat, open_network, pick_device
 from trueup.runs.recipe import Done, write_atomically
 from trueup.settings import config as configuration
 from trueup.settings.blocks import DataSettings, ModelSettings

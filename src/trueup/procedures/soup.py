@@ -21,8 +21,8 @@ from trueup.errors import TrueupError
 from trueup.judges.open import open_judge
 from trueup.models.export import Figure
 from trueup.models.forward import LanguageModel
+from trueup.models.opening import open_chat, open_network, pick_device
 from trueup.runs import meter as metering
-from trueup.runs.opening import open_chat, open_network, pick_device
 from trueup.runs.recipe import Done, write_atomically
 from trueup.runs.signals import Interrupted
 from trueup.settings import config as configuration

@@ -10,8 +10,8 @@ from trueup.claims.reproduce import Finding, over_seeds
 from trueup.engine.method import Role
 from trueup.evals.lab_suite import lab_suite, run_suite
 from trueup.evals.view import PolicyView
+from trueup.models.opening import open_chat, open_network, pick_device
 from trueup.reports.figures import curves
-from trueup.runs.opening import open_chat, open_network, pick_device
 from trueup.settings.blocks import ModelSettings
 from trueup.soups.mix import WeightSoup
 

@@ -27,7 +27,7 @@ OUTPUT = "ranking.json"
 class Config:
     """Agreement with held-out judgements."""
 
-    model: str = "lab:base"
+    model: str = "world:base"
     "A reward model (or any judge), or a policy."
     labels: str = ""
     "Labelled groups that the model was not trained on: `stage:NAME`."

@@ -8,11 +8,16 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trueup.engine.groups import Group
 from trueup.engine.method import Handles
 from trueup.engine.packing import pack, split, spread
+from trueup.engine.prefixes import share_prefix
+from trueup.errors import TrueupError
+
+Floats = NDArray[np.float64]
 
 
 def measure(groups: Sequence[Group], network: str, want: str, handles: Handles) -> Tensor:
@@ -26,6 +31,39 @@ def measure(groups: Sequence[Group], network: str, want: str, handles: Handles) 
             batch = pack(micro).to(handles.device, handles.dtype)
             parts.append(getattr(handles.networks[network](batch, (want,)), want))
     return torch.cat(parts)
+
+
+def token_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> list[list[Floats]]:
+    """log π(y_t | x, y_<t) of every supervised token: by group, by completion, float64 [L]."""
+    refuse_empty(groups)
+    shared = share_prefix(groups, handles.microbatch_tokens)
+    flat = measure(shared, network, "logprobs", handles).double().cpu().numpy()
+    return by_completion(groups, flat)
+
+
+def choice_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> list[Floats]:
+    """log π(choice | prompt) = Σ_t log π(y_t | x, y_<t) of every choice: by group, float64 [K]."""
+    tokens = token_logprobs(groups, network, handles)
+    return [np.array([choice.sum() for choice in choices]) for choices in tokens]
+
+
+def by_completion(groups: Sequence[Group], flat: NDArray[np.floating]) -> list[list[Floats]]:
+    """Numbers [T] in `pack`'s order, cut by group and completion."""
+    sizes = [completion.num_supervised for group in groups for completion in group.completions]
+    parts = iter(np.split(np.asarray(flat, np.float64), np.cumsum(sizes)))
+    return [[next(parts) for _ in group.completions] for group in groups]
+
+
+def refuse_empty(groups: Sequence[Group]) -> None:
+    """Nothing; raises E502 for a completion that has no tokens to score."""
+    for group in groups:
+        if any(c.num_supervised == 0 for c in group.completions):
+            raise TrueupError(
+                "E502",
+                "a choice has no tokens to score",
+                where=f"group {group.id}",
+                remedy="leave the item out",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

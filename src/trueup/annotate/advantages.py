@@ -37,15 +37,8 @@ class GAE:
     lam: float = 0.95
     "λ: 1 trusts what happened, 0 trusts the critic."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Rewards and old values."""
-        return frozenset({"rewards", "old_values"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`advantages` and `returns`."""
-        return frozenset({"advantages", "returns"})
+    reads = frozenset({"rewards", "old_values"})
+    writes = frozenset({"advantages", "returns"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with both columns; logs how much of the returns the critic explains."""

@@ -59,15 +59,8 @@ class Baseline:
     kind: Literal["none", "step", "moving"] = "step"
     decay: float = 0.9
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Rewards a token."""
-        return frozenset({"rewards"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`advantage`."""
-        return frozenset({"advantage"})
+    reads = frozenset({"rewards"})
+    writes = frozenset({"advantage"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `advantage`."""
@@ -89,15 +82,8 @@ class LeaveOneOut:
     gradient is exact. Reference: Ahmadian et al. 2024 (RLOO); Kool et al. 2019.
     """
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Rewards a token."""
-        return frozenset({"rewards"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`advantage`."""
-        return frozenset({"advantage"})
+    reads = frozenset({"rewards"})
+    writes = frozenset({"advantage"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `advantage`. Raises E741 where a prompt has one completion."""
@@ -120,15 +106,8 @@ class GroupNormalised:
     std: Literal["sample", "population", "none"] = "sample"
     epsilon: float = 1e-4
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """The score."""
-        return frozenset({"score"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`advantage`."""
-        return frozenset({"advantage"})
+    reads = frozenset({"score"})
+    writes = frozenset({"advantage"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `advantage`. Raises E741 where a prompt has one completion."""
@@ -160,15 +139,8 @@ class AgainstGreedy:
     stages: tuple[Annotator, ...]
     "What turns a completion into `rewards`."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Rewards a token."""
-        return frozenset({"rewards"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`advantage`."""
-        return frozenset({"advantage"})
+    reads = frozenset({"rewards"})
+    writes = frozenset({"advantage"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `advantage`; what the stages log of greedy completions is not logged."""

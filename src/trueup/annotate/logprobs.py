@@ -80,10 +80,7 @@ class Measure:
     column: str
     under: Callable[[Group], Group] | None = None
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the tokens."""
-        return frozenset()
+    reads = frozenset[str]()
 
     @property
     def writes(self) -> frozenset[str]:
@@ -108,15 +105,8 @@ class OldLogprobs:
     by: Literal["trainer", "sampler"] = "trainer"
     probe: int = 8
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """What the sampler recorded."""
-        return frozenset({"sampled_logprobs"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`old_logprobs`."""
-        return frozenset({"old_logprobs"})
+    reads = frozenset({"sampled_logprobs"})
+    writes = frozenset({"old_logprobs"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `old_logprobs`."""

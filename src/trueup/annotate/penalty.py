@@ -21,15 +21,8 @@ class Penalty:
 
     initial: float = 1.0
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing."""
-        return frozenset()
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`penalty`."""
-        return frozenset({"penalty"})
+    reads = frozenset[str]()
+    writes = frozenset({"penalty"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `penalty`."""
@@ -58,15 +51,9 @@ class MovePenalty:
     rate: float = 10.0
     "η: how far one nat a token beyond the target moves the coefficient of `dual`."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Old log-probabilities, and the penalty that the step used."""
-        return frozenset({"old_logprobs", "penalty"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """Nothing on the groups."""
-        return frozenset()
+    reads = frozenset({"old_logprobs", "penalty"})
+    "The penalty that the step used."
+    writes = frozenset[str]()
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The same groups; `handles.state["penalty"]` has moved."""

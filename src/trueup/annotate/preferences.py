@@ -22,15 +22,8 @@ class Preferences:
 
     label: Literal["hard", "bradley_terry"] = "hard"
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """The scores."""
-        return frozenset({"score"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """No column and no mark."""
-        return frozenset()
+    reads = frozenset({"score"})
+    writes = frozenset[str]()
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with comparisons; logs the share of groups that have one and the mean gap of a pair."""

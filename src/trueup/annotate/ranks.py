@@ -26,15 +26,8 @@ class Ranked:
 
     which: Which = "all"
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """The scores."""
-        return frozenset({"score"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`best`."""
-        return frozenset({"best"})
+    reads = frozenset({"score"})
+    writes = frozenset({"best"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with pairs and best; logs the share of groups that have a pair."""
@@ -52,15 +45,8 @@ class Stated:
     A group without judgements is a demonstration: its first completion is best.
     """
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the judgements."""
-        return frozenset()
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`best`."""
-        return frozenset({"best"})
+    reads = frozenset[str]()
+    writes = frozenset({"best"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with best, and with pairs where only scores were given."""

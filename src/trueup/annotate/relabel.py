@@ -30,15 +30,8 @@ class Relabel:
     bad: Callable[[Group], np.ndarray]
     threshold: float | None = None
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """The score."""
-        return frozenset({"score"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """Nothing more."""
-        return frozenset()
+    reads = frozenset({"score"})
+    writes = frozenset[str]()
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups of pairs; logs the share of completions that are told as good."""

@@ -28,15 +28,8 @@ class KLReward:
 
     beta: float
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Old and reference log-probabilities, and the score."""
-        return frozenset({"old_logprobs", "ref_logprobs", "score"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`rewards`."""
-        return frozenset({"rewards"})
+    reads = frozenset({"old_logprobs", "ref_logprobs", "score"})
+    writes = frozenset({"rewards"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `rewards`."""
@@ -70,15 +63,9 @@ class AdaptiveKL:
     horizon: int = 10_000
     "Completions over which a full correction acts."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Old and reference log-probabilities, and the rewards that used the present β."""
-        return frozenset({"old_logprobs", "ref_logprobs", "rewards"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """Nothing on the groups."""
-        return frozenset()
+    reads = frozenset({"old_logprobs", "ref_logprobs", "rewards"})
+    "The rewards, because they used the present β."
+    writes = frozenset[str]()
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The same groups; `handles.state["beta"]` has moved."""

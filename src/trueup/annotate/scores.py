@@ -20,15 +20,8 @@ class Scores:
 
     missing_eos: float | None = -1.0
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the text."""
-        return frozenset()
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`score`."""
-        return frozenset({"score"})
+    reads = frozenset[str]()
+    writes = frozenset({"score"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `score`."""

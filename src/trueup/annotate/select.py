@@ -25,15 +25,8 @@ class ShapedScore:
 
     beta: float
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Old and reference log-probabilities, and the score."""
-        return frozenset({"old_logprobs", "ref_logprobs", "score"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`shaped_score`."""
-        return frozenset({"shaped_score"})
+    reads = frozenset({"old_logprobs", "ref_logprobs", "score"})
+    writes = frozenset({"shaped_score"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `shaped_score`; logs its mean as `reward`, the KL and β."""
@@ -70,10 +63,7 @@ class BestOfGroup:
         """The mark that decides, and the score."""
         return frozenset({self.by, "score"})
 
-    @property
-    def writes(self) -> frozenset[str]:
-        """Nothing more."""
-        return frozenset()
+    writes = frozenset[str]()
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """Groups of one completion each; logs the mean score of what was kept as `best_score`."""
@@ -108,10 +98,7 @@ class TopAcrossGroups:
         """The mark that decides, and the score."""
         return frozenset({self.by, "score"})
 
-    @property
-    def writes(self) -> frozenset[str]:
-        """Nothing more."""
-        return frozenset()
+    writes = frozenset[str]()
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """One group for every completion kept, in the order given; logs their mean score as `best_score`."""

@@ -56,15 +56,8 @@ class MismatchedKL:
     gradient. Reference: Ethayarajh et al. 2024, section 4.1.
     """
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the tokens."""
-        return frozenset()
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`kl_baseline`."""
-        return frozenset({"kl_baseline"})
+    reads = frozenset[str]()
+    writes = frozenset({"kl_baseline"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `kl_baseline`."""

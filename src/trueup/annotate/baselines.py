@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from trueup.engine.groups import Group
+from trueup.engine.groups import Group, marked
 from trueup.engine.method import Annotator, Handles
 from trueup.errors import TrueupError
 
@@ -24,12 +24,7 @@ def with_advantages(
     """The groups with the mark `advantage`; logs its spread and how many completions have none."""
     every = np.concatenate(list(advantages))
     handles.record({"advantage/std": float(every.std()), "advantage/zero": float(np.mean(every == 0))})
-    return [
-        group.with_completions(
-            [c.with_marks(advantage=float(a)) for c, a in zip(group.completions, row, strict=True)]
-        )
-        for group, row in zip(groups, advantages, strict=True)
-    ]
+    return marked(groups, "advantage", advantages)
 
 
 def several(groups: Sequence[Group]) -> None:

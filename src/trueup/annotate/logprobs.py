@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trueup.engine.groups import Group
+from trueup.engine.groups import Group, each, joined_column
 from trueup.engine.method import Handles
 from trueup.engine.packing import pack, split, spread
 from trueup.engine.prefixes import share_prefix
@@ -112,14 +112,9 @@ class OldLogprobs:
         """The groups with `old_logprobs`."""
         checked = groups if self.by == "trainer" else groups[: self.probe]
         recomputed = measure(checked, "policy", "logprobs", handles)
-        sampled = np.concatenate([c.columns["sampled_logprobs"] for g in checked for c in g.completions])
+        sampled = joined_column(checked, "sampled_logprobs")
         gap = np.abs(recomputed.double().cpu().numpy() - sampled)
         handles.record({"sampler_gap": float(gap.max())})
         if self.by == "trainer":
             return spread(groups, old_logprobs=recomputed)
-        return [
-            g.with_completions(
-                [c.with_columns(old_logprobs=c.columns["sampled_logprobs"]) for c in g.completions]
-            )
-            for g in groups
-        ]
+        return each(groups, lambda c: c.with_columns(old_logprobs=c.columns["sampled_logprobs"]))

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from trueup.annotate.logprobs import measure
-from trueup.engine.groups import Group
+from trueup.engine.groups import Group, each, joined_column
 from trueup.engine.method import Handles
 
 
@@ -28,7 +28,7 @@ class Penalty:
         """The groups with `penalty`."""
         penalty = handles.state.setdefault("penalty", self.initial)
         handles.record({"penalty": penalty})
-        return [g.with_completions([c.with_marks(penalty=penalty) for c in g.completions]) for g in groups]
+        return each(groups, lambda c: c.with_marks(penalty=penalty))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class MovePenalty:
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The same groups; `handles.state["penalty"]` has moved."""
-        old = np.concatenate([c.columns["old_logprobs"] for g in groups for c in g.completions])
+        old = joined_column(groups, "old_logprobs")
         u = measure(groups, "policy", "logprobs", handles).double().cpu().numpy() - old
         kl = float((np.expm1(u) - u).mean())
         handles.record({"step_kl": kl})

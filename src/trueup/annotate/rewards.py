@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trueup.engine.groups import Group
+from trueup.engine.groups import Completion, Group, each
 from trueup.engine.method import Handles
 
 
@@ -34,14 +34,13 @@ class KLReward:
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `rewards`."""
         beta = handles.state.setdefault("beta", self.beta)
-        out = []
-        for group in groups:
-            completions = []
-            for c in group.completions:
-                rewards = -beta * (c.columns["old_logprobs"] - c.columns["ref_logprobs"])
-                rewards[-1] += c.marks["score"]
-                completions.append(c.with_columns(rewards=rewards))
-            out.append(group.with_completions(completions))
+
+        def rewarded(c: Completion) -> Completion:
+            rewards = -beta * (c.columns["old_logprobs"] - c.columns["ref_logprobs"])
+            rewards[-1] += c.marks["score"]
+            return c.with_columns(rewards=rewards)
+
+        out = each(groups, rewarded)
         kl = [value for group in groups for value in sequence_kl(group)]
         total = [float(c.columns["rewards"].sum()) for g in out for c in g.completions]
         handles.record({"kl": float(np.mean(kl)), "beta": beta, "reward": float(np.mean(total))})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from trueup.annotate.rewards import sequence_kl
-from trueup.engine.groups import Group
+from trueup.engine.groups import Group, marked
 from trueup.engine.method import Handles
 from trueup.engine.order import permutation
 
@@ -30,18 +30,14 @@ class ShapedScore:
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `shaped_score`; logs its mean as `reward`, the KL and β."""
-        out, kls, shaped = [], [], []
-        for group in groups:
-            kl = sequence_kl(group)
-            values = [
-                c.marks["score"] - self.beta * cost for c, cost in zip(group.completions, kl, strict=True)
-            ]
-            kls += kl
-            shaped += values
-            marked = zip(group.completions, values, strict=True)
-            out.append(group.with_completions([c.with_marks(shaped_score=value) for c, value in marked]))
-        handles.record({"kl": float(np.mean(kls)), "beta": self.beta, "reward": float(np.mean(shaped))})
-        return out
+        kl = [sequence_kl(group) for group in groups]
+        shaped = [
+            [c.marks["score"] - self.beta * cost for c, cost in zip(group.completions, costs, strict=True)]
+            for group, costs in zip(groups, kl, strict=True)
+        ]
+        kl_mean, reward = float(np.concatenate(kl).mean()), float(np.concatenate(shaped).mean())
+        handles.record({"kl": kl_mean, "beta": self.beta, "reward": reward})
+        return marked(groups, "shaped_score", shaped)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from trueup.annotate.logprobs import measure
-from trueup.engine.groups import Group
+from trueup.engine.groups import Group, each
 from trueup.engine.method import Handles
 
 
@@ -68,6 +68,4 @@ class MismatchedKL:
             mean = float((policy - reference).double().sum()) / sum(len(g.completions) for g in crossed)
         baseline = max(0.0, mean)
         handles.record({"kto/baseline": baseline})
-        return [
-            g.with_completions([c.with_marks(kl_baseline=baseline) for c in g.completions]) for g in groups
-        ]
+        return each(groups, lambda c: c.with_marks(kl_baseline=baseline))

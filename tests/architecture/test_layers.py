@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "engine.groups": {"errors"},
     "engine.batch": {"errors"},
     "engine.packing": {"engine.batch", "engine.groups", "errors"},
+    "engine.prefixes": {"engine.groups", "engine.packing"},
     "engine.method": {"engine.batch", "engine.groups", "errors"},
     "engine.loop": {
         "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "errors",
@@ -29,10 +30,12 @@ ALLOWED: dict[str, set[str]] = {
     "settings.config": {"errors", "settings.schema", "settings.strict_yaml"},
     "settings.aliases": {"settings.config"},
     "settings.blocks": {"settings.schema"},
+    "settings.discover": {"errors"},
     "settings.forms": {"errors", "settings.config"},
     "objectives": {"engine.batch", "engine.method", "errors"},
     "annotate": {
-        "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "errors",
+        "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "engine.prefixes",
+        "errors",
     },
     "update": {"engine.batch", "engine.method", "errors"},
     "chat": {"engine.groups", "errors"},

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trueup.annotate.logprobs import choice_logprobs
 from trueup.engine.groups import Group
 from trueup.engine.packing import pack, split
+from trueup.engine.prefixes import share_prefix
 from trueup.errors import TrueupError
 from trueup.evals.generation import Grade
-from trueup.evals.likelihood import choice_logprobs
-from trueup.evals.prefixes import share_prefix
 from trueup.evals.view import PolicyView, choose_best
 from trueup.judges import Judge
 from trueup.sources.sample import Decoding

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from trueup.annotate.logprobs import token_logprobs
 from trueup.engine.groups import Group, read_jsonl
 from trueup.engine.method import Role
-from trueup.evals.likelihood import token_logprobs
 from trueup.evals.reward_quality import reward_model_quality
 from trueup.evals.view import PolicyView
 from trueup.judges import Judge

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
+from trueup.annotate.logprobs import token_logprobs
 from trueup.engine.method import Role
-from trueup.evals.likelihood import token_logprobs
 from trueup.evals.view import PolicyView
 from trueup.lab.build import LAYERS, Pretraining
 from trueup.lab.build import pretrain as train_from_nothing

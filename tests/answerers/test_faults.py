@@ -57,8 +57,8 @@ NAMED = {
     "list": ("E962", "no JSON object: '[1, 2]'"),
     "error": ("E962", "no choices: {'error': {'message': 'overloaded'}}"),
     "no text": ("E962", "a choice without text"),
-    "cut": ("E961", "IncompleteRead"),
-    "slow": ("E961", "TimeoutError timed out"),
+    "cut": ("E961", "peer closed connection without sending complete message body"),
+    "slow": ("E961", "ReadTimeout timed out"),
 }
 "The code of each fault, and what the error says of it."
 

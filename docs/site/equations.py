@@ -1,7 +1,8 @@
 r"""Equations of the pages as MathML, made when the site is: reading them needs no script and no network.
 
-A page writes `$\pi_\theta$` inside a line, and what stands by itself in a fence of the language `math`: both are
-read by MyST and by GitHub. What the converter does not know is a warning at its line, and so an error of the build.
+A page writes `$\pi_\theta$` inside a line, and what stands by itself in a fence of the language `math`: both
+are read by MyST and by GitHub. What the converter does not know is a warning at its line, and so an error of
+the build.
 """
 
 from html import escape

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import importlib
 import re
-import runpy
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
 from page_blocks import DOCS, PAGES, ROOT
+from page_equations import SITE, Equation, equations_of, tokens
 
-pytest.importorskip("math_core", reason="equations are set with the docs extra")
-pytest.importorskip("myst_parser", reason="pages are read with the docs extra")
-from myst_parser.config.main import MdParserConfig
-from myst_parser.parsers.mdit import create_md_parser
-
-SITE = DOCS / "site"
+for package in ("math_core", "myst_parser", "ziamath"):
+    pytest.importorskip(package, reason="the site is made with the docs extra")
 sys.path.insert(0, str(SITE))
 equations = importlib.import_module("equations")
 
@@ -33,37 +26,6 @@ WRITTEN = [page for page in PAGES if page.is_relative_to(DOCS) and page != OUTPU
 
 def name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
-
-
-class Equation(NamedTuple):
-    latex: str
-    block: bool
-
-
-@cache
-def reader() -> MarkdownIt:
-    """Markdown as the site reads it: the parser of MyST with the settings of docs/site/conf.py."""
-    settings = runpy.run_path(str(SITE / "conf.py"))
-    myst = {key.removeprefix("myst_"): value for key, value in settings.items() if key.startswith("myst_")}
-    return create_md_parser(MdParserConfig(**myst), MarkdownIt().renderer.__class__)
-
-
-def tokens(page: Path) -> Iterator[Token]:
-    """The tokens of a page, what is inside of lines included."""
-    for token in reader().parse(page.read_text(encoding="utf-8")):
-        yield token
-        yield from token.children or ()
-
-
-def equations_of(page: Path) -> list[Equation]:
-    """The equations of a page in order."""
-    found = []
-    for token in tokens(page):
-        if token.type == "math_inline":
-            found.append(Equation(token.content, block=False))
-        elif token.type in ("math_block", "amsmath") or token.type == "fence" and token.info.strip() == "math":
-            found.append(Equation(token.content.strip(), block=True))
-    return found
 
 
 # ------------------------------------------------------------------------------------------ they are sound
@@ -101,7 +63,9 @@ def plain_text(page: Path) -> str:
     """The text of a page's lines as Markdown without equations has it: escapes and emphasis are taken."""
     lines = MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8"))
     inline = [line.children or [] for line in lines if line.type == "inline"]
-    return "\n".join("".join(part.content or "\n" for part in line if part.type != "code_inline") for line in inline)
+    return "\n".join(
+        "".join(part.content or "\n" for part in line if part.type != "code_inline") for line in inline
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -120,7 +84,7 @@ def test_an_equation_that_markdown_eats_is_found(latex: str, tmp_path: Path) -> 
 
 # ------------------------------------------------------------------------------------------ none is left out
 
-# What only an equation holds: operators, raised and lowered signs, a Greek letter with an index or an operator.
+# What only an equation holds: operators, raised and lowered signs, Greek letters beside an index or operator.
 RAW = re.compile(
     r"[_^]\{|[∑∏√∇∂∫∝≻⊤‖𝔼𝟙ᵀ]|Σ[ _]|[α-ωΑ-Ω][_^(/]|[α-ωΑ-Ω] ?[=≤≥<>+−·/~∈←] ?\S|\S ?[=≤≥+−·/] ?[α-ωΑ-Ω]"
     r"|[\w)][⁰¹²³⁴-⁹⁺⁻ⁿ]|[A-Za-z][₀-₉]|\blog [b-zB-Zπσρ]\b|\b[a-zA-Z]_[a-z<]\b"
@@ -141,7 +105,7 @@ def raw(page: Path) -> Iterator[str]:
     for token in tokens(page):
         named += token.nesting if token.type in NAMES else 0
         lines: list[str] = []
-        if token.type == "code_block" or token.type == "fence" and token.info.strip() in ("", "text"):
+        if token.type == "code_block" or (token.type == "fence" and token.info.strip() in ("", "text")):
             lines = [line for line in token.content.splitlines() if CHAIN not in line]
         elif token.type == "text" and not named:
             lines = [token.content]

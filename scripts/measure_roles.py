@@ -22,7 +22,7 @@ from trueup.judges.open import open_judge
 from trueup.judges.reward_model import RewardModelJudge
 from trueup.models import from_modules, load, save
 from trueup.models.memory import held
-from trueup.runs.opening import model_path, open_chat, open_networks, open_shared
+from trueup.models.opening import model_path, open_chat, open_networks, open_shared
 from trueup.settings import config as configuration
 from trueup.settings.blocks import LoraSettings
 from trueup.settings.discover import find

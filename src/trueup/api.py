@@ -9,8 +9,8 @@ from typing import Any, Literal
 from trueup.engine.method import Role
 from trueup.evals.summary import rounded, summarise
 from trueup.models.forward import LanguageModel
+from trueup.models.opening import open_network, pick_device
 from trueup.procedures.evaluate import Bench, Config, versions
-from trueup.runs.opening import open_network, pick_device
 from trueup.runs.training import Trained, train
 from trueup.settings import config as configuration
 from trueup.settings.aliases import ALIASES
@@ -18,7 +18,7 @@ from trueup.settings.blocks import ModelSettings
 from trueup.settings.discover import find
 
 
-def load(path: str = "lab:base", **settings: Any) -> LanguageModel:
+def load(path: str = "world:base", **settings: Any) -> LanguageModel:
     """The model in a folder, of a hub id, or the lab's, ready to be called on batches.
 
     `settings` are those of `ModelSettings`: dtype, device, template, lora ...
@@ -41,9 +41,10 @@ def fit(method: str, folder: str | Path, settings: Mapping[str, Any] | None = No
 def evaluate(
     model: str,
     *,
-    against: str = "lab:base",
+    against: str = "world:base",
     num_prompts: int = 200,
     split: Literal["train", "dev", "test"] = "test",
+    world: str = "",
     seed: int = 0,
 ) -> dict[str, Any]:
     """A summary, in the form of `summary.json`, of `model` and of the model it is held `against`.
@@ -54,6 +55,7 @@ def evaluate(
     config = Config(
         base=against,
         policies={"model": model},
+        world=world,
         hhh_dialogues=0,
         split=split,
         num_prompts=num_prompts,

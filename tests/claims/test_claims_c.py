@@ -25,8 +25,8 @@ from trueup.claims.files import (
     soup_uniform,
 )
 from trueup.errors import TrueupError
+from trueup.models.opening import model_path
 from trueup.procedures import mix
-from trueup.runs.opening import model_path
 from trueup.runs.recipe import Done, Stage, plan
 from trueup.settings.blocks import ModelSettings
 

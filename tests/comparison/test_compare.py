@@ -266,7 +266,7 @@ def test_a_failed_method_is_named_and_the_rest_is_compared(tiny: Comparison, tmp
     rows = run_comparison(running)
     assert [r.method for r in rows] == ["again"]
     assert set(running.failed) == {"bad-seed1", "bad-seed2"}
-    assert "the lab has no data called 'nothing'" in running.failed["bad-seed1"]
+    assert "the lab has no data 'nothing'" in running.failed["bad-seed1"]
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from trueup.constitution.revision import Plan, review, talk
 from trueup.engine.order import derive
 from trueup.errors import TrueupError
 from trueup.lab.graders import grade
+from trueup.lab.procedures import critique_quality
 from trueup.lab.replies import right
 from trueup.lab.world import generator
-from trueup.procedures import critique_quality
 from trueup.runs.signals import Interrupted
 
 NUM_PROMPTS = 400

@@ -38,7 +38,7 @@ from trueup.answerers.serve import make_server
 from trueup.answerers.service import service_of
 from trueup.cli import main
 from trueup.errors import EXIT_UNAVAILABLE
-from trueup.runs.opening import model_path
+from trueup.models.opening import model_path
 
 KEY = "s3cret-key"
 REVISE = ["--steps", "1", "--examples", "1", "--data.limit", "5", "--decoding.max_new_tokens", "10"]

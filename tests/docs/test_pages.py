@@ -240,7 +240,7 @@ def test_the_table_of_agreement_is_what_is_counted() -> None:
 
 @pytest.mark.parametrize(
     ("page", "sources"),
-    [("chat-templates.md", ("chat",)), ("checkpoints.md", ("checkpoint.py", "manifest.py"))],
+    [("chat-templates.md", ("chat",)), ("checkpoints.md", ("runs/checkpoint.py", "runs/manifest.py"))],
 )
 def test_every_code_of_these_parts_is_explained(page: str, sources: tuple[str, ...]) -> None:
     used: set[str] = set()

@@ -17,9 +17,10 @@ from trueup.errors import TrueupError
 from trueup.evals import summarise
 from trueup.evals.few_shot import Example, Wording, label_texts
 from trueup.evals.override import SUFFIX, overridden, override_task, probe
-from trueup.evals.refusals import PHRASES, lab_behaviour, lab_requests, measure_refusals
-from trueup.evals.summarise import Demonstration, few_shot, first_sentences, lab_summaries, measure_summaries
+from trueup.evals.refusals import PHRASES, by_judge, measure_refusals
+from trueup.evals.summarise import Demonstration, few_shot, first_sentences, measure_summaries
 from trueup.evals.tasks import Graded, Sampling, sampling_task
+from trueup.lab.tasks import lab_behaviour, lab_requests, lab_summaries
 from trueup.sources.sample import Decoding
 
 SHORT = Decoding(max_new_tokens=3)
@@ -30,8 +31,8 @@ REQUESTS = [
 
 
 def says(values: Sequence[float]) -> Any:
-    """A judge that gives each group its number."""
-    return lambda groups: [[v for _ in g.completions] for g, v in zip(groups, values, strict=True)]
+    """The behaviour by a judge that gives each group its number."""
+    return by_judge(lambda groups: [[v for _ in g.completions] for g, v in zip(groups, values, strict=True)])
 
 
 def test_refusals_of_harmless_requests_and_answers_to_harmful_ones() -> None:
@@ -55,11 +56,16 @@ def test_refusals_of_harmless_requests_and_answers_to_harmful_ones() -> None:
 def test_the_lab_reads_the_whole_answer() -> None:
     fine, harmful = lab_requests("dev")[:2]
     tool = fine.meta["request"]["truth"]
-    assert lab_behaviour(fine, f"Use {tool}.") == (0, 1)
-    assert lab_behaviour(fine, "I will not help with that.") == (1, 0)
-    assert lab_behaviour(harmful, "I will not help with that.") == (1, 0)
-    assert lab_behaviour(harmful, f"I will not help with that. Use {tool}.") == (0, 1), "it helps after all"
-    assert lab_behaviour(harmful, "will not help blub") == (0, 0), "noise is neither"
+    seen = [
+        (fine, f"Use {tool}."),
+        (fine, "I will not help with that."),
+        (harmful, "I will not help with that."),
+    ]
+    seen += [(harmful, f"I will not help with that. Use {tool}."), (harmful, "will not help blub")]
+    found = [tuple(lab_behaviour(*one)[name] for name in ("refused", "answered")) for one in seen]
+    assert found[:3] == [(0, 1), (1, 0), (1, 0)]
+    assert found[3] == (0, 1), "it helps after all"
+    assert found[4] == (0, 0), "noise is neither"
 
 
 def test_the_phrases_know_how_english_refusals_open() -> None:

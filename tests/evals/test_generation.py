@@ -12,9 +12,9 @@ from trueup.engine.groups import Group, Message, Role
 from trueup.evals.generation import (
     expected_max_toxicity,
     generation_tasks,
-    solves_program,
     toxicity_probability,
 )
+from trueup.lab.exams import solves_program
 
 SCORES = np.array([[0.1, 0.9, 0.4, 0.2], [0.0, 0.0, 0.3, 0.1]])
 PROMPTS = [Group(prompt=(Message(Role.USER, text),)) for text in "a"]

@@ -13,12 +13,12 @@ from shared_data import shared
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.engine.method import Role as Kind
 from trueup.errors import TrueupError
-from trueup.evals.generation_tasks import GENERATION
 from trueup.evals.real_toxicity import read_prompts, read_scored_texts
-from trueup.evals.toxicity import Toxicity, as_requests, continuations, lab_prompts, measure_toxicity
+from trueup.evals.toxicity import Toxicity, as_requests, continuations, measure_toxicity
 from trueup.evals.view import PolicyView
 from trueup.judges.toxicity import open_toxicity
-from trueup.runs.opening import open_chat, open_network
+from trueup.lab.tasks import TASKS, lab_prompts
+from trueup.models.opening import open_chat, open_network
 from trueup.settings.blocks import ModelSettings
 from trueup.sources.sample import Decoding
 
@@ -122,5 +122,5 @@ def test_the_labs_prompts_are_of_both_kinds_and_its_tasks_follow_its_truth() -> 
     assert {g.meta["toxic"] for g in prompts} == {True, False}
     row = prompts[0].with_completions([Completion(text="kind friend."), Completion(text="snouty grubbling.")])
     assert open_toxicity("toxicity:lab")([row]) == [[1.0, 0.0]]
-    values = GENERATION["lab_toxicity_max"].task.run(view_of(tiny_model()), prompts[:2], 0)
+    values = TASKS["lab_toxicity_max"].task.run(view_of(tiny_model()), prompts[:2], 0)
     assert values.tolist() == [1.0, 1.0], "a random model insults nobody by the lab's grammar"

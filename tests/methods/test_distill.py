@@ -19,7 +19,8 @@ from trueup.models.load import save
 from trueup.runs.meter import METRICS, read
 from trueup.runs.recipe import plan, read_recipe, run_stage
 from trueup.settings import config as configuration
-from trueup.settings.blocks import LoraSettings, discover
+from trueup.settings import discover
+from trueup.settings.blocks import LoraSettings
 from trueup.sources.mixed import Mixed
 from trueup.testing import check_method, tiny_config
 from trueup.testing.toys import STOP, tiny_network, toy_groups, toy_prompt_ids

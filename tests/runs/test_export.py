@@ -13,14 +13,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from shared_data import shared
 from tiny_models import llama
-from trueup import methods
 from trueup.citations import cite, entries
 from trueup.errors import TrueupError
 from trueup.models import from_modules, load, save
 from trueup.models.export import CardFacts, Figure, export, render, versions
 from trueup.runs.export import LIBRARIES, export_run, facts_of, methods_of
 from trueup.runs.meter import Meter
-from trueup.settings.blocks import LoraSettings, discover
+from trueup.settings import discover
+from trueup.settings.blocks import LoraSettings
 from trueup.settings.config import dump_yaml
 
 FACTS = CardFacts(
@@ -191,7 +191,7 @@ def test_a_run_without_a_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_key_that_a_method_names_has_an_entry() -> None:
-    named = {name: vars(discover.find(name)).get("REFERENCES", ()) for name in discover.names(methods)}
+    named = {name: vars(discover.find(name)).get("REFERENCES", ()) for name in discover.names()}
     missing = {f"{name}: {key}" for name, keys in named.items() for key in keys if key not in entries()}
     assert missing == set()
     assert set(LIBRARIES) <= set(entries())

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runs.resume.runs import BATCH, Run, make
+from runs.resume.made_runs import BATCH, Run, make
 from small_world import make as small_world
 from trueup import api
 from trueup.engine.groups import Group

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ class Experiment:
                 name=f"{self.name}-seed{seed}",
                 candidate=None,
                 seed=seed,
-                recipe=Recipe(name=self.recipe.name, stages=self.recipe.stages, seed=seed),
+                recipe=replace(self.recipe, seed=seed),
             )
             for seed in self.seeds
         ]

@@ -26,7 +26,6 @@ from typing import Any, Literal
 import numpy as np
 from markupsafe import Markup
 
-import trueup.claims.files
 from trueup.claims.experiment import Experiment, Trial
 from trueup.errors import TrueupError
 from trueup.reports import figures
@@ -35,6 +34,8 @@ from trueup.runs.recipe import read_recipe, write_atomically
 from trueup.settings import discover
 from trueup.statistics.estimates import mean_ci
 
+FILES = "trueup.claims.files"
+"The package that holds one file, or two, for each claim."
 Verdict = Literal["holds", "does not hold here", "undecided"]
 
 
@@ -109,7 +110,7 @@ class Finding:
 
 def claims() -> list[str]:
     """The names of all claims, as they are typed."""
-    return [name.replace("_", "-") for name in discover.names(trueup.claims.files)]
+    return [name.replace("_", "-") for name in discover.names(FILES)]
 
 
 def listing(folder: Path) -> list[dict[str, Any]]:
@@ -119,7 +120,7 @@ def listing(folder: Path) -> list[dict[str, Any]]:
 
 def about(name: str) -> dict[str, Any]:
     """What a claim says, who said it, and what of it was changed after a first look; nothing is imported."""
-    said = discover.constants(_module(name), trueup.claims.files)
+    said = discover.constants(_module(name), FILES)
     return {
         "name": name,
         "claim": said["SUMMARY"],
@@ -133,10 +134,10 @@ def experiment(
 ) -> Experiment | None:
     """The runs that a claim is measured on, at `seeds` or its own; None for one that needs none."""
     module = _module(name)
-    path = Path(trueup.claims.files.__path__[0]) / f"{module}.yaml"
+    path = Path(str(resources.files(FILES) / f"{module}.yaml"))
     if not path.is_file():
         return None
-    own = discover.constants(module, trueup.claims.files)["SEEDS"]
+    own = discover.constants(module, FILES)["SEEDS"]
     recipe = read_recipe(path, {"stages": dict(overrides)} if overrides else None)
     return Experiment(name=name.replace("_", "-"), recipe=recipe, seeds=tuple(seeds) or own)
 
@@ -148,7 +149,7 @@ def reproduce(
 
     `changed` are the settings of its recipe that were not its own, kept beside the numbers.
     """
-    module = importlib.import_module(f"trueup.claims.files.{_module(name)}")
+    module = importlib.import_module(f"{FILES}.{_module(name)}")
     name = name.replace("_", "-")
     place = folder / name
     place.mkdir(parents=True, exist_ok=True)
@@ -177,7 +178,7 @@ def kept(name: str, folder: Path) -> dict[str, Any] | None:
 
 
 def _module(name: str) -> str:
-    known = discover.names(trueup.claims.files)
+    known = discover.names(FILES)
     if name.replace("-", "_") in known:
         return name.replace("-", "_")
     near = difflib.get_close_matches(name, claims(), 1)

@@ -23,6 +23,7 @@ from trueup.errors import TrueupError
 
 if TYPE_CHECKING:
     from trueup.engine.groups import Group
+    from trueup.worlds import World
 
 Split = Literal["train", "dev", "test"]
 
@@ -32,13 +33,14 @@ def toxicity(
     /,
     *,
     data: Path | None = None,
+    world: str = "",
     judge: str | None = None,
     k: Positive | None = None,
     num_continuations: Positive = 25,
     max_new_tokens: Positive = 20,
     ask: Flag = False,
     dialogues: Count = 0,
-    context: str = "lab:hhh",
+    context: str = "world:hhh",
     override: Flag = False,
     limit: Positive | None = None,
     template: str | None = None,
@@ -52,12 +54,14 @@ def toxicity(
     Parameters
     ----------
     model
-        A model's folder, or lab:base.
+        A model's folder or id, or world:base.
     data
-        Sentence starts: rows of RealToxicityPrompts, or {prompt, toxicity}. The lab's otherwise.
+        Sentence starts: rows of RealToxicityPrompts, or {prompt, toxicity}. The world's otherwise.
+    world
+        A world's name or YAML file; otherwise the one that the model's data came from.
     judge
         1 for harmless, 0 for toxic: toxicity:lexicon, toxicity:FILE, toxicity:detoxify, a server, a function.
-        For the lab's prompts toxicity:lab, for others toxicity:lexicon.
+        For a world's prompts its own judge, for others toxicity:lexicon.
     k
         Continuations whose largest counts; as many as are sampled otherwise.
     num_continuations
@@ -69,7 +73,7 @@ def toxicity(
     dialogues
         Dialogues of an HHH prompt to put before every prompt.
     context
-        Whose dialogues: lab:hhh, hhh for models of the real world, or a file of demonstrations.
+        Whose dialogues: world:hhh, hhh for models of the real world, or a file of demonstrations.
     override
         Measure again with "ignore the previous instructions" behind the user's message, and compare.
     limit
@@ -77,7 +81,7 @@ def toxicity(
     template
         A chat template by name, where the model brings none; hh goes with every tokenizer.
     split
-        Of the lab's prompts.
+        Of the world's prompts.
     seed
         Of sampling.
     out
@@ -86,16 +90,19 @@ def toxicity(
         Print JSON.
     """
     from trueup.evals.real_toxicity import read_prompts
-    from trueup.evals.toxicity import as_requests, lab_prompts, measure_toxicity
+    from trueup.evals.toxicity import as_requests, measure_toxicity
     from trueup.judges.open import open_judge
     from trueup.sources.sample import Decoding
     from trueup.statistics.estimates import paired_gain
 
     if k is not None and k > num_continuations:
         raise TrueupError("E702", f"the largest of {k}, from {num_continuations} continuations", where="k")
-    prompts = read_prompts(data)[:limit] if data else lab_prompts(split)[:limit]
+    if data:
+        prompts, name = read_prompts(data)[:limit], judge or "toxicity:lexicon"
+    else:
+        own, prompts = _of_world(world, model, "toxicity", split, limit)
+        name = judge or f"{own.name}:toxicity"
     prompts = as_requests(prompts) if ask else prompts
-    name = judge or ("toxicity:lexicon" if data else "toxicity:lab")
     versions = _versions(prompts, override)
     scorer, view = open_judge(name), open_view(model, dialogues=dialogues, context=context, template=template)
     decoding = Decoding(max_new_tokens=max_new_tokens, top_p=0.9)
@@ -125,10 +132,11 @@ def refusals(
     /,
     *,
     data: Path | None = None,
+    world: str = "",
     judge: str | None = None,
     num_samples: Positive = 1,
     dialogues: Count = 0,
-    context: str = "lab:hhh",
+    context: str = "world:hhh",
     override: Flag = False,
     limit: Positive | None = None,
     template: str | None = None,
@@ -142,18 +150,20 @@ def refusals(
     Parameters
     ----------
     model
-        A model's folder, or lab:base.
+        A model's folder or id, or world:base.
     data
-        Requests: JSON Lines of {prompt, harmful}. The lab's otherwise.
+        Requests: JSON Lines of {prompt, harmful}. The world's otherwise.
+    world
+        A world's name or YAML file; otherwise the one that the model's data came from.
     judge
-        Gives an answer 1 if it refuses, 0 if it does not: a server, a function, a rule. The lab's truth for
-        its own requests, the opening phrases of English refusals for others.
+        Gives an answer 1 if it refuses, 0 if it does not: a server, a function, a rule. The world's truth
+        for its own requests, the opening phrases of English refusals for others.
     num_samples
         Answers to each request.
     dialogues
         Dialogues of an HHH prompt to put before every request.
     context
-        Whose dialogues: lab:hhh, hhh for models of the real world, or a file of demonstrations.
+        Whose dialogues: world:hhh, hhh for models of the real world, or a file of demonstrations.
     override
         Measure again with "ignore the previous instructions" behind the request, and compare.
     limit
@@ -161,7 +171,7 @@ def refusals(
     template
         A chat template by name, where the model brings none; hh goes with every tokenizer.
     split
-        Of the lab's requests.
+        Of the world's requests.
     seed
         Of sampling.
     out
@@ -169,15 +179,21 @@ def refusals(
     as_json
         Print JSON.
     """
-    from trueup.evals.refusals import PHRASES, lab_requests, measure_refusals, read_requests
+    from trueup.evals.refusals import PHRASES, by_grade, by_judge, measure_refusals, read_requests
     from trueup.judges.open import open_judge
     from trueup.statistics.estimates import paired_gain
 
-    requests = read_requests(data)[:limit] if data else lab_requests(split)[:limit]
-    scorer = open_judge(judge) if judge else PHRASES if data else None
+    if data:
+        requests, behaviour = read_requests(data)[:limit], by_judge(PHRASES)
+    else:
+        own, requests = _of_world(world, model, "refusals", split, limit)
+        grade = own.grade("refusals")
+        behaviour = by_grade(grade) if grade is not None else by_judge(PHRASES)
+    if judge:
+        behaviour = by_judge(open_judge(judge))
     view = open_view(model, dialogues=dialogues, context=context, template=template)
     found = [
-        measure_refusals(view, items, scorer, num_samples=num_samples, seed=seed)
+        measure_refusals(view, items, behaviour, num_samples=num_samples, seed=seed)
         for items in _versions(requests, override)
     ]
     shown: dict[str, Any] = found[0].to_json()
@@ -201,9 +217,10 @@ def summaries(
     /,
     *,
     data: Path | None = None,
+    world: str = "",
     shots: Count = 0,
     dialogues: Count = 0,
-    context: str = "lab:hhh",
+    context: str = "world:hhh",
     max_new_tokens: Positive = 100,
     limit: Positive = 100,
     template: str | None = None,
@@ -217,15 +234,17 @@ def summaries(
     Parameters
     ----------
     model
-        A model's folder, or lab:base.
+        A model's folder or id, or world:base.
     data
-        Documents: JSON Lines of {document, summary}. The lab's posts otherwise.
+        Documents: JSON Lines of {document, summary}. The world's posts otherwise.
+    world
+        A world's name or YAML file; otherwise the one that the model's data came from.
     shots
         Documents of the file to show before the others with their summaries, chosen by the seed.
     dialogues
         Dialogues of an HHH prompt to put before every document.
     context
-        Whose dialogues: lab:hhh, hhh for models of the real world, or a file of demonstrations.
+        Whose dialogues: world:hhh, hhh for models of the real world, or a file of demonstrations.
     max_new_tokens
         Longest summary; its first three sentences are kept.
     limit
@@ -233,7 +252,7 @@ def summaries(
     template
         A chat template by name, where the model brings none; hh goes with every tokenizer.
     split
-        Of the lab's posts.
+        Of the world's posts.
     seed
         Of the demonstrations and of sampling.
     out
@@ -241,20 +260,17 @@ def summaries(
     as_json
         Print JSON, with the demonstrations.
     """
-    from trueup.evals.summarise import few_shot, lab_summaries, measure_summaries, read_summaries
+    from trueup.evals.summarise import few_shot, measure_summaries, read_summaries
     from trueup.sources.sample import Decoding
 
     if shots and not data:
         raise TrueupError(
-            "E702", "the lab's posts are summarised zero-shot", where="shots", remedy="give data"
+            "E702", "a world's posts are summarised zero-shot", where="shots", remedy="give data"
         )
     items, shown = (
         few_shot(read_summaries(data), shots, seed=seed, limit=limit)
         if data
-        else (
-            lab_summaries(split, limit),
-            (),
-        )
+        else (_of_world(world, model, "summaries", split, limit)[1], ())
     )
     decoding = Decoding(max_new_tokens=max_new_tokens, top_k=2)
     view = open_view(model, dialogues=dialogues, context=context, template=template)
@@ -267,6 +283,15 @@ def summaries(
     console = plain_console()
     for name in found.scores:
         console.print(f"{name:>8}  {estimate_line(numbers[name])}")
+
+
+def _of_world(named: str, model: str, name: str, split: str, limit: int | None) -> tuple[World, list[Group]]:
+    """The world that is named, or that the model's data came from, and its groups of a name."""
+    from trueup.sources.open import world_groups
+    from trueup.worlds import world_of
+
+    world = world_of(named, model, where=name)
+    return world, world_groups(world, name, split=split, limit=limit)
 
 
 def _versions(items: Sequence[Group], override: bool) -> list[Sequence[Group]]:

@@ -25,13 +25,14 @@ def evaluate(
     tasks: str = "",
     data: Files = None,
     against: str | None = None,
+    world: str = "",
     limit: Positive | None = None,
     shots: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 0,
     draws: Positive = 1,
     demonstrations: Files = None,
     max_new_tokens: Positive | None = None,
     dialogues: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 0,
-    context: str = "lab:hhh",
+    context: str = "world:hhh",
     template: str | None = None,
     split: Literal["train", "dev", "test"] = "test",
     engine: Literal["trueup", "lm-eval"] = "trueup",
@@ -43,18 +44,20 @@ def evaluate(
 ) -> None:
     """Evaluate a model on tasks, with 95 % intervals; against another one, with what was gained or lost.
 
-    Without `--tasks` it sits the lab's exams, which need no download.
+    Without `--tasks` it sits the exams of the world that its data came from, or of `--world`.
 
     Parameters
     ----------
     model
-        A model's folder or id, the folder of a run, or lab:base.
+        A model's folder or id, the folder of a run, or world:base.
     tasks
         Names with commas between, or paths of task files: lambada,hellaswag,my-task.yaml.
     data
         Where a task's items are, in place of what its file says: --data.lambada FILE.
     against
         Another model: differences on the same items, `tax` below 0 and `bonus` above.
+    world
+        Whose exams: a world's name or YAML file.
     limit
         The first items of each task only.
     shots
@@ -68,11 +71,11 @@ def evaluate(
     dialogues
         Dialogues of an HHH prompt to put before every item; not for the model of --against.
     context
-        Whose dialogues: lab:hhh, hhh for models of the real world, or a file of demonstrations.
+        Whose dialogues: world:hhh, hhh for models of the real world, or a file of demonstrations.
     template
         A chat template by name, where a model brings none; hh goes with every tokenizer.
     split
-        Of the lab's exams.
+        Of the world's exams.
     engine
         What computes the numbers.
     include
@@ -95,6 +98,7 @@ def evaluate(
     found = evaluate_on(
         model,
         tuple(name.strip() for name in tasks.split(",") if name.strip()),
+        world=world,
         data=data or {},
         against=against,
         prefix=open_context(context, dialogues) if dialogues else (),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Annotated, Literal
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from rich.console import Console
 from rich.text import Text
 
@@ -128,3 +130,52 @@ def bands(model: str = "lab:base", /) -> None:
     console = Console(highlight=False)
     for band in measure_bands(model):
         console.print(f"{'ok  ' if band.holds else 'FAIL'} {band}")
+
+
+@app.command
+def evaluate(
+    model: str,
+    /,
+    *,
+    against: str = "lab:base",
+    num_prompts: Positive = 200,
+    split: Literal["train", "dev", "test"] = "test",
+    seed: int = 0,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Evaluate a model in the lab: gold reward, win rate, and what it lost, with intervals, against another.
+
+    Parameters
+    ----------
+    model
+        A model's folder, or lab:base.
+    against
+        The model it is compared with.
+    num_prompts
+        Held-out prompts to answer.
+    split
+        Of the lab's prompts.
+    seed
+        The seed of the samples.
+    as_json
+        Print JSON.
+    """
+    from trueup.api import evaluate as evaluate_model
+
+    found = evaluate_model(
+        model, against=against, world="lab", num_prompts=num_prompts, split=split, seed=seed
+    )
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    policy = found["policies"]["model"]
+    console.print(f"gold {_interval(policy['gold'])}   over {against} {_interval(policy['gain'])}")
+    for name in ("helpful", "honest", "harmless"):
+        console.print(f"{name:>10} {policy[name]:.3f}")
+    for name, tax in sorted(policy["tax"].items()):
+        console.print(f"{name:>18} {tax['delta']:+.3f} [{tax['ci95'][0]:+.3f}, {tax['ci95'][1]:+.3f}]")
+
+
+def _interval(row: dict) -> str:
+    return f"{row['mean']:+.3f} [{row['ci95'][0]:+.3f}, {row['ci95'][1]:+.3f}]"

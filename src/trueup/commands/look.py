@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -16,8 +16,6 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
-import trueup.methods
-import trueup.procedures
 from trueup.commands.train import Overrides, Positive, single_stage
 from trueup.errors import TrueupError
 from trueup.settings import config as configuration
@@ -71,7 +69,7 @@ def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
         How many rows.
     """
     from trueup.chat.preview import render_preview
-    from trueup.runs.opening import open_chat
+    from trueup.models.opening import open_chat
     from trueup.sources.open import open_groups
 
     stage = single_stage(recipe, configuration.parse_overrides(list(overrides)), None)
@@ -130,19 +128,19 @@ def _needs(about: Mapping[str, Any]) -> str:
     return f"\n[dim]{said}[/]" if said else ""
 
 
-def _known() -> list[tuple[ModuleType, str]]:
-    return [(p, name) for p in (trueup.methods, trueup.procedures) for name in discover.names(p)]
+def _known() -> list[tuple[str, str]]:
+    return [(package, name) for package in discover.PLACES for name in discover.names(package)]
 
 
-def _constants(package: ModuleType, name: str) -> dict[str, Any]:
+def _constants(package: str, name: str) -> dict[str, Any]:
     return {"FAMILY": "procedures", "NEEDS": (), **discover.constants(name, package)}
 
 
-def _described(package: ModuleType, name: str) -> dict[str, Any]:
+def _described(package: str, name: str) -> dict[str, Any]:
     about = _constants(package, name)
     return {
         "name": name,
-        "kind": "method" if package is trueup.methods else "procedure",
+        "kind": "method" if package == discover.METHODS else "procedure",
         "family": about["FAMILY"],
         "summary": about["SUMMARY"],
         "needs": list(about["NEEDS"]),

@@ -19,13 +19,13 @@ Json = Annotated[bool, Parameter(name="--json", negative="")]
 
 
 def open_view(
-    model: str, *, dialogues: int = 0, context: str = "lab:hhh", template: str | None = None
+    model: str, *, dialogues: int = 0, context: str = "world:hhh", template: str | None = None
 ) -> PolicyView:
-    """The model of a folder, an id or `lab:base` as a policy, behind the first dialogues of a context."""
+    """The model of a folder, an id or `world:base` as a policy, behind the first dialogues of a context."""
     # Imported here: looking at a command's help needs no torch.
     from trueup.engine.method import Role
     from trueup.evals.view import PolicyView
-    from trueup.runs.opening import open_chat, open_network, pick_device
+    from trueup.models.opening import open_chat, open_network, pick_device
     from trueup.settings.blocks import ModelSettings
     from trueup.sources.context import open_context
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter, validators
 from rich.console import Console
@@ -17,52 +17,6 @@ from trueup.reports.visible import visible
 from trueup.settings.blocks import ModelSettings
 
 NotNegative = Annotated[float, Parameter(validator=validators.Number(gte=0))]
-
-
-def evaluate(
-    model: str,
-    /,
-    *,
-    against: str = "lab:base",
-    num_prompts: Positive = 200,
-    split: Literal["train", "dev", "test"] = "test",
-    seed: int = 0,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
-) -> None:
-    """Evaluate a model in the lab: gold reward, win rate, and what it lost, with intervals, against another.
-
-    Parameters
-    ----------
-    model
-        A model's folder, or lab:base.
-    against
-        The model it is compared with.
-    num_prompts
-        Held-out prompts to answer.
-    split
-        Of the lab's prompts.
-    seed
-        The seed of the samples.
-    as_json
-        Print JSON.
-    """
-    from trueup.api import evaluate as evaluate_model
-
-    found = evaluate_model(model, against=against, num_prompts=num_prompts, split=split, seed=seed)
-    if as_json:
-        print(json.dumps(found, indent=1))
-        return
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    policy = found["policies"]["model"]
-    console.print(f"gold {_interval(policy['gold'])}   over {against} {_interval(policy['gain'])}")
-    for name in ("helpful", "honest", "harmless"):
-        console.print(f"{name:>10} {policy[name]:.3f}")
-    for name, tax in sorted(policy["tax"].items()):
-        console.print(f"{name:>18} {tax['delta']:+.3f} [{tax['ci95'][0]:+.3f}, {tax['ci95'][1]:+.3f}]")
-
-
-def _interval(row: dict) -> str:
-    return f"{row['mean']:+.3f} [{row['ci95'][0]:+.3f}, {row['ci95'][1]:+.3f}]"
 
 
 def chat(
@@ -80,7 +34,7 @@ def chat(
     Parameters
     ----------
     model
-        A model's folder or id, the folder of a run, or lab:base.
+        A model's folder or id, the folder of a run, or world:base.
     temperature
         0 is greedy.
     max_new_tokens
@@ -136,7 +90,7 @@ def generate(
     Parameters
     ----------
     model
-        A model's folder or id, the folder of a run, or lab:base.
+        A model's folder or id, the folder of a run, or world:base.
     prompts
         Prompts, each one user turn.
     file
@@ -144,7 +98,7 @@ def generate(
     num
         Completions per prompt; with a judge, the best of so many.
     judge
-        A reward model's folder, lab:gold or FILE.py:FUNCTION: print only its favourite.
+        A reward model's folder, world:truth or FILE.py:FUNCTION: print only its favourite.
     temperature
         0 is greedy.
     max_new_tokens
@@ -178,7 +132,7 @@ class _Speaker:
     def __init__(self, model: str, template: str | None) -> None:
         from trueup.engine.method import Role as NetworkRole
         from trueup.evals.evaluation import model_folder
-        from trueup.runs.opening import open_chat, open_network, pick_device
+        from trueup.models.opening import open_chat, open_network, pick_device
 
         settings = ModelSettings(path=model_folder(model), template=template)
         self.chat = open_chat(settings)

@@ -67,7 +67,7 @@ def programs(
     Parameters
     ----------
     model
-        A model's folder, or lab:base.
+        A model's folder, or world:base.
     data
         Problems: JSON Lines (or .gz) in the columns of HumanEval or MBPP.
     k

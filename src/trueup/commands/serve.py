@@ -28,7 +28,7 @@ def serve(
     Parameters
     ----------
     model
-        A model's folder or id, the folder of a run, or lab:base.
+        A model's folder or id, the folder of a run, or world:base.
     port
         Where it listens; 0 is any free port.
     name

@@ -12,6 +12,7 @@ from rich.console import Console
 from trueup.commands.train import Positive
 from trueup.errors import TrueupError
 from trueup.settings import config as configuration
+from trueup.worlds import door_of
 
 Pairs = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
 
@@ -28,8 +29,8 @@ def soup(
     search: Literal["grid", "dirichlet", "bayes"] = "grid",
     tries: Positive = 11,
     steps: Positive = 4,
-    prompts: str = "lab:prompts",
-    validation: str = "lab:prompts",
+    prompts: str = "world:prompts",
+    validation: str = "world:prompts",
     num_prompts: Positive = 200,
     seed: int = 0,
 ) -> None:
@@ -52,7 +53,7 @@ def soup(
     adapter
         Write the mixture of LoRA adapters as one adapter, of the ranks' sum.
     judge
-        A reward, `NAME=REFERENCE`, once for each: `--judge helpful=lab:gold/helpful`.
+        A reward, `NAME=REFERENCE`, once for each: `--judge helpful=world:truth/helpful`.
     morl
         A policy to compare with, `NAME=FOLDER`, once for each.
     prefer
@@ -64,9 +65,9 @@ def soup(
     steps
         The front's weights are multiples of 1/steps.
     prompts
-        Prompts to measure on: a data file, or lab:prompts, of which it is the test split.
+        Prompts to measure on: a data file, or world:prompts, of which it is the test split.
     validation
-        Prompts to choose on, other ones: a data file, or lab:prompts, of which it is the dev split.
+        Prompts to choose on, other ones: a data file, or world:prompts, of which it is the dev split.
     num_prompts
         How many of each.
     seed
@@ -152,9 +153,9 @@ def _measure(
 
 
 def _data(path: str, split: str, limit: int) -> dict[str, object]:
-    """Where prompts are read: all of a file, or the lab's own split."""
-    lab = path.startswith("lab:")
-    return {"path": path, "split": split if lab else "train", "limit": limit, "held_out": 0.0}
+    """Where prompts are read: all of a file, or a world's own split."""
+    own = split if door_of(path) else "train"
+    return {"path": path, "split": own, "limit": limit, "held_out": 0.0}
 
 
 def _pairs(given: tuple[str, ...], where: str) -> dict[str, str]:
@@ -169,7 +170,7 @@ def _pairs(given: tuple[str, ...], where: str) -> dict[str, str]:
             "E736",
             f"{wrong!r} is no NAME=VALUE" if wrong else "a name is given twice",
             where=where,
-            remedy=f"write {where} helpful=lab:gold/helpful",
+            remedy=f"write {where} helpful=world:truth/helpful",
         )
     return found
 

@@ -16,7 +16,17 @@ from rich.console import Console
 
 from trueup.errors import TrueupError
 from trueup.reports import render_summary, write_report
-from trueup.runs.recipe import Recipe, Stage, plan, read_recipe, run_recipe, run_stage, stage_inputs
+from trueup.runs.recipe import (
+    Recipe,
+    Stage,
+    led,
+    plan,
+    read_recipe,
+    run_recipe,
+    run_stage,
+    stage_inputs,
+    world_lines,
+)
 from trueup.runs.signals import stop_requests
 from trueup.settings import config as configuration
 from trueup.settings import discover
@@ -48,8 +58,8 @@ def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> None:
 def run(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
     """Run a recipe: its stages in order, skipping what is done and resuming what was interrupted.
 
-    `--STAGE.key.path VALUE` changes a setting of a stage, `--seed N` the seed of all. `trueup run demo` is
-    what `trueup demo` does.
+    `--STAGE.key.path VALUE` changes a setting of a stage, `--seed N` the seed of all, `--world FILE.yaml` the
+    world that its doors lead to. `trueup run demo` is what `trueup demo` does.
 
     Parameters
     ----------
@@ -62,7 +72,7 @@ def run(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
     given = dict(configuration.parse_overrides(list(overrides)).values)
     path = recipe_path(recipe)
     refuse_other_kind(path, needed="stages", other="methods", taken_by="compare")
-    top = {key: given.pop(key) for key in ("seed", "name") if key in given}
+    top = {key: given.pop(key) for key in ("seed", "name", "world") if key in given}
     known = read_recipe(path).stages
     for name in given:
         if name not in known:
@@ -102,6 +112,8 @@ def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> Non
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if stage.done:
         console.print("finished before; to train again, give another --out or remove the folder")
+    for line in world_lines([stage], ""):
+        console.print(line)
     with stop_requests() as stop_requested:
         done = run_stage(stage, stop_requested=stop_requested)
     made = stage.folder / done.output
@@ -152,7 +164,7 @@ def single_stage(recipe: str, overrides: configuration.Layer, folder: Path | Non
     else:
         given, name = {"method": recipe}, path.stem
     module = discover.find(str(given.pop("method")))
-    config = configuration.build(vars(module)["Config"], given, overrides, where=recipe, aliases=ALIASES)
+    config, world = led(vars(module)["Config"], given, overrides, where=recipe, aliases=ALIASES)
     resolved = configuration.resolved(config)
     for name in stage_inputs(resolved):
         raise TrueupError(
@@ -169,6 +181,7 @@ def single_stage(recipe: str, overrides: configuration.Layer, folder: Path | Non
         folder=folder or Path("runs") / name,
         digest=digest,
         inputs=(),
+        world=world,
     )
 
 

@@ -30,6 +30,8 @@ class Comparison:
     "Stages that methods may name with `stage:NAME`; run once for each seed."
     methods: Mapping[str, Mapping[str, Any]]
     "Stages by a name to show; `sweep: {key.path: [values]}` to choose from, `measure: {...}` for the policy."
+    world: str = ""
+    "Where doors lead, and what is measured on: a name or a YAML file; empty is where the data come from."
     start: str = "sft"
     "The shared stage that every method starts from and is measured against."
     seeds: tuple[int, ...] = (1, 2, 3)
@@ -185,7 +187,7 @@ def _job(
         name=name,
         candidate=candidate,
         seed=seed,
-        recipe=Recipe(name=name, stages={**kept, MEASURED: measured}, seed=seed),
+        recipe=Recipe(name=name, stages={**kept, MEASURED: measured}, seed=seed, world=comparison.world),
     )
 
 

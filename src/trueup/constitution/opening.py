@@ -15,7 +15,7 @@ from trueup.constitution.lineage import Author, author_of
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 from trueup.models.forward import LanguageModel
-from trueup.runs.opening import model_path
+from trueup.models.opening import model_path
 from trueup.settings.blocks import DataSettings
 from trueup.sources.open import read_all, split_held_out
 from trueup.sources.sample import Decoding
@@ -29,7 +29,7 @@ class Model(NamedTuple):
 
 
 def open_model(ref: str, *, device: str, template: str | None) -> Model:
-    """The model of a folder, an id, `lab:base`, or a server by `openai:URL?model=NAME`."""
+    """The model of a folder, an id, `world:base`, or a server by `openai:URL?model=NAME`."""
     answerer = open_answerer(ref, device=device, template=template)
     if ref.startswith(SERVER):
         return Model(answerer, Author(answerer.name, ""))
@@ -80,7 +80,7 @@ def charges(*answerers: Answerer) -> dict[str, float]:
 def open_prompts(settings: DataSettings, kinds: Sequence[str], *, seed: int, folder: Path) -> list[Group]:
     """The groups that are not held out, as they are, not encoded: any model may be asked.
 
-    `kinds` keeps those of the lab's requests. Raises E601 where nothing is left.
+    `kinds` keeps requests that say they are of one of them. Raises E601 where nothing is left.
     """
     groups, *_ = read_all(settings, seed, folder / "quarantine.jsonl")
     if kinds:
@@ -91,6 +91,6 @@ def open_prompts(settings: DataSettings, kinds: Sequence[str], *, seed: int, fol
             "E601",
             "no prompt is left",
             where=", ".join(settings.mix.values()) or settings.path,
-            remedy="`kinds` are kinds of the lab's requests; `data.held_out` is left out" if kinds else "",
+            remedy="`kinds` are what requests call themselves; `data.held_out` is left out" if kinds else "",
         )
     return groups

@@ -19,9 +19,9 @@ from trueup.evals.scorecard import Examiner, Result, examiner, item_rows, rows_o
 from trueup.evals.task_files import shipped
 from trueup.evals.tasks import Advance
 from trueup.evals.view import PolicyView
-from trueup.lab.world import Split
-from trueup.runs.opening import open_chat, open_network, pick_device
+from trueup.models.opening import open_chat, open_network, pick_device
 from trueup.settings.blocks import ModelSettings
+from trueup.worlds import World, came_from, open_world, world_of
 
 Dtype = Literal["float32", "bfloat16", "float64"]
 Watch = Callable[[str, int], AbstractContextManager[Advance]]
@@ -41,11 +41,12 @@ def evaluate_on(
     model: str,
     names: Sequence[str] = (),
     *,
+    world: str = "",
     data: Mapping[str, str] = {},
     against: str | None = None,
     prefix: Sequence[Message] = (),
     template: str | None = None,
-    split: Split = "test",
+    split: str = "test",
     limit: int | None = None,
     shots: Shots = NO_SHOTS,
     max_new_tokens: int | None = None,
@@ -55,7 +56,7 @@ def evaluate_on(
     seed: int = 0,
     watch: Watch = lambda label, total: nullcontext(lambda count: None),
 ) -> Evaluated:
-    """A model on tasks (the lab's exams where none is named), with `against` also what differs on each item.
+    """A model on tasks (the world's exams where none is named), with `against` also the difference by item.
 
     With the engine `lm-eval`, names of task files are our items scored by what the harness says about them,
     and other names, or all with `include`, are tasks of its own. `watch` shows the progress of each task.
@@ -71,6 +72,7 @@ def evaluate_on(
     if ours or not names:
         sheets = papers(
             ours,
+            world=world_of_exams(world, model, ours),
             data=data,
             split=split,
             limit=limit,
@@ -105,6 +107,18 @@ def evaluate_on(
         "tasks": rows + more,
     }
     return Evaluated(document=document, items=lines | items)
+
+
+def world_of_exams(named: str, model: str, names: Sequence[str]) -> World | None:
+    """The world whose exams are sat: the one that is named, or that the model's data came from.
+
+    Tasks that are named need none. Raises E763 where none is known and no task is named.
+    """
+    folder = model_folder(model)
+    if named or not names:
+        return world_of(named, folder, where="exams")
+    known = came_from(folder)
+    return open_world(known) if known else None
 
 
 def model_folder(reference: str) -> str:

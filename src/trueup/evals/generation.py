@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from trueup.engine.groups import Group
 from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
-from trueup.lab.programs import run_program
 from trueup.sources.sample import Decoding
 from trueup.statistics.estimates import expected_best_of_n, pass_at_k
 
@@ -39,19 +38,7 @@ def toxicity_probability(scores: Floats, k: int | None = None, *, threshold: flo
     return expected_max_toxicity((scores >= threshold).astype(np.float64), k)
 
 
-def solves_program(group: Group, text: str) -> bool:
-    """Whether the text is a program of the lab's stack language that starts as asked and leaves the number.
-
-    The interpreter knows four words and runs nothing else.
-    """
-    request = group.meta["request"]
-    program = text.strip().removesuffix(".")
-    return program.split()[:2] == ["push", str(request["start"])] and run_program(program) == request["truth"]
-
-
-def generation_tasks(
-    grade: Grade, passes: Passes = solves_program, *, num_continuations: int = 25
-) -> dict[str, Task]:
+def generation_tasks(grade: Grade, passes: Passes, *, num_continuations: int = 25) -> dict[str, Task]:
     """The sampling tasks by name, for one grader: what they report is 1 for the best behaviour.
 
     toxicity             1 − the largest toxicity of `num_continuations` of at most 20 tokens

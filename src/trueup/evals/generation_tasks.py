@@ -1,7 +1,7 @@
 """The tasks that sample from the policy, by name, with where each one's items come from.
 
-Tasks whose name begins with `lab_` have the lab's items and know the truth; the others work on real text with
-scorers that need no download, and `toxicity_tasks` and `refusal_task` make them with any judge.
+They work on real text with scorers that need no download; `toxicity_tasks` and `refusal_task` make them with
+any judge. A world may have such tasks on items of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from trueup.engine.groups import Group
 from trueup.evals.answers import AT_ONCE
@@ -16,24 +17,21 @@ from trueup.evals.override import override_task
 from trueup.evals.pass_rates import pass_task
 from trueup.evals.programs import read_programs
 from trueup.evals.real_toxicity import read_prompts
-from trueup.evals.refusals import PHRASES, lab_requests, read_requests, refusal_task
-from trueup.evals.summarise import lab_summaries, read_summaries, summary_item, summary_tasks
+from trueup.evals.refusals import PHRASES, by_judge, read_requests, refusal_task
+from trueup.evals.summarise import read_summaries, summary_item, summary_tasks
 from trueup.evals.tasks import Task
-from trueup.evals.toxicity import lab_prompts, toxicity_tasks
-from trueup.judges.toxicity import ToxicityJudge, lab_toxicity, lexicon
-from trueup.lab.world import Split
+from trueup.evals.toxicity import toxicity_tasks
+from trueup.judges.toxicity import ToxicityJudge, lexicon
 from trueup.sources.sample import Decoding
 
 _LEXICON = ToxicityJudge(texts=lexicon, name="toxicity:lexicon")
-_LAB_CONTINUATIONS = 5
-"Of 25, nearly every prompt of the lab's base has a toxic one."
 _PASS_RATES = ((1, 10, 0.2), (10, 20, 0.8))
 "k, programs of each problem, temperature: low for one try, high for many (Chen et al. 2021, 3.3)."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Entry:
-    """A task that samples; either `read` or `lab` gives its items."""
+    """A task that samples; either `read` or `items` gives what it is run on."""
 
     task: Task
     about: str
@@ -43,8 +41,8 @@ class Entry:
     "The columns of its file."
     read: Callable[[Path], list[Group]] | None = None
     "The items of a file."
-    lab: Callable[[Split], list[Group]] | None = None
-    "The lab's items of a split."
+    items: Callable[[Any], list[Group]] | None = None
+    "The items of a split, where a world has its own."
 
     @property
     def overridden(self) -> Entry:
@@ -56,7 +54,7 @@ class Entry:
 def _real() -> list[Entry]:
     """The tasks on a file of the user's."""
     refusals = Entry(
-        task=refusal_task(PHRASES, at_once=AT_ONCE),
+        task=refusal_task(by_judge(PHRASES), at_once=AT_ONCE),
         about="whether harmless requests are served and harmful ones refused, by opening phrases",
         reference="Röttger et al. 2023, arXiv 2308.01263",
         rows="`prompt`, `harmful`",
@@ -107,48 +105,10 @@ def _real() -> list[Entry]:
     ]
 
 
-def _lab() -> list[Entry]:
-    """The tasks on the lab's items, each also behind the suffix where a user can say it."""
-    reference = "[the lab](lab.md)"
-    told = [
-        *(
-            Entry(
-                task=task,
-                about=f"{which} by the lab's grammar",
-                reference=reference,
-                lab=lab_prompts,
-            )
-            for task, which in zip(
-                toxicity_tasks(
-                    lab_toxicity, prefix="lab_", num_continuations=_LAB_CONTINUATIONS, at_once=AT_ONCE
-                ),
-                ("the worst of 5 endings of a sentence,", "whether any of 5 endings of a sentence insults,"),
-                strict=True,
-            )
-        ),
-        Entry(
-            task=refusal_task(None, name="lab_refusals", at_once=AT_ONCE),
-            about="whether harmless requests are served and harmful ones refused, by the lab's truth",
-            reference=reference,
-            lab=lab_requests,
-        ),
-    ]
-    posts = [
-        Entry(
-            task=task,
-            about="summaries of the lab's posts, F-measure against the best there is",
-            reference=reference,
-            lab=lab_summaries,
-        )
-        for task in summary_tasks(prefix="lab_", at_once=AT_ONCE)
-    ]
-    return [*told, *posts, *(entry.overridden for entry in (*told, *posts))]
-
-
 def _summaries(path: Path) -> list[Group]:
     rows = enumerate(read_summaries(path))
     return [summary_item(row.document, row.summary, id=f"row {i}") for i, row in rows]
 
 
-GENERATION: Mapping[str, Entry] = {entry.task.name: entry for entry in (*_real(), *_lab())}
+GENERATION: Mapping[str, Entry] = {entry.task.name: entry for entry in _real()}
 "Tasks by name; NAME_overridden is NAME behind an adversarial suffix."

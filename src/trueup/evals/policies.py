@@ -75,7 +75,7 @@ def evaluate_policy(
     view: PolicyView,
     prompts: Sequence[Group],
     *,
-    grade: Grade,
+    grade: Grade | None,
     samples_per_prompt: int = 1,
     decoding: Decoding = PLAIN,
     seed: int = 0,
@@ -85,7 +85,8 @@ def evaluate_policy(
 ) -> PolicyResult:
     """What the policy's completions of `prompts` are worth, sample by sample.
 
-    `grade` gives named numbers (one is `gold`); each of `judges` adds its scores under its name (`proxy`).
+    `grade` gives named numbers (one is `gold`); each of `judges` adds its scores under its name (`proxy`);
+    without a grade one of them may be `gold`.
     With best-of-n, n · samples_per_prompt are drawn, the judge's choices are graded, and the same draws give
     the unbiased curves for n = 1, 2, 4, 8, 16. With `reference`, the KL is measured on plain samples
     (Schulman 2020, k1); the reference reads the prompt after its own prefix. Raises E791 if a KL is asked of
@@ -105,7 +106,8 @@ def evaluate_policy(
         assert view.judge is not None
         scores = view.judge(drawn)
         groups = choose_best(drawn, scores, view.best_of, seed)
-        curve = best_of_n_curve(scores, _numbers(drawn, grade)["gold"])
+        gold = _gold(drawn, grade, judges or {})
+        curve = best_of_n_curve(scores, gold) if gold is not None else ()
     metrics, reasons = _measured(groups, grade, judges or {})
     other = reference if view.best_of == 1 else None
     return PolicyResult(
@@ -178,9 +180,9 @@ def check_same_tokenizer(a: PolicyView, b: PolicyView) -> None:
 
 
 def _measured(
-    groups: Sequence[Group], grade: Grade, judges: Mapping[str, Judge]
+    groups: Sequence[Group], grade: Grade | None, judges: Mapping[str, Judge]
 ) -> tuple[dict[str, Floats], list[list[Mapping[str, str]]]]:
-    grades = [[grade(g, c.text) for c in g.completions] for g in groups]
+    grades = [[grade(g, c.text) if grade else {} for c in g.completions] for g in groups]
     metrics = _table(grades)
     for name, judge in judges.items():
         metrics[name] = np.asarray(judge(groups), np.float64)
@@ -192,8 +194,11 @@ def _measured(
     return metrics, [[dict(one.get("reasons", {})) for one in row] for row in grades]
 
 
-def _numbers(groups: Sequence[Group], grade: Grade) -> dict[str, Floats]:
-    return _table([[grade(g, c.text) for c in g.completions] for g in groups])
+def _gold(groups: Sequence[Group], grade: Grade | None, judges: Mapping[str, Judge]) -> Floats | None:
+    """What is believed of every completion; None where nothing is."""
+    if grade is not None:
+        return _table([[grade(g, c.text) for c in g.completions] for g in groups])["gold"]
+    return np.asarray(judges["gold"](groups), np.float64) if "gold" in judges else None
 
 
 def _table(grades: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Floats]:

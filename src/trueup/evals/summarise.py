@@ -23,9 +23,6 @@ from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 from trueup.evals.rows import read_rows, text_of
 from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
 from trueup.evals.view import PolicyView
-from trueup.lab.replies import right
-from trueup.lab.requests import draw, pool
-from trueup.lab.world import Split, generator
 from trueup.sources.sample import Decoding
 from trueup.statistics.estimates import mean_ci
 
@@ -101,17 +98,6 @@ def few_shot(
     if not others:
         raise TrueupError("E601", f"{len(rows)} documents, {k} of them shown", where="summaries")
     return [summary_item(r.document, r.summary, shown, id=f"row {i}") for i, r in others], shown
-
-
-def lab_summaries(split: Split = "test", n: int = 100) -> list[Group]:
-    """The lab's posts, with the best summary there is as the reference."""
-    rng, found = generator("summaries", split), {}
-    while len(found) < n:
-        request = draw(rng, pool(split), "summary")
-        meta = {"request": dict(request.record), "summary": right(rng, request.record)}
-        name = f"summary-{split}-{len(found):03d}"
-        found.setdefault(request.messages, Group(id=name, prompt=request.messages, meta=meta))
-    return list(found.values())
 
 
 def measure_summaries(

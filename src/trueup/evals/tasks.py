@@ -347,4 +347,4 @@ LIKELIHOOD: Mapping[str, Task] = {
         ("perplexity", "document"),
     )
 }
-"The lab's tasks that score given text, by name."
+"Tasks that score given text, under the names that exams usually have."

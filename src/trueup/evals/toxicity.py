@@ -21,13 +21,10 @@ from numpy.typing import NDArray
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
 from trueup.evals.generation import expected_max_toxicity, marked, toxicity_probability
-from trueup.evals.lab_suite import group_of
 from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
 from trueup.evals.view import PolicyView
 from trueup.judges import Judge
 from trueup.judges.toxicity import outside
-from trueup.lab.evaluations import eval_items
-from trueup.lab.world import Split
 from trueup.sources.sample import Decoding
 from trueup.statistics.estimates import Estimate, mean_ci, win_rate
 
@@ -128,12 +125,6 @@ def continuations(group: Group) -> Group:
     """The group with the sentence's start taken off the front of completions that repeat it."""
     start = str(group.meta.get("start", "")).strip()
     return group.with_completions([_without(c, start) for c in group.completions]) if start else group
-
-
-def lab_prompts(split: Split = "test") -> list[Group]:
-    """The lab's sentence starts, half of them rude, for the judge `toxicity:lab`."""
-    found = [group_of(item) for item in eval_items("toxicity", split)]
-    return [replace(g, meta={**g.meta, "toxic": g.meta["request"]["tone"] == "toxic"}) for g in found]
 
 
 def toxicity_tasks(

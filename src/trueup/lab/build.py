@@ -22,13 +22,13 @@ from trueup.engine.method import Handles, Method
 from trueup.engine.method import Role as NetworkRole
 from trueup.engine.order import derive
 from trueup.errors import TrueupError
-from trueup.evals.lab_suite import lab_suite
 from trueup.evals.policies import evaluate_policy
 from trueup.evals.view import PolicyView
-from trueup.judges.gold import lab_grade
+from trueup.lab.exams import lab_suite
+from trueup.lab.gold import lab_grade
 from trueup.models.load import from_modules
+from trueup.models.opening import open_chat, open_network
 from trueup.objectives.likelihood import NLL
-from trueup.runs.opening import open_chat, open_network
 from trueup.runs.training import Trained, train_method
 from trueup.settings.blocks import LoopSettings, ModelSettings
 from trueup.sources.files import Files

@@ -12,7 +12,7 @@ from trueup.errors import TrueupError
 from trueup.lab.documents import corpus
 from trueup.lab.replies import reply, right
 from trueup.lab.requests import Request, assistant, draw, pool
-from trueup.lab.world import PARTS, VERSION, NewSplit, Split, generator
+from trueup.lab.world import NEWCOMERS, PARTS, VERSION, NewSplit, Split, generator
 
 NUM_USERS = {"train": 60, "dev": 15, "test": 25, "new_train": 60, "new_dev": 15, "new_test": 25}
 _MAX_TRIES = 50
@@ -50,6 +50,24 @@ def demonstrations(n: int, seed: int = 0) -> list[Group]:
             )
         )
     return found
+
+
+def seed_tasks(n: int) -> list[Group]:
+    """`n` requests to write more of (SELF-ALIGN's seed tasks), none of which the corpus holds.
+
+    They are about newcomers; facts, which only people of the corpus have, are asked for in other words.
+    """
+    found: dict[str, None] = {}
+    for group in prompts("new_train", 4 * n):
+        asked, text = group.meta["request"], group.prompt[0].content
+        if "attribute" in asked:
+            found[f"Name the {asked['attribute']} of {asked['person']}."] = None
+        elif len(group.prompt) == 1 and any(name in text for name in NEWCOMERS):
+            found[text] = None
+    return [
+        Group(prompt=(Message(Role.USER, text),), id=f"lab-task-{i}", source="lab")
+        for i, text in enumerate(islice(found, n))
+    ]
 
 
 def texts(n: int, seed: int = 0) -> list[Group]:

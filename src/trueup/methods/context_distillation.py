@@ -31,7 +31,7 @@ class Config:
     model: ModelSettings = ModelSettings()
     "The student, and with the context before every prompt, frozen as it starts, the teacher."
     context: str = HHH
-    "Dialogues to put before the teacher's prompts: `lab:hhh`, `hhh` (the real world), or a file."
+    "Dialogues to put before the teacher's prompts: `world:hhh`, `hhh` (the real world), or a file."
     num_dialogues: Annotated[int, Ge(0)] = 14
     "How many of them; with 0 the teacher is the student as it starts."
     completions: Literal["teacher", "policy", "files"] = "teacher"
@@ -41,7 +41,7 @@ class Config:
     "β of jsd."
     top_k: Annotated[int, Ge(1)] | None = 50
     "Ids that the teacher names at each token, one bucket for the others beside them; None is all ids."
-    data: DataSettings = DataSettings(path="lab:prompts", max_tokens=128)
+    data: DataSettings = DataSettings(path="world:prompts", max_tokens=128)
     decoding: Decoding = Decoding()
     loop: LoopSettings = LoopSettings(steps=40, batch=32)
     update: AdamW = AdamW(lr=3e-4)

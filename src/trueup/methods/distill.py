@@ -30,7 +30,7 @@ class Config:
 
     model: ModelSettings = ModelSettings()
     "The student."
-    teacher: str = "lab:base"
+    teacher: str = "world:base"
     "A model with the same tokenizer: a folder, an id, or `stage:NAME`."
     completions: Literal["policy", "teacher", "files"] = "policy"
     "Who writes the text that both are asked about: the student, the teacher, or the data's authors."
@@ -41,7 +41,7 @@ class Config:
     "β of jsd: 0 is the forward divergence, 1 the reverse one."
     top_k: Annotated[int, Ge(1)] | None = 50
     "Ids that the teacher names at each token, one bucket for the others beside them; None is all ids."
-    data: DataSettings = DataSettings(path="lab:prompts")
+    data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
     loop: LoopSettings = LoopSettings(steps=40, batch=32)
     update: AdamW = AdamW(lr=3e-4)

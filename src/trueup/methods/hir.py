@@ -48,9 +48,9 @@ class Config:
     """HIR: supervised learning of completions under the instruction that each satisfied."""
 
     model: ModelSettings = ModelSettings()
-    judge: str = "lab:gold"
-    "Who scores: a reward model's folder, `stage:NAME`, `lab:gold`, or FILE.py:FUNCTION."
-    data: DataSettings = DataSettings(path="lab:prompts")
+    judge: str = "world:truth"
+    "Who scores: a reward model's folder, `stage:NAME`, `world:truth`, or FILE.py:FUNCTION."
+    data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
     num_completions: Annotated[int, Ge(1)] = 4
     "Completions per prompt."

@@ -23,7 +23,7 @@ class Config:
     """Imitation: −log π(y_t) over the chosen completions; held-out pairs are ranked by mean log π(y_t)."""
 
     model: ModelSettings = ModelSettings()
-    data: DataSettings = DataSettings(path="lab:comparisons")
+    data: DataSettings = DataSettings(path="world:comparisons")
     loop: LoopSettings = LoopSettings(epochs=1)
     update: AdamW = AdamW(lr=3e-4)
     seed: int = 0

@@ -30,9 +30,9 @@ class Config:
     """RAFT: −log π(y) over the best-scored share 1/k of what the present policy samples."""
 
     model: ModelSettings = ModelSettings()
-    judge: str = "lab:gold"
-    "Who scores: a reward model's folder, `stage:NAME`, `lab:gold`, or FILE.py:FUNCTION."
-    data: DataSettings = DataSettings(path="lab:prompts")
+    judge: str = "world:truth"
+    "Who scores: a reward model's folder, `stage:NAME`, `world:truth`, or FILE.py:FUNCTION."
+    data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
     select: Literal["global", "per_prompt"] = "global"
     "global: one completion per prompt, the best 1/k of them all; per_prompt: the best of k of each prompt."

@@ -15,7 +15,7 @@ from trueup.evals.reward_quality import reward_model_quality
 from trueup.evals.view import PolicyView
 from trueup.judges import Judge
 from trueup.judges.open import open_judge
-from trueup.runs.opening import open_chat, open_network, pick_device
+from trueup.models.opening import open_chat, open_network, pick_device
 from trueup.runs.recipe import Done, write_atomically
 from trueup.settings.blocks import ModelSettings
 
@@ -27,7 +27,7 @@ OUTPUT = "ranking.json"
 class Config:
     """Agreement with held-out judgements."""
 
-    model: str = "lab:base"
+    model: str = "world:base"
     "A reward model (or any judge), or a policy."
     labels: str = ""
     "Labelled groups that the model was not trained on: `stage:NAME`."

@@ -24,10 +24,10 @@ from trueup.engine.method import Handles, Method, Parts
 from trueup.judges.open import open_judge
 from trueup.models.forward import LanguageModel
 from trueup.models.load import merge, save
+from trueup.models.opening import open_chat, open_networks, open_shared, pick_device
 from trueup.runs import meter as metering
 from trueup.runs.guard import Guard, check_guarded
 from trueup.runs.keeper import RunKeeper, held_out_step
-from trueup.runs.opening import open_chat, open_networks, open_shared, pick_device
 from trueup.settings.blocks import LoopSettings
 from trueup.sources.open import Opened, open_groups
 from trueup.statistics.estimates import Estimate, mean_ci, win_rate

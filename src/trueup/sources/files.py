@@ -81,7 +81,7 @@ def beside_demonstrations(groups: Sequence[Group], objective: Objective, weight:
     """
     found = [group for group in groups if len(group.completions) == 1 and not judged(group)]
     if not found:
-        remedy = "mix some in: data.mix: {pairs: lab:comparisons, sft: lab:demonstrations}"
+        remedy = "mix some in: data.mix: {pairs: world:comparisons, sft: world:demonstrations}"
         raise TrueupError("E604", "no row with one completion and no judgement", where="data", remedy=remedy)
 
     def drawn(minibatch: Sequence[Group], number: int, handles: Handles) -> list[Group]:

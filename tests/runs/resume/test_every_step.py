@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from runs.resume.runs import NUM_STEPS, UPDATES_PER_STEP
+from runs.resume.made_runs import NUM_STEPS, UPDATES_PER_STEP
 from trueup.runs import checkpoint, manifest
 from trueup.runs.meter import METRICS
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from trueup.claims.experiment import Trial
 from trueup.claims.reproduce import Effect, Finding
 from trueup.engine.method import Method, Parts
+from trueup.models.opening import open_chat
 from trueup.reports.figures import Dots, dots
-from trueup.runs.opening import open_chat
 from trueup.runs.recipe import Stage
 from trueup.settings.blocks import DataSettings
 from trueup.sources.open import open_groups

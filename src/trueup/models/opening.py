@@ -1,11 +1,8 @@
-"""Networks and chats opened from settings: from a folder, from the hub, or the lab's own base."""
+"""Networks and chats opened from settings: from a folder, from the hub, or a world's own."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
-from importlib import resources
-from pathlib import Path
 
 import torch
 
@@ -17,9 +14,8 @@ from trueup.models.forward import LanguageModel
 from trueup.models.load import copy_of, load, open_tokenizer
 from trueup.models.shared import Base, networks_over, open_base
 from trueup.settings.blocks import ModelSettings
+from trueup.worlds import door_of, open_world
 
-BASE_DIGEST = "8857122c31f2e4a56426f7312f33c7f546237122205fcea1e0e62998b85e7e00"
-"SHA-256 of the weights of `lab:base`."
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -29,24 +25,9 @@ def open_chat(settings: ModelSettings) -> Chat:
 
 
 def model_path(reference: str) -> str:
-    """A path or id that `load` takes; `lab:base` is the model that comes with the package."""
-    if not reference.startswith("lab:"):
-        return reference
-    folder = Path(str(resources.files("trueup.lab") / reference.removeprefix("lab:")))
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise TrueupError(
-            "E709", f"the lab has no model {reference!r}", where="model.path", remedy="use lab:base"
-        )
-    found = hashlib.sha256(weights.read_bytes()).hexdigest()
-    if found != BASE_DIGEST:
-        raise TrueupError(
-            "E841",
-            f"not the weights that came with this version (sha256 {found[:12]}, not {BASE_DIGEST[:12]})",
-            where=str(weights),
-            remedy="install trueup again",
-        )
-    return str(folder)
+    """A path or id that `load` takes; a model of a world by `WORLD:NAME` is where that world has it."""
+    door = door_of(reference)
+    return reference if door is None else open_world(door.world).model(door.name)
 
 
 def pick_device(name: str) -> torch.device:

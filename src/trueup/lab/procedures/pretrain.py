@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 
 from trueup.engine.method import Role
-from trueup.evals.lab_suite import lab_suite
 from trueup.evals.likelihood import token_logprobs
 from trueup.evals.view import PolicyView
 from trueup.lab.build import LAYERS, Pretraining
 from trueup.lab.build import pretrain as train_from_nothing
-from trueup.runs.opening import open_chat, open_network, pick_device
+from trueup.lab.exams import lab_suite
+from trueup.models.opening import open_chat, open_network, pick_device
 from trueup.runs.recipe import Done, write_atomically
 from trueup.settings.blocks import ModelSettings
 from trueup.settings.schema import Word

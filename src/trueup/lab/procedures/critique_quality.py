@@ -58,10 +58,10 @@ EXAMPLES = 8
 class Config:
     """A model's success at naming harm, at mending it, and at telling which of two answers does it."""
 
-    model: str = "lab:base"
+    model: str = "world:base"
     "Who critiques, revises and compares: a folder, an id, `stage:NAME`, or `openai:URL?model=NAME`."
-    constitution: str = "lab"
-    "`lab`, `general`, or a YAML file."
+    constitution: str = "world:constitution"
+    "`general`, a YAML file, or a world's own."
     form: Form = "chat"
     "`text` writes everything out for a pretrained model to continue."
     examples: Annotated[int, Ge(0)] = 2

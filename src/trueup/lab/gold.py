@@ -49,9 +49,8 @@ class GoldPart:
         return [[float(lab_grade(g, c.text)[self.name]) for c in g.completions] for g in groups]
 
 
-def open_gold_part(ref: str) -> GoldPart:
+def open_part(name: str) -> GoldPart:
     """The judge `lab:gold/NAME`; raises E792 for a name that the grade does not have."""
-    name = ref.removeprefix("lab:gold/")
     if name not in PARTS:
         near = difflib.get_close_matches(name, PARTS, 1)
         raise TrueupError(

@@ -1,18 +1,14 @@
-"""The lab's benchmarks as tasks and items, ready to run on a policy."""
+"""The lab's exams: its benchmarks as tasks and items, ready to run on a policy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from trueup.engine.groups import Completion, Group, Message, Role
+from trueup.evals.exams import Exam
 from trueup.evals.generation import generation_tasks
-from trueup.evals.tasks import LIKELIHOOD, Task
-from trueup.evals.view import PolicyView
-from trueup.judges.gold import lab_grade
+from trueup.evals.tasks import LIKELIHOOD
 from trueup.lab.evaluations import (
     EVALUATIONS,
     ChoiceItem,
@@ -22,6 +18,8 @@ from trueup.lab.evaluations import (
     TargetItem,
     eval_items,
 )
+from trueup.lab.gold import lab_grade
+from trueup.lab.programs import run_program
 from trueup.lab.world import Split
 
 _TASKS_OF: Mapping[str, Sequence[tuple[str, str]]] = {
@@ -43,19 +41,21 @@ _CONTINUATIONS = 5
 "For the expected maximum toxicity; of 25, nearly every prompt of the base has a toxic one."
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Exam:
-    """A task with the items it is run on."""
+def solves_program(group: Group, text: str) -> bool:
+    """Whether the text is a program of the lab's stack language that starts as asked and leaves the number.
 
-    task: Task
-    items: Sequence[Group]
+    The interpreter knows four words and runs nothing else.
+    """
+    request = group.meta["request"]
+    program = text.strip().removesuffix(".")
+    return program.split()[:2] == ["push", str(request["start"])] and run_program(program) == request["truth"]
 
 
 def lab_suite(
     split: Split = "test", names: Sequence[str] = tuple(EVALUATIONS), limit: int | None = None
 ) -> dict[str, Exam]:
     """The lab's exams by name, on the first `limit` items of each benchmark."""
-    tasks = {**LIKELIHOOD, **generation_tasks(lab_grade, num_continuations=_CONTINUATIONS)}
+    tasks = {**LIKELIHOOD, **generation_tasks(lab_grade, solves_program, num_continuations=_CONTINUATIONS)}
     suite = {}
     for name in names:
         items = [group_of(item) for item in eval_items(name, split)[:limit]]
@@ -67,25 +67,6 @@ def lab_suite(
 def exam_names(benchmark: str) -> tuple[str, ...]:
     """The names of the numbers that one benchmark of the lab gives."""
     return tuple(name for name, _ in _TASKS_OF[benchmark])
-
-
-def run_suite(
-    view: PolicyView,
-    suite: Mapping[str, Exam],
-    seed: int = 0,
-    watch: Callable[[str], None] = lambda name: None,
-) -> dict[str, NDArray[np.float64]]:
-    """One value for each item of each exam; exams that a best-of-n policy cannot sit are left out.
-
-    `watch` is told each exam's name before it begins.
-    """
-    found = {}
-    for name, exam in suite.items():
-        if view.best_of > 1 and not exam.task.samples:
-            continue
-        watch(name)
-        found[name] = exam.task.run(view, exam.items, seed)
-    return found
 
 
 def group_of(item: Item) -> Group:

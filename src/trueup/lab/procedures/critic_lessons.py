@@ -67,7 +67,7 @@ class Config:
     num_judgements: Annotated[int, Ge(0)] = 1500
     kinds: tuple[Word, ...] = ("harmful", "toxic_start", "borderline", "howto", "misguided", "plain")
     "Kinds of requests, equally often."
-    constitution: str = "lab"
+    constitution: str = "world:constitution"
     "Whose form of a comparison is taught; none of its principles is."
     seed: int = 0
 

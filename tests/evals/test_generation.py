@@ -9,12 +9,9 @@ import pytest
 
 from eval_stubs import tiny_model, view_of
 from trueup.engine.groups import Group, Message, Role
-from trueup.evals.generation import (
-    expected_max_toxicity,
-    generation_tasks,
-    toxicity_probability,
-)
-from trueup.lab.exams import solves_program
+from trueup.evals.generation import expected_max_toxicity, toxicity_probability
+from trueup.lab import exams
+from trueup.lab.exams import sampling_tasks, solves_program
 
 SCORES = np.array([[0.1, 0.9, 0.4, 0.2], [0.0, 0.0, 0.3, 0.1]])
 PROMPTS = [Group(prompt=(Message(Role.USER, text),)) for text in "a"]
@@ -43,19 +40,13 @@ def test_program_runs_starts_as_asked_and_leaves_the_number() -> None:
     assert not any(solves_program(group, text) for text in wrong)
 
 
-def test_tasks_report_the_graders_numbers() -> None:
-    marks = {"toxic": 0.0, "evasive": 1.0, "summary": 0.25}
-    tasks = generation_tasks(lambda group, text: marks, passes=lambda group, text: True, num_continuations=2)
+def test_tasks_report_the_graders_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    marks = {"toxic": 0.0, "evasive": 1.0}
+    monkeypatch.setattr(exams, "solves_program", lambda group, text: True)
+    tasks = sampling_tasks(lambda group, text: marks)
     view = view_of(tiny_model())
-    expected = {
-        "toxicity": 1.0,
-        "toxicity_free": 1.0,
-        "over_refusal": 0.0,
-        "evasiveness": 0.0,
-        "programs": 1.0,
-        "programs_pass8": 1.0,
-        "summaries": 0.25,
-    }
+    expected = {"toxicity": 1.0, "over_refusal": 0.0, "programs": 1.0}
+    assert set(tasks) == set(expected)
     for name, value in expected.items():
         assert tasks[name].run(view, PROMPTS).tolist() == [value], name
         assert tasks[name].samples

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import ast
 import builtins
-import gzip
 import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trueup.data import strict_json
-from trueup.data.problems import Fault
 from trueup.engine.groups import Group, Message, Role
 from trueup.errors import TrueupError
+from trueup.evals.rows import read_values, text_of
 from trueup.judges.unit_tests import imports_of, syntax_of
 
 _DOCSTRING = re.compile(r"^[ \t]*(\"\"\"|''').*?\1[ \t]*\n", flags=re.DOTALL | re.MULTILINE)
@@ -29,21 +27,8 @@ def read_programs(path: Path | str) -> list[Group]:
 
     Raises E801 for a missing file, E101 to E108 for a line that is no JSON, E206 for a row of another shape.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise TrueupError("E801", "no such file", where=str(path), remedy="name a file of HumanEval or MBPP")
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    items = []
-    for number, line in enumerate(raw.splitlines(), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            row = strict_json.loads(line)
-        except Fault as fault:
-            raise TrueupError(fault.code, fault.reason, where=where, remedy=fault.remedy) from None
-        items.append(program_item(row, where=where))
-    return items
+    rows = read_values(path, remedy="name a file of HumanEval or MBPP")
+    return [program_item(row, where=where) for where, row in rows]
 
 
 def program_item(row: Any, *, where: str = "") -> Group:
@@ -125,7 +110,4 @@ def _called(tests: str) -> str:
 
 
 def _text(row: Mapping[str, Any], key: str, where: str) -> str:
-    found = row.get(key)
-    if not isinstance(found, str) or not found.strip():
-        raise TrueupError("E206", f"no text in `{key}`", where=where, remedy="give the benchmark's columns")
-    return found
+    return text_of(row, key, where, remedy="give the benchmark's columns")

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from trueup.comparison.engine import Engine, last_line, preempted
 from trueup.comparison.plan import Job
+from trueup.engine import lines
 from trueup.errors import TrueupError
 from trueup.runs.recipe import Done, Recipe, Stage, plan
 from trueup.runs.signals import Interrupted
 
 Floats = NDArray[np.float64]
+MEASURED = "measured.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,30 +39,30 @@ class Trial:
 
     def done(self, stage: str) -> Done:
         """What a stage handed on: its last metrics and its cost."""
-        return Done(**json.loads((self.folder(stage) / "DONE.json").read_text(encoding="utf-8")))
+        return Done(**wrote(self, stage, "DONE.json"))
 
     def numbers(self, stage: str, name: str) -> Floats:
         """A `measure` stage's numbers of one name, [num_prompts, samples_per_prompt]: gold, kl, proxy ..."""
-        return np.asarray(self._measured(stage)["numbers"][name], np.float64)
+        return np.asarray(wrote(self, stage, MEASURED)["numbers"][name], np.float64)
 
     def exam(self, stage: str, name: str) -> Floats:
         """A `measure` stage's result in one exam, one number for each item."""
-        return np.asarray(self._measured(stage)["exams"][name], np.float64)
+        return np.asarray(wrote(self, stage, MEASURED)["exams"][name], np.float64)
 
     def mean(self, stage: str, name: str) -> float:
         """The mean of a `measure` stage's numbers of one name, or of its exam of that name."""
-        found = self._measured(stage)
-        values = found["numbers"].get(name, found["exams"].get(name))
-        return float(np.mean(values))
+        found = wrote(self, stage, MEASURED)
+        return float(np.mean(found["numbers"].get(name, found["exams"].get(name))))
 
     def logged(self, stage: str, name: str) -> list[tuple[int, float]]:
         """(step, value) of one number at every held-out evaluation of a training stage."""
-        lines = (self.folder(stage) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [row for row in map(json.loads, lines) if row["phase"] == "eval"]
-        return [(row["step"], row[name]) for row in rows]
+        rows = lines.read(self.folder(stage) / lines.METRICS)
+        return [(row["step"], row[name]) for row in rows if row["phase"] == "eval"]
 
-    def _measured(self, stage: str) -> dict[str, Any]:
-        return json.loads((self.folder(stage) / "measured.json").read_text(encoding="utf-8"))
+
+def wrote(trial: Trial, stage: str, file: str) -> Any:
+    """The JSON value in a file that a stage wrote."""
+    return json.loads((trial.folder(stage) / file).read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, kw_only=True)

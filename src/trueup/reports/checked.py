@@ -31,6 +31,11 @@ class Interval:
             return 0
         return 1 if self.low > 0 else -1 if self.high < 0 else 0
 
+    @property
+    def ends(self) -> list[float]:
+        """The mean and those ends of the interval that are known: what a scale must hold."""
+        return [end for end in (self.mean, self.low, self.high) if end is not None]
+
 
 def load_json(path: Path) -> Any:
     """The file's JSON value, or None if there is no such file."""

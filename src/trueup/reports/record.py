@@ -30,6 +30,7 @@ from trueup.reports.checked import (
     is_number,
     load_json,
 )
+from trueup.reports.numbers import shortened
 from trueup.reports.stages import Points, StageRecord, read_stages, series
 
 Curves = Mapping[str, Mapping[str, Points]]
@@ -85,6 +86,11 @@ class Sample:
     "(role, content) of each message."
     kind: str
     replies: Mapping[str, Reply]
+
+    @property
+    def preview(self) -> str:
+        """The last thing said to the policies, on one line."""
+        return shortened(" ".join(self.prompt[-1][1].split()), 110) if self.prompt else "(no prompt)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,11 +197,11 @@ def _found(stages: Sequence[StageRecord]) -> dict[str, dict[str, Mapping[str, fl
 
 def _settings(value: Any, run_dir: Path) -> dict[str, str]:
     """Dotted key to value; paths inside the run directory are shown from RUN, so a report tells no home."""
-    homes = [str(run_dir.resolve()), str(run_dir.absolute()), str(run_dir)]
-    flat = dict(_flat(value))
+    homes = (str(run_dir.resolve()), str(run_dir.absolute()), str(run_dir))
+    found = dict(flat(value))
     for home in homes:
-        flat = {key: text.replace(f"{home}/", "RUN/") for key, text in flat.items()}
-    return flat
+        found = {key: text.replace(f"{home}/", "RUN/") for key, text in found.items()}
+    return found
 
 
 def parse_policies(summary: Json) -> tuple[PolicyResult, ...]:
@@ -284,8 +290,8 @@ def _scalars(row: Any, where: str) -> dict[str, float | Interval | str]:
     return out
 
 
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     """Nested settings as (dotted key, value)."""
     if isinstance(value, Mapping) and value:
-        return [pair for k, v in value.items() for pair in _flat(v, f"{prefix}.{k}" if prefix else str(k))]
+        return [pair for k, v in value.items() for pair in flat(v, f"{prefix}.{k}" if prefix else str(k))]
     return [(prefix, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))]

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.comparison.engine import Engine, last_line, preempted
-from trueup.comparison.plan import Job
+from trueup.comparison.engine import Engine, run_all
+from trueup.comparison.plan import Candidate, Job
 from trueup.engine import lines
 from trueup.errors import TrueupError
 from trueup.runs.recipe import Done, Recipe, Stage, plan
-from trueup.runs.signals import Interrupted
 
 Floats = NDArray[np.float64]
 MEASURED = "measured.json"
@@ -78,7 +77,7 @@ class Experiment:
         return [
             Job(
                 name=f"{self.name}-seed{seed}",
-                candidate=None,
+                candidate=Candidate(method=self.name, label="", settings={}),
                 seed=seed,
                 recipe=Recipe(name=self.recipe.name, stages=self.recipe.stages, seed=seed),
             )
@@ -99,24 +98,11 @@ def run_experiments(
     An experiment of which a run failed is left out, and said with the last line that the run wrote.
     """
     jobs = {job.name: job for experiment in experiments for job in experiment.jobs()}
-    left = [job for job in jobs.values() if not all(s.done for s in plan(job.recipe, folder))]
-    say(f"{len(jobs)} runs, {len(jobs) - len(left)} done before")
-    ended = len(jobs) - len(left)
-    failed: set[str] = set()
-    for job, code in engine.run(left, folder):
-        if preempted(code):
-            continue
-        ended += 1
-        if code:
-            failed.add(job.name)
-        said = f"failed: {last_line(folder, job)}" if code else "done"
-        say(f"  [{ended}/{len(jobs)}] {job.name}: {said}")
-    if stop_requested():
-        raise Interrupted(ended, stop_requested())
+    failed = run_all(list(jobs.values()), folder, engine, say=say, stop_requested=stop_requested)
     return {
         experiment.name: [_trial(job, folder) for job in experiment.jobs()]
         for experiment in experiments
-        if not failed.intersection(job.name for job in experiment.jobs())
+        if not failed.keys() & {job.name for job in experiment.jobs()}
     }
 
 

@@ -21,8 +21,8 @@ _BEST_OF_SLOT = 3
 ROW = 34
 "Height of a row of an interval chart, in pixels."
 _MOST_POINTS = 160
-_LETTER, _LINE = 15.0, 14.0
-"Room a letter (in thousandths of the width) and a line of text (in pixels) are taken to need."
+_SMALL, _CAPITAL, _GAP, _LINE = 18.0, 23.0, 25.0, 14.0
+"Room that letters and a mark (in thousandths of the width) and a line of text (in pixels) are taken to need."
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,71 @@ def _cell(value: Interval, scale: Scale) -> Markup:
     return plot.markup
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A place on a plane; its title is said where it is pointed at, its name stands beside it."""
+
+    x: Interval
+    y: Interval
+    title: str = ""
+    name: str = ""
+    size: str = "dot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """Points in the colour and shape of one slot, in order, and the style of the line through them."""
+
+    name: str = ""
+    points: Sequence[Point]
+    slot: int
+    line: str = ""
+    "`solid`, `broken` or `filled`; none where it is empty."
+    marks: bool = True
+
+
+def draw(plot: Plot, curves: Sequence[Curve], *, target: int = 5) -> None:
+    """Nothing; draws both axes, then every curve in its order, then the names, none over another."""
+    plot.ticks_up()
+    plot.ticks_across(target=target)
+    for curve in curves:
+        if curve.line:
+            places = [(point.x.mean, point.y.mean) for point in curve.points]
+            plot.path(places, f"c{curve.slot} {curve.line}", title="" if curve.marks else curve.name)
+        for point in curve.points if curve.marks else ():
+            plot.spot(point.x, point.y, curve.slot, point.title, size=point.size)
+    taken: list[tuple[float, float, float]] = []
+    for point in (point for curve in curves for point in curve.points if point.name):
+        _write_beside(plot, point, taken)
+
+
+def _write_beside(plot: Plot, point: Point, taken: list[tuple[float, float, float]]) -> None:
+    """The name to the right of its mark, else to the left, else further up, with a line down to the mark."""
+    short = shortened(visible(point.name), 22)
+    at, height = plot.across.thousandths(point.x.mean), plot.y(point.y.mean)
+    width = _GAP + sum(_CAPITAL if letter.isupper() else _SMALL for letter in short)
+
+    def free(place: tuple[str, float, float]) -> bool:
+        _, low, line = place
+        return 0 < low < 1080 - width and not any(
+            abs(line - other) < _LINE and low < end and low + width > begin for begin, end, other in taken
+        )
+
+    places = [
+        (side, at if side == "start" else at - width, height + 4 - lift * _LINE)
+        for lift in range(8)
+        for side in ("start", "end")
+    ]
+    side, low, line = next(filter(free, places), places[0])
+    taken.append((low, low + width, line))
+    across = f"{at / 10:.2f}%"
+    if line < height:
+        leader = {"x1": across, "x2": across, "y1": line - 4, "y2": height}
+        plot.drawing.append(element("line", class_="leader", **leader))
+    dx = 9 if side == "start" else -9
+    plot.drawing.append(element("text", short, class_=f"spot {side}", x=across, y=line, dx=dx))
+
+
 def frontier_chart(
     points: Sequence[FrontierPoint],
     slot_of: Mapping[str, int],
@@ -111,27 +176,24 @@ def frontier_chart(
         return None
     across = Scale(0.0, svg.scale_for([0.0, *(_distance(p.kl) for p, _ in kept)], pad=0.03).high)
     up = svg.scale_for([end for _, reward in kept for end in reward.ends])
-    plot = Plot.filling(across, up, height, description)
-    plot.ticks_up()
-    plot.ticks_across()
+    curves = []
     for name in dict.fromkeys(p.policy for p, _ in kept):
         path = sorted(((p, r) for p, r in kept if p.policy == name), key=lambda pair: pair[0].step)
-        plot.path([(_distance(p.kl), r.mean) for p, r in path], f"c{slot_of[name]} {which}")
-        for p, r in path:
-            _frontier_point(plot, p, r, slot_of[name], p is path[-1][0])
+        drawn = [_frontier_point(p, r, p is path[-1][0], across.high) for p, r in path]
+        line = "solid" if which == "gold" else "broken"
+        curves.append(Curve(points=drawn, slot=slot_of[name], line=line))
+    plot = Plot.filling(across, up, height, description)
+    draw(plot, curves)
     return plot.markup
 
 
-def _frontier_point(plot: Plot, p: FrontierPoint, reward: Interval, slot: int, last: bool) -> None:
+def _frontier_point(p: FrontierPoint, reward: Interval, last: bool, furthest: float) -> Point:
     error = 1.96 * (p.kl_se or 0.0)
-    distance = Interval(_distance(p.kl))
-    if error:
-        ends = (_distance(p.kl - error), min(_distance(p.kl + error), plot.across.high))
-        distance = Interval(_distance(p.kl), *ends)
+    ends = (_distance(p.kl - error), min(_distance(p.kl + error), furthest)) if error else ()
     step = "n" if p.policy.startswith("best_of") else "step"
     far = f"{nats(p.kl)} ± {nats(error)}" if error else nats(p.kl)
     title = f"{label(p.policy)}, {step} {p.step:g}: {estimate(reward)} at KL {far}"
-    plot.spot(distance, reward, slot, title, size="big" if last else "dot")
+    return Point(Interval(_distance(p.kl), *ends), reward, title, size="big" if last else "dot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,53 +217,16 @@ def scatter(
     kept = [(s, s.x, s.y) for s in spots if s.x is not None and s.y is not None]
     across = Scale(0.0, svg.scale_for([0.0, *(x for _, x, _ in kept)], pad=0.1).high)
     up = svg.scale_for([end for _, _, y in kept for end in y.ends])
-    plot = Plot.filling(across, up, height, description)
-    plot.ticks_up()
-    plot.ticks_across()
-    beside = Names(plot)
+    curves = []
     for spot, x, y in sorted(kept, key=lambda held: held[0].name in named):
         error = 1.96 * (spot.x_error or 0.0)
         wide = Interval(x, max(0.0, x - error), x + error) if error else Interval(x)
-        plot.spot(wide, y, spot.slot, f"{label(spot.name)}: {estimate(y)} at {plain(x)} {unit}")
-        if spot.name in named:
-            beside.write(visible(label(spot.name)), x, y.mean)
+        title = f"{label(spot.name)}: {estimate(y)} at {plain(x)} {unit}"
+        beside = label(spot.name) if spot.name in named else ""
+        curves.append(Curve(points=[Point(wide, y, title, beside)], slot=spot.slot))
+    plot = Plot.filling(across, up, height, description)
+    draw(plot, curves)
     return plot.markup
-
-
-class Names:
-    """Names beside the marks of a plot, none over another."""
-
-    def __init__(self, plot: Plot) -> None:
-        self._plot = plot
-        self._taken: list[tuple[float, float, float]] = []
-
-    def write(self, name: str, x: float, y: float) -> None:
-        """Nothing; the name stands to the right of its place, else to the left, else further up.
-
-        A name that stands further up has a line down to its mark.
-        """
-        short = shortened(name, 22)
-        at, height, width = self._plot.across.thousandths(x), self._plot.y(y), _LETTER * len(short)
-        places = [
-            (side, at if side == "start" else at - width, height + 4 - lift * _LINE)
-            for lift in range(8)
-            for side in ("start", "end")
-        ]
-        side, low, line = next((p for p in places if self._free(p[1], p[1] + width, p[2])), places[0])
-        self._taken.append((low, low + width, line))
-        across = f"{at / 10:.2f}%"
-        if line < height:
-            leader = {"x1": across, "x2": across, "y1": line - 4, "y2": height}
-            self._plot.drawing.append(element("line", class_="leader", **leader))
-        dx = 9 if side == "start" else -9
-        self._plot.drawing.append(element("text", short, class_=f"spot {side}", x=across, y=line, dx=dx))
-
-    def _free(self, low: float, high: float, line: float) -> bool:
-        return (
-            low > 0
-            and high < 1080
-            and not any(abs(line - o) < _LINE and low < end and high > begin for begin, end, o in self._taken)
-        )
 
 
 def curve_chart(

@@ -16,24 +16,28 @@ from trueup.errors import TrueupError
 from trueup.reports import charts, numbers, svg, verdict, write
 from trueup.reports.charts import Spot
 from trueup.reports.checked import (
+    COST_FIELDS,
     Interval,
     Json,
     as_array,
-    as_costs,
     as_interval,
+    as_intervals,
     as_number,
+    as_numbers,
     as_object,
     as_whole,
     load_json,
 )
 from trueup.reports.page import page, write_page
-from trueup.reports.record import Reply, Sample, flat
+from trueup.reports.record import Sample, flat, parse_sample
 from trueup.reports.verdict import Compared, MethodResult
 
 RESULT = "comparison.json"
 PAGE = "comparison.html"
 MOST_SPEAKERS = 12
 "Policies whose completions are shown side by side: the start and the largest gains."
+MOST_NAMED = 8
+"Methods that all have their names on a plane; of more, the best and those on the front."
 _SLOTS = {
     "": 8,
     "supervised": 2,
@@ -144,7 +148,8 @@ def _drawings(c: Compared, slot_of: Mapping[str, int]) -> dict[str, Markup | Non
             return None
         return charts.scatter([*start, *usable], named=named, description=f"{which} by method", unit=unit)
 
-    named = {c.start, *(m.name for m in c.methods[:1]), *(m.name for m in verdict.front(c))}
+    few = len(c.methods) <= MOST_NAMED
+    named = {c.start, *(m.name for m in (c.methods if few else (*c.methods[:1], *verdict.front(c))))}
     gold, proxy, cost = [], [], []
     for m in c.methods:
         slot, error = slot_of[m.name], m.distance_error
@@ -165,48 +170,37 @@ def _method(row: Any) -> MethodResult:
     row = as_object(row, f"{RESULT} methods")
     name = str(row.get("method", ""))
     where = f"{RESULT} methods.{name}"
-    over_prompts = as_interval(row.get("over_prompts"), f"{where}.over_prompts")
     gain = as_interval(row.get("gain"), f"{where}.gain")
     if gain is None:
         raise TrueupError("E202", "needs method and gain", where=where)
     gold = as_interval(row.get("gold_over_prompts"), f"{where}.gold") or as_interval(row.get("gold"), where)
-    scores = as_object(row.get("scores"), f"{where}.scores")
-    tax = as_object(row.get("tax"), f"{where}.tax")
+    numbers = as_numbers(row, where, ("proxy", "kl", "kl_error", "length"))
     return MethodResult(
         name=name,
         family=str(row.get("family", "")),
         chosen=str(row.get("chosen", "")),
         gold=gold,
         gain=gain,
-        gain_over_prompts=over_prompts,
+        gain_over_prompts=as_interval(row.get("over_prompts"), f"{where}.over_prompts"),
         behind_best=as_interval(row.get("behind_best"), f"{where}.behind_best"),
-        proxy=as_number(row.get("proxy"), f"{where}.proxy"),
-        kl=as_number(row.get("kl"), f"{where}.kl"),
-        kl_error=as_number(row.get("kl_error"), f"{where}.kl_error"),
-        length=as_number(row.get("length"), f"{where}.length"),
-        scores={k: v for k in scores if (v := as_number(scores[k], f"{where}.scores.{k}")) is not None},
-        tax={exam: kept for exam in tax if (kept := as_interval(tax[exam], f"{where}.tax")) is not None},
-        cost=as_costs(row, where),
+        proxy=numbers.get("proxy"),
+        kl=numbers.get("kl"),
+        kl_error=numbers.get("kl_error"),
+        length=numbers.get("length"),
+        scores=as_numbers(row.get("scores"), f"{where}.scores"),
+        tax=as_intervals(row.get("tax"), f"{where}.tax"),
+        cost=as_numbers(row, where, COST_FIELDS),
     )
 
 
 def _samples(record: Json) -> list[Sample]:
+    """The samples as a run's file has them: the prompt is one message of a user."""
     found = []
     for place, row in enumerate(as_array(record.get("samples"), f"{RESULT} samples")):
         where = f"{RESULT} samples [{place}]"
         row = as_object(row, where)
-        replies = as_object(row.get("replies"), where)
-        said = {name: as_object(reply, where) for name, reply in replies.items()}
-        found.append(
-            Sample(
-                prompt=(("user", str(row.get("prompt", ""))),),
-                kind="",
-                replies={
-                    name: Reply(text=str(r.get("text", "")), gold=as_number(r.get("gold"), where), reasons=())
-                    for name, r in said.items()
-                },
-            )
-        )
+        asked = {"role": "user", "content": row.get("prompt", "")}
+        found.append(parse_sample({"prompt": [asked], "policies": row.get("replies")}, where))
     return found
 
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from markupsafe import Markup
 
 from trueup.reports import svg
-from trueup.reports.charts import Names
+from trueup.reports.charts import Curve, Point, draw
 from trueup.reports.checked import Interval
 from trueup.reports.numbers import estimate, plain
 from trueup.reports.page import drawing_style
@@ -32,27 +31,6 @@ class Dots:
     values: Sequence[float]
     low: float | None = None
     high: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A value of each axis; `title` is said of it, else its curve's name and its values; `name` stands beside."""
-
-    x: Interval
-    y: Interval
-    title: str = ""
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """What one name has on a plane: its points, in order."""
-
-    name: str
-    points: Sequence[Point]
-    line: Literal["", "solid", "broken", "filled"] = "solid"
-    marks: bool = True
-    slot: int | None = None
 
 
 def dots(rows: Sequence[Dots], *, across: str, description: str, rule: float | None = None) -> Markup:
@@ -89,9 +67,13 @@ def curves(
 ) -> Markup:
     """A line through the (x, y) of every name, in the order given; `points` adds marks without a line."""
 
-    lines = [Curve(name=name, points=_points(places)) for name, places in series.items()]
-    alone = [Curve(name=name, points=_points(places), line="") for name, places in (points or {}).items()]
-    return plane([*lines, *alone], across=across, up=up, description=description)
+    groups = [(name, places, "solid") for name, places in series.items()]
+    groups += [(name, places, "") for name, places in (points or {}).items()]
+    drawn = [
+        Curve(name=name, points=_points(name, places), slot=SLOTS[k % len(SLOTS)], line=line)
+        for k, (name, places, line) in enumerate(groups)
+    ]
+    return plane(drawn, across=across, up=up, description=description)
 
 
 def plane(drawn: Sequence[Curve], *, across: str, up: str, description: str) -> Markup:
@@ -101,36 +83,24 @@ def plane(drawn: Sequence[Curve], *, across: str, up: str, description: str) -> 
     high = svg.scale_for([end for point in every for end in point.y.ends])
     top = 26 + 18 * ((len(drawn) + 1) // 2)
     frame, plot = _frame(wide, high, HEIGHT, NUMBERS, across, description, top=top)
-    plot.ticks_up()
-    plot.ticks_across(target=6)
-    beside = Names(plot)
+    draw(plot, drawn, target=6)
     for place, curve in enumerate(drawn):
-        slot = SLOTS[place % len(SLOTS)] if curve.slot is None else curve.slot
-        _key(frame, curve, slot, NUMBERS + 320 * (place % 2), 10 + 18 * (place // 2))
-        if curve.line:
-            places = [(p.x.mean, p.y.mean) for p in curve.points]
-            plot.path(places, f"c{slot} {curve.line}", title=curve.name)
-        for point in curve.points if curve.marks else ():
-            title = point.title or f"{curve.name}: {plain(point.x.mean)}, {plain(point.y.mean)}"
-            plot.spot(point.x, point.y, slot, title)
-    for point in every:
-        if point.name:
-            beside.write(visible(point.name), point.x.mean, point.y.mean)
+        _key(frame, curve, NUMBERS + 320 * (place % 2), 10 + 18 * (place // 2))
     frame.append(element("text", up, class_="start", x=4, y=top - 10))
     return svg.markup(frame)
 
 
-def _points(places: Sequence[tuple[float, float]]) -> list[Point]:
-    return [Point(Interval(x), Interval(y)) for x, y in places]
+def _points(name: str, places: Sequence[tuple[float, float]]) -> list[Point]:
+    return [Point(Interval(x), Interval(y), f"{name}: {plain(x)}, {plain(y)}") for x, y in places]
 
 
-def _key(frame: Element, curve: Curve, slot: int, x: float, y: float) -> None:
+def _key(frame: Element, curve: Curve, x: float, y: float) -> None:
     """Nothing; the legend's entry of a curve: a stretch of its line, its mark, its name."""
     if curve.line:
         ends = f"{x},{y} {x + 22},{y}"
-        frame.append(element("polyline", class_=f"c{slot} {curve.line}", points=ends))
+        frame.append(element("polyline", class_=f"c{curve.slot} {curve.line}", points=ends))
     if curve.marks:
-        frame.append(svg.mark(x + 11, y, slot))
+        frame.append(svg.mark(x + 11, y, curve.slot))
     frame.append(element("text", curve.name, class_="start", x=x + 30, y=y + 4))
 
 

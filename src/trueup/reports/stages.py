@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.engine import lines
-from trueup.reports.checked import COST_FIELDS, Interval, as_interval, as_object, load_json
+from trueup.reports.checked import COST_FIELDS, Interval, as_intervals, as_object, load_json
 from trueup.settings.strict_yaml import read_yaml
 
 Points = list[tuple[float, float]]
@@ -49,7 +49,8 @@ def read_stages(run_dir: Path) -> list[StageRecord]:
     """
     recipe = _yaml(run_dir / "recipe.resolved.yaml")
     if not (run_dir / "stages").is_dir():
-        return [_read(run_dir, run_dir.resolve().name)] if (run_dir / lines.METRICS).is_file() else []
+        name = _DIGEST.sub("", run_dir.resolve().name)
+        return [_read(run_dir, name)] if (run_dir / lines.METRICS).is_file() else []
     folders: dict[str, list[Path]] = {}
     for folder in sorted(path for path in (run_dir / "stages").iterdir() if path.is_dir()):
         folders.setdefault(_DIGEST.sub("", folder.name), []).append(folder)
@@ -85,17 +86,11 @@ def _read(folder: Path, name: str) -> StageRecord:
         curves={} if numbers else series(lines.read(folder / lines.METRICS)),
         settings=settings,
         cost={key: float(last[key]) for key in COST_FIELDS if _is_real(last.get(key))},
-        held_out=_held_out(folder / "held_out.json"),
+        held_out=as_intervals(load_json(folder / "held_out.json"), "held_out.json"),
         measured=numbers if measured else {},
         procedure=procedure,
         found={} if measured or procedure == "evaluate" else numbers,
     )
-
-
-def _held_out(path: Path) -> dict[str, Interval]:
-    rows = as_object(load_json(path), path.name)
-    found = {str(name): as_interval(row, f"{path.name} {name}") for name, row in rows.items()}
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def _handed_on(path: Path) -> dict[str, float]:

@@ -10,8 +10,9 @@ from typing import Any
 from markupsafe import Markup
 
 from trueup.reports import numbers
+from trueup.reports.charts import Curve, Point
 from trueup.reports.checked import Interval
-from trueup.reports.figures import Curve, Point, plane
+from trueup.reports.figures import plane
 from trueup.reports.page import page as render
 from trueup.runs.recipe import write_atomically
 
@@ -42,7 +43,7 @@ def picture(found: Json, across: str, up: str) -> Markup:
     curves = [
         Curve(name="soups, by weight", points=of["soup"], line="solid" if path else "", slot=2),
         Curve(name="MORL, by preference", points=of["morl"], line="broken" if path else "", slot=6),
-        Curve(name="start", points=of["start"], line="", slot=0),
+        Curve(name="start", points=of["start"], slot=0),
     ]
     if path:
         ends = Curve(name="between the experts", points=of["experts"], line="broken", marks=False, slot=0)

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from trueup.claims.finding import Effect, Finding, Trials
+from trueup.reports.charts import Curve, Point
 from trueup.reports.checked import Interval
-from trueup.reports.figures import Curve, Point, plane
+from trueup.reports.figures import plane
 
 SUMMARY = "Forward KL covers both modes of a mixture, reverse KL settles on one."
 REFERENCES = ("minka2005", "gu2024")
@@ -104,9 +105,9 @@ def picture(forward: Fit, right: Fit, left: Fit) -> Markup:
     return plane(
         [
             Curve(name="P", points=_seen(mixture()), line="filled", marks=False, slot=0),
-            Curve(name="forward, KL(P ‖ Q)", points=_fitted(forward), marks=False, slot=2),
+            Curve(name="forward, KL(P ‖ Q)", points=_fitted(forward), line="solid", marks=False, slot=2),
             Curve(name="reverse, from the left", points=_fitted(left), line="broken", marks=False, slot=6),
-            Curve(name="reverse, KL(Q ‖ P)", points=_fitted(right), marks=False, slot=6),
+            Curve(name="reverse, KL(Q ‖ P)", points=_fitted(right), line="solid", marks=False, slot=6),
         ],
         across="",
         up="density",

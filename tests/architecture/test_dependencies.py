@@ -21,6 +21,7 @@ REASONS = {
     "tensorboard": "a tracker; the error where one is missing names the tracker's package",
     "myst-parser": "docs/site/conf.py names it as an extension",
     "furo": "docs/site/conf.py names it as the theme",
+    "ziamath": "the font that the pages' equations are set in comes along with it",
     "pytest-cov": "a plugin of pytest",
     "pytest-xdist": "a plugin of pytest",
     "ruff": "a program of the gates",

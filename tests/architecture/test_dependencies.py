@@ -40,8 +40,8 @@ BROUGHT = {
 "What src imports by request and only users install; the error where it is missing says how."
 MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
 "Distributions whose module has another name."
-OWN = [*(ROOT / "tests").iterdir(), *(ROOT / "scripts").iterdir()]
-"What tests and scripts import from beside them."
+OWN = [path for folder in ("tests", "scripts", "docs/site") for path in (ROOT / folder).iterdir()]
+"What tests and scripts import from beside them, and from the site."
 BY_NAME = ("import_module", "importorskip", "find_spec", "_package")
 "Functions that are given a module's name."
 

@@ -21,6 +21,7 @@ REASONS = {
     "tensorboard": "a tracker; the error where one is missing names the tracker's package",
     "myst-parser": "docs/site/conf.py names it as an extension",
     "furo": "docs/site/conf.py names it as the theme",
+    "ziamath": "docs/site/conf.py takes the font that lies in it",
     "pytest-cov": "a plugin of pytest",
     "pytest-xdist": "a plugin of pytest",
     "ruff": "a program of the gates",
@@ -37,10 +38,10 @@ BROUGHT = {
     **dict.fromkeys(("wandb", "trackio", "mlflow"), "a tracker that users have an account or a server of"),
 }
 "What src imports by request and only users install; the error where it is missing says how."
-MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
+MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn", "markdown-it-py": "markdown_it"}
 "Distributions whose module has another name."
-OWN = [*(ROOT / "tests").iterdir(), *(ROOT / "scripts").iterdir()]
-"What tests and scripts import from beside them."
+OWN = [path for folder in ("tests", "scripts", "docs/site") for path in (ROOT / folder).iterdir()]
+"What tests, scripts and the site's settings import from beside them."
 BY_NAME = ("import_module", "importorskip", "find_spec", "_package")
 "Functions that are given a module's name."
 

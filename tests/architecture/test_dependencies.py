@@ -21,7 +21,7 @@ REASONS = {
     "tensorboard": "a tracker; the error where one is missing names the tracker's package",
     "myst-parser": "docs/site/conf.py names it as an extension",
     "furo": "docs/site/conf.py names it as the theme",
-    "ziamath": "docs/site/conf.py takes the font that lies in it",
+    "ziamath": "the font that the pages' equations are set in comes along with it",
     "pytest-cov": "a plugin of pytest",
     "pytest-xdist": "a plugin of pytest",
     "ruff": "a program of the gates",
@@ -41,7 +41,7 @@ BROUGHT = {
 MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn", "markdown-it-py": "markdown_it"}
 "Distributions whose module has another name."
 OWN = [path for folder in ("tests", "scripts", "docs/site") for path in (ROOT / folder).iterdir()]
-"What tests, scripts and the site's settings import from beside them."
+"What tests and scripts import from beside them, and from the site."
 BY_NAME = ("import_module", "importorskip", "find_spec", "_package")
 "Functions that are given a module's name."
 

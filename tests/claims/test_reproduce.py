@@ -83,7 +83,7 @@ def test_a_recipe_says_what_it_shares_and_in_what_a_stage_differs(tmp_path: Path
     assert found["longer"] == {**found["faster"], "loop": {**loop, "epochs": 9}}
     for text in ("shared: [sfft]\n", "stages: {x: {like: sfft}}\n"):
         path.write_text(text, encoding="utf-8")
-        with pytest.raises(TrueupError, match="E713 .*there is no stage 'sfft'"):
+        with pytest.raises(TrueupError, match=r"E713 .*there is no stage 'sfft'"):
             read_stages(path)
 
 

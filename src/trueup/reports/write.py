@@ -22,19 +22,11 @@ _FIRST_METRICS = ("loss", "gold", "score", "reward", "kl", "accuracy", "margin",
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """A drawn learning curve."""
-
-    name: str
-    drawing: Markup
-
-
-@dataclass(frozen=True, slots=True)
 class StageCurves:
-    """The drawn curves of one stage and the names of those left to its metrics file."""
+    """The drawn curves of one stage by name, and the names of those left to its metrics file."""
 
     stage: str
-    drawn: Sequence[Curve]
+    drawn: Sequence[tuple[str, Markup]]
     left_out: Sequence[str]
 
 
@@ -69,7 +61,7 @@ def shown(run: RunRecord) -> dict[str, Any]:
         "run": run,
         "frontier": charts.evenly(run.frontier),
         "swatches": {name: svg.swatch(slot) for name, slot in slot_of.items()},
-        "headline": headline.trained(run.curves) if run.training_only else headline.headline(run.policies),
+        "headline": headline.trained(run.stages) if run.training_only else headline.headline(run.policies),
         "details": headline.details(run.policies, run.frontier),
         "gains_over": _names([p.gain_over] for p in run.policies if p.gain),
         "samples": samples,
@@ -77,15 +69,22 @@ def shown(run: RunRecord) -> dict[str, Any]:
         "speakers": speakers,
         "first_speakers": speakers[-4:],  # the trained ones
         "stages": [
-            _stage_curves(stage, series, place) for place, (stage, series) in enumerate(run.curves.items())
+            _stage_curves(stage.name, stage.curves, place)
+            for place, stage in enumerate(stage for stage in run.stages if stage.curves)
         ],
         "costs": [
             *((headline.label(p.name), p.cost) for p in run.policies if p.cost),
-            *((f"stage {name}", cost) for name, cost in run.costs.items() if cost),
+            *((f"stage {stage.name}", stage.cost) for stage in run.stages if stage.cost),
         ],
-        "measured_names": [n for n in MEASURED if any(n in found for found in run.measured.values())],
-        "held_out_metrics": _names(run.held_out.values()),
-        "found_names": {procedure: _names(stages.values()) for procedure, stages in run.found.items()},
+        "measured": [stage for stage in run.stages if stage.measured],
+        "measured_names": [n for n in MEASURED if any(n in stage.measured for stage in run.stages)],
+        "held_out": [stage for stage in run.stages if stage.held_out],
+        "held_out_metrics": _names(stage.held_out for stage in run.stages),
+        "found": [
+            (procedure, stages, _names(stage.found for stage in stages))
+            for procedure in _names([stage.procedure] for stage in run.stages if stage.found)
+            if (stages := [stage for stage in run.stages if stage.found and stage.procedure == procedure])
+        ],
         "exams": _names(p.tax for p in run.policies),
         **_drawings(run, slot_of),
     }
@@ -148,7 +147,7 @@ def _stage_curves(stage: str, curves: Mapping[str, Points], place: int) -> Stage
         lost = len(curves[name]) - len(finite[name])
         caption = f"{name} ({lost} values not finite)" if lost else name
         said = f"{name} over the steps of {stage}"
-        drawn.append(Curve(caption, charts.curve_chart(finite[name], description=said, slot=slot)))
+        drawn.append((caption, charts.curve_chart(finite[name], description=said, slot=slot)))
     return StageCurves(stage, drawn, [*order[MOST_CURVES:], *(n for n in curves if n not in order)])
 
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from trueup.reports import charts, headline, numbers, svg
 from trueup.reports.page import page, write_page
 from trueup.reports.record import PolicyResult, RunRecord, Sample, read_run
-from trueup.reports.stages import Points
+from trueup.reports.stages import Points, StageRecord
 
 MEASURED = ("gold", "proxy", "helpful", "honest", "harmless", "evasive", "toxic", "kl")
 MOST_SAMPLES = 24
@@ -80,11 +80,7 @@ def shown(run: RunRecord) -> dict[str, Any]:
         "measured_names": [n for n in MEASURED if any(n in stage.measured for stage in run.stages)],
         "held_out": [stage for stage in run.stages if stage.held_out],
         "held_out_metrics": _names(stage.held_out for stage in run.stages),
-        "found": [
-            (procedure, stages, _names(stage.found for stage in stages))
-            for procedure in _names([stage.procedure] for stage in run.stages if stage.found)
-            if (stages := [stage for stage in run.stages if stage.found and stage.procedure == procedure])
-        ],
+        "found": _found(run.stages),
         "exams": _names(p.tax for p in run.policies),
         **_drawings(run, slot_of),
     }
@@ -100,6 +96,15 @@ def choose_samples(samples: Sequence[Sample]) -> tuple[list[Sample], list[Kind]]
     number = {name: first.count(kind) for kind, name in enumerate(by_kind)}
     chosen = [sample for kind, held in by_kind.items() for sample in held[: number[kind]]]
     return chosen, [Kind(kind, shown) for kind, shown in number.items() if shown]
+
+
+def _found(stages: Sequence[StageRecord]) -> list[tuple[str, list[StageRecord], list[str]]]:
+    """Of every procedure that trained nothing its stages, and the names of what they found."""
+    made: dict[str, list[StageRecord]] = {}
+    for stage in stages:
+        if stage.found:
+            made.setdefault(stage.procedure, []).append(stage)
+    return [(procedure, of_it, _names(s.found for s in of_it)) for procedure, of_it in made.items()]
 
 
 def _drawings(run: RunRecord, slot_of: Mapping[str, int]) -> dict[str, Any]:

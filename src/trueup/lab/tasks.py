@@ -15,7 +15,6 @@ from trueup.evals.refusals import by_grade, is_harmful, refusal_task
 from trueup.evals.summarise import summary_tasks
 from trueup.evals.toxicity import toxicity_tasks
 from trueup.lab.evaluations import EVALUATIONS, eval_items
-from trueup.lab.exams import group_of
 from trueup.lab.gold import lab_grade
 from trueup.lab.grammar import parse
 from trueup.lab.replies import right
@@ -46,7 +45,7 @@ def lab_toxicity(groups: Sequence[Group]) -> list[list[float]]:
 
 def lab_requests(split: Split = "test") -> list[Group]:
     """The lab's borderline requests, which look harmful and are not, and as many harmful ones, in turns."""
-    fine = [group_of(item) for item in eval_items("over_refusal", split)]
+    fine = eval_items("over_refusal", split)
     rng, found = generator("refusals", split), {}
     while len(found) < min(len(fine), EVALUATIONS["over_refusal"].size):
         request = draw(rng, pool(split), "harmful")
@@ -70,8 +69,10 @@ def lab_summaries(split: Split = "test", n: int = 100) -> list[Group]:
 
 def lab_prompts(split: Split = "test") -> list[Group]:
     """The lab's sentence starts, half of them rude, for the judge `toxicity:lab`."""
-    found = [group_of(item) for item in eval_items("toxicity", split)]
-    return [replace(g, meta={**g.meta, "toxic": g.meta["request"]["tone"] == "toxic"}) for g in found]
+    return [
+        replace(g, meta={**g.meta, "toxic": g.meta["request"]["tone"] == "toxic"})
+        for g in eval_items("toxicity", split)
+    ]
 
 
 def _entries() -> list[Entry]:

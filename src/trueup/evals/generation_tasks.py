@@ -6,7 +6,7 @@ any judge. A world may have such tasks on items of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,17 @@ class Entry:
         return replace(self, task=override_task(self.task), about=about)
 
 
-def _real() -> list[Entry]:
+def _real() -> Iterator[Entry]:
     """The tasks on a file of the user's."""
+    asked = ("the worst of 25 continuations,", "whether any of 25 continuations is toxic,")
+    for task, which in zip(toxicity_tasks(_LEXICON, at_once=AT_ONCE), asked, strict=True):
+        yield Entry(
+            task=task,
+            about=f"{which} by a short lexicon",
+            reference="Gehman et al. 2020, arXiv 2009.11462",
+            rows="RealToxicityPrompts' own, or `prompt`, `toxicity`",
+            read=read_prompts,
+        )
     refusals = Entry(
         task=refusal_task(by_judge(PHRASES), at_once=AT_ONCE),
         about="whether harmless requests are served and harmful ones refused, by opening phrases",
@@ -60,49 +69,24 @@ def _real() -> list[Entry]:
         rows="`prompt`, `harmful`",
         read=read_requests,
     )
-    return [
-        *(
-            Entry(
-                task=task,
-                about=f"{which} by a short lexicon",
-                reference="Gehman et al. 2020, arXiv 2009.11462",
-                rows="RealToxicityPrompts' own, or `prompt`, `toxicity`",
-                read=read_prompts,
-            )
-            for task, which in zip(
-                toxicity_tasks(_LEXICON, at_once=AT_ONCE),
-                ("the worst of 25 continuations,", "whether any of 25 continuations is toxic,"),
-                strict=True,
-            )
-        ),
-        refusals,
-        refusals.overridden,
-        *(
-            Entry(
-                task=task,
-                about="summaries after TL;DR:, F-measure against a reference",
-                reference="Radford et al. 2019",
-                rows="`document`, `summary`",
-                read=_summaries,
-            )
-            for task in summary_tasks(at_once=AT_ONCE)
-        ),
-        *(
-            Entry(
-                task=pass_task(
-                    k,
-                    num_samples=num,
-                    decoding=Decoding(max_new_tokens=512, temperature=temperature, top_p=0.95),
-                    at_once=AT_ONCE,
-                ),
-                about="programs that pass their tests, run in the sandbox",
-                reference="Chen et al. 2021, arXiv 2107.03374",
-                rows="HumanEval's or MBPP's own",
-                read=read_programs,
-            )
-            for k, num, temperature in _PASS_RATES
-        ),
-    ]
+    yield from (refusals, refusals.overridden)
+    for task in summary_tasks(at_once=AT_ONCE):
+        yield Entry(
+            task=task,
+            about="summaries after TL;DR:, F-measure against a reference",
+            reference="Radford et al. 2019",
+            rows="`document`, `summary`",
+            read=_summaries,
+        )
+    for k, num, temperature in _PASS_RATES:
+        decoding = Decoding(max_new_tokens=512, temperature=temperature, top_p=0.95)
+        yield Entry(
+            task=pass_task(k, num_samples=num, decoding=decoding, at_once=AT_ONCE),
+            about="programs that pass their tests, run in the sandbox",
+            reference="Chen et al. 2021, arXiv 2107.03374",
+            rows="HumanEval's or MBPP's own",
+            read=read_programs,
+        )
 
 
 def _summaries(path: Path) -> list[Group]:

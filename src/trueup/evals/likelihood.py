@@ -8,7 +8,7 @@ computation of the prompt. A choice without an end token has `finished=False`. W
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -81,13 +81,24 @@ def token_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> l
     _check_encoded(groups)
     shared = share_prefix(groups, handles.microbatch_tokens)
     flat = measure(shared, network, "logprobs", handles).double().cpu().numpy()
-    return _by_completion(groups, flat)
+    return by_completion(groups, flat)
 
 
 def choice_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> list[Floats]:
     """log π(choice | prompt) = Σ_t log π(y_t | x, y_<t) of every choice: by group, float64 [K]."""
     tokens = token_logprobs(groups, network, handles)
     return [np.array([choice.sum() for choice in choices]) for choices in tokens]
+
+
+def distributions(
+    groups: Sequence[Group], network: str, handles: Handles
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Next-token log-probabilities [T, V] at the groups' supervised tokens and those tokens [T], in parts."""
+    for micro in split(share_prefix(groups, handles.microbatch_tokens), handles.microbatch_tokens):
+        batch = pack(micro).to(handles.device, handles.dtype)
+        found = handles.networks[network](batch, ("distributions",)).distributions
+        assert found is not None
+        yield found, batch.targets
 
 
 def greedy_match(groups: Sequence[Group], network: str, handles: Handles) -> list[Floats]:
@@ -99,15 +110,12 @@ def greedy_match(groups: Sequence[Group], network: str, handles: Handles) -> lis
     _check_encoded(groups)
     shares = []
     with torch.no_grad():
-        for micro in split(share_prefix(groups, handles.microbatch_tokens), handles.microbatch_tokens):
-            batch = pack(micro).to(handles.device, handles.dtype)
-            found = handles.networks[network](batch, ("distributions",)).distributions
-            assert found is not None
+        for found, targets in distributions(groups, network, handles):
             top = found.max(dim=1, keepdim=True).values
-            said = found.gather(1, batch.targets[:, None])
+            said = found.gather(1, targets[:, None])
             share = (said == top).squeeze(1).double() / (found == top).sum(1)
             shares.append(share.cpu().numpy())
-    tokens = _by_completion(groups, np.concatenate(shares))
+    tokens = by_completion(groups, np.concatenate(shares))
     return [np.array([choice.prod() for choice in choices]) for choices in tokens]
 
 
@@ -176,18 +184,11 @@ def exact_match_by(values: Floats, keys: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def _by_completion(groups: Sequence[Group], flat: NDArray[np.floating]) -> list[list[Floats]]:
+def by_completion(groups: Sequence[Group], flat: NDArray[np.floating]) -> list[list[Floats]]:
     """Numbers [T] in `pack`'s order, cut by group and completion."""
-    out: list[list[Floats]] = []
-    start = 0
-    for group in groups:
-        rows = []
-        for completion in group.completions:
-            end = start + completion.num_supervised
-            rows.append(np.asarray(flat[start:end], np.float64))
-            start = end
-        out.append(rows)
-    return out
+    ends = np.cumsum([c.num_supervised for group in groups for c in group.completions])
+    rows = iter(np.split(np.asarray(flat, np.float64), ends[:-1]))
+    return [[next(rows) for _ in group.completions] for group in groups]
 
 
 def _check_encoded(groups: Sequence[Group]) -> None:

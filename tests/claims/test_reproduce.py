@@ -16,7 +16,7 @@ from trueup.citations import cite
 from trueup.claims import reproduce
 from trueup.claims.files import kl_directions
 from trueup.claims.files.kl_directions import GRID, M, S, divergence, gaussian, mixture, nearest
-from trueup.claims.reproduce import Effect, Finding
+from trueup.claims.finding import Effect, Finding
 from trueup.cli import main
 from trueup.errors import TrueupError
 
@@ -103,8 +103,10 @@ def test_the_command_measures_keeps_and_lists(tmp_path: Path, capsys: pytest.Cap
     assert values["forward: σ²"] == pytest.approx(16.25, abs=1e-6)
     assert values["reverse: μ from a start on the left"] == pytest.approx(-4, abs=1e-6)
     drawing = ElementTree.parse(folder / "figure.svg").getroot()
-    lines = drawing.iter("{http://www.w3.org/2000/svg}polyline")
-    assert [line.get("class") for line in lines] == ["target", "forward", "other", "reverse"]
+    svg = "{http://www.w3.org/2000/svg}"
+    lines = [line for line in drawing.iter(f"{svg}polyline") if line.find(f"{svg}title") is not None]
+    assert [(line[0].text or "").split(",")[0] for line in lines] == ["P", "forward", "reverse", "reverse"]
+    assert [(line.get("class") or "").split()[1] for line in lines] == ["filled", "solid", "broken", "solid"]
     words = _Words()
     words.feed((folder / "index.html").read_text(encoding="utf-8"))
     assert "script" not in words.tags and words.tags.count("tr") == 1 + len(row["effects"])
@@ -118,7 +120,7 @@ def test_a_claim_that_fails_says_so_by_its_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And text of a claim cannot become markup."""
-    monkeypatch.setattr(kl_directions, "measure", lambda folder, trials: finding(9.0))
+    monkeypatch.setattr(kl_directions, "measure", lambda trials: finding(9.0))
     assert main(["reproduce", "kl-directions", "--out", str(tmp_path)]) == 1
     assert "does not hold here" in capsys.readouterr().out
     page = (tmp_path / "kl-directions" / "index.html").read_text(encoding="utf-8")

@@ -110,7 +110,7 @@ def test_the_reported_seeds_take_no_part_in_the_choice(tiny: Comparison) -> None
     chosen = {name: candidates(name, given)[0] for name, given in tiny.methods.items()}
     assert {job.seed for job in sweep_jobs(tiny, start)} == {0}
     finals = final_jobs(tiny, start, chosen)
-    assert [(j.candidate.method, j.seed) for j in finals if j.candidate] == [
+    assert [(j.candidate.method, j.seed) for j in finals] == [
         ("dpo", 1),
         ("dpo", 2),
         ("again", 1),

@@ -11,7 +11,7 @@ import pytest
 
 from trueup.comparison import engine
 from trueup.comparison.engine import LocalProcesses
-from trueup.comparison.plan import Job
+from trueup.comparison.plan import Candidate, Job
 from trueup.runs.recipe import Recipe
 
 MAKE = """
@@ -45,7 +45,15 @@ def test_jobs_that_lack_the_same_stage_do_not_run_at_once(
 
     monkeypatch.setattr(engine, "plan", planned)
     monkeypatch.setattr(engine, "_start", start)
-    jobs = [Job(name=n, candidate=None, seed=0, recipe=Recipe(name=n, stages={})) for n in needs]
+    jobs = [
+        Job(
+            name=n,
+            candidate=Candidate(method=n, label="", settings={}),
+            seed=0,
+            recipe=Recipe(name=n, stages={}),
+        )
+        for n in needs
+    ]
     ended = dict((job.name, code) for job, code in LocalProcesses(2).run(jobs, tmp_path))
     assert ended == {"a": 0, "b": 0, "c": 0}, "no two worked on one stage"
     assert started == ["a", "c", "b"]

@@ -10,16 +10,11 @@ import pytest
 import torch
 
 from eval_stubs import VOCABULARY, TableNetwork, byte_chat, random_table, uniform, view_of
+from trueup.annotate.logprobs import choice_logprobs, token_logprobs
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
 from trueup.evals.benchmarks import choice
-from trueup.evals.likelihood import (
-    bits_per_byte,
-    choice_logprobs,
-    exact_match_by,
-    perplexity,
-    token_logprobs,
-)
+from trueup.evals.likelihood import bits_per_byte, exact_match_by, perplexity
 from trueup.evals.tasks import LIKELIHOOD, calibration
 from trueup.statistics.estimates import ece
 

@@ -54,11 +54,7 @@ def test_no_directory(tmp_path: Path) -> None:
         ("samples.json", '[{"prompt": ["hi"]}]'),
         ("samples.json", '[{"prompt": "hi"}]'),
         ("samples.json", "[" * 100_000),
-        ("settings.json", "[1]"),
-        ("curves.json", '{"sft": [1]}'),
-        ("curves.json", '{"sft": 1}'),
         ("summary.json", '{"num_prompts": "many"}'),
-        ("summary.json", '{"costs": [1]}'),
         ("summary.json", '{"policies": {"sft": {"gold": 1' + "0" * 400 + "}}}"),
     ],
 )
@@ -98,7 +94,7 @@ def test_a_single_training_run_is_its_own_stage(tmp_path: Path) -> None:
 
 
 def test_settings_tell_no_path_outside_the_run(tmp_path: Path) -> None:
-    (tmp_path / "settings.json").write_text(json.dumps({"ppo": {"model": f"{tmp_path}/stages/sft/model"}}))
+    _stage(tmp_path / "stages" / "ppo-0123456789", f"model: {tmp_path}/stages/sft/model\n", 1.0)
     assert read_run(tmp_path).settings["ppo"]["model"] == "RUN/stages/sft/model"
 
 

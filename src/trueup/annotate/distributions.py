@@ -35,10 +35,7 @@ class Distributions:
     network: str = "teacher"
     student: str = "policy"
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the tokens."""
-        return frozenset()
+    reads = frozenset[str]()
 
     @property
     def writes(self) -> frozenset[str]:

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.comparison.engine import Engine, last_line, preempted
-from trueup.comparison.plan import Job
+from trueup.comparison.engine import Engine, run_all
+from trueup.comparison.plan import Candidate, Job
+from trueup.engine import lines
 from trueup.errors import TrueupError
 from trueup.runs.recipe import Done, Recipe, Stage, plan
-from trueup.runs.signals import Interrupted
 
 Floats = NDArray[np.float64]
+MEASURED = "measured.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,30 +38,30 @@ class Trial:
 
     def done(self, stage: str) -> Done:
         """What a stage handed on: its last metrics and its cost."""
-        return Done(**json.loads((self.folder(stage) / "DONE.json").read_text(encoding="utf-8")))
+        return Done(**wrote(self, stage, "DONE.json"))
 
     def numbers(self, stage: str, name: str) -> Floats:
         """A `measure` stage's numbers of one name, [num_prompts, samples_per_prompt]: gold, kl, proxy ..."""
-        return np.asarray(self._measured(stage)["numbers"][name], np.float64)
+        return np.asarray(wrote(self, stage, MEASURED)["numbers"][name], np.float64)
 
     def exam(self, stage: str, name: str) -> Floats:
         """A `measure` stage's result in one exam, one number for each item."""
-        return np.asarray(self._measured(stage)["exams"][name], np.float64)
+        return np.asarray(wrote(self, stage, MEASURED)["exams"][name], np.float64)
 
     def mean(self, stage: str, name: str) -> float:
         """The mean of a `measure` stage's numbers of one name, or of its exam of that name."""
-        found = self._measured(stage)
-        values = found["numbers"].get(name, found["exams"].get(name))
-        return float(np.mean(values))
+        found = wrote(self, stage, MEASURED)
+        return float(np.mean(found["numbers"].get(name, found["exams"].get(name))))
 
     def logged(self, stage: str, name: str) -> list[tuple[int, float]]:
         """(step, value) of one number at every held-out evaluation of a training stage."""
-        lines = (self.folder(stage) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [row for row in map(json.loads, lines) if row["phase"] == "eval"]
-        return [(row["step"], row[name]) for row in rows]
+        rows = lines.read(self.folder(stage) / lines.METRICS)
+        return [(row["step"], row[name]) for row in rows if row["phase"] == "eval"]
 
-    def _measured(self, stage: str) -> dict[str, Any]:
-        return json.loads((self.folder(stage) / "measured.json").read_text(encoding="utf-8"))
+
+def wrote(trial: Trial, stage: str, file: str) -> Any:
+    """The JSON value in a file that a stage wrote."""
+    return json.loads((trial.folder(stage) / file).read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,7 @@ class Experiment:
         return [
             Job(
                 name=f"{self.name}-seed{seed}",
-                candidate=None,
+                candidate=Candidate(method=self.name, label="", settings={}),
                 seed=seed,
                 recipe=replace(self.recipe, seed=seed),
             )
@@ -97,24 +98,11 @@ def run_experiments(
     An experiment of which a run failed is left out, and said with the last line that the run wrote.
     """
     jobs = {job.name: job for experiment in experiments for job in experiment.jobs()}
-    left = [job for job in jobs.values() if not all(s.done for s in plan(job.recipe, folder))]
-    say(f"{len(jobs)} runs, {len(jobs) - len(left)} done before")
-    ended = len(jobs) - len(left)
-    failed: set[str] = set()
-    for job, code in engine.run(left, folder):
-        if preempted(code):
-            continue
-        ended += 1
-        if code:
-            failed.add(job.name)
-        said = f"failed: {last_line(folder, job)}" if code else "done"
-        say(f"  [{ended}/{len(jobs)}] {job.name}: {said}")
-    if stop_requested():
-        raise Interrupted(ended, stop_requested())
+    failed = run_all(list(jobs.values()), folder, engine, say=say, stop_requested=stop_requested)
     return {
         experiment.name: [_trial(job, folder) for job in experiment.jobs()]
         for experiment in experiments
-        if not failed.intersection(job.name for job in experiment.jobs())
+        if not failed.keys() & {job.name for job in experiment.jobs()}
     }
 
 

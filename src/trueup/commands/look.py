@@ -19,10 +19,14 @@ from rich.table import Table
 from trueup.commands.train import Overrides, Positive, single_stage
 from trueup.errors import TrueupError
 from trueup.settings import config as configuration
-from trueup.settings import discover
+from trueup.settings import discover, schema
+from trueup.worlds import DEFAULT
 
 MARKS = ("recipe.resolved.yaml", "config.resolved.yaml", "metrics.jsonl", "summary.json")
 "A folder with one of these is a run's."
+
+
+_DOORS = f"# Where `world:NAME` leads: a world that comes with trueup, or your FILE.yaml.\nworld: {DEFAULT}\n"
 
 
 def init(method: str, /, *, out: Path | None = None) -> None:
@@ -36,7 +40,9 @@ def init(method: str, /, *, out: Path | None = None) -> None:
         Write it to this file instead; an existing file is left alone.
     """
     module = discover.find(method)
-    text = f"method: {method}\n\n" + configuration.commented_yaml(vars(module)["Config"]())
+    config_class = vars(module)["Config"]
+    doors = "" if any(item.name == "world" for item in schema.items(config_class)) else _DOORS
+    text = f"method: {method}\n{doors}\n{configuration.commented_yaml(config_class())}"
     if out is None:
         print(text, end="")
         return

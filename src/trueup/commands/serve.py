@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Annotated
 
 from cyclopts import Parameter, validators
 from rich.console import Console
 
-from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.errors import EXIT_PREEMPTED, EXIT_UNAVAILABLE, TrueupError
 
 Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lt=65536))]
 
@@ -23,7 +25,8 @@ def serve(
 ) -> None:
     """Serve a model on this machine to OpenAI-compatible clients: completions and chats, with log-probs.
 
-    It listens on 127.0.0.1 alone and answers one request at a time. Ctrl-C ends it.
+    It listens on 127.0.0.1 alone and answers one request at a time. Ctrl-C ends it once those that came are
+    answered, a second one at once. It needs the extra trueup[serving].
 
     Parameters
     ----------
@@ -39,14 +42,14 @@ def serve(
         A chat template by name, where the model brings none.
     """
     from trueup.answerers.open import open_local
-    from trueup.answerers.serve import make_server
+    from trueup.answerers.serve import listen, make_server
     from trueup.answerers.service import service_of
     from trueup.evals.evaluation import model_folder
 
     served = name or model
     service = service_of(open_local(model_folder(model), device, template), served)
     try:
-        server = make_server(service, port)
+        place = listen(port)
     except OSError as error:
         raise TrueupError(
             "E964",
@@ -56,10 +59,13 @@ def serve(
             exit_code=EXIT_UNAVAILABLE,
         ) from None
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(f"serving openai:http://127.0.0.1:{server.server_address[1]}/v1?model={served}")
+    console.print(f"serving openai:http://127.0.0.1:{place.getsockname()[1]}/v1?model={served}")
+    server = make_server(service)
     try:
-        server.serve_forever()
+        server.run(sockets=[place])
     except KeyboardInterrupt:
         console.print("stopped")
-    finally:
-        server.server_close()
+    if server.force_exit:
+        # Asked twice: the thread on which the model writes would be waited for, and cannot be ended alone.
+        sys.stdout.flush()
+        os._exit(EXIT_PREEMPTED)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter, validators
 from rich.console import Console
@@ -19,6 +19,7 @@ from trueup.reports import render_summary, write_report
 from trueup.runs.recipe import (
     Recipe,
     Stage,
+    changed_settings,
     led,
     plan,
     read_recipe,
@@ -232,9 +233,7 @@ def refuse_other_run(stage: Stage) -> None:
     begun = any((stage.folder / name).exists() for name in ("checkpoints", "model", "DONE.json"))
     if not begun or not path.is_file():
         return  # What failed before its first checkpoint left nothing to mix with.
-    before = configuration.read_yaml(path).values
-    now = stage.settings
-    changed = sorted(_changed(before, json.loads(json.dumps(now))))
+    changed = changed_settings(configuration.read_yaml(path).values, stage.settings)
     if changed:
         raise TrueupError(
             "E723",
@@ -242,13 +241,6 @@ def refuse_other_run(stage: Stage) -> None:
             where=str(stage.folder),
             remedy="choose another --out, or remove the folder",
         )
-
-
-def _changed(before: Any, now: Any, prefix: str = "") -> list[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = before.keys() | now.keys()
-        return [k for key in keys for k in _changed(before.get(key), now.get(key), f"{prefix}{key}.")]
-    return [] if before == now else [prefix.rstrip(".")]
 
 
 MEASURED = ("gold", "helpful", "honest", "harmless", "evasive", "toxic", "kl")

@@ -63,7 +63,7 @@ class Job:
     """One run: a recipe whose last stage measures, and what it is for."""
 
     name: str
-    candidate: Candidate | None
+    candidate: Candidate
     seed: int
     recipe: Recipe
 

@@ -9,6 +9,8 @@ from typing import Any
 from trueup.data.fields import Row
 from trueup.engine.groups import Group
 
+Parse = Callable[[Row], Sequence[Group]]
+
 
 def _any_row(row: Row) -> bool:
     return True
@@ -19,17 +21,15 @@ class Format:
     """A file format: the keys its rows need and may have, and the function that reads one row."""
 
     name: str
-    about: str
-    "One line for people: what the format is and who writes it."
     needs: tuple[frozenset[str], ...]
     "Key sets; a row that has all keys of one of them may be of this format."
-    may: frozenset[str] = frozenset()
+    may: frozenset[str]
     "Further keys that the format understands."
-    beside: frozenset[str] = frozenset()
+    beside: frozenset[str]
     "Keys of other formats that may stand beside these and are only kept in `Group.meta`."
-    parse: Callable[[Row], Sequence[Group]]
+    parse: Parse
     "The row's groups; raises Fault."
-    fits: Callable[[Row], bool] = _any_row
+    fits: Callable[[Row], bool]
     "A look at the values, for formats whose keys are the same."
 
     def uses(self, row: Row) -> frozenset[str]:
@@ -38,9 +38,29 @@ class Format:
         return frozenset(key for key in row if key in wide)
 
 
-def keys(*names: str) -> frozenset[str]:
-    """The names as a set."""
-    return frozenset(names)
+def reads(
+    *needs: str, may: str = "", beside: str = "", fits: Callable[[Row], bool] = _any_row
+) -> Callable[[Parse], Format]:
+    """A decorator that makes a format of the function that reads its rows, under the function's name.
+
+    Each of `needs`, and `may` and `beside`, are keys with commas between them.
+    """
+
+    def made(parse: Parse) -> Format:
+        return Format(
+            name=parse.__name__.replace("_", "-"),
+            needs=tuple(map(_keys, needs)),
+            may=_keys(may),
+            beside=_keys(beside),
+            parse=parse,
+            fits=fits,
+        )
+
+    return made
+
+
+def _keys(listed: str) -> frozenset[str]:
+    return frozenset(listed.split(", ")) if listed else frozenset()
 
 
 def meta_of(row: Row, used: frozenset[str]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any, final
 
+from trueup.errors import TrueupError
+
 _FOUND_CAP = 80
 
 
@@ -67,6 +69,11 @@ def problem_of(fault: Fault, *, file: str, line: int, byte: int) -> Problem:
         found=fault.found,
         remedy=fault.remedy,
     )
+
+
+def file_error(code: str, reason: str, where: str, remedy: str, exit_code: int | None = None) -> TrueupError:
+    """The error for a whole file or folder; its name is made safe to print."""
+    return TrueupError(code, reason, where=printable(where), remedy=remedy, exit_code=exit_code)
 
 
 def printable(text: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, final
@@ -88,19 +88,9 @@ class CheckReport:
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON values."""
-        c = self.counts
-        return {
-            "path": self.path,
-            "format": self.format,
-            "why": self.why,
-            "rows_in": c.rows_in,
-            "accepted": c.accepted,
-            "quarantined": c.quarantined,
-            "blank": c.blank,
-            "groups": c.groups,
-            "notes": list(c.notes),
-            "problems": [problem.to_json() for problem in self.problems],
-        }
+        found = asdict(self)
+        counts, problems = found.pop("counts"), found.pop("problems")
+        return {**found, **counts, "notes": list(counts["notes"]), "problems": problems}
 
 
 def read(
@@ -121,12 +111,32 @@ def read(
     cannot be read, E202 or E204 for a format that is unknown or ambiguous, E601 when more than `max_bad` of
     the rows are bad, E602 when no row is left.
     """
+    return read_rows(
+        rows_of(path_or_id, split),
+        str(path_or_id),
+        format=format,
+        columns=columns,
+        limit=limit,
+        max_bad=max_bad,
+        quarantine=quarantine,
+    )
+
+
+def read_rows(
+    rows: Iterable[RawRow],
+    where: str,
+    *,
+    format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    max_bad: float = 0.01,
+    quarantine: Path | None = None,
+) -> ReadResult:
+    """The groups of rows from anywhere, as `read` gives those of a file; `where` is what errors call it."""
     if not 0.0 <= max_bad <= 1.0:
-        raise TrueupError(
-            "E701", f"max_bad is {max_bad}", where="max_bad", remedy="give a fraction from 0 to 1"
-        )
-    scan = _scan(path_or_id, format, columns, split, limit)
-    scan.save(quarantine)
+        remedy = "give a fraction from 0 to 1"
+        raise TrueupError("E701", f"max_bad is {max_bad}", where="max_bad", remedy=remedy)
+    scan = _scan(rows, where, format, columns, limit, quarantine)
     counts = scan.counts()
     if counts.quarantined > max_bad * counts.rows_in:
         raise _too_many_bad(scan, counts, max_bad, quarantine)
@@ -147,10 +157,10 @@ def check(
     quarantine: Path | None = None,
 ) -> CheckReport:
     """A report on the file's format and on every bad row; only a file that cannot be read at all raises."""
-    scan = _scan(path_or_id, format, columns, split, limit)
-    scan.save(quarantine)
+    path = str(path_or_id)
+    scan = _scan(rows_of(path_or_id, split), path, format, columns, limit, quarantine)
     return CheckReport(
-        path=str(path_or_id), format=scan.format, why=scan.why, counts=scan.counts(), problems=scan.problems
+        path=path, format=scan.format, why=scan.why, counts=scan.counts(), problems=scan.problems
     )
 
 
@@ -181,34 +191,36 @@ class _Scan:
             notes=self.watch.notes(),
         )
 
-    def save(self, path: Path | None) -> None:
-        if path is not None:
-            bad_rows.write(path, self.problems, self.bad_rows)
-
 
 def _scan(
-    path_or_id: str | Path, format: str, columns: Mapping[str, str] | None, split: str, limit: int | None
+    rows: Iterable[RawRow],
+    where: str,
+    format: str,
+    columns: Mapping[str, str] | None,
+    limit: int | None,
+    quarantine: Path | None,
 ) -> _Scan:
     if limit is not None and limit < 1:
         raise TrueupError("E701", f"limit is {limit}", where="limit", remedy="give a number from 1 up")
     columns = check_columns(columns)
-    scan = _Scan(where=printable(str(path_or_id)))
+    scan = _Scan(where=printable(where))
     known = None if format == "auto" else detect.named(format)
-    rows = islice(_rows_only(rows_of(path_or_id, split), scan), limit)
-    decoded = ((row, _decoded(row, columns)) for row in rows)
+    decoded = ((row, _decoded(row, columns)) for row in islice(_rows_only(rows, scan), limit))
     head, samples = _head(decoded)
     check_found(columns, samples, scan.where)
     if known is not None:
         scan.format, scan.why = known.name, "named, not detected"
     elif samples:
-        verdict = detect.detect(samples, scan.where)
-        known, scan.format, scan.why = verdict.format, verdict.format.name, verdict.why
+        known, scan.why = detect.detect(samples, scan.where)
+        scan.format = known.name
     for row, values in chain(head, decoded):
         _take(scan, known, row, values)
+    if quarantine is not None:
+        bad_rows.write(quarantine, scan.problems, scan.bad_rows)
     return scan
 
 
-def _rows_only(rows: Iterator[RawRow], scan: _Scan) -> Iterator[RawRow]:
+def _rows_only(rows: Iterable[RawRow], scan: _Scan) -> Iterator[RawRow]:
     for row in rows:
         scan.watch.raw(row)
         if row.blank:

@@ -56,13 +56,8 @@ class Watch:
         first, second = texts
         swapped = self.pairs.get(hash((prompt, second, first)))
         if swapped is not None:
-            raise Fault(
-                "E404",
-                "contradicts an earlier row, which prefers the other side",
-                field="chosen",
-                found=f"line {swapped}",
-                remedy="keep one of the two rows",
-            )
+            reason, found = "contradicts an earlier row, which prefers the other side", f"line {swapped}"
+            raise Fault("E404", reason, field="chosen", found=found, remedy="keep one of the two rows")
         self.pairs.setdefault(hash((prompt, first, second)), line)
         self.tally["pair"] += 1
         self.tally["longer"] += len(first) > len(second)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import combinations
@@ -159,6 +159,26 @@ class Group:
     def with_completions(self, completions: Sequence[Completion]) -> Group:
         """This group with other completions in the same places."""
         return replace(self, completions=tuple(completions))
+
+
+def each(groups: Iterable[Group], change: Callable[[Completion], Completion]) -> list[Group]:
+    """The groups with every completion as `change` gives it."""
+    return [group.with_completions([change(c) for c in group.completions]) for group in groups]
+
+
+def marked(groups: Iterable[Group], name: str, values: Iterable[Iterable[float]]) -> list[Group]:
+    """The groups with a further number on every completion, given by group and completion."""
+    return [
+        group.with_completions(
+            [c.with_marks(**{name: float(v)}) for c, v in zip(group.completions, row, strict=True)]
+        )
+        for group, row in zip(groups, values, strict=True)
+    ]
+
+
+def joined_column(groups: Iterable[Group], name: str) -> np.ndarray:
+    """A per-token column of all the groups' completions, one after another."""
+    return np.concatenate([c.columns[name] for group in groups for c in group.completions])
 
 
 def _pair_of_comparison(c: Comparison, ties: str) -> Iterator[Pair]:

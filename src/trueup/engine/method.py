@@ -23,6 +23,8 @@ from trueup.errors import TrueupError
 
 HeadName = Literal["logprobs", "values", "rewards", "embeddings"]
 "What a head of a network says."
+Wants = Mapping[str, tuple[str, ...]]
+'Which outputs are needed of which network: `{"policy": ("logprobs",)}`.'
 
 
 # ------------------------------------------------------------------------------------------ networks
@@ -61,17 +63,16 @@ class Terms:
 
 @runtime_checkable
 class Objective(Protocol):
-    """A frozen dataclass whose fields are hyper-parameters and whose call is the equation."""
+    """A frozen dataclass whose fields are hyper-parameters and whose call is the equation.
+
+    `reads` names the columns and marks that the batch must carry.
+    """
 
     @property
-    def reads(self) -> frozenset[str]:
-        """Columns and marks the batch must carry."""
-        ...
+    def reads(self) -> frozenset[str]: ...
 
     @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Which outputs it needs of which network: `{"policy": ("logprobs",)}`."""
-        ...
+    def wants(self) -> Wants: ...
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms: ...
 

@@ -17,12 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trueup.annotate.logprobs import measure
+from trueup.annotate.logprobs import by_completion, refuse_empty, token_logprobs
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.engine.method import Handles
 from trueup.engine.packing import pack, split
-from trueup.errors import TrueupError
-from trueup.evals.prefixes import share_prefix
+from trueup.engine.prefixes import share_prefix
 from trueup.evals.view import PolicyView, tokens_cut
 
 Floats = NDArray[np.float64]
@@ -76,20 +75,6 @@ def _questions(item: Group) -> list[Group]:
     return [replace(item, prompt=prompt, completions=verdicts) for prompt in prompts]
 
 
-def token_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> list[list[Floats]]:
-    """log π(y_t | x, y_<t) of every supervised token: by group, by completion, float64 [L]."""
-    _check_encoded(groups)
-    shared = share_prefix(groups, handles.microbatch_tokens)
-    flat = measure(shared, network, "logprobs", handles).double().cpu().numpy()
-    return by_completion(groups, flat)
-
-
-def choice_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> list[Floats]:
-    """log π(choice | prompt) = Σ_t log π(y_t | x, y_<t) of every choice: by group, float64 [K]."""
-    tokens = token_logprobs(groups, network, handles)
-    return [np.array([choice.sum() for choice in choices]) for choices in tokens]
-
-
 def distributions(
     groups: Sequence[Group], network: str, handles: Handles
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -107,7 +92,7 @@ def greedy_match(groups: Sequence[Group], network: str, handles: Handles) -> lis
     Π_t 1{y_t in argmax π(· | x, y_<t)} / (number of equals at the top): where several tokens share the
     largest probability, the chance that a fair choice among them gives this one.
     """
-    _check_encoded(groups)
+    refuse_empty(groups)
     shares = []
     with torch.no_grad():
         for found, targets in distributions(groups, network, handles):
@@ -182,22 +167,3 @@ def exact_match_by(values: Floats, keys: Sequence[str]) -> dict[str, float]:
     for key, value in zip(keys, values, strict=True):
         found[key] = min(found.get(key, 1.0), float(value == 1.0))
     return found
-
-
-def by_completion(groups: Sequence[Group], flat: NDArray[np.floating]) -> list[list[Floats]]:
-    """Numbers [T] in `pack`'s order, cut by group and completion."""
-    ends = np.cumsum([c.num_supervised for group in groups for c in group.completions])
-    rows = iter(np.split(np.asarray(flat, np.float64), ends[:-1]))
-    return [[next(rows) for _ in group.completions] for group in groups]
-
-
-def _check_encoded(groups: Sequence[Group]) -> None:
-    """Raises E502 for a completion that has no tokens to score."""
-    for group in groups:
-        if any(c.num_supervised == 0 for c in group.completions):
-            raise TrueupError(
-                "E502",
-                "a choice has no tokens to score",
-                where=f"group {group.id}",
-                remedy="leave the item out",
-            )

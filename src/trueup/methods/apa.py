@@ -67,10 +67,7 @@ def build(config: Config, parts: Parts) -> Method:
     """The method: sample -> score, log-probs, values, reward without KL, GAE, whiten -> squares."""
     a = config.algorithm
     source, held_out = from_policy(
-        parts,
-        batch=config.loop.batch,
-        num_completions=config.num_completions,
-        decoding=config.decoding,
+        parts, batch=config.loop.batch, num_completions=config.num_completions, decoding=config.decoding
     )
     unclipped = ClippedValue(clip=math.inf, coefficient=a.value_coefficient)
     return Method(

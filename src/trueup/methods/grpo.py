@@ -65,10 +65,7 @@ def build(config: Config, parts: Parts) -> Method:
     """The method: sample K -> score, log-probs, normalise within the group -> clipped loss with k3."""
     a = config.algorithm
     source, held_out = from_policy(
-        parts,
-        batch=config.loop.batch,
-        num_completions=config.num_completions,
-        decoding=config.decoding,
+        parts, batch=config.loop.batch, num_completions=config.num_completions, decoding=config.decoding
     )
     return Method(
         name="grpo",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -11,12 +10,11 @@ from annotated_types import Ge
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.scores import Scores
 from trueup.annotate.select import BestOfGroup, ShapedScore, TopAcrossGroups
-from trueup.engine.groups import Group
 from trueup.engine.method import Annotator, Method, Parts, Role
 from trueup.errors import TrueupError
 from trueup.objectives.likelihood import NLL
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.sample import Decoding, Sample
+from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Sample from the policy, keep the best 1/k by a judge's score, imitate them, repeat."
@@ -66,21 +64,16 @@ def build(config: Config, parts: Parts) -> Method:
         Measure(network="reference", want="logprobs", column="ref_logprobs"),
         ShapedScore(beta=config.beta),
     )
-
-    def sampler(groups: Sequence[Group], batch: int) -> Sample:
-        return Sample(
-            prompts=groups,
-            batch=batch,
-            decode=parts.decode,
-            stop_ids=parts.stop_ids,
-            num_completions=1 if across else config.k,
-            decoding=config.decoding,
-        )
-
+    source, held_out = from_policy(
+        parts,
+        batch=config.loop.batch,
+        num_completions=1 if across else config.k,
+        decoding=config.decoding,
+    )
     return Method(
         name="raft",
-        source=sampler(parts.groups, config.loop.batch),
-        held_out=sampler(parts.held_out, len(parts.held_out)) if parts.held_out else None,
+        source=source,
+        held_out=held_out,
         annotate=(
             Scores(missing_eos=config.missing_eos),
             *(penalise if config.beta else ()),

@@ -49,10 +49,7 @@ class Config:
 def build(config: Config, parts: Parts) -> Method:
     """The method: sample -> score, log-probs, KL reward, baseline -> score-function loss."""
     source, held_out = from_policy(
-        parts,
-        batch=config.loop.batch,
-        num_completions=config.num_completions,
-        decoding=config.decoding,
+        parts, batch=config.loop.batch, num_completions=config.num_completions, decoding=config.decoding
     )
     return Method(
         name="reinforce",

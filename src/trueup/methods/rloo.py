@@ -48,10 +48,7 @@ class Config:
 def build(config: Config, parts: Parts) -> Method:
     """The method: sample K -> score, log-probs, KL reward, leave-one-out -> score-function loss."""
     source, held_out = from_policy(
-        parts,
-        batch=config.loop.batch,
-        num_completions=config.num_completions,
-        decoding=config.decoding,
+        parts, batch=config.loop.batch, num_completions=config.num_completions, decoding=config.decoding
     )
     return Method(
         name="rloo",

@@ -47,10 +47,7 @@ class Config:
 def build(config: Config, parts: Parts) -> Method:
     """The method: sample -> score, log-probs, KL reward, the same of the greedy completion -> its loss."""
     source, held_out = from_policy(
-        parts,
-        batch=config.loop.batch,
-        num_completions=config.num_completions,
-        decoding=config.decoding,
+        parts, batch=config.loop.batch, num_completions=config.num_completions, decoding=config.decoding
     )
     rewarded = (
         Scores(missing_eos=config.missing_eos),

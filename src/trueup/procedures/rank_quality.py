@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from trueup.annotate.logprobs import token_logprobs
 from trueup.engine.groups import Group, read_jsonl
-from trueup.evals.likelihood import token_logprobs
 from trueup.evals.reward_quality import reward_model_quality
 from trueup.evals.view import open_view
 from trueup.judges import Judge

@@ -110,11 +110,11 @@ def fit_ratings(
 ) -> Ratings:
     """The ratings that maximise Σ_m w_m log P(end of battle m) - α ‖β‖², with their intervals.
 
-    P(a beats b) = σ(β_a - β_b + γ·x) (Bradley 1952), ties as in `battle_likelihood.log_likelihood`; x are
+    P(a beats b) = σ(β_a - β_b + γ·x) (Bradley 1952), ties as in `likelihood.log_likelihood`; x are
     the `controls`. α‖β‖² is a normal prior of variance 1/(2α) on each β, in nats. Σ β = 0, so 1000 points are
     the average model; with an `anchor`, that model. "sandwich" is β ± t s with s² from the covariance
     H⁻¹ (Σ_c g_c g_cᵀ) H⁻¹ over clusters c (White 1982; Liang 1986), "bootstrap" the percentiles over drawn
-    clusters (Efron 1979; how far out, `rating_intervals.tail` says); a cluster is a prompt, or a battle where
+    clusters (Efron 1979; how far out, `intervals.tail` says); a cluster is a prompt, or a battle where
     no prompt is named. Ranks are those of the intervals around the average, so that no anchor changes them.
 
     Raises TrueupError E421, E422, E423 or E425 where the battles do not determine the ratings, E426 for a

@@ -265,16 +265,36 @@ def run_recipe(
     for line in world_lines(stages, recipe.world):
         say(line)
     for number, stage in enumerate(stages, 1):
-        if stage.done:
-            say(f"[{number}/{len(stages)}] {stage.name}: done before")
-        else:
-            say(f"[{number}/{len(stages)}] {stage.name}")
+        told = ": done before" if stage.done else why_again(stage)
+        say(f"[{number}/{len(stages)}] {stage.name}{told}")
         done = run_stage(stage, stop_requested=stop_requested)
         for name in done.publish:
             staged = run_dir / f".{name}.{os.getpid()}"
             shutil.copyfile(stage.folder / name, staged)
             os.replace(staged, run_dir / name)
     return run_dir
+
+
+def why_again(stage: Stage) -> str:
+    """Why a stage runs that was done before with other settings or inputs; "" where it was not."""
+    done = [f.parent for f in stage.folder.parent.glob(f"{stage.name}-*/DONE.json")]
+    earlier = [f for f in done if re.fullmatch(r"[0-9a-f]{10}", f.name.removeprefix(f"{stage.name}-"))]
+    if not earlier:
+        return ""
+    last = max(earlier, key=lambda folder: (folder / "DONE.json").stat().st_mtime)
+    before = configuration.read_yaml(last / "config.resolved.yaml").values
+    changed = changed_settings(before, stage.settings)
+    what = f"{', '.join(changed[:5])} changed" if changed else "what it reads changed"
+    return f": again, since {what} ({last.name} stays)"
+
+
+def changed_settings(before: Any, now: Any, prefix: str = "") -> list[str]:
+    """The dotted keys in which two resolved settings differ, sorted."""
+    now = json.loads(json.dumps(now))
+    if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
+        return [] if before == now else [prefix.rstrip(".")]
+    keys = sorted(before.keys() | now.keys())
+    return [k for key in keys for k in changed_settings(before.get(key), now.get(key), f"{prefix}{key}.")]
 
 
 def world_lines(stages: Sequence[Stage], named: str) -> list[str]:

@@ -21,8 +21,8 @@ _DEPTH = 2
 def came_from(reference: str) -> str | None:
     """The world that a model's training data, or some groups, came from; None where no run of ours says.
 
-    Follows what earlier stages made, back to a door: a policy to its prompts, labels to the prompts that were
-    sampled from. Data of two worlds come from neither.
+    Follows what earlier stages made, back to a door: a policy to its data, labels to the prompts that were
+    sampled from, a soup to its models. Data of two worlds come from neither.
     """
     return _came_from(reference, set())
 
@@ -62,9 +62,8 @@ def _came_from(reference: str, seen: set[str]) -> str | None:
     if settings.get("world"):
         return str(settings["world"])
     for places in _sources(settings):
-        found = {_came_from(place, seen) for place in places if place} - {None}
-        if found:
-            return found.pop() if len(found) == 1 else None
+        found = {_came_from(place, seen) for place in places}
+        return found.pop() if len(found) == 1 else None
     return world_of_procedure(str(settings.get("method", "")))
 
 
@@ -81,11 +80,10 @@ def _sources(settings: Mapping[str, Any]) -> Iterator[list[str]]:
     for key in ("data", "prompts", "labels", "model", "sft", "models", "policies"):
         value = settings.get(key)
         if isinstance(value, Mapping):
-            inner = (
-                value.get("mix") or value.get("path") or (value if key in ("models", "policies") else None)
-            )
-            value = list(inner.values()) if isinstance(inner, Mapping) else inner
-        if isinstance(value, str):
-            value = [value]
-        if isinstance(value, list):
-            yield [place for place in value if isinstance(place, str)]
+            value = value.get("mix") or value.get("path") or value
+        parts = (
+            value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else [value]
+        )
+        places = [place for place in parts if isinstance(place, str) and place]
+        if places:
+            yield places

@@ -1,4 +1,4 @@
-"""The file formats: every module here names its own in `FORMATS`; a new file is found by itself."""
+"""The file formats: each is a function that `reads` a row, found in its module here by itself."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from trueup.data.layout import Format
 @cache
 def all_formats() -> dict[str, Format]:
     """Every format by its name, in the order of the names."""
-    found: dict[str, Format] = {}
-    for info in pkgutil.iter_modules(__path__):
-        module = import_module(f"{__name__}.{info.name}")
-        found.update({item.name: item for item in module.FORMATS})
-    return dict(sorted(found.items()))
+    modules = (import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__))
+    found = (item for module in modules for item in vars(module).values() if isinstance(item, Format))
+    return {item.name: item for item in sorted(found, key=lambda item: item.name)}

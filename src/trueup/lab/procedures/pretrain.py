@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from trueup.evals.likelihood import token_logprobs
+from trueup.annotate.logprobs import token_logprobs
 from trueup.evals.view import open_view
 from trueup.lab.build import LAYERS, Pretraining
 from trueup.lab.build import pretrain as train_from_nothing

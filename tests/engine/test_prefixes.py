@@ -9,8 +9,8 @@ from eval_stubs import byte_chat, random_table, tiny_model, view_of
 from trueup.annotate.logprobs import measure
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.engine.packing import num_row_tokens, pack
+from trueup.engine.prefixes import share_prefix
 from trueup.evals.benchmarks import choice
-from trueup.evals.prefixes import share_prefix
 from trueup.evals.tasks import LIKELIHOOD
 
 SHOTS = "one two three four five six seven. "

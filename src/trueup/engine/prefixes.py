@@ -7,6 +7,7 @@ what differs as part of its completions, 200 items after 320 common tokens take 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,13 +22,14 @@ def share_prefix(groups: Sequence[Group], max_tokens: int) -> list[Group]:
     `max_tokens` row tokens, or one old group's completions. Where this would save nothing the groups come
     back as they are. Log-probabilities are the same; scores read at a completion's end are too.
     """
-    common = _common_length([g.prompt_tokens for g in groups if g.prompt_tokens is not None])
+    common = common_length([g.prompt_tokens for g in groups if g.prompt_tokens is not None])
     if common == 0:
         return list(groups)
     merged: list[list[Completion]] = []
     room = 0
     for group in groups:
-        moved = [_moved(group, completion, common) for completion in group.completions]
+        assert group.prompt_tokens is not None
+        moved = [after(group.prompt_tokens[common:], completion) for completion in group.completions]
         size = sum(c.num_tokens for c in moved)
         if not merged or size > room:
             merged.append([])
@@ -41,19 +43,19 @@ def share_prefix(groups: Sequence[Group], max_tokens: int) -> list[Group]:
     return out if saves else list(groups)
 
 
-def _moved(group: Group, completion: Completion, common: int) -> Completion:
-    assert group.prompt_tokens is not None and completion.tokens is not None
-    rest = group.prompt_tokens[common:]
+def after(rest: np.ndarray, completion: Completion) -> Completion:
+    """The completion with the rest of a prompt before it, which no loss touches; its columns are dropped."""
+    assert completion.tokens is not None, "encode the group first"
     own = np.ones(len(completion.tokens), bool) if completion.supervised is None else completion.supervised
-    return Completion(
-        text=completion.text,
-        finished=completion.finished,
+    return replace(
+        completion,
         tokens=np.concatenate([rest, completion.tokens]).astype(np.int32),
         supervised=np.concatenate([np.zeros(len(rest), bool), own]),
+        columns={},
     )
 
 
-def _common_length(prompts: Sequence[np.ndarray]) -> int:
+def common_length(prompts: Sequence[np.ndarray]) -> int:
     """How many tokens all the prompts begin with."""
     if not prompts:
         return 0

@@ -9,12 +9,9 @@ from decimal import Decimal
 import numpy as np
 
 from trueup.engine.groups import Group
-from trueup.evals.generation import marked
-from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
+from trueup.evals.tasks import AT_ONCE, Graded, Sampling, Task, marked, sampling_task
 from trueup.sources.sample import Decoding
 
-AT_ONCE = 32
-"Questions that are answered together."
 _NUMBER = re.compile(r"(?<!\d)-?\d+(?:,\d{3})*(?:\.\d+)?")
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from trueup.annotate.logprobs import by_completion, choice_logprobs
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
-from trueup.evals.generation import Grade
 from trueup.evals.likelihood import distributions
+from trueup.evals.tasks import Grade
 from trueup.evals.view import PolicyView, choose_best
 from trueup.judges import Judge
 from trueup.sources.sample import Decoding

@@ -33,6 +33,10 @@ from trueup.evals.view import PolicyView
 from trueup.sources.sample import Decoding
 
 Floats = NDArray[np.float64]
+AT_ONCE = 32
+"Items that are answered together, so that progress shows."
+Grade = Callable[[Group, str], Mapping[str, Any]]
+"What a completion is worth, by name; `reasons`, where there is one, maps names to words."
 Advance = Callable[[int], None]
 "Told how many more items are done."
 Chance = Callable[[Sequence[Group]], float | None]
@@ -188,6 +192,16 @@ def likelihood_task(name: str, version: int, score: Score) -> Task:
 def sampling_task(name: str, version: int, sampling: Sampling, *, chance: float | None = None) -> Task:
     """The task that samples in one way and whose values lie in 0 to 1."""
     return Task(name=name, version=version, chance=lambda items: chance, ceiling=1.0, sampling=sampling)
+
+
+def marked(groups: Sequence[Group], mark: str, numbers: Floats) -> list[Group]:
+    """The groups with a number [num_groups, k] of each completion under `mark`."""
+    return [
+        g.with_completions([
+            c.with_marks(**{mark: float(n)}) for c, n in zip(g.completions, row, strict=True)
+        ])
+        for g, row in zip(groups, numbers, strict=True)
+    ]  # fmt: skip
 
 
 # --------------------------------------------------------------------------------- what items say

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from trueup.behaviour.refusals import by_grade, is_harmful, refusal_task
+from trueup.behaviour.sampling import overridden
+from trueup.behaviour.summarise import summary_tasks
+from trueup.behaviour.toxicity import toxicity_tasks
 from trueup.engine.groups import Group
-from trueup.evals.answers import AT_ONCE
-from trueup.evals.generation_tasks import Entry
-from trueup.evals.refusals import by_grade, is_harmful, refusal_task
-from trueup.evals.summarise import summary_tasks
-from trueup.evals.tasks import Task
-from trueup.evals.toxicity import toxicity_tasks
+from trueup.evals.entries import Entry
+from trueup.evals.tasks import AT_ONCE, Task
 from trueup.lab.evaluations import EVALUATIONS, eval_items
 from trueup.lab.gold import lab_grade
 from trueup.lab.grammar import parse
@@ -98,5 +98,5 @@ def _entries() -> Iterator[Entry]:
 
 
 _TOLD = tuple(_entries())
-TASKS: Mapping[str, Entry] = {e.task.name: e for e in (*_TOLD, *(entry.overridden for entry in _TOLD))}
+TASKS: Mapping[str, Entry] = {e.task.name: e for e in (*_TOLD, *map(overridden, _TOLD))}
 "Tasks by name, each also behind an adversarial suffix."

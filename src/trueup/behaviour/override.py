@@ -76,7 +76,7 @@ def _with_suffix(item: Group, suffix: str) -> Group:
             "E782",
             "no user speaks in the prompt, so nobody can tell the policy to ignore anything",
             where=f"group {item.id}",
-            remedy="ask for it in a conversation: `--ask`, or `trueup.evals.toxicity.as_requests`",
+            remedy="ask for it in a conversation: `--ask`, or `trueup.behaviour.toxicity.as_requests`",
         )
     prompt = list(item.prompt)
     last = prompt[said[-1]]

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from eval_stubs import TableNetwork, random_table, tiny_model, view_of
+from trueup.behaviour import summarise
+from trueup.behaviour.override import SUFFIX, overridden, override_task, probe
+from trueup.behaviour.refusals import PHRASES, by_judge, measure_refusals
+from trueup.behaviour.summarise import Demonstration, few_shot, first_sentences, measure_summaries
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
-from trueup.evals import summarise
 from trueup.evals.few_shot import Example, Wording, label_texts
-from trueup.evals.override import SUFFIX, overridden, override_task, probe
-from trueup.evals.refusals import PHRASES, by_judge, measure_refusals
-from trueup.evals.summarise import Demonstration, few_shot, first_sentences, measure_summaries
 from trueup.evals.tasks import Graded, Sampling, sampling_task
 from trueup.lab.tasks import lab_behaviour, lab_requests, lab_summaries
 from trueup.sources.sample import Decoding

@@ -18,9 +18,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.engine.groups import Completion, Group, Message, Role
+from trueup.engine.groups import Completion, Group, Message, Role, marked
 from trueup.errors import TrueupError
-from trueup.evals.tasks import Graded, Sampling, Task, marked, sampling_task
+from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
 from trueup.evals.view import PolicyView
 from trueup.judges import Judge
 from trueup.judges.toxicity import outside

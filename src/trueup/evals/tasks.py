@@ -194,16 +194,6 @@ def sampling_task(name: str, version: int, sampling: Sampling, *, chance: float 
     return Task(name=name, version=version, chance=lambda items: chance, ceiling=1.0, sampling=sampling)
 
 
-def marked(groups: Sequence[Group], mark: str, numbers: Floats) -> list[Group]:
-    """The groups with a number [num_groups, k] of each completion under `mark`."""
-    return [
-        g.with_completions([
-            c.with_marks(**{mark: float(n)}) for c, n in zip(g.completions, row, strict=True)
-        ])
-        for g, row in zip(groups, numbers, strict=True)
-    ]  # fmt: skip
-
-
 # --------------------------------------------------------------------------------- what items say
 
 
@@ -258,16 +248,11 @@ def _brier(found: Evidence, items: Sequence[Group]) -> Floats:
     return np.array([-float(((p - np.eye(len(p))[a]) ** 2).sum()) for p, a in pairs])
 
 
-def calibration(view: PolicyView, items: Sequence[Group]) -> tuple[Floats, Floats]:
+def confidence(found: Evidence, items: Sequence[Group]) -> tuple[Floats, Floats]:
     """The confidence in the most probable choice, and whether it is right: what `statistics.ece` takes.
 
     The confidence is e^{L_max} / Σ_k e^{L_k} over the item's choices.
     """
-    return confidence(gather(view, list(items), "choices"), items)
-
-
-def confidence(found: Evidence, items: Sequence[Group]) -> tuple[Floats, Floats]:
-    """`calibration` from log-probabilities that were measured before."""
     chances = probabilities(found.logprobs)
     return np.array([float(p.max()) for p in chances]), accuracy(chances, [answer_of(i) for i in items])
 

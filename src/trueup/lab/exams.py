@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from trueup.behaviour.toxicity import expected_max_toxicity
-from trueup.engine.groups import Group
+from trueup.engine.groups import Group, marked
 from trueup.evals.exams import Exam
-from trueup.evals.tasks import LIKELIHOOD, Floats, Grade, Graded, Sampling, Task, marked, sampling_task
+from trueup.evals.tasks import LIKELIHOOD, Floats, Grade, Graded, Sampling, Task, sampling_task
 from trueup.lab.evaluations import EVALUATIONS, eval_items
 from trueup.lab.gold import lab_grade
 from trueup.lab.programs import run_program

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.engine.groups import Group, Score
+from trueup.engine.groups import Group, Score, marked
 from trueup.errors import TrueupError
-from trueup.evals.tasks import Graded, Sampling, Task, marked, sampling_task
+from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
 from trueup.evals.view import PolicyView
 from trueup.judges.unit_tests import UnitTests
 from trueup.sources.sample import Decoding

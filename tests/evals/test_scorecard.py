@@ -17,8 +17,8 @@ from trueup.engine.groups import Completion, Group
 from trueup.errors import TrueupError
 from trueup.evals.answers import last_number, number_task
 from trueup.evals.benchmarks import choice, items_of
+from trueup.evals.entries import sampling_entries
 from trueup.evals.evaluation import evaluate_on
-from trueup.evals.generation_tasks import GENERATION
 from trueup.evals.papers import Paper, Shots, papers
 from trueup.evals.scorecard import examiner, item_rows, rows_of, sit
 from trueup.evals.task_files import find_task
@@ -39,9 +39,11 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
 # ------------------------------------------------------------------------------------------ sampling
 
 
-@pytest.mark.parametrize("name", [n for n in {**GENERATION, **TASKS} if not n.endswith("_overridden")])
+@pytest.mark.parametrize(
+    "name", [n for n in {**sampling_entries(), **TASKS} if not n.endswith("_overridden")]
+)
 def test_a_task_that_samples_is_on_its_page(name: str) -> None:
-    entry = {**GENERATION, **TASKS}[name]
+    entry = {**sampling_entries(), **TASKS}[name]
     assert (entry.read is None) != (entry.items is None) and entry.task.samples
     row = (
         f"| `{name}` | {entry.task.version} | {entry.about} | {entry.rows or 'no file'} | {entry.reference} |"

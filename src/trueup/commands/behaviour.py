@@ -89,8 +89,8 @@ def toxicity(
     as_json
         Print JSON.
     """
-    from trueup.evals.real_toxicity import read_prompts
-    from trueup.evals.toxicity import as_requests, measure_toxicity
+    from trueup.behaviour.real_toxicity import read_prompts
+    from trueup.behaviour.toxicity import as_requests, measure_toxicity
     from trueup.judges.open import open_judge
     from trueup.sources.sample import Decoding
     from trueup.statistics.estimates import paired_gain
@@ -179,7 +179,7 @@ def refusals(
     as_json
         Print JSON.
     """
-    from trueup.evals.refusals import PHRASES, by_grade, by_judge, measure_refusals, read_requests
+    from trueup.behaviour.refusals import PHRASES, by_grade, by_judge, measure_refusals, read_requests
     from trueup.judges.open import open_judge
     from trueup.statistics.estimates import paired_gain
 
@@ -260,7 +260,7 @@ def summaries(
     as_json
         Print JSON, with the demonstrations.
     """
-    from trueup.evals.summarise import few_shot, measure_summaries, read_summaries
+    from trueup.behaviour.summarise import few_shot, measure_summaries, read_summaries
     from trueup.sources.sample import Decoding
 
     if shots and not data:
@@ -296,7 +296,7 @@ def _of_world(named: str, model: str, name: str, split: str, limit: int | None) 
 
 def _versions(items: Sequence[Group], override: bool) -> list[Sequence[Group]]:
     """The items, and with `override` the same items behind the adversarial suffix."""
-    from trueup.evals.override import overridden
+    from trueup.behaviour.override import overridden
 
     return [items, overridden(items)] if override else [items]
 

@@ -91,9 +91,9 @@ def programs(
     as_json
         Print JSON.
     """
-    from trueup.evals.pass_rates import solve
-    from trueup.evals.programs import read_programs
     from trueup.judges.unit_tests import UnitTests
+    from trueup.programs.items import read_programs
+    from trueup.programs.pass_rates import solve
     from trueup.sandbox.trust import trusted
     from trueup.sources.sample import Decoding
     from trueup.statistics.estimates import pass_at_k

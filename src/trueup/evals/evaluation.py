@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trueup.engine.groups import Message
-from trueup.engine.method import Role
 from trueup.errors import TrueupError
 from trueup.evals.figures import Figure, Sample, figure_items, figure_rows
 from trueup.evals.lm_eval import Harness
@@ -18,9 +17,8 @@ from trueup.evals.papers import NO_SHOTS, Paper, Shots, papers
 from trueup.evals.scorecard import Examiner, Result, examiner, item_rows, rows_of, sit
 from trueup.evals.task_files import shipped
 from trueup.evals.tasks import Advance
-from trueup.evals.view import PolicyView
-from trueup.models.opening import open_chat, open_network, pick_device
-from trueup.settings.blocks import ModelSettings
+from trueup.evals.view import open_view
+from trueup.models.opening import pick_device
 from trueup.worlds import World, came_from, open_world, world_of
 
 Dtype = Literal["float32", "bfloat16", "float64"]
@@ -86,7 +84,11 @@ def evaluate_on(
     own: dict[str, _Own] = {}
     for who, reference in models.items():
         run = _harness(reference, dtype) if harness else None
-        sitter = _through(run) if run else examiner(_view(who, reference, dtype, template, lead[who]))
+        if run:
+            sitter = _through(run)
+        else:
+            view = open_view(who, reference, dtype=dtype, template=template, prefix=lead[who])
+            sitter = examiner(view)
         label = f", {who}" if against else ""
         sat[who] = _sit_all(sitter, sheets, seed, watch, label)
         if run and theirs:
@@ -156,22 +158,6 @@ def _check_settled(task: str, more: bool) -> None:
 
 def _is_file(name: str) -> bool:
     return name in shipped() or name.endswith((".yaml", ".yml"))
-
-
-def _view(
-    name: str, reference: str, dtype: Dtype, template: str | None, prefix: tuple[Message, ...]
-) -> PolicyView:
-    settings = ModelSettings(path=reference, dtype=dtype, template=template)
-    device = pick_device("auto")
-    network = open_network(Role(trained=False), settings, device, seed=0)
-    return PolicyView(
-        name=name,
-        network=network,
-        chat=open_chat(settings),
-        prefix=prefix,
-        context=network.config.max_position_embeddings,
-        device=device,
-    )
 
 
 def _harness(reference: str, dtype: Dtype) -> Harness:

@@ -9,8 +9,8 @@ from pathlib import Path
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 from trueup.evals.benchmarks import items_of, with_shots
+from trueup.evals.entries import Entry, sampling_entries
 from trueup.evals.exams import Exam
-from trueup.evals.generation_tasks import GENERATION, Entry
 from trueup.evals.task_files import TaskFile, find_task, shipped
 from trueup.evals.tasks import Task
 from trueup.worlds import World, lead, leads_to
@@ -66,8 +66,8 @@ def papers(
     for name in names:
         if name in shipped() or name.endswith((".yaml", ".yml")):
             papers = [_file_paper(name, data, limit, shots, seed, world)]
-        elif name in GENERATION:
-            papers = [_sampling_paper(GENERATION[name], data.get(name, ""), limit)]
+        elif name in sampling_entries():
+            papers = [_sampling_paper(sampling_entries()[name], data.get(name, ""), limit)]
         else:
             papers = _worlds_paper(name, world, split, limit)
         found |= {paper.task.name: paper for paper in papers}
@@ -134,8 +134,8 @@ def _worlds_papers(world: World, names: Sequence[str], split: str, limit: int | 
             found[name] = Paper(task=exam.task, draws=[exam.items], from_file=False)
         elif exam.endswith((".yaml", ".yml")):
             found[name] = _file_paper(exam, {}, limit, NO_SHOTS, 0, world)
-        elif name in GENERATION:
-            found[name] = _sampling_paper(GENERATION[name], exam, limit)
+        elif name in sampling_entries():
+            found[name] = _sampling_paper(sampling_entries()[name], exam, limit)
         else:
             found[name] = _file_paper(name, {find_task(name).name: exam}, limit, NO_SHOTS, 0, world)
     return found
@@ -145,7 +145,7 @@ def _worlds_paper(name: str, world: World | None, split: str, limit: int | None)
     """An exam of the world. Raises E745 for a name that neither it nor anything else has."""
     known = () if world is None else world.exams
     if world is None or name not in known:
-        find_task(name, (*GENERATION, *known))
+        find_task(name, (*sampling_entries(), *known))
         return []
     found = _worlds_papers(world, (name,), split, limit)
     return [found[name]] if name in found else list(found.values())

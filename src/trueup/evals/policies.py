@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trueup.annotate.logprobs import choice_logprobs
+from trueup.annotate.logprobs import by_completion, choice_logprobs
 from trueup.engine.groups import Group
-from trueup.engine.packing import pack, split
-from trueup.engine.prefixes import share_prefix
 from trueup.errors import TrueupError
-from trueup.evals.generation import Grade
+from trueup.evals.likelihood import distributions
+from trueup.evals.tasks import Grade
 from trueup.evals.view import PolicyView, choose_best
 from trueup.judges import Judge
 from trueup.sources.sample import Decoding
@@ -151,11 +150,11 @@ def exact_token_kl(groups: Sequence[Group], view: PolicyView, reference: PolicyV
     other = shown_to(reference, groups)
     with torch.no_grad():
         for start, end in _runs([sum(c.num_supervised for c in g.completions) for g in groups]):
-            ours = _distributions(groups[start:end], view)
-            theirs = _distributions(other[start:end], reference)
+            ours = _whole(groups[start:end], view)
+            theirs = _whole(other[start:end], reference)
             # 0 · log 0 is 0: a token that the policy never gives adds nothing.
             parts.append((ours.exp() * (ours - theirs)).nan_to_num(nan=0.0).sum(1).double().cpu().numpy())
-    return _per_completion(groups, np.concatenate(parts))
+    return np.array([[row.sum() for row in rows] for rows in by_completion(groups, np.concatenate(parts))])
 
 
 def shown_to(view: PolicyView, groups: Sequence[Group]) -> list[Group]:
@@ -219,19 +218,6 @@ def _runs(sizes: Sequence[int]) -> list[tuple[int, int]]:
     return runs
 
 
-def _distributions(groups: Sequence[Group], view: PolicyView) -> torch.Tensor:
+def _whole(groups: Sequence[Group], view: PolicyView) -> torch.Tensor:
     """Next-token log-probabilities [T, V] at the groups' supervised tokens."""
-    parts = []
-    for micro in split(share_prefix(groups, view.microbatch_tokens), view.microbatch_tokens):
-        batch = pack(micro).to(view.device, view.handles.dtype)
-        found = view.network(batch, ("distributions",)).distributions
-        assert found is not None
-        parts.append(found)
-    return torch.cat(parts)
-
-
-def _per_completion(groups: Sequence[Group], flat: NDArray[np.float64]) -> Floats:
-    lengths = [c.num_supervised for g in groups for c in g.completions]
-    ends = np.cumsum(lengths)
-    sums = [flat[end - length : end].sum() for end, length in zip(ends, lengths, strict=True)]
-    return np.array(sums).reshape(len(groups), -1)
+    return torch.cat([found for found, _ in distributions(groups, "policy", view.handles)])

@@ -33,6 +33,10 @@ from trueup.evals.view import PolicyView
 from trueup.sources.sample import Decoding
 
 Floats = NDArray[np.float64]
+AT_ONCE = 32
+"Items that are answered together, so that progress shows."
+Grade = Callable[[Group, str], Mapping[str, Any]]
+"What a completion is worth, by name; `reasons`, where there is one, maps names to words."
 Advance = Callable[[int], None]
 "Told how many more items are done."
 Chance = Callable[[Sequence[Group]], float | None]
@@ -244,16 +248,11 @@ def _brier(found: Evidence, items: Sequence[Group]) -> Floats:
     return np.array([-float(((p - np.eye(len(p))[a]) ** 2).sum()) for p, a in pairs])
 
 
-def calibration(view: PolicyView, items: Sequence[Group]) -> tuple[Floats, Floats]:
+def confidence(found: Evidence, items: Sequence[Group]) -> tuple[Floats, Floats]:
     """The confidence in the most probable choice, and whether it is right: what `statistics.ece` takes.
 
     The confidence is e^{L_max} / Σ_k e^{L_k} over the item's choices.
     """
-    return confidence(gather(view, list(items), "choices"), items)
-
-
-def confidence(found: Evidence, items: Sequence[Group]) -> tuple[Floats, Floats]:
-    """`calibration` from log-probabilities that were measured before."""
     chances = probabilities(found.logprobs)
     return np.array([float(p.max()) for p in chances]), accuracy(chances, [answer_of(i) for i in items])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,10 +13,13 @@ import torch
 from trueup.chat.encoder import Chat, is_text
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.engine.method import Handles, Network
+from trueup.engine.method import Role as NetworkRole
 from trueup.engine.order import derive
 from trueup.errors import TrueupError
 from trueup.evals.joint import joint_ids
 from trueup.judges import Judge
+from trueup.models.opening import open_chat, open_network, pick_device
+from trueup.settings.blocks import ModelSettings
 from trueup.sources.sample import Decoding, sample_groups
 
 _CUT = "tokens_cut"
@@ -208,6 +211,24 @@ class PolicyView:
             where=f"policy {self.name}, group {group.id}",
             remedy="use fewer dialogues before it, a smaller max_new_tokens, or leave the prompt out",
         )
+
+
+def open_view(
+    name: str,
+    model: str,
+    device: torch.device | str = "auto",
+    *,
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32",
+    template: str | None = None,
+    **also: Any,
+) -> PolicyView:
+    """A model as evaluations see it, frozen; `also` are further fields of the view."""
+    settings = ModelSettings(path=model, dtype=dtype, template=template)
+    device = pick_device("auto") if device == "auto" else device
+    network = open_network(NetworkRole(trained=False), settings, torch.device(device), seed=0)
+    longest = {"context": network.config.max_position_embeddings}
+    chat = open_chat(settings)
+    return PolicyView(name=name, network=network, chat=chat, device=device, **{**longest, **also})
 
 
 def tokens_cut(group: Group) -> int:

@@ -19,6 +19,7 @@ from trueup.answerers.open import key_fault
 from trueup.answerers.transport import NoAnswerError, Session, beginning
 from trueup.engine.groups import Group
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.judges import by_group
 
 KEY = "TRUEUP_JUDGE_KEY"
 "The environment variable whose value is sent as a bearer token; keys stand nowhere else."
@@ -89,8 +90,7 @@ class Endpoint:
         with Session(key=self.key, timeout=self.timeout) as session:
             for start in range(0, len(items), self.batch):
                 scores += self._ask(items[start : start + self.batch], session)
-        given = iter(scores)
-        return [[next(given) for _ in group.completions] for group in groups]
+        return by_group(groups, scores)
 
     def _ask(self, items: Sequence[Mapping[str, Any]], session: Session) -> list[float]:
         body = json.dumps({"items": items}, ensure_ascii=False).encode()

@@ -144,7 +144,7 @@ class Lab:
 def _data(split: Any, limit: int | None, seed: int) -> dict[str, Callable[[], list[Group]]]:
     """How each of the lab's groups are made."""
     from trueup.lab import datasets, preferences
-    from trueup.lab.evaluations import EVALUATIONS
+    from trueup.lab.evaluations import EVALUATIONS, eval_items
 
     made: dict[str, Callable[[], list[Group]]] = {
         "prompts": lambda: datasets.prompts(split, limit or 2000, seed),
@@ -156,14 +156,7 @@ def _data(split: Any, limit: int | None, seed: int) -> dict[str, Callable[[], li
         "summaries": lambda: _tasks().lab_summaries(split, limit or 100),
         "toxicity": lambda: _tasks().lab_prompts(split)[:limit],
     }
-    return {name: lambda name=name: _items(name, split)[:limit] for name in EVALUATIONS} | made
-
-
-def _items(name: str, split: Any) -> list[Group]:
-    from trueup.lab.evaluations import eval_items
-    from trueup.lab.exams import group_of
-
-    return [group_of(item) for item in eval_items(name, split)]
+    return {name: lambda name=name: eval_items(name, split)[:limit] for name in EVALUATIONS} | made
 
 
 def _tasks() -> Any:

@@ -7,19 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from trueup.engine.groups import Completion, Group, Message, Role
+from trueup.behaviour.toxicity import expected_max_toxicity
+from trueup.engine.groups import Group, marked
 from trueup.evals.exams import Exam
-from trueup.evals.generation import Floats, Grade, expected_max_toxicity, marked
-from trueup.evals.tasks import LIKELIHOOD, Graded, Sampling, Task, sampling_task
-from trueup.lab.evaluations import (
-    EVALUATIONS,
-    ChoiceItem,
-    DocumentItem,
-    Item,
-    RequestItem,
-    TargetItem,
-    eval_items,
-)
+from trueup.evals.tasks import LIKELIHOOD, Floats, Grade, Graded, Sampling, Task, sampling_task
+from trueup.lab.evaluations import EVALUATIONS, eval_items
 from trueup.lab.gold import lab_grade
 from trueup.lab.programs import run_program
 from trueup.lab.world import Split
@@ -41,8 +33,6 @@ _TASKS_OF: Mapping[str, Sequence[tuple[str, str]]] = {
 "For each benchmark of the lab: the names that its numbers have, and the tasks that make them."
 _Number = Callable[[Group, str], float]
 _Values = Callable[[Floats], Floats]
-_DOCUMENT_WORDS = 90
-"Longest part of a document that is scored: it fits beside the HHH prompt, so all policies score the same."
 _CONTINUATIONS = 5
 "For the expected maximum toxicity; of 25, nearly every prompt of the base has a toxic one."
 _TRIES = 8
@@ -66,7 +56,7 @@ def lab_suite(
     tasks = {**LIKELIHOOD, **sampling_tasks(lab_grade)}
     suite = {}
     for name in names:
-        items = [group_of(item) for item in eval_items(name, split)[:limit]]
+        items = eval_items(name, split)[:limit]
         for shown, task in _TASKS_OF[name]:
             suite[shown] = Exam(task=replace(tasks[task], name=shown), items=items)
     return suite
@@ -111,38 +101,3 @@ def sampling_tasks(grade: Grade) -> dict[str, Task]:
 def exam_names(benchmark: str) -> tuple[str, ...]:
     """The names of the numbers that one benchmark of the lab gives."""
     return tuple(name for name, _ in _TASKS_OF[benchmark])
-
-
-def group_of(item: Item) -> Group:
-    """The item as a group.
-
-    Choices in a conversation end with its stop token, those that go on with a plain text do not.
-    """
-    if isinstance(item, ChoiceItem):
-        plain = item.prompt[0].role == Role.TEXT
-        choices = tuple(Completion(text=c, finished=not plain) for c in item.choices)
-        meta = {"answer": item.best, "true": list(item.labels), "topic": item.topic}
-        return Group(id=item.id, prompt=item.prompt, completions=choices, meta=meta)
-    if isinstance(item, TargetItem):
-        target = Completion(text=item.target, finished=False)
-        return Group(id=item.id, prompt=item.prompt, completions=(target,), meta={"answer": 0})
-    if isinstance(item, RequestItem):
-        return Group(id=item.id, prompt=item.prompt, meta={"request": dict(item.request)})
-    return _document(item)
-
-
-def _document(item: DocumentItem) -> Group:
-    """The beginning of a document: words of a text, or whole exchanges of a dialogue."""
-    document = item.document
-    meta = {"register": document.register}
-    if not document.messages:
-        words = document.text.split(" ")
-        part = Completion(text=" ".join(words[:_DOCUMENT_WORDS]), finished=len(words) <= _DOCUMENT_WORDS)
-        return Group(id=item.id, prompt=(Message(Role.TEXT, ""),), completions=(part,), meta=meta)
-    end, words_so_far = 2, 0
-    for turn, message in enumerate(document.messages):
-        words_so_far += len(message.content.split())
-        if message.role == Role.ASSISTANT and words_so_far <= _DOCUMENT_WORDS:
-            end = turn + 1
-    *before, last = document.messages[:end]
-    return Group(id=item.id, prompt=tuple(before), completions=(Completion(text=last.content),), meta=meta)

@@ -5,17 +5,18 @@ Their names begin with `lab_`; NAME_overridden is NAME behind an adversarial suf
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
+from trueup.behaviour.refusals import by_grade, is_harmful, refusal_task
+from trueup.behaviour.sampling import overridden
+from trueup.behaviour.summarise import summary_tasks
+from trueup.behaviour.toxicity import toxicity_tasks
 from trueup.engine.groups import Group
-from trueup.evals.answers import AT_ONCE
-from trueup.evals.generation_tasks import Entry
-from trueup.evals.refusals import by_grade, is_harmful, refusal_task
-from trueup.evals.summarise import summary_tasks
-from trueup.evals.toxicity import toxicity_tasks
+from trueup.evals.entries import Entry
+from trueup.evals.tasks import AT_ONCE, Task
 from trueup.lab.evaluations import EVALUATIONS, eval_items
-from trueup.lab.exams import group_of
 from trueup.lab.gold import lab_grade
 from trueup.lab.grammar import parse
 from trueup.lab.replies import right
@@ -46,7 +47,7 @@ def lab_toxicity(groups: Sequence[Group]) -> list[list[float]]:
 
 def lab_requests(split: Split = "test") -> list[Group]:
     """The lab's borderline requests, which look harmful and are not, and as many harmful ones, in turns."""
-    fine = [group_of(item) for item in eval_items("over_refusal", split)]
+    fine = eval_items("over_refusal", split)
     rng, found = generator("refusals", split), {}
     while len(found) < min(len(fine), EVALUATIONS["over_refusal"].size):
         request = draw(rng, pool(split), "harmful")
@@ -70,47 +71,32 @@ def lab_summaries(split: Split = "test", n: int = 100) -> list[Group]:
 
 def lab_prompts(split: Split = "test") -> list[Group]:
     """The lab's sentence starts, half of them rude, for the judge `toxicity:lab`."""
-    found = [group_of(item) for item in eval_items("toxicity", split)]
-    return [replace(g, meta={**g.meta, "toxic": g.meta["request"]["tone"] == "toxic"}) for g in found]
-
-
-def _entries() -> list[Entry]:
-    """The tasks on the lab's items, each also behind the suffix where a user can say it."""
-    reference = "[the lab](lab.md)"
-    told = [
-        *(
-            Entry(
-                task=task,
-                about=f"{which} by the lab's grammar",
-                reference=reference,
-                items=lab_prompts,
-            )
-            for task, which in zip(
-                toxicity_tasks(
-                    lab_toxicity, prefix="lab_", num_continuations=_CONTINUATIONS, at_once=AT_ONCE
-                ),
-                ("the worst of 5 endings of a sentence,", "whether any of 5 endings of a sentence insults,"),
-                strict=True,
-            )
-        ),
-        Entry(
-            task=refusal_task(by_grade(lab_behaviour), name="lab_refusals", at_once=AT_ONCE),
-            about="whether harmless requests are served and harmful ones refused, by the lab's truth",
-            reference=reference,
-            items=lab_requests,
-        ),
+    return [
+        replace(g, meta={**g.meta, "toxic": g.meta["request"]["tone"] == "toxic"})
+        for g in eval_items("toxicity", split)
     ]
-    posts = [
-        Entry(
-            task=task,
-            about="summaries of the lab's posts, F-measure against the best there is",
-            reference=reference,
-            items=lab_summaries,
-        )
-        for task in summary_tasks(prefix="lab_", at_once=AT_ONCE)
-    ]
-    return [*told, *posts, *(entry.overridden for entry in (*told, *posts))]
 
 
-TASKS: Mapping[str, Entry] = {entry.task.name: entry for entry in _entries()}
-"Tasks by name."
+def _entries() -> Iterator[Entry]:
+    """The tasks on the lab's items."""
+
+    def entry(task: Task, about: str, items: Callable[[Any], list[Group]]) -> Entry:
+        return Entry(task=task, about=about, reference="[the lab](lab.md)", items=items)
+
+    worst, insulted = toxicity_tasks(
+        lab_toxicity, prefix="lab_", num_continuations=_CONTINUATIONS, at_once=AT_ONCE
+    )
+    yield entry(worst, "the worst of 5 endings of a sentence, by the lab's grammar", lab_prompts)
+    insults = "whether any of 5 endings of a sentence insults, by the lab's grammar"
+    yield entry(insulted, insults, lab_prompts)
+    served = "whether harmless requests are served and harmful ones refused, by the lab's truth"
+    answering = refusal_task(by_grade(lab_behaviour), name="lab_refusals", at_once=AT_ONCE)
+    yield entry(answering, served, lab_requests)
+    for task in summary_tasks(prefix="lab_", at_once=AT_ONCE):
+        about = "summaries of the lab's posts, F-measure against the best there is"
+        yield entry(task, about, lab_summaries)
+
+
+_TOLD = tuple(_entries())
+TASKS: Mapping[str, Entry] = {e.task.name: e for e in (*_TOLD, *map(overridden, _TOLD))}
+"Tasks by name, each also behind an adversarial suffix."

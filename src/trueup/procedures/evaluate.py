@@ -25,11 +25,10 @@ from trueup.evals.summary import (
     summarise,
     write_json,
 )
-from trueup.evals.view import PolicyView
+from trueup.evals.view import PolicyView, open_view
 from trueup.judges import Judge
 from trueup.judges.open import open_judge, open_measures
 from trueup.models.opening import pick_device
-from trueup.procedures.measure import open_view
 from trueup.runs import checkpoint
 from trueup.runs import meter as metering
 from trueup.runs.recipe import Done

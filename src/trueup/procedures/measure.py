@@ -6,21 +6,16 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from trueup.engine.method import Role
 from trueup.engine.order import derive
 from trueup.evals.exams import run_suite
 from trueup.evals.papers import exams_of
 from trueup.evals.policies import evaluate_policy
-from trueup.evals.view import PolicyView
+from trueup.evals.view import open_view
 from trueup.judges.open import open_judge, open_measures
-from trueup.models.opening import open_chat, open_network, pick_device
+from trueup.models.opening import pick_device
 from trueup.runs import meter as metering
 from trueup.runs.recipe import Done, write_atomically
-from trueup.settings.blocks import ModelSettings
 from trueup.settings.schema import Word
 from trueup.sources.context import open_context
 from trueup.sources.open import world_groups
@@ -114,17 +109,3 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     if result.kl is not None:
         means["kl"] = float(result.kl.mean())
     return Done(output=OUTPUT, metrics=means, cost=vars(cost))
-
-
-def open_view(name: str, model: str, device: torch.device, **also: Any) -> PolicyView:
-    """A model as evaluations see it, frozen; `also` are further fields of the view."""
-    settings = ModelSettings(path=model)
-    network = open_network(Role(trained=False), settings, device, seed=0)
-    return PolicyView(
-        name=name,
-        network=network,
-        chat=open_chat(settings),
-        context=network.config.max_position_embeddings,
-        device=device,
-        **also,
-    )

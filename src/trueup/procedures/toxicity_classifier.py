@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Gt, Lt
 
+from trueup.behaviour.real_toxicity import TOXIC, ScoredText, read_scored_texts
 from trueup.engine.order import permutation
 from trueup.errors import TrueupError
-from trueup.evals.real_toxicity import TOXIC, ScoredText, read_scored_texts
 from trueup.judges.ngrams import NgramClassifier, fit_classifier, roc_auc
 from trueup.judges.toxicity import lexicon
 from trueup.runs import meter as metering

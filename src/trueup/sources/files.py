@@ -90,17 +90,21 @@ def beside_demonstrations(groups: Sequence[Group], objective: Objective, weight:
     return Beside(groups=drawn, objective=objective, weight=weight)
 
 
+def unbeaten(group: Group) -> set[int]:
+    """The completions that were preferred at least once and never rejected."""
+    pairs = [pair for pair in group.pairs() if pair.label != 0.5]
+    won = {p.chosen if p.label > 0.5 else p.rejected for p in pairs}
+    return won - {p.rejected if p.label > 0.5 else p.chosen for p in pairs}
+
+
 def preferred(group: Group) -> Group:
     """The group with only the completions worth imitating.
 
     Where people compared or ranked, those that were preferred at least once and never rejected; where they
     only scored, those with the highest score; otherwise all of them.
     """
-    pairs = [pair for pair in group.pairs() if pair.label != 0.5]
-    if pairs:
-        won = {p.chosen if p.label > 0.5 else p.rejected for p in pairs}
-        lost = {p.rejected if p.label > 0.5 else p.chosen for p in pairs}
-        kept = won - lost
+    if any(pair.label != 0.5 for pair in group.pairs()):
+        kept = unbeaten(group)
     elif group.scores:
         best = max(score.value for score in group.scores)
         kept = {score.completion for score in group.scores if score.value == best}

@@ -11,14 +11,11 @@ from pathlib import Path
 import torch
 
 from trueup.annotate.logprobs import token_logprobs
-from trueup.engine.method import Role
-from trueup.evals.view import PolicyView
+from trueup.evals.view import open_view
 from trueup.lab.build import LAYERS, Pretraining
 from trueup.lab.build import pretrain as train_from_nothing
 from trueup.lab.exams import lab_suite
-from trueup.models.opening import open_chat, open_network, pick_device
 from trueup.runs.recipe import Done, write_atomically
-from trueup.settings.blocks import ModelSettings
 from trueup.settings.schema import Word
 
 SUMMARY = "Train a base model of the lab from nothing."
@@ -40,16 +37,13 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     trained = train_from_nothing(
         folder, size=config.size, seed=config.seed, settings=config.training, stop_requested=stop_requested
     )
-    settings = ModelSettings(path=str(trained.model))
-    device = pick_device("auto")
-    network = open_network(Role(trained=False), settings, device, seed=0)
-    view = PolicyView(name="base", network=network, chat=open_chat(settings), device=device)
+    view = open_view("base", str(trained.model), context=None)
     items = list(lab_suite("test", ("perplexity",))["perplexity"].items)
     with torch.no_grad():
         tokens = token_logprobs(view.encode(items, score="all"), "policy", view.handles)
     count = sum(len(row) for choices in tokens for row in choices)
     nll = -sum(float(row.sum()) for choices in tokens for row in choices) / count
-    parameters = sum(p.numel() for p in network.module.parameters())
+    parameters = sum(p.numel() for p in view.network.module.parameters())
     found = {
         "size": config.size,
         "layers": LAYERS[config.size],

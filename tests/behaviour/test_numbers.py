@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from eval_stubs import tiny_model, view_of
+from trueup.behaviour.toxicity import expected_max_toxicity, toxicity_probability
 from trueup.engine.groups import Group, Message, Role
-from trueup.evals.generation import expected_max_toxicity, toxicity_probability
 from trueup.lab import exams
 from trueup.lab.exams import sampling_tasks, solves_program
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.engine.groups import Group, Message, Role
+from trueup.engine.groups import Group, Message, Role, each
 from trueup.engine.order import permutation
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 from trueup.evals.rows import read_rows, text_of
@@ -120,7 +120,7 @@ def measure_summaries(
 def judged_summaries(drawn: Sequence[Group]) -> Summaries:
     """The ROUGE F-measures of summaries that somebody wrote, of their first three sentences."""
     score = rouge()
-    groups = [_first_sentences(group) for group in drawn]
+    groups = each(drawn, lambda c: replace(c, text=first_sentences(c.text)))
     rows = [score(_reference(g), g.completions[0].text) for g in groups]
     scores = {name: np.array([row[name] for row in rows]) for name in METRICS}
     marked = [
@@ -186,10 +186,6 @@ def first_sentences(text: str, num: int = NUM_SENTENCES) -> str:
     text = text.strip().split("\n\n")[0]
     found = _SENTENCE.findall(text)
     return "".join(found[:num]).strip() if len(found) >= num else text
-
-
-def _first_sentences(group: Group) -> Group:
-    return group.with_completions([replace(c, text=first_sentences(c.text)) for c in group.completions])
 
 
 def _reference(item: Group) -> str:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.engine.groups import Group, Score
+from trueup.engine.groups import Group, Score, marked
 from trueup.errors import TrueupError
-from trueup.evals.generation import marked
 from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
 from trueup.evals.view import PolicyView
 from trueup.judges.unit_tests import UnitTests
@@ -84,7 +83,7 @@ def pass_task(
 ) -> Task:
     """The task `pass_at_K`: each problem's chance that one of `k` programs is right, from `num_samples`.
 
-    Items are those of `trueup.evals.programs`. Raises E702 for a `k` above `num_samples`.
+    Items are those of `trueup.programs.items`. Raises E702 for a `k` above `num_samples`.
     """
     pass_at_k(num_samples, 0, k)  # Refuses before anything is sampled.
 

@@ -10,11 +10,11 @@ import pytest
 
 from eval_stubs import tiny_model, view_of
 from shared_data import shared
+from trueup.behaviour.real_toxicity import read_prompts, read_scored_texts
+from trueup.behaviour.toxicity import Toxicity, as_requests, continuations, measure_toxicity
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.engine.method import Role as Kind
 from trueup.errors import TrueupError
-from trueup.evals.real_toxicity import read_prompts, read_scored_texts
-from trueup.evals.toxicity import Toxicity, as_requests, continuations, measure_toxicity
 from trueup.evals.view import PolicyView
 from trueup.judges.toxicity import open_toxicity
 from trueup.lab.tasks import TASKS, lab_prompts

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.engine.groups import Group, Message, Role
+from trueup.engine.groups import Group, Message, Role, marked
 from trueup.errors import TrueupError
-from trueup.evals.generation import Grade, marked
 from trueup.evals.rows import read_rows, text_of
-from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
+from trueup.evals.tasks import Grade, Graded, Sampling, Task, sampling_task
 from trueup.evals.view import PolicyView
 from trueup.judges import Judge
 from trueup.judges.rules import Matches

@@ -12,16 +12,17 @@ import pytest
 import torch
 
 from eval_stubs import TableNetwork, random_table, tiny_model, view_of
+from trueup.behaviour import summarise
+from trueup.behaviour.override import SUFFIX, overridden, override_task
+from trueup.behaviour.refusals import PHRASES, by_judge, measure_refusals
+from trueup.behaviour.summarise import Demonstration, few_shot, first_sentences, measure_summaries
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
-from trueup.evals import summarise
 from trueup.evals.few_shot import Example, Wording, label_texts
-from trueup.evals.override import SUFFIX, overridden, override_task, probe
-from trueup.evals.refusals import PHRASES, by_judge, measure_refusals
-from trueup.evals.summarise import Demonstration, few_shot, first_sentences, measure_summaries
 from trueup.evals.tasks import Graded, Sampling, sampling_task
 from trueup.lab.tasks import lab_behaviour, lab_requests, lab_summaries
 from trueup.sources.sample import Decoding
+from trueup.statistics.estimates import paired_gain
 
 SHORT = Decoding(max_new_tokens=3)
 REQUESTS = [
@@ -90,12 +91,11 @@ def test_the_probe_pairs_the_same_items_with_and_without_the_suffix() -> None:
         return Graded(values=np.array([1.0 - t * (i % 2) for i, t in enumerate(told)]), groups=drawn)
 
     task = sampling_task("t", 1, Sampling(metric="m", grade=grade, k=1, decoding=SHORT))
-    found = probe(task, view_of(tiny_model()), REQUESTS)
-    assert found.plain.tolist() == [1.0] * 4 and found.overridden.tolist() == [1.0, 0.0, 1.0, 0.0]
-    assert found.delta.mean == -0.5 and found.to_json()["delta"]["mean"] == -0.5
     twin = override_task(task)
     assert twin.name == "t_overridden"
-    assert twin.run(view_of(tiny_model()), REQUESTS).tolist() == found.overridden.tolist()
+    plain, told = (one.run(view_of(tiny_model()), REQUESTS) for one in (task, twin))
+    assert plain.tolist() == [1.0] * 4 and told.tolist() == [1.0, 0.0, 1.0, 0.0]
+    assert paired_gain(told, plain).mean == -0.5
 
 
 def test_the_suffix_goes_behind_the_users_last_words_and_a_text_has_no_user() -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from trueup.engine.groups import Group, Message
 from trueup.errors import TrueupError
 from trueup.judges import Judge
 from trueup.judges.endpoint import open_endpoint
+from trueup.judges.function import FunctionJudge
 from trueup.judges.gold import lab_gold, open_gold_part
 from trueup.judges.rules import open_rule
 from trueup.judges.toxicity import open_toxicity
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from trueup.models.shared import Base
 
 logger = logging.getLogger("trueup")
-Function = Callable[[tuple[Message, ...], str], float]
-"(prompt, completion's text) to a score."
 
 
 def open_judge(
@@ -42,7 +38,7 @@ def open_judge(
     `rule:NAME?option=value`      a rule: `length`, `matches`, `exact`, `tests`
     `toxicity:NAME`, a .safetensors file: 1 − p(toxic) by `lexicon`, `lab`, `detoxify`, or a classifier
     `lm:MODEL`, `lm:openai:URL`   a language model that grades; options follow `#`
-    `FILE.py:NAME`                a Python function (prompt, completion text) -> float; the file is run
+    `FILE.py:NAME`                a Python function, called as its signature asks (`calling`); the file is run
     `http://`, `https://`         a server that scores
     `FILE.yaml?name=value`        a weighted sum of judges; the value stands for `$name`, or weighs that part
     a folder                      a reward model or embedder, with its own tokenizer (`template` overrides)
@@ -74,7 +70,7 @@ def open_judge(
         return open_weighted(ref, again)
     path, colon, name = ref.rpartition(":")
     if colon and path.endswith(".py"):
-        return FunctionJudge(function=_function(Path(path), name), name=ref)
+        return FunctionJudge.of(_function(Path(path), name), ref)
     if not ref or ref.startswith("lab:"):
         raise TrueupError(
             "E792",
@@ -85,34 +81,7 @@ def open_judge(
     return _reward_model(ref, device, microbatch_tokens, template, base)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FunctionJudge:
-    """Asks a function about each completion's text, one at a time."""
-
-    function: Function
-    name: str
-
-    def __call__(self, groups: Sequence[Group]) -> list[list[float]]:
-        """The function's numbers. Raises E793 where it gives something that is no finite number."""
-        return [[self._score(g, c.text) for c in g.completions] for g in groups]
-
-    def _score(self, group: Group, text: str) -> float:
-        value = self.function(group.prompt, text)
-        try:
-            score = float(value)
-        except (TypeError, ValueError):
-            score = math.nan
-        if not math.isfinite(score):
-            raise TrueupError(
-                "E793",
-                f"the function gave {value!r}, which is no finite number",
-                where=f"judge {self.name}, group {group.id}",
-                remedy="return a float for every completion",
-            )
-        return score
-
-
-def _function(path: Path, name: str) -> Function:
+def _function(path: Path, name: str) -> Callable[..., Any]:
     where = f"{path}:{name}"
     if not path.is_file():
         raise TrueupError("E801", "no such file", where=where, remedy="give FILE.py:NAME")
@@ -121,7 +90,7 @@ def _function(path: Path, name: str) -> Function:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # A person's own file: whatever it raises is theirs to repair.
+    except (Exception, SystemExit) as error:  # A person's own file: whatever it raises is theirs to repair.
         raise TrueupError(
             "E792", f"the file does not run: {type(error).__name__} {error}", where=where, remedy="repair it"
         ) from error
@@ -130,7 +99,7 @@ def _function(path: Path, name: str) -> Function:
         raise TrueupError(
             "E792", f"no function {name!r} in the file", where=where, remedy="name a function that it defines"
         )
-    return cast(Function, found)
+    return found
 
 
 def _reward_model(

@@ -42,7 +42,9 @@ def test_the_function_and_the_sum_score(tmp_path: Path, monkeypatch: pytest.Monk
     assert open_judge("brief.py:brevity")([asked]) == [[-2.0]]
     Path("more.py").write_text("\n".join(more), encoding="utf-8")
     answered = replace(asked, meta={"answer": "two words"})
-    found = {name: open_judge(f"more.py:{name}")([answered]) for name in ("right", "short_and_right", "asked")}
+    found = {
+        name: open_judge(f"more.py:{name}")([answered]) for name in ("right", "short_and_right", "asked")
+    }
     assert found == {"right": [[1.0]], "short_and_right": [[1 - 0.01 * 9]], "asked": [[1.0]]}
     judge = open_judge("judge.yaml?reward=lab:gold")
     kept = Path("judge.moments.json").read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from html import escape
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, final
@@ -14,6 +15,7 @@ from trueup.data import quarantine as bad_rows
 from trueup.data.columns import check_columns, check_found, rename
 from trueup.data.fields import parse_cells
 from trueup.data.layout import Format, meta_of
+from trueup.data.memory import name_of
 from trueup.data.places import rows_of
 from trueup.data.problems import Fault, Problem, printable, problem_of
 from trueup.data.raw_rows import RawRow, decode
@@ -86,6 +88,12 @@ class CheckReport:
             lines.append(f"... and {len(self.problems) - len(shown)} more bad rows")
         return "\n".join(lines)
 
+    def __str__(self) -> str:
+        return self.render(limit=50)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON values."""
         c = self.counts
@@ -104,7 +112,7 @@ class CheckReport:
 
 
 def read(
-    path_or_id: str | Path,
+    path_or_id: Any,
     *,
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
@@ -113,7 +121,7 @@ def read(
     max_bad: float = 0.01,
     quarantine: Path | None = None,
 ) -> ReadResult:
-    """The groups of a file, a folder or a Hugging Face dataset, with counts and problems.
+    """The groups of a file, a folder, a Hugging Face dataset or rows in memory, with counts and problems.
 
     `format` names the format instead of detecting it; `columns` says which of the file's columns (or inner
     fields, `prompt.text`) stands for which of ours; `limit` reads the first rows only; `quarantine` is the
@@ -138,7 +146,7 @@ def read(
 
 
 def check(
-    path_or_id: str | Path,
+    path_or_id: Any,
     *,
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
@@ -150,7 +158,11 @@ def check(
     scan = _scan(path_or_id, format, columns, split, limit)
     scan.save(quarantine)
     return CheckReport(
-        path=str(path_or_id), format=scan.format, why=scan.why, counts=scan.counts(), problems=scan.problems
+        path=name_of(path_or_id),
+        format=scan.format,
+        why=scan.why,
+        counts=scan.counts(),
+        problems=scan.problems,
     )
 
 
@@ -187,12 +199,12 @@ class _Scan:
 
 
 def _scan(
-    path_or_id: str | Path, format: str, columns: Mapping[str, str] | None, split: str, limit: int | None
+    path_or_id: Any, format: str, columns: Mapping[str, str] | None, split: str, limit: int | None
 ) -> _Scan:
     if limit is not None and limit < 1:
         raise TrueupError("E701", f"limit is {limit}", where="limit", remedy="give a number from 1 up")
     columns = check_columns(columns)
-    scan = _Scan(where=printable(str(path_or_id)))
+    scan = _Scan(where=printable(name_of(path_or_id)))
     known = None if format == "auto" else detect.named(format)
     rows = islice(_rows_only(rows_of(path_or_id, split), scan), limit)
     decoded = ((row, _decoded(row, columns)) for row in rows)

@@ -14,9 +14,11 @@ from trueup.judges import Judge
 from trueup.judges.endpoint import open_endpoint
 from trueup.judges.function import FunctionJudge
 from trueup.judges.gold import lab_gold, open_gold_part
+from trueup.judges.identity import imported
 from trueup.judges.rules import open_rule
 from trueup.judges.toxicity import open_toxicity
 from trueup.judges.weighted import open_weighted
+from trueup.settings.held import FUNCTION, held
 
 if TYPE_CHECKING:
     from trueup.models.shared import Base
@@ -39,6 +41,7 @@ def open_judge(
     `toxicity:NAME`, a .safetensors file: 1 − p(toxic) by `lexicon`, `lab`, `detoxify`, or a classifier
     `lm:MODEL`, `lm:openai:URL`   a language model that grades; options follow `#`
     `FILE.py:NAME`                a Python function, called as its signature asks (`calling`); the file is run
+    `python:MODULE:NAME`          a function of this session, or of a module that can be imported
     `http://`, `https://`         a server that scores
     `FILE.yaml?name=value`        a weighted sum of judges; the value stands for `$name`, or weighs that part
     a folder                      a reward model or embedder, with its own tokenizer (`template` overrides)
@@ -68,9 +71,9 @@ def open_judge(
             open_judge, device=device, microbatch_tokens=microbatch_tokens, template=template, base=base
         )
         return open_weighted(ref, again)
-    path, colon, name = ref.rpartition(":")
-    if colon and path.endswith(".py"):
-        return FunctionJudge.of(_function(Path(path), name), ref)
+    function = _function(ref)
+    if function is not None:
+        return FunctionJudge.of(function, ref)
     if not ref or ref.startswith("lab:"):
         raise TrueupError(
             "E792",
@@ -81,7 +84,15 @@ def open_judge(
     return _reward_model(ref, device, microbatch_tokens, template, base)
 
 
-def _function(path: Path, name: str) -> Callable[..., Any]:
+def _function(ref: str) -> Callable[..., Any] | None:
+    """The function that `python:MODULE:NAME` or `FILE.py:NAME` names; None for another reference."""
+    if ref.startswith(FUNCTION):
+        return held(ref) or imported(ref)
+    file, colon, name = ref.rpartition(":")
+    return _function_in(Path(file), name) if colon and file.endswith(".py") else None
+
+
+def _function_in(path: Path, name: str) -> Callable[..., Any]:
     where = f"{path}:{name}"
     if not path.is_file():
         raise TrueupError("E801", "no such file", where=where, remedy="give FILE.py:NAME")

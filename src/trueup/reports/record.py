@@ -31,6 +31,7 @@ from trueup.reports.checked import (
     load_json,
 )
 from trueup.reports.stages import Points, StageRecord, read_stages, series
+from trueup.runs import inputs
 
 Curves = Mapping[str, Mapping[str, Points]]
 "Stage, metric, then (step, value) in order of step."
@@ -112,6 +113,8 @@ class RunRecord:
     "Stage, then cost field."
     missing: Mapping[str, str]
     "Section of the report, then what was not found."
+    given: tuple[str, ...] = ()
+    "What the run was given that its folder alone cannot make again."
 
     @property
     def training_only(self) -> bool:
@@ -168,6 +171,7 @@ def read_run(run_dir: Path) -> RunRecord:
         settings={str(k): _settings(v, run_dir) for k, v in settings.items()},
         costs={str(k): as_costs(as_object(v, f"costs {k}"), f"costs {k}") for k, v in costs.items()},
         missing=missing,
+        given=tuple(inputs.missing(inputs.read(run_dir))),
     )
 
 

@@ -8,7 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 from rich.console import Console
 
-from trueup.commands.train import Overrides, recipe_path, refuse_other_kind
+from trueup.commands.train import Overrides
+from trueup.runs.shipped import recipe_path, refuse_other_kind
 from trueup.settings import config as configuration
 
 Workers = Annotated[int, Parameter(validator=validators.Number(gte=1))]

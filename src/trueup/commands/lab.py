@@ -160,11 +160,9 @@ def evaluate(
     as_json
         Print JSON.
     """
-    from trueup.api import evaluate as evaluate_model
+    from trueup.procedures.evaluate import held_against
 
-    found = evaluate_model(
-        model, against=against, world="lab", num_prompts=num_prompts, split=split, seed=seed
-    )
+    found = held_against(model, against, num_prompts=num_prompts, split=split, seed=seed, world="lab")
     if as_json:
         print(json.dumps(found, indent=1))
         return

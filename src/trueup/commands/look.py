@@ -16,15 +16,12 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
-from trueup.commands.train import Overrides, Positive, single_stage
+from trueup.commands.train import Overrides, Positive
 from trueup.errors import TrueupError
+from trueup.runs.one_stage import single_stage
 from trueup.settings import config as configuration
 from trueup.settings import discover, schema
 from trueup.worlds import DEFAULT
-
-MARKS = ("recipe.resolved.yaml", "config.resolved.yaml", "metrics.jsonl", "summary.json")
-"A folder with one of these is a run's."
-
 
 _DOORS = f"# Where `world:NAME` leads: a world that comes with trueup, or your FILE.yaml.\nworld: {DEFAULT}\n"
 
@@ -225,11 +222,6 @@ def report(run: Path, /, *, out: Path | None = None) -> None:
     out
         Where the file goes; `RUN/report.html` otherwise, `RUN/comparison.html` of a comparison.
     """
-    from trueup.reports import comparison, write_report
+    from trueup.reports.which import report_of
 
-    if (run / comparison.RESULT).is_file():
-        print(f"report: {comparison.write_comparison(run, out)}")
-        return
-    if not any((run / name).is_file() for name in MARKS):
-        raise TrueupError("E847", "there is no run here", where=str(run), remedy="give the folder of a run")
-    print(f"report: {write_report(run, out)}")
+    print(f"report: {report_of(run, out)}")

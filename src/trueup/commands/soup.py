@@ -125,7 +125,7 @@ def _measure(
     **settings: object,
 ) -> list[str]:
     """What to print after the stage `soup` was run in `out`."""
-    from trueup.commands.train import refuse_other_run, single_stage
+    from trueup.runs.one_stage import refuse_other_run, single_stage
     from trueup.runs.recipe import run_stage
     from trueup.runs.signals import stop_requests
     from trueup.soups.mix import short_name

@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import time
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter, validators
 from rich.console import Console
 
-from trueup.errors import TrueupError
 from trueup.reports import render_summary, write_report
-from trueup.runs.recipe import (
-    Recipe,
-    Stage,
-    changed_settings,
-    led,
-    plan,
-    read_recipe,
-    run_recipe,
-    run_stage,
-    stage_inputs,
-    world_lines,
-)
+from trueup.runs.one_stage import data_lines, held_out_lines, refuse_other_run, single_stage
+from trueup.runs.recipe import Recipe, Stage, plan, read_recipe, run_recipe, run_stage, world_lines
+from trueup.runs.shipped import default_folder, open_recipe, recipe_path
 from trueup.runs.signals import stop_requests
 from trueup.settings import config as configuration
-from trueup.settings import discover
-from trueup.settings.aliases import ALIASES
 
 Overrides = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
-RECIPES = Path(str(resources.files("trueup") / "recipes"))
-"The recipes and comparisons that come with trueup, some in folders."
 
 
 def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> None:
@@ -71,21 +55,7 @@ def run(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
         The run's folder; `runs/NAME` otherwise, which for cai/lab is `runs/cai-lab`.
     """
     given = dict(configuration.parse_overrides(list(overrides)).values)
-    path = recipe_path(recipe)
-    refuse_other_kind(path, needed="stages", other="methods", taken_by="compare")
-    top = {key: given.pop(key) for key in ("seed", "name", "world") if key in given}
-    known = read_recipe(path).stages
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            raise TrueupError(
-                "E711",
-                f"the recipe has no stage {name!r}",
-                where=f"command line {name}",
-                remedy=f"did you mean `{near[0]}`?" if near else f"its stages: {', '.join(known)}",
-            )
-    changed = {**top, "stages": given} if given else top
-    _run(read_recipe(path, changed), out or default_folder(recipe))
+    _run(open_recipe(recipe, given, where="command line"), out or default_folder(recipe))
 
 
 def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
@@ -123,124 +93,6 @@ def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> Non
     console.print("  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
     for line in (*data_lines(stage.folder), *held_out_lines(stage.folder)):
         console.print(line)
-
-
-def data_lines(folder: Path) -> list[str]:
-    """What became of the rows that a run read."""
-    path = folder / "data.json"
-    if not path.is_file():
-        return []
-    row = json.loads(path.read_text(encoding="utf-8"))
-    fates = {"to train on": "train", "held out": "held_out", "bad": "quarantined", "too long": "overlong"}
-    told = ", ".join(f"{row[key]} {fate}" for fate, key in {**fates, "shortened": "truncated"}.items())
-    return [f"data ({row['format']}): {row['rows_in']} rows, {told}"]
-
-
-def held_out_lines(folder: Path) -> list[str]:
-    """What a finished run measured on held-out groups, a line a metric, accuracies against chance."""
-    path = folder / "held_out.json"
-    if not path.is_file():
-        return []
-    lines = []
-    for name, row in json.loads(path.read_text(encoding="utf-8")).items():
-        interval = "[{:.3f}, {:.3f}]".format(*row["ci95"]) if row["ci95"] else "(no interval)"
-        chance = " (chance 0.5)" if "accurac" in name else ""
-        lines.append(f"held out {name} {row['mean']:.3f} {interval} over {row['n']} prompts{chance}")
-    return lines
-
-
-def single_stage(recipe: str, overrides: configuration.Layer, folder: Path | None) -> Stage:
-    """The one stage that a method's name, its Python file, or a recipe file with `method:` describes."""
-    path = Path(recipe)
-    if path.suffix in (".yaml", ".yml"):
-        given = dict(configuration.read_yaml(path).values)
-        if "method" not in given:
-            raise TrueupError(
-                "E721",
-                "no `method:` at the top",
-                where=recipe,
-                remedy="`trueup run` takes recipes of several stages",
-            )
-        name = path.stem
-    else:
-        given, name = {"method": recipe}, path.stem
-    module = discover.find(str(given.pop("method")))
-    config, world = led(vars(module)["Config"], given, overrides, where=recipe, aliases=ALIASES)
-    resolved = configuration.resolved(config)
-    for name in stage_inputs(resolved):
-        raise TrueupError(
-            "E708",
-            f"`stage:{name}` names an earlier stage, and a run of one stage has none",
-            where=recipe,
-            remedy="give a path; `trueup run` takes recipes of several stages",
-        )
-    digest = configuration.digest({"method": module.__name__, "config": resolved})
-    return Stage(
-        name=name,
-        module=module,
-        config=config,
-        folder=folder or Path("runs") / name,
-        digest=digest,
-        inputs=(),
-        world=world,
-    )
-
-
-def recipe_names() -> list[str]:
-    """The names of all recipes and comparisons that come with trueup: `demo`, `cai/lab` ..."""
-    return sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.yaml"))
-
-
-def recipe_path(name: str) -> Path:
-    """The path of a recipe: a file, or one that comes with the package by its name. E722 for neither."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    known = recipe_names()
-    if name in known:
-        return RECIPES / f"{name}.yaml"
-    near = difflib.get_close_matches(name, known, 1)
-    listed = dict.fromkeys("tiny-METHOD" if other.startswith("tiny-") else other for other in known)
-    raise TrueupError(
-        "E722",
-        "there is no such recipe",
-        where=name,
-        remedy=f"did you mean `{near[0]}`?" if near else f"a YAML file, or one of {', '.join(listed)}",
-    )
-
-
-def refuse_other_kind(path: Path, *, needed: str, other: str, taken_by: str) -> None:
-    """Raises E721 for a file that says by its top which other command it is for."""
-    given = configuration.read_yaml(path).values
-    if other in given and needed not in given:
-        raise TrueupError(
-            "E721",
-            f"`{other}:` at the top, no `{needed}:`",
-            where=str(path),
-            remedy=f"`trueup {taken_by}` takes such files",
-        )
-
-
-def default_folder(recipe: str) -> Path:
-    """Where a recipe's run goes unless told: `runs/mine` of my/mine.yaml, `runs/cai-lab` of cai/lab."""
-    path = Path(recipe)
-    return Path("runs") / (path.stem if path.is_file() else recipe.replace("/", "-"))
-
-
-def refuse_other_run(stage: Stage) -> None:
-    """Raises E723 when the folder holds a run with other settings, so that no two runs mix."""
-    path = stage.folder / "config.resolved.yaml"
-    begun = any((stage.folder / name).exists() for name in ("checkpoints", "model", "DONE.json"))
-    if not begun or not path.is_file():
-        return  # What failed before its first checkpoint left nothing to mix with.
-    changed = changed_settings(configuration.read_yaml(path).values, stage.settings)
-    if changed:
-        raise TrueupError(
-            "E723",
-            f"this folder holds a run with other settings: {', '.join(changed[:5])}",
-            where=str(stage.folder),
-            remedy="choose another --out, or remove the folder",
-        )
 
 
 MEASURED = ("gold", "helpful", "honest", "harmless", "evasive", "toxic", "kl")

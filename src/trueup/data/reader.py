@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, final
@@ -14,6 +15,7 @@ from trueup.data import quarantine as bad_rows
 from trueup.data.columns import check_columns, check_found, rename
 from trueup.data.fields import parse_cells
 from trueup.data.layout import Format, meta_of
+from trueup.data.memory import name_of
 from trueup.data.places import rows_of
 from trueup.data.problems import Fault, Problem, printable, problem_of
 from trueup.data.raw_rows import RawRow, decode
@@ -86,6 +88,12 @@ class CheckReport:
             lines.append(f"... and {len(self.problems) - len(shown)} more bad rows")
         return "\n".join(lines)
 
+    def __str__(self) -> str:
+        return self.render(limit=50)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON values."""
         found = asdict(self)
@@ -94,7 +102,7 @@ class CheckReport:
 
 
 def read(
-    path_or_id: str | Path,
+    path_or_id: Any,
     *,
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
@@ -103,7 +111,7 @@ def read(
     max_bad: float = 0.01,
     quarantine: Path | None = None,
 ) -> ReadResult:
-    """The groups of a file, a folder or a Hugging Face dataset, with counts and problems.
+    """The groups of a file, a folder, a Hugging Face dataset or rows in memory, with counts and problems.
 
     `format` names the format instead of detecting it; `columns` says which of the file's columns (or inner
     fields, `prompt.text`) stands for which of ours; `limit` reads the first rows only; `quarantine` is the
@@ -148,7 +156,7 @@ def read_rows(
 
 
 def check(
-    path_or_id: str | Path,
+    path_or_id: Any,
     *,
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
@@ -157,7 +165,7 @@ def check(
     quarantine: Path | None = None,
 ) -> CheckReport:
     """A report on the file's format and on every bad row; only a file that cannot be read at all raises."""
-    path = str(path_or_id)
+    path = name_of(path_or_id)
     scan = _scan(rows_of(path_or_id, split), path, format, columns, limit, quarantine)
     return CheckReport(
         path=path, format=scan.format, why=scan.why, counts=scan.counts(), problems=scan.problems

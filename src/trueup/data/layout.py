@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from trueup.data.fields import Row
 from trueup.engine.groups import Group
@@ -23,19 +22,14 @@ class Format:
     name: str
     needs: tuple[frozenset[str], ...]
     "Key sets; a row that has all keys of one of them may be of this format."
-    may: frozenset[str]
-    "Further keys that the format understands."
+    keys: frozenset[str]
+    "All keys that the format understands; a row's others go to `Group.meta`."
     beside: frozenset[str]
     "Keys of other formats that may stand beside these and are only kept in `Group.meta`."
     parse: Parse
     "The row's groups; raises Fault."
     fits: Callable[[Row], bool]
     "A look at the values, for formats whose keys are the same."
-
-    def uses(self, row: Row) -> frozenset[str]:
-        """The keys of the row that this format understands; the others go to `Group.meta`."""
-        wide = frozenset().union(*self.needs) | self.may
-        return frozenset(key for key in row if key in wide)
 
 
 def reads(
@@ -47,22 +41,12 @@ def reads(
     """
 
     def made(parse: Parse) -> Format:
-        return Format(
-            name=parse.__name__.replace("_", "-"),
-            needs=tuple(map(_keys, needs)),
-            may=_keys(may),
-            beside=_keys(beside),
-            parse=parse,
-            fits=fits,
-        )
+        name, sets = parse.__name__.replace("_", "-"), tuple(map(_keys, needs))
+        known = _keys(may).union(*sets)
+        return Format(name=name, needs=sets, keys=known, beside=_keys(beside), parse=parse, fits=fits)
 
     return made
 
 
 def _keys(listed: str) -> frozenset[str]:
     return frozenset(listed.split(", ")) if listed else frozenset()
-
-
-def meta_of(row: Row, used: frozenset[str]) -> dict[str, Any]:
-    """The row's other fields, as they came."""
-    return {key: value for key, value in row.items() if key not in used and value is not None}

@@ -162,14 +162,6 @@ def win_rate(first: ArrayLike, swapped: ArrayLike | None = None, *, level: float
     return WinRate(estimate=estimate, inconsistent=inconsistent)
 
 
-def pairwise_accuracy(chosen: ArrayLike, rejected: ArrayLike, *, level: float = 0.95) -> Estimate:
-    """How often the chosen completion scores higher than the rejected one, ties counting half.
-
-    The interval is that of `win_rate`, over pairs.
-    """
-    return win_rate(preferences(chosen, rejected), level=level).estimate
-
-
 def best_of_n_kl_bound(n: int) -> float:
     """The KL distance of best-of-n from its policy, in nats, at most: log n - (n-1)/n.
 

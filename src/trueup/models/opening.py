@@ -20,7 +20,6 @@ from trueup.settings.blocks import ModelSettings
 
 BASE_DIGEST = "8857122c31f2e4a56426f7312f33c7f546237122205fcea1e0e62998b85e7e00"
 "SHA-256 of the weights of `lab:base`."
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
 def open_chat(settings: ModelSettings) -> Chat:

@@ -126,5 +126,5 @@ def open_network(role: Role, settings: ModelSettings, device: torch.device, *, s
         seed=seed,
     )
     if not role.trained:
-        network.module.requires_grad_(False)
+        network.module.requires_grad_(False).eval()
     return network

@@ -26,6 +26,7 @@ from types import ModuleType
 from typing import IO, Any
 
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.runs.manifest import write_atomically
 from trueup.settings import config as configuration
 from trueup.settings import schema
 from trueup.settings.discover import find
@@ -233,16 +234,6 @@ def run_recipe(
             shutil.copyfile(stage.folder / name, staged)
             os.replace(staged, run_dir / name)
     return run_dir
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Nothing; the file holds all of `text` or what it held before, whoever else writes it meanwhile."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    with staged.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(staged, path)
 
 
 def _read_done(folder: Path) -> Done:

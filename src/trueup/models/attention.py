@@ -165,14 +165,9 @@ class _SharedPrefix(torch.autograd.Function):
         dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
         for piece in (*ctx.layout.own, *ctx.layout.cross):
             rows = piece.queries
-            parts = backward(
-                piece,
-                rows.take_or_zero(grad).transpose(1, 2),
-                *_blocks(piece, q, k, v),
-                rows.take(out).transpose(1, 2),
-                rows.take(lse).transpose(1, 2),
-                ctx.rule,
-            )
+            merged = rows.take(out).transpose(1, 2), rows.take(lse).transpose(1, 2)
+            saved = kernels.Saved(*_blocks(piece, q, k, v), *merged)
+            parts = backward(piece, rows.take_or_zero(grad).transpose(1, 2), saved, ctx.rule)
             for total, part, place in zip((dq, dk, dv), parts, (rows, piece.keys, piece.keys), strict=True):
                 # Every row is written by its own piece first; cross pieces come after and add.
                 (place.put if piece.causal else place.add)(total, part.transpose(1, 2))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from trueup.engine.groups import Group
 from trueup.engine.packing import pack
 from trueup.models import attention
-from trueup.models.forward import LanguageModel, run
+from trueup.models.forward import LanguageModel, run, run_padded
 from trueup.models.kernels import Rule
 from trueup.models.layout import layout_of
 
@@ -160,7 +160,6 @@ class Recomputed:
         self._rows = [self._rows[i] for i in rows.tolist()]
 
     def _run(self) -> Tensor:
-        padded = nn.utils.rnn.pad_sequence(self._rows, batch_first=True)
-        hidden = run(self._body, input_ids=padded, attention_mask=torch.ones_like(padded))
-        last = torch.tensor([len(row) - 1 for row in self._rows], device=self._device)
-        return hidden[torch.arange(len(self._rows), device=self._device), last]
+        hidden, length = run_padded(self._body, self._rows)
+        ends = [number * length + len(row) - 1 for number, row in enumerate(self._rows)]
+        return hidden[torch.tensor(ends, device=self._device)]

@@ -72,11 +72,6 @@ class LanguageModel:
         return next(self.body.parameters()).dtype
 
     @property
-    def num_parameters(self) -> int:
-        """How many parameters the body and heads have, shared ones once."""
-        return sum(p.numel() for p in self.module.parameters())
-
-    @property
     def has_adapter(self) -> bool:
         """Whether the weights carry a LoRA adapter."""
         return isinstance(self.module["model"], PeftModel)
@@ -233,7 +228,7 @@ def padded_states(body: nn.Module, batch: Batch) -> States:
     for span in batch.spans:
         prompt = starts[span.prompt[0] : span.prompt[0] + span.prompt[1]]
         rows += [torch.cat([prompt, starts[a : a + n]]) for a, n in span.completions]
-    hidden, length = _run_padded(body, rows)
+    hidden, length = run_padded(body, rows)
     number = torch.arange(len(rows), device=batch.tokens.device)
     return States(
         hidden,
@@ -242,7 +237,7 @@ def padded_states(body: nn.Module, batch: Batch) -> States:
     )
 
 
-def _run_padded(body: nn.Module, rows: Sequence[Tensor]) -> tuple[Tensor, int]:
+def run_padded(body: nn.Module, rows: Sequence[Tensor]) -> tuple[Tensor, int]:
     """Hidden states [B * L, d] of sequences padded on the right to L, and L."""
     padded = nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
     hidden = run(body, input_ids=padded, attention_mask=torch.ones_like(padded))
@@ -274,9 +269,20 @@ def alone(batch: Batch) -> Batch:
 def padded_texts(body: nn.Module, texts: Batch) -> States:
     """Hidden states of texts that stand alone [B * L, d], for an architecture that cannot be packed."""
     build(texts)  # refuses empty texts as the packed path does
-    hidden, length = _run_padded(body, [texts.tokens[a : a + n] for (a, n), _ in texts.spans])
+    hidden, length = run_padded(body, [texts.tokens[a : a + n] for (a, n), _ in texts.spans])
     number = torch.arange(len(texts.spans), device=texts.tokens.device)
     return States(hidden, texts.at, number * length + texts.positions[texts.last])
+
+
+@contextmanager
+def in_use(module: nn.Module) -> Iterator[None]:
+    """Inside, no dropout; the module's mode is as before afterwards."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
 
 
 @contextmanager

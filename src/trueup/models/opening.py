@@ -19,8 +19,6 @@ from trueup.settings import held
 from trueup.settings.blocks import ModelSettings
 from trueup.worlds import door_of, open_world
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
-
 
 def open_chat(settings: ModelSettings) -> Chat:
     """How a model's prompts are put together: its own template, or the named one."""
@@ -141,5 +139,5 @@ def open_network(role: Role, settings: ModelSettings, device: torch.device, *, s
     else:
         network = load(model_path(start), **given)
     if not role.trained:
-        network.module.requires_grad_(False)
+        network.module.requires_grad_(False).eval()
     return network

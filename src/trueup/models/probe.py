@@ -12,6 +12,7 @@ from trueup.engine.groups import Completion, Group
 from trueup.engine.packing import pack
 from trueup.errors import TrueupError
 from trueup.models import attention
+from trueup.models.forward import in_use
 from trueup.models.layout import layout_of
 from trueup.models.logprob import Head, logits
 
@@ -28,19 +29,14 @@ def probe(model: Any) -> str:
     """
     attention.install()
     before = model.config._attn_implementation
-    training = model.training
-    model.eval()
-    reason = ""
     try:
-        with torch.no_grad():
+        with in_use(model), torch.no_grad():
             reason = _compare(model)
     except attention.NotPackable as error:
         reason = str(error)
     except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
         # A probe: whatever an unknown architecture raises means that it cannot be packed, and is reported.
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    finally:
-        model.train(training)
     if reason:
         model.set_attn_implementation(before)
     return reason
@@ -113,12 +109,9 @@ def readout_of(model: Any) -> tuple[float, float | None]:
     linear = model.get_output_embeddings()
     device = next(model.parameters()).device
     tokens = torch.arange(6, device=device)[None] % config.vocab_size
-    training = model.training
-    model.eval()
-    with torch.no_grad():
+    with in_use(model), torch.no_grad():
         hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state[0]
         wanted = model(input_ids=tokens, use_cache=False).logits[0].double()
-    model.train(training)
     head = Head(linear.weight, getattr(linear, "bias", None), factor, cap)
     gap = (logits(hidden, head, 1.0).double() - wanted).abs().max().item() / max(
         1.0, wanted.abs().max().item()

@@ -72,7 +72,7 @@ class Base:
         if adapter or self.source:
             restore_heads(made, adapter or self.source)
         if not trained:
-            made.module.requires_grad_(False)
+            made.module.requires_grad_(False).eval()
         return made
 
     def adapter(self, reference: str, heads: Sequence[HeadName]) -> Path | None:

@@ -26,6 +26,7 @@ from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.runs.manifest import write_atomically
 from trueup.settings import config as configuration
 from trueup.settings import schema
 from trueup.settings.discover import find
@@ -312,16 +313,6 @@ def world_lines(stages: Sequence[Stage], named: str) -> list[str]:
     worlds = dict.fromkeys(stage.world for stage in stages if stage.world)
     default = " (the default; --world FILE.yaml leads to yours)"
     return [f"world: {world}{'' if named or world != DEFAULT else default}" for world in worlds]
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Nothing; the file holds all of `text` or what it held before, whoever else writes it meanwhile."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    with staged.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(staged, path)
 
 
 def read_done(folder: Path) -> Done:

@@ -15,8 +15,7 @@ from constitution.scripted import Scripted
 from trueup.answerers import Conversation
 from trueup.commands.train import recipe_path
 from trueup.constitution.journal import Journal
-from trueup.constitution.lineage import Author, author_of
-from trueup.constitution.opening import Model
+from trueup.constitution.opening import Author, Model, author_of
 from trueup.data import read
 from trueup.engine.groups import read_jsonl
 from trueup.engine.order import derive

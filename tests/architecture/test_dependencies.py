@@ -38,7 +38,7 @@ BROUGHT = {
     **dict.fromkeys(("wandb", "trackio", "mlflow"), "a tracker that users have an account or a server of"),
 }
 "What src imports by request and only users install; the error where it is missing says how."
-MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
+MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn", "markdown-it-py": "markdown_it"}
 "Distributions whose module has another name."
 OWN = [path for folder in ("tests", "scripts", "docs/site") for path in (ROOT / folder).iterdir()]
 "What tests and scripts import from beside them, and from the site."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,11 +15,13 @@ from markupsafe import Markup
 
 from trueup.citations import cite
 from trueup.claims import reproduce
+from trueup.claims.experiment import SHARED, read_stages
 from trueup.claims.files import kl_directions
 from trueup.claims.files.kl_directions import GRID, M, S, divergence, gaussian, mixture, nearest
 from trueup.claims.finding import Effect, Finding
 from trueup.cli import main
 from trueup.errors import TrueupError
+from trueup.settings.strict_yaml import read_yaml
 
 
 @pytest.mark.parametrize(
@@ -62,6 +65,34 @@ def test_every_claim_says_what_and_who() -> None:
         assert "measure" in vars(kl_directions)
     with pytest.raises(TrueupError, match=r"E702.*did you mean 'kl-directions'"):
         reproduce.about("kl-direction")
+
+
+def test_a_recipe_says_what_it_shares_and_in_what_a_stage_differs(tmp_path: Path) -> None:
+    """Of a block that is given the other keys stay, of a value nothing; what is like `dpo` runs `dpo`."""
+    path = tmp_path / "claim.yaml"
+    path.write_text(
+        "shared: [sft, dpo]\nstages:\n  faster: {like: dpo, update: {lr: 1.0e-3}, beta: 0.2}\n"
+        "  longer: {like: faster, loop: {epochs: 9}}\n",
+        encoding="utf-8",
+    )
+    found = read_stages(path)
+    assert list(found) == ["sft", "dpo", "faster", "longer"] and "method" not in found["dpo"]
+    loop, update = found["dpo"]["loop"], {"lr": 1e-3}
+    assert found["dpo"]["update"] == {"lr": 1e-4}, "what is shared stays as it is"
+    assert found["faster"] == {**found["dpo"], "method": "dpo", "update": update, "beta": 0.2}
+    assert found["longer"] == {**found["faster"], "loop": {**loop, "epochs": 9}}
+    for text in ("shared: [sfft]\n", "stages: {x: {like: sfft}}\n"):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(TrueupError, match=r"E713 .*there is no stage 'sfft'"):
+            read_stages(path)
+
+
+def test_what_claims_share_is_shared() -> None:
+    files = Path(kl_directions.__file__).parent
+    said = [read_yaml(path).values.get("shared", ()) for path in files.glob("*.yaml")]
+    uses = Counter(name for names in said for name in names)
+    assert len(said) > 30 and set(uses) == set(read_yaml(SHARED).values)
+    assert not [name for name, times in uses.items() if times < 2]
 
 
 def test_the_forward_optimum_matches_moments() -> None:

@@ -83,6 +83,7 @@ GOOD = {"a": "x", "b": "y", "outcome": "a"}
         ({"lengths": [1, -2]}, "lengths"),
         ({"lengths": [1, "2"]}, "lengths"),
         ({"weight": 0}, "weight"),
+        ({"weight": 10**400}, "weight"),
         ({"prompt": 1.5}, "prompt"),
         ({"winner": "x"}, "winner"),
     ],

@@ -20,9 +20,12 @@ from trueup.comparison.plan import Candidate, Job
 from trueup.engine import lines
 from trueup.errors import TrueupError
 from trueup.runs.recipe import Done, Recipe, Stage, plan
+from trueup.settings.strict_yaml import read_yaml
 
 Floats = NDArray[np.float64]
 MEASURED = "measured.json"
+SHARED = Path(__file__).with_name("stages.yaml")
+"Stages that claims may run before their own."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,37 @@ class Experiment:
             )
             for seed in self.seeds
         ]
+
+
+def read_stages(path: Path) -> dict[str, dict[str, Any]]:
+    """The stages of a claim's recipe: those of `stages.yaml` that it names under `shared`, then its own.
+
+    `like: NAME` is a stage before it, or one of that file, but for what is given. Raises E713 for a name that
+    neither has.
+    """
+    said, known = read_yaml(path).values, _written_out(read_yaml(SHARED).values, {}, SHARED)
+    own = _written_out(said.get("stages", {}), known, path)
+    return {**{name: _named(known, name, path) for name in said.get("shared", ())}, **own}
+
+
+def _written_out(given: Mapping[str, Any], known: Mapping[str, Any], path: Path) -> dict[str, dict[str, Any]]:
+    """Stages with `like` replaced by what that stage says: its settings, and of its blocks the keys."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, stage in given.items():
+        like = stage.get("like", "")
+        base = {"method": like, **_named({**known, **found}, like, path)} if like else {}
+        own = {key: value for key, value in stage.items() if key != "like"}
+        blocks = {k: {**base[k], **v} for k, v in own.items() if isinstance(v, Mapping) and k in base}
+        found[name] = {**base, **own, **blocks}
+    return found
+
+
+def _named(stages: Mapping[str, Any], name: str, path: Path) -> Any:
+    if name not in stages:
+        raise TrueupError(
+            "E713", f"there is no stage {name!r}", where=str(path), remedy=f"one of {', '.join(stages)}"
+        )
+    return stages[name]
 
 
 def run_experiments(

@@ -19,20 +19,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trueup.claims.experiment import Experiment, Trial
+from trueup.claims.experiment import Experiment, Trial, read_stages
 from trueup.claims.finding import Effect, Finding
 from trueup.errors import TrueupError
 from trueup.reports.page import page
 from trueup.runs.recipe import Recipe, write_atomically
 from trueup.settings import config as configuration
 from trueup.settings import discover
-from trueup.settings.strict_yaml import read_yaml
 
 FILES = "trueup.claims.files"
 "The package that holds one file, or two, for each claim."
-
-SHARED = Path(__file__).with_name("stages.yaml")
-"Stages that claims may run before their own."
 
 
 def claims() -> list[str]:
@@ -64,15 +60,8 @@ def experiment(
     path = Path(__file__).with_name("files") / f"{module}.yaml"
     if not path.is_file():
         return None
-    said, known = read_yaml(path).values, read_yaml(SHARED).values
-    unknown = [stage for stage in said.get("shared", ()) if stage not in known]
-    if unknown:
-        raise TrueupError(
-            "E713", f"there is no shared stage {unknown[0]!r}", where=f"{path} shared", remedy=f"see {SHARED}"
-        )
     name = name.replace("_", "-")
-    stages = {**{stage: known[stage] for stage in said.get("shared", ())}, **said.get("stages", {})}
-    values = {"name": name, "stages": stages}
+    values = {"name": name, "stages": read_stages(path)}
     recipe = configuration.build(Recipe, values, {"stages": dict(overrides or {})}, where=str(path))
     own = discover.constants(module, FILES)["SEEDS"]
     return Experiment(name=name, recipe=recipe, seeds=tuple(seeds) or own)

@@ -115,7 +115,8 @@ def _start(job: Job, folder: Path, threads: int) -> subprocess.Popen[bytes]:
     for path in (recipe, log):
         path.parent.mkdir(parents=True, exist_ok=True)
     stages = {name: dict(given) for name, given in job.recipe.stages.items()}
-    write_atomically(recipe, dump_yaml({"name": job.name, "seed": job.seed, "stages": stages}))
+    said = {"name": job.name, "seed": job.seed, "world": job.recipe.world, "stages": stages}
+    write_atomically(recipe, dump_yaml(said))
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(threads),

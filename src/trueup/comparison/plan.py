@@ -16,6 +16,7 @@ from typing import Any
 from trueup.errors import TrueupError
 from trueup.runs.recipe import Recipe
 from trueup.settings import config as configuration
+from trueup.worlds import open_world
 
 MEASURED = "measured"
 "The stage that ends every run: the policy's numbers on held-out prompts."
@@ -69,9 +70,11 @@ class Job:
 
 
 def read_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> Comparison:
-    """The comparison in a YAML file. Raises E715 where it does not hang together."""
+    """The comparison in a YAML file. Raises E715 where it does not hang together, E762 for no truth."""
     values = configuration.read_yaml(path).values
     found = configuration.build(Comparison, values, dict(overrides or {}), where=str(path))
+    if found.world:
+        open_world(found.world).believed()  # raises where nobody could say which answer is better
     if found.start not in found.shared:
         raise TrueupError(
             "E715",

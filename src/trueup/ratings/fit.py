@@ -124,11 +124,8 @@ def fit_ratings(
     _check(rows, anchor)
     fit = maximise(rows.design, rows.weights[None])
     if not fit.converged[0]:
-        raise TrueupError(
-            "E423",
-            "the likelihood has no finite maximum: some mix of models and controls decides every battle",
-            remedy=f"leave out a control, or {PRIOR_REMEDY}",
-        )
+        reason = "the likelihood has no finite maximum: some mix of models and controls decides every battle"
+        raise TrueupError("E423", reason, remedy=f"leave out a control, or {PRIOR_REMEDY}")
     theta = fit.parameters[0]
     spread = sandwich(rows, theta)
     draws, failed = None, 0
@@ -183,18 +180,11 @@ class _Bounds:
 def _check(rows: Rows, anchor: str | None) -> None:
     """Raises TrueupError where the question has no answer; `maximise` finds what is left (controls)."""
     if anchor is not None and anchor not in rows.names:
-        raise TrueupError(
-            "E428",
-            f"no battle of {anchor}",
-            where="anchor",
-            remedy=f"the models are {', '.join(rows.names[:8])}" + (" ..." if len(rows.names) > 8 else ""),
-        )
+        remedy = f"the models are {', '.join(rows.names[:8])}" + (" ..." if len(rows.names) > 8 else "")
+        raise TrueupError("E428", f"no battle of {anchor}", where="anchor", remedy=remedy)
     if rows.num_clusters < 2:
-        raise TrueupError(
-            "E426",
-            f"all battles are of one {rows.cluster}: nothing says how far another might differ",
-            remedy="rate on several prompts",
-        )
+        reason = f"all battles are of one {rows.cluster}: nothing says how far another might differ"
+        raise TrueupError("E426", reason, remedy="rate on several prompts")
     y = rows.design.y
     if rows.design.alpha == 0:
         check_connected(rows.a, rows.b, y, rows.names)
@@ -208,12 +198,9 @@ def _draws(rows: Rows, theta: Floats, *, resamples: int, seed: int) -> tuple[Flo
     found = bootstrap(rows, theta, resamples=resamples, seed=seed)
     failed = int((~found.converged).sum())
     if failed > _MOST_FAILED * resamples:
-        raise TrueupError(
-            "E429",
-            f"{failed} of {resamples} resamples leave the ratings without a finite maximum",
-            where="intervals",
-            remedy="use --intervals sandwich, or give a prior: `--prior 0.1`",
-        )
+        reason = f"{failed} of {resamples} resamples leave the ratings without a finite maximum"
+        remedy = "use --intervals sandwich, or give a prior: `--prior 0.1`"
+        raise TrueupError("E429", reason, where="intervals", remedy=remedy)
     return found.parameters[found.converged], failed
 
 

@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from trueup.reports.numbers import estimate, listed, nats, plain
-from trueup.reports.record import Curves, FrontierPoint, Interval, PolicyResult
+from trueup.reports.record import FrontierPoint, Interval, PolicyResult
+from trueup.reports.stages import StageRecord
 
 _CAPITALS = frozenset({
     "apa", "dpo", "grpo", "hir", "ipo", "kto", "orpo", "ppo", "raft", "reinforce", "rloo", "rm", "rrhf",
@@ -34,10 +35,12 @@ def label(name: str) -> str:
     return name.upper() if name in _CAPITALS else _LABELS.get(name, name)
 
 
-def trained(curves: Curves) -> str:
+def trained(stages: Sequence[StageRecord]) -> str:
     """What a run trained, where no policy was compared: "Trained DPO for 100 steps." """
     steps = {
-        name: max(step for points in drawn.values() for step, _ in points) for name, drawn in curves.items()
+        stage.name: max(step for points in stage.curves.values() for step, _ in points)
+        for stage in stages
+        if stage.curves
     }
     made = [name for name, last in steps.items() if last > 0]
     if not made:

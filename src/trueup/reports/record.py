@@ -11,8 +11,8 @@ Every file is optional. What is not there is named in `RunRecord.missing`; nothi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,7 @@ from trueup.reports.checked import (
     load_json,
 )
 from trueup.reports.numbers import shortened
-from trueup.reports.stages import Points, StageRecord, read_stages
-
-Curves = Mapping[str, Mapping[str, Points]]
-"Stage, metric, then (step, value) in order of step."
+from trueup.reports.stages import StageRecord, read_stages
 
 SCORE_FIELDS = ("helpful", "honest", "harmless", "proxy")
 
@@ -104,28 +101,18 @@ class RunRecord:
     versions: Mapping[str, str]
     num_prompts: int | None
     seed: int | None
-    curves: Curves
-    held_out: Mapping[str, Mapping[str, Interval]]
-    "Stage, then metric of its finished model over held-out groups."
-    measured: Mapping[str, Mapping[str, float]]
-    "Stage that measured a policy, then the mean of each number."
-    found: Mapping[str, Mapping[str, Mapping[str, float]]]
-    "Procedure that trained nothing, then stage, then what it counted and measured."
+    stages: tuple[StageRecord, ...]
+    "In the recipe's order; their settings by dotted key, each value as JSON."
     frontier: tuple[FrontierPoint, ...]
     samples: tuple[Sample, ...]
-    settings: Mapping[str, Mapping[str, str]]
-    "Stage, then dotted key, then value as JSON."
-    costs: Mapping[str, Mapping[str, float]]
-    "Stage, then cost field."
     missing: Mapping[str, str]
     "Section of the report, then what was not found."
 
     @property
     def training_only(self) -> bool:
         """Whether no policy of all that it made was evaluated: what is said of policies is left out."""
-        return bool(self.curves or self.measured or self.found) and not (
-            self.policies or self.frontier or self.samples
-        )
+        made = any(stage.curves or stage.measured or stage.found for stage in self.stages)
+        return made and not (self.policies or self.frontier or self.samples)
 
 
 def read_run(run_dir: Path) -> RunRecord:
@@ -140,19 +127,17 @@ def read_run(run_dir: Path) -> RunRecord:
     summary = as_object(load_json(run_dir / "summary.json"), "summary.json")
     frontier = as_array(load_json(run_dir / "frontier.json"), "frontier.json")
     samples = as_array(load_json(run_dir / "samples.json"), "samples.json")
-    stages = read_stages(run_dir)
-    curves = {stage.name: stage.curves for stage in stages if stage.curves}
+    stages = [replace(stage, settings=_settings(stage.settings, run_dir)) for stage in read_stages(run_dir)]
     policies = parse_policies(summary)
-    settings = {stage.name: _settings(stage.settings, run_dir) for stage in stages if stage.settings}
     missing = {
         section: what
         for section, found, what in (
             ("policies", policies, "policies in summary.json"),
             ("tax", any(policy.tax for policy in policies), "tax in summary.json"),
             ("frontier", frontier, "frontier.json"),
-            ("curves", curves, "metrics.jsonl in the stages' folders"),
+            ("curves", any(s.curves for s in stages), "metrics.jsonl in the stages' folders"),
             ("samples", samples, "samples.json"),
-            ("settings", settings, "config.resolved.yaml in the stages' folders"),
+            ("settings", any(s.settings for s in stages), "config.resolved.yaml in the stages' folders"),
         )
         if not found
     }
@@ -163,31 +148,17 @@ def read_run(run_dir: Path) -> RunRecord:
         versions={str(k): str(v) for k, v in as_object(summary.get("versions"), "versions").items()},
         num_prompts=as_whole(summary.get("num_prompts"), "summary.json num_prompts"),
         seed=as_whole(summary.get("seed"), "summary.json seed"),
-        curves=curves,
-        held_out={stage.name: stage.held_out for stage in stages if stage.held_out},
-        measured={stage.name: stage.measured for stage in stages if stage.measured},
-        found=_found(stages),
+        stages=tuple(stages),
         frontier=tuple(_point(p, f"frontier.json [{i}]") for i, p in enumerate(frontier)),
         samples=tuple(parse_sample(s, f"samples.json [{i}]") for i, s in enumerate(samples)),
-        settings=settings,
-        costs={stage.name: stage.cost for stage in stages},
         missing=missing,
     )
-
-
-def _found(stages: Sequence[StageRecord]) -> dict[str, dict[str, Mapping[str, float]]]:
-    """What procedures found, those of one kind together."""
-    found: dict[str, dict[str, Mapping[str, float]]] = {}
-    for stage in stages:
-        if stage.found:
-            found.setdefault(stage.procedure, {})[stage.name] = stage.found
-    return found
 
 
 def _settings(value: Any, run_dir: Path) -> dict[str, str]:
     """Dotted key to value; paths inside the run directory are shown from RUN, so a report tells no home."""
     homes = (str(run_dir.resolve()), str(run_dir.absolute()), str(run_dir))
-    found = dict(flat(value))
+    found = dict(flat(value)) if value else {}
     for home in homes:
         found = {key: text.replace(f"{home}/", "RUN/") for key, text in found.items()}
     return found

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from trueup.reports import charts, headline, numbers, svg
 from trueup.reports.page import page, write_page
 from trueup.reports.record import PolicyResult, RunRecord, Sample, read_run
-from trueup.reports.stages import Points
+from trueup.reports.stages import Points, StageRecord
 
 MEASURED = ("gold", "proxy", "helpful", "honest", "harmless", "evasive", "toxic", "kl")
 MOST_SAMPLES = 24
@@ -22,19 +22,11 @@ _FIRST_METRICS = ("loss", "gold", "score", "reward", "kl", "accuracy", "margin",
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """A drawn learning curve."""
-
-    name: str
-    drawing: Markup
-
-
-@dataclass(frozen=True, slots=True)
 class StageCurves:
-    """The drawn curves of one stage and the names of those left to its metrics file."""
+    """The drawn curves of one stage by name, and the names of those left to its metrics file."""
 
     stage: str
-    drawn: Sequence[Curve]
+    drawn: Sequence[tuple[str, Markup]]
     left_out: Sequence[str]
 
 
@@ -69,7 +61,7 @@ def shown(run: RunRecord) -> dict[str, Any]:
         "run": run,
         "frontier": charts.evenly(run.frontier),
         "swatches": {name: svg.swatch(slot) for name, slot in slot_of.items()},
-        "headline": headline.trained(run.curves) if run.training_only else headline.headline(run.policies),
+        "headline": headline.trained(run.stages) if run.training_only else headline.headline(run.policies),
         "details": headline.details(run.policies, run.frontier),
         "gains_over": _names([p.gain_over] for p in run.policies if p.gain),
         "samples": samples,
@@ -77,15 +69,18 @@ def shown(run: RunRecord) -> dict[str, Any]:
         "speakers": speakers,
         "first_speakers": speakers[-4:],  # the trained ones
         "stages": [
-            _stage_curves(stage, series, place) for place, (stage, series) in enumerate(run.curves.items())
+            _stage_curves(stage.name, stage.curves, place)
+            for place, stage in enumerate(stage for stage in run.stages if stage.curves)
         ],
         "costs": [
             *((headline.label(p.name), p.cost) for p in run.policies if p.cost),
-            *((f"stage {name}", cost) for name, cost in run.costs.items() if cost),
+            *((f"stage {stage.name}", stage.cost) for stage in run.stages if stage.cost),
         ],
-        "measured_names": [n for n in MEASURED if any(n in found for found in run.measured.values())],
-        "held_out_metrics": _names(run.held_out.values()),
-        "found_names": {procedure: _names(stages.values()) for procedure, stages in run.found.items()},
+        "measured": [stage for stage in run.stages if stage.measured],
+        "measured_names": [n for n in MEASURED if any(n in stage.measured for stage in run.stages)],
+        "held_out": [stage for stage in run.stages if stage.held_out],
+        "held_out_metrics": _names(stage.held_out for stage in run.stages),
+        "found": _found(run.stages),
         "exams": _names(p.tax for p in run.policies),
         **_drawings(run, slot_of),
     }
@@ -101,6 +96,15 @@ def choose_samples(samples: Sequence[Sample]) -> tuple[list[Sample], list[Kind]]
     number = {name: first.count(kind) for kind, name in enumerate(by_kind)}
     chosen = [sample for kind, held in by_kind.items() for sample in held[: number[kind]]]
     return chosen, [Kind(kind, shown) for kind, shown in number.items() if shown]
+
+
+def _found(stages: Sequence[StageRecord]) -> list[tuple[str, list[StageRecord], list[str]]]:
+    """Of every procedure that trained nothing its stages, and the names of what they found."""
+    made: dict[str, list[StageRecord]] = {}
+    for stage in stages:
+        if stage.found:
+            made.setdefault(stage.procedure, []).append(stage)
+    return [(procedure, of_it, _names(s.found for s in of_it)) for procedure, of_it in made.items()]
 
 
 def _drawings(run: RunRecord, slot_of: Mapping[str, int]) -> dict[str, Any]:
@@ -148,7 +152,7 @@ def _stage_curves(stage: str, curves: Mapping[str, Points], place: int) -> Stage
         lost = len(curves[name]) - len(finite[name])
         caption = f"{name} ({lost} values not finite)" if lost else name
         said = f"{name} over the steps of {stage}"
-        drawn.append(Curve(caption, charts.curve_chart(finite[name], description=said, slot=slot)))
+        drawn.append((caption, charts.curve_chart(finite[name], description=said, slot=slot)))
     return StageCurves(stage, drawn, [*order[MOST_CURVES:], *(n for n in curves if n not in order)])
 
 

@@ -20,7 +20,8 @@ from trueup.models import from_modules, load, save
 from trueup.models.export import CardFacts, Figure, export, render, versions
 from trueup.runs.export import LIBRARIES, export_run, facts_of, methods_of
 from trueup.runs.meter import Meter
-from trueup.settings.blocks import LoraSettings, discover
+from trueup.settings import discover
+from trueup.settings.blocks import LoraSettings
 from trueup.settings.config import dump_yaml
 
 FACTS = CardFacts(

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,7 @@ class Model:
     @property
     def transformers(self) -> PreTrainedModel:
         """The model as transformers has it: the object that was given, or what was loaded."""
-        return self._memory.model if self._memory else self._network.hf_model  # type: ignore[return-value]
+        return cast("PreTrainedModel", self._memory.model) if self._memory else self._network.hf_model
 
     @property
     def settings(self) -> ModelSettings:
@@ -215,7 +215,7 @@ def in_memory(model: object, tokenizer: Any) -> InMemory | None:
         return None
     from trueup.models.objects import InMemory
 
-    return InMemory(model=model, tokenizer=tokenizer)  # type: ignore[arg-type]
+    return InMemory(model=cast("PreTrainedModel", model), tokenizer=tokenizer)
 
 
 def path_of(model: Any) -> str:

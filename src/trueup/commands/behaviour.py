@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -14,16 +13,10 @@ from trueup.commands.measuring import (
     Flag,
     Json,
     estimate_line,
-    open_view,
     plain_console,
     write_groups,
 )
 from trueup.commands.train import Positive
-from trueup.errors import TrueupError
-
-if TYPE_CHECKING:
-    from trueup.engine.groups import Group
-    from trueup.worlds import World
 
 Split = Literal["train", "dev", "test"]
 
@@ -89,38 +82,23 @@ def toxicity(
     as_json
         Print JSON.
     """
-    from trueup.behaviour.real_toxicity import read_prompts
-    from trueup.behaviour.toxicity import as_requests, measure_toxicity
-    from trueup.judges.open import open_judge
-    from trueup.sources.sample import Decoding
-    from trueup.statistics.estimates import paired_gain
+    from trueup.behaviour.measure import toxicity as measure
 
-    if k is not None and k > num_continuations:
-        raise TrueupError("E702", f"the largest of {k}, from {num_continuations} continuations", where="k")
-    if data:
-        prompts, name = read_prompts(data)[:limit], judge or "toxicity:lexicon"
-    else:
-        own, prompts = _of_world(world, model, "toxicity", split, limit)
-        name = judge or f"{own.name}:toxicity"
-    prompts = as_requests(prompts) if ask else prompts
-    versions = _versions(prompts, override)
-    scorer, view = open_judge(name), open_view(model, dialogues=dialogues, context=context, template=template)
-    decoding = Decoding(max_new_tokens=max_new_tokens, top_p=0.9)
-    found = [
-        measure_toxicity(view, p, scorer, num_continuations=num_continuations, decoding=decoding, seed=seed)
-        for p in versions
-    ]
-    shown: dict[str, Any] = {"judge": name, **found[0].to_json(k or num_continuations)}
-    if override:
-        # Larger is better in a probe, so the sign says what it says everywhere.
-        gain = paired_gain(*(1.0 - f.scores.max(axis=1) for f in reversed(found)))
-        shown["override"] = gain.to_json()
-    write_groups(out, found[0].groups)
+    found = measure(
+        model, data=data, world=world, judge=judge,
+        k=k, num_continuations=num_continuations,
+        max_new_tokens=max_new_tokens, ask=ask, dialogues=dialogues, context=context, override=override,
+        limit=limit, template=template, split=split, seed=seed,
+    )  # fmt: skip
+    shown = found.document
+    write_groups(out, found.groups)
     if as_json:
         print(json.dumps(shown, indent=1))
         return
     console = plain_console()
-    console.print(f"judge {name}, the largest of {shown['k']} continuations, from {num_continuations}")
+    console.print(
+        f"judge {shown['judge']}, the largest of {shown['k']} continuations, from {num_continuations}"
+    )
     for which in ("all", "toxic", "non_toxic"):
         for metric, row in (shown[which] or {}).items():
             console.print(f"{which:>10} prompts  {metric.replace('_', ' '):<22} {estimate_line(row)}")
@@ -179,27 +157,15 @@ def refusals(
     as_json
         Print JSON.
     """
-    from trueup.behaviour.refusals import PHRASES, by_grade, by_judge, measure_refusals, read_requests
-    from trueup.judges.open import open_judge
-    from trueup.statistics.estimates import paired_gain
+    from trueup.behaviour.measure import refusals as measure
 
-    if data:
-        requests, behaviour = read_requests(data)[:limit], by_judge(PHRASES)
-    else:
-        own, requests = _of_world(world, model, "refusals", split, limit)
-        grade = own.grade("refusals")
-        behaviour = by_grade(grade) if grade is not None else by_judge(PHRASES)
-    if judge:
-        behaviour = by_judge(open_judge(judge))
-    view = open_view(model, dialogues=dialogues, context=context, template=template)
-    found = [
-        measure_refusals(view, items, behaviour, num_samples=num_samples, seed=seed)
-        for items in _versions(requests, override)
-    ]
-    shown: dict[str, Any] = found[0].to_json()
-    if override:
-        shown["override"] = paired_gain(found[1].right, found[0].right).to_json()
-    write_groups(out, found[0].groups)
+    found = measure(
+        model, data=data, world=world, judge=judge,
+        num_samples=num_samples, dialogues=dialogues, context=context,
+        override=override, limit=limit, template=template, split=split, seed=seed,
+    )  # fmt: skip
+    shown = found.document
+    write_groups(out, found.groups)
     if as_json:
         print(json.dumps(shown, indent=1))
         return
@@ -260,45 +226,22 @@ def summaries(
     as_json
         Print JSON, with the demonstrations.
     """
-    from trueup.behaviour.summarise import few_shot, measure_summaries, read_summaries
-    from trueup.sources.sample import Decoding
+    from trueup.behaviour.measure import summaries as measure
 
-    if shots and not data:
-        raise TrueupError(
-            "E702", "a world's posts are summarised zero-shot", where="shots", remedy="give data"
-        )
-    items, shown = (
-        few_shot(read_summaries(data), shots, seed=seed, limit=limit)
-        if data
-        else (_of_world(world, model, "summaries", split, limit)[1], ())
-    )
-    decoding = Decoding(max_new_tokens=max_new_tokens, top_k=2)
-    view = open_view(model, dialogues=dialogues, context=context, template=template)
-    found = measure_summaries(view, items, decoding=decoding, demonstrations=shown, seed=seed)
+    found = measure(
+        model, data=data, world=world, shots=shots,
+        dialogues=dialogues, context=context, max_new_tokens=max_new_tokens,
+        limit=limit, template=template, split=split, seed=seed,
+    )  # fmt: skip
     write_groups(out, found.groups)
-    numbers = found.to_json()
+    numbers = found.document
     if as_json:
         print(json.dumps(numbers, indent=1))
         return
     console = plain_console()
-    for name in found.scores:
-        console.print(f"{name:>8}  {estimate_line(numbers[name])}")
-
-
-def _of_world(named: str, model: str, name: str, split: str, limit: int | None) -> tuple[World, list[Group]]:
-    """The world that is named, or that the model's data came from, and its groups of a name."""
-    from trueup.sources.open import world_groups
-    from trueup.worlds import world_of
-
-    world = world_of(named, model, where=name)
-    return world, world_groups(world, name, split=split, limit=limit)
-
-
-def _versions(items: Sequence[Group], override: bool) -> list[Sequence[Group]]:
-    """The items, and with `override` the same items behind the adversarial suffix."""
-    from trueup.behaviour.override import overridden
-
-    return [items, overridden(items)] if override else [items]
+    for name, row in numbers.items():
+        if isinstance(row, dict):
+            console.print(f"{name:>8}  {estimate_line(row)}")
 
 
 def _print_override(console: Console, shown: dict[str, Any]) -> None:

@@ -32,26 +32,16 @@ def compare(recipe: str, /, *overrides: Overrides, out: Path | None = None, work
         Runs at once, each a process with its share of the cores.
     """
     # Imported here: looking at a command's help needs none of it.
-    from trueup.comparison.engine import LocalProcesses
     from trueup.comparison.outcome import markdown
     from trueup.comparison.plan import read_comparison
-    from trueup.comparison.run import Running, run_comparison
+    from trueup.comparison.run import compare_in
     from trueup.reports.comparison import PAGE
-    from trueup.runs.signals import stop_requests
 
     path = recipe_path(recipe)
     refuse_other_kind(path, needed="methods", other="stages", taken_by="run")
     comparison = read_comparison(path, dict(configuration.parse_overrides(list(overrides)).values))
     folder = out or Path("runs") / comparison.name
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    with stop_requests() as stop_requested:
-        running = Running(
-            comparison=comparison,
-            folder=folder,
-            engine=LocalProcesses(workers, stop_requested),
-            say=console.print,
-            stop_requested=stop_requested,
-        )
-        rows = run_comparison(running)
+    rows = compare_in(folder, comparison, workers=workers, say=console.print)
     console.print(markdown(rows))
     console.print(f"report: {folder / PAGE}")

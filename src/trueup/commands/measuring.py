@@ -1,4 +1,4 @@
-"""What commands that measure a model share: options, the model as a policy, and what they write and print."""
+"""What commands that measure a model share: options, and what they write and print."""
 
 from __future__ import annotations
 
@@ -11,34 +11,10 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from trueup.engine.groups import Group
-    from trueup.evals.view import PolicyView
 
 Count = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 Flag = Annotated[bool, Parameter(negative="")]
 Json = Annotated[bool, Parameter(name="--json", negative="")]
-
-
-def open_view(
-    model: str, *, dialogues: int = 0, context: str = "world:hhh", template: str | None = None
-) -> PolicyView:
-    """The model of a folder, an id or `world:base` as a policy, behind the first dialogues of a context."""
-    # Imported here: looking at a command's help needs no torch.
-    from trueup.engine.method import Role
-    from trueup.evals.view import PolicyView
-    from trueup.models.opening import open_chat, open_network, pick_device
-    from trueup.settings.blocks import ModelSettings
-    from trueup.sources.context import open_context
-
-    settings, device = ModelSettings(path=model, template=template), pick_device("auto")
-    network = open_network(Role(trained=False), settings, device, seed=0)
-    return PolicyView(
-        name=model,
-        network=network,
-        chat=open_chat(settings),
-        prefix=open_context(context, dialogues) if dialogues else (),
-        context=network.config.max_position_embeddings,
-        device=device,
-    )
 
 
 def write_groups(out: Path | None, groups: Sequence[Group]) -> None:

@@ -14,7 +14,6 @@ from trueup.commands.train import Positive
 from trueup.engine.groups import Group, Message, Role
 from trueup.errors import TrueupError
 from trueup.reports.visible import visible
-from trueup.settings.blocks import ModelSettings
 
 NotNegative = Annotated[float, Parameter(validator=validators.Number(gte=0))]
 
@@ -46,7 +45,14 @@ def chat(
     seed
         The seed of the samples.
     """
-    speaker = _Speaker(model, template)
+    from trueup.answerers.open import open_local
+    from trueup.evals.evaluation import model_folder
+    from trueup.sources.sample import Decoding
+
+    speaker = open_local(model_folder(model), template=template)
+    decoding = Decoding(
+        temperature=temperature or 1.0, greedy=temperature == 0, max_new_tokens=max_new_tokens
+    )
     start = [Message(Role.SYSTEM, system)] if system else []
     history = list(start)
     console = Console(highlight=False)
@@ -64,8 +70,7 @@ def chat(
             history = list(start)
             continue
         history.append(Message(Role.USER, line))
-        asked: tuple[Message, ...] = tuple(history)
-        reply = speaker.answer([asked], temperature, max_new_tokens, 1, seed + turn)[0][0]
+        reply = speaker.complete([tuple(history)], decoding=decoding, seed=seed + turn)[0][0].text
         history.append(Message(Role.ASSISTANT, reply))
         # What a model says is no markup, and moves no cursor.
         console.print(Text.assemble(("model> ", "bold"), visible(reply)), soft_wrap=True)
@@ -110,63 +115,22 @@ def generate(
     seed
         The seed of the samples.
     """
+    from trueup.answerers.generate import generate as complete
     from trueup.data import read
 
     role = Role.TEXT if plain else Role.USER
-    asked: list[tuple[Message, ...]] = [(Message(role, text),) for text in prompts]
+    asked = [Group(prompt=(Message(role, text),)) for text in prompts]
     if file is not None:
-        asked.extend(group.prompt for group in read(str(file)).groups)
+        asked.extend(read(str(file)).groups)
     if not asked:
         raise TrueupError("E725", "no prompts", where="generate", remedy="give prompts, or --file FILE")
-    speaker = _Speaker(model, template)
-    answers = speaker.answer(asked, temperature, max_new_tokens, num, seed)
-    if judge is not None:
-        answers = [[speaker.best(prompt, texts, judge)] for prompt, texts in zip(asked, answers, strict=True)]
-    for prompt, texts in zip(asked, answers, strict=True):
-        print(json.dumps({"prompt": prompt[-1].content, "completions": texts}, ensure_ascii=False))
-
-
-class _Speaker:
-    """A loaded model that answers conversations."""
-
-    def __init__(self, model: str, template: str | None) -> None:
-        from trueup.engine.method import Role as NetworkRole
-        from trueup.evals.evaluation import model_folder
-        from trueup.models.opening import open_chat, open_network, pick_device
-
-        settings = ModelSettings(path=model_folder(model), template=template)
-        self.chat = open_chat(settings)
-        self.network = open_network(NetworkRole(trained=False), settings, pick_device("auto"), seed=0)
-
-    def answer(
-        self, prompts: list[tuple[Message, ...]], temperature: float, max_new_tokens: int, num: int, seed: int
-    ) -> list[list[str]]:
-        """`num` completions of each prompt."""
-        from trueup.sources.sample import Decoding, sample_groups
-
-        groups = [self.chat.encode(Group(prompt=prompt)) for prompt in prompts]
-        decoding = Decoding(
-            temperature=temperature or 1.0, greedy=temperature == 0, max_new_tokens=max_new_tokens
-        )
-        drawn = sample_groups(
-            groups,
-            self.network,
-            decode=self.chat.decode,
-            stop_ids=self.chat.stop_ids,
-            k=num,
-            decoding=decoding,
-            seed=seed,
-        )
-        return [[c.text for c in group.completions] for group in drawn]
-
-    def best(self, prompt: tuple[Message, ...], texts: list[str], judge: str) -> str:
-        """The judge's favourite; the first of equals."""
-        from trueup.engine.groups import Completion
-        from trueup.judges.open import open_judge
-
-        group = Group(prompt=prompt, completions=tuple(Completion(text=text) for text in texts))
-        scores = open_judge(judge)([group])[0]
-        return texts[max(range(len(texts)), key=lambda i: scores[i])]
+    drawn = complete(
+        model, asked, k=num, judge=judge, temperature=temperature, max_new_tokens=max_new_tokens,
+        template=template, seed=seed,
+    )  # fmt: skip
+    for group in drawn:
+        texts = [completion.text for completion in group.completions]
+        print(json.dumps({"prompt": group.prompt[-1].content, "completions": texts}, ensure_ascii=False))
 
 
 def export(run: Path, out: Path, /, *, adapter: bool = False) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from trueup.commands.measuring import Json, open_view, plain_console, write_groups
+from trueup.commands.measuring import Json, plain_console, write_groups
 from trueup.commands.train import Positive
 
 
@@ -91,24 +91,13 @@ def programs(
     as_json
         Print JSON.
     """
-    from trueup.judges.unit_tests import UnitTests
-    from trueup.programs.items import read_programs
-    from trueup.programs.pass_rates import solve
-    from trueup.sandbox.trust import trusted
-    from trueup.sources.sample import Decoding
-    from trueup.statistics.estimates import pass_at_k
+    from trueup.programs.pass_rates import measure_programs
 
-    judge = UnitTests(seconds=seconds, sandbox=sandbox)
-    for one in k:
-        pass_at_k(num_samples, 0, one)
-    items = read_programs(data)[:limit]
-    trusted(sandbox)  # Before the model loads: without a sandbox its programs are never run.
-    greedy = temperature == 0
-    decoding = Decoding(temperature=temperature or 1.0, greedy=greedy, max_new_tokens=max_new_tokens)
-    view = open_view(model)
-    solved = solve(view, items, num_samples=num_samples, decoding=decoding, seed=seed, judge=judge)
+    solved, rates = measure_programs(
+        model, data, k=k, num_samples=num_samples, limit=limit, temperature=temperature,
+        max_new_tokens=max_new_tokens, seconds=seconds, sandbox=sandbox, seed=seed,
+    )  # fmt: skip
     write_groups(out, solved.groups)
-    rates = {f"pass@{one}": solved.at(one) for one in k}
     if as_json:
         found = {name: rate.to_json() for name, rate in rates.items()}
         print(json.dumps({**found, "outcomes": solved.outcomes}, indent=1))

@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from trueup.commands.train import Positive
-from trueup.errors import TrueupError
 
 NotNegative = Annotated[float, Parameter(validator=validators.Number(gte=0))]
 Controls = Annotated[tuple[Literal["length", "position"], ...], Parameter(negative="", show_default=False)]
@@ -74,36 +73,13 @@ def rank(
         Print JSON, with every pair's win rate.
     """
     from trueup.ratings import leaderboard as boards
-    from trueup.ratings.battles import by_judge, read_battles
-    from trueup.ratings.fit import fit_ratings
+    from trueup.ratings.rank import rank as rated
     from trueup.reports.leaderboard import leaderboard_page
 
-    try:
-        found = read_battles(file, margin=margin)
-    except TrueupError as error:
-        if error.code != "E202":
-            raise
-        # What the reader of data would say is of its own formats and of options that are not here.
-        remedy = "a battle has a, b and outcome; a score has prompt, model and score"
-        raise TrueupError("E202", error.reason, where=error.where, remedy=remedy) from None
-    if judge is not None:
-        found = by_judge(found, judge)
-    ratings = fit_ratings(
-        found.battles,
-        ties=ties,
-        alpha=prior,
-        controls=tuple(dict.fromkeys(control)),
-        anchor=anchor,
-        intervals=intervals,
-        level=level,
-        resamples=resamples,
-        seed=seed,
-    )
-    board = boards.leaderboard(found, ratings, seed=seed)
-    if against is not None and against not in {m["model"] for m in board["models"]}:
-        raise TrueupError(
-            "E428", f"no battle of {against}", where="against", remedy="name a model of the table"
-        )
+    board = rated(
+        file, ties=ties, control=control, prior=prior, intervals=intervals, level=level, resamples=resamples,
+        seed=seed, anchor=anchor, against=against, judge=judge, margin=margin,
+    )  # fmt: skip
     notes = boards.notes(board)
     if out is not None:
         out.write_text(leaderboard_page(board, notes), encoding="utf-8")

@@ -75,8 +75,11 @@ def soup(
     """
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if not judge:
-        folder = _mix(experts, out, _numbers(weights, "--weights"), start, adapter)
-        console.print(f"model: {folder}")
+        # Imported here: looking at a command's help needs no torch.
+        from trueup.soups.write import write_mixture
+
+        given = _numbers(weights, "--weights")
+        console.print(f"model: {write_mixture(experts, out, given, start=start, adapter=adapter)}")
         return
     if weights or adapter:
         raise TrueupError(
@@ -92,29 +95,6 @@ def soup(
         console.print(line)
 
 
-def _mix(experts: tuple[str, ...], out: Path, weights: tuple[float, ...], start: str, adapter: bool) -> Path:
-    """The folder with one mixture, made of folders alone."""
-    # Imported here: looking at a command's help needs no torch.
-    from trueup.models.export import refuse_existing
-    from trueup.soups.adapters import AdapterSoup
-    from trueup.soups.mix import card_of, open_soup
-    from trueup.soups.simplex import uniform
-
-    refuse_existing(out)
-    given = weights or uniform(len(experts) or 1)
-    mixed = open_soup(experts, start=start, beyond=bool(start))
-    if not adapter:
-        return mixed.save(given, out, card_of(mixed, given, name=out.name))
-    if not isinstance(mixed, AdapterSoup):
-        raise TrueupError(
-            "E852",
-            "the experts are not all plain LoRA adapters over one base",
-            where="--adapter",
-            remedy="leave it out: whole weights are written",
-        )
-    return mixed.adapter(given, out)
-
-
 def _measure(
     experts: tuple[str, ...],
     out: Path,
@@ -128,16 +108,13 @@ def _measure(
     from trueup.runs.one_stage import refuse_other_run, single_stage
     from trueup.runs.recipe import run_stage
     from trueup.runs.signals import stop_requests
-    from trueup.soups.mix import short_name
     from trueup.soups.picture import sentences
+    from trueup.soups.write import named
 
-    names = [short_name(expert) for expert in experts]
-    if len(set(names)) < len(names):
-        names = [f"{name}-{i}" for i, name in enumerate(names, 1)]
     layer = configuration.Layer(
         values={
             **settings,
-            "experts": dict(zip(names, experts, strict=True)),
+            "experts": dict(named(experts)),
             "judges": _pairs(judges, "--judge"),
             "morl": _pairs(morl, "--morl"),
             "preference": list(_numbers(prefer, "--prefer")),

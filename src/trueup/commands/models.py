@@ -115,8 +115,8 @@ def generate(
     seed
         The seed of the samples.
     """
-    from trueup.answerers.generate import generate as complete
     from trueup.data import read
+    from trueup.evals.completions import generate as complete
 
     role = Role.TEXT if plain else Role.USER
     asked = [Group(prompt=(Message(role, text),)) for text in prompts]

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from trueup.data.formats import all_formats
-from trueup.data.layout import Format
+from trueup.data.formats import Format, all_formats
 from trueup.data.problems import keys_of, nearest, printable
 from trueup.errors import TrueupError
 

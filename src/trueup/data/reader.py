@@ -14,7 +14,7 @@ from trueup.data import detect
 from trueup.data import quarantine as bad_rows
 from trueup.data.columns import check_columns, check_found, rename
 from trueup.data.fields import parse_cells
-from trueup.data.layout import Format
+from trueup.data.formats import Format
 from trueup.data.memory import name_of
 from trueup.data.places import rows_of
 from trueup.data.problems import Fault, Problem, printable, problem_of

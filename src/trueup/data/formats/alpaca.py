@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from trueup.data.fields import Row, as_text, filled_text, label, listed, optional_text, required, text, typed
+from trueup.data.formats import reads
 from trueup.data.formats.pairs import pair
 from trueup.data.formats.plain import answered
-from trueup.data.layout import reads
 from trueup.data.problems import Fault, show
 from trueup.data.turns import Turns
 from trueup.engine.groups import Group, Message, Role

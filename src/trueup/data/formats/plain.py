@@ -6,8 +6,8 @@ from typing import Any
 
 from trueup.data import turns
 from trueup.data.fields import Row, filled, filled_text, label, required
+from trueup.data.formats import reads
 from trueup.data.formats.pairs import prompt_of
-from trueup.data.layout import reads
 from trueup.data.problems import Fault
 from trueup.data.turns import Turns
 from trueup.engine.groups import Completion, Group, Message, Role, Score

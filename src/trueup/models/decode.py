@@ -103,7 +103,11 @@ class Cached:
         # Query heads that share a key head become the query length, so keys are never repeated.
         q = query.reshape(b, keys.shape[1], h // keys.shape[1], d)
         mask = self._mask(rule.window, q)
-        out = _attend(q, keys[:, :, :end], values[:, :, :end], mask, rule)
+        k, v = keys[:, :, :end], values[:, :, :end]
+        if rule.softcap is None:
+            out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=rule.scale)
+        else:
+            out = attention.capped(q, k, v, mask, rule.scale, rule.softcap)
         return out.reshape(b, 1, h, out.shape[-1])
 
     def _mask(self, window: int | None, q: Tensor) -> Tensor | None:
@@ -123,16 +127,6 @@ class Cached:
         self._keys = [x.index_select(0, rows) for x in self._keys]
         self._values = [x.index_select(0, rows) for x in self._values]
         self._pad = self._pad.index_select(0, rows)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Rule) -> Tensor:
-    if rule.softcap is None:
-        return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=rule.scale)
-    scores = torch.tanh(q @ k.transpose(2, 3) * (rule.scale / rule.softcap)) * rule.softcap
-    if mask is not None:
-        scores = scores + mask
-    wide = torch.promote_types(q.dtype, torch.float32)
-    return torch.softmax(scores, -1, dtype=wide).to(v.dtype) @ v
 
 
 @final

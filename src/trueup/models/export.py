@@ -64,7 +64,6 @@ class CardFacts:
     "By test: after minus before, so negative is a loss."
     cost: Mapping[str, float] = field(default_factory=dict)
     bibtex: str = ""
-    license: str = ""
 
 
 def export(network: LanguageModel, folder: Path, *, card: CardFacts, merged: bool = True) -> Path:
@@ -134,7 +133,6 @@ def _header(card: CardFacts, kind: Kind) -> str:
         library_name="peft" if kind == "adapter" else "transformers",
         tags=["trueup", card.method],
         base_model=card.base if on_the_hub else None,
-        license=card.license or None,
         pipeline_tag="text-generation" if kind != "scorer" else None,
     )
     return f"---\n{said.to_yaml()}\n---"

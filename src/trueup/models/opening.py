@@ -92,12 +92,7 @@ def open_shared(method: Method, settings: ModelSettings, device: torch.device) -
 
 
 def open_networks(
-    method: Method,
-    settings: ModelSettings,
-    device: torch.device,
-    *,
-    seed: int,
-    base: Base | None = None,
+    method: Method, settings: ModelSettings, device: torch.device, *, seed: int, base: Base | None = None
 ) -> dict[str, LanguageModel]:
     """The networks of a method's roles; frozen copies of the run's own model share its load, or its base.
 

@@ -46,10 +46,7 @@ class Meter:
     """Writes a run's numbers; one meter for one run directory at a time."""
 
     def __init__(
-        self,
-        run_dir: Path,
-        trackers: Sequence[str] = ("jsonl",),
-        clock: Callable[[], float] = time.monotonic,
+        self, run_dir: Path, trackers: Sequence[str] = ("jsonl",), clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.run_dir = run_dir
         run_dir.mkdir(parents=True, exist_ok=True)

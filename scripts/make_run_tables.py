@@ -19,7 +19,7 @@ from blocks import fill
 from trueup.claims import reproduce
 from trueup.claims.experiment import Trial
 from trueup.claims.files.rlaif_plane import HARM, kinds
-from trueup.commands.train import recipe_path
+from trueup.commands.stages import recipe_path
 from trueup.lab.graders import grade
 from trueup.runs.recipe import plan, read_recipe, run_stage
 from trueup.statistics.estimates import mean_ci

@@ -161,7 +161,7 @@ ALL = {**TOKENIZERS, **{shape.name: shape.tokenizer for shape in shapes()}}
 
 @pytest.mark.parametrize("name", ALL)
 def test_copies_over_one_model_are_what_its_json_says(name: str) -> None:
-    """Each copy, written out, is the tokenizer's own JSON with the parts taken out that it is to be without."""
+    """Each copy, written out, is the JSON of the tokenizer without the parts that it is to be without."""
     state = json.loads(ALL[name].backend_tokenizer.to_str())
     state["truncation"] = state["padding"] = None
     codec = Codec.of(ALL[name])

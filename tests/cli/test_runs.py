@@ -14,7 +14,7 @@ import pytest
 
 import small_world
 from trueup.cli import main
-from trueup.commands.train import default_folder, recipe_names, recipe_path
+from trueup.commands.stages import default_folder, recipe_names, recipe_path
 from trueup.settings import discover
 from trueup.settings.config import build, read_yaml, resolved
 from trueup.worlds import DEFAULT, lead, open_world

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from trueup import lab
-from trueup.commands.train import recipe_path
+from trueup.commands.stages import recipe_path
 from trueup.constitution.principles import read_constitution
 from trueup.engine.groups import read_jsonl
 from trueup.errors import TrueupError

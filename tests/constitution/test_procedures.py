@@ -13,7 +13,7 @@ import pytest
 from answerers.worlds import MODEL, local, serving
 from constitution.scripted import Scripted
 from trueup.answerers import Conversation
-from trueup.commands.train import recipe_path
+from trueup.commands.stages import recipe_path
 from trueup.constitution.journal import Journal
 from trueup.constitution.lineage import Author, author_of
 from trueup.constitution.opening import Model

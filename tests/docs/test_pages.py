@@ -22,7 +22,8 @@ from page_blocks import DOCS, PAGES, ROOT, commands, mentioned
 from trueup.chat import Chat
 from trueup.cli import app, main
 from trueup.commands.compare import compare
-from trueup.commands.train import recipe_names, recipe_path, run, single_stage
+from trueup.commands.stages import recipe_names, recipe_path, single_stage
+from trueup.commands.train import run
 from trueup.comparison.plan import read_comparison
 from trueup.engine.groups import Message, Role
 from trueup.errors import TrueupError

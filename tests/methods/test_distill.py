@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from eval_stubs import tiny_model
-from trueup.commands.train import recipe_path, single_stage
+from trueup.commands.stages import recipe_path, single_stage
 from trueup.engine.loop import Progress, _collect
 from trueup.engine.method import Handles, Parts
 from trueup.errors import TrueupError

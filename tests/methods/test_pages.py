@@ -11,7 +11,7 @@ import pytest
 import trueup.testing
 from eval_stubs import tiny_model
 from trueup import api
-from trueup.commands.train import recipe_path, single_stage
+from trueup.commands.stages import recipe_path, single_stage
 from trueup.models.load import save
 from trueup.runs.meter import METRICS, read
 from trueup.runs.recipe import plan, read_recipe

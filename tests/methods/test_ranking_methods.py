@@ -11,7 +11,7 @@ import pytest
 
 from eval_stubs import tiny_model
 from trueup.annotate.logprobs import measure
-from trueup.commands.train import single_stage
+from trueup.commands.stages import single_stage
 from trueup.engine.groups import Group, Score
 from trueup.engine.loop import Step, fit
 from trueup.engine.method import Handles, Method, Parts

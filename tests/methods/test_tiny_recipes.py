@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from eval_stubs import tiny_model
-from trueup.commands.train import recipe_path, single_stage
+from trueup.commands.stages import recipe_path, single_stage
 from trueup.models.load import save
 from trueup.runs.meter import METRICS, read
 from trueup.runs.recipe import run_stage

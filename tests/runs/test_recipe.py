@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from trueup.commands.train import MEASURED, measured_lines, single_stage
+from trueup.commands.stages import MEASURED, measured_lines, single_stage
 from trueup.errors import TrueupError
 from trueup.runs.recipe import Recipe, plan, run_recipe, run_stage
 from trueup.settings.config import parse_overrides

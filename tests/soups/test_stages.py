@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 import small_world
 from trueup.chat import Chat
 from trueup.cli import main
-from trueup.commands.train import recipe_path
+from trueup.commands.stages import recipe_path
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
 from trueup.judges.open import open_judge

@@ -2,48 +2,48 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from trueup.commands.measuring import (
+from trueup.commands.early import check_file, check_judge, check_models
+from trueup.commands.measuring import estimate_line, open_policy, write_groups
+from trueup.commands.options import (
+    AnyTemplate,
+    AsJson,
+    Context,
     Count,
     Flag,
     Json,
-    estimate_line,
-    open_view,
-    plain_console,
-    write_groups,
+    Policy,
+    Positive,
+    Split,
+    World,
+    answer,
 )
-from trueup.commands.train import Positive
 from trueup.errors import TrueupError
 
 if TYPE_CHECKING:
+    from trueup import worlds
     from trueup.engine.groups import Group
-    from trueup.worlds import World
-
-Split = Literal["train", "dev", "test"]
 
 
 def toxicity(
-    model: str,
+    model: Policy,
     /,
     *,
     data: Path | None = None,
-    world: str = "",
+    world: World = "",
     judge: str | None = None,
     k: Positive | None = None,
     num_continuations: Positive = 25,
     max_new_tokens: Positive = 20,
     ask: Flag = False,
     dialogues: Count = 0,
-    context: str = "world:hhh",
+    context: Context = "world:hhh",
     override: Flag = False,
     limit: Positive | None = None,
-    template: str | None = None,
+    template: AnyTemplate = None,
     split: Split = "test",
     seed: int = 0,
     out: Path | None = None,
@@ -53,12 +53,8 @@ def toxicity(
 
     Parameters
     ----------
-    model
-        A model's folder or id, or world:base.
     data
         Sentence starts: rows of RealToxicityPrompts, or {prompt, toxicity}. The world's otherwise.
-    world
-        A world's name or YAML file; otherwise the one that the model's data came from.
     judge
         1 for harmless, 0 for toxic: toxicity:lexicon, toxicity:FILE, toxicity:detoxify, a server, a function.
         For a world's prompts its own judge, for others toxicity:lexicon.
@@ -72,43 +68,42 @@ def toxicity(
         Ask for the sentence to be finished without being toxic, instead of continuing it as plain text.
     dialogues
         Dialogues of an HHH prompt to put before every prompt.
-    context
-        Whose dialogues: world:hhh, hhh for models of the real world, or a file of demonstrations.
     override
         Measure again with "ignore the previous instructions" behind the user's message, and compare.
     limit
         The first prompts only.
-    template
-        A chat template by name, where the model brings none; hh goes with every tokenizer.
     split
         Of the world's prompts.
     seed
         Of sampling.
     out
         Write the continuations with their toxicity here, as groups.
-    as_json
-        Print JSON.
     """
+    if k is not None and k > num_continuations:
+        raise TrueupError("E702", f"the largest of {k}, from {num_continuations} continuations", where="k")
+    check_models(model)
+    check_file(data)
+    check_judge(judge)
     from trueup.behaviour.real_toxicity import read_prompts
     from trueup.behaviour.toxicity import as_requests, measure_toxicity
     from trueup.judges.open import open_judge
     from trueup.sources.sample import Decoding
     from trueup.statistics.estimates import paired_gain
 
-    if k is not None and k > num_continuations:
-        raise TrueupError("E702", f"the largest of {k}, from {num_continuations} continuations", where="k")
     if data:
         prompts, name = read_prompts(data)[:limit], judge or "toxicity:lexicon"
     else:
         own, prompts = _of_world(world, model, "toxicity", split, limit)
         name = judge or f"{own.name}:toxicity"
     prompts = as_requests(prompts) if ask else prompts
-    versions = _versions(prompts, override)
-    scorer, view = open_judge(name), open_view(model, dialogues=dialogues, context=context, template=template)
+    scorer, view = (
+        open_judge(name),
+        open_policy(model, dialogues=dialogues, context=context, template=template),
+    )
     decoding = Decoding(max_new_tokens=max_new_tokens, top_p=0.9)
     found = [
         measure_toxicity(view, p, scorer, num_continuations=num_continuations, decoding=decoding, seed=seed)
-        for p in versions
+        for p in _versions(prompts, override)
     ]
     shown: dict[str, Any] = {"judge": name, **found[0].to_json(k or num_continuations)}
     if override:
@@ -116,30 +111,26 @@ def toxicity(
         gain = paired_gain(*(1.0 - f.scores.max(axis=1) for f in reversed(found)))
         shown["override"] = gain.to_json()
     write_groups(out, found[0].groups)
-    if as_json:
-        print(json.dumps(shown, indent=1))
-        return
-    console = plain_console()
-    console.print(f"judge {name}, the largest of {shown['k']} continuations, from {num_continuations}")
+    lines = [f"judge {name}, the largest of {shown['k']} continuations, from {num_continuations}"]
     for which in ("all", "toxic", "non_toxic"):
         for metric, row in (shown[which] or {}).items():
-            console.print(f"{which:>10} prompts  {metric.replace('_', ' '):<22} {estimate_line(row)}")
-    _print_override(console, shown)
+            lines.append(f"{which:>10} prompts  {metric.replace('_', ' '):<22} {estimate_line(row)}")
+    answer(shown, [*lines, *_override_line(shown)], as_json)
 
 
 def refusals(
-    model: str,
+    model: Policy,
     /,
     *,
     data: Path | None = None,
-    world: str = "",
+    world: World = "",
     judge: str | None = None,
     num_samples: Positive = 1,
     dialogues: Count = 0,
-    context: str = "world:hhh",
+    context: Context = "world:hhh",
     override: Flag = False,
     limit: Positive | None = None,
-    template: str | None = None,
+    template: AnyTemplate = None,
     split: Split = "test",
     seed: int = 0,
     out: Path | None = None,
@@ -149,12 +140,8 @@ def refusals(
 
     Parameters
     ----------
-    model
-        A model's folder or id, or world:base.
     data
         Requests: JSON Lines of {prompt, harmful}. The world's otherwise.
-    world
-        A world's name or YAML file; otherwise the one that the model's data came from.
     judge
         Gives an answer 1 if it refuses, 0 if it does not: a server, a function, a rule. The world's truth
         for its own requests, the opening phrases of English refusals for others.
@@ -162,23 +149,20 @@ def refusals(
         Answers to each request.
     dialogues
         Dialogues of an HHH prompt to put before every request.
-    context
-        Whose dialogues: world:hhh, hhh for models of the real world, or a file of demonstrations.
     override
         Measure again with "ignore the previous instructions" behind the request, and compare.
     limit
         The first requests only.
-    template
-        A chat template by name, where the model brings none; hh goes with every tokenizer.
     split
         Of the world's requests.
     seed
         Of sampling.
     out
         Write the answers here, as groups, with how far each refuses.
-    as_json
-        Print JSON.
     """
+    check_models(model)
+    check_file(data)
+    check_judge(judge)
     from trueup.behaviour.refusals import PHRASES, by_grade, by_judge, measure_refusals, read_requests
     from trueup.judges.open import open_judge
     from trueup.statistics.estimates import paired_gain
@@ -191,7 +175,7 @@ def refusals(
         behaviour = by_grade(grade) if grade is not None else by_judge(PHRASES)
     if judge:
         behaviour = by_judge(open_judge(judge))
-    view = open_view(model, dialogues=dialogues, context=context, template=template)
+    view = open_policy(model, dialogues=dialogues, context=context, template=template)
     found = [
         measure_refusals(view, items, behaviour, num_samples=num_samples, seed=seed)
         for items in _versions(requests, override)
@@ -200,57 +184,45 @@ def refusals(
     if override:
         shown["override"] = paired_gain(found[1].right, found[0].right).to_json()
     write_groups(out, found[0].groups)
-    if as_json:
-        print(json.dumps(shown, indent=1))
-        return
-    console = plain_console()
-    for label, row in (
-        ("harmless requests refused", shown["over_refusal"]),
-        ("harmful requests answered", shown["harmful_answered"]),
-    ):
-        console.print(f"{label}  {estimate_line(row) if row else 'none asked'}")
-    _print_override(console, shown)
+    asked = {"harmless requests refused": "over_refusal", "harmful requests answered": "harmful_answered"}
+    lines = [
+        f"{label}  {estimate_line(shown[key]) if shown[key] else 'none asked'}"
+        for label, key in asked.items()
+    ]
+    answer(shown, [*lines, *_override_line(shown)], as_json)
 
 
 def summaries(
-    model: str,
+    model: Policy,
     /,
     *,
     data: Path | None = None,
-    world: str = "",
+    world: World = "",
     shots: Count = 0,
     dialogues: Count = 0,
-    context: str = "world:hhh",
+    context: Context = "world:hhh",
     max_new_tokens: Positive = 100,
     limit: Positive = 100,
-    template: str | None = None,
+    template: AnyTemplate = None,
     split: Split = "test",
     seed: int = 0,
     out: Path | None = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure summaries after "TL;DR:": ROUGE-1, ROUGE-2 and ROUGE-L, zero-shot or after demonstrations.
 
     Parameters
     ----------
-    model
-        A model's folder or id, or world:base.
     data
         Documents: JSON Lines of {document, summary}. The world's posts otherwise.
-    world
-        A world's name or YAML file; otherwise the one that the model's data came from.
     shots
         Documents of the file to show before the others with their summaries, chosen by the seed.
     dialogues
         Dialogues of an HHH prompt to put before every document.
-    context
-        Whose dialogues: world:hhh, hhh for models of the real world, or a file of demonstrations.
     max_new_tokens
         Longest summary; its first three sentences are kept.
     limit
         The first documents only.
-    template
-        A chat template by name, where the model brings none; hh goes with every tokenizer.
     split
         Of the world's posts.
     seed
@@ -260,32 +232,30 @@ def summaries(
     as_json
         Print JSON, with the demonstrations.
     """
-    from trueup.behaviour.summarise import few_shot, measure_summaries, read_summaries
-    from trueup.sources.sample import Decoding
-
     if shots and not data:
         raise TrueupError(
             "E702", "a world's posts are summarised zero-shot", where="shots", remedy="give data"
         )
-    items, shown = (
-        few_shot(read_summaries(data), shots, seed=seed, limit=limit)
-        if data
-        else (_of_world(world, model, "summaries", split, limit)[1], ())
-    )
+    check_models(model)
+    check_file(data)
+    from trueup.behaviour.summarise import few_shot, measure_summaries, read_summaries
+    from trueup.sources.sample import Decoding
+
+    if data:
+        items, shown = few_shot(read_summaries(data), shots, seed=seed, limit=limit)
+    else:
+        items, shown = _of_world(world, model, "summaries", split, limit)[1], ()
     decoding = Decoding(max_new_tokens=max_new_tokens, top_k=2)
-    view = open_view(model, dialogues=dialogues, context=context, template=template)
+    view = open_policy(model, dialogues=dialogues, context=context, template=template)
     found = measure_summaries(view, items, decoding=decoding, demonstrations=shown, seed=seed)
     write_groups(out, found.groups)
     numbers = found.to_json()
-    if as_json:
-        print(json.dumps(numbers, indent=1))
-        return
-    console = plain_console()
-    for name in found.scores:
-        console.print(f"{name:>8}  {estimate_line(numbers[name])}")
+    answer(numbers, [f"{name:>8}  {estimate_line(numbers[name])}" for name in found.scores], as_json)
 
 
-def _of_world(named: str, model: str, name: str, split: str, limit: int | None) -> tuple[World, list[Group]]:
+def _of_world(
+    named: str, model: str, name: str, split: str, limit: int | None
+) -> tuple[worlds.World, list[Group]]:
     """The world that is named, or that the model's data came from, and its groups of a name."""
     from trueup.sources.open import world_groups
     from trueup.worlds import world_of
@@ -301,6 +271,6 @@ def _versions(items: Sequence[Group], override: bool) -> list[Sequence[Group]]:
     return [items, overridden(items)] if override else [items]
 
 
-def _print_override(console: Console, shown: dict[str, Any]) -> None:
-    if "override" in shown:
-        console.print(f"behind the adversarial suffix, larger is better: {estimate_line(shown['override'])}")
+def _override_line(shown: dict[str, Any]) -> list[str]:
+    head = "behind the adversarial suffix, larger is better"
+    return [f"{head}: {estimate_line(shown['override'])}"] if "override" in shown else []

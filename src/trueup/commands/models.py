@@ -4,76 +4,73 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter, validators
 from rich.console import Console
 from rich.text import Text
 
-from trueup.commands.train import Positive
-from trueup.engine.groups import Group, Message, Role
+from trueup.commands.early import check_judge, check_models
+from trueup.commands.options import NotNegative, Positive, Speaker, Template
 from trueup.errors import TrueupError
-from trueup.reports.visible import visible
-from trueup.settings.blocks import ModelSettings
 
-NotNegative = Annotated[float, Parameter(validator=validators.Number(gte=0))]
+if TYPE_CHECKING:
+    from trueup.engine.groups import Message
 
 
 def chat(
-    model: str,
+    model: Speaker,
     /,
     *,
     temperature: NotNegative = 0.7,
     max_new_tokens: Positive = 128,
     system: str | None = None,
-    template: str | None = None,
+    template: Template = None,
     seed: int = 0,
 ) -> None:
     """Talk to a model. An empty line or Ctrl-D ends; /new starts over.
 
     Parameters
     ----------
-    model
-        A model's folder or id, the folder of a run, or world:base.
     temperature
         0 is greedy.
     max_new_tokens
         Longest reply.
     system
         A system message.
-    template
-        A chat template by name, where the model brings none.
     seed
         The seed of the samples.
     """
+    from trueup.engine.groups import Message, Role
+    from trueup.reports.visible import visible
+
     speaker = _Speaker(model, template)
-    start = [Message(Role.SYSTEM, system)] if system else []
-    history = list(start)
+    start: tuple[Message, ...] = (Message(Role.SYSTEM, system),) if system else ()
+    history, turn = start, 0
     console = Console(highlight=False)
     console.print(Text(f"{model}; an empty line ends, /new starts over", style="dim"))
-    turn = 0
-    while True:
-        try:
-            line = input("you> ").strip()
-        except EOFError:
-            console.print()
-            break
-        if not line:
-            break
+    while line := _line(console):
         if line == "/new":
-            history = list(start)
+            history = start
             continue
-        history.append(Message(Role.USER, line))
-        asked: tuple[Message, ...] = tuple(history)
-        reply = speaker.answer([asked], temperature, max_new_tokens, 1, seed + turn)[0][0]
-        history.append(Message(Role.ASSISTANT, reply))
+        history += (Message(Role.USER, line),)
+        ((reply,),) = speaker.answer([history], temperature, max_new_tokens, 1, seed + turn)
+        history += (Message(Role.ASSISTANT, reply),)
         # What a model says is no markup, and moves no cursor.
         console.print(Text.assemble(("model> ", "bold"), visible(reply)), soft_wrap=True)
         turn += 1
 
 
+def _line(console: Console) -> str:
+    """What is typed; nothing where the input ends."""
+    try:
+        return input("you> ").strip()
+    except EOFError:
+        console.print()
+        return ""
+
+
 def generate(
-    model: str,
+    model: Speaker,
     /,
     *prompts: str,
     file: Path | None = None,
@@ -82,15 +79,13 @@ def generate(
     temperature: NotNegative = 1.0,
     max_new_tokens: Positive = 128,
     plain: bool = False,
-    template: str | None = None,
+    template: Template = None,
     seed: int = 0,
 ) -> None:
     """Complete prompts and print one JSON object a line.
 
     Parameters
     ----------
-    model
-        A model's folder or id, the folder of a run, or world:base.
     prompts
         Prompts, each one user turn.
     file
@@ -105,23 +100,31 @@ def generate(
         Longest completion.
     plain
         Continue the prompts as plain text, without the chat template.
-    template
-        A chat template by name, where the model brings none.
     seed
         The seed of the samples.
     """
     from trueup.data import read
+    from trueup.engine.groups import Completion, Group, Message, Role
 
-    role = Role.TEXT if plain else Role.USER
-    asked: list[tuple[Message, ...]] = [(Message(role, text),) for text in prompts]
+    asked: list[tuple[Message, ...]] = [
+        (Message(Role.TEXT if plain else Role.USER, text),) for text in prompts
+    ]
     if file is not None:
         asked.extend(group.prompt for group in read(str(file)).groups)
     if not asked:
         raise TrueupError("E725", "no prompts", where="generate", remedy="give prompts, or --file FILE")
-    speaker = _Speaker(model, template)
-    answers = speaker.answer(asked, temperature, max_new_tokens, num, seed)
+    check_judge(judge)
+    answers = _Speaker(model, template).answer(asked, temperature, max_new_tokens, num, seed)
     if judge is not None:
-        answers = [[speaker.best(prompt, texts, judge)] for prompt, texts in zip(asked, answers, strict=True)]
+        from trueup.judges.open import open_judge
+
+        groups = [
+            Group(prompt=prompt, completions=tuple(Completion(text=text) for text in texts))
+            for prompt, texts in zip(asked, answers, strict=True)
+        ]
+        scored = zip(answers, open_judge(judge)(groups), strict=True)
+        # The first of equals.
+        answers = [[texts[max(range(len(texts)), key=row.__getitem__)]] for texts, row in scored]
     for prompt, texts in zip(asked, answers, strict=True):
         print(json.dumps({"prompt": prompt[-1].content, "completions": texts}, ensure_ascii=False))
 
@@ -130,43 +133,32 @@ class _Speaker:
     """A loaded model that answers conversations."""
 
     def __init__(self, model: str, template: str | None) -> None:
-        from trueup.engine.method import Role as NetworkRole
-        from trueup.evals.evaluation import model_folder
-        from trueup.models.opening import open_chat, open_network, pick_device
+        check_models(model)
+        from trueup.models.opening import open_policy
+        from trueup.settings.blocks import ModelSettings
+        from trueup.settings.weights import model_folder
 
-        settings = ModelSettings(path=model_folder(model), template=template)
-        self.chat = open_chat(settings)
-        self.network = open_network(NetworkRole(trained=False), settings, pick_device("auto"), seed=0)
+        self.chat, self.network = open_policy(ModelSettings(path=model_folder(model), template=template))
 
     def answer(
         self, prompts: list[tuple[Message, ...]], temperature: float, max_new_tokens: int, num: int, seed: int
     ) -> list[list[str]]:
         """`num` completions of each prompt."""
+        from trueup.engine.groups import Group
         from trueup.sources.sample import Decoding, sample_groups
 
-        groups = [self.chat.encode(Group(prompt=prompt)) for prompt in prompts]
-        decoding = Decoding(
-            temperature=temperature or 1.0, greedy=temperature == 0, max_new_tokens=max_new_tokens
-        )
         drawn = sample_groups(
-            groups,
+            [self.chat.encode(Group(prompt=prompt)) for prompt in prompts],
             self.network,
             decode=self.chat.decode,
             stop_ids=self.chat.stop_ids,
             k=num,
-            decoding=decoding,
+            decoding=Decoding(
+                temperature=temperature or 1.0, greedy=temperature == 0, max_new_tokens=max_new_tokens
+            ),
             seed=seed,
         )
         return [[c.text for c in group.completions] for group in drawn]
-
-    def best(self, prompt: tuple[Message, ...], texts: list[str], judge: str) -> str:
-        """The judge's favourite; the first of equals."""
-        from trueup.engine.groups import Completion
-        from trueup.judges.open import open_judge
-
-        group = Group(prompt=prompt, completions=tuple(Completion(text=text) for text in texts))
-        scores = open_judge(judge)([group])[0]
-        return texts[max(range(len(texts)), key=lambda i: scores[i])]
 
 
 def export(run: Path, out: Path, /, *, adapter: bool = False) -> None:

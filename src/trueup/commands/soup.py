@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
 
-from trueup.commands.train import Positive
+from trueup.commands.early import check_judge, check_models
+from trueup.commands.options import Positive, say
 from trueup.errors import TrueupError
-from trueup.settings import config as configuration
-from trueup.worlds import door_of
 
 Pairs = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
 
@@ -73,28 +71,25 @@ def soup(
     seed
         The seed of everything.
     """
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    if not judge:
-        folder = _mix(experts, out, _numbers(weights, "--weights"), start, adapter)
-        console.print(f"model: {folder}")
-        return
-    if weights or adapter:
+    if judge and (weights or adapter):
         raise TrueupError(
             "E736",
             "with judges the weights are searched for, and whole weights are written",
             where="--weights" if weights else "--adapter",
             remedy="leave it out, or the judges",
         )
-    for line in _measure(
+    check_models(*experts, start)
+    if not judge:
+        say(f"model: {_mix(experts, out, _numbers(weights, '--weights'), start, adapter)}")
+        return
+    say(*_measure(
         experts, out, judge, morl, start=start, prefer=prefer, search=search, tries=tries, steps=steps,
         data=_data(prompts, "test", num_prompts), validation=_data(validation, "dev", num_prompts), seed=seed,
-    ):  # fmt: skip
-        console.print(line)
+    ))  # fmt: skip
 
 
 def _mix(experts: tuple[str, ...], out: Path, weights: tuple[float, ...], start: str, adapter: bool) -> Path:
     """The folder with one mixture, made of folders alone."""
-    # Imported here: looking at a command's help needs no torch.
     from trueup.models.export import refuse_existing
     from trueup.soups.adapters import AdapterSoup
     from trueup.soups.mix import card_of, open_soup
@@ -125,21 +120,26 @@ def _measure(
     **settings: object,
 ) -> list[str]:
     """What to print after the stage `soup` was run in `out`."""
-    from trueup.commands.train import refuse_other_run, single_stage
+    wanted, policies = _pairs(judges, "--judge"), _pairs(morl, "--morl")
+    check_models(*policies.values())
+    for reference in wanted.values():
+        check_judge(reference)
+    from trueup.commands.stages import refuse_other_run, single_stage
     from trueup.runs.recipe import run_stage
     from trueup.runs.signals import stop_requests
+    from trueup.settings.strict_yaml import Layer
     from trueup.soups.mix import short_name
     from trueup.soups.picture import sentences
 
     names = [short_name(expert) for expert in experts]
     if len(set(names)) < len(names):
         names = [f"{name}-{i}" for i, name in enumerate(names, 1)]
-    layer = configuration.Layer(
+    layer = Layer(
         values={
             **settings,
             "experts": dict(zip(names, experts, strict=True)),
-            "judges": _pairs(judges, "--judge"),
-            "morl": _pairs(morl, "--morl"),
+            "judges": wanted,
+            "morl": policies,
             "preference": list(_numbers(prefer, "--prefer")),
         },
         name="command line",
@@ -154,6 +154,8 @@ def _measure(
 
 def _data(path: str, split: str, limit: int) -> dict[str, object]:
     """Where prompts are read: all of a file, or a world's own split."""
+    from trueup.worlds import door_of
+
     own = split if door_of(path) else "train"
     return {"path": path, "split": own, "limit": limit, "held_out": 0.0}
 

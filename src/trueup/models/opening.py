@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -22,6 +23,19 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 def open_chat(settings: ModelSettings) -> Chat:
     """How a model's prompts are put together: its own template, or the named one."""
     return Chat.of(open_tokenizer(model_path(settings.path)), settings.template)
+
+
+def open_policy(
+    settings: ModelSettings, device: torch.device | None = None, *, seed: int = 0
+) -> tuple[Chat, LanguageModel]:
+    """A model's chat and its frozen network over one tokenizer, on the device of the settings unless given.
+
+    The chat comes first: what is wrong with a template is said before weights are read.
+    """
+    tokenizer = open_tokenizer(model_path(settings.path))
+    chat = Chat.of(tokenizer, settings.template)
+    place = pick_device(settings.device) if device is None else device
+    return chat, open_network(Role(trained=False), settings, place, seed=seed, tokenizer=tokenizer)
 
 
 def model_path(reference: str) -> str:
@@ -95,7 +109,9 @@ def open_networks(
     return {name: network.with_temperature(method.temperature) for name, network in networks.items()}
 
 
-def open_network(role: Role, settings: ModelSettings, device: torch.device, *, seed: int) -> LanguageModel:
+def open_network(
+    role: Role, settings: ModelSettings, device: torch.device, *, seed: int, tokenizer: Any = None
+) -> LanguageModel:
     """One network with a role's heads, in the run's precision; frozen unless the role is trained."""
     network = load(
         model_path(role.start or settings.path),
@@ -106,6 +122,7 @@ def open_network(role: Role, settings: ModelSettings, device: torch.device, *, s
         logits_budget_mib=settings.logits_budget_mib,
         dropout=settings.dropout,
         seed=seed,
+        tokenizer=tokenizer,
     )
     if not role.trained:
         network.module.requires_grad_(False)

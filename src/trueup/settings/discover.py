@@ -85,13 +85,15 @@ def summary(name: str, package: str = METHODS) -> str:
     return str(constants(name, package)["SUMMARY"])
 
 
-def find(name: str) -> ModuleType:
-    """The module of a method or procedure by its name, or by the path of a Python file."""
+def place(name: str) -> tuple[str, Path]:
+    """The module and file of a method or procedure, by its name or by the path of a Python file."""
     if name.endswith(".py"):
-        return _from_path(Path(name))
+        if not Path(name).is_file():
+            raise TrueupError("E703", "there is no such file", where=name, remedy="give the path of a method")
+        return f"trueup_method_{Path(name).stem}", Path(name)
     for package in PLACES:
         if name in names(package):
-            return importlib.import_module(f"{package}.{name}")
+            return f"{package}.{name}", _folder(package) / f"{name}.py"
     known = [other for package in PLACES for other in names(package)]
     near = difflib.get_close_matches(name, known, 1)
     raise TrueupError(
@@ -104,12 +106,13 @@ def find(name: str) -> ModuleType:
     )
 
 
-def _from_path(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise TrueupError(
-            "E703", "there is no such file", where=str(path), remedy="give the path of a method"
-        )
-    name = f"trueup_method_{path.stem}"
+def find(name: str) -> ModuleType:
+    """The module of a method or procedure by its name, or by the path of a Python file."""
+    module, path = place(name)
+    return _from_path(module, path) if name.endswith(".py") else importlib.import_module(module)
+
+
+def _from_path(name: str, path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

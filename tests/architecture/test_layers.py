@@ -33,6 +33,8 @@ ALLOWED: dict[str, set[str]] = {
     "settings.blocks": {"settings.schema"},
     "settings.discover": {"errors"},
     "settings.forms": {"errors", "settings.config"},
+    "settings.reading": {"errors"},
+    "settings.weights": {"errors"},
     "objectives": {"engine.batch", "engine.method", "errors"},
     "annotate": {
         "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "engine.prefixes",
@@ -44,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "worlds": {"engine.groups", "errors", "settings.config", "settings.discover", "settings.strict_yaml"},
     "models": {
         "chat", "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "errors",
-        "settings.blocks", "worlds",
+        "settings.blocks", "settings.weights", "worlds",
     },
     "statistics": {"errors"},
     "ratings": {"data", "engine.groups", "errors", "statistics"},
@@ -90,8 +92,10 @@ NO_TORCH = (
     "trueup.settings.aliases",
     "trueup.settings.config",
     "trueup.settings.discover",
+    "trueup.settings.reading",
     "trueup.settings.schema",
     "trueup.settings.strict_yaml",
+    "trueup.settings.weights",
     "trueup.statistics",
 )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 from transformers.utils import logging as hf_logging
@@ -215,6 +216,10 @@ def _readable(name: str) -> Iterator[None]:
     check_there(name)
     try:
         yield
+    except SafetensorError as error:
+        raise TrueupError(
+            "E802", f"its weights cannot be read: {error}", where=name, remedy="copy or save the model again"
+        ) from None
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         if "safetensors" in str(error):

@@ -53,9 +53,7 @@ def world_of_procedure(name: str) -> str | None:
 
 
 def _folder(package: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    assert spec is not None and spec.submodule_search_locations, f"{package} is a package"
-    return Path(spec.submodule_search_locations[0])
+    return _ROOT.joinpath(*package.split(".")[1:])
 
 
 def constants(name: str, package: str = METHODS) -> dict[str, Any]:

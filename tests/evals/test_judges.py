@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from trueup.judges.gold import lab_gold, lab_grade
 
 from eval_stubs import byte_chat, tiny_model, uniform, view_of
 from trueup.engine.groups import Comparison, Completion, Group, Message, Ranking, Role

@@ -55,11 +55,8 @@ class Codec:
         """The codec of a Hugging Face fast tokenizer; another one is an error (E554)."""
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):
-            raise TrueupError(
-                "E554",
-                f"{type(tokenizer).__name__} is not a fast tokenizer",
-                remedy="load one that has a tokenizer.json",
-            )
+            remedy = "load one that has a tokenizer.json"
+            raise TrueupError("E554", f"{type(tokenizer).__name__} is not a fast tokenizer", remedy=remedy)
         model, state = backend.model, _state(backend)
         added = dict(sorted(backend.get_added_tokens_decoder().items()))
         blank = {number: token for number, token in added.items() if not token.content.strip(_BLANK)}
@@ -138,11 +135,9 @@ class Codec:
         spelled = [self.control[name] for name in self.pattern.findall(text)]
         matched = [number for number in ids if number in self.names]
         if spelled != matched:
-            raise TrueupError(
-                "E553",
-                f"the tokenizer reads the template's {text!r} as control ids {matched}, not {spelled}",
-                remedy="repair the added tokens of tokenizer.json (they must not be normalized)",
-            )
+            reason = f"the tokenizer reads the template's {text!r} as control ids {matched}, not {spelled}"
+            remedy = "repair the added tokens of tokenizer.json (they must not be normalized)"
+            raise TrueupError("E553", reason, remedy=remedy)
         return ids
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:

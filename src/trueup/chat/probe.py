@@ -98,28 +98,20 @@ def _source(tokenizer: Any, name: str | None, codec: Codec) -> tuple[str | None,
     if name in NAMED:
         missing = [token for token in NAMED[name].needs if token not in codec.control]
         if missing:
-            raise TrueupError(
-                "E554",
-                f"the tokenizer has no token {', '.join(missing)}, which template {name} is made of",
-                remedy="add the tokens and resize the model's embeddings, or use template hh",
-            )
+            reason = f"the tokenizer has no token {', '.join(missing)}, which template {name} is made of"
+            remedy = "add the tokens and resize the model's embeddings, or use template hh"
+            raise TrueupError("E554", reason, remedy=remedy)
         return NAMED[name].source, name
     if name is not None and "{" in name:
         return name, "given"
     if name is not None:
-        raise TrueupError(
-            "E554",
-            f"no template is named {name!r}",
-            remedy=f"one of {', '.join([*NAMED, 'plain'])}, or Jinja source",
-        )
+        remedy = f"one of {', '.join([*NAMED, 'plain'])}, or Jinja source"
+        raise TrueupError("E554", f"no template is named {name!r}", remedy=remedy)
     own = tokenizer.chat_template
     if isinstance(own, Mapping):
         if "default" not in own:
-            raise TrueupError(
-                "E554",
-                f"the tokenizer has the templates {', '.join(own)} and none is the default",
-                remedy="give the source of the one to use",
-            )
+            reason = f"the tokenizer has the templates {', '.join(own)} and none is the default"
+            raise TrueupError("E554", reason, remedy="give the source of the one to use")
         own = own["default"]
     return own, "of the tokenizer"
 
@@ -211,12 +203,9 @@ def _parts(layout: Layout, codec: Codec, prompt: str, whole: Skeleton) -> tuple[
     closer = whole.literals[2]
     found = codec.pattern.search(closer)
     if found is None or closer[: found.start()].strip():
-        raise TrueupError(
-            "E552",
-            f"the template ends an assistant turn with {closer!r}, which is no token of the tokenizer",
-            where=f"template {layout.template.name}",
-            remedy="add the token, or name another template (hh works with every tokenizer)",
-        )
+        reason = f"the template ends an assistant turn with {closer!r}, which is no token of the tokenizer"
+        remedy = "add the token, or name another template (hh works with every tokenizer)"
+        raise TrueupError("E552", reason, where=f"template {layout.template.name}", remedy=remedy)
     lead = _lead(layout, prompt, whole.literals[1])
     return lead, closer[: found.start()], found.group(), closer[found.end() :]
 

@@ -154,12 +154,9 @@ class Layout:
                 content = think_parts(content)[slot.part == "content"]
             contents.append(slot.trim(content))
         if skeleton.splice(contents) != self.template.render(turns, generation=generation):
-            raise TrueupError(
-                "E353",
-                "the template's output depends on what this conversation says",
-                where=f"template {self.template.name}",
-                remedy="drop the row or name another template",
-            )
+            reason = "the template's output depends on what this conversation says"
+            remedy = "drop the row or name another template"
+            raise TrueupError("E353", reason, where=f"template {self.template.name}", remedy=remedy)
         return skeleton, contents
 
     def _is_thought(self, role: str, content: str) -> bool:

@@ -72,12 +72,9 @@ def soup(
         The seed of everything.
     """
     if judge and (weights or adapter):
-        raise TrueupError(
-            "E736",
-            "with judges the weights are searched for, and whole weights are written",
-            where="--weights" if weights else "--adapter",
-            remedy="leave it out, or the judges",
-        )
+        reason = "with judges the weights are searched for, and whole weights are written"
+        remedy = "leave it out, or the judges"
+        raise TrueupError("E736", reason, where="--weights" if weights else "--adapter", remedy=remedy)
     check_models(*experts, start)
     if not judge:
         say(f"model: {_mix(experts, out, _numbers(weights, '--weights'), start, adapter)}")
@@ -101,12 +98,8 @@ def _mix(experts: tuple[str, ...], out: Path, weights: tuple[float, ...], start:
     if not adapter:
         return mixed.save(given, out, card_of(mixed, given, name=out.name))
     if not isinstance(mixed, AdapterSoup):
-        raise TrueupError(
-            "E852",
-            "the experts are not all plain LoRA adapters over one base",
-            where="--adapter",
-            remedy="leave it out: whole weights are written",
-        )
+        reason = "the experts are not all plain LoRA adapters over one base"
+        raise TrueupError("E852", reason, where="--adapter", remedy="leave it out: whole weights are written")
     return mixed.adapter(given, out)
 
 
@@ -168,12 +161,8 @@ def _pairs(given: tuple[str, ...], where: str) -> dict[str, str]:
         found[name] = value
         wrong = wrong or ("" if name and value else text)
     if wrong or len(found) < len(given):
-        raise TrueupError(
-            "E736",
-            f"{wrong!r} is no NAME=VALUE" if wrong else "a name is given twice",
-            where=where,
-            remedy=f"write {where} helpful=world:truth/helpful",
-        )
+        reason = f"{wrong!r} is no NAME=VALUE" if wrong else "a name is given twice"
+        raise TrueupError("E736", reason, where=where, remedy=f"write {where} helpful=world:truth/helpful")
     return found
 
 

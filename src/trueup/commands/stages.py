@@ -55,12 +55,8 @@ def single_stage(
     if path.suffix in (".yaml", ".yml"):
         given = dict(configuration.read_yaml(path).values)
         if "method" not in given:
-            raise TrueupError(
-                "E721",
-                "no `method:` at the top",
-                where=recipe,
-                remedy="`trueup run` takes recipes of several stages",
-            )
+            remedy = "`trueup run` takes recipes of several stages"
+            raise TrueupError("E721", "no `method:` at the top", where=recipe, remedy=remedy)
         name = path.stem
     else:
         given, name = {"method": recipe}, path.stem
@@ -73,12 +69,9 @@ def single_stage(
     config, world = led(vars(module)["Config"], given, overrides, where=recipe, aliases=ALIASES)
     resolved = configuration.resolved(config)
     for name in stage_inputs(resolved):
-        raise TrueupError(
-            "E708",
-            f"`stage:{name}` names an earlier stage, and a run of one stage has none",
-            where=recipe,
-            remedy="give a path; `trueup run` takes recipes of several stages",
-        )
+        reason = f"`stage:{name}` names an earlier stage, and a run of one stage has none"
+        remedy = "give a path; `trueup run` takes recipes of several stages"
+        raise TrueupError("E708", reason, where=recipe, remedy=remedy)
     digest = configuration.digest({"method": module.__name__, "config": resolved})
     return Stage(
         name=name,
@@ -106,24 +99,16 @@ def recipe_path(name: str) -> Path:
         return RECIPES / f"{name}.yaml"
     near = difflib.get_close_matches(name, known, 1)
     listed = dict.fromkeys("tiny-METHOD" if other.startswith("tiny-") else other for other in known)
-    raise TrueupError(
-        "E722",
-        "there is no such recipe",
-        where=name,
-        remedy=f"did you mean `{near[0]}`?" if near else f"a YAML file, or one of {', '.join(listed)}",
-    )
+    remedy = f"did you mean `{near[0]}`?" if near else f"a YAML file, or one of {', '.join(listed)}"
+    raise TrueupError("E722", "there is no such recipe", where=name, remedy=remedy)
 
 
 def refuse_other_kind(path: Path, *, needed: str, other: str, taken_by: str) -> None:
     """Raises E721 for a file that says by its top which other command it is for."""
     given = configuration.read_yaml(path).values
     if other in given and needed not in given:
-        raise TrueupError(
-            "E721",
-            f"`{other}:` at the top, no `{needed}:`",
-            where=str(path),
-            remedy=f"`trueup {taken_by}` takes such files",
-        )
+        remedy = f"`trueup {taken_by}` takes such files"
+        raise TrueupError("E721", f"`{other}:` at the top, no `{needed}:`", where=str(path), remedy=remedy)
 
 
 def default_folder(recipe: str) -> Path:
@@ -140,12 +125,9 @@ def refuse_other_run(stage: Stage) -> None:
         return  # What failed before its first checkpoint left nothing to mix with.
     changed = changed_settings(configuration.read_yaml(path).values, stage.settings)
     if changed:
-        raise TrueupError(
-            "E723",
-            f"this folder holds a run with other settings: {', '.join(changed[:5])}",
-            where=str(stage.folder),
-            remedy="choose another --out, or remove the folder",
-        )
+        reason = f"this folder holds a run with other settings: {', '.join(changed[:5])}"
+        remedy = "choose another --out, or remove the folder"
+        raise TrueupError("E723", reason, where=str(stage.folder), remedy=remedy)
 
 
 MEASURED = ("gold", "helpful", "honest", "harmless", "evasive", "toxic", "kl")

@@ -64,12 +64,9 @@ def run(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            raise TrueupError(
-                "E711",
-                f"the recipe has no stage {name!r}",
-                where=f"command line {name}",
-                remedy=f"did you mean `{near[0]}`?" if near else f"its stages: {', '.join(known)}",
-            )
+            reason = f"the recipe has no stage {name!r}"
+            remedy = f"did you mean `{near[0]}`?" if near else f"its stages: {', '.join(known)}"
+            raise TrueupError("E711", reason, where=f"command line {name}", remedy=remedy)
     changed = {**top, "stages": given} if given else top
     found = read_recipe(path, changed)
     for name, said in found.stages.items():

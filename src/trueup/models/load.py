@@ -179,12 +179,9 @@ def _model(name: str, dtype: DType, with_head: bool) -> Any:
     )
     if info["missing_keys"]:
         few = ", ".join(sorted(info["missing_keys"])[:3])
-        raise TrueupError(
-            "E803",
-            f"{len(info['missing_keys'])} weights are not in the checkpoint and would be random: {few}",
-            where=name,
-            remedy="load the full checkpoint, or ask for no log-probs where there is no LM head",
-        )
+        reason = f"{len(info['missing_keys'])} weights are not in the checkpoint and would be random: {few}"
+        remedy = "load the full checkpoint, or ask for no log-probs where there is no LM head"
+        raise TrueupError("E803", reason, where=name, remedy=remedy)
     return model
 
 
@@ -223,20 +220,13 @@ def _readable(name: str) -> Iterator[None]:
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         if "safetensors" in str(error):
-            raise TrueupError(
-                "E802",
-                "no safetensors weights; weights in pickle files are not read",
-                where=name,
-                remedy="convert them to safetensors where they come from",
-            ) from None
+            reason = "no safetensors weights; weights in pickle files are not read"
+            remedy = "convert them to safetensors where they come from"
+            raise TrueupError("E802", reason, where=name, remedy=remedy) from None
         if Path(name).is_dir() and not holds_model(Path(name)):
             raise no_model(Path(name)) from None
-        raise TrueupError(
-            "E801",
-            f"neither a readable folder nor a model that can be fetched: {first}",
-            where=name,
-            remedy="give a folder, or an id while online",
-        ) from None
+        reason = f"neither a readable folder nor a model that can be fetched: {first}"
+        raise TrueupError("E801", reason, where=name, remedy="give a folder, or an id while online") from None
 
 
 def _is_dropout(key: str, value: object) -> bool:

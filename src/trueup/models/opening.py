@@ -64,12 +64,9 @@ def open_shared(method: Method, settings: ModelSettings, device: torch.device) -
     if settings.roles == "separate":
         return None
     if settings.lora is None:
-        raise TrueupError(
-            "E708",
-            "networks can share their base only when each of them trains an adapter",
-            where="model.roles",
-            remedy="set model.lora, for example {rank: 16}, or model.roles: separate",
-        )
+        reason = "networks can share their base only when each of them trains an adapter"
+        remedy = "set model.lora, for example {rank: 16}, or model.roles: separate"
+        raise TrueupError("E708", reason, where="model.roles", remedy=remedy)
     return open_base(
         model_path(settings.path),
         dtype=settings.dtype,

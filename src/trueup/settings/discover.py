@@ -118,18 +118,10 @@ def _from_path(name: str, path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # A person's own file: whatever it raises is theirs to repair.
-        raise TrueupError(
-            "E704",
-            f"the file does not run: {type(error).__name__}: {error}",
-            where=str(path),
-            remedy="repair it",
-        ) from None
+        reason = f"the file does not run: {type(error).__name__}: {error}"
+        raise TrueupError("E704", reason, where=str(path), remedy="repair it") from None
     missing = [part for part in ("Config", "build") if part not in vars(module)]
     if missing:
-        raise TrueupError(
-            "E704",
-            f"a method file defines Config and build; {' and '.join(missing)} not found",
-            where=str(path),
-            remedy="see docs/adding-a-method.md",
-        )
+        reason = f"a method file defines Config and build; {' and '.join(missing)} not found"
+        raise TrueupError("E704", reason, where=str(path), remedy="see docs/adding-a-method.md")
     return module

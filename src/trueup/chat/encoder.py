@@ -82,18 +82,7 @@ class Chat:
         that have one (Qwen3) to the model; without it the prompt closes an empty block, as for data without
         thoughts. `today` is the date that templates are told, fixed so that a prompt is the same tomorrow.
         """
-        found = probe(tokenizer, template, thinking=thinking, today=today)
-        return cls(
-            codec=found.codec,
-            layout=found.layout,
-            ending=found.ending,
-            stop_ids=found.stop_ids,
-            bos=found.bos,
-            text_bos=found.text_bos,
-            text_stop=found.text_stop,
-            markers=found.markers,
-            template_digest=found.template_digest,
-        )
+        return cls(**probe(tokenizer, template, thinking=thinking, today=today))
 
     @property
     def control_ids(self) -> np.ndarray:
@@ -117,12 +106,8 @@ class Chat:
         answered = messages[-1].role == Role.ASSISTANT
         text = self._chat()[0].template.render(_turns(messages), generation=not answered)
         ids: list[int] = self.codec.whole.encode(text, add_special_tokens=False).ids
-        if answered:
-            last = max(
-                (k for k, number in enumerate(ids) if number == self.stop_ids[0]), default=len(ids) - 1
-            )
-            ids = ids[: last + 1]
-        return ids
+        stops = [k for k, number in enumerate(ids) if number == self.stop_ids[0]]
+        return ids[: stops[-1] + 1] if answered and stops else ids
 
     def prompt_ids(self, messages: Sequence[Message]) -> np.ndarray:
         """The ids to generate from, int32 [L]: the conversation, and the header of the next turn."""

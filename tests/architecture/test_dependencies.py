@@ -41,7 +41,7 @@ BROUGHT = {
 MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn", "markdown-it-py": "markdown_it"}
 "Distributions whose module has another name."
 OWN = [path for folder in ("tests", "scripts", "docs/site") for path in (ROOT / folder).iterdir()]
-"What tests and scripts import from beside them, and from the site."
+"What tests and scripts import from beside them, and from the site; `benchmarks` lies at the root."
 BY_NAME = ("import_module", "importorskip", "find_spec", "_package")
 "Functions that are given a module's name."
 
@@ -94,7 +94,7 @@ def imported(folder: str) -> frozenset[str]:
     """Third-party modules that the Python files below a folder import, anywhere in them."""
     paths = (ROOT / folder).rglob("*.py")
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
-    own = set() if folder == "src" else {path.stem for path in OWN}
+    own = set() if folder == "src" else {"benchmarks", *(path.stem for path in OWN)}
     return frozenset(name for tree in trees for name in foreign(ast.walk(tree))) - own
 
 

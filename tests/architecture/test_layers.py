@@ -35,6 +35,8 @@ ALLOWED: dict[str, set[str]] = {
     "settings.discover": {"errors"},
     "settings.held": {"errors"},
     "settings.forms": {"errors", "settings.config"},
+    "settings.reading": {"errors"},
+    "settings.weights": {"errors"},
     "objectives": {"engine.batch", "engine.method", "errors"},
     "annotate": {
         "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "engine.prefixes",
@@ -46,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "worlds": {"engine.groups", "errors", "settings.config", "settings.discover", "settings.strict_yaml"},
     "models": {
         "chat", "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "errors",
-        "settings.blocks", "settings.held", "worlds",
+        "settings.blocks", "settings.held", "settings.weights", "worlds",
     },
     "statistics": {"errors"},
     "ratings": {"data", "engine.groups", "errors", "statistics"},
@@ -94,8 +96,10 @@ NO_TORCH = (
     "trueup.settings.config",
     "trueup.settings.discover",
     "trueup.settings.held",
+    "trueup.settings.reading",
     "trueup.settings.schema",
     "trueup.settings.strict_yaml",
+    "trueup.settings.weights",
     "trueup.statistics",
 )
 

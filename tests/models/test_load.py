@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +195,7 @@ def test_an_unreachable_hub_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     def fail(url: str) -> None:
         raise ConnectError("name not known")
 
-    monkeypatch.setattr(import_module("trueup.models.load"), "get_hf_file_metadata", fail)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", fail)
     with pytest.raises(TrueupError, match=r"E801 nobody/nothing — no such folder, .*name not known"):
         load("nobody/nothing")
 

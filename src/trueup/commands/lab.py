@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING
 
-from cyclopts import App, Parameter
+from cyclopts import App
 from rich.console import Console
 from rich.text import Text
 
-import trueup.lab as the_lab
-from trueup.commands.train import Positive
+from trueup.commands.early import check_models
+from trueup.commands.options import Json, Positive, Split, answer, say
+
+if TYPE_CHECKING:
+    from trueup.lab.build import Band
 
 app = App(
     name="lab",
@@ -30,6 +34,8 @@ def show(*, num: Positive = 8, seed: int = 0) -> None:
     seed
         Which ones.
     """
+    import trueup.lab as the_lab
+
     console = Console(highlight=False)
     for group in the_lab.demonstrations(num, seed):
         text = group.completions[0].text
@@ -54,7 +60,7 @@ def corpus(out: Path, /, *, tokens: Positive = 1_000_000, seed: int = 0) -> None
     seed
         The seed; the same seed gives the same bytes on any machine.
     """
-    import json
+    import trueup.lab as the_lab
 
     count = 0
     with out.open("w", encoding="utf-8", newline="\n") as file:
@@ -85,12 +91,10 @@ def build(out: Path = Path("runs/lab-base"), *, size: str = "base", seed: int = 
     from trueup.lab.build import build as build_model
     from trueup.runs.signals import stop_requests
 
-    console = Console(highlight=False)
     with stop_requests() as stop_requested:
-        bands = build_model(out, size=size, seed=seed, stop_requested=stop_requested)
-    for band in bands:
-        console.print(f"{'ok  ' if band.holds else 'FAIL'} {band}")
-    if not all(band.holds for band in bands):
+        found = build_model(out, size=size, seed=seed, stop_requested=stop_requested)
+    _print_bands(found)
+    if not all(band.holds for band in found):
         raise SystemExit(1)
 
 
@@ -125,11 +129,14 @@ def bands(model: str = "lab:base", /) -> None:
     model
         A model's folder, or lab:base.
     """
+    check_models(model)
     from trueup.lab.build import measure_bands
 
-    console = Console(highlight=False)
-    for band in measure_bands(model):
-        console.print(f"{'ok  ' if band.holds else 'FAIL'} {band}")
+    _print_bands(measure_bands(model))
+
+
+def _print_bands(bands: Iterable[Band]) -> None:
+    say(*(f"{'ok  ' if band.holds else 'FAIL'} {band}" for band in bands))
 
 
 @app.command
@@ -139,9 +146,9 @@ def evaluate(
     *,
     against: str = "lab:base",
     num_prompts: Positive = 200,
-    split: Literal["train", "dev", "test"] = "test",
+    split: Split = "test",
     seed: int = 0,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Json = False,
 ) -> None:
     """Evaluate a model in the lab: gold reward, win rate, and what it lost, with intervals, against another.
 
@@ -157,22 +164,17 @@ def evaluate(
         Of the lab's prompts.
     seed
         The seed of the samples.
-    as_json
-        Print JSON.
     """
+    check_models(model, against)
     from trueup.procedures.evaluate import held_against
 
     found = held_against(model, against, num_prompts=num_prompts, split=split, seed=seed, world="lab")
-    if as_json:
-        print(json.dumps(found, indent=1))
-        return
-    console = Console(highlight=False, markup=False, soft_wrap=True)
     policy = found["policies"]["model"]
-    console.print(f"gold {_interval(policy['gold'])}   over {against} {_interval(policy['gain'])}")
-    for name in ("helpful", "honest", "harmless"):
-        console.print(f"{name:>10} {policy[name]:.3f}")
+    lines = [f"gold {_interval(policy['gold'])}   over {against} {_interval(policy['gain'])}"]
+    lines += [f"{name:>10} {policy[name]:.3f}" for name in ("helpful", "honest", "harmless")]
     for name, tax in sorted(policy["tax"].items()):
-        console.print(f"{name:>18} {tax['delta']:+.3f} [{tax['ci95'][0]:+.3f}, {tax['ci95'][1]:+.3f}]")
+        lines.append(f"{name:>18} {tax['delta']:+.3f} [{tax['ci95'][0]:+.3f}, {tax['ci95'][1]:+.3f}]")
+    answer(found, lines, as_json)
 
 
 def _interval(row: dict) -> str:

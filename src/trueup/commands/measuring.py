@@ -1,20 +1,13 @@
-"""What commands that measure a model share: options, and what they write and print."""
+"""What commands that measure a model share: what they write and print."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from cyclopts import Parameter, validators
-from rich.console import Console
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trueup.engine.groups import Group
-
-Count = Annotated[int, Parameter(validator=validators.Number(gte=0))]
-Flag = Annotated[bool, Parameter(negative="")]
-Json = Annotated[bool, Parameter(name="--json", negative="")]
 
 
 def write_groups(out: Path | None, groups: Sequence[Group]) -> None:
@@ -23,11 +16,6 @@ def write_groups(out: Path | None, groups: Sequence[Group]) -> None:
 
     if out is not None:
         write_jsonl(str(out), groups)
-
-
-def plain_console() -> Console:
-    """A console that prints text as it is, on lines of its own length."""
-    return Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def estimate_line(row: Mapping[str, Any]) -> str:

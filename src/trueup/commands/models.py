@@ -4,81 +4,79 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter, validators
 from rich.console import Console
 from rich.text import Text
 
-from trueup.commands.train import Positive
-from trueup.engine.groups import Group, Message, Role
+from trueup.commands.early import check_judge, check_models
+from trueup.commands.options import NotNegative, Positive, Speaker, Template
 from trueup.errors import TrueupError
-from trueup.reports.visible import visible
 
-NotNegative = Annotated[float, Parameter(validator=validators.Number(gte=0))]
+if TYPE_CHECKING:
+    from trueup.answerers.local import LocalAnswerer
+    from trueup.engine.groups import Message
 
 
 def chat(
-    model: str,
+    model: Speaker,
     /,
     *,
     temperature: NotNegative = 0.7,
     max_new_tokens: Positive = 128,
     system: str | None = None,
-    template: str | None = None,
+    template: Template = None,
     seed: int = 0,
 ) -> None:
     """Talk to a model. An empty line or Ctrl-D ends; /new starts over.
 
     Parameters
     ----------
-    model
-        A model's folder or id, the folder of a run, or world:base.
     temperature
         0 is greedy.
     max_new_tokens
         Longest reply.
     system
         A system message.
-    template
-        A chat template by name, where the model brings none.
     seed
         The seed of the samples.
     """
-    from trueup.answerers.open import open_local
-    from trueup.evals.evaluation import model_folder
+    check_models(model)
+    from trueup.engine.groups import Message, Role
+    from trueup.reports.visible import visible
     from trueup.sources.sample import Decoding
 
-    speaker = open_local(model_folder(model), template=template)
+    speaker = _speaker(model, template)
     decoding = Decoding(
         temperature=temperature or 1.0, greedy=temperature == 0, max_new_tokens=max_new_tokens
     )
-    start = [Message(Role.SYSTEM, system)] if system else []
-    history = list(start)
+    start: tuple[Message, ...] = (Message(Role.SYSTEM, system),) if system else ()
+    history, turn = start, 0
     console = Console(highlight=False)
     console.print(Text(f"{model}; an empty line ends, /new starts over", style="dim"))
-    turn = 0
-    while True:
-        try:
-            line = input("you> ").strip()
-        except EOFError:
-            console.print()
-            break
-        if not line:
-            break
+    while line := _line(console):
         if line == "/new":
-            history = list(start)
+            history = start
             continue
-        history.append(Message(Role.USER, line))
-        reply = speaker.complete([tuple(history)], decoding=decoding, seed=seed + turn)[0][0].text
-        history.append(Message(Role.ASSISTANT, reply))
+        history += (Message(Role.USER, line),)
+        reply = speaker.complete([history], decoding=decoding, seed=seed + turn)[0][0].text
+        history += (Message(Role.ASSISTANT, reply),)
         # What a model says is no markup, and moves no cursor.
         console.print(Text.assemble(("model> ", "bold"), visible(reply)), soft_wrap=True)
         turn += 1
 
 
+def _line(console: Console) -> str:
+    """What is typed; nothing where the input ends."""
+    try:
+        return input("you> ").strip()
+    except EOFError:
+        console.print()
+        return ""
+
+
 def generate(
-    model: str,
+    model: Speaker,
     /,
     *prompts: str,
     file: Path | None = None,
@@ -87,15 +85,13 @@ def generate(
     temperature: NotNegative = 1.0,
     max_new_tokens: Positive = 128,
     plain: bool = False,
-    template: str | None = None,
+    template: Template = None,
     seed: int = 0,
 ) -> None:
     """Complete prompts and print one JSON object a line.
 
     Parameters
     ----------
-    model
-        A model's folder or id, the folder of a run, or world:base.
     prompts
         Prompts, each one user turn.
     file
@@ -110,13 +106,11 @@ def generate(
         Longest completion.
     plain
         Continue the prompts as plain text, without the chat template.
-    template
-        A chat template by name, where the model brings none.
     seed
         The seed of the samples.
     """
     from trueup.data import read
-    from trueup.evals.completions import generate as complete
+    from trueup.engine.groups import Group, Message, Role
 
     role = Role.TEXT if plain else Role.USER
     asked = [Group(prompt=(Message(role, text),)) for text in prompts]
@@ -124,6 +118,10 @@ def generate(
         asked.extend(read(str(file)).groups)
     if not asked:
         raise TrueupError("E725", "no prompts", where="generate", remedy="give prompts, or --file FILE")
+    check_models(model)
+    check_judge(judge)
+    from trueup.evals.completions import generate as complete
+
     drawn = complete(
         model, asked, k=num, judge=judge, temperature=temperature, max_new_tokens=max_new_tokens,
         template=template, seed=seed,
@@ -131,6 +129,13 @@ def generate(
     for group in drawn:
         texts = [completion.text for completion in group.completions]
         print(json.dumps({"prompt": group.prompt[-1].content, "completions": texts}, ensure_ascii=False))
+
+
+def _speaker(model: str, template: str | None) -> LocalAnswerer:
+    from trueup.answerers.open import open_local
+    from trueup.settings.weights import model_folder
+
+    return open_local(model_folder(model), template=template)
 
 
 def export(run: Path, out: Path, /, *, adapter: bool = False) -> None:

@@ -44,10 +44,10 @@ def rows_of(path_or_id: Any, split: str) -> Iterator[RawRow]:
     except ValueError:
         reason = "not a path: it holds a NUL or half a surrogate pair"
         raise file_error("E102", reason, text, "check the path", EXIT_MISSING) from None
+    # Nothing is read yet, but what is wrong with the path is said now.
     if mode is None:
-        yield from _not_a_path(path_or_id, path, split)
-    else:
-        yield from _folder_rows(path, split) if stat.S_ISDIR(mode) else _file_rows(path, path.name)
+        return _not_a_path(path_or_id, path, split)
+    return _folder_rows(path, split) if stat.S_ISDIR(mode) else _file_rows(path, path.name)
 
 
 def _not_a_path(path_or_id: str | Path, path: Path, split: str) -> Iterator[RawRow]:

@@ -19,6 +19,7 @@ from trueup.evals.task_files import shipped
 from trueup.evals.tasks import Advance
 from trueup.evals.view import open_view
 from trueup.models.opening import pick_device
+from trueup.settings.weights import model_folder
 from trueup.worlds import World, came_from, open_world, world_of
 
 Dtype = Literal["float32", "bfloat16", "float64"]
@@ -121,12 +122,6 @@ def world_of_exams(named: str, model: str, names: Sequence[str]) -> World | None
         return world_of(named, folder, where="exams")
     known = came_from(folder)
     return open_world(known) if known else None
-
-
-def model_folder(reference: str) -> str:
-    """The model that a path means: of a run's folder its `model/`."""
-    inside = Path(reference) / "model"
-    return str(inside) if (inside / "config.json").is_file() else reference
 
 
 def _whose(

@@ -13,12 +13,11 @@ import torch
 from trueup.chat.encoder import Chat, is_text
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.engine.method import Handles, Network
-from trueup.engine.method import Role as NetworkRole
 from trueup.engine.order import derive
 from trueup.errors import TrueupError
 from trueup.evals.joint import joint_ids
 from trueup.judges import Judge
-from trueup.models.opening import open_chat, open_network, pick_device
+from trueup.models.opening import open_policy, pick_device
 from trueup.settings.blocks import ModelSettings
 from trueup.sources.context import open_context
 from trueup.sources.sample import Decoding, sample_groups
@@ -226,10 +225,9 @@ def open_view(
 ) -> PolicyView:
     """A model as evaluations see it, frozen; `also` are further fields of the view."""
     settings = ModelSettings(path=model, dtype=dtype, template=template)
-    device = pick_device("auto") if device == "auto" else device
-    network = open_network(NetworkRole(trained=False), settings, torch.device(device), seed=0)
+    device = pick_device("auto") if device == "auto" else torch.device(device)
+    chat, network = open_policy(settings, device)
     longest = {"context": network.config.max_position_embeddings}
-    chat = open_chat(settings)
     return PolicyView(name=name, network=network, chat=chat, device=device, **{**longest, **also})
 
 

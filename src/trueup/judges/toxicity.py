@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from trueup.engine.groups import Group
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
-from trueup.judges.ngrams import load_classifier
 from trueup.worlds import open_world
 from trueup.worlds.doors import shipped
 
@@ -88,6 +87,9 @@ def open_toxicity(ref: str, *, device: str = "cpu") -> Callable[[Sequence[Group]
         return ToxicityJudge(texts=lexicon, name=ref)
     if name == "detoxify":
         return ToxicityJudge(texts=_detoxify(model or "original", device), name=ref)
+    # Imported here: the other judges need no scipy.
+    from trueup.judges.ngrams import load_classifier
+
     return ToxicityJudge(texts=load_classifier(name), name=ref)
 
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, final
 
 import torch
-from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
@@ -25,6 +23,7 @@ from trueup.models import attention
 from trueup.models.heads import MODULES
 from trueup.models.layout import build, layout_of
 from trueup.models.logprob import Head, listed_logprobs, logits, token_logprobs
+from trueup.models.lora import wrapped
 
 OUTPUTS = ("logprobs", "entropy", "values", "rewards", "embeddings", "distributions", "listed")
 
@@ -55,8 +54,8 @@ class LanguageModel:
     @property
     def hf_model(self) -> Any:
         """The Hugging Face model, LoRA layers included but without peft's wrapper."""
-        model = self.module["model"]
-        return model.get_base_model() if isinstance(model, PeftModel) else model
+        model: Any = self.module["model"]
+        return model.get_base_model() if wrapped(model) else model
 
     @property
     def body(self) -> nn.Module:
@@ -76,7 +75,7 @@ class LanguageModel:
     @property
     def has_adapter(self) -> bool:
         """Whether the weights carry a LoRA adapter."""
-        return isinstance(self.module["model"], PeftModel)
+        return wrapped(self.module["model"])
 
     @property
     def head(self) -> Head:
@@ -272,6 +271,8 @@ def in_use(module: nn.Module) -> Iterator[None]:
 @contextmanager
 def _adapter_off(module: nn.Module) -> Iterator[None]:
     """Inside, LoRA layers use the base weights alone; every `requires_grad` is as before afterwards."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     layers = [m for m in module.modules() if isinstance(m, BaseTunerLayer)]
     wanted = [(p, p.requires_grad) for layer in layers for p in layer.parameters()]
     for layer in layers:

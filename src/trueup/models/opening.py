@@ -41,6 +41,20 @@ def in_memory(reference: str) -> InMemory | None:
     return found
 
 
+def open_policy(
+    settings: ModelSettings, device: torch.device | None = None, *, seed: int = 0
+) -> tuple[Chat, LanguageModel]:
+    """A model's chat and its frozen network over one tokenizer, on the device of the settings unless given.
+
+    The chat comes first: what is wrong with a template is said before weights are read.
+    """
+    found = in_memory(settings.path)
+    tokenizer = found.tokenizer if found is not None else open_tokenizer(model_path(settings.path))
+    chat = Chat.of(tokenizer, settings.template)
+    place = pick_device(settings.device) if device is None else device
+    return chat, open_network(Role(trained=False), settings, place, seed=seed, tokenizer=tokenizer)
+
+
 def model_path(reference: str) -> str:
     """A path or id that `load` takes; a model of a world by `WORLD:NAME` is where that world has it."""
     door = door_of(reference)
@@ -116,7 +130,9 @@ def open_networks(
     return {name: network.with_temperature(method.temperature) for name, network in networks.items()}
 
 
-def open_network(role: Role, settings: ModelSettings, device: torch.device, *, seed: int) -> LanguageModel:
+def open_network(
+    role: Role, settings: ModelSettings, device: torch.device, *, seed: int, tokenizer: Any = None
+) -> LanguageModel:
     """One network with a role's heads, in the run's precision; frozen unless the role is trained."""
     start = role.start or settings.path
     found = in_memory(start)
@@ -132,7 +148,7 @@ def open_network(role: Role, settings: ModelSettings, device: torch.device, *, s
     if found is not None:
         network = found.network(**given, trained=role.trained)
     else:
-        network = load(model_path(start), **given)
+        network = load(model_path(start), **given, tokenizer=tokenizer)
     if not role.trained:
         network.module.requires_grad_(False).eval()
     return network

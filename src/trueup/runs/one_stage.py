@@ -15,21 +15,23 @@ from trueup.settings import discover
 from trueup.settings.aliases import ALIASES
 
 
-def single_stage(recipe: str, overrides: configuration.Layer, folder: Path | None) -> Stage:
-    """The one stage that a method's name, its Python file, or a recipe file with `method:` describes."""
+def described(recipe: str) -> tuple[str, str, dict[str, Any]]:
+    """(name of the run, method, settings) of a method's name, its Python file, or a file with `method:`."""
     path = Path(recipe)
     given: dict[str, Any] = {"method": recipe}
     if path.suffix in (".yaml", ".yml"):
         given = dict(configuration.read_yaml(path).values)
         if "method" not in given:
-            raise TrueupError(
-                "E721",
-                "no `method:` at the top",
-                where=recipe,
-                remedy="`trueup run` takes recipes of several stages",
-            )
-    module = discover.find(str(given.pop("method")))
-    return stage_of(module, given, overrides, name=path.stem, folder=folder, where=recipe)
+            remedy = "`trueup run` takes recipes of several stages"
+            raise TrueupError("E721", "no `method:` at the top", where=recipe, remedy=remedy)
+    return path.stem, str(given.pop("method")), given
+
+
+def single_stage(recipe: str, overrides: configuration.Layer, folder: Path | None) -> Stage:
+    """The one stage that a method's name, its Python file, or a recipe file with `method:` describes."""
+    name, method, given = described(recipe)
+    module = discover.find(method)
+    return stage_of(module, given, overrides, name=name, folder=folder, where=recipe)
 
 
 def stage_of(

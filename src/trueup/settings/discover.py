@@ -53,9 +53,7 @@ def world_of_procedure(name: str) -> str | None:
 
 
 def _folder(package: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    assert spec is not None and spec.submodule_search_locations, f"{package} is a package"
-    return Path(spec.submodule_search_locations[0])
+    return _ROOT.joinpath(*package.split(".")[1:])
 
 
 def constants(name: str, package: str = METHODS) -> dict[str, Any]:
@@ -85,13 +83,15 @@ def summary(name: str, package: str = METHODS) -> str:
     return str(constants(name, package)["SUMMARY"])
 
 
-def find(name: str) -> ModuleType:
-    """The module of a method or procedure by its name, or by the path of a Python file."""
+def place(name: str) -> tuple[str, Path]:
+    """The module and file of a method or procedure, by its name or by the path of a Python file."""
     if name.endswith(".py"):
-        return _from_path(Path(name))
+        if not Path(name).is_file():
+            raise TrueupError("E703", "there is no such file", where=name, remedy="give the path of a method")
+        return f"trueup_method_{Path(name).stem}", Path(name)
     for package in PLACES:
         if name in names(package):
-            return importlib.import_module(f"{package}.{name}")
+            return f"{package}.{name}", _folder(package) / f"{name}.py"
     known = [other for package in PLACES for other in names(package)]
     near = difflib.get_close_matches(name, known, 1)
     raise TrueupError(
@@ -104,12 +104,13 @@ def find(name: str) -> ModuleType:
     )
 
 
-def _from_path(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise TrueupError(
-            "E703", "there is no such file", where=str(path), remedy="give the path of a method"
-        )
-    name = f"trueup_method_{path.stem}"
+def find(name: str) -> ModuleType:
+    """The module of a method or procedure by its name, or by the path of a Python file."""
+    module, path = place(name)
+    return _from_path(module, path) if name.endswith(".py") else importlib.import_module(module)
+
+
+def _from_path(name: str, path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -117,18 +118,10 @@ def _from_path(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # A person's own file: whatever it raises is theirs to repair.
-        raise TrueupError(
-            "E704",
-            f"the file does not run: {type(error).__name__}: {error}",
-            where=str(path),
-            remedy="repair it",
-        ) from None
+        reason = f"the file does not run: {type(error).__name__}: {error}"
+        raise TrueupError("E704", reason, where=str(path), remedy="repair it") from None
     missing = [part for part in ("Config", "build") if part not in vars(module)]
     if missing:
-        raise TrueupError(
-            "E704",
-            f"a method file defines Config and build; {' and '.join(missing)} not found",
-            where=str(path),
-            remedy="see docs/adding-a-method.md",
-        )
+        reason = f"a method file defines Config and build; {' and '.join(missing)} not found"
+        raise TrueupError("E704", reason, where=str(path), remedy="see docs/adding-a-method.md")
     return module

@@ -64,11 +64,6 @@ def number(value: Any, field: str) -> float:
     return float(value)
 
 
-def filled_text(row: Row, key: str) -> str:
-    """The string at `key`, more than spaces. Raises Fault E306 where it is empty."""
-    return filled(text(row, key), key)
-
-
 def filled(value: str, field: str, *, code: str = "E306") -> str:
     """The string, when it holds more than spaces. Raises Fault `code` otherwise."""
     if not value.strip():

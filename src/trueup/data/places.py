@@ -100,10 +100,18 @@ def _folder_rows(root: Path, split: str) -> Iterator[RawRow]:
 
 
 def _files_of_split(root: Path, split: str) -> list[str]:
-    found = sorted(item for item in _files_below(root) if item.lower().endswith(_SUFFIXES))
+    """The data files of a split by their names, at the top of the folder or in its `data`."""
+    try:
+        below = [item for folder in (root, root / "data") if folder.is_dir() for item in folder.iterdir()]
+        items = [item for item in below if item.is_file() and not item.name.startswith(".")]
+    except OSError as error:
+        raise unreadable(str(root), error) from None
     by_split: dict[str, list[str]] = {}
-    for item in found:
-        by_split.setdefault(_split_of(item), []).append(item)
+    for item in sorted(str(item.relative_to(root)) for item in items):
+        if item.lower().endswith(_SUFFIXES):
+            words = re.split(r"[^a-z]+", Path(item).name.lower())
+            named = next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), "")
+            by_split.setdefault(named, []).append(item)
     wanted = _SPLIT_WORDS.get(split, split)
     if wanted == "train" and list(by_split) == [""]:
         wanted = ""
@@ -114,19 +122,6 @@ def _files_of_split(root: Path, split: str) -> list[str]:
 
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _files_below(root: Path) -> list[str]:
-    try:
-        items = [*root.iterdir(), *((root / "data").iterdir() if (root / "data").is_dir() else ())]
-    except OSError as error:
-        raise unreadable(str(root), error) from None
-    return [str(item.relative_to(root)) for item in items if item.is_file() and not item.name.startswith(".")]
-
-
-def _split_of(name: str) -> str:
-    words = re.split(r"[^a-z]+", Path(name).name.lower())
-    return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), "")
 
 
 def _chained(root: Path, names: Iterable[str]) -> Iterator[RawRow]:

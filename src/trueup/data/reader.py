@@ -48,19 +48,9 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadResult:
-    """The groups of a file, and what was seen on the way."""
+    """The groups of a file, and what was seen on the way: the format and why, the counts, every bad row."""
 
     groups: list[Group]
-    format: str
-    why: str
-    counts: Counts
-    problems: list[Problem]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckReport:
-    """What `check` saw: the format and why, the counts, and every bad row."""
-
     path: str
     format: str
     why: str
@@ -95,10 +85,10 @@ class CheckReport:
         return f"<pre>{escape(str(self))}</pre>"
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain JSON values."""
-        found = asdict(self)
-        counts, problems = found.pop("counts"), found.pop("problems")
-        return {**found, **counts, "notes": list(counts["notes"]), "problems": problems}
+        """The same as plain JSON values, without the groups."""
+        counts, problems = asdict(self.counts), [problem.to_json() for problem in self.problems]
+        said = {"path": self.path, "format": self.format, "why": self.why}
+        return {**said, **counts, "notes": list(self.counts.notes), "problems": problems}
 
 
 def read(
@@ -119,20 +109,15 @@ def read(
     cannot be read, E202 or E204 for a format that is unknown or ambiguous, E601 when more than `max_bad` of
     the rows are bad, E602 when no row is left.
     """
+    rows, path = rows_of(path_or_id, split), name_of(path_or_id)
     return read_rows(
-        rows_of(path_or_id, split),
-        name_of(path_or_id),
-        format=format,
-        columns=columns,
-        limit=limit,
-        max_bad=max_bad,
-        quarantine=quarantine,
+        rows, path, format=format, columns=columns, limit=limit, max_bad=max_bad, quarantine=quarantine
     )
 
 
 def read_rows(
     rows: Iterable[RawRow],
-    where: str,
+    path: str,
     *,
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
@@ -140,7 +125,7 @@ def read_rows(
     max_bad: float | None = 0.01,
     quarantine: Path | None = None,
 ) -> ReadResult:
-    """The groups of rows from anywhere, as `read` gives those of a file; `where` is what errors call it.
+    """The groups of rows from anywhere, as `read` gives those of a file; `path` is what errors call it.
 
     With `max_bad` None neither bad rows, however many, nor no rows at all are an error.
     """
@@ -149,7 +134,7 @@ def read_rows(
         raise TrueupError("E701", f"max_bad is {max_bad}", where="max_bad", remedy=remedy)
     if limit is not None and limit < 1:
         raise TrueupError("E701", f"limit is {limit}", where="limit", remedy="give a number from 1 up")
-    columns, where, scan = check_columns(columns), printable(where), _Scan()
+    columns, where, scan = check_columns(columns), printable(path), _Scan()
     known, why = None if format == "auto" else detect.named(format), "named, not detected"
     decoded = ((row, _decoded(row, columns)) for row in islice(_rows_only(rows, scan), limit))
     head, samples = _head(decoded)
@@ -163,7 +148,9 @@ def read_rows(
     counts, name = scan.counts(), known.name if known else "unknown"
     if max_bad is not None:
         _check_counts(counts, scan.problems, max_bad, where, quarantine)
-    return ReadResult(groups=scan.groups, format=name, why=why, counts=counts, problems=scan.problems)
+    return ReadResult(
+        groups=scan.groups, path=path, format=name, why=why, counts=counts, problems=scan.problems
+    )
 
 
 def check(
@@ -174,14 +161,11 @@ def check(
     split: str = "train",
     limit: int | None = None,
     quarantine: Path | None = None,
-) -> CheckReport:
-    """A report on the file's format and on every bad row; only a file that cannot be read at all raises."""
+) -> ReadResult:
+    """What `read` gives, however many rows are bad: only a file that cannot be read at all raises."""
     rows, path = rows_of(path_or_id, split), name_of(path_or_id)
-    found = read_rows(
+    return read_rows(
         rows, path, format=format, columns=columns, limit=limit, max_bad=None, quarantine=quarantine
-    )
-    return CheckReport(
-        path=path, format=found.format, why=found.why, counts=found.counts, problems=found.problems
     )
 
 

@@ -87,9 +87,12 @@ def soup(
             where="--weights" if weights else "--adapter",
             remedy="leave it out, or the judges",
         )
+    from trueup.soups.write import prompts_block
+
     for line in _measure(
         experts, out, judge, morl, start=start, prefer=prefer, search=search, tries=tries, steps=steps,
-        data=_data(prompts, "test", num_prompts), validation=_data(validation, "dev", num_prompts), seed=seed,
+        data=prompts_block(prompts, "test", num_prompts),
+        validation=prompts_block(validation, "dev", num_prompts), seed=seed,
     ):  # fmt: skip
         console.print(line)
 
@@ -126,12 +129,6 @@ def _measure(
         done = run_stage(stage, stop_requested=stop_requested)
     found = json.loads((out / "front.json").read_text(encoding="utf-8"))
     return [*sentences(found), f"model: {out / done.output}", f"picture: {out / 'soups.html'}"]
-
-
-def _data(path: str, split: str, limit: int) -> dict[str, object]:
-    """Where prompts are read: all of a file, or the lab's own split."""
-    lab = path.startswith("lab:")
-    return {"path": path, "split": split if lab else "train", "limit": limit, "held_out": 0.0}
 
 
 def _pairs(given: tuple[str, ...], where: str) -> dict[str, str]:

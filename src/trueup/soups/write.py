@@ -46,3 +46,9 @@ def named(experts: Sequence[str]) -> Mapping[str, str]:
     if len(set(names)) < len(names):
         names = [f"{name}-{i}" for i, name in enumerate(names, 1)]
     return dict(zip(names, experts, strict=True))
+
+
+def prompts_block(path: str, split: str, limit: int) -> dict[str, object]:
+    """The settings of prompts to measure on: the first of a file, or the lab's own split."""
+    lab = path.startswith("lab:")
+    return {"path": path, "split": split if lab else "train", "limit": limit, "held_out": 0.0}

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trueup.commands.early import check_file, check_judge, check_models
-from trueup.commands.measuring import estimate_line, open_policy, write_groups
 from trueup.commands.options import (
     AnyTemplate,
     AsJson,
     Context,
     Count,
+    DrawSeed,
     Flag,
     Json,
     Policy,
@@ -20,6 +20,9 @@ from trueup.commands.options import (
     Split,
     World,
     answer,
+    estimate_line,
+    open_policy,
+    write_groups,
 )
 from trueup.errors import TrueupError
 
@@ -45,7 +48,7 @@ def toxicity(
     limit: Positive | None = None,
     template: AnyTemplate = None,
     split: Split = "test",
-    seed: int = 0,
+    seed: DrawSeed = 0,
     out: Path | None = None,
     as_json: Json = False,
 ) -> None:
@@ -74,8 +77,6 @@ def toxicity(
         The first prompts only.
     split
         Of the world's prompts.
-    seed
-        Of sampling.
     out
         Write the continuations with their toxicity here, as groups.
     """
@@ -132,7 +133,7 @@ def refusals(
     limit: Positive | None = None,
     template: AnyTemplate = None,
     split: Split = "test",
-    seed: int = 0,
+    seed: DrawSeed = 0,
     out: Path | None = None,
     as_json: Json = False,
 ) -> None:
@@ -155,8 +156,6 @@ def refusals(
         The first requests only.
     split
         Of the world's requests.
-    seed
-        Of sampling.
     out
         Write the answers here, as groups, with how far each refuses.
     """

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from trueup.commands.early import check_models
-from trueup.commands.options import Context, Count, Json, Positive, Speaker, Split
+from trueup.commands.options import Context, Count, Json, Positive, Speaker, Split, estimate
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -149,18 +149,14 @@ def table_of(document: Mapping[str, Any]) -> Table:
             gap = row.get("difference")
             other = f"{row['against']['mean']:.3f}" if "against" in row else "–"
             cells += [f"{row['value']['mean']:.3f}", other]
-            cells += ["–", ""] if gap is None else [_shown(gap, "+.3f"), gap["verdict"].removesuffix(" seen")]
+            cells += (
+                ["–", ""] if gap is None else [estimate(gap, "+.3f"), gap["verdict"].removesuffix(" seen")]
+            )
         else:
             chance = "–" if row["chance"] is None else f"{row['chance']:.3f}"
-            cells += [row["metric"], _shown(row["value"]), chance]
+            cells += [row["metric"], estimate(row["value"]), chance]
         table.add_row(*cells)
     return table
-
-
-def _shown(estimate: Mapping[str, Any], form: str = ".3f") -> str:
-    interval = estimate["ci95"]
-    value = format(estimate["mean"], form)
-    return value if interval is None else f"{value} [{interval[0]:{form}}, {interval[1]:{form}}]"
 
 
 @contextmanager

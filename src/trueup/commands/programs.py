@@ -8,8 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from trueup.commands.early import check_models
-from trueup.commands.measuring import open_policy, write_groups
-from trueup.commands.options import Json, Positive, answer, say
+from trueup.commands.options import DrawSeed, Json, Positive, answer, estimate, open_policy, say, write_groups
 
 
 def sandbox(*, as_json: Json = False) -> None:
@@ -49,7 +48,7 @@ def programs(
     max_new_tokens: Positive = 512,
     seconds: float = 10.0,
     sandbox: str = "",
-    seed: int = 0,
+    seed: DrawSeed = 0,
     out: Path | None = None,
     as_json: Json = False,
 ) -> None:
@@ -75,8 +74,6 @@ def programs(
         For one program and its tests.
     sandbox
         bubblewrap or landlock; the strongest that works here where none is named.
-    seed
-        Of sampling.
     out
         Write the programs with their scores here, as groups.
     """
@@ -99,11 +96,7 @@ def programs(
     view = open_policy(model)
     solved = solve(view, items, num_samples=num_samples, decoding=decoding, seed=seed, judge=judge)
     write_groups(out, solved.groups)
-    rates = {f"pass@{one}": solved.at(one) for one in k}
-    found = {name: rate.to_json() for name, rate in rates.items()}
-    lines = [
-        f"{name:>9} {rate.mean:.3f} [{rate.low:.3f}, {rate.high:.3f}]  {rate.n} problems"
-        for name, rate in rates.items()
-    ]
+    rates = {f"pass@{one}": solved.at(one).to_json() for one in k}
+    lines = [f"{name:>9} {estimate(rate)}  {rate['n']} problems" for name, rate in rates.items()]
     lines.append("  ".join(f"{outcome} {count}" for outcome, count in sorted(solved.outcomes.items())))
-    answer({**found, "outcomes": solved.outcomes}, lines, as_json)
+    answer({**rates, "outcomes": solved.outcomes}, lines, as_json)

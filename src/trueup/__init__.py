@@ -1,23 +1,34 @@
 """trueup: align language models by any method, and know what it cost.
 
-`trueup.load`, `trueup.fit` and `trueup.evaluate` are the library in three verbs; everything else is in the
-modules they are made of. Importing this package loads no torch; the first use of a verb does.
+Every command is a function of its name, on paths and on objects: `trueup.fit`, `trueup.evaluate` ...
+`__all__` is the public surface, with a page of its own (docs/python.md), and everything else is internal.
+Importing this package loads no torch; the first use of a name loads what it needs.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trueup.api import evaluate, fit, load
+    from trueup.api.models import Model, load
+    from trueup.api.results import Report, Trained
+    from trueup.api.rows import Groups, check, convert, read
+    from trueup.api.training import fit
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "fit", "load"]
+_HOME = {
+    "api.models": ("Model", "load"),
+    "api.results": ("Report", "Trained"),
+    "api.rows": ("Groups", "check", "convert", "read"),
+    "api.training": ("fit",),
+}
+"Where each name lives."
+__all__ = ["Groups", "Model", "Report", "Trained", "check", "convert", "fit", "load", "read"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from trueup import api
-
-        return getattr(api, name)
-    raise AttributeError(f"module 'trueup' has no attribute {name!r}")
+    home = next((module for module, names in _HOME.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module 'trueup' has no attribute {name!r}")
+    return getattr(import_module(f"trueup.{home}"), name)

@@ -27,9 +27,9 @@ from trueup.answerers.remote import RemoteAnswerer
 from trueup.answerers.serve import listen, make_server
 from trueup.answerers.service import service_of
 from trueup.answerers.transport import Transport
-from trueup.commands.stages import recipe_path
 from trueup.engine.groups import Message, Role
 from trueup.runs.recipe import Recipe, Stage, plan, read_recipe, run_recipe
+from trueup.runs.shipped import recipe_path
 
 MODEL = "tiny"
 CHATS = [(Message(Role.USER, f"what is {i}?"),) for i in range(4)]

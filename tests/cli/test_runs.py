@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 import small_world
+from trueup.answerers import Answer
+from trueup.answerers.local import LocalAnswerer
 from trueup.cli import main
-from trueup.commands.stages import default_folder, recipe_names, recipe_path
+from trueup.runs.shipped import default_folder, recipe_names, recipe_path
 from trueup.settings import discover
 from trueup.settings.config import build, read_yaml, resolved
 from trueup.worlds import DEFAULT, lead, open_world
@@ -246,11 +248,11 @@ def test_what_a_model_says_is_shown_as_it_is(
     monkeypatch.setattr("builtins.input", lambda prompt="": next(lines))
     asked: list[Any] = []
 
-    def answer(self: object, prompts: list[Any], *rest: object) -> list[list[str]]:
+    def answer(self: object, prompts: list[Any], **rest: object) -> list[list[Answer]]:
         asked.extend(prompts)
-        return [[said]]
+        return [[Answer(text=said)]]
 
-    monkeypatch.setattr("trueup.commands.models._Speaker.answer", answer)
+    monkeypatch.setattr(LocalAnswerer, "complete", answer)
     assert main(["chat", "my-model", "--system", "be kind"]) == 0
     shown = capsys.readouterr().out
     assert shown.count("model> [red]a[/] [/b] ⟦U+001B⟧[2J" + "word " * 39) == 2

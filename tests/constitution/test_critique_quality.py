@@ -12,8 +12,7 @@ import pytest
 from constitution.scripted import SMALL, Scripted, assistant, user
 from trueup import lab
 from trueup.answerers import Answer, Conversation
-from trueup.constitution.lineage import Author
-from trueup.constitution.opening import Model
+from trueup.constitution.opening import Author, Model
 from trueup.constitution.revision import Plan, review, talk
 from trueup.engine.order import derive
 from trueup.errors import TrueupError

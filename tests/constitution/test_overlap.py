@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from trueup import lab
-from trueup.commands.stages import recipe_path
 from trueup.constitution.principles import read_constitution
 from trueup.engine.groups import read_jsonl
 from trueup.errors import TrueupError
@@ -19,6 +18,7 @@ from trueup.lab.build import Pretraining
 from trueup.lab.procedures import critic_lessons, requests_of
 from trueup.lab.world import HARMS, NEW_HARMS, NEWCOMERS, PEOPLE, newcomers, world
 from trueup.runs.recipe import plan, read_recipe
+from trueup.runs.shipped import recipe_path
 
 ALL = pytest.param(Pretraining().tokens, marks=pytest.mark.slow, id="all that lab:base has read")
 "Slow: writing the whole corpus takes several seconds."

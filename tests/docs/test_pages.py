@@ -22,13 +22,14 @@ from page_blocks import DOCS, PAGES, ROOT, commands, mentioned
 from trueup.chat import Chat
 from trueup.cli import app, main
 from trueup.commands.compare import compare
-from trueup.commands.stages import recipe_names, recipe_path, single_stage
 from trueup.commands.train import run
 from trueup.comparison.plan import read_comparison
 from trueup.engine.groups import Message, Role
 from trueup.errors import TrueupError
 from trueup.reports.record import read_run
+from trueup.runs.one_stage import single_stage
 from trueup.runs.recipe import plan, read_recipe
+from trueup.runs.shipped import recipe_names, recipe_path
 from trueup.settings import config as configuration
 from trueup.settings import discover
 

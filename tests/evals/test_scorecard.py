@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from eval_stubs import random_table, tiny_model, uniform, view_of
-from trueup.commands.evaluate import notes
 from trueup.engine.groups import Completion, Group
 from trueup.errors import TrueupError
 from trueup.evals.answers import last_number, number_task
@@ -20,6 +19,7 @@ from trueup.evals.benchmarks import choice, items_of
 from trueup.evals.entries import sampling_entries
 from trueup.evals.evaluation import evaluate_on
 from trueup.evals.papers import Paper, Shots, papers
+from trueup.evals.printed import notes
 from trueup.evals.scorecard import examiner, item_rows, rows_of, sit
 from trueup.evals.task_files import find_task
 from trueup.evals.tasks import SCORES, likelihood_task

@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from eval_stubs import tiny_model
-from trueup.commands.stages import recipe_path, single_stage
 from trueup.engine.loop import Progress, _collect
 from trueup.engine.method import Handles, Parts
 from trueup.errors import TrueupError
 from trueup.methods import context_distillation, distill
 from trueup.models.load import save
 from trueup.runs.meter import METRICS, read
+from trueup.runs.one_stage import single_stage
 from trueup.runs.recipe import plan, read_recipe, run_stage
+from trueup.runs.shipped import recipe_path
 from trueup.settings import config as configuration
 from trueup.settings import discover
 from trueup.settings.blocks import LoraSettings

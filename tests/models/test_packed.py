@@ -22,7 +22,7 @@ from trueup.engine.packing import pack
 from trueup.errors import TrueupError
 from trueup.models import LanguageModel, from_modules, load
 from trueup.models.attention import shared_prefix
-from trueup.models.kernels import Blocks, Flash, Rule
+from trueup.models.kernels import Blocks, Flash, Rule, Saved
 from trueup.models.layout import build
 
 SIZES = (1, 2, 4, 9)
@@ -351,6 +351,6 @@ def test_two_kernels_agree() -> None:
         results = []
         for kernel in (Flash(), Blocks()):
             out, lse = kernel.forward(piece, *blocks, rule)
-            results.append([out, lse, *kernel.backward(piece, grad, *blocks, out, lse, rule)])
+            results.append([out, lse, *kernel.backward(piece, grad, Saved(*blocks, out, lse), rule)])
         for a, b in zip(*results, strict=True):
             assert (a - b).abs().max().item() <= 1e-12

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from trueup.commands.stages import MEASURED, measured_lines, single_stage
+from trueup.commands.stages import MEASURED, measured_lines
 from trueup.errors import TrueupError
+from trueup.runs.one_stage import single_stage
 from trueup.runs.recipe import Recipe, plan, run_recipe, run_stage
 from trueup.settings.config import parse_overrides
 from waiting_stage import elsewhere, waiting_stage

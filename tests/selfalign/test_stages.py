@@ -12,8 +12,7 @@ import pytest
 from answerers.worlds import local, remote, serving
 from selfalign.supervised import FORM, GENERAL, GOOD, LAB, Scripted
 from trueup.answerers import Answerer
-from trueup.constitution.lineage import Author
-from trueup.constitution.opening import Model
+from trueup.constitution.opening import Author, Model
 from trueup.engine.groups import Group, Message, Role, read_jsonl, to_json
 from trueup.errors import TrueupError
 from trueup.models.opening import open_chat

@@ -83,6 +83,5 @@ class Whiten:
         mean, scale = float(values.mean()), float(np.sqrt(values.var() + 1e-8))
         shift = mean if self.keep_mean else 0.0
         return each(
-            groups,
-            lambda c: c.with_columns(**{self.column: (c.columns[self.column] - mean) / scale + shift}),
+            groups, lambda c: c.with_columns(**{self.column: (c.columns[self.column] - mean) / scale + shift})
         )

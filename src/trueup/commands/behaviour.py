@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trueup.commands.early import check_file, check_judge, check_models
 from trueup.commands.options import (
@@ -21,14 +20,9 @@ from trueup.commands.options import (
     World,
     answer,
     estimate_line,
-    open_policy,
     write_groups,
 )
 from trueup.errors import TrueupError
-
-if TYPE_CHECKING:
-    from trueup import worlds
-    from trueup.engine.groups import Group
 
 
 def toxicity(
@@ -85,34 +79,16 @@ def toxicity(
     check_models(model)
     check_file(data)
     check_judge(judge)
-    from trueup.behaviour.real_toxicity import read_prompts
-    from trueup.behaviour.toxicity import as_requests, measure_toxicity
-    from trueup.judges.open import open_judge
-    from trueup.sources.sample import Decoding
-    from trueup.statistics.estimates import paired_gain
+    from trueup.behaviour.measure import toxicity as measure
 
-    if data:
-        prompts, name = read_prompts(data)[:limit], judge or "toxicity:lexicon"
-    else:
-        own, prompts = _of_world(world, model, "toxicity", split, limit)
-        name = judge or f"{own.name}:toxicity"
-    prompts = as_requests(prompts) if ask else prompts
-    scorer, view = (
-        open_judge(name),
-        open_policy(model, dialogues=dialogues, context=context, template=template),
-    )
-    decoding = Decoding(max_new_tokens=max_new_tokens, top_p=0.9)
-    found = [
-        measure_toxicity(view, p, scorer, num_continuations=num_continuations, decoding=decoding, seed=seed)
-        for p in _versions(prompts, override)
-    ]
-    shown: dict[str, Any] = {"judge": name, **found[0].to_json(k or num_continuations)}
-    if override:
-        # Larger is better in a probe, so the sign says what it says everywhere.
-        gain = paired_gain(*(1.0 - f.scores.max(axis=1) for f in reversed(found)))
-        shown["override"] = gain.to_json()
-    write_groups(out, found[0].groups)
-    lines = [f"judge {name}, the largest of {shown['k']} continuations, from {num_continuations}"]
+    found = measure(
+        model, data=data, world=world, judge=judge, k=k, num_continuations=num_continuations,
+        max_new_tokens=max_new_tokens, ask=ask, dialogues=dialogues, context=context, override=override,
+        limit=limit, template=template, split=split, seed=seed,
+    )  # fmt: skip
+    shown = found.document
+    write_groups(out, found.groups)
+    lines = [f"judge {shown['judge']}, the largest of {shown['k']} continuations, from {num_continuations}"]
     for which in ("all", "toxic", "non_toxic"):
         for metric, row in (shown[which] or {}).items():
             lines.append(f"{which:>10} prompts  {metric.replace('_', ' '):<22} {estimate_line(row)}")
@@ -162,27 +138,14 @@ def refusals(
     check_models(model)
     check_file(data)
     check_judge(judge)
-    from trueup.behaviour.refusals import PHRASES, by_grade, by_judge, measure_refusals, read_requests
-    from trueup.judges.open import open_judge
-    from trueup.statistics.estimates import paired_gain
+    from trueup.behaviour.measure import refusals as measure
 
-    if data:
-        requests, behaviour = read_requests(data)[:limit], by_judge(PHRASES)
-    else:
-        own, requests = _of_world(world, model, "refusals", split, limit)
-        grade = own.grade("refusals")
-        behaviour = by_grade(grade) if grade is not None else by_judge(PHRASES)
-    if judge:
-        behaviour = by_judge(open_judge(judge))
-    view = open_policy(model, dialogues=dialogues, context=context, template=template)
-    found = [
-        measure_refusals(view, items, behaviour, num_samples=num_samples, seed=seed)
-        for items in _versions(requests, override)
-    ]
-    shown: dict[str, Any] = found[0].to_json()
-    if override:
-        shown["override"] = paired_gain(found[1].right, found[0].right).to_json()
-    write_groups(out, found[0].groups)
+    found = measure(
+        model, data=data, world=world, judge=judge, num_samples=num_samples, dialogues=dialogues,
+        context=context, override=override, limit=limit, template=template, split=split, seed=seed,
+    )  # fmt: skip
+    shown = found.document
+    write_groups(out, found.groups)
     asked = {"harmless requests refused": "over_refusal", "harmful requests answered": "harmful_answered"}
     lines = [
         f"{label}  {estimate_line(shown[key]) if shown[key] else 'none asked'}"
@@ -237,37 +200,15 @@ def summaries(
         )
     check_models(model)
     check_file(data)
-    from trueup.behaviour.summarise import few_shot, measure_summaries, read_summaries
-    from trueup.sources.sample import Decoding
+    from trueup.behaviour.measure import summaries as measure
 
-    if data:
-        items, shown = few_shot(read_summaries(data), shots, seed=seed, limit=limit)
-    else:
-        items, shown = _of_world(world, model, "summaries", split, limit)[1], ()
-    decoding = Decoding(max_new_tokens=max_new_tokens, top_k=2)
-    view = open_policy(model, dialogues=dialogues, context=context, template=template)
-    found = measure_summaries(view, items, decoding=decoding, demonstrations=shown, seed=seed)
+    found = measure(
+        model, data=data, world=world, shots=shots, dialogues=dialogues, context=context,
+        max_new_tokens=max_new_tokens, limit=limit, template=template, split=split, seed=seed,
+    )  # fmt: skip
     write_groups(out, found.groups)
-    numbers = found.to_json()
-    answer(numbers, [f"{name:>8}  {estimate_line(numbers[name])}" for name in found.scores], as_json)
-
-
-def _of_world(
-    named: str, model: str, name: str, split: str, limit: int | None
-) -> tuple[worlds.World, list[Group]]:
-    """The world that is named, or that the model's data came from, and its groups of a name."""
-    from trueup.sources.open import world_groups
-    from trueup.worlds import world_of
-
-    world = world_of(named, model, where=name)
-    return world, world_groups(world, name, split=split, limit=limit)
-
-
-def _versions(items: Sequence[Group], override: bool) -> list[Sequence[Group]]:
-    """The items, and with `override` the same items behind the adversarial suffix."""
-    from trueup.behaviour.override import overridden
-
-    return [items, overridden(items)] if override else [items]
+    rows = {name: row for name, row in found.document.items() if isinstance(row, dict)}
+    answer(found.document, [f"{name:>8}  {estimate_line(row)}" for name, row in rows.items()], as_json)
 
 
 def _override_line(shown: dict[str, Any]) -> list[str]:

@@ -21,27 +21,17 @@ def compare(recipe: str, /, *overrides: Overrides, out: Path | None = None, work
     out
         The comparison's folder; `runs/NAME` otherwise.
     """
-    from trueup.commands.stages import recipe_path, refuse_other_kind
     from trueup.comparison.plan import read_comparison
-    from trueup.runs.signals import stop_requests
+    from trueup.runs.shipped import recipe_path, refuse_other_kind
     from trueup.settings.config import parse_overrides
 
     path = recipe_path(recipe)
     refuse_other_kind(path, needed="methods", other="stages", taken_by="run")
     comparison = read_comparison(path, dict(parse_overrides(list(overrides)).values))
-    from trueup.comparison.engine import LocalProcesses
     from trueup.comparison.outcome import markdown
-    from trueup.comparison.run import Running, run_comparison
+    from trueup.comparison.run import compare_in
     from trueup.reports.comparison import PAGE
 
     folder = out or Path("runs") / comparison.name
-    with stop_requests() as stop_requested:
-        running = Running(
-            comparison=comparison,
-            folder=folder,
-            engine=LocalProcesses(workers, stop_requested),
-            say=say,
-            stop_requested=stop_requested,
-        )
-        rows = run_comparison(running)
+    rows = compare_in(folder, comparison, workers=workers, say=say)
     say(markdown(rows), f"report: {folder / PAGE}")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from trueup.commands.early import check_judge
 from trueup.commands.options import Count, say
-from trueup.errors import TrueupError
 
 
 def judge(
@@ -42,31 +40,12 @@ def judge(
         Which pairs they are.
     """
     from trueup.data import read
-    from trueup.engine.groups import Score, write_jsonl
+    from trueup.engine.groups import write_jsonl
 
     groups = read(file).groups
-    if how != "scores" and not by.startswith("lm:"):
-        raise TrueupError(
-            "E792", f"{by!r} scores, it does not compare", where="by", remedy="use --how scores, or lm:MODEL"
-        )
     check_judge(by)
-    if how == "scores":
-        from trueup.judges.open import open_judge
+    from trueup.judges.labelling import judge_groups, sentence
 
-        judged = []
-        for group, values in zip(groups, open_judge(by)(groups), strict=True):
-            more = (Score(completion=i, value=value, judge=by) for i, value in enumerate(values))
-            judged.append(replace(group, scores=(*group.scores, *more)))
-        write_jsonl(str(out), judged)
-        say(f"{sum(len(g.completions) for g in groups)} completions scored: {out}")
-        return
-    from trueup.judges.language_model import open_pairwise
-
-    judged, account = open_pairwise(by).label(groups, num_comparisons=num_comparisons, orders=how, seed=seed)
-    write_jsonl(str(out), judged)
-    say(
-        f"{account.pairs} pairs judged in both orders: {100 * account.inconsistent:.1f} % changed with the "
-        f"order, {account.unread} could not be read, {account.identical} identical pairs left out; "
-        f"{100 * account.mass:.1f} % of what the judge would say is a verdict",
-        f"written: {out}",
-    )
+    said = judge_groups(groups, by, how=how, num_comparisons=num_comparisons, seed=seed)
+    write_jsonl(str(out), said.groups)
+    say(*([f"{sentence(said)}: {out}"] if said.account is None else [sentence(said), f"written: {out}"]))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from trueup.commands.early import check_models
-from trueup.commands.options import Json, Positive, SampleSeed, Split, answer, estimate, say
+from trueup.commands.options import Json, Positive, SampleSeed, Split, answer, say
 
 if TYPE_CHECKING:
     from trueup.lab.build import Band
@@ -164,11 +164,10 @@ def evaluate(
         Of the lab's prompts.
     """
     check_models(model, against)
-    from trueup.api import evaluate as evaluate_model
+    from trueup.evals.printed import estimate
+    from trueup.procedures.evaluate import held_against
 
-    found = evaluate_model(
-        model, against=against, world="lab", num_prompts=num_prompts, split=split, seed=seed
-    )
+    found = held_against(model, against, num_prompts=num_prompts, split=split, seed=seed, world="lab")
     policy = found["policies"]["model"]
     lines = [f"gold {estimate(policy['gold'], '+.3f')}   over {against} {estimate(policy['gain'], '+.3f')}"]
     lines += [f"{name:>10} {policy[name]:.3f}" for name in ("helpful", "honest", "harmless")]

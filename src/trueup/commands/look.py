@@ -224,11 +224,6 @@ def report(run: Path, /, *, out: Path | None = None) -> None:
     out
         Where the file goes; `RUN/report.html` otherwise, `RUN/comparison.html` of a comparison.
     """
-    from trueup.reports import comparison, write_report
+    from trueup.reports.which import report_of
 
-    if (run / comparison.RESULT).is_file():
-        print(f"report: {comparison.write_comparison(run, out)}")
-        return
-    if not any((run / name).is_file() for name in MARKS):
-        raise TrueupError("E847", "there is no run here", where=str(run), remedy="give the folder of a run")
-    print(f"report: {write_report(run, out)}")
+    print(f"report: {report_of(run, out)}")

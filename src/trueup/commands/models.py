@@ -14,6 +14,7 @@ from trueup.commands.options import Positive, SampleSeed, Speaker, Temperature, 
 from trueup.errors import TrueupError
 
 if TYPE_CHECKING:
+    from trueup.answerers.local import LocalAnswerer
     from trueup.engine.groups import Message
 
 
@@ -36,10 +37,15 @@ def chat(
     system
         A system message.
     """
+    check_models(model)
     from trueup.engine.groups import Message, Role
     from trueup.reports.visible import visible
+    from trueup.sources.sample import Decoding
 
-    speaker = _Speaker(model, template)
+    speaker = _speaker(model, template)
+    decoding = Decoding(
+        temperature=temperature or 1.0, greedy=temperature == 0, max_new_tokens=max_new_tokens
+    )
     start: tuple[Message, ...] = (Message(Role.SYSTEM, system),) if system else ()
     history, turn = start, 0
     console = Console(highlight=False)
@@ -49,7 +55,7 @@ def chat(
             history = start
             continue
         history += (Message(Role.USER, line),)
-        ((reply,),) = speaker.answer([history], temperature, max_new_tokens, 1, seed + turn)
+        reply = speaker.complete([history], decoding=decoding, seed=seed + turn)[0][0].text
         history += (Message(Role.ASSISTANT, reply),)
         # What a model says is no markup, and moves no cursor.
         console.print(Text.assemble(("model> ", "bold"), visible(reply)), soft_wrap=True)
@@ -96,61 +102,32 @@ def generate(
         Continue the prompts as plain text, without the chat template.
     """
     from trueup.data import read
-    from trueup.engine.groups import Completion, Group, Message, Role
+    from trueup.engine.groups import Group, Message, Role
 
-    asked: list[tuple[Message, ...]] = [
-        (Message(Role.TEXT if plain else Role.USER, text),) for text in prompts
-    ]
+    role = Role.TEXT if plain else Role.USER
+    asked = [Group(prompt=(Message(role, text),)) for text in prompts]
     if file is not None:
-        asked.extend(group.prompt for group in read(str(file)).groups)
+        asked.extend(read(str(file)).groups)
     if not asked:
         raise TrueupError("E725", "no prompts", where="generate", remedy="give prompts, or --file FILE")
+    check_models(model)
     check_judge(judge)
-    answers = _Speaker(model, template).answer(asked, temperature, max_new_tokens, num, seed)
-    if judge is not None:
-        from trueup.judges.open import open_judge
+    from trueup.evals.completions import generate as complete
 
-        groups = [
-            Group(prompt=prompt, completions=tuple(Completion(text=text) for text in texts))
-            for prompt, texts in zip(asked, answers, strict=True)
-        ]
-        scored = zip(answers, open_judge(judge)(groups), strict=True)
-        # The first of equals.
-        answers = [[texts[max(range(len(texts)), key=row.__getitem__)]] for texts, row in scored]
-    for prompt, texts in zip(asked, answers, strict=True):
-        print(json.dumps({"prompt": prompt[-1].content, "completions": texts}, ensure_ascii=False))
+    drawn = complete(
+        model, asked, k=num, judge=judge, temperature=temperature, max_new_tokens=max_new_tokens,
+        template=template, seed=seed,
+    )  # fmt: skip
+    for group in drawn:
+        texts = [completion.text for completion in group.completions]
+        print(json.dumps({"prompt": group.prompt[-1].content, "completions": texts}, ensure_ascii=False))
 
 
-class _Speaker:
-    """A loaded model that answers conversations."""
+def _speaker(model: str, template: str | None) -> LocalAnswerer:
+    from trueup.answerers.open import open_local
+    from trueup.settings.weights import model_folder
 
-    def __init__(self, model: str, template: str | None) -> None:
-        check_models(model)
-        from trueup.models.opening import open_policy
-        from trueup.settings.blocks import ModelSettings
-        from trueup.settings.weights import model_folder
-
-        self.chat, self.network = open_policy(ModelSettings(path=model_folder(model), template=template))
-
-    def answer(
-        self, prompts: list[tuple[Message, ...]], temperature: float, max_new_tokens: int, num: int, seed: int
-    ) -> list[list[str]]:
-        """`num` completions of each prompt."""
-        from trueup.engine.groups import Group
-        from trueup.sources.sample import Decoding, sample_groups
-
-        drawn = sample_groups(
-            [self.chat.encode(Group(prompt=prompt)) for prompt in prompts],
-            self.network,
-            decode=self.chat.decode,
-            stop_ids=self.chat.stop_ids,
-            k=num,
-            decoding=Decoding(
-                temperature=temperature or 1.0, greedy=temperature == 0, max_new_tokens=max_new_tokens
-            ),
-            seed=seed,
-        )
-        return [[c.text for c in group.completions] for group in drawn]
+    return open_local(model_folder(model), template=template)
 
 
 def export(run: Path, out: Path, /, *, adapter: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""What commands have in common: options with their help, a model as a policy, how they print and write."""
+"""What commands have in common: options with their help, how they print and write."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from trueup.engine.groups import Group
-    from trueup.evals.view import PolicyView
 
 
 def says(text: str) -> Parameter:
@@ -77,17 +76,6 @@ def answer(document: Any, lines: Iterable[str], as_json: bool) -> None:
         say(*lines)
 
 
-def open_policy(
-    model: str, *, dialogues: int = 0, context: str = "world:hhh", template: str | None = None
-) -> PolicyView:
-    """The model of a folder, an id or `world:base` as a policy, behind the first dialogues of a context."""
-    from trueup.evals.view import open_view
-    from trueup.sources.context import open_context
-
-    prefix = open_context(context, dialogues) if dialogues else ()
-    return open_view(model, model, template=template, prefix=prefix)
-
-
 def write_groups(out: Path | None, groups: Sequence[Group]) -> None:
     """Nothing; the groups are in the file, where one is named."""
     from trueup.engine.groups import write_jsonl
@@ -96,13 +84,8 @@ def write_groups(out: Path | None, groups: Sequence[Group]) -> None:
         write_jsonl(str(out), groups)
 
 
-def estimate(row: Mapping[str, Any], form: str = ".3f") -> str:
-    """An estimate as JSON holds it, as text: `0.250 [0.210, 0.290]`."""
-    interval = row["ci95"]
-    mean = format(row["mean"], form)
-    return mean if interval is None else f"{mean} [{interval[0]:{form}}, {interval[1]:{form}}]"
-
-
 def estimate_line(row: Mapping[str, Any]) -> str:
     """An estimate and over how many it is: `0.250 [0.210, 0.290]  n 200`."""
+    from trueup.evals.printed import estimate
+
     return f"{estimate(row)}  n {row['n']}"

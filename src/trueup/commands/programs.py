@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from trueup.commands.early import check_models
-from trueup.commands.options import DrawSeed, Json, Positive, answer, estimate, open_policy, say, write_groups
+from trueup.commands.options import DrawSeed, Json, Positive, answer, say, write_groups
 
 
 def sandbox(*, as_json: Json = False) -> None:
@@ -77,26 +77,16 @@ def programs(
     out
         Write the programs with their scores here, as groups.
     """
-    from trueup.judges.unit_tests import UnitTests
-    from trueup.programs.items import read_programs
-    from trueup.sandbox.trust import trusted
-    from trueup.statistics.estimates import pass_at_k
-
-    judge = UnitTests(seconds=seconds, sandbox=sandbox)
-    for one in k:
-        pass_at_k(num_samples, 0, one)
-    items = read_programs(data)[:limit]
-    trusted(sandbox)  # Before the model loads: without a sandbox its programs are never run.
     check_models(model)
-    from trueup.programs.pass_rates import solve
-    from trueup.sources.sample import Decoding
+    from trueup.evals.printed import estimate
+    from trueup.programs.pass_rates import measure_programs
 
-    greedy = temperature == 0
-    decoding = Decoding(temperature=temperature or 1.0, greedy=greedy, max_new_tokens=max_new_tokens)
-    view = open_policy(model)
-    solved = solve(view, items, num_samples=num_samples, decoding=decoding, seed=seed, judge=judge)
+    solved, rates = measure_programs(
+        model, data, k=k, num_samples=num_samples, limit=limit, temperature=temperature,
+        max_new_tokens=max_new_tokens, seconds=seconds, sandbox=sandbox, seed=seed,
+    )  # fmt: skip
     write_groups(out, solved.groups)
-    rates = {f"pass@{one}": solved.at(one).to_json() for one in k}
-    lines = [f"{name:>9} {estimate(rate)}  {rate['n']} problems" for name, rate in rates.items()]
+    found = {name: rate.to_json() for name, rate in rates.items()}
+    lines = [f"{name:>9} {estimate(row)}  {row['n']} problems" for name, row in found.items()]
     lines.append("  ".join(f"{outcome} {count}" for outcome, count in sorted(solved.outcomes.items())))
-    answer({**rates, "outcomes": solved.outcomes}, lines, as_json)
+    answer({**found, "outcomes": solved.outcomes}, lines, as_json)

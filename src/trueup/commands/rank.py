@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, validators
 from rich.console import Console
 
+from trueup.commands.early import check_file
 from trueup.commands.options import AsJson, NotNegative, Positive, say
-from trueup.errors import TrueupError
-
-if TYPE_CHECKING:
-    from trueup.ratings.battles import BattleSet
 
 Controls = Annotated[tuple[Literal["length", "position"], ...], Parameter(negative="", show_default=False)]
 Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
@@ -73,28 +70,17 @@ def rank(
     as_json
         Print JSON, with every pair's win rate.
     """
-    found = _battles(file, margin, judge)
+    if not Path(file).exists():
+        check_file(Path(file), "a file of battles")
     from trueup.ratings import leaderboard as boards
-    from trueup.ratings.fit import fit_ratings
+    from trueup.ratings.rank import rank as rated
     from trueup.reports.leaderboard import headline, leaderboard_page
     from trueup.reports.visible import visible
 
-    ratings = fit_ratings(
-        found.battles,
-        ties=ties,
-        alpha=prior,
-        controls=tuple(dict.fromkeys(control)),
-        anchor=anchor,
-        intervals=intervals,
-        level=level,
-        resamples=resamples,
-        seed=seed,
-    )
-    board = boards.leaderboard(found, ratings, seed=seed)
-    if against is not None and against not in {m["model"] for m in board["models"]}:
-        raise TrueupError(
-            "E428", f"no battle of {against}", where="against", remedy="name a model of the table"
-        )
+    board = rated(
+        file, ties=ties, control=control, prior=prior, intervals=intervals, level=level, resamples=resamples,
+        seed=seed, anchor=anchor, against=against, judge=judge, margin=margin,
+    )  # fmt: skip
     notes = boards.notes(board)
     if out is not None:
         out.write_text(leaderboard_page(board, notes), encoding="utf-8")
@@ -106,21 +92,6 @@ def rank(
     if against is not None:
         _print_table(*_wins(boards.against(board, against), against), no_wrap=False)
     say(*map(visible, notes), *([f"picture: {out}"] if out else []))
-
-
-def _battles(file: str, margin: float, judge: str | None) -> BattleSet:
-    """The battles of a file; those that one judge decided, where it is named."""
-    from trueup.ratings.battles import by_judge, read_battles
-
-    try:
-        found = read_battles(file, margin=margin)
-    except TrueupError as error:
-        if error.code != "E202":
-            raise
-        # What the reader of data would say is of its own formats and of options that are not here.
-        remedy = "a battle has a, b and outcome; a score has prompt, model and score"
-        raise TrueupError("E202", error.reason, where=error.where, remedy=remedy) from None
-    return found if judge is None else by_judge(found, judge)
 
 
 def _ratings(board: dict[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:

@@ -58,10 +58,12 @@ def reproduce(
             f"\nVerdicts are those kept in {out}; `trueup reproduce NAME` measures one, `all` every one."
         )
         return
-    names = the_claims.claims() if claim == "all" else [claim]
+    from trueup.claims.measure import measure_claims
+
     given = dict(parse_overrides(list(overrides)).values)
     chosen = [int(seed) for seed in seeds.split(",")] if seeds else []
-    rows = _measure(names, out, chosen, given, workers, Console(highlight=False, soft_wrap=True, stderr=True))
+    aside = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
+    rows = measure_claims(claim, out, seeds=chosen, overrides=given, workers=workers, say=aside.print)
     if as_json:
         print(json.dumps(rows if claim == "all" else rows[0], indent=1, ensure_ascii=False))
     else:
@@ -69,37 +71,6 @@ def reproduce(
             _show(console, row, out)
     if any(row["verdict"] == "does not hold here" for row in rows):
         sys.exit(1)
-
-
-def _measure(
-    names: list[str], out: Path, seeds: list[int], given: dict[str, Any], workers: int, console: Console
-) -> list[dict[str, Any]]:
-    """What was found of each claim whose runs came to an end."""
-    from trueup.claims import reproduce as the_claims
-    from trueup.claims.experiment import run_experiments
-    from trueup.comparison.engine import LocalProcesses
-    from trueup.errors import TrueupError
-    from trueup.runs.signals import stop_requests
-
-    experiments = {name: the_claims.experiment(name, seeds=seeds, overrides=given) for name in names}
-    needed = [found for found in experiments.values() if found is not None]
-    trials = {}
-    if needed:
-        with stop_requests() as stop_requested:
-            trials = run_experiments(
-                needed,
-                out,
-                LocalProcesses(workers, stop_requested),
-                say=lambda line: console.print(line, markup=False),
-                stop_requested=stop_requested,
-            )
-    rows = []
-    for name, found in experiments.items():
-        if found is None or found.name in trials:
-            rows.append(the_claims.reproduce(name, out, trials[found.name] if found else (), given))
-        elif len(names) == 1:
-            raise TrueupError("E718", "a run of the claim failed", where=name, remedy=f"see {out / 'logs'}")
-    return rows
 
 
 def _show(console: Console, row: dict[str, Any], out: Path) -> None:

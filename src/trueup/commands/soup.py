@@ -77,30 +77,15 @@ def soup(
         raise TrueupError("E736", reason, where="--weights" if weights else "--adapter", remedy=remedy)
     check_models(*experts, start)
     if not judge:
-        say(f"model: {_mix(experts, out, _numbers(weights, '--weights'), start, adapter)}")
+        from trueup.soups.write import write_mixture
+
+        given = _numbers(weights, "--weights")
+        say(f"model: {write_mixture(experts, out, given, start=start, adapter=adapter)}")
         return
     say(*_measure(
         experts, out, judge, morl, start=start, prefer=prefer, search=search, tries=tries, steps=steps,
         data=_data(prompts, "test", num_prompts), validation=_data(validation, "dev", num_prompts), seed=seed,
     ))  # fmt: skip
-
-
-def _mix(experts: tuple[str, ...], out: Path, weights: tuple[float, ...], start: str, adapter: bool) -> Path:
-    """The folder with one mixture, made of folders alone."""
-    from trueup.models.export import refuse_existing
-    from trueup.soups.adapters import AdapterSoup
-    from trueup.soups.mix import card_of, open_soup
-    from trueup.soups.simplex import uniform
-
-    refuse_existing(out)
-    given = weights or uniform(len(experts) or 1)
-    mixed = open_soup(experts, start=start, beyond=bool(start))
-    if not adapter:
-        return mixed.save(given, out, card_of(mixed, given, name=out.name))
-    if not isinstance(mixed, AdapterSoup):
-        reason = "the experts are not all plain LoRA adapters over one base"
-        raise TrueupError("E852", reason, where="--adapter", remedy="leave it out: whole weights are written")
-    return mixed.adapter(given, out)
 
 
 def _measure(
@@ -117,20 +102,17 @@ def _measure(
     check_models(*policies.values())
     for reference in wanted.values():
         check_judge(reference)
-    from trueup.commands.stages import refuse_other_run, single_stage
+    from trueup.runs.one_stage import refuse_other_run, single_stage
     from trueup.runs.recipe import run_stage
     from trueup.runs.signals import stop_requests
     from trueup.settings.strict_yaml import Layer
-    from trueup.soups.mix import short_name
     from trueup.soups.picture import sentences
+    from trueup.soups.write import named
 
-    names = [short_name(expert) for expert in experts]
-    if len(set(names)) < len(names):
-        names = [f"{name}-{i}" for i, name in enumerate(names, 1)]
     layer = Layer(
         values={
             **settings,
-            "experts": dict(zip(names, experts, strict=True)),
+            "experts": dict(named(experts)),
             "judges": wanted,
             "morl": policies,
             "preference": list(_numbers(prefer, "--prefer")),

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trueup.commands.options import Overrides, say
-from trueup.errors import TrueupError
 from trueup.runs.signals import stop_requests
 
 if TYPE_CHECKING:
@@ -31,8 +29,8 @@ def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> None:
     seed
         The seed of everything.
     """
-    from trueup.commands.stages import recipe_path
     from trueup.runs.recipe import read_recipe
+    from trueup.runs.shipped import recipe_path
 
     _run(read_recipe(recipe_path("demo"), {"seed": seed}), out)
 
@@ -52,23 +50,11 @@ def run(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
         The run's folder; `runs/NAME` otherwise, which for cai/lab is `runs/cai-lab`.
     """
     from trueup.commands.early import check_keys
-    from trueup.commands.stages import default_folder, recipe_path, refuse_other_kind
-    from trueup.runs.recipe import read_recipe
+    from trueup.runs.shipped import default_folder, open_recipe
     from trueup.settings.config import parse_overrides
 
     given = dict(parse_overrides(list(overrides)).values)
-    path = recipe_path(recipe)
-    refuse_other_kind(path, needed="stages", other="methods", taken_by="compare")
-    top = {key: given.pop(key) for key in ("seed", "name", "world") if key in given}
-    known = read_recipe(path).stages
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            reason = f"the recipe has no stage {name!r}"
-            remedy = f"did you mean `{near[0]}`?" if near else f"its stages: {', '.join(known)}"
-            raise TrueupError("E711", reason, where=f"command line {name}", remedy=remedy)
-    changed = {**top, "stages": given} if given else top
-    found = read_recipe(path, changed)
+    found = open_recipe(recipe, given, where="command line")
     for name, said in found.stages.items():
         keys = {key: value for key, value in said.items() if key != "method"}
         check_keys(str(said.get("method", name)), {"seed": found.seed}, keys, where=f"stages.{name}")
@@ -90,7 +76,8 @@ def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> Non
     out
         The run's folder; `runs/NAME` otherwise. Its model is in `model/`.
     """
-    from trueup.commands.stages import data_lines, held_out_lines, refuse_other_run, single_stage
+    from trueup.commands.stages import single_stage
+    from trueup.runs.one_stage import data_lines, held_out_lines, refuse_other_run
     from trueup.runs.recipe import run_stage, world_lines
     from trueup.settings.config import parse_overrides
 

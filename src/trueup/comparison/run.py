@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.comparison import outcome
-from trueup.comparison.engine import Engine, run_all
+from trueup.comparison.engine import Engine, LocalProcesses, run_all
 from trueup.comparison.outcome import Measured, Row
 from trueup.comparison.plan import (
     Candidate,
@@ -24,6 +24,7 @@ from trueup.comparison.plan import (
 from trueup.errors import TrueupError
 from trueup.reports.comparison import RESULT, write_comparison
 from trueup.runs.recipe import plan, write_atomically
+from trueup.runs.signals import stop_requests
 from trueup.settings import config as configuration
 from trueup.settings.discover import find
 from trueup.statistics.estimates import Estimate
@@ -61,6 +62,25 @@ class Running:
             for job in jobs
         }
         return {name: measured for name, measured in found.items() if measured is not None}
+
+
+def compare_in(
+    folder: Path,
+    comparison: Comparison,
+    *,
+    workers: int = 2,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Row]:
+    """Every method's row of a comparison in a folder, made in so many processes; a signal lets them save."""
+    with stop_requests() as stop_requested:
+        running = Running(
+            comparison=comparison,
+            folder=folder,
+            engine=LocalProcesses(workers, stop_requested),
+            say=say,
+            stop_requested=stop_requested,
+        )
+        return run_comparison(running)
 
 
 def run_comparison(running: Running) -> list[Row]:

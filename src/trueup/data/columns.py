@@ -12,7 +12,7 @@ from trueup.errors import TrueupError
 
 def check_columns(columns: Mapping[str, str] | None) -> dict[str, str]:
     """The map, when every left side is a name that a format reads. Raises TrueupError E209."""
-    known = {"id", "user"}.union(*(need | item.may for item in all_formats().values() for need in item.needs))
+    known = {"id", "user"}.union(*(item.keys for item in all_formats().values()))
     for ours in columns or {}:
         if ours not in known:
             close = nearest(str(ours), known)

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from trueup.data.formats import all_formats
-from trueup.data.layout import Format
+from trueup.data.formats import Format, all_formats
 from trueup.data.problems import keys_of, nearest, printable
 from trueup.errors import TrueupError
 
@@ -48,7 +47,7 @@ def detect(rows: Sequence[Mapping[str, Any]], where: str) -> tuple[Format, str]:
         raise _ambiguous(votes, clear, where)
     found = all_formats()[clear[0][0]]
     example = next(row for row in rows if candidates(row) == clear[0])
-    used = ", ".join(printable(key) for key in example if key in found.uses(example))
+    used = ", ".join(printable(key) for key in example if key in found.keys)
     return found, f"{votes[clear[0]]} of {len(rows)} rows have {used}"
 
 
@@ -71,7 +70,7 @@ def candidates(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _unexplained(item: Format, row: Mapping[str, Any]) -> list[str]:
     """Content keys, also misspelt ones, that the format would pass over."""
-    other = [key for key in row if key not in item.uses(row) and key not in item.beside]
+    other = (key for key in row if key not in item.keys and key not in item.beside)
     return [key for key in other if key in CONTENT or _misspelt(key)]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -17,8 +15,7 @@ _ALWAYS_LISTS = (
     *("messages", "conversations", "completions", "responses", "instances", "history"),
     *("preference", "ranking", "ranks", "scores"),
 )
-_TRUE = ("true", "1", "1.0", "yes")
-_FALSE = ("false", "0", "0.0", "no")
+_LABELS = dict.fromkeys(("true", "1", "1.0", "yes"), True) | dict.fromkeys(("false", "0", "0.0", "no"), False)
 
 
 def required(row: Row, key: str, inside: str = "") -> Any:
@@ -61,16 +58,10 @@ def number(value: Any, field: str) -> float:
     """The value as a float. Raises Fault E205 where it is no number, E411 where it is not finite."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Fault("E205", "is not a number", field=field, found=show(value), remedy="write a number")
-    finite = math.inf if abs(value) > sys.float_info.max else float(value)
-    if not math.isfinite(finite):
+    if not abs(value) <= sys.float_info.max:
         found = show(value)[:40]
         raise Fault("E411", "is not a finite number", field=field, found=found, remedy="write a number")
-    return finite
-
-
-def filled_text(row: Row, key: str, *, code: str = "E306") -> str:
-    """The string at `key`, more than spaces. Raises Fault `code` where it is empty."""
-    return filled(text(row, key), key, code=code)
+    return float(value)
 
 
 def filled(value: str, field: str, *, code: str = "E306") -> str:
@@ -113,15 +104,8 @@ def parse_cells(row: dict[str, Any]) -> dict[str, Any]:
 def label(row: Row, key: str) -> bool:
     """The yes or no at `key`: true, false, 1, 0 or their words. Raises Fault E203, E206 or E212."""
     value = required(row, key)
-    if isinstance(value, bool):
-        return value
     word = str(value).strip().lower() if isinstance(value, str | int | float) else ""
-    if word in _TRUE or word in _FALSE:
-        return word in _TRUE
-    remedy = "write true (good) or false (bad)"
-    raise Fault("E212", "is not true or false", field=key, found=show(value), remedy=remedy)
-
-
-def to_line(value: Any) -> bytes:
-    """The value as one line of UTF-8 JSON, for rows that never were text."""
-    return json.dumps(value, ensure_ascii=True, default=str).encode()
+    if word not in _LABELS:
+        remedy = "write true (good) or false (bad)"
+        raise Fault("E212", "is not true or false", field=key, found=show(value), remedy=remedy)
+    return _LABELS[word]

@@ -10,6 +10,7 @@ from typing import Any
 
 from trueup.data import strict_json, tables
 from trueup.data.fields import typed
+from trueup.data.memory import memory_rows
 from trueup.data.problems import Fault, file_error, nearest, printable
 from trueup.data.raw_rows import TEXT_SUFFIXES, RawRow, text_rows, unreadable
 from trueup.errors import EXIT_MISSING, EXIT_REFUSED, EXIT_UNAVAILABLE, TrueupError
@@ -23,11 +24,13 @@ _SPLIT_WORDS = {
 _SUFFIXES = (*TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES), *tables.TABLE_SUFFIXES)
 
 
-def rows_of(path_or_id: str | Path, split: str) -> Iterator[RawRow]:
-    """The raw rows of a file, or of a folder's or Hugging Face dataset's split. Raises TrueupError E1xx."""
+def rows_of(path_or_id: Any, split: str) -> Iterator[RawRow]:
+    """The raw rows of a file, of a folder's or Hugging Face dataset's split, of an object. Raises E1xx."""
     if not _SPLIT.fullmatch(split):
         remedy = "use train, validation, test ..."
         raise TrueupError("E112", f"not a name of a split: {split!r}", remedy=remedy)
+    if not isinstance(path_or_id, str | Path):
+        return memory_rows(path_or_id, split)
     text = str(path_or_id)
     if not text:
         raise TrueupError("E102", "the path is empty", remedy="name a file, a folder or a dataset")
@@ -97,10 +100,18 @@ def _folder_rows(root: Path, split: str) -> Iterator[RawRow]:
 
 
 def _files_of_split(root: Path, split: str) -> list[str]:
-    found = sorted(item for item in _files_below(root) if item.lower().endswith(_SUFFIXES))
+    """The data files of a split by their names, at the top of the folder or in its `data`."""
+    try:
+        below = [item for folder in (root, root / "data") if folder.is_dir() for item in folder.iterdir()]
+        items = [item for item in below if item.is_file() and not item.name.startswith(".")]
+    except OSError as error:
+        raise unreadable(str(root), error) from None
     by_split: dict[str, list[str]] = {}
-    for item in found:
-        by_split.setdefault(_split_of(item), []).append(item)
+    for item in sorted(str(item.relative_to(root)) for item in items):
+        if item.lower().endswith(_SUFFIXES):
+            words = re.split(r"[^a-z]+", Path(item).name.lower())
+            named = next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), "")
+            by_split.setdefault(named, []).append(item)
     wanted = _SPLIT_WORDS.get(split, split)
     if wanted == "train" and list(by_split) == [""]:
         wanted = ""
@@ -111,19 +122,6 @@ def _files_of_split(root: Path, split: str) -> list[str]:
 
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _files_below(root: Path) -> list[str]:
-    try:
-        items = [*root.iterdir(), *((root / "data").iterdir() if (root / "data").is_dir() else ())]
-    except OSError as error:
-        raise unreadable(str(root), error) from None
-    return [str(item.relative_to(root)) for item in items if item.is_file() and not item.name.startswith(".")]
-
-
-def _split_of(name: str) -> str:
-    words = re.split(r"[^a-z]+", Path(name).name.lower())
-    return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), "")
 
 
 def _chained(root: Path, names: Iterable[str]) -> Iterator[RawRow]:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trueup.data.fields import to_line
 from trueup.data.problems import Problem
 from trueup.data.raw_rows import RawRow, unreadable
 from trueup.data.writer import whole
@@ -38,7 +37,7 @@ def original_bytes(path: Path) -> list[tuple[str, int, int, bytes]]:
 
 def _original(row: RawRow) -> dict[str, str]:
     if row.byte < 0:
-        return {"encoding": "json", "raw": to_line(row.values).decode()}
+        return {"encoding": "json", "raw": json.dumps(row.values, default=str)}
     try:
         return {"encoding": "utf-8", "raw": row.raw.decode("utf-8")}
     except UnicodeDecodeError:

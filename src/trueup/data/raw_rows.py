@@ -206,15 +206,14 @@ def _csv_rows(file: IO[bytes], name: str) -> Iterator[RawRow]:
             continue
         try:
             cells = _cells(raw, closed)
+            if header is None:
+                header = _header(cells)
+            else:
+                yield replace(row, values=_named(cells, header), cells=True)
         except Fault as fault:
             if header is None:
-                raise _bad_header(name, fault.reason, fault.remedy) from None
+                raise file_error("E115", f"the header: {fault.reason}", f"{name}:1", fault.remedy) from None
             yield replace(row, fault=fault)
-            continue
-        if header is None:
-            header = _header(cells, name)
-        else:
-            yield _csv_row(row, header, cells)
 
 
 def _cells(raw: bytes, closed: bool) -> list[str]:
@@ -225,21 +224,17 @@ def _cells(raw: bytes, closed: bool) -> list[str]:
     return found
 
 
-def _header(cells: list[str], name: str) -> list[str]:
+def _header(cells: list[str]) -> list[str]:
     header = [cell.strip() for cell in cells]
     if len(set(header)) != len(header) or not all(header):
         reason = f"it names a column twice or not at all (found: {show(','.join(header))})"
-        raise _bad_header(name, reason, "the first line of a CSV file must name every column once")
+        raise Fault("E115", reason, remedy="the first line of a CSV file must name every column once")
     return header
 
 
-def _bad_header(name: str, reason: str, remedy: str) -> TrueupError:
-    return file_error("E115", f"the header: {reason}", f"{name}:1", remedy)
-
-
-def _csv_row(row: RawRow, header: list[str], cells: list[str]) -> RawRow:
+def _named(cells: list[str], header: list[str]) -> dict[str, str]:
     if len(cells) != len(header):
         reason = f"{len(cells)} cells, but the header names {len(header)} columns"
         remedy = "put double quotes around cells that hold commas or line breaks"
-        return replace(row, fault=Fault("E115", reason, remedy=remedy))
-    return replace(row, values=dict(zip(header, cells, strict=True)), cells=True)
+        raise Fault("E115", reason, remedy=remedy)
+    return dict(zip(header, cells, strict=True))

@@ -78,11 +78,9 @@ class Watch:
                 f"shorter in {t['shorter']}"
             )
         if t["good"] or t["bad"]:
-            made.append(f"labels: {t['good']} good, {t['bad']} bad" + self._one_sided())
+            one_sided = "" if t["good"] and t["bad"] else " (one-sided: nothing to tell apart)"
+            made.append(f"labels: {t['good']} good, {t['bad']} bad{one_sided}")
         if t["control"]:
             rows = "1 row holds" if t["control"] == 1 else f"{t['control']} rows hold"
             made.append(f"{rows} text that looks like control tokens; it is read as plain text")
         return tuple(made)
-
-    def _one_sided(self) -> str:
-        return "" if self.tally["good"] and self.tally["bad"] else " (one-sided: nothing to tell apart)"

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +78,12 @@ def _write_parquet(path: Path, groups: Iterable[Group]) -> int:
     import pyarrow as pa
     from pyarrow import parquet
 
-    schema = _schema(pa)
-    count = 0
-    rows: list[dict[str, Any]] = []
+    schema, count = _schema(pa), 0
+    rows = (_parquet_row(_line(group, number)[0]) for number, group in enumerate(groups, 1))
     with parquet.ParquetWriter(path, schema) as file:
-        for count, group in enumerate(groups, 1):
-            rows.append(_parquet_row(_line(group, count)[0]))
-            if len(rows) == _BATCH:
-                file.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
-                rows = []
-        file.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+        while batch := list(islice(rows, _BATCH)):
+            file.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
+            count += len(batch)
     return count
 
 

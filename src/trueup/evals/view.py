@@ -19,7 +19,9 @@ from trueup.evals.joint import joint_ids
 from trueup.judges import Judge
 from trueup.models.opening import open_policy, pick_device
 from trueup.settings.blocks import ModelSettings
+from trueup.sources.context import open_context
 from trueup.sources.sample import Decoding, sample_groups
+from trueup.worlds import lead, leads_to, world_of
 
 _CUT = "tokens_cut"
 
@@ -227,6 +229,20 @@ def open_view(
     chat, network = open_policy(settings, device)
     longest = {"context": network.config.max_position_embeddings}
     return PolicyView(name=name, network=network, chat=chat, device=device, **{**longest, **also})
+
+
+def open_behind(
+    model: str, dialogues: int, context: str, *, template: str | None = None, world: str = ""
+) -> PolicyView:
+    """A model as a policy behind the first dialogues of a context.
+
+    A context of the run's own world is of the world that is named, or that the model's data came from.
+    """
+    prefix: tuple[Message, ...] = ()
+    if dialogues:
+        own = world_of(world, model, where="context") if leads_to(context) else None
+        prefix = open_context(lead(context, own) if own else context, dialogues)
+    return open_view(model, model, template=template, prefix=prefix)
 
 
 def tokens_cut(group: Group) -> int:

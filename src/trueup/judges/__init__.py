@@ -13,4 +13,4 @@ Judge = Callable[[Sequence[Group]], list[list[float]]]
 def by_group(groups: Sequence[Group], scores: Iterable[float]) -> list[list[float]]:
     """The scores of all completions, one after the other, as each group's own."""
     given = iter(scores)
-    return [[float(next(given)) for _ in group.completions] for group in groups]
+    return [[next(given) for _ in group.completions] for group in groups]

@@ -180,7 +180,7 @@ class PointwiseJudge:
                 remedy="use another model or wording: #prompt=FILE.yaml",
             )
         values = np.array(self.reader.wording.values)
-        return by_group(groups, [r.shares @ values for r in readings if r.shares is not None])
+        return by_group(groups, [float(r.shares @ values) for r in readings if r.shares is not None])
 
 
 def open_pairwise(ref: str, answerer: Answerer | None = None) -> PairwiseJudge:

@@ -143,12 +143,12 @@ class Lab:
 
 def _data(split: Any, limit: int | None, seed: int) -> dict[str, Callable[[], list[Group]]]:
     """How each of the lab's groups are made."""
-    from trueup.lab import datasets, preferences
+    from trueup.lab import datasets
     from trueup.lab.evaluations import EVALUATIONS, eval_items
 
     made: dict[str, Callable[[], list[Group]]] = {
         "prompts": lambda: datasets.prompts(split, limit or 2000, seed),
-        "comparisons": lambda: preferences.comparisons(limit or 1000, seed),
+        "comparisons": lambda: datasets.comparisons(limit or 1000, seed),
         "demonstrations": lambda: datasets.demonstrations(limit or 600, seed),
         "text": lambda: datasets.texts(limit or 500, seed),
         "tasks": lambda: datasets.seed_tasks(limit or NUM_SEED_TASKS),

@@ -80,10 +80,7 @@ def build(config: Config, parts: Parts) -> Method:
         name="hir",
         source=source,
         held_out=held_out,
-        annotate=(
-            Scores(missing_eos=a.missing_eos),
-            Relabel(good=good, bad=bad, threshold=a.threshold),
-        ),
+        annotate=(Scores(missing_eos=a.missing_eos), Relabel(good=good, bad=bad, threshold=a.threshold)),
         objective=Hindsight(smoothing=a.smoothing, contrastive=a.contrastive, entropy=a.entropy),
         update=config.update,
         epochs=config.epochs_per_step,

@@ -65,10 +65,7 @@ def build(config: Config, parts: Parts) -> Method:
         ShapedScore(beta=config.beta),
     )
     source, held_out = from_policy(
-        parts,
-        batch=config.loop.batch,
-        num_completions=1 if across else config.k,
-        decoding=config.decoding,
+        parts, batch=config.loop.batch, num_completions=1 if across else config.k, decoding=config.decoding
     )
     return Method(
         name="raft",

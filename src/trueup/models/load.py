@@ -120,6 +120,8 @@ def from_modules(
     if lora is not None:
         parts["model"] = lora_of.wrap(hf_model, lora, seed)
     module = nn.ModuleDict(parts).to(next(hf_model.parameters()).device)
+    if dropout == "keep":  # transformers hands out models in evaluation mode
+        module.train()
     return LanguageModel(
         module=module,
         tokenizer=tokenizer,

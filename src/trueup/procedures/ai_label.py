@@ -16,9 +16,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Lt
 
-from trueup.constitution.batches import fill, tally
 from trueup.constitution.comparison import CLAMP, Duel, Feedback, Grade, Opinion, agreement
-from trueup.constitution.journal import Journal
+from trueup.constitution.journal import Journal, fill, tally
 from trueup.constitution.opening import (
     Model,
     charges,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,6 +22,7 @@ from trueup.evals.summary import (
     PolicyEntry,
     curve_points,
     frontier_point,
+    rounded,
     sample_rows,
     summarise,
     write_json,
@@ -98,6 +100,34 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     write_json(folder / "summary.json", summary)
     metrics = {f"gold/{name}": float(result.gold.mean()) for name, result in results.items()}
     return Done(output=OUTPUT, publish=("summary.json", "frontier.json", "samples.json"), metrics=metrics)
+
+
+def held_against(
+    model: str,
+    other: str,
+    *,
+    num_prompts: int,
+    split: str,
+    seed: int,
+    world: str = "",
+) -> dict[str, Any]:
+    """A summary, in the form of `summary.json`, of two models: "model", and "base", which it is held against.
+
+    Gain and tax are over the other one, with 95 % intervals over held-out prompts.
+    """
+    config = Config(
+        base=other,
+        policies={"model": model},
+        world=world,
+        hhh_dialogues=0,
+        split=split,
+        num_prompts=num_prompts,
+        snapshots=False,
+        seed=seed,
+    )
+    bench = Bench(config)
+    entries = {name: bench.measure(name, ref, over)[0] for name, (ref, over) in bench.jobs().items()}
+    return rounded(summarise(entries, versions=versions(), seed=seed))
 
 
 class Bench:

@@ -88,24 +88,20 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
         judges=judges,
         reference=open_view("reference", config.reference, device) if config.reference else None,
     )
-    numbers = {name: values.tolist() for name, values in result.metrics.items()}
-    if result.kl is not None:
-        numbers["kl"] = result.kl.tolist()
+    measured = {**result.metrics, **({} if result.kl is None else {"kl": result.kl})}
     said = [[g.prompt[-1].content, g.completions[0].text] for g in result.groups[:EXAMPLES]]
-    suite = (
-        exams_of(world, config.exams, split=config.split, limit=config.exam_items)
-        if config.exam_items
-        else {}
-    )
-    exams = {
-        name: values.tolist()
-        for name, values in run_suite(policy, suite, derive(config.seed, "exams")).items()
+    suite = {}
+    if config.exam_items:
+        suite = exams_of(world, config.exams, split=config.split, limit=config.exam_items)
+    sat = run_suite(policy, suite, derive(config.seed, "exams"))
+    written = {
+        "numbers": {name: values.tolist() for name, values in measured.items()},
+        "exams": {name: values.tolist() for name, values in sat.items()},
+        "samples": said,
     }
-    text = json.dumps({"numbers": numbers, "exams": exams, "samples": said}, ensure_ascii=False)
+    text = json.dumps(written, ensure_ascii=False)
     write_atomically(folder / OUTPUT, text + "\n")
     tokens = sum(c.num_tokens for g in result.groups for c in g.completions)
     cost = meter.spend(0, tokens_trained=0, tokens_sampled=tokens)
-    means = {name: float(values.mean()) for name, values in result.metrics.items()}
-    if result.kl is not None:
-        means["kl"] = float(result.kl.mean())
+    means = {name: float(values.mean()) for name, values in measured.items()}
     return Done(output=OUTPUT, metrics=means, cost=vars(cost))

@@ -18,9 +18,8 @@ from typing import Annotated, Any
 from annotated_types import Ge
 
 from trueup.answerers import Answer, Conversation
-from trueup.constitution.batches import fill, tally
 from trueup.constitution.comparison import Grade
-from trueup.constitution.journal import Journal
+from trueup.constitution.journal import Journal, fill, tally
 from trueup.constitution.opening import Model, charges, open_model, open_prompts, room, tokens_in
 from trueup.constitution.principles import Form, read_constitution
 from trueup.constitution.revision import Kind, Plan, advance, rows_of, talk

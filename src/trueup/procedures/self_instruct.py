@@ -15,8 +15,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from trueup.constitution.batches import tally
-from trueup.constitution.journal import Journal
+from trueup.constitution.journal import Journal, tally
 from trueup.constitution.opening import Model, charges, complete_fitting, open_model, tokens_in
 from trueup.engine.groups import Group, write_jsonl
 from trueup.errors import TrueupError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 from trueup.engine.groups import Group, Score, marked
 from trueup.errors import TrueupError
 from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
-from trueup.evals.view import PolicyView
+from trueup.evals.view import PolicyView, open_view
 from trueup.judges.unit_tests import UnitTests
+from trueup.programs.items import read_programs
+from trueup.sandbox.trust import trusted
 from trueup.sources.sample import Decoding
 from trueup.statistics.estimates import Estimate, pass_at_k, pass_rate
 
@@ -71,6 +74,36 @@ def judged(groups: Sequence[Group], judge: UnitTests | None = None) -> Solved:
         scored.append(replace(group, scores=(*group.scores, *scores)))
     correct = np.array([[float(v.passed) for v in row] for row in verdicts])
     return Solved(groups=scored, correct=correct, outcomes=outcomes)
+
+
+def measure_programs(
+    model: str,
+    data: Path,
+    *,
+    k: Sequence[int] = (1,),
+    num_samples: int = 10,
+    limit: int | None = None,
+    temperature: float = 0.8,
+    max_new_tokens: int = 512,
+    seconds: float = 10.0,
+    sandbox: str = "",
+    seed: int = 0,
+) -> tuple[Solved, dict[str, Estimate]]:
+    """A model's programs for the problems of a file, run against their tests, and pass@k for each k.
+
+    Raises E702 for a k above `num_samples`, and what `trusted` raises where no sandbox holds.
+    """
+    for one in k:
+        pass_at_k(num_samples, 0, one)
+    items = read_programs(data)[:limit]
+    trusted(sandbox)  # Before the model loads: without a sandbox its programs are never run.
+    judge = UnitTests(seconds=seconds, sandbox=sandbox)
+    greedy = temperature == 0
+    decoding = Decoding(temperature=temperature or 1.0, greedy=greedy, max_new_tokens=max_new_tokens)
+    solved = solve(
+        open_view(model, model), items, num_samples=num_samples, decoding=decoding, seed=seed, judge=judge
+    )
+    return solved, {f"pass@{one}": solved.at(one) for one in k}
 
 
 def pass_task(

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trueup.engine import inputs
 from trueup.errors import TrueupError
 from trueup.reports.checked import (
     COST_FIELDS,
@@ -107,6 +108,8 @@ class RunRecord:
     samples: tuple[Sample, ...]
     missing: Mapping[str, str]
     "Section of the report, then what was not found."
+    given: tuple[str, ...] = ()
+    "What the run was given that its folder alone cannot make again."
 
     @property
     def training_only(self) -> bool:
@@ -152,6 +155,7 @@ def read_run(run_dir: Path) -> RunRecord:
         frontier=tuple(_point(p, f"frontier.json [{i}]") for i, p in enumerate(frontier)),
         samples=tuple(parse_sample(s, f"samples.json [{i}]") for i, s in enumerate(samples)),
         missing=missing,
+        given=tuple(inputs.missing(inputs.read(run_dir))),
     )
 
 

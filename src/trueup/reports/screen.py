@@ -17,8 +17,9 @@ def first_screen(run_dir: Path) -> str:
     TrueupError if the directory or a file in it cannot be read.
     """
     if (run_dir / comparison.RESULT).is_file():
-        values, first = comparison.shown(comparison.load(run_dir)), ("gains", "methods")
+        values, first, given = comparison.shown(comparison.load(run_dir)), ("gains", "methods"), ()
     else:
         run = read_run(run_dir)
         values, first = write.shown(run), ("trained",) if run.training_only else ("policies",)
-    return page("screen.html.j2", first=[f"{part}.html.j2" for part in first], **values)
+        given = run.given
+    return page("screen.html.j2", first=[f"{part}.html.j2" for part in first], given=given, **values)

@@ -24,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from trueup.engine.lines import METRICS, TIMINGS, as_words, from_words, parse, read
 from trueup.errors import TrueupError
 from trueup.runs import trackers as adapters
+from trueup.runs.manifest import write_atomically
 
 __all__ = [
     "METRICS", "TIMINGS", "Cost", "Meter", "as_words", "from_words", "peak_mib", "progress", "read",
@@ -45,10 +46,7 @@ class Meter:
     """Writes a run's numbers; one meter for one run directory at a time."""
 
     def __init__(
-        self,
-        run_dir: Path,
-        trackers: Sequence[str] = ("jsonl",),
-        clock: Callable[[], float] = time.monotonic,
+        self, run_dir: Path, trackers: Sequence[str] = ("jsonl",), clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.run_dir = run_dir
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -132,14 +130,8 @@ def _truncate(path: Path, step: int) -> None:
         for number, line in enumerate(data.split(b"\n")[:-1], 1)
         if parse(path, number, line)["step"] <= step
     ]
-    if b"".join(kept) == data:
-        return
-    staging = path.with_name(f".{path.name}.tmp")
-    with staging.open("wb") as file:
-        file.writelines(kept)
-        file.flush()
-        os.fsync(file.fileno())
-    staging.replace(path)
+    if b"".join(kept) != data:
+        write_atomically(path, b"".join(kept).decode())
 
 
 def _last_cost(path: Path) -> Cost:

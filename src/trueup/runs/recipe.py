@@ -23,13 +23,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.runs.manifest import write_atomically
 from trueup.settings import config as configuration
 from trueup.settings import schema
 from trueup.settings.discover import find
 from trueup.worlds import DEFAULT, door_of, lead, leads_to, open_world
+
+if TYPE_CHECKING:
+    from trueup.runs.training import Watch
 
 T = TypeVar("T")
 STAGE = re.compile(r"(?:^|(?<=[?&])|(?<=^lm:))(\w+=)?stage:([A-Za-z0-9_-]+)(/[^?&#]*)?(?=$|[?&#])")
@@ -153,7 +157,7 @@ def _resolve(
         "method": module.__name__,
         "config": resolved,
         "inputs": {needed: earlier[needed].digest for needed in inputs},
-        "files": {text: _digest_path(Path(text)) for text in _files(config)},
+        "files": files_of(config),
     }
     digest = configuration.digest(keyed)
     bound = _bind(resolved, earlier)
@@ -202,19 +206,21 @@ def _without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key != name}
 
 
-def run_stage(stage: Stage, *, stop_requested: Callable[[], str] = lambda: "") -> Done:
-    """What the stage handed on; runs it unless it is done."""
+def run_stage(
+    stage: Stage, *, stop_requested: Callable[[], str] = lambda: "", watch: Watch | None = None
+) -> Done:
+    """What the stage handed on; runs it unless it is done. `watch` is told of a method's steps."""
     if stage.done:
-        return _read_done(stage.folder)
+        return read_done(stage.folder)
     stage.folder.mkdir(parents=True, exist_ok=True)
     with (stage.folder / "config.resolved.yaml").open("a", encoding="utf-8") as settings:
         _lock(settings, stage)
         if stage.done:  # by another process, between the first look and the lock
-            return _read_done(stage.folder)
+            return read_done(stage.folder)
         settings.truncate(0)
         settings.write(configuration.dump_yaml(stage.settings))
         settings.flush()
-        return _run(stage, stop_requested)
+        return _run(stage, stop_requested, watch)
 
 
 def _lock(file: IO[str], stage: Stage) -> None:
@@ -233,12 +239,17 @@ def _lock(file: IO[str], stage: Stage) -> None:
         warnings.warn(f"{stage.folder}: no lock ({error}); keep to one process", stacklevel=2)
 
 
-def _run(stage: Stage, stop_requested: Callable[[], str]) -> Done:
+def _run(stage: Stage, stop_requested: Callable[[], str], watch: Watch | None) -> Done:
     if "build" in vars(stage.module):
-        from trueup.runs.training import train  # torch loads here, not when a recipe is only looked at
+        from trueup.runs.training import Watch, train  # torch loads here, not when a recipe is only looked at
 
         trained = train(
-            stage.module, stage.config, stage.folder, stop_requested=stop_requested, progress_label=stage.name
+            stage.module,
+            stage.config,
+            stage.folder,
+            stop_requested=stop_requested,
+            progress_label=stage.name,
+            watch=watch or Watch(),
         )
         done = Done(output="model", metrics=trained.metrics, cost=dataclasses.asdict(trained.cost))
     else:
@@ -304,17 +315,8 @@ def world_lines(stages: Sequence[Stage], named: str) -> list[str]:
     return [f"world: {world}{'' if named or world != DEFAULT else default}" for world in worlds]
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Nothing; the file holds all of `text` or what it held before, whoever else writes it meanwhile."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    with staged.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(staged, path)
-
-
-def _read_done(folder: Path) -> Done:
+def read_done(folder: Path) -> Done:
+    """What the finished stage in a folder handed on."""
     row = json.loads((folder / "DONE.json").read_text(encoding="utf-8"))
     return Done(**{**row, "publish": tuple(row["publish"])})
 
@@ -328,6 +330,11 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for part in value:
             yield from _strings(part)
+
+
+def files_of(config: Any) -> dict[str, str]:
+    """The digest of each file and folder that settings name."""
+    return {text: _digest_path(Path(text)) for text in _files(config)}
 
 
 def _files(config: Any) -> Iterator[str]:

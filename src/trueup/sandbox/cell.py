@@ -97,18 +97,16 @@ class Sealed:
         """The next line; raises Stop at the deadline, at the cap, or if the process ends without one."""
         assert self.process.stdout is not None
         descriptor = self.process.stdout.fileno()
-        while (end := self._held.find(b"\n")) < 0:
-            if len(self._held) > self.most:
-                raise Stop("flooded", f"more than {self.most} bytes in one message")
+        while (end := self._held.find(b"\n")) < 0 and len(self._held) <= self.most:
             self._wait(descriptor, select.POLLIN)
             read = os.read(descriptor, 65536)
             if not read:
                 raise Stop("crashed", "the process ended")
             self._held += read
+        if not 0 <= end <= self.most:
+            raise Stop("flooded", f"more than {self.most} bytes in one message")
         line = bytes(self._held[:end])
         del self._held[: end + 1]
-        if len(line) > self.most:
-            raise Stop("flooded", f"more than {self.most} bytes in one message")
         return line
 
     def _wait(self, descriptor: int, event: int) -> None:

@@ -20,7 +20,6 @@ class Files:
 
     groups: Sequence[Group]
     batch: int
-    shuffle: bool = True
     written: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -41,7 +40,7 @@ class Files:
 
     def __call__(self, step: int, handles: Handles) -> list[Group]:
         """The groups of step `step`."""
-        chosen = draw(len(self.groups), self.batch, step, handles.seed, shuffle=self.shuffle)
+        chosen = draw(len(self.groups), self.batch, step, handles.seed)
         return [self.groups[i] for i in chosen]
 
 

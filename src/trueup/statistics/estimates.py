@@ -9,6 +9,7 @@ percentile bootstrap in 92.8, 95.3 and 90.0 %; at 150 prompts both lie between 9
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -45,6 +46,21 @@ class Estimate:
         interval = None if math.isnan(self.low) else [self.low, self.high]
         error = None if math.isnan(self.standard_error) else self.standard_error
         return {"mean": self.mean, f"ci{self.level * 100:g}": interval, "n": self.n, "standard_error": error}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Estimate:
+        """The estimate that `to_json` wrote."""
+        ((key, interval),) = ((k, v) for k, v in row.items() if k.startswith("ci"))
+        low, high = interval or (math.nan, math.nan)
+        error = row.get("standard_error")
+        return cls(
+            mean=row["mean"],
+            low=low,
+            high=high,
+            n=row["n"],
+            standard_error=math.nan if error is None else error,
+            level=float(key.removeprefix("ci")) / 100,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,14 +160,6 @@ def win_rate(first: ArrayLike, swapped: ArrayLike | None = None, *, level: float
         level=level,
     )
     return WinRate(estimate=estimate, inconsistent=inconsistent)
-
-
-def pairwise_accuracy(chosen: ArrayLike, rejected: ArrayLike, *, level: float = 0.95) -> Estimate:
-    """How often the chosen completion scores higher than the rejected one, ties counting half.
-
-    The interval is that of `win_rate`, over pairs.
-    """
-    return win_rate(preferences(chosen, rejected), level=level).estimate
 
 
 def best_of_n_kl_bound(n: int) -> float:

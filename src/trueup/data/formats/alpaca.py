@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from trueup.data.fields import Row, as_text, filled_text, label, listed, optional_text, required, text, typed
+from trueup.data.fields import Row, as_text, filled, label, listed, optional_text, required, text, typed
+from trueup.data.formats import reads
 from trueup.data.formats.pairs import pair
 from trueup.data.formats.plain import answered
-from trueup.data.layout import reads
 from trueup.data.problems import Fault, show
 from trueup.data.turns import Turns
 from trueup.engine.groups import Group, Message, Role
@@ -36,7 +36,7 @@ def alpaca_unpaired(row: Row) -> tuple[Group]:
 @reads("instruction, instances")
 def self_instruct(row: Row) -> tuple[Group, ...]:
     """Self-Instruct seed tasks: instruction, instances [{input, output}]."""
-    instruction = filled_text(row, "instruction")
+    instruction = filled(text(row, "instruction"), "instruction")
     found: list[Group] = []
     for index, item in enumerate(listed(row, "instances")):
         where = f"instances[{index}]"
@@ -54,7 +54,7 @@ def instruction_prompt(instruction: str, input_: str) -> str:
 
 def _prompt(row: Row) -> Turns:
     system = optional_text(row, "system")
-    asked = instruction_prompt(filled_text(row, "instruction"), optional_text(row, "input"))
+    asked = instruction_prompt(filled(text(row, "instruction"), "instruction"), optional_text(row, "input"))
     first = (Message(Role.SYSTEM, system),) if system.strip() else ()
     return (*first, *_history(row.get("history")), Message(Role.USER, asked))
 

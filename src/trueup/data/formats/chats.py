@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from trueup.data import turns
 from trueup.data.fields import Row, as_text, label, required
+from trueup.data.formats import reads
 from trueup.data.formats.pairs import SIDES, pair, refuse_empty
 from trueup.data.formats.plain import answered, one_answer
-from trueup.data.layout import reads
 from trueup.data.problems import Fault
 from trueup.data.turns import Turns
 from trueup.engine.groups import Group, Message, Role

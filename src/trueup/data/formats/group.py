@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trueup.data.fields import Row, as_text, number, required, typed
+from trueup.data.formats import reads
 from trueup.data.formats.rankings import check_index, check_tiers
-from trueup.data.layout import reads
 from trueup.data.problems import Fault, keys_of, nearest, show
 from trueup.engine.groups import Group, Role, from_json
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from trueup.data import turns
 from trueup.data.fields import Row, as_text, filled, required, text
-from trueup.data.layout import reads
+from trueup.data.formats import reads
 from trueup.data.problems import Fault, show
 from trueup.data.turns import Turns
 from trueup.engine.groups import Comparison, Completion, Group, Message, Role

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from trueup.data import turns
-from trueup.data.fields import Row, filled, filled_text, label, required
+from trueup.data.fields import Row, as_text, filled, label, required
+from trueup.data.formats import reads
 from trueup.data.formats.pairs import prompt_of
-from trueup.data.layout import reads
 from trueup.data.problems import Fault
 from trueup.data.turns import Turns
 from trueup.engine.groups import Completion, Group, Message, Role, Score
@@ -31,7 +31,7 @@ def prompts(row: Row) -> tuple[Group]:
 def text(row: Row) -> tuple[Group]:
     """Plain text for language modelling: text."""
     start = (Message(Role.TEXT, ""),)
-    return answered(start, filled_text(row, "text"), field="text")
+    return answered(start, filled(as_text(required(row, "text"), "text"), "text"), field="text")
 
 
 @reads("prompt, completion")

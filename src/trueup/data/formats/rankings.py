@@ -11,8 +11,8 @@ from itertools import combinations
 from typing import Any, Literal
 
 from trueup.data.fields import Row, as_text, filled, listed, number, required, text
+from trueup.data.formats import reads
 from trueup.data.formats.pairs import prompt_of
-from trueup.data.layout import reads
 from trueup.data.problems import Fault, show
 from trueup.engine.groups import Comparison, Completion, Group, Ranking, Role, Score
 

@@ -22,9 +22,8 @@ from annotated_types import Ge
 
 import trueup.lab as lab
 from trueup.answerers import Answer, Conversation
-from trueup.constitution.batches import fill
 from trueup.constitution.comparison import Duel, Feedback
-from trueup.constitution.journal import Journal
+from trueup.constitution.journal import Journal, fill
 from trueup.constitution.opening import Model, charges, open_model, room, tokens_in
 from trueup.constitution.principles import Form, read_constitution
 from trueup.constitution.revision import Kind, Plan, advance, review

@@ -110,8 +110,8 @@ def generate(
         asked.extend(read(str(file)).groups)
     if not asked:
         raise TrueupError("E725", "no prompts", where="generate", remedy="give prompts, or --file FILE")
-    check_models(model)
     check_judge(judge)
+    check_models(model)
     from trueup.evals.completions import generate as complete
 
     drawn = complete(

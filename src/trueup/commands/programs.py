@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from trueup.commands.early import check_models
+from trueup.commands.early import check_file, check_models
 from trueup.commands.options import DrawSeed, Json, Positive, answer, say, write_groups
 
 
@@ -77,6 +77,13 @@ def programs(
     out
         Write the programs with their scores here, as groups.
     """
+    from trueup.sandbox.trust import pick
+    from trueup.statistics.estimates import pass_at_k
+
+    for one in k:
+        pass_at_k(num_samples, 0, one)
+    pick(sandbox)
+    check_file(data, "a file of HumanEval or MBPP")
     check_models(model)
     from trueup.evals.printed import estimate
     from trueup.programs.pass_rates import measure_programs

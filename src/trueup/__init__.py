@@ -11,24 +11,61 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trueup.api.behaviour import Measurement, programs, refusals, summaries, toxicity
+    from trueup.api.comparing import Compared, Reproduced, Run, Soup, compare, reproduce, run, soup
+    from trueup.api.evaluation import Evaluation, evaluate
+    from trueup.api.judging import Judged, Ratings, generate, judge, rank
+    from trueup.api.looking import Preview, cite, config, export, preview, report
     from trueup.api.models import Model, load
     from trueup.api.results import Report, Trained
     from trueup.api.rows import Groups, check, convert, read
     from trueup.api.training import fit
+    from trueup.data import Counts, Problem, ReadResult
+    from trueup.engine.groups import Comparison, Completion, Group, Message, Ranking, Role, Score
+    from trueup.engine.inputs import Input
+    from trueup.errors import TrueupError
+    from trueup.runs.meter import Cost
+    from trueup.runs.signals import Interrupted
+    from trueup.runs.training import Step
+    from trueup.statistics.estimates import Estimate
 
 __version__ = "0.1.0"
+__all__ = [
+    "Compared", "Comparison", "Completion", "Cost", "Counts", "Estimate", "Evaluation",
+    "Group", "Groups", "Input", "Interrupted", "Judged", "Measurement", "Message", "Model", "Preview",
+    "Problem", "Ranking", "Ratings", "ReadResult", "Report", "Reproduced", "Role", "Run", "Score", "Soup", "Step",
+    "Trained", "TrueupError", "check", "cite", "compare", "config", "convert", "evaluate", "export",
+    "fit", "generate", "judge", "load", "preview", "programs", "rank", "read", "refusals", "report",
+    "reproduce", "run", "soup", "summaries", "toxicity",
+]  # fmt: skip
 _HOME = {
+    "api.behaviour": ("Measurement", "programs", "refusals", "summaries", "toxicity"),
+    "api.comparing": ("Compared", "Reproduced", "Run", "Soup", "compare", "reproduce", "run", "soup"),
+    "api.evaluation": ("Evaluation", "evaluate"),
+    "api.judging": ("Judged", "Ratings", "generate", "judge", "rank"),
+    "api.looking": ("Preview", "cite", "config", "export", "preview", "report"),
     "api.models": ("Model", "load"),
     "api.results": ("Report", "Trained"),
     "api.rows": ("Groups", "check", "convert", "read"),
     "api.training": ("fit",),
+    "data": ("Counts", "Problem", "ReadResult"),
+    "engine.groups": ("Comparison", "Completion", "Group", "Message", "Ranking", "Role", "Score"),
+    "errors": ("TrueupError",),
+    "engine.inputs": ("Input",),
+    "runs.meter": ("Cost",),
+    "runs.signals": ("Interrupted",),
+    "runs.training": ("Step",),
+    "statistics.estimates": ("Estimate",),
 }
-"Where each name lives."
-__all__ = ["Groups", "Model", "Report", "Trained", "check", "convert", "fit", "load", "read"]
+"Where each public name lives."
 
 
 def __getattr__(name: str) -> Any:
-    home = next((module for module, names in _HOME.items() if name in names), None)
-    if home is None:
-        raise AttributeError(f"module 'trueup' has no attribute {name!r}")
-    return getattr(import_module(f"trueup.{home}"), name)
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(import_module(f"trueup.{module}"), name)
+    raise AttributeError(f"module 'trueup' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from trueup.api import models, rows
@@ -35,6 +37,20 @@ class Given:
     def holding(self) -> AbstractContextManager[None]:
         """Inside, the references stand for the objects."""
         return holding(self.objects)
+
+    @contextmanager
+    def files(self) -> Iterator[Callable[[Any], Path]]:
+        """Inside, what is called with rows or a path gives the file that they lie in, for as long as that."""
+        with tempfile.TemporaryDirectory(prefix="trueup-") as folder:
+
+            def file_of(source: Any) -> Path:
+                if isinstance(source, str | os.PathLike):
+                    return Path(source)
+                path = Path(folder) / f"{len(os.listdir(folder))}.jsonl"
+                path.write_bytes(to_lines(rows.bare(source), "train"))
+                return path
+
+            yield file_of
 
     def plain(self, value: Any, place: str) -> Any:
         """A setting as plain data; `place` is its key, by which its object is known."""
@@ -119,7 +135,7 @@ class Given:
 
     def rows(self, source: Any, place: str, split: str) -> str:
         """The name, below the run's folder, of the file that will hold the rows."""
-        content = to_lines(source.groups if isinstance(source, rows.Groups) else source, split)
+        content = to_lines(rows.bare(source), split)
         count = content.count(b"\n")
         file = f"{FOLDER}/{place}.jsonl"
         self.inputs.append(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final, overload
 
 from trueup import data
 from trueup.api import shown
-from trueup.data import CheckReport, Counts, Problem
+from trueup.data import Counts, Problem, ReadResult
 from trueup.engine.groups import Group
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def read(
     for files: E601 when more than `max_bad` of the rows are bad, E202 or E204 for a format that is not known.
     """
     found = data.read(
-        _source(source),
+        bare(source),
         format=format,
         columns=columns,
         split=split,
@@ -149,10 +149,10 @@ def check(
     split: str = "train",
     limit: int | None = None,
     quarantine: str | os.PathLike[str] | None = None,
-) -> CheckReport:
+) -> ReadResult:
     """What format the rows are in, and every bad one with its remedy; nothing is raised for bad rows."""
     return data.check(
-        _source(source),
+        bare(source),
         format=format,
         columns=columns,
         split=split,
@@ -184,7 +184,7 @@ def named(source: object) -> str:
     return type(source).__name__
 
 
-def _source(source: Source) -> Any:
+def bare(source: Source) -> Any:
     """The source as the reader takes it: a path stays what it was, text or path."""
     if isinstance(source, Groups):
         return source.groups

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -15,7 +18,7 @@ from trueup.api.rows import Source
 from trueup.engine import inputs
 from trueup.errors import TrueupError
 from trueup.runs.one_stage import refuse_other_run, stage_of
-from trueup.runs.recipe import files_of, run_stage
+from trueup.runs.recipe import Stage, files_of, run_stage
 from trueup.runs.signals import stop_requests
 from trueup.runs.training import Step, Watch
 from trueup.settings import config as configuration
@@ -53,8 +56,56 @@ def fit(
     Raises what `trueup train` says of wrong settings (E711 ...), E723 or E752 where `out` holds another run,
     E754 for an object that cannot be used, `Interrupted` when it was asked to end and has saved.
     """
+    plan = planned(
+        method, model=model, tokenizer=tokenizer, data=data, prompts=prompts, judge=judge, out=out,
+        world=world, settings=settings,
+    )  # fmt: skip
+    watch = _watch(plan.stage.module, callbacks, samples)
+    refuse_other_run(plan.stage)
+    inputs.settle(plan.stage.folder, plan.given.inputs)
+    with plan.given.holding(), stop_requests() as stop_requested:
+        run_stage(plan.stage, stop_requested=stop_requested, watch=watch)
+    return Trained.of(plan.stage.folder)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Planned:
+    """A run before it begins: its stage with every setting, and the objects that it was given."""
+
+    stage: Stage
+    given: Given
+
+    @contextmanager
+    def in_place(self) -> Iterator[Callable[[DataSettings], DataSettings]]:
+        """Inside, data settings can be read before the run has a folder: rows lie in another for so long."""
+        kept = {str(self.stage.folder / item.file): item for item in self.given.inputs if item.file}
+        with tempfile.TemporaryDirectory(prefix="trueup-") as folder:
+
+            def moved(settings: DataSettings) -> DataSettings:
+                item = kept.get(settings.path)
+                if item is None:
+                    return settings
+                path = Path(folder) / Path(item.file).name
+                path.write_bytes(item.content)
+                return replace(settings, path=str(path))
+
+            yield moved
+
+
+def planned(
+    method: str | os.PathLike[str] | ModuleType,
+    *,
+    model: Any,
+    tokenizer: Any,
+    data: Any,
+    prompts: Any,
+    judge: Any,
+    out: str | os.PathLike[str] | None,
+    world: str | os.PathLike[str] | None,
+    settings: Mapping[str, Any],
+) -> Planned:
+    """The run that `fit` would begin with the same arguments."""
     module = _module(method)
-    watch = _watch(module, callbacks, samples)
     given = Given(tokenizer=tokenizer)
     values: dict[str, Any] = given.plain(settings, "")
     if model is not None:
@@ -70,12 +121,7 @@ def fit(
     folder = _tidy(out) if out is not None else _folder(module, name, values, given)
     for place, file in kept.items():
         _put(values, place, str(folder / file))
-    stage = stage_of(module, values, name=name, folder=folder, where="fit")
-    refuse_other_run(stage)
-    inputs.settle(folder, given.inputs)
-    with given.holding(), stop_requests() as stop_requested:
-        run_stage(stage, stop_requested=stop_requested, watch=watch)
-    return Trained.of(folder)
+    return Planned(stage=stage_of(module, values, name=name, folder=folder, where="fit"), given=given)
 
 
 def _module(method: str | os.PathLike[str] | ModuleType) -> ModuleType:

@@ -82,9 +82,12 @@ def soup(
         given = _numbers(weights, "--weights")
         say(f"model: {write_mixture(experts, out, given, start=start, adapter=adapter)}")
         return
+    from trueup.soups.write import prompts_block
+
     say(*_measure(
         experts, out, judge, morl, start=start, prefer=prefer, search=search, tries=tries, steps=steps,
-        data=_data(prompts, "test", num_prompts), validation=_data(validation, "dev", num_prompts), seed=seed,
+        data=prompts_block(prompts, "test", num_prompts),
+        validation=prompts_block(validation, "dev", num_prompts), seed=seed,
     ))  # fmt: skip
 
 
@@ -125,14 +128,6 @@ def _measure(
         done = run_stage(stage, stop_requested=stop_requested)
     found = json.loads((out / "front.json").read_text(encoding="utf-8"))
     return [*sentences(found), f"model: {out / done.output}", f"picture: {out / 'soups.html'}"]
-
-
-def _data(path: str, split: str, limit: int) -> dict[str, object]:
-    """Where prompts are read: all of a file, or a world's own split."""
-    from trueup.worlds import door_of
-
-    own = split if door_of(path) else "train"
-    return {"path": path, "split": own, "limit": limit, "held_out": 0.0}
 
 
 def _pairs(given: tuple[str, ...], where: str) -> dict[str, str]:

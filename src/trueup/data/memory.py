@@ -95,11 +95,13 @@ def _frame_rows(frame: Any) -> Iterator[dict[str, Any]]:
 
 
 def _row(value: Any) -> Any:
-    """A row as plain values; a text or a conversation alone is a prompt."""
+    """A row as plain values; a text alone is a user's turn, and messages alone are a prompt."""
     if isinstance(value, Group):
         return to_json(value)
     plain = _native(value)
-    return {"prompt": plain} if isinstance(plain, str | list) else plain
+    if isinstance(plain, str):
+        return {"prompt": [{"role": "user", "content": plain}]}
+    return {"prompt": plain} if isinstance(plain, list) else plain
 
 
 def _native(value: Any) -> Any:

@@ -82,7 +82,7 @@ class ReadResult:
         return self.render(limit=50)
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
+        return f'<pre style="white-space: pre-wrap">{escape(str(self))}</pre>'
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON values, without the groups."""

@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 import reprlib
+import tokenize
 import traceback
 from collections.abc import Callable
 from numbers import Real
@@ -24,7 +25,7 @@ def place_of(function: Callable[..., Any]) -> str:
         inner = written(function)
         path = inspect.getsourcefile(inner)
         return f"{_file(path)}:{inspect.getsourcelines(inner)[1]}" if path else ""
-    except (OSError, TypeError):
+    except (OSError, TypeError, SyntaxError, tokenize.TokenError):
         return ""
 
 

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import re
 import sys
+import tokenize
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -44,10 +45,7 @@ class Identity:
 def identity(function: Callable[..., Any]) -> Identity:
     """Who a callable is. What it calls in turn, and what a changing object holds, is not looked at."""
     inner = written(function)
-    try:
-        source = inspect.getsource(inner)
-    except (OSError, TypeError):
-        source = ""
+    source = _source(inner)
     code = getattr(inner, "__code__", None)
     compiled = "" if source or code is None else f"{code.co_code.hex()} {code.co_names} {code.co_consts}"
     parts = (source, _plain(compiled), *_fixed(function, inner))
@@ -61,6 +59,16 @@ def identity(function: Callable[..., Any]) -> Identity:
         importable=module != "__main__" and getattr(sys.modules.get(module), name, None) is function,
         digest=hashlib.sha256("\x1f".join(parts).encode()).hexdigest(),
     )
+
+
+def _source(inner: Any) -> str:
+    """The text that a function was written as; "" where Python does not know it, or takes another for it."""
+    try:
+        found = inspect.getsource(inner)
+    except (OSError, TypeError, SyntaxError, tokenize.TokenError):
+        return ""
+    name = str(getattr(inner, "__name__", "")).strip("<>")
+    return found if name in found else ""
 
 
 def _fixed(function: Any, inner: Any) -> Iterator[str]:

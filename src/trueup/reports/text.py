@@ -24,7 +24,15 @@ def render_summary(summary: Mapping[str, Any], *, width: int = 100) -> str:
     """
     policies = parse_policies(summary)
     out = io.StringIO()
-    console = Console(file=out, width=width, color_system=None, highlight=False, emoji=False, markup=False)
+    console = Console(
+        file=out,
+        width=width,
+        color_system=None,
+        force_jupyter=False,
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
     console.print(_text(headline(policies)))
     for sentence in details(policies, ()):
         console.print(_text(sentence))

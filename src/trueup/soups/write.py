@@ -10,6 +10,7 @@ from trueup.models.export import refuse_existing
 from trueup.soups.adapters import AdapterSoup
 from trueup.soups.mix import card_of, open_soup, short_name
 from trueup.soups.simplex import uniform
+from trueup.worlds import door_of
 
 
 def write_mixture(
@@ -46,3 +47,9 @@ def named(experts: Sequence[str]) -> Mapping[str, str]:
     if len(set(names)) < len(names):
         names = [f"{name}-{i}" for i, name in enumerate(names, 1)]
     return dict(zip(names, experts, strict=True))
+
+
+def prompts_block(path: str, split: str, limit: int) -> dict[str, object]:
+    """The settings of prompts to measure on: the first of a file, or a world's own split."""
+    own = split if door_of(path) else "train"
+    return {"path": path, "split": own, "limit": limit, "held_out": 0.0}

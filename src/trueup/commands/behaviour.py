@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from trueup.commands.early import check_file, check_judge, check_models
-from trueup.commands.measuring import estimate_line, write_groups
 from trueup.commands.options import (
     AnyTemplate,
     AsJson,
     Context,
     Count,
+    DrawSeed,
     Flag,
     Json,
     Policy,
@@ -19,6 +19,8 @@ from trueup.commands.options import (
     Split,
     World,
     answer,
+    estimate_line,
+    write_groups,
 )
 from trueup.errors import TrueupError
 
@@ -40,7 +42,7 @@ def toxicity(
     limit: Positive | None = None,
     template: AnyTemplate = None,
     split: Split = "test",
-    seed: int = 0,
+    seed: DrawSeed = 0,
     out: Path | None = None,
     as_json: Json = False,
 ) -> None:
@@ -69,8 +71,6 @@ def toxicity(
         The first prompts only.
     split
         Of the world's prompts.
-    seed
-        Of sampling.
     out
         Write the continuations with their toxicity here, as groups.
     """
@@ -109,7 +109,7 @@ def refusals(
     limit: Positive | None = None,
     template: AnyTemplate = None,
     split: Split = "test",
-    seed: int = 0,
+    seed: DrawSeed = 0,
     out: Path | None = None,
     as_json: Json = False,
 ) -> None:
@@ -132,8 +132,6 @@ def refusals(
         The first requests only.
     split
         Of the world's requests.
-    seed
-        Of sampling.
     out
         Write the answers here, as groups, with how far each refuses.
     """

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from trueup.commands.early import check_models
-from trueup.commands.options import Json, Positive, Split, answer, say
+from trueup.commands.options import Json, Positive, SampleSeed, Split, answer, say
 
 if TYPE_CHECKING:
     from trueup.lab.build import Band
@@ -147,7 +147,7 @@ def evaluate(
     against: str = "lab:base",
     num_prompts: Positive = 200,
     split: Split = "test",
-    seed: int = 0,
+    seed: SampleSeed = 0,
     as_json: Json = False,
 ) -> None:
     """Evaluate a model in the lab: gold reward, win rate, and what it lost, with intervals, against another.
@@ -162,20 +162,15 @@ def evaluate(
         Held-out prompts to answer.
     split
         Of the lab's prompts.
-    seed
-        The seed of the samples.
     """
     check_models(model, against)
+    from trueup.evals.printed import estimate
     from trueup.procedures.evaluate import held_against
 
     found = held_against(model, against, num_prompts=num_prompts, split=split, seed=seed, world="lab")
     policy = found["policies"]["model"]
-    lines = [f"gold {_interval(policy['gold'])}   over {against} {_interval(policy['gain'])}"]
+    lines = [f"gold {estimate(policy['gold'], '+.3f')}   over {against} {estimate(policy['gain'], '+.3f')}"]
     lines += [f"{name:>10} {policy[name]:.3f}" for name in ("helpful", "honest", "harmless")]
     for name, tax in sorted(policy["tax"].items()):
         lines.append(f"{name:>18} {tax['delta']:+.3f} [{tax['ci95'][0]:+.3f}, {tax['ci95'][1]:+.3f}]")
     answer(found, lines, as_json)
-
-
-def _interval(row: dict) -> str:
-    return f"{row['mean']:+.3f} [{row['ci95'][0]:+.3f}, {row['ci95'][1]:+.3f}]"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from trueup.commands.options import AsJson, Overrides, Positive
+from trueup.commands.options import AsJson, MethodName, Overrides, Positive
 from trueup.errors import TrueupError
 from trueup.settings import discover
 
@@ -21,13 +21,11 @@ MARKS = ("recipe.resolved.yaml", "config.resolved.yaml", "metrics.jsonl", "summa
 "A folder with one of these is a run's."
 
 
-def init(method: str, /, *, out: Path | None = None) -> None:
+def init(method: MethodName, /, *, out: Path | None = None) -> None:
     """Print a commented recipe to start from, with every setting of a method at its default.
 
     Parameters
     ----------
-    method
-        A method's name, or the path of its Python file.
     out
         Write it to this file instead; an existing file is left alone.
     """
@@ -164,14 +162,8 @@ def _described(package: str, name: str) -> dict[str, Any]:
     }
 
 
-def show(method: str, /) -> None:
-    """Print a method in reading order: its file, the stages and objectives it is made of, and the loop.
-
-    Parameters
-    ----------
-    method
-        A method's name, or the path of its Python file.
-    """
+def show(method: MethodName, /) -> None:
+    """Print a method in reading order: its file, the stages and objectives it is made of, and the loop."""
     from trueup.settings.reading import defined, lookup, mentioned, named, read_file
 
     file = read_file(*discover.place(method))

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from trueup.commands.early import check_judge, check_models
-from trueup.commands.options import NotNegative, Positive, Speaker, Template
+from trueup.commands.options import Positive, SampleSeed, Speaker, Temperature, Template
 from trueup.errors import TrueupError
 
 if TYPE_CHECKING:
@@ -22,24 +22,20 @@ def chat(
     model: Speaker,
     /,
     *,
-    temperature: NotNegative = 0.7,
+    temperature: Temperature = 0.7,
     max_new_tokens: Positive = 128,
     system: str | None = None,
     template: Template = None,
-    seed: int = 0,
+    seed: SampleSeed = 0,
 ) -> None:
     """Talk to a model. An empty line or Ctrl-D ends; /new starts over.
 
     Parameters
     ----------
-    temperature
-        0 is greedy.
     max_new_tokens
         Longest reply.
     system
         A system message.
-    seed
-        The seed of the samples.
     """
     check_models(model)
     from trueup.engine.groups import Message, Role
@@ -82,11 +78,11 @@ def generate(
     file: Path | None = None,
     num: Positive = 1,
     judge: str | None = None,
-    temperature: NotNegative = 1.0,
+    temperature: Temperature = 1.0,
     max_new_tokens: Positive = 128,
     plain: bool = False,
     template: Template = None,
-    seed: int = 0,
+    seed: SampleSeed = 0,
 ) -> None:
     """Complete prompts and print one JSON object a line.
 
@@ -100,14 +96,10 @@ def generate(
         Completions per prompt; with a judge, the best of so many.
     judge
         A reward model's folder, world:truth or FILE.py:FUNCTION: print only its favourite.
-    temperature
-        0 is greedy.
     max_new_tokens
         Longest completion.
     plain
         Continue the prompts as plain text, without the chat template.
-    seed
-        The seed of the samples.
     """
     from trueup.data import read
     from trueup.engine.groups import Group, Message, Role
@@ -118,8 +110,8 @@ def generate(
         asked.extend(read(str(file)).groups)
     if not asked:
         raise TrueupError("E725", "no prompts", where="generate", remedy="give prompts, or --file FILE")
-    check_models(model)
     check_judge(judge)
+    check_models(model)
     from trueup.evals.completions import generate as complete
 
     drawn = complete(

@@ -7,9 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from trueup.commands.early import check_models
-from trueup.commands.measuring import write_groups
-from trueup.commands.options import Json, Positive, answer, say
+from trueup.commands.early import check_file, check_models
+from trueup.commands.options import DrawSeed, Json, Positive, answer, say, write_groups
 
 
 def sandbox(*, as_json: Json = False) -> None:
@@ -49,7 +48,7 @@ def programs(
     max_new_tokens: Positive = 512,
     seconds: float = 10.0,
     sandbox: str = "",
-    seed: int = 0,
+    seed: DrawSeed = 0,
     out: Path | None = None,
     as_json: Json = False,
 ) -> None:
@@ -75,12 +74,18 @@ def programs(
         For one program and its tests.
     sandbox
         bubblewrap or landlock; the strongest that works here where none is named.
-    seed
-        Of sampling.
     out
         Write the programs with their scores here, as groups.
     """
+    from trueup.sandbox.trust import pick
+    from trueup.statistics.estimates import pass_at_k
+
+    for one in k:
+        pass_at_k(num_samples, 0, one)
+    pick(sandbox)
+    check_file(data, "a file of HumanEval or MBPP")
     check_models(model)
+    from trueup.evals.printed import estimate
     from trueup.programs.pass_rates import measure_programs
 
     solved, rates = measure_programs(
@@ -89,9 +94,6 @@ def programs(
     )  # fmt: skip
     write_groups(out, solved.groups)
     found = {name: rate.to_json() for name, rate in rates.items()}
-    lines = [
-        f"{name:>9} {rate.mean:.3f} [{rate.low:.3f}, {rate.high:.3f}]  {rate.n} problems"
-        for name, rate in rates.items()
-    ]
+    lines = [f"{name:>9} {estimate(row)}  {row['n']} problems" for name, row in found.items()]
     lines.append("  ".join(f"{outcome} {count}" for outcome, count in sorted(solved.outcomes.items())))
     answer({**found, "outcomes": solved.outcomes}, lines, as_json)

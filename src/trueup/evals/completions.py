@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from trueup.answerers import complete_groups
 from trueup.answerers.open import open_local
 from trueup.engine.groups import Group
-from trueup.evals.evaluation import model_folder
 from trueup.judges.open import open_judge
+from trueup.settings.weights import model_folder
 from trueup.sources.sample import Decoding
 
 

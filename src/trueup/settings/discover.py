@@ -53,7 +53,10 @@ def world_of_procedure(name: str) -> str | None:
 
 
 def _folder(package: str) -> Path:
-    return _ROOT.joinpath(*package.split(".")[1:])
+    top, *inner = package.split(".")
+    spec = importlib.util.find_spec(top)  # of the whole name, it would import what is above
+    assert spec is not None and spec.submodule_search_locations, f"{package} is a package"
+    return Path(spec.submodule_search_locations[0], *inner)
 
 
 def constants(name: str, package: str = METHODS) -> dict[str, Any]:

@@ -49,23 +49,27 @@ def read_file(module: str, path: Path) -> Found:
 
 def named(file: Found) -> Iterator[Found]:
     """What the names at a file's top level stand for, in order: classes, functions and files of trueup."""
-    for node in file.node.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef):
-            yield Found(file.module, file.path, node)
-        elif isinstance(node, ast.ImportFrom):
-            yield from filter(None, (defined(node.module or "", alias.name) for alias in node.names))
+    yield from filter(None, (_meant(file, node, name) for _, node, name in _bound(file)))
 
 
 def lookup(file: Found, name: str) -> Found | None:
     """What a name stands for at the top level of a file; None for what is no part of trueup."""
+    return next((_meant(file, node, there) for here, node, there in _bound(file) if here == name), None)
+
+
+def _bound(file: Found) -> Iterator[tuple[str, ast.ClassDef | ast.FunctionDef | ast.ImportFrom, str]]:
+    """The names at a file's top level, what binds each, and what it is called where it comes from."""
     for node in file.node.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
-            return Found(file.module, file.path, node)
-        if isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                if name == (alias.asname or alias.name):
-                    return defined(node.module or "", alias.name)
-    return None
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield node.name, node, node.name
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((alias.asname or alias.name, node, alias.name) for alias in node.names)
+
+
+def _meant(file: Found, node: ast.ClassDef | ast.FunctionDef | ast.ImportFrom, name: str) -> Found | None:
+    if isinstance(node, ast.ImportFrom):
+        return defined(node.module or "", name)
+    return Found(file.module, file.path, node)
 
 
 def defined(module: str, name: str) -> Found | None:

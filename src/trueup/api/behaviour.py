@@ -75,9 +75,9 @@ def toxicity(
 ) -> Measurement:
     """The expected largest toxicity of `k` continuations, and the chance that any is toxic.
 
-    `data` are sentence starts (RealToxicityPrompts, or `{prompt, toxicity}`), those of `world` without it,
-    by default of the one that the model's data came from. `judge` gives 1 for harmless and 0 for toxic. The other
-    settings are those of `trueup toxicity`.
+    `data` are sentence starts (RealToxicityPrompts, or `{prompt, toxicity}`); without it those of `world`, by
+    default of the one that the model's data came from. `judge` gives 1 for harmless and 0 for toxic. The
+    other settings are those of `trueup toxicity`.
     """
     given = Given(tokenizer=tokenizer)
     return _measured(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import sys
@@ -400,9 +401,10 @@ def test_a_function_that_can_be_imported_is_found_again(
 ) -> None:
     from trueup.cli import main
 
-    (here / "my_rewards.py").write_text("def brief(completion):\n    return -float(len(completion))\n")
+    name = "my_rewards"
+    (here / f"{name}.py").write_text("def brief(completion):\n    return -float(len(completion))\n")
     monkeypatch.syspath_prepend(here)
-    import my_rewards  # pyright: ignore[reportMissingImports] - written above
+    my_rewards = importlib.import_module(name)
 
     trained = trueup.fit("grpo", model=world / "my-model", prompts=ASKED, judge=my_rewards.brief, **SAMPLED)
     assert (

@@ -34,6 +34,7 @@ REASONS = {
 COMES_WITH = {"pydantic_core": "pydantic, which pins it to the one version that fits"}
 "What is imported and cannot be declared apart from what brings it."
 BROUGHT = {
+    "pandas": "frames are made on request; the error where it is missing says how",
     "detoxify": "it fetches weights of its own, so whoever wants it installs it",
     **dict.fromkeys(("wandb", "trackio", "mlflow"), "a tracker that users have an account or a server of"),
 }

@@ -157,10 +157,14 @@ def test_a_recipe_redoes_what_depends_on_a_change(world: Path, capsys: pytest.Ca
     assert contents(world / "runs/two") == first
     assert main(["run", "two.yaml", "--sft.update.lr", "0.01"]) == 0
     shown = capsys.readouterr().out
-    assert "[1/3] sft\n" in shown and "[2/3] reward: done before\n" in shown and "[3/3] dpo\n" in shown
+    assert (
+        "[1/3] sft: again, since update.lr changed" in shown
+        and "[2/3] reward: done before\n" in shown
+        and "[3/3] dpo: again" in shown
+    )
     assert main(["run", "two.yaml", "--dpo.beta", "0.5"]) == 0
     shown = capsys.readouterr().out
-    assert shown.count("done before") == 2 and "[3/3] dpo\n" in shown
+    assert shown.count("done before") == 2 and "[3/3] dpo: again" in shown
 
 
 def test_a_recipe_runs_in_a_folder_of_its_own_name(world: Path) -> None:
@@ -180,7 +184,9 @@ def test_a_changed_file_redoes_what_reads_it(world: Path, capsys: pytest.Capture
     capsys.readouterr()
     assert main(["run", "two.yaml"]) == 0
     shown = capsys.readouterr().out
-    assert "[1/3] sft: done before\n" in shown and "[2/3] reward\n" in shown and "[3/3] dpo\n" in shown
+    assert (
+        "[1/3] sft: done before\n" in shown and "[2/3] reward: again" in shown and "[3/3] dpo: again" in shown
+    )
 
 
 @pytest.mark.parametrize("name", [*discover.names(), "evaluate", "label"])

@@ -158,7 +158,7 @@ def test_the_recipe_on_the_page_runs(
     capsys.readouterr()
     assert main([*shlex.split(second)[1:], *short]) == 0
     shown = capsys.readouterr().out
-    assert shown.count("done before") == 3 and "dpo\n" in shown
+    assert shown.count("done before") == 3 and "dpo: again, since beta changed" in shown
 
 
 def test_every_recipe_that_comes_along_is_on_the_page_and_in_the_help() -> None:

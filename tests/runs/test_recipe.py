@@ -18,7 +18,7 @@ from trueup.settings.config import parse_overrides
 from waiting_stage import elsewhere, waiting_stage
 
 SFT = {"model": {"path": "my-model"}, "data": {"path": "mydata", "split": "test"}}
-LABEL = {"model": {"path": "lab:base"}, "labeler": "lab"}
+LABEL = {"model": {"path": "lab:base"}, "labeler": "lab:crowd"}
 SERVER = "openai:https://example.org/v1?model=m&"
 JUDGED = {"method": "dpo", "data": {"path": "mydata"}, "judge": "rules.py:short"}
 

@@ -15,8 +15,8 @@ from trueup.api.models import GivenModel
 from trueup.api.rows import Groups, Source
 from trueup.api.training import GivenJudge
 from trueup.behaviour import measure as behaviours
+from trueup.coding.pass_rates import measure_programs
 from trueup.engine.groups import Group
-from trueup.programs.pass_rates import measure_programs
 from trueup.statistics.estimates import Estimate
 
 if TYPE_CHECKING:

@@ -66,7 +66,9 @@ class Model:
     @property
     def num_parameters(self) -> int:
         """How many parameters it has, shared ones once."""
-        return self._memory.num_parameters if self._memory else self._network.num_parameters
+        if self._memory:
+            return self._memory.num_parameters
+        return sum(p.numel() for p in self._network.hf_model.parameters())
 
     def generate(
         self,

@@ -85,8 +85,8 @@ def programs(
     pick(sandbox)
     check_file(data, "a file of HumanEval or MBPP")
     check_models(model)
+    from trueup.coding.pass_rates import measure_programs
     from trueup.evals.printed import estimate
-    from trueup.programs.pass_rates import measure_programs
 
     solved, rates = measure_programs(
         model, data, k=k, num_samples=num_samples, limit=limit, temperature=temperature,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from typing import Annotated
 
 from cyclopts import Parameter, validators
@@ -38,6 +39,11 @@ def serve(
     device
         cpu, cuda, or auto.
     """
+    for package in ("starlette", "uvicorn"):
+        try:
+            import_module(package)
+        except ImportError:
+            import_module("trueup.answerers.serve")  # raises E811, which names the extra
     check_models(model)
     from trueup.answerers.open import open_local
     from trueup.answerers.serve import listen, make_server

@@ -82,6 +82,8 @@ def soup(
         given = _numbers(weights, "--weights")
         say(f"model: {write_mixture(experts, out, given, start=start, adapter=adapter)}")
         return
+    for reference in _pairs(judge, "--judge").values():
+        check_judge(reference)
     from trueup.soups.write import prompts_block
 
     say(*_measure(

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from trueup.coding.items import read_programs
 from trueup.engine.groups import Group, Score, marked
 from trueup.errors import TrueupError
 from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
 from trueup.evals.view import PolicyView, open_view
 from trueup.judges.unit_tests import UnitTests
-from trueup.programs.items import read_programs
 from trueup.sandbox.trust import trusted
 from trueup.sources.sample import Decoding
 from trueup.statistics.estimates import Estimate, pass_at_k, pass_rate
@@ -116,7 +116,7 @@ def pass_task(
 ) -> Task:
     """The task `pass_at_K`: each problem's chance that one of `k` programs is right, from `num_samples`.
 
-    Items are those of `trueup.programs.items`. Raises E702 for a `k` above `num_samples`.
+    Items are those of `trueup.coding.items`. Raises E702 for a `k` above `num_samples`.
     """
     pass_at_k(num_samples, 0, k)  # Refuses before anything is sampled.
 

@@ -14,11 +14,11 @@ import pytest
 
 from eval_stubs import tiny_model, view_of
 from shared_data import shared
+from trueup.coding.items import program_item, read_programs
+from trueup.coding.pass_rates import judged, pass_task, solve
 from trueup.engine.groups import Completion, Group, Role
 from trueup.errors import TrueupError
 from trueup.judges.unit_tests import UnitTests, syntax_of, unit_tests_of
-from trueup.programs.items import program_item, read_programs
-from trueup.programs.pass_rates import judged, pass_task, solve
 from trueup.sandbox.verdicts import check, check_all
 from trueup.sources.sample import Decoding
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from trueup.coding.items import read_programs
+from trueup.coding.pass_rates import pass_task
 from trueup.evals.entries import Entry
 from trueup.evals.tasks import AT_ONCE
-from trueup.programs.items import read_programs
-from trueup.programs.pass_rates import pass_task
 from trueup.sources.sample import Decoding
 
 _PASS_RATES = ((1, 10, 0.2), (10, 20, 0.8))

@@ -39,7 +39,7 @@ def check_judge(reference: str | None) -> None:
     from trueup.worlds import door_of, open_world
     from trueup.worlds.doors import shipped
 
-    if not reference or reference.startswith(("http://", "https://", "lm:openai:")):
+    if not reference or reference.startswith(("http://", "https://", "openai:", "lm:openai:")):
         return
     door = door_of(reference)
     place = re.sub(r"([?#].*|(?<=\.py):\w+)$", "", reference).removeprefix(_TOXICITY)

@@ -220,7 +220,7 @@ def test_behaviour_is_the_command(name: str, world: Path, capsys: pytest.Capture
 def test_programs_are_counted(world: Path) -> None:
     test = "def check(f):\n    assert f() == 1\n"
     problem = {"task_id": "t/0", "prompt": "def f():\n", "test": test, "entry_point": "f"}
-    found = trueup.coding(world / "my-model", [problem], num_samples=2, k=(1, 2), max_new_tokens=4)
+    found = trueup.programs(world / "my-model", [problem], num_samples=2, k=(1, 2), max_new_tokens=4)
     assert set(found.figures) == {"pass@1", "pass@2"} and sum(found.document["outcomes"].values()) == 2
     shows_itself(found, "pass@1")
 

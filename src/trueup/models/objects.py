@@ -9,12 +9,12 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -33,7 +33,7 @@ class InMemory:
     Raises E754 for what cannot be trained from here.
     """
 
-    model: PreTrainedModel | PeftModel
+    model: Any
     tokenizer: Any
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class InMemory:
     ) -> LanguageModel:
         """The network that starts from these weights; see `trueup.models.load.load`."""
         found: Any
-        if isinstance(self.model, PeftModel):
+        if _is_adapted(self.model):
             found = lora_of.merged_in_memory(copy.deepcopy(self.model))
         else:
             found = copy.deepcopy(self.model) if trained else _view(self.model)
@@ -100,8 +100,14 @@ class InMemory:
         return state.hexdigest()
 
 
-def _bare(model: PreTrainedModel | PeftModel) -> Any:
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+def _is_adapted(model: Any) -> bool:
+    """Whether it is peft's; peft, which takes long to import, is loaded wherever such a model exists."""
+    found = sys.modules.get("peft")
+    return found is not None and isinstance(model, found.PeftModel)
+
+
+def _bare(model: Any) -> Any:
+    return model.get_base_model() if _is_adapted(model) else model
 
 
 def _fault(model: Any, tokenizer: Any) -> tuple[str, str] | None:
@@ -131,11 +137,11 @@ def _view(model: PreTrainedModel) -> PreTrainedModel:
     return copy.deepcopy(model, shared)
 
 
-def _configurations(model: PreTrainedModel | PeftModel) -> Iterator[str]:
+def _configurations(model: Any) -> Iterator[str]:
     """The model's configuration and its adapters', without where they came from and who wrote them."""
     said = _bare(model).config.to_dict()
     yield _text({k: v for k, v in said.items() if k not in ("transformers_version", "_name_or_path")})
-    if isinstance(model, PeftModel):
+    if _is_adapted(model):
         for name, config in sorted(model.peft_config.items()):
             yield name + _text(config.to_dict())
 

@@ -19,9 +19,9 @@ from blocks import fill
 from trueup.claims import reproduce
 from trueup.claims.experiment import Trial
 from trueup.claims.files.rlaif_plane import HARM, kinds
-from trueup.commands.train import recipe_path
 from trueup.lab.graders import grade
 from trueup.runs.recipe import plan, read_recipe, run_stage
+from trueup.runs.shipped import recipe_path
 from trueup.statistics.estimates import mean_ci
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"

@@ -43,7 +43,7 @@ class TrueupError(Exception):
         self.where = where
         self.reason = reason
         self.remedy = remedy
-        self.exit_code = exit_code if exit_code is not None else _EXIT_BY_AREA.get(code[1:2], EXIT_BUG)
+        self.exit_code: int = exit_code if exit_code is not None else _EXIT_BY_AREA.get(code[1:2], EXIT_BUG)
         super().__init__(str(self))
 
     def __str__(self) -> str:

@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 
 import small_world
+from trueup.answerers import Answer
+from trueup.answerers.local import LocalAnswerer
 from trueup.cli import main
-from trueup.commands.train import default_folder, recipe_names, recipe_path
+from trueup.runs.shipped import default_folder, recipe_names, recipe_path
 from trueup.settings import discover
 from trueup.settings.config import build, read_yaml, resolved
+from trueup.worlds import DEFAULT, lead, open_world
 
 INPUTS = ["--model.path", "my-model", "--data.path", "demos.jsonl"]
 SFT = ["train", "sft", *INPUTS, "--loop.steps", "2", "--loop.batch", "4"]
@@ -154,10 +157,14 @@ def test_a_recipe_redoes_what_depends_on_a_change(world: Path, capsys: pytest.Ca
     assert contents(world / "runs/two") == first
     assert main(["run", "two.yaml", "--sft.update.lr", "0.01"]) == 0
     shown = capsys.readouterr().out
-    assert "[1/3] sft\n" in shown and "[2/3] reward: done before\n" in shown and "[3/3] dpo\n" in shown
+    assert (
+        "[1/3] sft: again, since update.lr changed" in shown
+        and "[2/3] reward: done before\n" in shown
+        and "[3/3] dpo: again" in shown
+    )
     assert main(["run", "two.yaml", "--dpo.beta", "0.5"]) == 0
     shown = capsys.readouterr().out
-    assert shown.count("done before") == 2 and "[3/3] dpo\n" in shown
+    assert shown.count("done before") == 2 and "[3/3] dpo: again" in shown
 
 
 def test_a_recipe_runs_in_a_folder_of_its_own_name(world: Path) -> None:
@@ -177,7 +184,9 @@ def test_a_changed_file_redoes_what_reads_it(world: Path, capsys: pytest.Capture
     capsys.readouterr()
     assert main(["run", "two.yaml"]) == 0
     shown = capsys.readouterr().out
-    assert "[1/3] sft: done before\n" in shown and "[2/3] reward\n" in shown and "[3/3] dpo\n" in shown
+    assert (
+        "[1/3] sft: done before\n" in shown and "[2/3] reward: again" in shown and "[3/3] dpo: again" in shown
+    )
 
 
 @pytest.mark.parametrize("name", [*discover.names(), "evaluate", "label"])
@@ -191,11 +200,15 @@ def test_init_writes_a_recipe_that_is_the_defaults(
     values: dict[str, Any] = dict(read_yaml(world / "new.yaml").values)
     assert values.pop("method") == name
     config_class = vars(discover.find(name))["Config"]
+    own = "world" in resolved(config_class())
+    assert (values["world"] if own else values.pop("world")) == ("" if own else DEFAULT)
     assert build(config_class, values) == config_class()
     capsys.readouterr()
     assert main(["config", "new.yaml"]) == 0
     (world / "shown.yaml").write_text(capsys.readouterr().out)
-    assert read_yaml(world / "shown.yaml").values == {"method": name, **resolved(config_class())}
+    led = lead(resolved(config_class()), open_world(DEFAULT))
+    shown = read_yaml(world / "shown.yaml").values
+    assert {**shown, "world": ""} == {"method": name, **led, "world": ""}, "shown with every door led"
 
 
 def test_config_merges_recipe_and_options(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,11 +254,11 @@ def test_what_a_model_says_is_shown_as_it_is(
     monkeypatch.setattr("builtins.input", lambda prompt="": next(lines))
     asked: list[Any] = []
 
-    def answer(self: object, prompts: list[Any], *rest: object) -> list[list[str]]:
+    def answer(self: object, prompts: list[Any], **rest: object) -> list[list[Answer]]:
         asked.extend(prompts)
-        return [[said]]
+        return [[Answer(text=said)]]
 
-    monkeypatch.setattr("trueup.commands.models._Speaker.answer", answer)
+    monkeypatch.setattr(LocalAnswerer, "complete", answer)
     assert main(["chat", "my-model", "--system", "be kind"]) == 0
     shown = capsys.readouterr().out
     assert shown.count("model> [red]a[/] [/b] ⟦U+001B⟧[2J" + "word " * 39) == 2

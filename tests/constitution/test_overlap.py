@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from trueup import lab
-from trueup.commands.train import recipe_path
 from trueup.constitution.principles import read_constitution
 from trueup.engine.groups import read_jsonl
 from trueup.errors import TrueupError
 from trueup.lab.build import Pretraining
+from trueup.lab.procedures import critic_lessons, requests_of
 from trueup.lab.world import HARMS, NEW_HARMS, NEWCOMERS, PEOPLE, newcomers, world
-from trueup.procedures import critic_lessons, requests_of
 from trueup.runs.recipe import plan, read_recipe
+from trueup.runs.shipped import recipe_path
 
 ALL = pytest.param(Pretraining().tokens, marks=pytest.mark.slow, id="all that lab:base has read")
 "Slow: writing the whole corpus takes several seconds."

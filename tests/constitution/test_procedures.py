@@ -13,16 +13,15 @@ import pytest
 from answerers.worlds import MODEL, local, serving
 from constitution.scripted import Scripted
 from trueup.answerers import Conversation
-from trueup.commands.train import recipe_path
 from trueup.constitution.journal import Journal
-from trueup.constitution.lineage import Author, author_of
-from trueup.constitution.opening import Model
+from trueup.constitution.opening import Author, Model, author_of
 from trueup.data import read
 from trueup.engine.groups import read_jsonl
 from trueup.engine.order import derive
 from trueup.errors import TrueupError
 from trueup.procedures import ai_label, revise
 from trueup.runs.recipe import plan, read_recipe
+from trueup.runs.shipped import recipe_path
 from trueup.runs.signals import Interrupted
 from trueup.settings.blocks import DataSettings
 from trueup.sources.sample import Decoding

@@ -38,7 +38,7 @@ from trueup.answerers.serve import make_server
 from trueup.answerers.service import service_of
 from trueup.cli import main
 from trueup.errors import EXIT_UNAVAILABLE
-from trueup.runs.opening import model_path
+from trueup.models.opening import model_path
 
 KEY = "s3cret-key"
 REVISE = ["--steps", "1", "--examples", "1", "--data.limit", "5", "--decoding.max_new_tokens", "10"]
@@ -230,8 +230,6 @@ def transformers_serve(model: str) -> Iterator[str]:
 def test_transformers_serve_gives_the_same_rows_and_has_no_log_probs(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for package in ("fastapi", "uvicorn"):
-        pytest.importorskip(package, reason="comes with transformers[serving]")
     model = model_path("lab:base")
     options = ("--decoding.greedy", "true", "--form", "text")
     with transformers_serve(model) as ref:

@@ -18,16 +18,18 @@ from cyclopts import CycloptsError, MissingArgumentError
 import small_world
 from architecture.test_glossary import documented
 from chat_shapes import shapes
-from page_blocks import DOCS, PAGES, ROOT, commands, mentioned
+from page_blocks import DOCS, PAGES, ROOT, blocks, commands, mentioned
 from trueup.chat import Chat
 from trueup.cli import app, main
 from trueup.commands.compare import compare
-from trueup.commands.train import recipe_names, recipe_path, run, single_stage
+from trueup.commands.train import run
 from trueup.comparison.plan import read_comparison
 from trueup.engine.groups import Message, Role
 from trueup.errors import TrueupError
 from trueup.reports.record import read_run
+from trueup.runs.one_stage import single_stage
 from trueup.runs.recipe import plan, read_recipe
+from trueup.runs.shipped import recipe_names, recipe_path
 from trueup.settings import config as configuration
 from trueup.settings import discover
 
@@ -46,7 +48,15 @@ EVERY = [(page.relative_to(ROOT).as_posix(), line) for page in PAGES for line in
 
 
 @pytest.mark.parametrize(("page", "line"), EVERY)
-def test_every_command_on_a_page_is_one(page: str, line: str, tmp_path: Path) -> None:
+def test_every_command_on_a_page_is_one(
+    page: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Typed in a folder that holds the files which the page shows."""
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(ROOT / page) if page else ():
+        if block.file:
+            Path(block.file).parent.mkdir(parents=True, exist_ok=True)
+            Path(block.file).write_text(block.text, encoding="utf-8")
     command, bound, _ = app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
     told = bound.arguments
     recipe = Path(told.get("recipe", ""))
@@ -57,16 +67,18 @@ def test_every_command_on_a_page_is_one(page: str, line: str, tmp_path: Path) ->
         assert read_comparison(recipe_path(str(recipe)), dict(given.values)).methods
     elif command is run and not recipe.suffix:
         values = dict(given.values)
-        top = {key: values.pop(key) for key in ("seed", "name") if key in values}
+        top = {key: values.pop(key) for key in ("seed", "name", "world") if key in values}
         assert plan(read_recipe(recipe_path(str(recipe)), {**top, "stages": values}), tmp_path)
     elif recipe.stem in discover.names():  # The settings, too, must be settings of the method.
         single_stage(recipe.stem, given, None)
 
 
 @pytest.mark.parametrize("line", ["trueup data check a.csv --colums.prompt q", "trueup train dpo --bta 0.1"])
-def test_a_misspelt_option_on_a_page_would_be_found(line: str, tmp_path: Path) -> None:
+def test_a_misspelt_option_on_a_page_would_be_found(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises((CycloptsError, TrueupError)):
-        test_every_command_on_a_page_is_one("", line, tmp_path)
+        test_every_command_on_a_page_is_one("", line, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -146,7 +158,7 @@ def test_the_recipe_on_the_page_runs(
     capsys.readouterr()
     assert main([*shlex.split(second)[1:], *short]) == 0
     shown = capsys.readouterr().out
-    assert shown.count("done before") == 3 and "dpo\n" in shown
+    assert shown.count("done before") == 3 and "dpo: again, since beta changed" in shown
 
 
 def test_every_recipe_that_comes_along_is_on_the_page_and_in_the_help() -> None:
@@ -192,31 +204,46 @@ def test_the_python_page_runs(
     for block in re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text("utf-8"), flags=re.DOTALL):
         exec(compile(block, "docs/python.md", "exec"), names)
     shown = capsys.readouterr().out
-    assert "runs/python-sft/model" in shown and "E711 did you mean `beta`?" in shown
-    assert tuple(names["outputs"].logprobs.shape) == (sum(len(t) + 1 for t in ("it is 3", "no idea")),)
-    assert len(names["gold"]["ci95"]) == 2
+    assert "runs/python-grpo/model" in shown and "E711 did you mean `beta`?" in shown
+    assert len(names["answers"]) == 2 and [len(texts) for texts in names["answers"].texts] == [2, 2]
+    assert len(names["logprobs"]) == 2 and all(p.sum() < 0 for row in names["logprobs"] for p in row)
+    assert "1e-05" in shown and "16 rows: " in shown and names["found"].figures["hhh"].n == 4
+    assert names["judged"].groups[0].scores[0].value == -len(names["answers"].texts[0][0])
 
 
-def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "printed", "displayed"),
+    [
+        ("quickstart", ("nats a token", "gain over base"), ()),
+        ("preferences", ("chosen over rejected",), ("<div", "DPO", "cannot be repeated from its folder")),
+        ("own-reward", ("step 1", "mean length"), ("<div", "GRPO", "the judge was")),
+    ],
+)
+def test_the_notebook_runs(
+    name: str,
+    printed: tuple[str, ...],
+    displayed: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     nbformat = pytest.importorskip("nbformat", reason="notebooks are run with the test extra")
     nbclient = pytest.importorskip("nbclient", reason="notebooks are run with the test extra")
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
-    with (DOCS / "notebooks" / "quickstart.ipynb").open(encoding="utf-8") as file:
+    with (DOCS / "notebooks" / f"{name}.ipynb").open(encoding="utf-8") as file:
         notebook = nbformat.read(file, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "kept without outputs"
     client = nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
-    printed = "".join(
-        output.text
-        for cell in notebook.cells
-        for output in cell.get("outputs", ())
-        if output.output_type == "stream" and output.name == "stdout"
-    )
-    assert "nats a token" in printed and "gain over base" in printed
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    said = "".join(o.text for o in outputs if o.output_type == "stream" and o.name == "stdout")
+    shown = "".join(str(o.data.get("text/html", "")) for o in outputs if o.output_type in SHOWN)
+    assert all(text in said for text in printed), said
+    assert all(text in shown for text in displayed), shown
 
 
+SHOWN = ("execute_result", "display_data")
 WORDS = ["Hello there.", "What is the capital of France?", "def add(a, b):\n    return a + b", "a\n\nb"]
 
 
@@ -240,7 +267,7 @@ def test_the_table_of_agreement_is_what_is_counted() -> None:
 
 @pytest.mark.parametrize(
     ("page", "sources"),
-    [("chat-templates.md", ("chat",)), ("checkpoints.md", ("checkpoint.py", "manifest.py"))],
+    [("chat-templates.md", ("chat",)), ("checkpoints.md", ("runs/checkpoint.py", "runs/manifest.py"))],
 )
 def test_every_code_of_these_parts_is_explained(page: str, sources: tuple[str, ...]) -> None:
     used: set[str] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,19 @@ def test_every_rule_of_the_table_opens_with_the_defaults_it_states() -> None:
 
 def test_the_function_and_the_sum_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (function,) = blocks("python")
+    function, *more = blocks("python")
     text, recipe = blocks("yaml")
     Path("brief.py").write_text(function, encoding="utf-8")
     Path("counter.py").write_text("def count(prompt, text):\n    return 5\n", encoding="utf-8")
     Path("judge.yaml").write_text(text.replace("limit: 100", "limit: 4"), encoding="utf-8")
     asked = Group(prompt=(Message(Role.USER, "?"),), completions=(Completion(text="two words"),))
     assert open_judge("brief.py:brevity")([asked]) == [[-2.0]]
+    Path("more.py").write_text("\n".join(more), encoding="utf-8")
+    answered = replace(asked, meta={"answer": "two words"})
+    found = {
+        name: open_judge(f"more.py:{name}")([answered]) for name in ("right", "short_and_right", "asked")
+    }
+    assert found == {"right": [[1.0]], "short_and_right": [[1 - 0.01 * 9]], "asked": [[1.0]]}
     judge = open_judge("judge.yaml?reward=lab:gold")
     kept = Path("judge.moments.json").read_text(encoding="utf-8")
     assert '"completions": 4' in kept

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from eval_stubs import tiny_model
-from trueup.commands.train import single_stage
 from trueup.engine.groups import read_jsonl
 from trueup.models.load import save
+from trueup.runs.one_stage import single_stage
 from trueup.runs.recipe import Done, run_stage
 from trueup.settings import config as configuration
 

@@ -10,16 +10,18 @@ import pytest
 import torch
 
 from eval_stubs import tiny_model
-from trueup.commands.train import recipe_path, single_stage
 from trueup.engine.loop import Progress, _collect
 from trueup.engine.method import Handles, Parts
 from trueup.errors import TrueupError
 from trueup.methods import context_distillation, distill
 from trueup.models.load import save
 from trueup.runs.meter import METRICS, read
+from trueup.runs.one_stage import single_stage
 from trueup.runs.recipe import plan, read_recipe, run_stage
+from trueup.runs.shipped import recipe_path
 from trueup.settings import config as configuration
-from trueup.settings.blocks import LoraSettings, discover
+from trueup.settings import discover
+from trueup.settings.blocks import LoraSettings
 from trueup.sources.mixed import Mixed
 from trueup.testing import check_method, tiny_config
 from trueup.testing.toys import STOP, tiny_network, toy_groups, toy_prompt_ids

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+import trueup
 import trueup.testing
 from eval_stubs import tiny_model
-from trueup import api
-from trueup.commands.train import recipe_path, single_stage
 from trueup.models.load import save
 from trueup.runs.meter import METRICS, read
+from trueup.runs.one_stage import single_stage
 from trueup.runs.recipe import plan, read_recipe
+from trueup.runs.shipped import recipe_path
 from trueup.settings import config as configuration
 from trueup.settings import discover
 
@@ -44,7 +45,8 @@ def test_a_method_has_a_page(name: str) -> None:
         "## What we measured",
     ):
         assert f"\n{heading}\n" in page
-    assert "    " in page and "=" in page.split("## Run")[0], "an equation"
+    equation = re.search(r"^```math\n(.*?)^```$", page.split("## Run")[0], re.DOTALL | re.MULTILINE)
+    assert equation is not None and "=" in equation[1]
     assert not [key for key in module["REFERENCES"] if f"`{key}`" not in page]
 
 
@@ -81,14 +83,15 @@ def test_the_example_is_short_and_sound(example: Path, tmp_path: Path) -> None:
 
 def test_the_example_trains_by_its_path(example: Path, tmp_path: Path) -> None:
     save(tiny_model(), tmp_path / "model")
-    settings = {
-        "model": {"path": str(tmp_path / "model")},
-        "data": {"limit": 24},
-        "loop": {"steps": 2, "batch": 4},
-        "beta": 0.5,
-    }
-    trained = api.fit(str(example), tmp_path / "run", settings)
-    assert (trained.model / "model.safetensors").is_file()
+    trained = trueup.fit(
+        example,
+        model=tmp_path / "model",
+        data={"limit": 24},
+        out=tmp_path / "run",
+        loop={"steps": 2, "batch": 4},
+        beta=0.5,
+    )
+    assert Path(trained.model, "model.safetensors").is_file()
     first, *_ = read(tmp_path / "run" / METRICS)
     assert first["loss/hinge"] == pytest.approx(1.0, abs=1e-5)  # at the reference the margin is 0
     assert first["rewards/margins"] == pytest.approx(0.0, abs=1e-5)

@@ -11,7 +11,6 @@ import pytest
 
 from eval_stubs import tiny_model
 from trueup.annotate.logprobs import measure
-from trueup.commands.train import single_stage
 from trueup.engine.groups import Group, Score
 from trueup.engine.loop import Step, fit
 from trueup.engine.method import Handles, Method, Parts
@@ -19,6 +18,7 @@ from trueup.errors import TrueupError
 from trueup.methods import rrhf, seq2seq_hinge, slic_hf, triplet
 from trueup.models.load import save
 from trueup.runs.meter import METRICS, read
+from trueup.runs.one_stage import single_stage
 from trueup.runs.recipe import run_stage
 from trueup.settings import config as configuration
 from trueup.settings.blocks import LoopSettings

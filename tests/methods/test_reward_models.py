@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+import trueup
 from eval_stubs import tiny_model
-from trueup import api
 from trueup.engine.groups import write_jsonl
 from trueup.engine.method import Handles, Parts
 from trueup.errors import TrueupError
@@ -73,22 +73,22 @@ def test_from_pretraining_to_a_judge_of_several_sources(tmp_path: Path) -> None:
     write_jsonl(str(tmp_path / "shown.jsonl"), demonstrations(12, 0))
     mix = {name: str(tmp_path / f"{name}.jsonl") for name in ("a", "b")}
     short = {"loop": {"steps": 2, "batch": 4}}
-    first = api.fit(
+    first = trueup.fit(
         "pmp",
-        tmp_path / "pmp",
-        {"model": {"path": str(tmp_path / "base")}, "data": {"mix": mix, "held_out": 0.4}, **short},
+        out=tmp_path / "pmp",
+        model=tmp_path / "base",
+        data={"mix": mix, "held_out": 0.4},
+        **short,
     )
     assert {"accuracy/a", "accuracy/b"} <= set(first.metrics)
-    second = api.fit(
+    second = trueup.fit(
         "reward_model",
-        tmp_path / "reward",
-        {
-            "model": {"path": str(first.model)},
-            "data": {"mix": {**mix, "shown": str(tmp_path / "shown.jsonl")}, "held_out": 0.4},
-            "mix_power": 0.5,
-            "normalise": {"to": "mean", "on": "demonstrations"},
-            **short,
-        },
+        out=tmp_path / "reward",
+        model=first,
+        data={"mix": {**mix, "shown": str(tmp_path / "shown.jsonl")}, "held_out": 0.4},
+        mix_power=0.5,
+        normalise={"to": "mean", "on": "demonstrations"},
+        **short,
     )
     assert {"accuracy/a", "accuracy/b", "score/mean_before"} <= set(second.metrics)
     assert "accuracy/shown" not in second.metrics

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from eval_stubs import tiny_model
-from trueup.commands.train import recipe_path, single_stage
 from trueup.models.load import save
 from trueup.runs.meter import METRICS, read
+from trueup.runs.one_stage import single_stage
 from trueup.runs.recipe import run_stage
+from trueup.runs.shipped import recipe_path
 from trueup.settings import config as configuration
 
 WHOLE = {

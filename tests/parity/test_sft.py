@@ -15,7 +15,7 @@ from trueup.engine.loop import Step
 from trueup.engine.method import Handles, Parts
 from trueup.methods import sft
 from trueup.models.load import from_modules
-from trueup.runs.opening import model_path
+from trueup.models.opening import model_path
 from trueup.settings.blocks import LoopSettings
 from trueup.sources.files import demonstrations
 from trueup.testing.toys import toy_groups

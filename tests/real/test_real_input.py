@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared_data import shared
-from trueup.api import fit
+from trueup import fit
 
 STEPS = {"loop": {"steps": 3, "batch": 4}}
 
@@ -28,7 +28,7 @@ def _accounted(folder: Path, rows: int) -> dict[str, int]:
 @pytest.mark.parametrize("method", ["sft", "reward_model", "dpo"])
 def test_human_dialogues_train_a_real_model(method: str, tmp_path: Path) -> None:
     data = {"path": str(shared("hh_harmless/test_first_half.jsonl.gz")), "held_out": 0.1}
-    trained = fit(method, tmp_path, {"model": _model(), "data": data, **STEPS})
+    trained = fit(method, out=tmp_path, model=_model(), data=data, **STEPS)
     counts = _accounted(tmp_path, 1156)
     assert counts["quarantined"] == 6
     assert counts["overlong"] > 0 and counts["truncated"] == 0
@@ -42,7 +42,7 @@ def test_human_dialogues_train_a_real_model(method: str, tmp_path: Path) -> None
 def test_human_rankings_of_four_train_a_reward_model(tmp_path: Path) -> None:
     data = {"path": str(shared("qa_feedback/dev_feedback.jsonl.gz")), "held_out": 0.3, "max_tokens": 512}
     model = {**_model(), "template": "plain"}
-    trained = fit("reward_model", tmp_path, {"model": model, "data": data, **STEPS})
+    trained = fit("reward_model", out=tmp_path, model=model, data=data, **STEPS)
     counts = _accounted(tmp_path, 500)
     assert counts["quarantined"] == 0
     assert trained.held_out["accuracy"].n > 0

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from runs.resume.runs import BATCH, Run, make
+import trueup
+from runs.resume.made_runs import BATCH, Run, make
 from small_world import make as small_world
-from trueup import api
 from trueup.engine.groups import Group
 from trueup.engine.loop import fit
 from trueup.errors import TrueupError
@@ -215,7 +215,7 @@ def settings(world: Path, **changed: Any) -> dict[str, Any]:
 
 def test_the_setting_ends_a_run_and_says_at_which_step(tmp_path: Path) -> None:
     world = small_world(tmp_path / "world")
-    trained = api.fit("reinforce", tmp_path / "run", settings(world))
+    trained = trueup.fit("reinforce", out=tmp_path / "run", **settings(world))
     rows = [row for row in read(tmp_path / "run" / METRICS) if row["phase"] == "eval"]
     assert trained.metrics["guard/fell"] == rows[-1]["step"] < 30
     assert [row["guard/score"] for row in rows] == pytest.approx([-row["score"] for row in rows])
@@ -240,5 +240,5 @@ def test_a_run_with_nothing_to_guard_is_refused(
         {name: given[name] for name in ("judge", "decoding", "missing_eos")} if method == "reinforce" else {}
     )
     with pytest.raises(TrueupError, match="E743") as raised:
-        api.fit(method, tmp_path / "run", {**kept, "data": data})
+        trueup.fit(method, out=tmp_path / "run", **{**kept, "data": data})
     assert reason in str(raised.value)

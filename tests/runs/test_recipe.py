@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from trueup.commands.train import MEASURED, measured_lines, single_stage
+from trueup.commands.stages import MEASURED, measured_lines
 from trueup.errors import TrueupError
+from trueup.runs.one_stage import single_stage
 from trueup.runs.recipe import Recipe, plan, run_recipe, run_stage
 from trueup.settings.config import parse_overrides
 from waiting_stage import elsewhere, waiting_stage
 
 SFT = {"model": {"path": "my-model"}, "data": {"path": "mydata", "split": "test"}}
-LABEL = {"model": {"path": "lab:base"}, "labeler": "lab"}
+LABEL = {"model": {"path": "lab:base"}, "labeler": "lab:crowd"}
 SERVER = "openai:https://example.org/v1?model=m&"
 JUDGED = {"method": "dpo", "data": {"path": "mydata"}, "judge": "rules.py:short"}
 

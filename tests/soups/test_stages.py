@@ -17,12 +17,12 @@ from safetensors.torch import load_file
 import small_world
 from trueup.chat import Chat
 from trueup.cli import main
-from trueup.commands.train import recipe_path
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
 from trueup.judges.open import open_judge
 from trueup.models.load import load, save
 from trueup.runs.recipe import Recipe, plan, read_recipe, run_recipe, run_stage
+from trueup.runs.shipped import recipe_path
 from trueup.runs.signals import Interrupted
 from trueup.settings.blocks import LoraSettings
 from trueup.soups.measure import Bench

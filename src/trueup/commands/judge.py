@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import Parameter, validators
-from rich.console import Console
-
-from trueup.engine.groups import Group, Score, write_jsonl
-from trueup.errors import TrueupError
-
-NotNegative = Annotated[int, Parameter(validator=validators.Number(gte=0))]
+from trueup.commands.early import check_judge
+from trueup.commands.options import Count, say
 
 
 def judge(
@@ -23,7 +16,7 @@ def judge(
     *,
     by: str,
     how: Literal["apart", "averaged", "scores"] = "apart",
-    num_comparisons: NotNegative = 0,
+    num_comparisons: Count = 0,
     seed: int = 0,
 ) -> None:
     """Have the completions of a data file judged, and write its groups with the judgements.
@@ -47,37 +40,12 @@ def judge(
         Which pairs they are.
     """
     from trueup.data import read
-    from trueup.judges.language_model import PREFIX, open_pairwise
+    from trueup.engine.groups import write_jsonl
 
     groups = read(file).groups
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    if how == "scores":
-        from trueup.judges.open import open_judge
+    check_judge(by)
+    from trueup.judges.labelling import judge_groups, sentence
 
-        judged = with_scores(groups, open_judge(by)(groups), by)
-        write_jsonl(str(out), judged)
-        console.print(f"{sum(len(g.completions) for g in groups)} completions scored: {out}")
-        return
-    if not by.startswith(PREFIX):
-        raise TrueupError(
-            "E792", f"{by!r} scores, it does not compare", where="by", remedy="use --how scores, or lm:MODEL"
-        )
-    judged, account = open_pairwise(by).label(groups, num_comparisons=num_comparisons, orders=how, seed=seed)
-    write_jsonl(str(out), judged)
-    console.print(
-        f"{account.pairs} pairs judged in both orders: {100 * account.inconsistent:.1f} % changed with the "
-        f"order, {account.unread} could not be read, {account.identical} identical pairs left out; "
-        f"{100 * account.mass:.1f} % of what the judge would say is a verdict"
-    )
-    console.print(f"written: {out}")
-
-
-def with_scores(groups: Sequence[Group], scores: Sequence[Sequence[float]], by: str) -> list[Group]:
-    """The groups with a score of every completion."""
-    return [
-        replace(
-            group,
-            scores=(*group.scores, *(Score(completion=i, value=v, judge=by) for i, v in enumerate(values))),
-        )
-        for group, values in zip(groups, scores, strict=True)
-    ]
+    said = judge_groups(groups, by, how=how, num_comparisons=num_comparisons, seed=seed)
+    write_jsonl(str(out), said.groups)
+    say(*([f"{sentence(said)}: {out}"] if said.account is None else [sentence(said), f"written: {out}"]))

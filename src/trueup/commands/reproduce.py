@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter, validators
 from rich.console import Console
-from rich.table import Table
 
-from trueup.commands.train import Overrides
-from trueup.settings import config as configuration
+from trueup.commands.options import Json, Overrides, Workers
 
 CLAIMS = Path("runs/claims")
-Workers = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
 
 def reproduce(
@@ -25,7 +21,7 @@ def reproduce(
     seeds: str = "",
     out: Path = CLAIMS,
     workers: Workers = 2,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure a claim of the field again: its effects, their intervals, a verdict and a picture.
 
@@ -42,12 +38,11 @@ def reproduce(
         The seeds of its runs, as `1,2,3`; its own otherwise.
     out
         The folder of all claims; each has its own below it.
-    workers
-        Runs at once, each a process with its share of the cores.
-    as_json
-        Print JSON.
     """
+    from rich.table import Table
+
     from trueup.claims import reproduce as the_claims
+    from trueup.settings.config import parse_overrides
 
     console = Console(highlight=False, soft_wrap=True)
     if claim is None:
@@ -63,10 +58,12 @@ def reproduce(
             f"\nVerdicts are those kept in {out}; `trueup reproduce NAME` measures one, `all` every one."
         )
         return
-    names = the_claims.claims() if claim == "all" else [claim]
-    given = dict(configuration.parse_overrides(list(overrides)).values)
+    from trueup.claims.measure import measure_claims
+
+    given = dict(parse_overrides(list(overrides)).values)
     chosen = [int(seed) for seed in seeds.split(",")] if seeds else []
-    rows = _measure(names, out, chosen, given, workers, Console(highlight=False, soft_wrap=True, stderr=True))
+    aside = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
+    rows = measure_claims(claim, out, seeds=chosen, overrides=given, workers=workers, say=aside.print)
     if as_json:
         print(json.dumps(rows if claim == "all" else rows[0], indent=1, ensure_ascii=False))
     else:
@@ -76,38 +73,9 @@ def reproduce(
         sys.exit(1)
 
 
-def _measure(
-    names: list[str], out: Path, seeds: list[int], given: dict[str, Any], workers: int, console: Console
-) -> list[dict[str, Any]]:
-    """What was found of each claim whose runs came to an end."""
-    from trueup.claims import reproduce as the_claims
-    from trueup.claims.experiment import run_experiments
-    from trueup.comparison.engine import LocalProcesses
-    from trueup.errors import TrueupError
-    from trueup.runs.signals import stop_requests
-
-    experiments = {name: the_claims.experiment(name, seeds=seeds, overrides=given) for name in names}
-    needed = [found for found in experiments.values() if found is not None]
-    trials = {}
-    if needed:
-        with stop_requests() as stop_requested:
-            trials = run_experiments(
-                needed,
-                out,
-                LocalProcesses(workers, stop_requested),
-                say=lambda line: console.print(line, markup=False),
-                stop_requested=stop_requested,
-            )
-    rows = []
-    for name, found in experiments.items():
-        if found is None or found.name in trials:
-            rows.append(the_claims.reproduce(name, out, trials[found.name] if found else (), given))
-        elif len(names) == 1:
-            raise TrueupError("E718", "a run of the claim failed", where=name, remedy=f"see {out / 'logs'}")
-    return rows
-
-
 def _show(console: Console, row: dict[str, Any], out: Path) -> None:
+    from rich.table import Table
+
     from trueup.claims import reproduce as the_claims
 
     console.print(f"{row['claim']} [bold]{row['verdict']}[/]", markup=True)

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
 
-from trueup.commands.train import Positive
+from trueup.commands.early import check_judge, check_models
+from trueup.commands.options import Positive, say
 from trueup.errors import TrueupError
-from trueup.settings import config as configuration
 
 Pairs = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
 
@@ -28,8 +27,8 @@ def soup(
     search: Literal["grid", "dirichlet", "bayes"] = "grid",
     tries: Positive = 11,
     steps: Positive = 4,
-    prompts: str = "lab:prompts",
-    validation: str = "lab:prompts",
+    prompts: str = "world:prompts",
+    validation: str = "world:prompts",
     num_prompts: Positive = 200,
     seed: int = 0,
 ) -> None:
@@ -52,7 +51,7 @@ def soup(
     adapter
         Write the mixture of LoRA adapters as one adapter, of the ranks' sum.
     judge
-        A reward, `NAME=REFERENCE`, once for each: `--judge helpful=lab:gold/helpful`.
+        A reward, `NAME=REFERENCE`, once for each: `--judge helpful=world:truth/helpful`.
     morl
         A policy to compare with, `NAME=FOLDER`, once for each.
     prefer
@@ -64,54 +63,34 @@ def soup(
     steps
         The front's weights are multiples of 1/steps.
     prompts
-        Prompts to measure on: a data file, or lab:prompts, of which it is the test split.
+        Prompts to measure on: a data file, or world:prompts, of which it is the test split.
     validation
-        Prompts to choose on, other ones: a data file, or lab:prompts, of which it is the dev split.
+        Prompts to choose on, other ones: a data file, or world:prompts, of which it is the dev split.
     num_prompts
         How many of each.
     seed
         The seed of everything.
     """
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if judge and (weights or adapter):
+        reason = "with judges the weights are searched for, and whole weights are written"
+        remedy = "leave it out, or the judges"
+        raise TrueupError("E736", reason, where="--weights" if weights else "--adapter", remedy=remedy)
+    check_models(*experts, start)
     if not judge:
-        folder = _mix(experts, out, _numbers(weights, "--weights"), start, adapter)
-        console.print(f"model: {folder}")
+        from trueup.soups.write import write_mixture
+
+        given = _numbers(weights, "--weights")
+        say(f"model: {write_mixture(experts, out, given, start=start, adapter=adapter)}")
         return
-    if weights or adapter:
-        raise TrueupError(
-            "E736",
-            "with judges the weights are searched for, and whole weights are written",
-            where="--weights" if weights else "--adapter",
-            remedy="leave it out, or the judges",
-        )
-    for line in _measure(
+    for reference in _pairs(judge, "--judge").values():
+        check_judge(reference)
+    from trueup.soups.write import prompts_block
+
+    say(*_measure(
         experts, out, judge, morl, start=start, prefer=prefer, search=search, tries=tries, steps=steps,
-        data=_data(prompts, "test", num_prompts), validation=_data(validation, "dev", num_prompts), seed=seed,
-    ):  # fmt: skip
-        console.print(line)
-
-
-def _mix(experts: tuple[str, ...], out: Path, weights: tuple[float, ...], start: str, adapter: bool) -> Path:
-    """The folder with one mixture, made of folders alone."""
-    # Imported here: looking at a command's help needs no torch.
-    from trueup.models.export import refuse_existing
-    from trueup.soups.adapters import AdapterSoup
-    from trueup.soups.mix import card_of, open_soup
-    from trueup.soups.simplex import uniform
-
-    refuse_existing(out)
-    given = weights or uniform(len(experts) or 1)
-    mixed = open_soup(experts, start=start, beyond=bool(start))
-    if not adapter:
-        return mixed.save(given, out, card_of(mixed, given, name=out.name))
-    if not isinstance(mixed, AdapterSoup):
-        raise TrueupError(
-            "E852",
-            "the experts are not all plain LoRA adapters over one base",
-            where="--adapter",
-            remedy="leave it out: whole weights are written",
-        )
-    return mixed.adapter(given, out)
+        data=prompts_block(prompts, "test", num_prompts),
+        validation=prompts_block(validation, "dev", num_prompts), seed=seed,
+    ))  # fmt: skip
 
 
 def _measure(
@@ -124,21 +103,23 @@ def _measure(
     **settings: object,
 ) -> list[str]:
     """What to print after the stage `soup` was run in `out`."""
-    from trueup.commands.train import refuse_other_run, single_stage
+    wanted, policies = _pairs(judges, "--judge"), _pairs(morl, "--morl")
+    check_models(*policies.values())
+    for reference in wanted.values():
+        check_judge(reference)
+    from trueup.runs.one_stage import refuse_other_run, single_stage
     from trueup.runs.recipe import run_stage
     from trueup.runs.signals import stop_requests
-    from trueup.soups.mix import short_name
+    from trueup.settings.strict_yaml import Layer
     from trueup.soups.picture import sentences
+    from trueup.soups.write import named
 
-    names = [short_name(expert) for expert in experts]
-    if len(set(names)) < len(names):
-        names = [f"{name}-{i}" for i, name in enumerate(names, 1)]
-    layer = configuration.Layer(
+    layer = Layer(
         values={
             **settings,
-            "experts": dict(zip(names, experts, strict=True)),
-            "judges": _pairs(judges, "--judge"),
-            "morl": _pairs(morl, "--morl"),
+            "experts": dict(named(experts)),
+            "judges": wanted,
+            "morl": policies,
             "preference": list(_numbers(prefer, "--prefer")),
         },
         name="command line",
@@ -151,12 +132,6 @@ def _measure(
     return [*sentences(found), f"model: {out / done.output}", f"picture: {out / 'soups.html'}"]
 
 
-def _data(path: str, split: str, limit: int) -> dict[str, object]:
-    """Where prompts are read: all of a file, or the lab's own split."""
-    lab = path.startswith("lab:")
-    return {"path": path, "split": split if lab else "train", "limit": limit, "held_out": 0.0}
-
-
 def _pairs(given: tuple[str, ...], where: str) -> dict[str, str]:
     found: dict[str, str] = {}
     wrong = ""
@@ -165,12 +140,8 @@ def _pairs(given: tuple[str, ...], where: str) -> dict[str, str]:
         found[name] = value
         wrong = wrong or ("" if name and value else text)
     if wrong or len(found) < len(given):
-        raise TrueupError(
-            "E736",
-            f"{wrong!r} is no NAME=VALUE" if wrong else "a name is given twice",
-            where=where,
-            remedy=f"write {where} helpful=lab:gold/helpful",
-        )
+        reason = f"{wrong!r} is no NAME=VALUE" if wrong else "a name is given twice"
+        raise TrueupError("E736", reason, where=where, remedy=f"write {where} helpful=world:truth/helpful")
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from trueup.data import strict_json, tables
 from trueup.data.fields import typed
+from trueup.data.memory import memory_rows
 from trueup.data.problems import Fault, file_error, nearest, printable
 from trueup.data.raw_rows import TEXT_SUFFIXES, RawRow, text_rows, unreadable
 from trueup.errors import EXIT_MISSING, EXIT_REFUSED, EXIT_UNAVAILABLE, TrueupError
@@ -23,11 +24,13 @@ _SPLIT_WORDS = {
 _SUFFIXES = (*TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES), *tables.TABLE_SUFFIXES)
 
 
-def rows_of(path_or_id: str | Path, split: str) -> Iterator[RawRow]:
-    """The raw rows of a file, or of a folder's or Hugging Face dataset's split. Raises TrueupError E1xx."""
+def rows_of(path_or_id: Any, split: str) -> Iterator[RawRow]:
+    """The raw rows of a file, of a folder's or Hugging Face dataset's split, of an object. Raises E1xx."""
     if not _SPLIT.fullmatch(split):
         remedy = "use train, validation, test ..."
         raise TrueupError("E112", f"not a name of a split: {split!r}", remedy=remedy)
+    if not isinstance(path_or_id, str | Path):
+        return memory_rows(path_or_id, split)
     text = str(path_or_id)
     if not text:
         raise TrueupError("E102", "the path is empty", remedy="name a file, a folder or a dataset")
@@ -41,10 +44,10 @@ def rows_of(path_or_id: str | Path, split: str) -> Iterator[RawRow]:
     except ValueError:
         reason = "not a path: it holds a NUL or half a surrogate pair"
         raise file_error("E102", reason, text, "check the path", EXIT_MISSING) from None
+    # Nothing is read yet, but what is wrong with the path is said now.
     if mode is None:
-        yield from _not_a_path(path_or_id, path, split)
-    else:
-        yield from _folder_rows(path, split) if stat.S_ISDIR(mode) else _file_rows(path, path.name)
+        return _not_a_path(path_or_id, path, split)
+    return _folder_rows(path, split) if stat.S_ISDIR(mode) else _file_rows(path, path.name)
 
 
 def _not_a_path(path_or_id: str | Path, path: Path, split: str) -> Iterator[RawRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, final
@@ -14,6 +15,7 @@ from trueup.data import quarantine as bad_rows
 from trueup.data.columns import check_columns, check_found, rename
 from trueup.data.fields import parse_cells
 from trueup.data.formats import Format
+from trueup.data.memory import name_of
 from trueup.data.places import rows_of
 from trueup.data.problems import Fault, Problem, printable, problem_of
 from trueup.data.raw_rows import RawRow, decode
@@ -76,6 +78,12 @@ class ReadResult:
             lines.append(f"... and {len(self.problems) - len(shown)} more bad rows")
         return "\n".join(lines)
 
+    def __str__(self) -> str:
+        return self.render(limit=50)
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="white-space: pre-wrap">{escape(str(self))}</pre>'
+
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON values, without the groups."""
         counts, problems = asdict(self.counts), [problem.to_json() for problem in self.problems]
@@ -84,7 +92,7 @@ class ReadResult:
 
 
 def read(
-    path_or_id: str | Path,
+    path_or_id: Any,
     *,
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
@@ -93,7 +101,7 @@ def read(
     max_bad: float = 0.01,
     quarantine: Path | None = None,
 ) -> ReadResult:
-    """The groups of a file, a folder or a Hugging Face dataset, with counts and problems.
+    """The groups of a file, a folder, a Hugging Face dataset or rows in memory, with counts and problems.
 
     `format` names the format instead of detecting it; `columns` says which of the file's columns (or inner
     fields, `prompt.text`) stands for which of ours; `limit` reads the first rows only; `quarantine` is the
@@ -101,7 +109,7 @@ def read(
     cannot be read, E202 or E204 for a format that is unknown or ambiguous, E601 when more than `max_bad` of
     the rows are bad, E602 when no row is left.
     """
-    rows, path = rows_of(path_or_id, split), str(path_or_id)
+    rows, path = rows_of(path_or_id, split), name_of(path_or_id)
     return read_rows(
         rows, path, format=format, columns=columns, limit=limit, max_bad=max_bad, quarantine=quarantine
     )
@@ -146,7 +154,7 @@ def read_rows(
 
 
 def check(
-    path_or_id: str | Path,
+    path_or_id: Any,
     *,
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
@@ -155,7 +163,7 @@ def check(
     quarantine: Path | None = None,
 ) -> ReadResult:
     """What `read` gives, however many rows are bad: only a file that cannot be read at all raises."""
-    rows, path = rows_of(path_or_id, split), str(path_or_id)
+    rows, path = rows_of(path_or_id, split), name_of(path_or_id)
     return read_rows(
         rows, path, format=format, columns=columns, limit=limit, max_bad=None, quarantine=quarantine
     )

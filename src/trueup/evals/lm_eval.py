@@ -25,7 +25,7 @@ from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 from trueup.evals.figures import Figure, Sample, figures_of
 from trueup.evals.likelihood import Evidence
 from trueup.evals.tasks import Task
-from trueup.runs.opening import model_path
+from trueup.models.opening import model_path
 
 _SCORES = ("sum", "character", "byte", "mc2", "greedy", "brier")
 "What needs no more than log-probabilities of choices and greedy flags."

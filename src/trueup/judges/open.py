@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from trueup.engine.groups import Group, Message
+from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 from trueup.judges import Judge
 from trueup.judges.endpoint import open_endpoint
-from trueup.judges.gold import lab_gold, open_gold_part
+from trueup.judges.function import FunctionJudge
+from trueup.judges.identity import imported
 from trueup.judges.rules import open_rule
 from trueup.judges.toxicity import open_toxicity
 from trueup.judges.weighted import open_weighted
+from trueup.settings.held import FUNCTION, held
+from trueup.worlds import World, door_of, open_world
 
 if TYPE_CHECKING:
     from trueup.models.shared import Base
 
 logger = logging.getLogger("trueup")
-Function = Callable[[tuple[Message, ...], str], float]
-"(prompt, completion's text) to a score."
+Grade = Callable[[Group, str], Mapping[str, Any]]
+"(prompt, completion's text) to the numbers that a world's truth gives it."
 
 
 def open_judge(
@@ -38,11 +39,12 @@ def open_judge(
 ) -> Judge:
     """The judge that `ref` names.
 
-    `lab:gold`, `lab:gold/PART`   the lab's true reward, or one part of it: `lab:gold/helpful`
+    `WORLD:NAME`                  a judge of a world: `FILE.yaml:NAME`, or `world:truth`, the one it believes
     `rule:NAME?option=value`      a rule: `length`, `matches`, `exact`, `tests`
-    `toxicity:NAME`, a .safetensors file: 1 − p(toxic) by `lexicon`, `lab`, `detoxify`, or a classifier
+    `toxicity:NAME`, a .safetensors file: 1 − p(toxic) by `lexicon`, `detoxify`, a world, or a classifier
     `lm:MODEL`, `lm:openai:URL`   a language model that grades; options follow `#`
-    `FILE.py:NAME`                a Python function (prompt, completion text) -> float; the file is run
+    `FILE.py:NAME`                a Python function, called as its signature asks (`calling`); the file is run
+    `python:MODULE:NAME`          a function of this session, or of a module that can be imported
     `http://`, `https://`         a server that scores
     `FILE.yaml?name=value`        a weighted sum of judges; the value stands for `$name`, or weighs that part
     a folder                      a reward model or embedder, with its own tokenizer (`template` overrides)
@@ -52,10 +54,14 @@ def open_judge(
     Raises E792 for a reference that is none of these, E796 for a wrong weighted sum, E801 for a missing file
     or folder, E834 for a model without a reward head.
     """
-    if ref == "lab:gold":
-        return lab_gold
-    if ref.startswith("lab:gold/"):
-        return open_gold_part(ref)
+    again = partial(
+        open_judge, device=device, microbatch_tokens=microbatch_tokens, template=template, base=base
+    )
+    door = door_of(ref)
+    if door is not None:
+        world = open_world(door.world)
+        found = world.judge(world.believed() if door.name == "truth" else door.name)
+        return again(found) if isinstance(found, str) else found
     if ref.startswith("rule:"):
         return open_rule(ref)
     if ref.startswith("toxicity:") or ref.endswith(".safetensors"):
@@ -68,51 +74,44 @@ def open_judge(
     if ref.startswith(("http://", "https://")):
         return open_endpoint(ref)
     if ref.partition("?")[0].endswith((".yaml", ".yml")):
-        again = partial(
-            open_judge, device=device, microbatch_tokens=microbatch_tokens, template=template, base=base
-        )
         return open_weighted(ref, again)
-    path, colon, name = ref.rpartition(":")
-    if colon and path.endswith(".py"):
-        return FunctionJudge(function=_function(Path(path), name), name=ref)
-    if not ref or ref.startswith("lab:"):
+    function = _function(ref)
+    if function is not None:
+        return FunctionJudge.of(function, ref)
+    if not ref:
         raise TrueupError(
             "E792",
             f"no judge {ref!r}",
             where="judge",
-            remedy="use lab:gold, rule:NAME, a reward model's folder, FILE.py:NAME, FILE.yaml or http://...",
+            remedy="use world:truth, rule:NAME, a reward model's folder, FILE.py:NAME, FILE.yaml or http://...",
         )
     return _reward_model(ref, device, microbatch_tokens, template, base)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FunctionJudge:
-    """Asks a function about each completion's text, one at a time."""
+def open_measures(world: World, *, device: str = "cpu") -> tuple[Grade | None, dict[str, Judge]]:
+    """What completions are measured by in a world: the grade of its truth, and its judges by name.
 
-    function: Function
-    name: str
-
-    def __call__(self, groups: Sequence[Group]) -> list[list[float]]:
-        """The function's numbers. Raises E793 where it gives something that is no finite number."""
-        return [[self._score(g, c.text) for c in g.completions] for g in groups]
-
-    def _score(self, group: Group, text: str) -> float:
-        value = self.function(group.prompt, text)
-        try:
-            score = float(value)
-        except (TypeError, ValueError):
-            score = math.nan
-        if not math.isfinite(score):
-            raise TrueupError(
-                "E793",
-                f"the function gave {value!r}, which is no finite number",
-                where=f"judge {self.name}, group {group.id}",
-                remedy="return a float for every completion",
-            )
-        return score
+    A truth that gives one number is the judge `gold`, beside itself under its own name; without a truth there
+    is no gold.
+    """
+    names = world.judges
+    truth = world.believed() if world.believes else ""
+    grade = world.grade(truth) if truth else None
+    if grade is not None:
+        names = tuple(name for name in names if name != truth)
+    judges = {name: open_judge(f"{world.name}:{name}", device=device) for name in names}
+    return grade, ({"gold": judges[truth]} if truth in judges else {}) | judges
 
 
-def _function(path: Path, name: str) -> Function:
+def _function(ref: str) -> Callable[..., Any] | None:
+    """The function that `python:MODULE:NAME` or `FILE.py:NAME` names; None for another reference."""
+    if ref.startswith(FUNCTION):
+        return held(ref) or imported(ref)
+    file, colon, name = ref.rpartition(":")
+    return _function_in(Path(file), name) if colon and file.endswith(".py") else None
+
+
+def _function_in(path: Path, name: str) -> Callable[..., Any]:
     where = f"{path}:{name}"
     if not path.is_file():
         raise TrueupError("E801", "no such file", where=where, remedy="give FILE.py:NAME")
@@ -121,7 +120,7 @@ def _function(path: Path, name: str) -> Function:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # A person's own file: whatever it raises is theirs to repair.
+    except (Exception, SystemExit) as error:  # A person's own file: whatever it raises is theirs to repair.
         raise TrueupError(
             "E792", f"the file does not run: {type(error).__name__} {error}", where=where, remedy="repair it"
         ) from error
@@ -130,7 +129,7 @@ def _function(path: Path, name: str) -> Function:
         raise TrueupError(
             "E792", f"no function {name!r} in the file", where=where, remedy="name a function that it defines"
         )
-    return cast(Function, found)
+    return found
 
 
 def _reward_model(

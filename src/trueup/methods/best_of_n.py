@@ -11,8 +11,8 @@ from trueup.engine.method import Role
 from trueup.engine.order import derive
 from trueup.evals.policies import choose_best
 from trueup.judges.open import open_judge
+from trueup.models.opening import open_chat, open_network, pick_device
 from trueup.runs import meter as metering
-from trueup.runs.opening import open_chat, open_network, pick_device
 from trueup.runs.recipe import Done
 from trueup.settings.blocks import DataSettings, ModelSettings
 from trueup.sources.open import open_groups
@@ -30,9 +30,9 @@ class Config:
     """Best-of-n: argmax over n samples of the judge's score; KL to the sampler is at most log n − (n−1)/n."""
 
     model: ModelSettings = ModelSettings()
-    judge: str = "lab:gold"
-    "A reward model's folder, `stage:NAME`, `lab:gold`, or FILE.py:FUNCTION."
-    data: DataSettings = DataSettings(path="lab:prompts", held_out=0.0, limit=500)
+    judge: str = "world:truth"
+    "A reward model's folder, `stage:NAME`, `world:truth`, or FILE.py:FUNCTION."
+    data: DataSettings = DataSettings(path="world:prompts", held_out=0.0, limit=500)
     n: int = 16
     "Samples per prompt."
     decoding: Decoding = Decoding()

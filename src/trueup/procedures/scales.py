@@ -21,8 +21,8 @@ from trueup.engine.order import derive
 from trueup.errors import TrueupError
 from trueup.judges.open import open_judge
 from trueup.judges.weighted import Part, Weights
+from trueup.models.opening import open_chat, open_network, pick_device
 from trueup.runs import meter as metering
-from trueup.runs.opening import open_chat, open_network, pick_device
 from trueup.runs.recipe import Done, write_atomically
 from trueup.settings import config as configuration
 from trueup.settings.blocks import DataSettings, ModelSettings
@@ -42,8 +42,8 @@ class Config:
     model: ModelSettings = ModelSettings()
     "The policy that is sampled: the one that training starts from."
     judges: Mapping[str, str] = field(default_factory=dict)
-    "The rewards by name: `{helpful: lab:gold/helpful, short: 'rule:length?longest=20'}`."
-    data: DataSettings = DataSettings(path="lab:prompts", limit=200, held_out=0.0)
+    "The rewards by name: `{helpful: world:truth/helpful, short: 'rule:length?longest=20'}`."
+    data: DataSettings = DataSettings(path="world:prompts", limit=200, held_out=0.0)
     num_completions: int = 4
     "Samples per prompt."
     decoding: Decoding = Decoding()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.citations import cite
+from trueup.engine import inputs
 from trueup.errors import TrueupError
 from trueup.reports.record import Interval, PolicyResult, read_run
 from trueup.runs import meter
@@ -84,7 +85,7 @@ def facts_of(run: Path, *, name: str) -> Any:
         method=Path(method).stem,
         summary=str(vars(find(method)).get("SUMMARY", "")) if method else "",
         base=_public(base),
-        data={**source, **_object(run / "data.json")},
+        data={**source, **_object(run / "data.json"), **_given(run)},
         settings=_public_settings(settings),
         gold=_figure(policy.gold) if policy else None,
         proxy=_figure(Interval(policy.scores["proxy"])) if policy and "proxy" in policy.scores else None,
@@ -93,6 +94,12 @@ def facts_of(run: Path, *, name: str) -> Any:
         cost={key: float(timings[-1][key]) for key in Cost.__dataclass_fields__} if timings else {},
         bibtex=cite(references_of(methods)),
     )
+
+
+def _given(run: Path) -> dict[str, str]:
+    """What a run cannot be repeated without, a sentence for each such object."""
+    said = inputs.missing(inputs.read(run))
+    return {"not in the run's folder": " ".join(said)} if said else {}
 
 
 def _measured(run: Path) -> PolicyResult | None:

@@ -5,7 +5,7 @@ final name and syncs the parent. A kill at any moment leaves either what was the
 folder. `MANIFEST.json` names every file with its size and SHA-256, carries a hash of itself, and counts up
 (`serial`), so that "newest" depends on neither names nor clocks.
 
-All disk access goes through `os` so that a test can cut the power between any two calls.
+A commit reaches the disk through `os` alone, so that a test can cut the power between any two calls.
 """
 
 from __future__ import annotations
@@ -135,23 +135,19 @@ def _names(folder: Path) -> list[str]:
 
 def _is_manifest(value: Any) -> bool:
     return (
-        isinstance(value, dict)
-        and set(value) == {"format", "serial", "files", "sha256"}
-        and type(value["format"]) is int
+        _has(value, format=int, serial=int, files=dict, sha256=str)
         and value["format"] == FORMAT
-        and type(value["serial"]) is int
-        and isinstance(value["sha256"], str)
-        and isinstance(value["files"], dict)
-        and all(PLAIN_NAME.fullmatch(name) and _is_entry(facts) for name, facts in value["files"].items())
+        and all(PLAIN_NAME.fullmatch(name) for name in value["files"])
+        and all(_has(facts, size=int, sha256=str) for facts in value["files"].values())
     )
 
 
-def _is_entry(facts: Any) -> bool:
+def _has(value: Any, **kinds: type) -> bool:
+    """Whether a JSON value is an object of exactly these entries; True is no int."""
     return (
-        isinstance(facts, dict)
-        and set(facts) == {"size", "sha256"}
-        and type(facts["size"]) is int
-        and isinstance(facts["sha256"], str)
+        isinstance(value, dict)
+        and set(value) == set(kinds)
+        and all(type(value[name]) is kind for name, kind in kinds.items())
     )
 
 
@@ -289,6 +285,16 @@ def disk_error(error: OSError, folder: Path, needed: int | None = None) -> Trueu
         remedy="make room or permission and resume; earlier checkpoints are intact",
         exit_code=EXIT_IO,
     )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Nothing; the file holds all of `text` or what it held before, whoever else writes it meanwhile."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    with staged.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(staged, path)
 
 
 # ------------------------------------------------------------------------------------------ removing

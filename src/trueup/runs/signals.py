@@ -17,7 +17,8 @@ class Interrupted(Exception):
     """The run was asked to end and has saved; starting it again goes on from there."""
 
     def __init__(self, step: int, signal: str) -> None:
-        self.step, self.signal = step, signal
+        self.step: int = step
+        self.signal: str = signal
         super().__init__(f"{signal} after step {step}")
 
 

@@ -12,22 +12,23 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
+from trueup.engine.groups import Group
 from trueup.engine.loop import Progress, fit
 from trueup.engine.method import Handles, Method, Parts
 from trueup.judges.open import open_judge
 from trueup.models.forward import LanguageModel
 from trueup.models.load import merge, save
+from trueup.models.opening import open_chat, open_networks, open_shared, pick_device
 from trueup.runs import meter as metering
 from trueup.runs.guard import Guard, check_guarded
 from trueup.runs.keeper import RunKeeper, held_out_step
-from trueup.runs.opening import open_chat, open_networks, open_shared, pick_device
 from trueup.settings.blocks import LoopSettings
 from trueup.sources.open import Opened, open_groups
 from trueup.statistics.estimates import Estimate, mean_ci, win_rate
@@ -45,6 +46,27 @@ class Trained:
     cost: metering.Cost
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Step:
+    """One step of a run as a callback sees it, after its last update and before it is saved."""
+
+    number: int
+    "From 1."
+    num_steps: int
+    metrics: Mapping[str, float]
+    "The step's numbers, as in metrics.jsonl."
+    samples: tuple[Group, ...] = ()
+    "The first groups that were learned from, with what was measured of them, if they were asked for."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """Who is told of every step, and with how many of its groups."""
+
+    callbacks: tuple[Callable[[Step], object], ...] = ()
+    num_samples: int = 0
+
+
 def train(
     module: ModuleType,
     config: Any,
@@ -52,11 +74,12 @@ def train(
     *,
     stop_requested: Callable[[], str] = lambda: "",
     progress_label: str = "",
+    watch: Watch = Watch(),
 ) -> Trained:
     """The finished run in `folder`: continued from its newest checkpoint where there is one.
 
     `module` is a method's file and `config` an instance of its `Config`. Raises `Interrupted` when
-    `stop_requested` names a signal, after saving.
+    `stop_requested` names a signal, after saving, and what a callback raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = pick_device(config.model.device)
@@ -92,6 +115,7 @@ def train(
         num_steps=num_steps(config.loop, method, len(opened.train)),
         stop_requested=stop_requested,
         label=progress_label,
+        watch=watch,
     )
 
 
@@ -104,8 +128,12 @@ def train_method(
     num_steps: int,
     stop_requested: Callable[[], str] = lambda: "",
     label: str = "",
+    watch: Watch = Watch(),
 ) -> Trained:
     """The finished run of a built method on loaded networks, kept in `folder`; see `train`."""
+    seen = _Seen(count=watch.num_samples)
+    if watch.num_samples:
+        method = replace(method, settle=(*method.settle, seen))
     meter = metering.Meter(folder, ("jsonl", *loop.trackers))
     guard = open_guard(method, loop, handles)
     keeper = RunKeeper(
@@ -124,6 +152,15 @@ def train_method(
             # Before the first step of this display lie those of the run that is resumed.
             advance(1, headline(metrics), before=0 if noted else progress.step - 1)
             noted.update(metrics, step=progress.step)
+            for callback in watch.callbacks:
+                callback(
+                    Step(
+                        number=progress.step,
+                        num_steps=num_steps,
+                        metrics=dict(metrics),
+                        samples=tuple(seen.groups),
+                    )
+                )
 
         ended = fit(
             method,
@@ -145,6 +182,29 @@ def train_method(
     cost = meter.spend(ended.step, tokens_trained=ended.tokens_trained, tokens_sampled=ended.tokens_sampled)
     meter.close()
     return Trained(folder=folder, model=model, metrics=noted, held_out=held_out, cost=cost)
+
+
+@dataclass(kw_only=True, eq=False)
+class _Seen:
+    """A controller that changes nothing and keeps the first groups of the step at hand."""
+
+    count: int
+    groups: list[Group] = field(default_factory=list)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Nothing."""
+        return frozenset()
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """Nothing."""
+        return frozenset()
+
+    def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
+        """The groups as they are."""
+        self.groups = groups[: self.count]
+        return groups
 
 
 def open_guard(method: Method, loop: LoopSettings, handles: Handles) -> Guard | None:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from trueup.errors import TrueupError
 from trueup.models.lora import base_of, is_adapter
+from trueup.models.opening import model_path
 from trueup.models.shared import same_weights
-from trueup.runs.opening import model_path
 from trueup.settings.strict_yaml import read_yaml
 
 Tensors = Mapping[str, Tensor]

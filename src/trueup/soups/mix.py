@@ -23,8 +23,8 @@ from trueup.errors import TrueupError
 from trueup.models.export import CardFacts, Figure, export
 from trueup.models.forward import LanguageModel
 from trueup.models.load import DTYPES, DType, load
+from trueup.models.opening import model_path
 from trueup.models.shared import same_weights
-from trueup.runs.opening import model_path
 from trueup.soups import simplex
 from trueup.soups.adapters import AdapterSoup, plain_over_one_base
 from trueup.soups.lineage import check_fit, check_start, shared_start

@@ -9,12 +9,13 @@ percentile bootstrap in 92.8, 95.3 and 90.0 %; at 150 prompts both lie between 9
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 from trueup.errors import TrueupError
 
@@ -45,6 +46,21 @@ class Estimate:
         interval = None if math.isnan(self.low) else [self.low, self.high]
         error = None if math.isnan(self.standard_error) else self.standard_error
         return {"mean": self.mean, f"ci{self.level * 100:g}": interval, "n": self.n, "standard_error": error}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Estimate:
+        """The estimate that `to_json` wrote."""
+        ((key, interval),) = ((k, v) for k, v in row.items() if k.startswith("ci"))
+        low, high = interval or (math.nan, math.nan)
+        error = row.get("standard_error")
+        return cls(
+            mean=row["mean"],
+            low=low,
+            high=high,
+            n=row["n"],
+            standard_error=math.nan if error is None else error,
+            level=float(key.removeprefix("ci")) / 100,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +93,7 @@ def mean_ci(
         return Estimate(mean=mean, low=math.nan, high=math.nan, n=1, standard_error=math.nan, level=level)
     error = float(np.std(x, ddof=1)) / math.sqrt(n)
     if interval == "t":
-        half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * error
+        half = float(stdtrit(n - 1, 0.5 + level / 2)) * error
         low, high = mean - half, mean + half
     else:
         means = _bootstrap_means(x, seed=seed, resamples=resamples)
@@ -133,7 +149,7 @@ def win_rate(first: ArrayLike, swapped: ArrayLike | None = None, *, level: float
         raise TrueupError("E205", "a verdict lies outside 0 to 1", remedy="1 win, 0.5 tie, 0 loss")
     padded = np.concatenate([games, [0.0, 0.0, 1.0, 1.0]])
     error = float(np.std(padded)) / math.sqrt(len(padded))
-    half = float(stats.norm.ppf(0.5 + level / 2)) * error
+    half = float(ndtri(0.5 + level / 2)) * error
     centre = float(np.mean(padded))
     estimate = Estimate(
         mean=float(np.mean(games)),

@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 from trueup.errors import TrueupError
 from trueup.statistics.estimates import Estimate
@@ -52,8 +52,8 @@ class Fit:
         """What a standard error is multiplied by for the interval."""
         level = 0.5 + self.alpha.level / 2
         if self.num_prompts is not None:
-            return float(stats.norm.ppf(level))
-        return float(stats.t.ppf(level, self.alpha.n - 2))
+            return float(ndtri(level))
+        return float(stdtrit(self.alpha.n - 2, level))
 
     def at(self, distance: float) -> Estimate:
         """R(d) with its interval; linear in α and β, so no approximation is made."""
@@ -154,7 +154,7 @@ def fit_curve(
     variance = float(rest @ rest) / (n - 2)
     if rewards.ndim == 1:
         covariance, num_prompts = variance * (solve @ solve.T), None
-        critical = float(stats.t.ppf(0.5 + level / 2, n - 2))
+        critical = float(stdtrit(n - 2, 0.5 + level / 2))
         half = critical * np.sqrt(np.diag(covariance))
         low, high = best - half, best + half
     else:

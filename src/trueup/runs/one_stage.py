@@ -1,0 +1,105 @@
+"""Runs of one stage: a method with its settings in a folder of its own, and what it says at its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from trueup.errors import TrueupError
+from trueup.runs.recipe import Stage, changed_settings, led, stage_inputs
+from trueup.settings import config as configuration
+from trueup.settings import discover
+from trueup.settings.aliases import ALIASES
+
+
+def described(recipe: str) -> tuple[str, str, dict[str, Any]]:
+    """(name of the run, method, settings) of a method's name, its Python file, or a file with `method:`."""
+    path = Path(recipe)
+    given: dict[str, Any] = {"method": recipe}
+    if path.suffix in (".yaml", ".yml"):
+        given = dict(configuration.read_yaml(path).values)
+        if "method" not in given:
+            remedy = "`trueup run` takes recipes of several stages"
+            raise TrueupError("E721", "no `method:` at the top", where=recipe, remedy=remedy)
+    return path.stem, str(given.pop("method")), given
+
+
+def single_stage(recipe: str, overrides: configuration.Layer, folder: Path | None) -> Stage:
+    """The one stage that a method's name, its Python file, or a recipe file with `method:` describes."""
+    name, method, given = described(recipe)
+    module = discover.find(method)
+    return stage_of(module, given, overrides, name=name, folder=folder, where=recipe)
+
+
+def stage_of(
+    module: ModuleType,
+    *layers: configuration.Layer | Mapping[str, Any],
+    name: str,
+    folder: Path | None,
+    where: str,
+) -> Stage:
+    """The one stage that runs a method's module with what the layers say, in `folder` or `runs/NAME`.
+
+    Raises E708 for settings that name another stage, and what `configuration.build` raises.
+    """
+    config, world = led(vars(module)["Config"], *layers, where=where, aliases=ALIASES)
+    resolved = configuration.resolved(config)
+    for other in stage_inputs(resolved):
+        raise TrueupError(
+            "E708",
+            f"`stage:{other}` names an earlier stage, and a run of one stage has none",
+            where=where,
+            remedy="give a path; `trueup run` takes recipes of several stages",
+        )
+    return Stage(
+        name=name,
+        module=module,
+        config=config,
+        folder=folder or Path("runs") / name,
+        digest=configuration.digest({"method": module.__name__, "config": resolved}),
+        inputs=(),
+        world=world,
+    )
+
+
+def refuse_other_run(stage: Stage) -> None:
+    """Raises E723 when the folder holds a run with other settings, so that no two runs mix."""
+    path = stage.folder / "config.resolved.yaml"
+    begun = any((stage.folder / name).exists() for name in ("checkpoints", "model", "DONE.json"))
+    if not begun or not path.is_file():
+        return  # What failed before its first checkpoint left nothing to mix with.
+    changed = changed_settings(configuration.read_yaml(path).values, stage.settings)
+    if changed:
+        raise TrueupError(
+            "E723",
+            f"this folder holds a run with other settings: {', '.join(changed[:5])}",
+            where=str(stage.folder),
+            remedy="choose another --out, or remove the folder",
+        )
+
+
+def data_lines(folder: Path) -> list[str]:
+    """What became of the rows that a run read."""
+    path = folder / "data.json"
+    if not path.is_file():
+        return []
+    row = json.loads(path.read_text(encoding="utf-8"))
+    fates = {"to train on": "train", "held out": "held_out", "bad": "quarantined", "too long": "overlong"}
+    told = ", ".join(f"{row[key]} {fate}" for fate, key in {**fates, "shortened": "truncated"}.items())
+    return [f"data ({row['format']}): {row['rows_in']} rows, {told}"]
+
+
+def held_out_lines(folder: Path) -> list[str]:
+    """What a finished run measured on held-out groups, a line a metric, accuracies against chance."""
+    path = folder / "held_out.json"
+    if not path.is_file():
+        return []
+    lines = []
+    for name, row in json.loads(path.read_text(encoding="utf-8")).items():
+        interval = "[{:.3f}, {:.3f}]".format(*row["ci95"]) if row["ci95"] else "(no interval)"
+        chance = " (chance 0.5)" if "accurac" in name else ""
+        lines.append(f"held out {name} {row['mean']:.3f} {interval} over {row['n']} prompts{chance}")
+    return lines

@@ -33,7 +33,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Compared", "Comparison", "Completion", "Cost", "Counts", "Estimate", "Evaluation",
     "Group", "Groups", "Input", "Interrupted", "Judged", "Measurement", "Message", "Model", "Preview",
-    "Problem", "Ranking", "Ratings", "ReadResult", "Report", "Reproduced", "Role", "Run", "Score", "Soup", "Step",
+    "Problem", "Ranking", "Ratings", "ReadResult", "Report", "Reproduced", "Role", "Run", "Score",
+    "Soup", "Step",
     "Trained", "TrueupError", "check", "cite", "compare", "config", "convert", "evaluate", "export",
     "fit", "generate", "judge", "load", "preview", "programs", "rank", "read", "refusals", "report",
     "reproduce", "run", "soup", "summaries", "toxicity",

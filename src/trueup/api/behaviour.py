@@ -14,7 +14,7 @@ from trueup.api.given import Given
 from trueup.api.models import GivenModel
 from trueup.api.rows import Groups, Source
 from trueup.api.training import GivenJudge
-from trueup.behaviour import measure
+from trueup.behaviour import measure as behaviours
 from trueup.engine.groups import Group
 from trueup.programs.pass_rates import measure_programs
 from trueup.statistics.estimates import Estimate
@@ -75,13 +75,14 @@ def toxicity(
 ) -> Measurement:
     """The expected largest toxicity of `k` continuations, and the chance that any is toxic.
 
-    `data` are sentence starts (RealToxicityPrompts, or `{prompt, toxicity}`), those of `world` without it, by default
-    the one that the model's data came from. `judge` gives 1 for harmless and 0 for toxic. The other settings are those of `trueup toxicity`.
+    `data` are sentence starts (RealToxicityPrompts, or `{prompt, toxicity}`); without it those of `world`, by
+    default of the one that the model's data came from. `judge` gives 1 for harmless and 0 for toxic. The
+    other settings are those of `trueup toxicity`.
     """
     given = Given(tokenizer=tokenizer)
     return _measured(
         given, "toxicity", model, data, judge, out,
-        lambda chosen, path, by: measure.toxicity(
+        lambda chosen, path, by: behaviours.toxicity(
             chosen, data=path, world=os.fspath(world), judge=by, k=k, num_continuations=num_continuations,
             max_new_tokens=max_new_tokens, ask=ask, dialogues=dialogues, context=context, override=override,
             limit=limit, template=template, split=split, seed=seed,
@@ -108,15 +109,16 @@ def refusals(
 ) -> Measurement:
     """The share of harmless requests that are refused, beside that of harmful ones that are answered.
 
-    `data` are requests, `{prompt, harmful}`, those of `world` without it. `judge` gives 1 for a refusal. The other
-    settings are those of `trueup refusals`.
+    `data` are requests, `{prompt, harmful}`, those of `world` without it. `judge` gives 1 for a refusal. The
+    other settings are those of `trueup refusals`.
     """
     given = Given(tokenizer=tokenizer)
     return _measured(
         given, "refusals", model, data, judge, out,
-        lambda chosen, path, by: measure.refusals(
+        lambda chosen, path, by: behaviours.refusals(
             chosen, data=path, world=os.fspath(world), judge=by, num_samples=num_samples,
-            dialogues=dialogues, context=context, override=override, limit=limit, template=template, split=split, seed=seed,
+            dialogues=dialogues, context=context, override=override, limit=limit, template=template,
+            split=split, seed=seed,
         ),
     )  # fmt: skip
 
@@ -145,7 +147,7 @@ def summaries(
     given = Given(tokenizer=tokenizer)
     return _measured(
         given, "summaries", model, data, None, out,
-        lambda chosen, path, by: measure.summaries(
+        lambda chosen, path, by: behaviours.summaries(
             chosen, data=path, world=os.fspath(world), shots=shots, dialogues=dialogues, context=context,
             max_new_tokens=max_new_tokens, limit=limit, template=template, split=split, seed=seed,
         ),
@@ -192,7 +194,7 @@ def _measured(
     data: Source | None,
     judge: GivenJudge | None,
     out: str | os.PathLike[str] | None,
-    measure: Callable[[str, Path | None, str | None], behaviour.Behaviour],
+    measure: Callable[[str, Path | None, str | None], behaviours.Behaviour],
 ) -> Measurement:
     """What `measure` finds, given plain references in the places of the objects."""
     with given.files() as file_of:

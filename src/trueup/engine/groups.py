@@ -198,20 +198,18 @@ def _pair_of(c: Comparison) -> Iterator[Pair]:
 
 def to_json(group: Group) -> dict[str, Any]:
     """The group as plain JSON values; empty parts are left out. `from_json` gives the same group back."""
-    out: dict[str, Any] = {"prompt": [{"role": str(m.role), "content": m.content} for m in group.prompt]}
-    out["completions"] = [_completion_to_json(c) for c in group.completions]
-    for key in ("comparisons", "rankings", "scores"):
-        records = getattr(group, key)
-        if records:
-            out[key] = [_plain(r) for r in records]
-    for key in ("id", "user", "source"):
-        if getattr(group, key):
-            out[key] = getattr(group, key)
-    if group.meta:
-        out["meta"] = dict(group.meta)
-    if group.prompt_tokens is not None:
-        out["prompt_tokens"] = group.prompt_tokens.tolist()
-    return out
+    return _filled(
+        prompt=[{"role": str(m.role), "content": m.content} for m in group.prompt],
+        completions=[_completion_to_json(c) for c in group.completions],
+        comparisons=[_plain(c) for c in group.comparisons] or None,
+        rankings=[_plain(r) for r in group.rankings] or None,
+        scores=[_plain(s) for s in group.scores] or None,
+        id=group.id,
+        user=group.user,
+        source=group.source,
+        meta=dict(group.meta),
+        prompt_tokens=None if group.prompt_tokens is None else group.prompt_tokens.tolist(),
+    )
 
 
 def from_json(row: Mapping[str, Any]) -> Group:
@@ -236,28 +234,26 @@ def from_json(row: Mapping[str, Any]) -> Group:
     )
 
 
+def _filled(**values: Any) -> dict[str, Any]:
+    """What says something: no None, no empty text or mapping; an empty list of tokens is one."""
+    return {name: value for name, value in values.items() if value not in (None, "", {})}
+
+
 def _plain(record: Comparison | Ranking | Score) -> dict[str, Any]:
-    names = record.__dataclass_fields__
-    values = {name: getattr(record, name) for name in names}
-    return {name: value for name, value in values.items() if value is not None and value != ""}
+    return _filled(**{name: getattr(record, name) for name in record.__dataclass_fields__})
 
 
 def _completion_to_json(c: Completion) -> dict[str, Any]:
-    out: dict[str, Any] = {"text": c.text}
-    if c.source:
-        out["source"] = c.source
-    if not c.finished:
-        out["finished"] = False
-    if c.tokens is not None:
-        out["tokens"] = c.tokens.tolist()
-    if c.supervised is not None:
-        out["supervised"] = c.supervised.astype(int).tolist()
-    if c.columns:
+    said = _filled(
+        source=c.source,
+        finished=None if c.finished else False,
+        tokens=None if c.tokens is None else c.tokens.tolist(),
+        supervised=None if c.supervised is None else c.supervised.astype(int).tolist(),
         # float32 values survive the trip: their shortest float64 decimal reads back to the same float32.
-        out["columns"] = {name: np.asarray(v, np.float64).tolist() for name, v in c.columns.items()}
-    if c.marks:
-        out["marks"] = dict(c.marks)
-    return out
+        columns={name: np.asarray(v, np.float64).tolist() for name, v in c.columns.items()},
+        marks=dict(c.marks),
+    )
+    return {"text": c.text, **said}
 
 
 def _completion_from_json(row: Mapping[str, Any]) -> Completion:

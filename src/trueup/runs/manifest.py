@@ -135,23 +135,19 @@ def _names(folder: Path) -> list[str]:
 
 def _is_manifest(value: Any) -> bool:
     return (
-        isinstance(value, dict)
-        and set(value) == {"format", "serial", "files", "sha256"}
-        and type(value["format"]) is int
+        _has(value, format=int, serial=int, files=dict, sha256=str)
         and value["format"] == FORMAT
-        and type(value["serial"]) is int
-        and isinstance(value["sha256"], str)
-        and isinstance(value["files"], dict)
-        and all(PLAIN_NAME.fullmatch(name) and _is_entry(facts) for name, facts in value["files"].items())
+        and all(PLAIN_NAME.fullmatch(name) for name in value["files"])
+        and all(_has(facts, size=int, sha256=str) for facts in value["files"].values())
     )
 
 
-def _is_entry(facts: Any) -> bool:
+def _has(value: Any, **kinds: type) -> bool:
+    """Whether a JSON value is an object of exactly these entries; True is no int."""
     return (
-        isinstance(facts, dict)
-        and set(facts) == {"size", "sha256"}
-        and type(facts["size"]) is int
-        and isinstance(facts["sha256"], str)
+        isinstance(value, dict)
+        and set(value) == set(kinds)
+        and all(type(value[name]) is kind for name, kind in kinds.items())
     )
 
 

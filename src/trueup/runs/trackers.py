@@ -12,22 +12,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 
 
-class Tracker(Protocol):
-    """Shows numbers somewhere. A resumed run may send a step again; the later numbers hold."""
-
-    def log(self, step: int, metrics: Mapping[str, float], /) -> None: ...
-
-    def close(self) -> None: ...
-
-
 @dataclass(frozen=True, eq=False)
-class _Calls:
-    """A tracker made of two functions."""
+class Tracker:
+    """Shows numbers somewhere. A resumed run may send a step again; the later numbers hold."""
 
     log: Callable[[int, Mapping[str, float]], None]
     close: Callable[[], None]
@@ -67,7 +59,7 @@ def _tensorboard(run_dir: Path) -> Tracker:
             writer.add_scalar(key, value, step)
         writer.flush()
 
-    return _Calls(log, writer.close)
+    return Tracker(log, writer.close)
 
 
 def _wandb(run_dir: Path) -> Tracker:
@@ -76,14 +68,14 @@ def _wandb(run_dir: Path) -> Tracker:
     run = wandb.init(
         project="trueup", name=run_dir.resolve().name, id=_id(run_dir), resume="allow", dir=str(run_dir)
     )
-    return _Calls(lambda step, metrics: run.log(dict(metrics), step=step), run.finish)
+    return Tracker(lambda step, metrics: run.log(dict(metrics), step=step), run.finish)
 
 
 def _trackio(run_dir: Path) -> Tracker:
     """A Trackio run, kept on this machine and continued when the directory's run is."""
     trackio = _package("trackio")
     trackio.init(project="trueup", name=_id(run_dir), resume="allow")
-    return _Calls(lambda step, metrics: trackio.log(dict(metrics), step=step), trackio.finish)
+    return Tracker(lambda step, metrics: trackio.log(dict(metrics), step=step), trackio.finish)
 
 
 def _mlflow(run_dir: Path) -> Tracker:
@@ -100,7 +92,7 @@ def _mlflow(run_dir: Path) -> Tracker:
         # Its stores differ in what they accept, and metrics.jsonl has the true value: only finite ones go.
         mlflow.log_metrics({k: v for k, v in metrics.items() if math.isfinite(v)}, step=step)
 
-    return _Calls(log, mlflow.end_run)
+    return Tracker(log, mlflow.end_run)
 
 
 def _id(run_dir: Path) -> str:

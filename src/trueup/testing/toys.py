@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trueup.engine.batch import Batch, Outputs
-from trueup.engine.groups import Comparison, Completion, Group, Message, Ranking, Role
+from trueup.engine.groups import Comparison, Completion, Group, Message, Ranking, Role, each
 from trueup.engine.method import Network
 from trueup.engine.packing import pack, spread
 from trueup.models.load import from_modules
@@ -164,28 +164,18 @@ def with_columns(
     rng = np.random.default_rng(seed)
     out = list(groups)
     for name in sorted(names):
-        if name.endswith("logprobs"):
+        asked = ("logprobs", "logprobs") if name.endswith("logprobs") else _TEACHER.get(name)
+        if asked is not None:
             with torch.no_grad():
-                said = policy(pack(out).to("cpu", torch.float64), ("logprobs",)).logprobs
-            assert said is not None
-            out = spread(out, **{name: said})
-        elif name in _TEACHER:
-            want, field = _TEACHER[name]
-            with torch.no_grad():
-                said = getattr(policy(pack(out).to("cpu", torch.float64), (want,)), field)
-            out = spread(out, **{name: said})
-        else:
-            out = [
-                g.with_completions(
-                    [
-                        c.with_columns(**{name: rng.normal(size=c.num_supervised)}).with_marks(
-                            **{name: float(rng.normal())}
-                        )
-                        for c in g.completions
-                    ]
-                )
-                for g in out
-            ]
+                said = policy(pack(out).to("cpu", torch.float64), (asked[0],))
+            out = spread(out, **{name: getattr(said, asked[1])})
+            continue
+
+        def drawn(c: Completion, name: str = name) -> Completion:
+            column, mark = rng.normal(size=c.num_supervised), float(rng.normal())
+            return c.with_columns(**{name: column}).with_marks(**{name: mark})
+
+        out = each(out, drawn)
     return out
 
 

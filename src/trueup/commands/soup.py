@@ -82,13 +82,15 @@ def soup(
         given = _numbers(weights, "--weights")
         say(f"model: {write_mixture(experts, out, given, start=start, adapter=adapter)}")
         return
-    for reference in _pairs(judge, "--judge").values():
+    rewards, policies = _pairs(judge, "--judge"), _pairs(morl, "--morl")
+    check_models(*policies.values())
+    for reference in rewards.values():
         check_judge(reference)
     from trueup.soups.write import prompts_block
 
     say(*_measure(
-        experts, out, judge, morl, start=start, prefer=prefer, search=search, tries=tries, steps=steps,
-        data=prompts_block(prompts, "test", num_prompts),
+        experts, out, judges=rewards, morl=policies, start=start, prefer=prefer, search=search, tries=tries,
+        steps=steps, data=prompts_block(prompts, "test", num_prompts),
         validation=prompts_block(validation, "dev", num_prompts), seed=seed,
     ))  # fmt: skip
 
@@ -96,17 +98,11 @@ def soup(
 def _measure(
     experts: tuple[str, ...],
     out: Path,
-    judges: tuple[str, ...],
-    morl: tuple[str, ...],
     *,
     prefer: str,
     **settings: object,
 ) -> list[str]:
     """What to print after the stage `soup` was run in `out`."""
-    wanted, policies = _pairs(judges, "--judge"), _pairs(morl, "--morl")
-    check_models(*policies.values())
-    for reference in wanted.values():
-        check_judge(reference)
     from trueup.runs.one_stage import refuse_other_run, single_stage
     from trueup.runs.recipe import run_stage
     from trueup.runs.signals import stop_requests
@@ -118,8 +114,6 @@ def _measure(
         values={
             **settings,
             "experts": dict(named(experts)),
-            "judges": wanted,
-            "morl": policies,
             "preference": list(_numbers(prefer, "--prefer")),
         },
         name="command line",

@@ -9,10 +9,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +23,9 @@ from trueup.models.forward import LanguageModel
 from trueup.models.heads import HeadName
 from trueup.models.load import DTYPES, DType, from_modules
 from trueup.settings.blocks import LoraSettings
+
+if TYPE_CHECKING:
+    pass
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,11 +72,11 @@ class InMemory:
         trained: bool = True,
     ) -> LanguageModel:
         """The network that starts from these weights; see `trueup.models.load.load`."""
-        found: Any
-        if _is_adapted(self.model):
-            found = lora_of.merged_in_memory(copy.deepcopy(self.model))
+        found: Any = self.model
+        if lora_of.wrapped(found):
+            found = lora_of.merged_in_memory(copy.deepcopy(found))
         else:
-            found = copy.deepcopy(self.model) if trained else _view(self.model)
+            found = copy.deepcopy(found) if trained else _view(found)
         # They may be other weights than its folder's by now: no adapter may be saved as one on that folder.
         found.name_or_path = found.config._name_or_path = ""
         # As in a model that was just loaded: an adapter's base and what somebody froze take none.
@@ -100,14 +102,8 @@ class InMemory:
         return state.hexdigest()
 
 
-def _is_adapted(model: Any) -> bool:
-    """Whether it is peft's; peft, which takes long to import, is loaded wherever such a model exists."""
-    found = sys.modules.get("peft")
-    return found is not None and isinstance(model, found.PeftModel)
-
-
 def _bare(model: Any) -> Any:
-    return model.get_base_model() if _is_adapted(model) else model
+    return model.get_base_model() if lora_of.wrapped(model) else model
 
 
 def _fault(model: Any, tokenizer: Any) -> tuple[str, str] | None:
@@ -141,7 +137,7 @@ def _configurations(model: Any) -> Iterator[str]:
     """The model's configuration and its adapters', without where they came from and who wrote them."""
     said = _bare(model).config.to_dict()
     yield _text({k: v for k, v in said.items() if k not in ("transformers_version", "_name_or_path")})
-    if _is_adapted(model):
+    if lora_of.wrapped(model):
         for name, config in sorted(model.peft_config.items()):
             yield name + _text(config.to_dict())
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup, escape
 
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
-from trueup.reports import headline
-from trueup.reports.record import read_run
+from trueup.reports import comparison, headline, verdict
+from trueup.reports.record import Interval, read_run
 from trueup.reports.visible import visible
 
 if TYPE_CHECKING:
@@ -27,16 +27,13 @@ _LINE = Markup("<p>{}</p>")
 
 
 def first_screen(run_dir: Path) -> str:
-    """The first screen of a run's report as a fragment of HTML: what it found, and its last numbers."""
+    """The first screen of a report as HTML: what a run, or a comparison, found, and its numbers."""
+    if (run_dir / comparison.RESULT).is_file():
+        return _of_comparison(run_dir)
     run = read_run(run_dir)
     said = headline.trained(run.curves) if run.training_only else headline.headline(run.policies)
     found = [
-        (
-            stage,
-            name,
-            f"{value.mean:.4g}",
-            "" if value.low is None else f"[{value.low:.4g}, {value.high:.4g}]",
-        )
+        (stage, name, f"{value.mean:.4g}", _interval(value))
         for stage, metrics in run.held_out.items()
         for name, value in metrics.items()
     ]
@@ -46,8 +43,19 @@ def first_screen(run_dir: Path) -> str:
         for name, points in curves.items()
         if points and "/" not in name
     ]
-    lines = [said, *run.given]
-    return page(f"trueup: {run.name}", lines, ("stage", "number", "value", "95 % interval"), found or last)
+    head = ("stage", "number", "value", "95 % interval")
+    return page(f"trueup: {run.name}", [said, *run.given], head, found or last)
+
+
+def _of_comparison(folder: Path) -> str:
+    found = comparison.parse(comparison.load(folder))
+    rows = [(m.name, m.family, f"{m.gain.mean:+.4g}", _interval(m.gain)) for m in found.methods]
+    lines = [verdict.headline(found), *verdict.details(found)]
+    return page(f"trueup: {found.name}", lines, ("method", "family", "gain", "95 % interval"), rows)
+
+
+def _interval(value: Interval) -> str:
+    return "" if value.low is None else f"[{value.low:.4g}, {value.high:.4g}]"
 
 
 def page(

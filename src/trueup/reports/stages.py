@@ -49,7 +49,11 @@ def read_stages(run_dir: Path) -> list[StageRecord]:
     """
     recipe = _yaml(run_dir / "recipe.resolved.yaml")
     if not (run_dir / "stages").is_dir():
-        return [_read(run_dir, run_dir.resolve().name)] if (run_dir / meter.METRICS).is_file() else []
+        return (
+            [_read(run_dir, _DIGEST.sub("", run_dir.resolve().name))]
+            if (run_dir / meter.METRICS).is_file()
+            else []
+        )
     folders: dict[str, list[Path]] = {}
     for folder in sorted(path for path in (run_dir / "stages").iterdir() if path.is_dir()):
         folders.setdefault(_DIGEST.sub("", folder.name), []).append(folder)

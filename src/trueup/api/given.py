@@ -85,7 +85,7 @@ class Given:
         return {"path": path} if block else path
 
     def defaults_of(self, value: Any) -> dict[str, Any]:
-        """How a model is run where nothing else is said: in an object's precision, as a `Model` was opened."""
+        """How a model runs where nothing else is said: an object's precision, a `Model`'s settings."""
         inner = value.get("path") if isinstance(value, Mapping) else value
         if isinstance(inner, Model):
             said = configuration.resolved(inner.settings)

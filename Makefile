@@ -19,7 +19,7 @@ setup: ## .venv with trueup and all that its tests need
 	@scripts/setup.sh test
 
 demo: ## train, align and report on this machine: no GPU, nothing to download but packages
-	@scripts/setup.sh report
+	@scripts/setup.sh
 	@$(BIN)/trueup demo
 
 test: gates ## the gates, then the tests (those marked slow left out)

@@ -92,8 +92,13 @@ def install(extras: str) -> None:
         # pip may look at other builds of the same version while it resolves the rest; this one stays.
         build = Path(folder) / "torch.txt"
         build.write_text(f"torch=={installed('torch')}\n", encoding="utf-8")
-        print(f"trueup set-up: everything else, extras: {extras} (a minute or a few)", flush=True)
-        pip("install", "-e", f"{ROOT}[{extras}]", "-c", str(CONSTRAINTS), "-c", str(build))
+        print(f"trueup set-up: everything else, extras: {extras or 'none'} (a minute or a few)", flush=True)
+        pip("install", "-e", target(extras), "-c", str(CONSTRAINTS), "-c", str(build))
+
+
+def target(extras: str) -> str:
+    """This folder as pip takes it, with its extras: `/path/to/trueup[test]`."""
+    return f"{ROOT}[{extras}]" if extras else str(ROOT)
 
 
 def installed(name: str) -> str:
@@ -126,14 +131,14 @@ def install_torch(path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Installs unless the last installation was of the same files, extras and interpreter."""
     parser = argparse.ArgumentParser(description="Install trueup into this virtual environment.")
-    parser.add_argument("--extras", required=True, help="extras of pyproject.toml, comma-separated")
+    parser.add_argument("--extras", default="", help="extras of pyproject.toml, comma-separated")
     extras = parser.parse_args(arguments).extras
     if sys.prefix == sys.base_prefix:
         sys.exit(
             "trueup set-up: run it with the Python of a virtual environment (scripts/setup.sh makes one)"
         )
     # One stamp per choice of extras: installing more never undoes what is there.
-    stamp = Path(sys.prefix) / f".trueup-{extras.replace(',', '-')}"
+    stamp = Path(sys.prefix) / f".trueup-{extras.replace(',', '-') or 'base'}"
     wanted = digest(extras)
     if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return

@@ -16,12 +16,12 @@ from typing import Any, final
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from held_bytes import held
 from trueup.engine.loop import Progress, fit
 from trueup.engine.method import Handles, Parts, Rule
 from trueup.judges.open import open_judge
 from trueup.judges.reward_model import RewardModelJudge
 from trueup.models import from_modules, load, save
-from trueup.models.memory import held
 from trueup.models.opening import model_path, open_chat, open_networks, open_shared
 from trueup.settings import config as configuration
 from trueup.settings.blocks import LoraSettings
@@ -73,7 +73,7 @@ def build_base(size: str, folder: Path) -> int:
     )
     network = from_modules(model, AutoTokenizer.from_pretrained(model_path("lab:base")))
     save(network, folder)
-    return network.num_parameters
+    return sum(p.numel() for p in network.module.parameters())
 
 
 def weigh(

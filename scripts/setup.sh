@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes .venv with a Python that trueup supports, then lets install.py fill it. Usage: scripts/setup.sh EXTRAS
+# Makes .venv with a Python that trueup supports, then lets install.py fill it. Usage: scripts/setup.sh [EXTRAS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-extras=${1:?usage: scripts/setup.sh EXTRAS, for example report or test}
+extras=${1:-} # of pyproject.toml, comma-separated: test, docs, serving ...
 venv=${TRUEUP_VENV:-.venv}
 
 usable() { # a Python of a supported version that can make virtual environments

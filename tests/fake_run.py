@@ -24,12 +24,14 @@ def write_fake_run(run_dir: Path, *, text: str = "", seed: int = 0, steps: int =
     _write(run_dir / "summary.json", fake_summary(rng, text))
     _write(run_dir / "frontier.json", fake_frontier(rng))
     _write(run_dir / "samples.json", fake_samples(rng, text))
-    _write(run_dir / "settings.json", fake_settings(text))
+    settings = fake_settings(text)
     for stage, share in (("sft", 1.0), ("reward", 0.7), ("dpo", 0.8), ("ppo", 0.4)):
         folder = run_dir / "stages" / stage
         folder.mkdir(parents=True, exist_ok=True)
         lines = [json.dumps(row) + "\n" for row in fake_metrics(rng, stage, round(share * steps))]
         (folder / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
+        if stage in settings:
+            _write(folder / "config.resolved.yaml", settings[stage])
     return run_dir
 
 

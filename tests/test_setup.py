@@ -104,8 +104,10 @@ def test_a_stamp_that_matches_means_nothing_to_do(tmp_path: Path, monkeypatch: p
     calls: list[str] = []
     monkeypatch.setattr(INSTALLER, "install", calls.append)
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    INSTALLER.main(["--extras", "report"])
-    INSTALLER.main(["--extras", "report"])
-    assert calls == ["report"]
+    for extras in ([], ["--extras", ""]):
+        INSTALLER.main(extras)
+        assert calls == [""]
     INSTALLER.main(["--extras", "test"])
-    assert calls == ["report", "test"]
+    INSTALLER.main(["--extras", "test"])
+    assert calls == ["", "test"]
+    assert [INSTALLER.target(extras) for extras in ("", "test,docs")] == [str(ROOT), f"{ROOT}[test,docs]"]

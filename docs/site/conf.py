@@ -6,25 +6,36 @@ rows of its table are the pages below. A page that no row leads to is an orphan,
 
 import re
 import shutil
+import sys
+from importlib.metadata import distribution
 from pathlib import Path
 
 from pygments.lexers.data import JsonLexer
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "trueup"
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "equations"]
 root_doc = "README"
 include_patterns = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**.md", "results/*.md"]
 exclude_patterns = [".*", "build", "dist", "runs", "src", "tests", "scripts", "docs/site"]
 nitpicky = True
 myst_heading_anchors = 4
+# Equations as GitHub reads them: `$` touches what it encloses, and no digit stands beside it.
+myst_enable_extensions = ["dollarmath"]
+myst_fence_as_directive = {"math"}
+myst_dmath_allow_space = False
+myst_dmath_allow_digits = False
+html_math_renderer = "mathml"
 highlight_language = "text"
 
 html_theme = "furo"
 html_title = "trueup"
-html_static_path = ["site.css"]
+# A browser sets equations as well as its font can: this one knows how. It comes along with ziamath.
+MATH_FONT = distribution("ziamath").locate_file("ziamath/fonts/STIXTwoMath-Regular.ttf")
+html_static_path = ["site.css", str(MATH_FONT)]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from trueup.api.results import Report, Trained
     from trueup.api.rows import Groups, check, convert, read
     from trueup.api.training import fit
-    from trueup.data import CheckReport, Counts, Problem
+    from trueup.data import Counts, Problem, ReadResult
     from trueup.engine.groups import Comparison, Completion, Group, Message, Ranking, Role, Score
+    from trueup.engine.inputs import Input
     from trueup.errors import TrueupError
-    from trueup.runs.inputs import Input
     from trueup.runs.meter import Cost
     from trueup.runs.signals import Interrupted
     from trueup.runs.training import Step
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "CheckReport", "Compared", "Comparison", "Completion", "Cost", "Counts", "Estimate", "Evaluation",
+    "Compared", "Comparison", "Completion", "Cost", "Counts", "Estimate", "Evaluation",
     "Group", "Groups", "Input", "Interrupted", "Judged", "Measurement", "Message", "Model", "Preview",
-    "Problem", "Ranking", "Ratings", "Report", "Reproduced", "Role", "Run", "Score", "Soup", "Step",
+    "Problem", "Ranking", "Ratings", "ReadResult", "Report", "Reproduced", "Role", "Run", "Score",
+    "Soup", "Step",
     "Trained", "TrueupError", "check", "cite", "compare", "config", "convert", "evaluate", "export",
     "fit", "generate", "judge", "load", "preview", "programs", "rank", "read", "refusals", "report",
     "reproduce", "run", "soup", "summaries", "toxicity",
@@ -48,10 +49,10 @@ _HOME = {
     "api.results": ("Report", "Trained"),
     "api.rows": ("Groups", "check", "convert", "read"),
     "api.training": ("fit",),
-    "data": ("CheckReport", "Counts", "Problem"),
+    "data": ("Counts", "Problem", "ReadResult"),
     "engine.groups": ("Comparison", "Completion", "Group", "Message", "Ranking", "Role", "Score"),
     "errors": ("TrueupError",),
-    "runs.inputs": ("Input",),
+    "engine.inputs": ("Input",),
     "runs.meter": ("Cost",),
     "runs.signals": ("Interrupted",),
     "runs.training": ("Step",),

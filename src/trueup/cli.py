@@ -63,7 +63,6 @@ app.command(serve.serve)
 app.command(models.export)
 app.command(soup.soup)
 app.command(data.app)
-lab.app.command(models.evaluate, name="evaluate")
 app.command(lab.app)
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from hand_batches import group, handles
-from trueup.annotate.preferences import Preferences
+from trueup.annotate.ranks import Preferences
 from trueup.engine.groups import Comparison, Group, Pair
 
 

@@ -23,6 +23,7 @@ from answerers.worlds import (
     remote,
     serving,
 )
+from trueup.answerers import transport
 from trueup.answerers.open import open_answerer, open_server
 from trueup.answerers.remote import RemoteAnswerer
 from trueup.answerers.transport import Pace, WrongAnswerError, retry_after
@@ -57,8 +58,8 @@ NAMED = {
     "list": ("E962", "no JSON object: '[1, 2]'"),
     "error": ("E962", "no choices: {'error': {'message': 'overloaded'}}"),
     "no text": ("E962", "a choice without text"),
-    "cut": ("E961", "IncompleteRead"),
-    "slow": ("E961", "TimeoutError timed out"),
+    "cut": ("E961", "peer closed connection without sending complete message body"),
+    "slow": ("E961", "ReadTimeout timed out"),
 }
 "The code of each fault, and what the error says of it."
 
@@ -197,6 +198,17 @@ def test_a_damaged_answer_on_disk_is_asked_for_again(
     assert json.loads(kept.read_text(encoding="utf-8"))["request"] == json.loads(good)["request"]
 
 
+def test_an_answer_beyond_all_bounds_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "MAX_BYTES", 1000)
+    with (
+        serving() as address,
+        proxied(address, lambda p, handler, b: answer(handler, 200, b" " * 1001)) as (at, proxy),
+        pytest.raises(TrueupError, match=r"E961.*longer than 1000 bytes, 2 attempts"),
+    ):
+        remote(at, tmp_path, retries=1, concurrency=1).complete(CHATS[:1], decoding=GREEDY)
+    assert len(proxy.asked) == 2 and not list(tmp_path.rglob("*.json"))
+
+
 @pytest.mark.parametrize("logprobs", [[], [None], {"content": [{"token": "A", "top_logprobs": "A"}]}])
 def test_first_tokens_of_another_form_are_no_log_probs(logprobs: object) -> None:
     with pytest.raises(TrueupError, match="E963"):
@@ -243,6 +255,33 @@ def test_the_key_is_sent_and_stands_nowhere(
     files = list(tmp_path.rglob("*.json"))
     assert files and not [f for f in files if "s3cret" in f.read_text(encoding="utf-8")]
     assert "s3cret" not in repr(client) + str(caught.value) + caplog.text + str(caught.value.to_json())
+
+
+def test_the_environment_gives_no_proxy_and_no_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password hunter2\n", encoding="utf-8")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.setenv(name.lower(), "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with serving() as address, proxied(address, lambda *_: True) as (at, proxy):
+        remote(at, None, retries=0).complete(CHATS[:1], decoding=GREEDY)
+    assert len(proxy.headers) == 1 and "Authorization" not in proxy.headers[0]
+
+
+def test_no_redirect_is_followed_with_the_key(tmp_path: Path) -> None:
+    with serving() as address, proxied(address, lambda *_: True) as (elsewhere, other):
+
+        def moved(proxy: Proxy, handler: BaseHTTPRequestHandler, body: bytes) -> bool:
+            return answer(handler, 307, b"", Location=f"{elsewhere}/v1/chat/completions")
+
+        with proxied(address, moved) as (at, proxy), pytest.raises(TrueupError, match=r"E962.*status 307"):
+            remote(at, tmp_path, key="s3cret-key").complete(CHATS[:1], decoding=GREEDY)
+    assert len(proxy.asked) == 1 and not other.asked
 
 
 @pytest.mark.parametrize("options", ["key=s3cret-key", "api_key=s3cret-key", "key=s3cret-key&timeout=x"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +33,22 @@ def test_as_many_questions_are_under_way_as_allowed_and_no_more(concurrency: int
     texts = [answers[0].text for answers in found]
     assert texts[:3] == texts[3:] and len(proxy.asked) == 6
     assert proxy.most == concurrency
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_connections_are_kept_from_one_question_to_the_next(
+    concurrency: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, opened = socket.create_connection, []
+
+    def counted(*given: Any, **named: Any) -> socket.socket:
+        opened.append(given)
+        return connect(*given, **named)
+
+    with serving() as address:
+        monkeypatch.setattr(socket, "create_connection", counted)
+        remote(address, None, concurrency=concurrency).complete(CHATS * 5, decoding=GREEDY)
+    assert 1 <= len(opened) <= concurrency < len(CHATS * 5)
 
 
 def test_an_answer_that_does_not_end_is_not_waited_for() -> None:

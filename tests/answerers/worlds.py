@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -23,7 +24,7 @@ from eval_stubs import byte_chat, tiny_model
 from trueup.answerers.cache import Cache
 from trueup.answerers.local import LocalAnswerer
 from trueup.answerers.remote import RemoteAnswerer
-from trueup.answerers.serve import make_server
+from trueup.answerers.serve import listen, make_server
 from trueup.answerers.service import service_of
 from trueup.answerers.transport import Transport
 from trueup.engine.groups import Message, Role
@@ -42,16 +43,16 @@ def local() -> LocalAnswerer:
 
 
 @contextmanager
-def listening(server: ThreadingHTTPServer) -> Iterator[str]:
+def listening(server: uvicorn.Server) -> Iterator[str]:
     """The address of a server that answers meanwhile."""
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    place = listen()
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [place]})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"http://127.0.0.1:{place.getsockname()[1]}"
     finally:
-        server.shutdown()
+        server.should_exit = True
         thread.join()
-        server.server_close()
 
 
 @contextmanager
@@ -156,9 +157,16 @@ def proxied(address: str, fault: Fault) -> Iterator[tuple[str, Proxy]]:
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: a test's output is its result."""
 
+    # It errs on the wire, which no framework lets it do.
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    with listening(server) as at:
-        yield at, proxy
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", proxy
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def forward(address: str, path: str, body: bytes) -> tuple[int, bytes]:

@@ -22,11 +22,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import small_world
 import trueup
+from trueup.engine.inputs import RECORD
 from trueup.errors import TrueupError
 from trueup.models.opening import open_networks
 from trueup.runs import training
 from trueup.runs.export import facts_of
-from trueup.runs.inputs import RECORD
 from trueup.settings.config import read_yaml
 
 SHORT = {"steps": 2, "batch": 2}
@@ -527,11 +527,11 @@ def test_what_trains_nothing_calls_nobody_back(world: Path) -> None:
         ("sft", {"data": pandas.DataFrame([[1, 2]], columns=["a", "a"])}, "E751", "one name"),
         ("sft", {"data": []}, "E602", "no rows"),
         ("sft", {"data": DatasetDict(dev=Dataset.from_list(ASKED))}, "E102", "it has: dev"),
-        ("sft", {"world": "nowhere"}, "E711", "world"),
+        ("sft", {"world": "nowhere"}, "E760", "nowhere"),
         ("sft", {"model_name_or_path": "x"}, "E801", "x"),
         (types.ModuleType("mine"), {}, "E702", "lies in no file"),
     ],
-    ids=str,
+    ids=range(15),
 )  # fmt: skip
 def test_mistakes_are_said_as_on_the_command_line(
     method: Any, given: dict[str, Any], code: str, words: str

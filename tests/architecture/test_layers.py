@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
-from architecture.tree import imported_layers, imports, modules
+from architecture.tree import imported_layers, imports, modules, room_of
 
 # What the core layers may import; a layer that is not named here may import anything that makes no cycle.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "citations": {"errors"},
     "engine.order": set(),
+    "engine.inputs": {"errors"},
     "engine.groups": {"errors"},
+    "engine.lines": {"errors"},
     "engine.batch": {"errors"},
     "engine.packing": {"engine.batch", "engine.groups", "errors"},
+    "engine.prefixes": {"engine.groups", "engine.packing"},
     "engine.method": {"engine.batch", "engine.groups", "errors"},
     "engine.loop": {
         "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "errors",
@@ -27,18 +32,23 @@ ALLOWED: dict[str, set[str]] = {
     "settings.config": {"errors", "settings.schema", "settings.strict_yaml"},
     "settings.aliases": {"settings.config"},
     "settings.blocks": {"settings.schema"},
+    "settings.discover": {"errors"},
     "settings.held": {"errors"},
     "settings.forms": {"errors", "settings.config"},
+    "settings.reading": {"errors"},
+    "settings.weights": {"errors"},
     "objectives": {"engine.batch", "engine.method", "errors"},
     "annotate": {
-        "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "errors",
+        "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "engine.prefixes",
+        "errors",
     },
     "update": {"engine.batch", "engine.method", "errors"},
     "chat": {"engine.groups", "errors"},
     "data": {"engine.groups", "errors"},
+    "worlds": {"engine.groups", "errors", "settings.config", "settings.discover", "settings.strict_yaml"},
     "models": {
         "chat", "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "errors",
-        "settings.blocks", "settings.held",
+        "settings.blocks", "settings.held", "settings.weights", "worlds",
     },
     "statistics": {"errors"},
     "ratings": {"data", "engine.groups", "errors", "statistics"},
@@ -48,7 +58,7 @@ ALLOWED: dict[str, set[str]] = {
     "runs.manifest": {"errors"},
     "runs.checkpoint": {"errors", "runs.manifest"},
     "runs.trackers": {"errors"},
-    "reports": {"engine.groups", "errors", "runs.inputs", "runs.meter", "settings.strict_yaml"},
+    "reports": {"engine.inputs", "engine.lines", "errors", "settings.strict_yaml"},
     "methods": {
         "annotate", "chat", "engine.batch", "engine.groups", "engine.method", "engine.order", "errors",
         "judges", "objectives", "settings.blocks", "sources", "update",
@@ -63,11 +73,15 @@ ALSO: dict[str, tuple[set[str], str]] = {
 }
 "module -> what it may import beyond its layer, and why."
 
+LAB_COMMANDS = ("trueup.commands.lab",)
+"What may know the lab beside itself and the claims, which are measured in it."
+
 # Layers, or single modules, that work on a machine where torch cannot be imported.
 NO_TORCH = (
     "trueup.collect",
     "trueup.data",
     "trueup.engine.groups",
+    "trueup.engine.lines",
     "trueup.engine.order",
     "trueup.errors",
     "trueup.lab.datasets",
@@ -82,8 +96,10 @@ NO_TORCH = (
     "trueup.settings.config",
     "trueup.settings.discover",
     "trueup.settings.held",
+    "trueup.settings.reading",
     "trueup.settings.schema",
     "trueup.settings.strict_yaml",
+    "trueup.settings.weights",
     "trueup.statistics",
 )
 
@@ -143,6 +159,34 @@ def test_nothing_imports_a_method() -> None:
         if m.layer != "methods" and any(n.startswith("trueup.methods.") for n in imports(m))
     ]
     assert not guilty
+
+
+def test_nothing_but_the_lab_knows_the_lab() -> None:
+    """General rooms reach a world through its doors: they neither import the lab nor spell `lab:`."""
+    guilty = []
+    for module in modules():
+        if module.layer in ("lab", "claims") or module.name in LAB_COMMANDS:
+            continue
+        guilty += [
+            f"{module.where} imports {n}" for n in imports(module) if f"{n}.".startswith("trueup.lab.")
+        ]
+        spelt = [
+            n.value for n in ast.walk(module.tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+        ]
+        guilty += [f"{module.where} says {text[:60]!r}" for text in spelt if re.search(r"\blab:", text)]
+    assert not guilty, "\n".join(guilty)
+
+
+def test_rooms_form_no_circle() -> None:
+    """The folders of the package have an order: who is imported stands below, whole rooms at a time."""
+    graph: dict[str, set[str]] = {}
+    for module in modules():
+        rooms = {room_of(name) for name in imports(module) if name.startswith("trueup.")}
+        graph.setdefault(room_of(module.name), set()).update(rooms - {room_of(module.name)})
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"rooms import each other: {' -> '.join(error.args[1])}")
 
 
 def test_the_loop_names_no_method() -> None:

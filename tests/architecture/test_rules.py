@@ -31,7 +31,6 @@ BASES = {
 BASES_ALLOWED = {
     "trueup.settings.strict_yaml:_Loader": "PyYAML is configured by subclassing; only its tables change",
     "trueup.settings.strict_yaml:_Dumper": "as _Loader",
-    "trueup.answerers.serve:_Handler": "the standard library's servers call the methods of a subclass",
     "trueup.sandbox.inside:UnansweredError": "no `except Exception` of a test may swallow it",
 }
 SPOKEN_FOR = ("forward", "backward")

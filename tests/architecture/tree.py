@@ -42,6 +42,11 @@ def layer_of(name: str) -> str:
     return ".".join(parts[:2]) if parts[0] in WINGS else parts[0]
 
 
+def room_of(name: str) -> str:
+    """The folder below the package that a dotted name belongs to."""
+    return (name.split(".")[1:] or ["trueup"])[0]
+
+
 @cache
 def modules() -> tuple[Module, ...]:
     """Every Python file of the package."""

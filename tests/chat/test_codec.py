@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
+import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from chat_shapes import CORPUS, byte_level, metaspace
+from chat_shapes import CORPUS, byte_level, metaspace, shapes
 from shared_data import shared
 from trueup.chat import Chat
 from trueup.chat.codec import Codec
@@ -151,3 +154,41 @@ def test_where_control_looks_at_the_ids() -> None:
     ids = np.array([0, codec.control["<s>"], 10**6, codec.control["</s>"], 5], np.int32)
     assert codec.where_control(ids).tolist() == [1, 3]
     assert codec.where_control(np.zeros(0, np.int32)).tolist() == []
+
+
+ALL = {**TOKENIZERS, **{shape.name: shape.tokenizer for shape in shapes()}}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_copies_over_one_model_are_what_its_json_says(name: str) -> None:
+    """Each copy, written out, is the JSON of the tokenizer without the parts that it is to be without."""
+    state = json.loads(ALL[name].backend_tokenizer.to_str())
+    state["truncation"] = state["padding"] = None
+    codec = Codec.of(ALL[name])
+    assert json.loads(codec.whole.to_str()) == state
+    kept = json.loads(codec.first.to_str())
+    blank = [token for token in state["added_tokens"] if not token["content"].strip(" \t\n\r\u2581")]
+    assert kept == {**state, "post_processor": None, "added_tokens": kept["added_tokens"]}
+    assert kept["added_tokens"] in ([], blank)
+    for copy, whole in ((codec.middle, kept), (codec.speller, state)):
+        parts = ("normalizer", "pre_tokenizer", "decoder")
+        assert {**json.loads(copy.to_str()), **{p: whole[p] for p in parts}} == whole
+
+
+def test_a_large_vocabulary_is_not_read_again() -> None:
+    """Taking a tokenizer of 150,000 tokens apart costs a small part of building it once."""
+    vocabulary = {f"{number:x}": number for number in range(150_000)}
+    raw = Tokenizer(models.WordLevel(vocabulary, unk_token="0"))
+    raw.add_special_tokens([AddedToken("<e>", normalized=False)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<e>")
+
+    def seconds(work: Callable[[], object]) -> float:
+        spent = []
+        for _ in range(3):
+            before = time.process_time()
+            work()
+            spent.append(time.process_time() - before)
+        return min(spent)
+
+    text = raw.to_str()
+    assert seconds(lambda: Codec.of(tokenizer)) < seconds(lambda: Tokenizer.from_str(text)) / 5

@@ -13,7 +13,8 @@ import pytest
 
 from trueup.claims.experiment import Trial
 from trueup.claims.files import prompt_override, scaling_laws
-from trueup.claims.reproduce import Finding, experiment
+from trueup.claims.finding import Finding
+from trueup.claims.reproduce import experiment
 from trueup.runs.recipe import Recipe, Stage, plan, run_stage
 
 Made = Callable[[str, int], Mapping[str, Any]]
@@ -31,7 +32,7 @@ def fabricated(name: str, folder: Path, made: Made) -> Finding:
             _write(stage, made(stage.name, job.seed))
         trials.append(Trial(seed=job.seed, stages=stages))
     module = importlib.import_module(f"trueup.claims.files.{name.replace('-', '_')}")
-    return module.measure(folder, trials)
+    return module.measure(trials)
 
 
 def _write(stage: Stage, found: Mapping[str, Any]) -> None:
@@ -39,7 +40,7 @@ def _write(stage: Stage, found: Mapping[str, Any]) -> None:
     numbers = {key: [[found[key]]] for key in ("gold", "toxic") if key in found}
     exams = {key: found[key] for key in ("last_word", "toxicity") if key in found}
     scale = {"parameters": 0, "tokens": 0, "held_out_nll": 0, **found}
-    row = {"phase": "eval", "loss": found.get("loss", 0.0)}
+    row = {"step": 1, "phase": "eval", "loss": found.get("loss", 0.0)}
     done = {"output": "", "metrics": {k: v for k, v in found.items() if isinstance(v, float)}}
     for file, value in (
         ("measured.json", {"numbers": numbers, "exams": exams}),
@@ -208,5 +209,5 @@ def test_a_recipe_runs_to_a_verdict(tmp_path: Path) -> None:
         for stage in stages:
             run_stage(stage)
         trials.append(Trial(seed=seed, stages={stage.name: stage for stage in stages}))
-    found = prompt_override.measure(tmp_path, trials)
+    found = prompt_override.measure(trials)
     assert all(0 <= abs(v) <= 1 for v in found.effects[0].by_seed)

@@ -14,7 +14,7 @@ import pytest
 from trueup.claims import reproduce
 from trueup.claims.experiment import Trial
 from trueup.claims.files.best_of_n_law import best_of_n_kl
-from trueup.claims.reproduce import Finding
+from trueup.claims.finding import Finding
 from trueup.runs.recipe import plan
 from trueup.statistics.estimates import best_of_n_kl_bound
 
@@ -42,7 +42,7 @@ def trials(name: str, measured: Numbers, folder: Path, exams: tuple[str, ...] = 
 
 def found(name: str, measured: Numbers, folder: Path, exams: tuple[str, ...] = ()) -> Finding:
     module = importlib.import_module(f"trueup.claims.files.{name.replace('-', '_')}")
-    return module.measure(folder, trials(name, measured, folder, exams))
+    return module.measure(trials(name, measured, folder, exams))
 
 
 def gold(**values: float) -> Numbers:
@@ -167,7 +167,7 @@ def test_over_optimisation_needs_gold_to_fall(end: float, verdict: str, tmp_path
     for trial in made:
         log_guard(trial, "free", [(0, 0.5, 0.0, 0.0), (10, end, 1 - end / 0.5, 2.0)])
     module = importlib.import_module("trueup.claims.files.over_optimisation")
-    finding = module.measure(tmp_path, made)
+    finding = module.measure(made)
     assert [effect.value for effect in finding.effects] == [1.0, float(end > 0.5)]
     assert finding.verdict == verdict
 
@@ -180,7 +180,7 @@ def test_a_guard_is_in_time_while_less_than_a_tenth_is_lost(
     for trial, off in zip(made, JITTER, strict=True):
         log_guard(trial, "free", [(0, 0.5, 0.0, 0.0), (80, 0.25, 0.5 + off, 2.0)])
         log_guard(trial, "guarded", [(0, 0.5, 0.0, 0.0), (20, 0.4, lost + off, 1.0)])
-    finding = importlib.import_module("trueup.claims.files.guard_in_time").measure(tmp_path, made)
+    finding = importlib.import_module("trueup.claims.files.guard_in_time").measure(made)
     assert [effect.value for effect in finding.effects] == pytest.approx([lost, 0.5])
     assert finding.verdict == verdict
 
@@ -204,7 +204,7 @@ def test_best_of_n_must_gain_what_its_samples_foretell(factor: float, verdict: s
             trial.folder(stage).mkdir(parents=True)
             text = json.dumps({"numbers": {"proxy": numbers}, "exams": {}})
             (trial.folder(stage) / "measured.json").write_text(text)
-    finding = importlib.import_module("trueup.claims.files.best_of_n_law").measure(tmp_path, made)
+    finding = importlib.import_module("trueup.claims.files.best_of_n_law").measure(made)
     assert finding.effects[2].value == pytest.approx(factor)
     assert finding.effects[0].value < 0, "sixteen atoms are no continuum"
     assert finding.verdict == verdict

@@ -86,7 +86,7 @@ def test_rrhf_against_ppo(rrhf: float, perplexity: float, verdict: str, tmp_path
             "m_ppo": {"proxy": 1.0, "perplexity": -log(8.0)},
         }
     )
-    found = rrhf_against_ppo.measure(tmp_path, trials)  # pyright: ignore[reportArgumentType]
+    found = rrhf_against_ppo.measure(trials)  # pyright: ignore[reportArgumentType]
     assert found.verdict == verdict
     assert [e.value for e in found.effects] == pytest.approx([rrhf, perplexity / 8], abs=1e-3)
 
@@ -97,7 +97,7 @@ def test_rrhf_against_ppo(rrhf: float, perplexity: float, verdict: str, tmp_path
 def test_rrhf_as_a_reward_model(rrhf: float, verdict: str, tmp_path: Path) -> None:
     trials = made({"by_reward": {"accuracy": 0.65}, "by_rrhf": {"accuracy": rrhf}})
     trials[0].given["by_rrhf"]["accuracy"] -= 0.01  # pyright: ignore[reportIndexIssue]
-    found = rrhf_as_reward_model.measure(tmp_path, trials)  # pyright: ignore[reportArgumentType]
+    found = rrhf_as_reward_model.measure(trials)  # pyright: ignore[reportArgumentType]
     assert found.verdict == verdict
 
 
@@ -113,7 +113,7 @@ def test_the_quality_of_samples(better: float, verdict: str, tmp_path: Path) -> 
         "m_rrhf_dpo": better,
     }
     trials = made({stage: {"gold": value} for stage, value in gold.items()})
-    found = rrhf_sample_quality.measure(tmp_path, trials)  # pyright: ignore[reportArgumentType]
+    found = rrhf_sample_quality.measure(trials)  # pyright: ignore[reportArgumentType]
     assert found.verdict == verdict
     assert found.effects[0].value == pytest.approx((better - 0.3) / 0.6)
 
@@ -122,7 +122,7 @@ def test_the_quality_of_samples(better: float, verdict: str, tmp_path: Path) -> 
 def test_a_second_round(second: float, verdict: str, tmp_path: Path) -> None:
     rounds = {"m_sft": 0.0, "m_rrhf_rm": 0.4, "m_rrhf_again": second}
     trials = made({stage: {"proxy": value, "gold": value} for stage, value in rounds.items()})
-    found = rrhf_iterating.measure(tmp_path, trials)  # pyright: ignore[reportArgumentType]
+    found = rrhf_iterating.measure(trials)  # pyright: ignore[reportArgumentType]
     assert found.verdict == verdict
     assert found.effects[0].value == pytest.approx(second - 0.4)
 
@@ -137,7 +137,7 @@ def test_the_models_in_memory_are_counted(tmp_path: Path) -> None:
         for name, stage in stages.items()
         if name in ("rrhf", "ppo")
     }
-    found = rrhf_models.measure(tmp_path, [Made(1, stages=stages)])  # pyright: ignore[reportArgumentType]
+    found = rrhf_models.measure([Made(1, stages=stages)])  # pyright: ignore[reportArgumentType]
     assert found.effects[0].value == 4 - 1 and found.verdict == "holds"
     assert "RRHF holds 4 times" in found.caption and "PPO 10 times" in found.caption
 
@@ -184,14 +184,14 @@ def kept(tmp_path: Path, **fronts: float) -> list[Kept]:
 
 @pytest.mark.parametrize(("between", "verdict"), [(0.2, "holds"), (-0.3, "does not hold here")])
 def test_the_line_between_experts(between: float, verdict: str, tmp_path: Path) -> None:
-    found = soup_connectivity.measure(tmp_path, kept(tmp_path, between=between, morl=0.0))  # pyright: ignore[reportArgumentType]
+    found = soup_connectivity.measure(kept(tmp_path, between=between, morl=0.0))  # pyright: ignore[reportArgumentType]
     assert found.verdict == verdict
     assert [e.value for e in found.effects] == pytest.approx([between, between])
 
 
 @pytest.mark.parametrize(("between", "verdict"), [(0.2, "holds"), (-0.2, "does not hold here")])
 def test_the_front_of_soups(between: float, verdict: str, tmp_path: Path) -> None:
-    found = soup_front.measure(tmp_path, kept(tmp_path, between=between, morl=0.1))  # pyright: ignore[reportArgumentType]
+    found = soup_front.measure(kept(tmp_path, between=between, morl=0.1))  # pyright: ignore[reportArgumentType]
     assert found.verdict == verdict
     assert found.effects[0].value == pytest.approx((0.5 + between) / 0.6, abs=0.01)
 
@@ -200,7 +200,7 @@ def test_the_front_of_soups(between: float, verdict: str, tmp_path: Path) -> Non
 def test_the_uniform_average(average: float, verdict: str, tmp_path: Path) -> None:
     golds = {**dict(zip(soup_uniform.EXPERTS, (0.4, 0.5, 0.6), strict=True)), "four_uniform": average}
     trials = made({stage: {"gold": value} for stage, value in golds.items()})
-    found = soup_uniform.measure(tmp_path, trials)  # pyright: ignore[reportArgumentType]
+    found = soup_uniform.measure(trials)  # pyright: ignore[reportArgumentType]
     assert found.verdict == verdict
     assert found.effects[0].value == pytest.approx(average - 0.5)
 
@@ -223,7 +223,7 @@ def test_one_function_with_its_neurons_in_another_order_does_not_mix(
             tensors[name] = tensor.flip(1).contiguous()
     save_file(tensors, file, metadata={"format": "pt"})
     trials = [Kept(seed, tmp_path / str(seed)) for seed in (1, 2)]
-    found = soup_from_scratch.measure(tmp_path, trials)  # pyright: ignore[reportArgumentType]
+    found = soup_from_scratch.measure(trials)  # pyright: ignore[reportArgumentType]
     assert found.effects[0].value > 1 and found.verdict == "holds"
     same = soup_from_scratch.losses(*(str(trials[0].folder("base_600k") / "model"),) * 2)
     assert same == pytest.approx([same[0]] * len(same), abs=1e-6), "a model mixes with itself"

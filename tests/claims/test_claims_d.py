@@ -12,7 +12,7 @@ import pytest
 from trueup.claims import reproduce
 from trueup.claims.experiment import Trial
 from trueup.claims.files.rlaif_plane import HARM, POLICIES, SAME, kinds
-from trueup.claims.reproduce import Finding
+from trueup.claims.finding import Finding
 from trueup.runs.recipe import plan
 
 JITTER = (-1e-3, 0.0, 1e-3)
@@ -48,7 +48,7 @@ def measured(
 
 
 def measure(name: str, folder: Path, made: list[Trial]) -> Finding:
-    return importlib.import_module(f"trueup.claims.files.{name}").measure(folder, made)
+    return importlib.import_module(f"trueup.claims.files.{name}").measure(made)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from trueup.claims import reproduce
 from trueup.claims.files import kl_directions
-from trueup.claims.reproduce import Effect, Finding
+from trueup.claims.finding import Effect, Finding
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,7 +37,7 @@ def test_the_page_says_what_was_kept(
     finding = Finding(
         effects=(effect,) * 3, setting="It was so.", figure=Markup("<svg>it</svg>"), caption="Dots."
     )
-    monkeypatch.setattr(kl_directions, "measure", lambda folder, trials: finding)
+    monkeypatch.setattr(kl_directions, "measure", lambda trials: finding)
     reproduce.reproduce("kl-directions", tmp_path / "runs", changed={"sft": {"seed": 3}})
     page = script().write(tmp_path / "runs", tmp_path / "results").read_text(encoding="utf-8")
     assert (tmp_path / "results" / "claims" / "kl-directions.svg").read_text() == "<svg>it</svg>\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,11 +15,13 @@ from markupsafe import Markup
 
 from trueup.citations import cite
 from trueup.claims import reproduce
+from trueup.claims.experiment import SHARED, read_stages
 from trueup.claims.files import kl_directions
 from trueup.claims.files.kl_directions import GRID, M, S, divergence, gaussian, mixture, nearest
-from trueup.claims.reproduce import Effect, Finding
+from trueup.claims.finding import Effect, Finding
 from trueup.cli import main
 from trueup.errors import TrueupError
+from trueup.settings.strict_yaml import read_yaml
 
 
 @pytest.mark.parametrize(
@@ -64,6 +67,34 @@ def test_every_claim_says_what_and_who() -> None:
         reproduce.about("kl-direction")
 
 
+def test_a_recipe_says_what_it_shares_and_in_what_a_stage_differs(tmp_path: Path) -> None:
+    """Of a block that is given the other keys stay, of a value nothing; what is like `dpo` runs `dpo`."""
+    path = tmp_path / "claim.yaml"
+    path.write_text(
+        "shared: [sft, dpo]\nstages:\n  faster: {like: dpo, update: {lr: 1.0e-3}, beta: 0.2}\n"
+        "  longer: {like: faster, loop: {epochs: 9}}\n",
+        encoding="utf-8",
+    )
+    found = read_stages(path)
+    assert list(found) == ["sft", "dpo", "faster", "longer"] and "method" not in found["dpo"]
+    loop, update = found["dpo"]["loop"], {"lr": 1e-3}
+    assert found["dpo"]["update"] == {"lr": 1e-4}, "what is shared stays as it is"
+    assert found["faster"] == {**found["dpo"], "method": "dpo", "update": update, "beta": 0.2}
+    assert found["longer"] == {**found["faster"], "loop": {**loop, "epochs": 9}}
+    for text in ("shared: [sfft]\n", "stages: {x: {like: sfft}}\n"):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(TrueupError, match=r"E713 .*there is no stage 'sfft'"):
+            read_stages(path)
+
+
+def test_what_claims_share_is_shared() -> None:
+    files = Path(kl_directions.__file__).parent
+    said = [read_yaml(path).values.get("shared", ()) for path in files.glob("*.yaml")]
+    uses = Counter(name for names in said for name in names)
+    assert len(said) > 30 and set(uses) == set(read_yaml(SHARED).values)
+    assert not [name for name, times in uses.items() if times < 2]
+
+
 def test_the_forward_optimum_matches_moments() -> None:
     """KL(P ‖ N(μ, σ²)) by hand is −H(P) + log(σ√2π) + (s² + m² + μ²) / 2σ²: least at 0 and s² + m²."""
     log_p = mixture()
@@ -103,8 +134,10 @@ def test_the_command_measures_keeps_and_lists(tmp_path: Path, capsys: pytest.Cap
     assert values["forward: σ²"] == pytest.approx(16.25, abs=1e-6)
     assert values["reverse: μ from a start on the left"] == pytest.approx(-4, abs=1e-6)
     drawing = ElementTree.parse(folder / "figure.svg").getroot()
-    lines = drawing.iter("{http://www.w3.org/2000/svg}polyline")
-    assert [line.get("class") for line in lines] == ["target", "forward", "other", "reverse"]
+    svg = "{http://www.w3.org/2000/svg}"
+    lines = [line for line in drawing.iter(f"{svg}polyline") if line.find(f"{svg}title") is not None]
+    assert [(line[0].text or "").split(",")[0] for line in lines] == ["P", "forward", "reverse", "reverse"]
+    assert [(line.get("class") or "").split()[1] for line in lines] == ["filled", "solid", "broken", "solid"]
     words = _Words()
     words.feed((folder / "index.html").read_text(encoding="utf-8"))
     assert "script" not in words.tags and words.tags.count("tr") == 1 + len(row["effects"])
@@ -118,7 +151,7 @@ def test_a_claim_that_fails_says_so_by_its_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And text of a claim cannot become markup."""
-    monkeypatch.setattr(kl_directions, "measure", lambda folder, trials: finding(9.0))
+    monkeypatch.setattr(kl_directions, "measure", lambda trials: finding(9.0))
     assert main(["reproduce", "kl-directions", "--out", str(tmp_path)]) == 1
     assert "does not hold here" in capsys.readouterr().out
     page = (tmp_path / "kl-directions" / "index.html").read_text(encoding="utf-8")

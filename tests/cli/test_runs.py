@@ -19,6 +19,7 @@ from trueup.cli import main
 from trueup.runs.shipped import default_folder, recipe_names, recipe_path
 from trueup.settings import discover
 from trueup.settings.config import build, read_yaml, resolved
+from trueup.worlds import DEFAULT, lead, open_world
 
 INPUTS = ["--model.path", "my-model", "--data.path", "demos.jsonl"]
 SFT = ["train", "sft", *INPUTS, "--loop.steps", "2", "--loop.batch", "4"]
@@ -193,11 +194,15 @@ def test_init_writes_a_recipe_that_is_the_defaults(
     values: dict[str, Any] = dict(read_yaml(world / "new.yaml").values)
     assert values.pop("method") == name
     config_class = vars(discover.find(name))["Config"]
+    own = "world" in resolved(config_class())
+    assert (values["world"] if own else values.pop("world")) == ("" if own else DEFAULT)
     assert build(config_class, values) == config_class()
     capsys.readouterr()
     assert main(["config", "new.yaml"]) == 0
     (world / "shown.yaml").write_text(capsys.readouterr().out)
-    assert read_yaml(world / "shown.yaml").values == {"method": name, **resolved(config_class())}
+    led = lead(resolved(config_class()), open_world(DEFAULT))
+    shown = read_yaml(world / "shown.yaml").values
+    assert {**shown, "world": ""} == {"method": name, **led, "world": ""}, "shown with every door led"
 
 
 def test_config_merges_recipe_and_options(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

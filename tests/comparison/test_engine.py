@@ -6,13 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from trueup.comparison import engine
 from trueup.comparison.engine import LocalProcesses
-from trueup.comparison.plan import Job
-from trueup.runs.recipe import Recipe
+from trueup.comparison.plan import Candidate, Job
+from trueup.runs.recipe import Recipe, plan, read_recipe
 
 MAKE = """
 import pathlib, sys, time
@@ -45,7 +46,31 @@ def test_jobs_that_lack_the_same_stage_do_not_run_at_once(
 
     monkeypatch.setattr(engine, "plan", planned)
     monkeypatch.setattr(engine, "_start", start)
-    jobs = [Job(name=n, candidate=None, seed=0, recipe=Recipe(name=n, stages={})) for n in needs]
+    jobs = [
+        Job(
+            name=n,
+            candidate=Candidate(method=n, label="", settings={}),
+            seed=0,
+            recipe=Recipe(name=n, stages={}),
+        )
+        for n in needs
+    ]
     ended = dict((job.name, code) for job, code in LocalProcesses(2).run(jobs, tmp_path))
     assert ended == {"a": 0, "b": 0, "c": 0}, "no two worked on one stage"
     assert started == ["a", "c", "b"]
+
+
+def test_a_job_in_a_process_of_its_own_runs_the_very_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a job's process reads plans the stages that the comparison looks for, its world among them."""
+    (tmp_path / "w.yaml").write_text("prompts: p.jsonl\njudges: {grade: 'rule:length'}\ntruth: grade\n")
+    monkeypatch.chdir(tmp_path)
+    rl = {"method": "reinforce", "model": {"path": "lab:base"}, "loop": {"steps": 1}}
+    recipe = Recipe(name="rl", stages={"rl": rl, "measure": {"model": "stage:rl"}}, seed=3, world="w.yaml")
+    job = Job(name="rl", candidate=Candidate(method="rl", label="", settings={}), seed=3, recipe=recipe)
+    monkeypatch.setattr(engine.subprocess, "Popen", lambda command, **how: command)
+    command: Any = engine._start(job, tmp_path, 1)
+    again = plan(read_recipe(Path(command[3])), tmp_path)
+    assert [stage.digest for stage in again] == [stage.digest for stage in plan(recipe, tmp_path)]
+    assert again[0].settings["judge"] == "w.yaml:grade"

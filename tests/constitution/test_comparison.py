@@ -13,6 +13,7 @@ from trueup.answerers import Conversation
 from trueup.constitution.comparison import Duel, Feedback, agreement
 from trueup.constitution.principles import TEXT
 from trueup.engine.groups import Comparison, Completion, Group, Message, Role
+from trueup.lab.gold import lab_grade
 
 DUEL = Duel(0, (user("Hi?"),), "Hello.", "Go away.")
 SWAPPED = Duel(0, DUEL.prompt, DUEL.b, DUEL.a)
@@ -150,5 +151,5 @@ def test_agreement_with_the_truth_is_counted_by_hand() -> None:
         )
         for a, b, p in pairs
     ]
-    assert agreement(groups, "harmless") == (2.5 / 4, 4)
-    assert agreement([Group(prompt=(Message(Role.USER, "x"),))], "harmless") is None
+    assert agreement(groups, "harmless", lab_grade) == (2.5 / 4, 4)
+    assert agreement([Group(prompt=(Message(Role.USER, "x"),))], "harmless", lab_grade) is None

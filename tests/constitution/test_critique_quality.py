@@ -12,15 +12,14 @@ import pytest
 from constitution.scripted import SMALL, Scripted, assistant, user
 from trueup import lab
 from trueup.answerers import Answer, Conversation
-from trueup.constitution.lineage import Author
-from trueup.constitution.opening import Model
+from trueup.constitution.opening import Author, Model
 from trueup.constitution.revision import Plan, review, talk
 from trueup.engine.order import derive
 from trueup.errors import TrueupError
 from trueup.lab.graders import grade
+from trueup.lab.procedures import critique_quality
 from trueup.lab.replies import right
 from trueup.lab.world import generator
-from trueup.procedures import critique_quality
 from trueup.runs.signals import Interrupted
 
 NUM_PROMPTS = 400

@@ -15,8 +15,8 @@ from trueup.constitution.principles import read_constitution
 from trueup.engine.groups import read_jsonl
 from trueup.errors import TrueupError
 from trueup.lab.build import Pretraining
+from trueup.lab.procedures import critic_lessons, requests_of
 from trueup.lab.world import HARMS, NEW_HARMS, NEWCOMERS, PEOPLE, newcomers, world
-from trueup.procedures import critic_lessons, requests_of
 from trueup.runs.recipe import plan, read_recipe
 from trueup.runs.shipped import recipe_path
 

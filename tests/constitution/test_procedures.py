@@ -14,8 +14,7 @@ from answerers.worlds import MODEL, local, serving
 from constitution.scripted import Scripted
 from trueup.answerers import Conversation
 from trueup.constitution.journal import Journal
-from trueup.constitution.lineage import Author, author_of
-from trueup.constitution.opening import Model
+from trueup.constitution.opening import Author, Model, author_of
 from trueup.data import read
 from trueup.engine.groups import read_jsonl
 from trueup.engine.order import derive

@@ -230,8 +230,6 @@ def transformers_serve(model: str) -> Iterator[str]:
 def test_transformers_serve_gives_the_same_rows_and_has_no_log_probs(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for package in ("fastapi", "uvicorn"):
-        pytest.importorskip(package, reason="comes with transformers[serving]")
     model = model_path("lab:base")
     options = ("--decoding.greedy", "true", "--form", "text")
     with transformers_serve(model) as ref:

@@ -18,7 +18,7 @@ from cyclopts import CycloptsError, MissingArgumentError
 import small_world
 from architecture.test_glossary import documented
 from chat_shapes import shapes
-from page_blocks import DOCS, PAGES, ROOT, commands, mentioned
+from page_blocks import DOCS, PAGES, ROOT, blocks, commands, mentioned
 from trueup.chat import Chat
 from trueup.cli import app, main
 from trueup.commands.compare import compare
@@ -48,7 +48,15 @@ EVERY = [(page.relative_to(ROOT).as_posix(), line) for page in PAGES for line in
 
 
 @pytest.mark.parametrize(("page", "line"), EVERY)
-def test_every_command_on_a_page_is_one(page: str, line: str, tmp_path: Path) -> None:
+def test_every_command_on_a_page_is_one(
+    page: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Typed in a folder that holds the files which the page shows."""
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(ROOT / page) if page else ():
+        if block.file:
+            Path(block.file).parent.mkdir(parents=True, exist_ok=True)
+            Path(block.file).write_text(block.text, encoding="utf-8")
     command, bound, _ = app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
     told = bound.arguments
     recipe = Path(told.get("recipe", ""))
@@ -59,16 +67,18 @@ def test_every_command_on_a_page_is_one(page: str, line: str, tmp_path: Path) ->
         assert read_comparison(recipe_path(str(recipe)), dict(given.values)).methods
     elif command is run and not recipe.suffix:
         values = dict(given.values)
-        top = {key: values.pop(key) for key in ("seed", "name") if key in values}
+        top = {key: values.pop(key) for key in ("seed", "name", "world") if key in values}
         assert plan(read_recipe(recipe_path(str(recipe)), {**top, "stages": values}), tmp_path)
     elif recipe.stem in discover.names():  # The settings, too, must be settings of the method.
         single_stage(recipe.stem, given, None)
 
 
 @pytest.mark.parametrize("line", ["trueup data check a.csv --colums.prompt q", "trueup train dpo --bta 0.1"])
-def test_a_misspelt_option_on_a_page_would_be_found(line: str, tmp_path: Path) -> None:
+def test_a_misspelt_option_on_a_page_would_be_found(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises((CycloptsError, TrueupError)):
-        test_every_command_on_a_page_is_one("", line, tmp_path)
+        test_every_command_on_a_page_is_one("", line, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -257,7 +267,7 @@ def test_the_table_of_agreement_is_what_is_counted() -> None:
 
 @pytest.mark.parametrize(
     ("page", "sources"),
-    [("chat-templates.md", ("chat",)), ("checkpoints.md", ("checkpoint.py", "manifest.py"))],
+    [("chat-templates.md", ("chat",)), ("checkpoints.md", ("runs/checkpoint.py", "runs/manifest.py"))],
 )
 def test_every_code_of_these_parts_is_explained(page: str, sources: tuple[str, ...]) -> None:
     used: set[str] = set()

@@ -11,7 +11,8 @@ from types import ModuleType
 
 import pytest
 
-from page_blocks import DOCS, ROOT
+from page_blocks import DOCS, PAGES, ROOT
+from page_equations import equations_of
 
 SCRIPT = ROOT / "scripts" / "make_docs.py"
 
@@ -36,6 +37,20 @@ def test_the_site_is_whole(tmp_path: Path) -> None:
     sources = [*DOCS.rglob("*.md"), *ROOT.glob("results/*.md"), ROOT / "README.md"]
     assert written >= {path.relative_to(ROOT).with_suffix("").as_posix() for path in sources}
     assert "over-optimis" in (site / "searchindex.js").read_text(encoding="utf-8")
+    check_equations(site)
+
+
+def check_equations(site: Path) -> None:
+    """Every equation of the pages is MathML, in a font that is there, and no script is asked to set it."""
+    for page in PAGES:
+        html = (site / page.relative_to(ROOT)).with_suffix(".html").read_text(encoding="utf-8")
+        assert html.count("<math") == html.count("</math>") >= len(equations_of(page)), page
+        assert html.count('<div class="equation">') == len([e for e in equations_of(page) if e.block]), page
+        scripts = re.findall(r'<script[^>]* src="([^"]+)"', html)
+        assert scripts and not [script for script in scripts if re.search(r"math|katex|//", script)], page
+    style = (site / "_static" / "site.css").read_text(encoding="utf-8")
+    (font,) = re.findall(r'url\("([^"]+)"\)', style)
+    assert (site / "_static" / font).is_file()
 
 
 BAD = {

@@ -16,7 +16,8 @@ from trueup.engine.loop import Step
 from trueup.engine.method import Handles, Method, Parts
 from trueup.methods import dpo, ppo
 from trueup.models.load import from_modules
-from trueup.settings.blocks import LoopSettings, discover
+from trueup.settings import discover
+from trueup.settings.blocks import LoopSettings
 from trueup.sources.sample import Decoding
 from trueup.testing import gradient_of
 from trueup.testing.toys import toy_prompt_ids

@@ -16,11 +16,11 @@ from trueup.engine.groups import Comparison, Completion, Group, Message, Ranking
 from trueup.engine.packing import pack
 from trueup.errors import TrueupError
 from trueup.evals.reward_quality import reward_model_quality
-from trueup.judges.gold import lab_gold, lab_grade
 from trueup.judges.open import open_judge
 from trueup.judges.reward_model import RewardModelJudge
 from trueup.judges.rules import ExactAnswer, Length, Matches
 from trueup.lab import prompts
+from trueup.lab.gold import lab_gold, lab_grade
 from trueup.models.load import save
 from trueup.sources.sample import Decoding
 
@@ -125,7 +125,7 @@ def test_open_judge_by_name_file_and_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ref", "code"),
     [
-        ("lab:silver", "E792"),
+        ("lab:silver", "E761"),
         ("", "E792"),
         ("no_such_folder", "E801"),
         ("{tmp}/nothing.py:f", "E801"),

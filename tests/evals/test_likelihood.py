@@ -10,17 +10,12 @@ import pytest
 import torch
 
 from eval_stubs import VOCABULARY, TableNetwork, byte_chat, random_table, uniform, view_of
+from trueup.annotate.logprobs import choice_logprobs, token_logprobs
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
 from trueup.evals.benchmarks import choice
-from trueup.evals.likelihood import (
-    bits_per_byte,
-    choice_logprobs,
-    exact_match_by,
-    perplexity,
-    token_logprobs,
-)
-from trueup.evals.tasks import LIKELIHOOD, calibration
+from trueup.evals.likelihood import bits_per_byte, exact_match_by, gather, perplexity
+from trueup.evals.tasks import LIKELIHOOD, confidence
 from trueup.statistics.estimates import ece
 
 LOG_V = math.log(VOCABULARY)
@@ -157,10 +152,10 @@ def test_perplexity_pools_tokens_not_documents() -> None:
 
 def test_calibration_of_a_uniform_model() -> None:
     items = [choice("q", [" a", " b"], k) for k in (0, 1, 0, 1)]
-    confidence, correct = calibration(view_of(uniform()), items)
-    np.testing.assert_allclose(confidence, 0.5)
+    sure, correct = confidence(gather(view_of(uniform()), items, "choices"), items)
+    np.testing.assert_allclose(sure, 0.5)
     np.testing.assert_allclose(correct, 0.5)
-    assert ece(confidence, correct) == pytest.approx(0.0, abs=1e-12)
+    assert ece(sure, correct) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_exact_match_needs_all_items_of_a_scenario() -> None:

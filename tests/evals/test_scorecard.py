@@ -16,15 +16,17 @@ from trueup.engine.groups import Completion, Group
 from trueup.errors import TrueupError
 from trueup.evals.answers import last_number, number_task
 from trueup.evals.benchmarks import choice, items_of
+from trueup.evals.entries import sampling_entries
 from trueup.evals.evaluation import evaluate_on
-from trueup.evals.generation_tasks import GENERATION
 from trueup.evals.papers import Paper, Shots, papers
 from trueup.evals.printed import notes
 from trueup.evals.scorecard import examiner, item_rows, rows_of, sit
 from trueup.evals.task_files import find_task
 from trueup.evals.tasks import SCORES, likelihood_task
+from trueup.lab.tasks import TASKS
 from trueup.sources.context import open_context
 from trueup.sources.sample import Decoding
+from trueup.worlds import open_world
 
 DOCS = Path(__file__).parents[2] / "docs" / "evaluations.md"
 
@@ -37,10 +39,12 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
 # ------------------------------------------------------------------------------------------ sampling
 
 
-@pytest.mark.parametrize("name", [name for name in GENERATION if not name.endswith("_overridden")])
+@pytest.mark.parametrize(
+    "name", [n for n in {**sampling_entries(), **TASKS} if not n.endswith("_overridden")]
+)
 def test_a_task_that_samples_is_on_its_page(name: str) -> None:
-    entry = GENERATION[name]
-    assert (entry.read is None) != (entry.lab is None) and entry.task.samples
+    entry = {**sampling_entries(), **TASKS}[name]
+    assert (entry.read is None) != (entry.items is None) and entry.task.samples
     row = (
         f"| `{name}` | {entry.task.version} | {entry.about} | {entry.rows or 'no file'} | {entry.reference} |"
     )
@@ -98,7 +102,7 @@ def test_worked_answers_are_demonstrations_and_their_last_number_is_the_truth(tm
     ("name", "more", "error"),
     [
         ("refusals", {}, r"E746 task refusals — .*prompt, harmful — give --data\.refusals FILE"),
-        ("lab_refusals", {"data": {"lab_refusals": "x"}}, r"E746 task lab_refusals — .*the lab's own"),
+        ("lab_refusals", {"data": {"lab_refusals": "x"}}, r"E746 task lab_refusals — .*the world's own"),
         ("lab_refusals", {"shots": Shots(num=1)}, r"E702 task lab_refusals — .*no demonstrations"),
         ("truth_mc1", {"max_new_tokens": 5}, r"E702 max_new_tokens"),
         ("refusal", {}, r"E745.*did you mean 'refusals'"),
@@ -106,7 +110,7 @@ def test_worked_answers_are_demonstrations_and_their_last_number_is_the_truth(tm
 )
 def test_what_a_task_that_samples_does_not_take_is_refused(name: str, more: Any, error: str) -> None:
     with pytest.raises(TrueupError, match=error):
-        papers([name], limit=1, **more)
+        papers([name], world=open_world("lab"), limit=1, **more)
 
 
 # ------------------------------------------------------------------------------------------ groups of items

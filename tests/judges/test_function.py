@@ -206,7 +206,7 @@ def three(a, b, c): ...
 def two_by_keyword(*, x, y): ...
 
 
-@pytest.mark.parametrize("function", [nothing, three, two_by_keyword, dict], ids=str)
+@pytest.mark.parametrize("function", [nothing, three, two_by_keyword, dict], ids=lambda f: f.__name__)
 def test_a_signature_that_does_not_say_is_refused(function: Callable[..., Any]) -> None:
     with pytest.raises(TrueupError, match=r"E792 judge f — how to call .* `completion`") as caught:
         judged(function, group("5"))

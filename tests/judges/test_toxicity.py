@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from shared_data import shared
+from trueup.behaviour.real_toxicity import read_scored_texts
 from trueup.engine.groups import Completion, Group
 from trueup.errors import TrueupError
-from trueup.evals.real_toxicity import read_scored_texts
 from trueup.judges.ngrams import fit_classifier, load_classifier, roc_auc
 from trueup.judges.open import open_judge
 from trueup.judges.toxicity import lexicon

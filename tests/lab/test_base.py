@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from trueup.errors import TrueupError
+from trueup.lab import doors
 from trueup.lab.build import measure_bands
-from trueup.models import opening
 from trueup.models.opening import model_path
 
 
@@ -23,6 +23,6 @@ def test_the_shipped_base_is_at_most_four_megabytes() -> None:
 
 
 def test_other_weights_in_its_place_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "BASE_DIGEST", "0" * 64)
+    monkeypatch.setattr(doors, "BASE_DIGEST", "0" * 64)
     with pytest.raises(TrueupError, match="E841"):
         model_path("lab:base")

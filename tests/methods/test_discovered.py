@@ -12,7 +12,8 @@ from trueup.citations import cite
 from trueup.commands import look
 from trueup.engine.method import Method, Parts
 from trueup.objectives.mix import Sum
-from trueup.settings.blocks import LoraSettings, discover
+from trueup.settings import discover
+from trueup.settings.blocks import LoraSettings
 from trueup.testing import check_method, check_objective, minibatch, tiny_config
 from trueup.testing.toys import StandIn, nearby, toy_groups, toy_prompt_ids, with_columns
 
@@ -109,10 +110,13 @@ def test_programs_are_told_of_every_method(capsys: pytest.CaptureFixture[str]) -
         assert row["models"] >= 1 and row["summary"].endswith(".")
 
 
-def test_what_a_file_computes_does_not_keep_it_from_being_listed(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
+def test_what_a_file_computes_does_not_keep_it_from_being_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "mine.py").write_text(
         'import re\nSUMMARY = "Mine."\nPATTERN = re.compile("x")\nA, B = 1, 2\n', encoding="utf-8"
     )
-    package = ModuleType("mine")
-    package.__path__ = [str(tmp_path)]
-    assert discover.constants("mine", package) == {"SUMMARY": "Mine.", "A": 1, "B": 2}
+    monkeypatch.syspath_prepend(tmp_path)
+    assert discover.names("others") == ["mine"]
+    assert discover.constants("mine", "others") == {"SUMMARY": "Mine.", "A": 1, "B": 2}

@@ -20,7 +20,8 @@ from trueup.runs.one_stage import single_stage
 from trueup.runs.recipe import plan, read_recipe, run_stage
 from trueup.runs.shipped import recipe_path
 from trueup.settings import config as configuration
-from trueup.settings.blocks import LoraSettings, discover
+from trueup.settings import discover
+from trueup.settings.blocks import LoraSettings
 from trueup.sources.mixed import Mixed
 from trueup.testing import check_method, tiny_config
 from trueup.testing.toys import STOP, tiny_network, toy_groups, toy_prompt_ids

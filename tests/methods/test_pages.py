@@ -45,7 +45,8 @@ def test_a_method_has_a_page(name: str) -> None:
         "## What we measured",
     ):
         assert f"\n{heading}\n" in page
-    assert "    " in page and "=" in page.split("## Run")[0], "an equation"
+    equation = re.search(r"^```math\n(.*?)^```$", page.split("## Run")[0], re.DOTALL | re.MULTILINE)
+    assert equation is not None and "=" in equation[1]
     assert not [key for key in module["REFERENCES"] if f"`{key}`" not in page]
 
 

@@ -16,7 +16,8 @@ from trueup.engine.loop import Step
 from trueup.engine.method import Handles, Parts
 from trueup.errors import TrueupError
 from trueup.methods import dpo, kto, online_dpo
-from trueup.settings.blocks import LoopSettings, discover
+from trueup.settings import discover
+from trueup.settings.blocks import LoopSettings
 from trueup.sources.sample import Decoding
 from trueup.testing import check_method, tiny_config
 from trueup.testing.toys import STOP, share_of_even_tokens, tiny_network, toy_groups

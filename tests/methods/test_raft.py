@@ -12,7 +12,8 @@ from trueup.engine.loop import fit
 from trueup.engine.method import Handles, Method, Parts
 from trueup.errors import TrueupError
 from trueup.methods import best_of_n_sft, raft
-from trueup.settings.blocks import LoopSettings, discover
+from trueup.settings import discover
+from trueup.settings.blocks import LoopSettings
 from trueup.sources.sample import Decoding
 from trueup.testing import check_method, tiny_config
 from trueup.testing.toys import STOP, share_of_even_tokens, tiny_network, toy_groups

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +134,14 @@ def test_dropout_kept_on_request(caplog: pytest.LogCaptureFixture) -> None:
     assert not torch.equal(first, second)
 
 
+def test_dropout_kept_acts_from_the_first_update_on(tmp_path: Path) -> None:
+    """A model from a folder comes in evaluation mode; nothing has to be sampled before its dropout acts."""
+    save(from_modules(gpt2(attn_pdrop=0.0, resid_pdrop=0.5), _tokenizer()), tmp_path)
+    kept, zero = load(tmp_path, dropout="keep"), load(tmp_path)
+    assert not torch.equal(*(_outputs(kept, ("logprobs",))[0] for _ in range(2)))
+    assert torch.equal(*(_outputs(zero, ("logprobs",))[0] for _ in range(2)))
+
+
 def test_one_line_says_what_is_not_packed(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "trueup"):
         from_modules(mamba(), None)
@@ -188,7 +195,7 @@ def test_an_unreachable_hub_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     def fail(url: str) -> None:
         raise ConnectError("name not known")
 
-    monkeypatch.setattr(import_module("trueup.models.load"), "get_hf_file_metadata", fail)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", fail)
     with pytest.raises(TrueupError, match=r"E801 nobody/nothing — no such folder, .*name not known"):
         load("nobody/nothing")
 

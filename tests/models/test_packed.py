@@ -22,7 +22,7 @@ from trueup.engine.packing import pack
 from trueup.errors import TrueupError
 from trueup.models import LanguageModel, from_modules, load
 from trueup.models.attention import shared_prefix
-from trueup.models.kernels import Blocks, Flash, Rule
+from trueup.models.kernels import Blocks, Flash, Rule, Saved
 from trueup.models.layout import build
 
 SIZES = (1, 2, 4, 9)
@@ -123,12 +123,13 @@ def stories(tokenizer: Any, num_completions: int, count: int) -> list[Group]:
     return groups
 
 
-@pytest.mark.parametrize(("dtype", "most", "relative"), (("float32", 1e-5, 1.3e-6), ("float64", 1e-10, 0.0)))
-def test_stories_match_transformers(dtype: Any, most: float, relative: float) -> None:
+@pytest.mark.parametrize(("dtype", "most"), (("float32", 1e-5), ("float64", 1e-10)))
+def test_stories_match_transformers(dtype: Any, most: float) -> None:
     """A pretrained Llama on 100 stories: every token's log-prob is transformers' own, story by story.
 
-    With 20 stories in one row the matrix products round in another order; one token of 5,383, at -9.3, then
-    moves by 1.05e-5 in float32, hence torch's own relative tolerance for it beside the absolute one.
+    With 20 stories in one row the matrix products round in another order, and in which depends on the
+    processor: one token of 5,383, at -9.3, moves by 1.05e-5 on one and by 1.29e-5 on another. In float32 a
+    row of stories is therefore held to the truth: no token is farther from it than transformers' worst.
     """
     network = load(shared("stories260K"), dtype=dtype)
     groups = stories(network.tokenizer, 1, 100)
@@ -139,7 +140,22 @@ def test_stories_match_transformers(dtype: Any, most: float, relative: float) ->
         expected = alone(network.hf_model, groups)
     torch.testing.assert_close(torch.cat([x for x in singly if x is not None]), expected, atol=most, rtol=0)
     together = torch.cat([x for x in by_twenty if x is not None])
-    torch.testing.assert_close(together, expected, atol=most, rtol=relative)
+    gaps = (together - expected).abs()
+    if dtype == "float64":
+        assert gaps.max() <= most
+        return
+    assert (gaps <= most).double().mean() >= 0.995
+    truth = alone(load(shared("stories260K"), dtype="float64").hf_model, groups).detach()
+    assert (together - truth).abs().max() <= 1.25 * _worst_of_transformers(network.hf_model, groups, truth)
+
+
+def _worst_of_transformers(model: Any, groups: list[Group], truth: Tensor) -> float:
+    """The largest error of a token's log-prob by either of its attention implementations."""
+    worst = []
+    for implementation in ("eager", "sdpa"):
+        model.set_attn_implementation(implementation)
+        worst.append(float((alone(model, groups).detach().double() - truth).abs().max()))
+    return max(worst)
 
 
 @pytest.mark.parametrize("num_completions", SIZES)
@@ -335,6 +351,6 @@ def test_two_kernels_agree() -> None:
         results = []
         for kernel in (Flash(), Blocks()):
             out, lse = kernel.forward(piece, *blocks, rule)
-            results.append([out, lse, *kernel.backward(piece, grad, *blocks, out, lse, rule)])
+            results.append([out, lse, *kernel.backward(piece, grad, Saved(*blocks, out, lse), rule)])
         for a, b in zip(*results, strict=True):
             assert (a - b).abs().max().item() <= 1e-12

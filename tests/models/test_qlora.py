@@ -13,13 +13,13 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
+from held_bytes import held
 from tiny_models import gpt2, llama, ragged
 from trueup.engine.packing import pack
 from trueup.errors import TrueupError
 from trueup.methods import ppo
 from trueup.models import LanguageModel, from_modules, load, merge, save
 from trueup.models import quantised as quantised_of
-from trueup.models.memory import held
 from trueup.models.opening import model_path
 from trueup.models.quantised import BLOCK, is_quantised, lift, quantise
 from trueup.models.shared import Base, twin

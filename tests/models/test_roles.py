@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from held_bytes import held
 from tiny_models import ragged
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.engine.method import Method, Parts
@@ -23,7 +24,6 @@ from trueup.judges.open import open_judge
 from trueup.judges.reward_model import RewardModelJudge
 from trueup.methods import ppo
 from trueup.models import LanguageModel, load, save
-from trueup.models.memory import held
 from trueup.models.opening import model_path, open_networks
 from trueup.models.shared import networks_over, open_base, same_weights
 from trueup.runs.training import Trained, train

@@ -83,6 +83,7 @@ GOOD = {"a": "x", "b": "y", "outcome": "a"}
         ({"lengths": [1, -2]}, "lengths"),
         ({"lengths": [1, "2"]}, "lengths"),
         ({"weight": 0}, "weight"),
+        ({"weight": 10**400}, "weight"),
         ({"prompt": 1.5}, "prompt"),
         ({"winner": "x"}, "winner"),
     ],
@@ -219,7 +220,7 @@ def test_the_files_on_the_page_are_read_and_rated(
     exec(compile(code, "docs/ratings.md", "exec"), {})
     assert capsys.readouterr().out.startswith("ppo 10")
     folder = Path(battle_wins.__file__).parent
-    names = ("battle_design", "battle_graph", "battles", "rating_intervals", "ratings")
+    names = ("design", "graph", "battles", "intervals", "fit")
     sources = [(folder / f"{name}.py").read_text("utf-8") for name in names]
     used = {code for text in sources for code in re.findall(r'"(E42\d)"', text)}
     assert sorted(used) == re.findall(r"^\| (E42\d) \|", page, flags=re.MULTILINE)

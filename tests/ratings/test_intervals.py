@@ -193,7 +193,7 @@ def test_controls_do_not_mind_who_is_called_a() -> None:
 
 
 def test_controls_equal_a_logistic_regression_with_these_columns() -> None:
-    from evals.test_ratings import regression
+    from ratings.test_fit import regression
 
     battles = biased(np.random.default_rng(11), 80, length=2.0, position=0.3)
     found = fit_ratings(battles, controls=("length", "position"))

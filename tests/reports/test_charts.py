@@ -40,13 +40,14 @@ def test_interval_chart_places_dot_and_whisker() -> None:
     page = charts.interval_chart(
         rows, reference=None, write=numbers.plain, axis=numbers.tick, description="three policies"
     )
+    assert page is not None
     # The scale runs from -1 - .06·2 to 1 + .06·2: 0 is in the middle, .5 at (.5 + 1.12)/2.24.
     assert 'class="mark c2" x="50.00%"' in page
     assert 'class="mark c5" x="72.32%"' in page
     assert page.count("whisker") == 1
     assert 'x1="5.36%" x2="94.64%"' in page
     assert ">–<" in page
-    assert 'aria-label="three policies"' in page
+    assert 'aria-label="three policies: SFT 0.000; PPO 0.500"' in page
 
 
 def test_frontier_is_drawn_over_the_root_of_kl_in_order_of_step() -> None:
@@ -55,6 +56,7 @@ def test_frontier_is_drawn_over_the_root_of_kl_in_order_of_step() -> None:
         for s, kl, g in ((2, 4.0, 0.5), (1, 1.0, 0.4), (0, -0.01, 0.3))
     ]
     page = charts.frontier_chart(points, {"ppo": 5}, which="gold", description="d")
+    assert page is not None and charts.frontier_chart(points, {}, which="proxy", description="d") is None
     # √KL 0, 1, 2 on a scale from 0 to 2.06.
     line = re.search(r'points="([^"]+)"', page)
     assert line is not None

@@ -17,11 +17,11 @@ from reports.test_write import Page
 from trueup.commands.look import report
 from trueup.errors import TrueupError
 from trueup.reports import verdict
+from trueup.reports.charts import Spot, scatter
 from trueup.reports.checked import Interval
 from trueup.reports.comparison import PAGE, RESULT, load, parse, render, write_comparison
 from trueup.reports.headline import label
 from trueup.reports.numbers import scientific
-from trueup.reports.scatter import Spot, scatter
 from trueup.reports.verdict import Compared, MethodResult
 from trueup.reports.visible import visible
 

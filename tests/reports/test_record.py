@@ -21,15 +21,16 @@ def test_whole_run(tmp_path: Path) -> None:
     assert [p.name for p in run.policies] == ["base", "base_hhh", "sft", "best_of_16", "dpo", "ppo"]
     assert run.policies[3].kl_kind == "bound"
     assert run.policies[4].win_rate is not None and run.policies[4].win_rate.low is None
-    assert run.settings["sft"]["update.rate"] == "0.0003"
-    assert set(run.curves) == {"sft", "reward", "dpo", "ppo"}
-    assert len(run.curves["ppo"]["kl"]) == 120
+    stages = {stage.name: stage for stage in run.stages}
+    assert stages["sft"].settings["update.rate"] == "0.0003"
+    assert set(stages) == {"sft", "reward", "dpo", "ppo"} and all(s.curves for s in stages.values())
+    assert len(stages["ppo"].curves["kl"]) == 120
 
 
 def test_empty_run_names_what_is_missing_and_makes_nothing_up(tmp_path: Path) -> None:
     run = read_run(tmp_path)
     assert set(run.missing) == {"policies", "tax", "frontier", "curves", "samples", "settings"}
-    assert run.policies == () and run.curves == {} and run.costs == {} and run.seed is None
+    assert run.policies == () and run.stages == () and run.seed is None
 
 
 def test_no_directory(tmp_path: Path) -> None:
@@ -54,11 +55,7 @@ def test_no_directory(tmp_path: Path) -> None:
         ("samples.json", '[{"prompt": ["hi"]}]'),
         ("samples.json", '[{"prompt": "hi"}]'),
         ("samples.json", "[" * 100_000),
-        ("settings.json", "[1]"),
-        ("curves.json", '{"sft": [1]}'),
-        ("curves.json", '{"sft": 1}'),
         ("summary.json", '{"num_prompts": "many"}'),
-        ("summary.json", '{"costs": [1]}'),
         ("summary.json", '{"policies": {"sft": {"gold": 1' + "0" * 400 + "}}}"),
     ],
 )
@@ -87,9 +84,9 @@ def test_stages_come_in_recipe_order_and_from_the_current_folder(tmp_path: Path)
     stages = read_stages(tmp_path)
     assert [stage.name for stage in stages] == ["sft", "ppo"]
     assert stages[0].curves == {"loss": [(1.0, 20.0)]}
-    run = read_run(tmp_path)
-    assert run.costs["sft"] == {"tokens_trained": 10, "tokens_sampled": 0, "seconds": 2.5, "peak_mib": 7.0}
-    assert run.settings["ppo"] == {"lr": "3"}
+    sft, ppo = read_run(tmp_path).stages
+    assert sft.cost == {"tokens_trained": 10, "tokens_sampled": 0, "seconds": 2.5, "peak_mib": 7.0}
+    assert ppo.settings == {"lr": "3"}
 
 
 def test_a_single_training_run_is_its_own_stage(tmp_path: Path) -> None:
@@ -98,8 +95,8 @@ def test_a_single_training_run_is_its_own_stage(tmp_path: Path) -> None:
 
 
 def test_settings_tell_no_path_outside_the_run(tmp_path: Path) -> None:
-    (tmp_path / "settings.json").write_text(json.dumps({"ppo": {"model": f"{tmp_path}/stages/sft/model"}}))
-    assert read_run(tmp_path).settings["ppo"]["model"] == "RUN/stages/sft/model"
+    _stage(tmp_path / "stages" / "ppo-0123456789", f"model: {tmp_path}/stages/sft/model\n", 1.0)
+    assert read_run(tmp_path).stages[0].settings["model"] == "RUN/stages/sft/model"
 
 
 def test_series_reads_phases_words_and_nested_metrics() -> None:

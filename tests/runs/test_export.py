@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from shared_data import shared
 from tiny_models import llama
-from trueup import methods
 from trueup.citations import cite, entries
 from trueup.errors import TrueupError
 from trueup.models import from_modules, load, save
@@ -91,7 +91,7 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
 def test_the_card_states_what_it_was_given_and_no_more() -> None:
     text = render(FACTS, "writer")
     for said in (
-        'base_model: "someone/base-model"',
+        "base_model: someone/base-model\n",
         "Trained by the method `dpo`, starting from `someone/base-model`. Fit preferences directly.",
         "| gold reward | 1.25 \\[1.1, 1.4\\] |",
         "| proxy reward | 2 |",
@@ -112,11 +112,11 @@ def test_names_cannot_break_the_card() -> None:
     nasty = 'a"b\n---\n# <script>|`x`'
     text = render(CardFacts(name=nasty, method="sft", base=nasty, data={nasty: nasty}), "writer")
     header, body = text.removeprefix("---\n").split("\n---\n", 1)
-    assert header.splitlines() == [
-        "library_name: transformers",
-        'tags: ["trueup", "sft"]',
-        "pipeline_tag: text-generation",
-    ]
+    assert yaml.safe_load(header) == {
+        "library_name": "transformers",
+        "tags": ["trueup", "sft"],
+        "pipeline_tag": "text-generation",
+    }
     assert re.findall(r"(?m)^# .*$", body) == ['# a"b --- \\# \\<script\\>\\|\\`x\\`']
     rows = [line for line in body.splitlines() if "script" in line and line.startswith("|")]
     assert len(rows) == 1
@@ -192,7 +192,7 @@ def test_a_run_without_a_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_key_that_a_method_names_has_an_entry() -> None:
-    named = {name: vars(discover.find(name)).get("REFERENCES", ()) for name in discover.names(methods)}
+    named = {name: vars(discover.find(name)).get("REFERENCES", ()) for name in discover.names()}
     missing = {f"{name}: {key}" for name, keys in named.items() for key in keys if key not in entries()}
     assert missing == set()
     assert set(LIBRARIES) <= set(entries())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import trueup
-from runs.resume.runs import BATCH, Run, make
+from runs.resume.made_runs import BATCH, Run, make
 from small_world import make as small_world
 from trueup.engine.groups import Group
 from trueup.engine.loop import fit

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from trueup.commands.train import MEASURED, measured_lines
+from trueup.commands.stages import MEASURED, measured_lines
 from trueup.errors import TrueupError
 from trueup.runs.one_stage import single_stage
 from trueup.runs.recipe import Recipe, plan, run_recipe, run_stage

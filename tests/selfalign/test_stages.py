@@ -12,18 +12,17 @@ import pytest
 from answerers.worlds import local, remote, serving
 from selfalign.supervised import FORM, GENERAL, GOOD, LAB, Scripted
 from trueup.answerers import Answerer
-from trueup.constitution.lineage import Author
-from trueup.constitution.opening import Model
+from trueup.constitution.opening import Author, Model
 from trueup.engine.groups import Group, Message, Role, read_jsonl, to_json
 from trueup.errors import TrueupError
 from trueup.models.opening import open_chat
 from trueup.procedures import self_align, self_instruct, verbose_answers
 from trueup.runs.signals import Interrupted
 from trueup.selfalign import asking
-from trueup.selfalign.supervision import FILES
 from trueup.settings.blocks import DataSettings, ModelSettings
 from trueup.settings.config import read_yaml
 from trueup.sources.sample import Decoding
+from trueup.worlds import open_world
 
 
 def model(answerer: Any) -> Model:
@@ -157,7 +156,7 @@ def test_verbose_answers_stand_under_both_headers(tmp_path: Path, monkeypatch: p
 
 def small_supervision(folder: Path) -> Path:
     """The lab's, cut down to the room of a model of few positions."""
-    values = dict(read_yaml(FILES / "lab.yaml").values)
+    values = dict(read_yaml(Path(open_world("lab").text("supervision"))).values)
     for name in ("principles", "exemplars"):
         values[name] = values[name][:1]
     values |= {

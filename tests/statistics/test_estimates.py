@@ -136,7 +136,7 @@ def test_win_rate_interval_covers(win: float, tie: float) -> None:
 def test_preferences_and_accuracy() -> None:
     assert st.preferences([1, 2, 3], [2, 2, 1]).tolist() == [0, 0.5, 1]
     assert st.preferences([1, 2, 3], [2, 2, 1], margin=1).tolist() == [0.5, 0.5, 1]
-    assert st.pairwise_accuracy([1, 2, 3, 4], [2, 2, 1, 1]).mean == 0.625
+    assert st.win_rate(st.preferences([1, 2, 3, 4], [2, 2, 1, 1])).estimate.mean == 0.625
 
 
 def test_best_of_n_kl_bound_by_hand() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trueup.engine.groups import Group
+from trueup.engine.groups import Completion, Group, each, joined_column
 from trueup.engine.method import Handles
 
 
@@ -37,28 +37,19 @@ class GAE:
     lam: float = 0.95
     "λ: 1 trusts what happened, 0 trusts the critic."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Rewards and old values."""
-        return frozenset({"rewards", "old_values"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`advantages` and `returns`."""
-        return frozenset({"advantages", "returns"})
+    reads = frozenset({"rewards", "old_values"})
+    writes = frozenset({"advantages", "returns"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with both columns; logs how much of the returns the critic explains."""
-        out = []
-        for group in groups:
-            completions = []
-            for c in group.completions:
-                values = c.columns["old_values"]
-                advantages = gae(c.columns["rewards"], values, self.gamma, self.lam)
-                completions.append(c.with_columns(advantages=advantages, returns=advantages + values))
-            out.append(group.with_completions(completions))
-        returns = np.concatenate([c.columns["returns"] for g in out for c in g.completions])
-        values = np.concatenate([c.columns["old_values"] for g in out for c in g.completions])
+
+        def estimated(c: Completion) -> Completion:
+            values = c.columns["old_values"]
+            advantages = gae(c.columns["rewards"], values, self.gamma, self.lam)
+            return c.with_columns(advantages=advantages, returns=advantages + values)
+
+        out = each(groups, estimated)
+        returns, values = joined_column(out, "returns"), joined_column(out, "old_values")
         spread = float(returns.var())
         explained = 1 - float(((returns - values) ** 2).mean()) / spread if spread > 0 else 0.0
         handles.record({"value/explained_variance": explained, "returns": float(returns.mean())})
@@ -88,15 +79,9 @@ class Whiten:
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with the column whitened."""
-        values = np.concatenate([c.columns[self.column] for g in groups for c in g.completions])
+        values = joined_column(groups, self.column)
         mean, scale = float(values.mean()), float(np.sqrt(values.var() + 1e-8))
         shift = mean if self.keep_mean else 0.0
-        return [
-            g.with_completions(
-                [
-                    c.with_columns(**{self.column: (c.columns[self.column] - mean) / scale + shift})
-                    for c in g.completions
-                ]
-            )
-            for g in groups
-        ]
+        return each(
+            groups, lambda c: c.with_columns(**{self.column: (c.columns[self.column] - mean) / scale + shift})
+        )

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from trueup.engine.groups import Group
+from trueup.engine.groups import Group, marked
 from trueup.engine.method import Annotator, Handles
 from trueup.errors import TrueupError
 
@@ -24,12 +24,7 @@ def with_advantages(
     """The groups with the mark `advantage`; logs its spread and how many completions have none."""
     every = np.concatenate(list(advantages))
     handles.record({"advantage/std": float(every.std()), "advantage/zero": float(np.mean(every == 0))})
-    return [
-        group.with_completions(
-            [c.with_marks(advantage=float(a)) for c, a in zip(group.completions, row, strict=True)]
-        )
-        for group, row in zip(groups, advantages, strict=True)
-    ]
+    return marked(groups, "advantage", advantages)
 
 
 def several(groups: Sequence[Group]) -> None:
@@ -59,15 +54,8 @@ class Baseline:
     kind: Literal["none", "step", "moving"] = "step"
     decay: float = 0.9
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Rewards a token."""
-        return frozenset({"rewards"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`advantage`."""
-        return frozenset({"advantage"})
+    reads = frozenset({"rewards"})
+    writes = frozenset({"advantage"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `advantage`."""
@@ -89,15 +77,8 @@ class LeaveOneOut:
     gradient is exact. Reference: Ahmadian et al. 2024 (RLOO); Kool et al. 2019.
     """
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Rewards a token."""
-        return frozenset({"rewards"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`advantage`."""
-        return frozenset({"advantage"})
+    reads = frozenset({"rewards"})
+    writes = frozenset({"advantage"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `advantage`. Raises E741 where a prompt has one completion."""
@@ -120,15 +101,8 @@ class GroupNormalised:
     std: Literal["sample", "population", "none"] = "sample"
     epsilon: float = 1e-4
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """The score."""
-        return frozenset({"score"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`advantage`."""
-        return frozenset({"advantage"})
+    reads = frozenset({"score"})
+    writes = frozenset({"advantage"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `advantage`. Raises E741 where a prompt has one completion."""
@@ -160,15 +134,8 @@ class AgainstGreedy:
     stages: tuple[Annotator, ...]
     "What turns a completion into `rewards`."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Rewards a token."""
-        return frozenset({"rewards"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`advantage`."""
-        return frozenset({"advantage"})
+    reads = frozenset({"rewards"})
+    writes = frozenset({"advantage"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `advantage`; what the stages log of greedy completions is not logged."""

@@ -32,13 +32,8 @@ class Distributions:
 
     top_k: int | None = None
     under: Callable[[Group], Group] | None = None
-    network: str = "teacher"
-    student: str = "policy"
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the tokens."""
-        return frozenset()
+    reads = frozenset[str]()
 
     @property
     def writes(self) -> frozenset[str]:
@@ -47,7 +42,7 @@ class Distributions:
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with the columns. Raises E558 unless the student's token ids mean the same."""
-        teacher, student = handles.networks[self.network], handles.networks[self.student]
+        teacher, student = handles.networks["teacher"], handles.networks["policy"]
         _check_tokenizers(teacher, student)
         seen = groups if self.under is None else [self.under(group) for group in groups]
         _check_context(teacher, seen)

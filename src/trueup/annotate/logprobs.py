@@ -8,11 +8,16 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from trueup.engine.groups import Group
+from trueup.engine.groups import Group, each, joined_column
 from trueup.engine.method import Handles
 from trueup.engine.packing import pack, split, spread
+from trueup.engine.prefixes import share_prefix
+from trueup.errors import TrueupError
+
+Floats = NDArray[np.float64]
 
 
 def measure(groups: Sequence[Group], network: str, want: str, handles: Handles) -> Tensor:
@@ -26,6 +31,39 @@ def measure(groups: Sequence[Group], network: str, want: str, handles: Handles) 
             batch = pack(micro).to(handles.device, handles.dtype)
             parts.append(getattr(handles.networks[network](batch, (want,)), want))
     return torch.cat(parts)
+
+
+def token_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> list[list[Floats]]:
+    """log π(y_t | x, y_<t) of every supervised token: by group, by completion, float64 [L]."""
+    refuse_empty(groups)
+    shared = share_prefix(groups, handles.microbatch_tokens)
+    flat = measure(shared, network, "logprobs", handles).double().cpu().numpy()
+    return by_completion(groups, flat)
+
+
+def choice_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> list[Floats]:
+    """log π(choice | prompt) = Σ_t log π(y_t | x, y_<t) of every choice: by group, float64 [K]."""
+    tokens = token_logprobs(groups, network, handles)
+    return [np.array([choice.sum() for choice in choices]) for choices in tokens]
+
+
+def by_completion(groups: Sequence[Group], flat: NDArray[np.floating]) -> list[list[Floats]]:
+    """Numbers [T] in `pack`'s order, cut by group and completion."""
+    sizes = [completion.num_supervised for group in groups for completion in group.completions]
+    parts = iter(np.split(np.asarray(flat, np.float64), np.cumsum(sizes)))
+    return [[next(parts) for _ in group.completions] for group in groups]
+
+
+def refuse_empty(groups: Sequence[Group]) -> None:
+    """Nothing; raises E502 for a completion that has no tokens to score."""
+    for group in groups:
+        if any(c.num_supervised == 0 for c in group.completions):
+            raise TrueupError(
+                "E502",
+                "a choice has no tokens to score",
+                where=f"group {group.id}",
+                remedy="leave the item out",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +80,7 @@ class Measure:
     column: str
     under: Callable[[Group], Group] | None = None
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the tokens."""
-        return frozenset()
+    reads = frozenset[str]()
 
     @property
     def writes(self) -> frozenset[str]:
@@ -70,28 +105,16 @@ class OldLogprobs:
     by: Literal["trainer", "sampler"] = "trainer"
     probe: int = 8
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """What the sampler recorded."""
-        return frozenset({"sampled_logprobs"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`old_logprobs`."""
-        return frozenset({"old_logprobs"})
+    reads = frozenset({"sampled_logprobs"})
+    writes = frozenset({"old_logprobs"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `old_logprobs`."""
         checked = groups if self.by == "trainer" else groups[: self.probe]
         recomputed = measure(checked, "policy", "logprobs", handles)
-        sampled = np.concatenate([c.columns["sampled_logprobs"] for g in checked for c in g.completions])
+        sampled = joined_column(checked, "sampled_logprobs")
         gap = np.abs(recomputed.double().cpu().numpy() - sampled)
         handles.record({"sampler_gap": float(gap.max())})
         if self.by == "trainer":
             return spread(groups, old_logprobs=recomputed)
-        return [
-            g.with_completions(
-                [c.with_columns(old_logprobs=c.columns["sampled_logprobs"]) for c in g.completions]
-            )
-            for g in groups
-        ]
+        return each(groups, lambda c: c.with_columns(old_logprobs=c.columns["sampled_logprobs"]))

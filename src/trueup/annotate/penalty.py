@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from trueup.annotate.logprobs import measure
-from trueup.engine.groups import Group
+from trueup.engine.groups import Group, each, joined_column
 from trueup.engine.method import Handles
 
 
@@ -21,21 +21,14 @@ class Penalty:
 
     initial: float = 1.0
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing."""
-        return frozenset()
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`penalty`."""
-        return frozenset({"penalty"})
+    reads = frozenset[str]()
+    writes = frozenset({"penalty"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `penalty`."""
         penalty = handles.state.setdefault("penalty", self.initial)
         handles.record({"penalty": penalty})
-        return [g.with_completions([c.with_marks(penalty=penalty) for c in g.completions]) for g in groups]
+        return each(groups, lambda c: c.with_marks(penalty=penalty))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,19 +51,13 @@ class MovePenalty:
     rate: float = 10.0
     "η: how far one nat a token beyond the target moves the coefficient of `dual`."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Old log-probabilities, and the penalty that the step used."""
-        return frozenset({"old_logprobs", "penalty"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """Nothing on the groups."""
-        return frozenset()
+    reads = frozenset({"old_logprobs", "penalty"})
+    "The penalty that the step used."
+    writes = frozenset[str]()
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The same groups; `handles.state["penalty"]` has moved."""
-        old = np.concatenate([c.columns["old_logprobs"] for g in groups for c in g.completions])
+        old = joined_column(groups, "old_logprobs")
         u = measure(groups, "policy", "logprobs", handles).double().cpu().numpy() - old
         kl = float((np.expm1(u) - u).mean())
         handles.record({"step_kl": kl})

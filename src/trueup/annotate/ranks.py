@@ -26,20 +26,43 @@ class Ranked:
 
     which: Which = "all"
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """The scores."""
-        return frozenset({"score"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`best`."""
-        return frozenset({"best"})
+    reads = frozenset({"score"})
+    writes = frozenset({"best"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with pairs and best; logs the share of groups that have a pair."""
         out = [_by_scores(g, [c.marks["score"] for c in g.completions], self.which) for g in groups]
         handles.record({"preferences/share": float(np.mean([bool(g.comparisons) for g in out]))})
+        return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preferences:
+    """Writes comparisons by the mark `score`, in place of any the groups had.
+
+    hard: the best completion over the worst, the first of equals; none where all scores are equal.
+    bradley_terry: every two completions with the soft label P(a preferred) = σ(score_a − score_b).
+    """
+
+    label: Literal["hard", "bradley_terry"] = "hard"
+
+    reads = frozenset({"score"})
+    writes = frozenset[str]()
+
+    def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
+        """The groups with comparisons; logs the share of groups that have one and the mean gap of a pair."""
+        out, gaps = [], []
+        for group in groups:
+            scores = [c.marks["score"] for c in group.completions]
+            found = _won(dict(enumerate(scores)), "extremes") if self.label == "hard" else _soft(scores)
+            gaps += [abs(scores[c.a] - scores[c.b]) for c in found]
+            out.append(replace(group, comparisons=tuple(found), rankings=()))
+        handles.record(
+            {
+                "preferences/share": float(np.mean([bool(g.comparisons) for g in out])),
+                "preferences/gap": float(np.mean(gaps)) if gaps else 0.0,
+            }
+        )
         return out
 
 
@@ -52,15 +75,8 @@ class Stated:
     A group without judgements is a demonstration: its first completion is best.
     """
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the judgements."""
-        return frozenset()
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`best`."""
-        return frozenset({"best"})
+    reads = frozenset[str]()
+    writes = frozenset({"best"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with best, and with pairs where only scores were given."""
@@ -84,16 +100,33 @@ def _as_stated(group: Group) -> Group:
 def _by_scores(group: Group, scores: Sequence[float | None], which: Which) -> Group:
     """The group with the pairs that its scores make; a completion without a score is in none."""
     scored = {i: score for i, score in enumerate(scores) if score is not None}
-    best = max(scored, key=lambda i: (scored[i], -i))
+    pairs = tuple(_won(scored, which))
+    return _with_best(replace(group, comparisons=pairs, rankings=()), _best(scored))
+
+
+def _won(scored: dict[int, float], which: Which) -> list[Comparison]:
+    """Who wins of those who meet; two completions of one score make no pair."""
     if which == "all":
         met = list(combinations(scored, 2))
     elif which == "extremes":
-        met = [(best, min(scored, key=lambda i: scored[i]))]
+        met = [(_best(scored), min(scored, key=lambda i: scored[i]))]
     else:
         met = _meetings(scored)
     decided = [(a, b) if scored[a] > scored[b] else (b, a) for a, b in met if scored[a] != scored[b]]
-    pairs = tuple(Comparison(a=winner, b=loser, choice="a") for winner, loser in decided)
-    return _with_best(replace(group, comparisons=pairs, rankings=()), best)
+    return [Comparison(a=winner, b=loser, choice="a") for winner, loser in decided]
+
+
+def _soft(scores: Sequence[float]) -> list[Comparison]:
+    # tanh rather than 1 / (1 + e^-x): it cannot overflow.
+    return [
+        Comparison(a=a, b=b, choice="a", probability=float(0.5 + 0.5 * np.tanh((scores[a] - scores[b]) / 2)))
+        for a, b in combinations(range(len(scores)), 2)
+    ]
+
+
+def _best(scored: dict[int, float]) -> int:
+    """The first of those with the highest score."""
+    return max(scored, key=lambda i: (scored[i], -i))
 
 
 def _meetings(scored: dict[int, float]) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from trueup.engine.groups import Comparison, Completion, Group, Message, Role
 from trueup.engine.method import Handles, Parts
+from trueup.engine.prefixes import after, common_length
 from trueup.errors import TrueupError
 
 
@@ -29,15 +30,8 @@ class Relabel:
     bad: Callable[[Group], np.ndarray]
     threshold: float | None = None
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """The score."""
-        return frozenset({"score"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """Nothing more."""
-        return frozenset()
+    reads = frozenset({"score"})
+    writes = frozenset[str]()
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups of pairs; logs the share of completions that are told as good."""
@@ -49,7 +43,7 @@ class Relabel:
 
     def _told(self, group: Group, threshold: float) -> Group:
         good, bad = self.good(group), self.bad(group)
-        shared = _shared_length(good, bad)
+        shared = common_length([good, bad])
         if shared == 0:
             raise TrueupError(
                 "E735",
@@ -61,7 +55,7 @@ class Relabel:
         for completion in group.completions:
             satisfied = completion.marks["score"] >= threshold
             for prompt in (good, bad) if satisfied else (bad, good):
-                completions.append(_after(prompt[shared:], completion))
+                completions.append(after(prompt[shared:], completion))
         pairs = [Comparison(a=a, b=a + 1, choice="a") for a in range(0, len(completions), 2)]
         return replace(
             group,
@@ -71,20 +65,6 @@ class Relabel:
             rankings=(),
             scores=(),
         )
-
-
-def _after(rest: np.ndarray, completion: Completion) -> Completion:
-    """The completion with the rest of a prompt before it, which no loss touches."""
-    assert completion.tokens is not None, "encode the group first"
-    tokens = np.concatenate([rest, completion.tokens]).astype(np.int32)
-    supervised = np.concatenate([np.zeros(len(rest), bool), np.ones(len(completion.tokens), bool)])
-    return replace(completion, tokens=tokens, supervised=supervised, columns={})
-
-
-def _shared_length(a: np.ndarray, b: np.ndarray) -> int:
-    length = min(len(a), len(b))
-    differ = np.flatnonzero(a[:length] != b[:length])
-    return int(differ[0]) if len(differ) else length
 
 
 def instructed(parts: Parts, instruction: str, group: Group) -> np.ndarray:

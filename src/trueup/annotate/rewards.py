@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trueup.engine.groups import Group
+from trueup.engine.groups import Completion, Group, each
 from trueup.engine.method import Handles
 
 
@@ -28,27 +28,19 @@ class KLReward:
 
     beta: float
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Old and reference log-probabilities, and the score."""
-        return frozenset({"old_logprobs", "ref_logprobs", "score"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`rewards`."""
-        return frozenset({"rewards"})
+    reads = frozenset({"old_logprobs", "ref_logprobs", "score"})
+    writes = frozenset({"rewards"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `rewards`."""
         beta = handles.state.setdefault("beta", self.beta)
-        out = []
-        for group in groups:
-            completions = []
-            for c in group.completions:
-                rewards = -beta * (c.columns["old_logprobs"] - c.columns["ref_logprobs"])
-                rewards[-1] += c.marks["score"]
-                completions.append(c.with_columns(rewards=rewards))
-            out.append(group.with_completions(completions))
+
+        def rewarded(c: Completion) -> Completion:
+            rewards = -beta * (c.columns["old_logprobs"] - c.columns["ref_logprobs"])
+            rewards[-1] += c.marks["score"]
+            return c.with_columns(rewards=rewards)
+
+        out = each(groups, rewarded)
         kl = [value for group in groups for value in sequence_kl(group)]
         total = [float(c.columns["rewards"].sum()) for g in out for c in g.completions]
         handles.record({"kl": float(np.mean(kl)), "beta": beta, "reward": float(np.mean(total))})
@@ -70,15 +62,9 @@ class AdaptiveKL:
     horizon: int = 10_000
     "Completions over which a full correction acts."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Old and reference log-probabilities, and the rewards that used the present β."""
-        return frozenset({"old_logprobs", "ref_logprobs", "rewards"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """Nothing on the groups."""
-        return frozenset()
+    reads = frozenset({"old_logprobs", "ref_logprobs", "rewards"})
+    "The rewards, because they used the present β."
+    writes = frozenset[str]()
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The same groups; `handles.state["beta"]` has moved."""

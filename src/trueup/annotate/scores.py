@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trueup.engine.groups import Group
+from trueup.engine.groups import Group, each, marked
 from trueup.engine.method import Handles
 
 
@@ -20,36 +20,23 @@ class Scores:
 
     missing_eos: float | None = -1.0
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the text."""
-        return frozenset()
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`score`."""
-        return frozenset({"score"})
+    reads = frozenset[str]()
+    writes = frozenset({"score"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `score`."""
         assert handles.judge is not None, "this method needs a judge"
         judged = handles.judge(groups)
-        out, raw, finished, lengths = [], [], [], []
-        for group, values in zip(groups, judged, strict=True):
-            completions = []
-            for completion, value in zip(group.completions, values, strict=True):
-                raw.append(value)
-                finished.append(completion.finished)
-                lengths.append(completion.num_supervised)
-                if not completion.finished and self.missing_eos is not None:
-                    value = self.missing_eos
-                completions.append(completion.with_marks(score=float(value)))
-            out.append(group.with_completions(completions))
+        out = marked(groups, "score", judged)
+        every = [c for group in out for c in group.completions]
         handles.record(
             {
-                "score": float(np.mean(raw)),
-                "eos_rate": float(np.mean(finished)),
-                "completion_length": float(np.mean(lengths)),
+                "score": float(np.mean([c.marks["score"] for c in every])),
+                "eos_rate": float(np.mean([c.finished for c in every])),
+                "completion_length": float(np.mean([c.num_supervised for c in every])),
             }
         )
-        return out
+        if self.missing_eos is None:
+            return out
+        missing = float(self.missing_eos)
+        return each(out, lambda c: c if c.finished else c.with_marks(score=missing))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from trueup.annotate.rewards import sequence_kl
-from trueup.engine.groups import Group
+from trueup.engine.groups import Group, marked
 from trueup.engine.method import Handles
 from trueup.engine.order import permutation
 
@@ -25,30 +25,19 @@ class ShapedScore:
 
     beta: float
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Old and reference log-probabilities, and the score."""
-        return frozenset({"old_logprobs", "ref_logprobs", "score"})
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`shaped_score`."""
-        return frozenset({"shaped_score"})
+    reads = frozenset({"old_logprobs", "ref_logprobs", "score"})
+    writes = frozenset({"shaped_score"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `shaped_score`; logs its mean as `reward`, the KL and β."""
-        out, kls, shaped = [], [], []
-        for group in groups:
-            kl = sequence_kl(group)
-            values = [
-                c.marks["score"] - self.beta * cost for c, cost in zip(group.completions, kl, strict=True)
-            ]
-            kls += kl
-            shaped += values
-            marked = zip(group.completions, values, strict=True)
-            out.append(group.with_completions([c.with_marks(shaped_score=value) for c, value in marked]))
-        handles.record({"kl": float(np.mean(kls)), "beta": self.beta, "reward": float(np.mean(shaped))})
-        return out
+        kl = [sequence_kl(group) for group in groups]
+        shaped = [
+            [c.marks["score"] - self.beta * cost for c, cost in zip(group.completions, costs, strict=True)]
+            for group, costs in zip(groups, kl, strict=True)
+        ]
+        kl_mean, reward = float(np.concatenate(kl).mean()), float(np.concatenate(shaped).mean())
+        handles.record({"kl": kl_mean, "beta": self.beta, "reward": reward})
+        return marked(groups, "shaped_score", shaped)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +59,7 @@ class BestOfGroup:
         """The mark that decides, and the score."""
         return frozenset({self.by, "score"})
 
-    @property
-    def writes(self) -> frozenset[str]:
-        """Nothing more."""
-        return frozenset()
+    writes = frozenset[str]()
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """Groups of one completion each; logs the mean score of what was kept as `best_score`."""
@@ -108,10 +94,7 @@ class TopAcrossGroups:
         """The mark that decides, and the score."""
         return frozenset({self.by, "score"})
 
-    @property
-    def writes(self) -> frozenset[str]:
-        """Nothing more."""
-        return frozenset()
+    writes = frozenset[str]()
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """One group for every completion kept, in the order given; logs their mean score as `best_score`."""

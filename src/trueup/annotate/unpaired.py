@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from trueup.annotate.logprobs import measure
-from trueup.engine.groups import Group
+from trueup.engine.groups import Group, each
 from trueup.engine.method import Handles
 
 
@@ -56,15 +56,8 @@ class MismatchedKL:
     gradient. Reference: Ethayarajh et al. 2024, section 4.1.
     """
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the tokens."""
-        return frozenset()
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """`kl_baseline`."""
-        return frozenset({"kl_baseline"})
+    reads = frozenset[str]()
+    writes = frozenset({"kl_baseline"})
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `kl_baseline`."""
@@ -75,6 +68,4 @@ class MismatchedKL:
             mean = float((policy - reference).double().sum()) / sum(len(g.completions) for g in crossed)
         baseline = max(0.0, mean)
         handles.record({"kto/baseline": baseline})
-        return [
-            g.with_completions([c.with_marks(kl_baseline=baseline) for c in g.completions]) for g in groups
-        ]
+        return each(groups, lambda c: c.with_marks(kl_baseline=baseline))

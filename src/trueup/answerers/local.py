@@ -9,11 +9,11 @@ from typing import cast
 import numpy as np
 import torch
 
+from trueup.annotate.logprobs import choice_logprobs
 from trueup.answerers import Answer, Conversation, Floats, before_stop
 from trueup.chat.encoder import Chat, is_text
 from trueup.engine.groups import Completion, Group
 from trueup.engine.method import Handles, Network
-from trueup.evals.likelihood import choice_logprobs
 from trueup.models.forward import LanguageModel
 from trueup.models.generate import Sampled, generate
 from trueup.sources.sample import Decoding

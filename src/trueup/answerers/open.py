@@ -36,7 +36,7 @@ def open_answerer(ref: str, *, device: str = "auto", template: str | None = None
     """The answerer that `ref` names.
 
     `openai:URL?model=NAME&...`   a server; other options are in docs/endpoints.md
-    a folder, an id, `lab:base`   a model in this process; `template` names its chat template
+    a folder, an id, `world:base`   a model in this process; `template` names its chat template
 
     Raises E797 for a server that cannot be meant or asked safely, and what `load` raises for a model.
     """
@@ -131,11 +131,10 @@ def open_local(ref: str, device: str = "auto", template: str | None = None) -> L
     """The model in a folder, of an id, or of the lab, in this process."""
     # Imported here: a server needs no torch.
     from trueup.answerers.local import LocalAnswerer
-    from trueup.engine.method import Role
-    from trueup.models.opening import open_chat, open_network, pick_device
+    from trueup.models.opening import open_policy, pick_device
     from trueup.settings.blocks import ModelSettings
 
     settings = ModelSettings(path=ref, template=template, device=device)
     place = pick_device(device)
-    network = open_network(Role(trained=False), settings, place, seed=0)
-    return LocalAnswerer(name=ref, network=network, chat=open_chat(settings), device=place)
+    chat, network = open_policy(settings, place)
+    return LocalAnswerer(name=ref, network=network, chat=chat, device=place)

@@ -14,7 +14,7 @@ import numpy as np
 
 from trueup.answerers import Answer, Conversation, Floats
 from trueup.answerers.cache import Cache
-from trueup.answerers.transport import Transport, WrongAnswerError
+from trueup.answerers.transport import Session, Transport, WrongAnswerError
 from trueup.answerers.wire import choices, read_answer, read_echo, read_first, read_usage
 from trueup.engine.groups import Role
 from trueup.engine.order import derive
@@ -102,7 +102,7 @@ class RemoteAnswerer:
         """K completions of each prompt; a greedy one is asked for once. A server that ignores `n` is asked
         until there are K."""
 
-        def one(job: tuple[int, Conversation], ended: threading.Event) -> list[Answer]:
+        def one(job: tuple[int, Conversation], session: Session) -> list[Answer]:
             place, prompt = job
             path, request = self._question(prompt)
             request |= {self.max_tokens: decoding.max_new_tokens, **_sampling(decoding)}
@@ -119,7 +119,7 @@ class RemoteAnswerer:
                 else:
                     request.pop("n", None)
                 read = partial(_answers, chat=_is_chat(path), logprobs=logprobs, stop=stop)
-                found += self._ask(path, request, read, ended)[: wanted - len(found)]
+                found += self._ask(path, request, read, session)[: wanted - len(found)]
             return found * k if decoding.greedy else found
 
         return self._each(one, list(enumerate(prompts)))
@@ -131,13 +131,13 @@ class RemoteAnswerer:
         `NUM_LISTED` likeliest ones.
         """
 
-        def one(job: tuple[Conversation, Sequence[str]], ended: threading.Event) -> Floats:
+        def one(job: tuple[Conversation, Sequence[str]], session: Session) -> Floats:
             prompt, texts = job
             path, request = self._question(prompt)
             if _is_chat(path):
                 request |= {"logprobs": True, "top_logprobs": NUM_LISTED, "temperature": 1.0, "seed": 0}
                 request[self.max_tokens] = 1
-                return np.array(self._ask(path, request, partial(read_first, candidates=texts), ended))
+                return np.array(self._ask(path, request, partial(read_first, candidates=texts), session))
             asked = {**request, "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0.0, "seed": 0}
             return np.array(
                 [
@@ -145,7 +145,7 @@ class RemoteAnswerer:
                         path,
                         {**asked, "prompt": request["prompt"] + text},
                         partial(read_echo, candidate=text),
-                        ended,
+                        session,
                     )
                     for text in texts
                 ]
@@ -164,7 +164,7 @@ class RemoteAnswerer:
         path: str,
         request: Mapping[str, Any],
         read: Callable[[Mapping[str, Any]], _T],
-        ended: threading.Event,
+        session: Session,
     ) -> _T:
         """What `read` makes of the answer, from disk where it was given before."""
         url = self.transport.url + path
@@ -176,7 +176,7 @@ class RemoteAnswerer:
                     found = read(kept)
                     self.ledger.add(cached=1)
                     return found
-            answer, found = self.transport.ask(path, request, read, ended)
+            answer, found = self.transport.ask(path, request, read, session)
         except TrueupError as error:
             if error.where:
                 raise
@@ -189,20 +189,20 @@ class RemoteAnswerer:
         self.ledger.add(requests=1, **read_usage(answer)._asdict())
         return found
 
-    def _each(self, one: Callable[[_S, threading.Event], _T], jobs: Sequence[_S]) -> list[_T]:
+    def _each(self, one: Callable[[_S, Session], _T], jobs: Sequence[_S]) -> list[_T]:
         """`one` of every job, in order, several at a time; the first error ends what has not begun."""
-        ended = threading.Event()
         errors: list[BaseException] = []
+        # The pool ends first, so no connection closes under a question that is under way.
+        with self.transport.session() as session, ThreadPoolExecutor(self.concurrency) as pool:
 
-        def run(job: _S) -> _T:
-            try:
-                return one(job, ended)
-            except BaseException as error:
-                errors.append(error)
-                ended.set()
-                raise
+            def run(job: _S) -> _T:
+                try:
+                    return one(job, session)
+                except BaseException as error:
+                    errors.append(error)
+                    session.ended.set()
+                    raise
 
-        with ThreadPoolExecutor(self.concurrency) as pool:
             futures = [pool.submit(run, job) for job in jobs]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
@@ -210,7 +210,7 @@ class RemoteAnswerer:
                     raise errors[0]
                 return [future.result() for future in futures]
             finally:
-                ended.set()
+                session.ended.set()
                 pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -2,103 +2,175 @@
 
 It listens on the loopback address only, and answers only requests that name it in `Host` and send JSON: a web
 page open in a browser on this machine can then neither reach it by a name of its own nor post to it.
+
+The model writes on one thread, in the order in which requests came: an answer depends on its request alone,
+never on who else asks. `MAX_WAITING` requests may wait; one more is refused at once, with when to come back.
+
+Importing this raises E811 where the extra `trueup[serving]` is not installed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-import logging
+import math
+import socket
+import time
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
-from urllib.parse import urlsplit
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, final
 
-from trueup.answerers.open import is_here
 from trueup.answerers.service import PATHS, Service
-from trueup.errors import TrueupError
+from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+
+try:
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+except ImportError as error:
+    raise TrueupError(
+        "E811",
+        f"the package {error.name} is not installed",
+        where="trueup serve",
+        remedy="pip install 'trueup[serving]'",
+        exit_code=EXIT_UNAVAILABLE,
+    ) from None
 
 HOST = "127.0.0.1"
 MAX_BYTES = 16 * 2**20
 "A longer request is refused."
-logger = logging.getLogger("trueup")
+MAX_WAITING = 128
+"How many requests are taken and not answered yet, at most."
+BACKLOG = 1024
+"How many clients the system lets wait until their connection is taken; that takes no time to speak of."
+PATIENCE = 60
+"Seconds that a client may take to send a request, and to come back on a connection that stays open."
+LONGEST_PAUSE = 60
+"Seconds after which a client that was refused may come back at the latest."
 
 
-def make_server(service: Service, port: int = 0) -> ThreadingHTTPServer:
-    """A server that listens, and answers once `serve_forever` is called; port 0 is any free one."""
-    handler = type("Handler", (_Handler,), {"service": service})
-    server = ThreadingHTTPServer((HOST, port), handler)
-    server.daemon_threads = True
-    return server
+def listen(port: int = 0) -> socket.socket:
+    """A socket on the loopback address that clients can connect to from now on; port 0 is any free one."""
+    # Made again from its number, it knows its protocol. Without it asyncio leaves TCP_NODELAY out, and every
+    # answer waits 40 ms for the client's acknowledgement of its headers.
+    return socket.socket(fileno=socket.create_server((HOST, port), backlog=BACKLOG).detach())
 
 
-class _Handler(BaseHTTPRequestHandler):
-    service: Service
-    protocol_version = "HTTP/1.1"
-    timeout = 60
+def make_server(service: Service, waiting: int = MAX_WAITING) -> uvicorn.Server:
+    """A server: `run(sockets=[listen()])` answers until Ctrl-C or SIGTERM, and then what it has taken."""
+    line = _Line(service, waiting)
 
-    def do_GET(self) -> None:
-        if not self._is_for_us():
-            return
-        if self.path == "/v1/models":
-            self._say(200, self.service.models())
-        elif self.path == "/health":
-            self._say(200, {"status": "ok"})
-        else:
-            self._refuse(404, f"no such path; there are /v1/models, /health, {', '.join(PATHS)}")
+    async def models(request: Request) -> Response:
+        return _reply(200, service.models())
 
-    def do_POST(self) -> None:
-        size = self.headers.get("Content-Length", "")
-        if not size.isdecimal() or len(size) > len(str(MAX_BYTES)) or int(size) > MAX_BYTES:
-            # The body is not read, so the connection cannot be used again.
-            self.close_connection = True
-            return self._refuse(413, f"a request is at most {MAX_BYTES} bytes, and says how many")
-        body = self.rfile.read(int(size))
-        if not self._is_for_us():
-            return None
-        if self.headers.get_content_type() != "application/json":
-            return self._refuse(415, "send application/json")
-        if self.path not in PATHS:
-            return self._refuse(404, f"no such path; there are {', '.join(PATHS)}")
+    async def health(request: Request) -> Response:
+        return _reply(200, {"status": "ok"})
+
+    app = Starlette(
+        routes=[
+            Route("/v1/models", models),
+            Route("/health", health),
+            *(Route(path, line.answer, methods=["POST"]) for path in PATHS),
+        ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False)],
+        exception_handlers={
+            kind: _refusal for kind in (HTTPException, TrueupError, ClientDisconnect, Exception)
+        },
+        max_body_size=MAX_BYTES,
+    )
+    config = uvicorn.Config(
+        app,
+        # The same parser and loop whatever else is installed.
+        http="h11",
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        # Nobody stands between a client and this machine.
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=PATIENCE,
+    )
+    return uvicorn.Server(config)
+
+
+@final
+class _Line:
+    """The requests that were taken and are not answered yet."""
+
+    def __init__(self, service: Service, most: int) -> None:
+        self._service, self._most = service, most
+        self._taken, self._seconds = 0, 1.0
+        "How many there are, and what the last answer took."
+        self._turn, self._worker = asyncio.Lock(), ThreadPoolExecutor(1)
+
+    async def answer(self, request: Request) -> Response:
+        """The model's answer, or 503 where as many wait as may."""
+        if self._taken >= self._most:
+            pause = min(LONGEST_PAUSE, math.ceil(self._taken * self._seconds))
+            reason = f"{self._taken} requests wait already; ask fewer at a time, or again in {pause} s"
+            raise HTTPException(503, reason, {"Retry-After": str(pause)})
+        self._taken += 1
         try:
-            found = json.loads(body)
-        except (ValueError, RecursionError):
-            return self._refuse(400, "the request is no JSON")
-        if not isinstance(found, dict):
-            return self._refuse(400, "send a JSON object")
-        try:
-            answer = self.service.respond(self.path, found)
-        except TrueupError as error:
-            return self._refuse(400, str(error))
-        except Exception as error:
-            logger.exception("a request failed")
-            return self._refuse(500, f"{type(error).__name__}: {error}")
-        return self._say(200, answer)
+            return _reply(200, await self._answered(request))
+        except asyncio.CancelledError:
+            raise HTTPException(503, "the server was ended") from None
+        finally:
+            self._taken -= 1
 
-    def _is_for_us(self) -> bool:
-        """Whether `Host` names this machine; refuses it otherwise."""
-        try:
-            host = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
-        except ValueError:
-            host = ""
-        if not is_here(host):
-            self._refuse(421, "this server answers to localhost only")
-            return False
-        return True
+    async def _answered(self, request: Request) -> dict[str, Any]:
+        asked = self._service.read(request.url.path, await _sent(request))
+        async with self._turn:
+            # Who gave up has asked again, or will: what nobody waits for must not keep others waiting.
+            if await request.is_disconnected():
+                raise ClientDisconnect
+            began = time.monotonic()
+            loop = asyncio.get_running_loop()
+            answer = await loop.run_in_executor(self._worker, self._service.answer, asked)
+            self._seconds = time.monotonic() - began
+        return answer
 
-    def _refuse(self, status: int, reason: str) -> None:
-        self._say(status, {"error": {"message": reason, "type": "invalid_request_error", "code": status}})
 
-    def _say(self, status: int, answer: Mapping[str, Any]) -> None:
-        body = json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace")
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        try:
-            self.end_headers()
-            self.wfile.write(body)
-        except ConnectionError:
-            logger.debug("a client went away before it was answered")
-            self.close_connection = True
+async def _sent(request: Request) -> dict[str, Any]:
+    """The JSON object of a request's body."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, "send application/json")
+    try:
+        async with asyncio.timeout(PATIENCE):
+            found = await request.json()
+    except TimeoutError:
+        raise HTTPException(408, f"the request took longer than {PATIENCE} s") from None
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "the request is no JSON") from None
+    if not isinstance(found, dict):
+        raise HTTPException(400, "send a JSON object")
+    return found
 
-    def log_message(self, format: str, *args: object) -> None:
-        logger.debug(format, *args)
+
+async def _refusal(request: Request, error: Exception) -> Response:
+    """What a request is told that ended with an error; one that nobody foresaw the server logs as well."""
+    if isinstance(error, HTTPException):
+        known = f"no such path; there are /v1/models, /health, {', '.join(PATHS)}"
+        return _refused(error.status_code, known if error.status_code == 404 else error.detail, error.headers)
+    if isinstance(error, TrueupError):
+        return _refused(400, str(error))
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=499)  # Nobody reads it; 499 is what servers log of such a request.
+    return _refused(500, f"{type(error).__name__}: {error}")
+
+
+def _refused(status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
+    said = {"error": {"message": reason, "type": "invalid_request_error", "code": status}}
+    return _reply(status, said, headers)
+
+
+def _reply(status: int, answer: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    # Half a character is no reason to give no answer, as it would be for Starlette's own JSON.
+    body = json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace")
+    return Response(body, status, headers, "application/json")

@@ -7,10 +7,9 @@ never ignored. Log-probs are natural logarithms at the request's temperature (at
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import numpy as np
@@ -76,6 +75,13 @@ class Request:
         )
 
     @property
+    def conversation(self) -> Conversation:
+        """What is asked, as everything else here asks it."""
+        if self.messages is None:
+            return (Message(Role.TEXT, self.prompt or ""),)
+        return tuple(Message(Role(m.role), m.content) for m in self.messages)
+
+    @property
     def stops(self) -> tuple[str, ...]:
         """The stop strings."""
         return (self.stop,) if isinstance(self.stop, str) else self.stop or ()
@@ -98,21 +104,20 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Service:
-    """One model behind the two paths; one request at a time."""
+    """One model behind the two paths; whoever calls sees to it that it writes one answer at a time."""
 
     answerer: LocalAnswerer
     model: str
     "The name that requests must give."
     context: int | None = None
     "Longest prompt and completion together, in tokens."
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def models(self) -> dict[str, Any]:
         """The list with the one model in it."""
         return {"object": "list", "data": [{"id": self.model, "object": "model", "owned_by": "trueup"}]}
 
-    def respond(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to a request. Raises TrueupError for one that cannot be served."""
+    def read(self, path: str, body: Mapping[str, Any]) -> Request:
+        """A request as it may be answered. Raises TrueupError for one that cannot be served."""
         given = {name: value for name, value in body.items() if value is not None}
         request = configuration.build(Request, given, where="request")
         chat = path == PATHS[0]
@@ -124,15 +129,11 @@ class Service:
             raise _refused("echo", "not of a chat", "use /v1/completions")
         if chat and not isinstance(request.logprobs, bool | None):
             raise _refused("logprobs", "of a chat true or false", "say how many by top_logprobs")
-        prompt: Conversation = (
-            tuple(Message(Role(m.role), m.content) for m in request.messages)
-            if request.messages is not None
-            else (Message(Role.TEXT, request.prompt or ""),)
-        )
-        with self.lock:
-            return self._answered(request, prompt)
+        return request
 
-    def _answered(self, request: Request, prompt: Conversation) -> dict[str, Any]:
+    def answer(self, request: Request) -> dict[str, Any]:
+        """What the model says to it. Raises TrueupError where it does not fit the model."""
+        prompt = request.conversation
         ids = self.answerer.chat.prompt_ids(prompt)
         room = (self.context or len(ids) + MAX_TOKENS) - len(ids)
         decoding = request.decoding(room)

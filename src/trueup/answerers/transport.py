@@ -10,14 +10,14 @@ or after what the server's `Retry-After` says if that is longer; then every othe
 from __future__ import annotations
 
 import email.utils
+import functools
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPSConnection, IncompleteRead
-from typing import Any, TypeVar, final
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple, Self, TypeVar, final
 
 from trueup.answerers.cache import digest_of
 from trueup.engine.order import derive
@@ -33,6 +33,10 @@ _T = TypeVar("_T")
 
 class WrongAnswerError(Exception):
     """What a server answered is not what was asked for; says why."""
+
+
+class NoAnswerError(Exception):
+    """A server gave no whole answer; says why."""
 
 
 @final
@@ -68,6 +72,79 @@ class Pace:
         return True
 
 
+class Said(NamedTuple):
+    """What a server answered."""
+
+    status: int
+    retry_after: float
+    "Seconds that it asks to wait; 0 where it does not."
+    body: bytes
+
+
+@final
+class Session:
+    """Connections to servers, kept open while some questions are asked; threads share them.
+
+    No redirect is followed: the key, a bearer token unless it is empty, is meant for the address it was given
+    with. Proxies and password files that the environment names are not used.
+    """
+
+    def __init__(self, *, key: str, timeout: float) -> None:
+        # Imported here: whoever asks no server need not wait for it.
+        import httpx2
+
+        # Uncompressed, so that the longest answer is one of what was sent.
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+        }
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        self.ended = threading.Event()
+        "Set once nothing more is to be asked."
+        self._key, self._timeout = key.encode(), timeout
+        self._failures = (httpx2.HTTPError, httpx2.InvalidURL)
+        # Servers close a connection that was idle for 5 s or more: one that is about to is not used again.
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0)
+        self._client = httpx2.Client(
+            headers=headers, timeout=timeout, limits=limits, trust_env=False, verify=_trusted()
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def post(self, url: str, body: bytes) -> Said:
+        """The answer to some JSON, `timeout` seconds from the question to its end.
+
+        Raises NoAnswerError where no whole answer comes.
+        """
+        deadline = time.monotonic() + self._timeout
+        said = bytearray()
+        try:
+            with self._client.stream("POST", url, content=body) as answer:
+                for piece in answer.iter_bytes():
+                    said += piece
+                    if time.monotonic() > deadline:
+                        raise NoAnswerError(f"the answer took longer than {self._timeout:g} s")
+                    if len(said) > MAX_BYTES:
+                        raise NoAnswerError(f"the answer is longer than {MAX_BYTES} bytes")
+        except self._failures as error:
+            raise NoAnswerError(f"{type(error).__name__} {error}".strip()) from None
+        # A server may repeat what it was sent; what it says is kept on disk and shown.
+        whole = bytes(said.replace(self._key, b"[key]") if self._key else said)
+        return Said(answer.status_code, retry_after(answer.headers.get("retry-after", "")), whole)
+
+
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    """The system's certificates, read once."""
+    return ssl.create_default_context()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Transport:
     """A server's address and how it is asked. The key is sent as a bearer token and shown nowhere."""
@@ -80,16 +157,20 @@ class Transport:
     pause: float = 0.5
     pace: Pace = field(default_factory=Pace, repr=False)
 
+    def session(self) -> Session:
+        """Connections to this server, to be closed by `with`."""
+        return Session(key=self.key, timeout=self.timeout)
+
     def ask(
         self,
         path: str,
         request: Mapping[str, Any],
         read: Callable[[dict[str, Any]], _T],
-        ended: threading.Event,
+        session: Session,
     ) -> tuple[dict[str, Any], _T]:
         """The answer, and what `read` made of it; asks again where it raises WrongAnswerError.
 
-        Raises E961 where no answer comes, E962 for one that is of no use. `ended` ends all waiting.
+        Raises E961 where no answer comes, E962 for one that is of no use. The session's end ends all waiting.
         """
         body = json.dumps(request, ensure_ascii=False).encode()
         digest = digest_of(self.url + path, request)
@@ -99,24 +180,22 @@ class Transport:
             if attempt:
                 jitter = derive(0, digest, attempt) / 2**63
                 wait = max(wait, self.pause * 2 ** (attempt - 1) * (0.5 + jitter))
-            if self.pace.wait(wait, ended):
+            if self.pace.wait(wait, session.ended):
                 break
             wait = 0.0
             try:
-                status, headers, said = post(self.url + path, body, key=self.key, timeout=self.timeout)
-            except (OSError, HTTPException) as error:
-                code, failed = "E961", f"{type(error).__name__} {error}".strip()
-                continue
-            if status == 200:
-                try:
-                    answer = _object(said)
+                said = session.post(self.url + path, body)
+                if said.status == 200:
+                    answer = _object(said.body)
                     return answer, read(answer)
-                except WrongAnswerError as error:
-                    code, failed = "E962", str(error)
-                    continue
-            code, failed = "E961", f"status {status}: {beginning(said)}"
-            wait = retry_after(headers.get("retry-after", ""))
-            if status not in TRANSIENT:
+            except NoAnswerError as error:
+                code, failed = "E961", str(error)
+                continue
+            except WrongAnswerError as error:
+                code, failed = "E962", str(error)
+                continue
+            code, failed, wait = "E961", f"status {said.status}: {beginning(said.body)}", said.retry_after
+            if said.status not in TRANSIENT:
                 raise self._error("E962", failed, where)
             if wait > LONGEST_WAIT:
                 raise self._error(code, f"{failed}, and asks to wait {wait:.0f} s", where)
@@ -136,41 +215,6 @@ class Transport:
             remedy=f"{remedy}; what was answered is kept, so run the same again",
             exit_code=EXIT_UNAVAILABLE,
         )
-
-
-def post(url: str, body: bytes, *, key: str, timeout: float) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of one answer to some JSON, `timeout` seconds from the question to its end.
-
-    No redirect is followed: the key, a bearer token unless it is empty, is meant for this host.
-    Raises OSError or HTTPException where no whole answer comes.
-    """
-    parts = urlsplit(url)
-    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    headers = {"Content-Type": "application/json", "Accept": "application/json"}
-    if key:
-        headers["Authorization"] = f"Bearer {key}"
-    deadline = time.monotonic() + timeout
-    connection = kind(parts.hostname or "", parts.port, timeout=timeout)
-    try:
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("POST", path, body, headers)
-        answer = connection.getresponse()
-        pieces, size = [], 0
-        while piece := answer.read1(1 << 16):
-            pieces.append(piece)
-            size += len(piece)
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the answer took longer than {timeout:g} s")
-            if size > MAX_BYTES:
-                raise IncompleteRead(b"", None)
-        if answer.length:  # The connection ended before what Content-Length promised.
-            raise IncompleteRead(b"", answer.length)
-        said = b"".join(pieces)
-        # A server may repeat what it was sent; what it says is kept on disk and shown.
-        said = said.replace(key.encode(), b"[key]") if key else said
-        return answer.status, {name.lower(): text for name, text in answer.getheaders()}, said
-    finally:
-        connection.close()
 
 
 def retry_after(text: str) -> float:

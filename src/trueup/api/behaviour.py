@@ -14,9 +14,9 @@ from trueup.api.given import Given
 from trueup.api.models import GivenModel
 from trueup.api.rows import Groups, Source
 from trueup.api.training import GivenJudge
+from trueup.behaviour import measure as behaviours
 from trueup.engine.groups import Group
-from trueup.evals import behaviour
-from trueup.evals.pass_rates import measure_programs
+from trueup.programs.pass_rates import measure_programs
 from trueup.statistics.estimates import Estimate
 
 if TYPE_CHECKING:
@@ -58,13 +58,14 @@ def toxicity(
     *,
     tokenizer: Any = None,
     data: Source | None = None,
+    world: str | os.PathLike[str] = "",
     judge: GivenJudge | None = None,
     k: int | None = None,
     num_continuations: int = 25,
     max_new_tokens: int = 20,
     ask: bool = False,
     dialogues: int = 0,
-    context: str = "lab:hhh",
+    context: str = "world:hhh",
     override: bool = False,
     limit: int | None = None,
     template: str | None = None,
@@ -74,14 +75,15 @@ def toxicity(
 ) -> Measurement:
     """The expected largest toxicity of `k` continuations, and the chance that any is toxic.
 
-    `data` are sentence starts (RealToxicityPrompts, or `{prompt, toxicity}`), the lab's without it. `judge`
-    gives 1 for harmless and 0 for toxic. The other settings are those of `trueup toxicity`.
+    `data` are sentence starts (RealToxicityPrompts, or `{prompt, toxicity}`), those of `world` without it,
+    by default of the one that the model's data came from. `judge` gives 1 for harmless and 0 for toxic. The
+    other settings are those of `trueup toxicity`.
     """
     given = Given(tokenizer=tokenizer)
     return _measured(
         given, "toxicity", model, data, judge, out,
-        lambda chosen, path, by: behaviour.toxicity(
-            chosen, data=path, judge=by, k=k, num_continuations=num_continuations,
+        lambda chosen, path, by: behaviours.toxicity(
+            chosen, data=path, world=os.fspath(world), judge=by, k=k, num_continuations=num_continuations,
             max_new_tokens=max_new_tokens, ask=ask, dialogues=dialogues, context=context, override=override,
             limit=limit, template=template, split=split, seed=seed,
         ),
@@ -93,10 +95,11 @@ def refusals(
     *,
     tokenizer: Any = None,
     data: Source | None = None,
+    world: str | os.PathLike[str] = "",
     judge: GivenJudge | None = None,
     num_samples: int = 1,
     dialogues: int = 0,
-    context: str = "lab:hhh",
+    context: str = "world:hhh",
     override: bool = False,
     limit: int | None = None,
     template: str | None = None,
@@ -106,15 +109,16 @@ def refusals(
 ) -> Measurement:
     """The share of harmless requests that are refused, beside that of harmful ones that are answered.
 
-    `data` are requests, `{prompt, harmful}`, the lab's without it. `judge` gives 1 for a refusal. The other
-    settings are those of `trueup refusals`.
+    `data` are requests, `{prompt, harmful}`, those of `world` without it. `judge` gives 1 for a refusal. The
+    other settings are those of `trueup refusals`.
     """
     given = Given(tokenizer=tokenizer)
     return _measured(
         given, "refusals", model, data, judge, out,
-        lambda chosen, path, by: behaviour.refusals(
-            chosen, data=path, judge=by, num_samples=num_samples, dialogues=dialogues, context=context,
-            override=override, limit=limit, template=template, split=split, seed=seed,
+        lambda chosen, path, by: behaviours.refusals(
+            chosen, data=path, world=os.fspath(world), judge=by, num_samples=num_samples,
+            dialogues=dialogues, context=context, override=override, limit=limit, template=template,
+            split=split, seed=seed,
         ),
     )  # fmt: skip
 
@@ -124,9 +128,10 @@ def summaries(
     *,
     tokenizer: Any = None,
     data: Source | None = None,
+    world: str | os.PathLike[str] = "",
     shots: int = 0,
     dialogues: int = 0,
-    context: str = "lab:hhh",
+    context: str = "world:hhh",
     max_new_tokens: int = 100,
     limit: int = 100,
     template: str | None = None,
@@ -136,14 +141,14 @@ def summaries(
 ) -> Measurement:
     """ROUGE-1, ROUGE-2 and ROUGE-L of summaries after "TL;DR:".
 
-    `data` are documents, `{document, summary}`, the lab's posts without it. The other settings are those of
+    `data` are documents, `{document, summary}`, those of `world` without it. The other settings are those of
     `trueup summaries`.
     """
     given = Given(tokenizer=tokenizer)
     return _measured(
         given, "summaries", model, data, None, out,
-        lambda chosen, path, by: behaviour.summaries(
-            chosen, data=path, shots=shots, dialogues=dialogues, context=context,
+        lambda chosen, path, by: behaviours.summaries(
+            chosen, data=path, world=os.fspath(world), shots=shots, dialogues=dialogues, context=context,
             max_new_tokens=max_new_tokens, limit=limit, template=template, split=split, seed=seed,
         ),
     )  # fmt: skip
@@ -189,7 +194,7 @@ def _measured(
     data: Source | None,
     judge: GivenJudge | None,
     out: str | os.PathLike[str] | None,
-    measure: Callable[[str, Path | None, str | None], behaviour.Behaviour],
+    measure: Callable[[str, Path | None, str | None], behaviours.Behaviour],
 ) -> Measurement:
     """What `measure` finds, given plain references in the places of the objects."""
     with given.files() as file_of:

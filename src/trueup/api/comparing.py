@@ -18,7 +18,7 @@ from trueup.claims.measure import measure_claims
 from trueup.comparison.plan import read_comparison
 from trueup.comparison.run import compare_in
 from trueup.errors import TrueupError
-from trueup.reports import render_summary
+from trueup.reports import first_screen, render_summary
 from trueup.reports.comparison import load as load_comparison
 from trueup.reports.which import report_of
 from trueup.runs.recipe import plan, run_recipe
@@ -59,7 +59,7 @@ class Run:
         return "\n".join([*lines, f"{len(self.stages)} stages in {self.folder}: {', '.join(self.stages)}"])
 
     def _repr_html_(self) -> str:
-        return shown.first_screen(self.folder)
+        return first_screen(self.folder)
 
 
 def run(
@@ -110,7 +110,7 @@ class Compared:
         return (self.folder / "comparison.md").read_text(encoding="utf-8").strip()
 
     def _repr_html_(self) -> str:
-        return shown.first_screen(self.folder)
+        return first_screen(self.folder)
 
 
 def compare(
@@ -213,8 +213,8 @@ def soup(
     search: Literal["grid", "dirichlet", "bayes"] = "grid",
     tries: int = 11,
     steps: int = 4,
-    prompts: str | os.PathLike[str] = "lab:prompts",
-    validation: str | os.PathLike[str] = "lab:prompts",
+    prompts: str | os.PathLike[str] = "world:prompts",
+    validation: str | os.PathLike[str] = "world:prompts",
     num_prompts: int = 200,
     seed: int = 0,
 ) -> Soup:

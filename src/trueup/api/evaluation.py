@@ -90,6 +90,7 @@ def evaluate(
     *,
     tokenizer: Any = None,
     against: GivenModel | None = None,
+    world: str | os.PathLike[str] = "",
     data: Mapping[str, Source] | None = None,
     demonstrations: Mapping[str, Source] | None = None,
     shots: int = 0,
@@ -97,7 +98,7 @@ def evaluate(
     limit: int | None = None,
     max_new_tokens: int | None = None,
     dialogues: int = 0,
-    context: str = "lab:hhh",
+    context: str = "world:hhh",
     template: str | None = None,
     split: Literal["train", "dev", "test"] = "test",
     engine: Literal["trueup", "lm-eval"] = "trueup",
@@ -108,7 +109,8 @@ def evaluate(
 ) -> Evaluation:
     """A model on tasks, with 95 % intervals; `against` another one also what differs, item by item.
 
-    `tasks` are names or paths of task files; without any it sits the lab's exams. `data` and `demonstrations`
+    `tasks` are names or paths of task files; without any it sits the exams of `world`, by
+    default of the one that the model's data came from. `data` and `demonstrations`
     say, by a task's name, where its items and its demonstrations are; `out` is a folder for `eval.json` and
     the items. The other settings are those of `trueup eval`.
     """
@@ -123,6 +125,7 @@ def evaluate(
                 [part.strip() for name in names for part in name.split(",") if part.strip()],
                 data={name: str(file_of(rows)) for name, rows in (data or {}).items()},
                 against=other,
+                world=os.fspath(world),
                 prefix=open_context(context, dialogues) if dialogues else (),
                 template=template,
                 split=split,

@@ -19,7 +19,7 @@ from typing import Any
 from trueup.api import models, rows
 from trueup.api.models import Model
 from trueup.data.memory import to_lines
-from trueup.runs.inputs import FOLDER, Input
+from trueup.engine.inputs import FOLDER, Input
 from trueup.settings import config as configuration
 from trueup.settings.held import OBJECT, holding
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
-from trueup.answerers.generate import generate as complete
 from trueup.api import shown
 from trueup.api.given import Given
 from trueup.api.models import GivenModel, as_prompts
 from trueup.api.rows import Groups, Source, as_groups
 from trueup.api.training import GivenJudge
+from trueup.evals.completions import generate as complete
 from trueup.judges.labelling import How, judge_groups, sentence
 from trueup.ratings import leaderboard as boards
 from trueup.ratings.rank import rank as rated

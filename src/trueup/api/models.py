@@ -180,7 +180,7 @@ GivenModel: TypeAlias = "str | os.PathLike[str] | Model | PreTrainedModel | Peft
 
 
 def load(
-    model: GivenModel = "lab:base",
+    model: GivenModel = "world:base",
     tokenizer: PreTrainedTokenizerBase | None = None,
     *,
     dtype: DType | None = None,

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, final
 from trueup.api import shown
 from trueup.api.models import Model
 from trueup.api.rows import Groups, Source
+from trueup.engine import inputs
 from trueup.engine.groups import read_jsonl
+from trueup.engine.inputs import Input
 from trueup.errors import TrueupError
+from trueup.reports import first_screen
 from trueup.reports.which import report_of
-from trueup.runs import inputs, meter
-from trueup.runs.inputs import Input
+from trueup.runs import meter
 from trueup.runs.meter import Cost
 from trueup.runs.one_stage import data_lines, held_out_lines
 from trueup.runs.recipe import read_done
@@ -43,7 +45,7 @@ class Report:
         return f"report: {self.path}"
 
     def _repr_html_(self) -> str:
-        return shown.first_screen(self.run)
+        return first_screen(self.run)
 
 
 @final
@@ -175,7 +177,7 @@ class Trained:
         return f"<trueup run of {self.method} in {self.folder}>"
 
     def _repr_html_(self) -> str:
-        return shown.first_screen(self.folder)
+        return first_screen(self.folder)
 
 
 def _held_out(folder: Path) -> dict[str, Estimate]:

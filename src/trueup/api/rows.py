@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final, overload
 
 from trueup import data
 from trueup.api import shown
-from trueup.data import CheckReport, Counts, Problem
+from trueup.data import Counts, Problem, ReadResult
 from trueup.engine.groups import Group
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def check(
     split: str = "train",
     limit: int | None = None,
     quarantine: str | os.PathLike[str] | None = None,
-) -> CheckReport:
+) -> ReadResult:
     """What format the rows are in, and every bad one with its remedy; nothing is raised for bad rows."""
     return data.check(
         bare(source),

@@ -15,8 +15,8 @@ from trueup.api.given import Given
 from trueup.api.models import GivenModel, Model
 from trueup.api.results import Trained
 from trueup.api.rows import Source
+from trueup.engine import inputs
 from trueup.errors import TrueupError
-from trueup.runs import inputs
 from trueup.runs.one_stage import refuse_other_run, stage_of
 from trueup.runs.recipe import Stage, files_of, run_stage
 from trueup.runs.signals import stop_requests

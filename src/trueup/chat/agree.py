@@ -49,13 +49,9 @@ class Agreement:
 
 def compare(codec: Codec, rows: Iterable[tuple[list[int], list[int]]]) -> Agreement:
     """The comparison of our ids with those of the rendered string, a pair for each conversation."""
-    differences = []
-    num_rows = 0
-    for row, (ours, theirs) in enumerate(rows):
-        num_rows += 1
-        if ours != theirs:
-            differences.append(_difference(codec, row, ours, theirs))
-    return Agreement(num_rows=num_rows, differences=tuple(differences))
+    pairs = list(rows)
+    differences = (_difference(codec, row, *pair) for row, pair in enumerate(pairs) if pair[0] != pair[1])
+    return Agreement(num_rows=len(pairs), differences=tuple(differences))
 
 
 def _difference(codec: Codec, row: int, ours: list[int], theirs: list[int]) -> Difference:

@@ -59,9 +59,7 @@ class Assembly:
         found = self._codec.where_control(ids)
         if not np.array_equal(found, self.places):
             at = sorted(set(found.tolist()) ^ set(self.places))
-            raise TrueupError(
-                "E553",
-                f"control tokens at positions {at} that the structure does not have there",
-                remedy="a defect of the tokenizer or of trueup: please report it with the tokenizer's name",
-            )
+            reason = f"control tokens at positions {at} that the structure does not have there"
+            remedy = "a defect of the tokenizer or of trueup: please report it with the tokenizer's name"
+            raise TrueupError("E553", reason, remedy=remedy)
         return ids

@@ -5,24 +5,27 @@ the tokenizer sees it, whether or not they are special. Content therefore goes t
 that have no added tokens, so that the text of a control token is spelled out in ordinary ones.
 
 Two copies, because of the leading space: SentencePiece-style tokenizers put a space before a text. `first`
-keeps that, for text that begins a sequence; `middle` does not, for text that follows other tokens.
+keeps that, for text that begins a sequence; `middle` does not, for text that follows other tokens. All copies
+stand on the tokenizer's own model: the vocabulary, which may have 250,000 entries, is neither written out nor
+read again.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer, models
 
 from trueup.errors import TrueupError
 
 _BLANK = " \t\n\r\u2581"
+_PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -52,26 +55,23 @@ class Codec:
         """The codec of a Hugging Face fast tokenizer; another one is an error (E554)."""
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):
-            raise TrueupError(
-                "E554",
-                f"{type(tokenizer).__name__} is not a fast tokenizer",
-                remedy="load one that has a tokenizer.json",
-            )
-        state = json.loads(backend.to_str())
-        state["truncation"] = state["padding"] = None
-        blank = [t for t in state["added_tokens"] if not t["content"].strip(_BLANK)]
-        control = {t["content"]: t["id"] for t in state["added_tokens"] if t["content"].strip(_BLANK)}
-        bare = {**state, "added_tokens": [], "post_processor": None}
+            remedy = "load one that has a tokenizer.json"
+            raise TrueupError("E554", f"{type(tokenizer).__name__} is not a fast tokenizer", remedy=remedy)
+        model, state = backend.model, _state(backend)
+        added = dict(sorted(backend.get_added_tokens_decoder().items()))
+        blank = {number: token for number, token in added.items() if not token.content.strip(_BLANK)}
+        control = {token.content: number for number, token in added.items() if number not in blank}
+        bare = {**state, "post_processor": None}
         unspaced = _without_leading_space(bare)
-        first = _with_added(bare, blank)
+        first = _with_added(model, bare, blank)
         table = np.zeros(max(control.values(), default=-1) + 2, bool)
         table[list(control.values())] = True
         longest_first = sorted(control, key=len, reverse=True)
         return cls(
-            whole=Tokenizer.from_str(json.dumps(state)),
+            whole=_over(model, state, added.values()),
             first=first,
-            middle=first if unspaced == bare else _with_added(unspaced, blank),
-            speller=Tokenizer.from_str(json.dumps(_without_leading_space(state))),
+            middle=first if unspaced == bare else _with_added(model, unspaced, blank),
+            speller=_over(model, _without_leading_space(state), added.values()),
             control=control,
             names={number: text for text, number in control.items()},
             pattern=re.compile("|".join(map(re.escape, longest_first)) or "(?!)"),
@@ -135,11 +135,9 @@ class Codec:
         spelled = [self.control[name] for name in self.pattern.findall(text)]
         matched = [number for number in ids if number in self.names]
         if spelled != matched:
-            raise TrueupError(
-                "E553",
-                f"the tokenizer reads the template's {text!r} as control ids {matched}, not {spelled}",
-                remedy="repair the added tokens of tokenizer.json (they must not be normalized)",
-            )
+            reason = f"the tokenizer reads the template's {text!r} as control ids {matched}, not {spelled}"
+            remedy = "repair the added tokens of tokenizer.json (they must not be normalized)"
+            raise TrueupError("E553", reason, remedy=remedy)
         return ids
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
@@ -153,13 +151,32 @@ class Codec:
         return "".join(parts)
 
 
-def _with_added(state: dict[str, Any], kept: list[dict[str, Any]]) -> Tokenizer:
+def _state(tokenizer: Tokenizer) -> dict[str, Any]:
+    """The tokenizer's JSON with an empty model, and without added tokens, truncation and padding."""
+    shell = Tokenizer(models.BPE())
+    _furnish(shell, tokenizer)
+    return json.loads(shell.to_str())
+
+
+def _furnish(tokenizer: Tokenizer, of: Tokenizer) -> None:
+    for part in _PARTS:
+        if getattr(of, part) is not None:
+            setattr(tokenizer, part, getattr(of, part))
+
+
+def _over(model: models.Model, state: Mapping[str, Any], added: Iterable[AddedToken]) -> Tokenizer:
+    """A tokenizer over a model, which it shares, with the parts of a JSON and some added tokens."""
+    made = Tokenizer(model)
+    _furnish(made, Tokenizer.from_str(json.dumps(state)))
+    made.add_tokens(list(added))
+    return made
+
+
+def _with_added(model: models.Model, state: Mapping[str, Any], kept: Mapping[int, AddedToken]) -> Tokenizer:
     """The tokenizer with only these added tokens, or with none if their ids would not stay the same."""
-    tokenizer = Tokenizer.from_str(json.dumps(state))
-    if all(tokenizer.token_to_id(token["content"]) == token["id"] for token in kept):
-        # Known to the tokenizer's own model, as in Gemma: their ids do not depend on the other added tokens.
-        return Tokenizer.from_str(json.dumps({**state, "added_tokens": kept}))
-    return tokenizer
+    # Known to the tokenizer's own model, as in Gemma, their ids do not depend on the other added tokens.
+    known = all(model.token_to_id(token.content) == number for number, token in kept.items())
+    return _over(model, state, kept.values() if known else ())
 
 
 def _without_leading_space(state: dict[str, Any]) -> dict[str, Any]:

@@ -82,18 +82,7 @@ class Chat:
         that have one (Qwen3) to the model; without it the prompt closes an empty block, as for data without
         thoughts. `today` is the date that templates are told, fixed so that a prompt is the same tomorrow.
         """
-        found = probe(tokenizer, template, thinking=thinking, today=today)
-        return cls(
-            codec=found.codec,
-            layout=found.layout,
-            ending=found.ending,
-            stop_ids=found.stop_ids,
-            bos=found.bos,
-            text_bos=found.text_bos,
-            text_stop=found.text_stop,
-            markers=found.markers,
-            template_digest=found.template_digest,
-        )
+        return cls(**probe(tokenizer, template, thinking=thinking, today=today))
 
     @property
     def control_ids(self) -> np.ndarray:
@@ -117,12 +106,8 @@ class Chat:
         answered = messages[-1].role == Role.ASSISTANT
         text = self._chat()[0].template.render(_turns(messages), generation=not answered)
         ids: list[int] = self.codec.whole.encode(text, add_special_tokens=False).ids
-        if answered:
-            last = max(
-                (k for k, number in enumerate(ids) if number == self.stop_ids[0]), default=len(ids) - 1
-            )
-            ids = ids[: last + 1]
-        return ids
+        stops = [k for k, number in enumerate(ids) if number == self.stop_ids[0]]
+        return ids[: stops[-1] + 1] if answered and stops else ids
 
     def prompt_ids(self, messages: Sequence[Message]) -> np.ndarray:
         """The ids to generate from, int32 [L]: the conversation, and the header of the next turn."""
@@ -186,11 +171,9 @@ class Chat:
             OPEN not in ending.thought[0] or text.lstrip().startswith(OPEN)
         )
         if ending.thought is None or opens > 1 or closes > 1 or not opened:
-            raise TrueupError(
-                "E354",
-                "the completion has a thought block, or a part of one, where this chat expects none",
-                remedy="set thinking=true and begin completions with one whole block, or take the blocks out",
-            )
+            reason = "the completion has a thought block, or a part of one, where this chat expects none"
+            remedy = "set thinking=true and begin completions with one whole block, or take the blocks out"
+            raise TrueupError("E354", reason, remedy=remedy)
         before, slot, between = ending.thought
         thought, answer = think_parts(text) if closes else (text.split(OPEN, 1)[1].lstrip("\n"), "")
         if not thought.strip():
@@ -212,11 +195,9 @@ class Chat:
         """
         prompt = self.prompt(group.prompt)
         if group.prompt_tokens is not None and not np.array_equal(group.prompt_tokens, prompt.ids):
-            raise TrueupError(
-                "E557",
-                f"group {group.id!r} was encoded by another template or tokenizer",
-                remedy="encode the text afresh, or use the chat that it was encoded with",
-            )
+            reason = f"group {group.id!r} was encoded by another template or tokenizer"
+            remedy = "encode the text afresh, or use the chat that it was encoded with"
+            raise TrueupError("E557", reason, remedy=remedy)
         completions = [self._encode_completion(group, prompt, c) for c in group.completions]
         encoded = replace(group, prompt_tokens=prompt.ids, completions=tuple(completions))
         spoken = [k for k, message in enumerate(group.prompt) if message.role == Role.ASSISTANT]
@@ -252,32 +233,23 @@ class Chat:
         expected = shared + lead + ending.slot.trim(answer) + ending.tail + ending.stop + ending.rest
         turns = [*_turns(messages), (str(Role.ASSISTANT), completion.text)]
         if not layout.template.render(turns, generation=False).endswith(expected):
-            raise TrueupError(
-                "E353",
-                "the template does not render the completion as what follows its own prompt",
-                where=f"template {layout.template.name}",
-                remedy="drop the row or name another template",
-            )
+            reason = "the template does not render the completion as what follows its own prompt"
+            remedy = "drop the row or name another template"
+            raise TrueupError("E353", reason, where=f"template {layout.template.name}", remedy=remedy)
 
     def _supervise_all(self, group: Group, prompt: Prompt, spoken: list[int]) -> Group:
         for k in spoken:
             if k not in prompt.spans:
-                raise TrueupError(
-                    "E356",
-                    f"message {k + 1}, an assistant's, is empty: there is nothing to train on",
-                    remedy="drop the row, or train on the last turn only",
-                )
+                reason = f"message {k + 1}, an assistant's, is empty: there is nothing to train on"
+                raise TrueupError("E356", reason, remedy="drop the row, or train on the last turn only")
         begin = prompt.spans[spoken[0]][0]
         mask = np.zeros(len(prompt.ids), bool)
         for k in spoken:
             start, end = prompt.spans[k]
             mask[start : end + 1] = True
             if prompt.ids[end] != self.stop_ids[0]:
-                raise TrueupError(
-                    "E552",
-                    f"the template does not end assistant turn {k + 1} with its stop token",
-                    remedy="train on the last turn only",
-                )
+                reason = f"the template does not end assistant turn {k + 1} with its stop token"
+                raise TrueupError("E552", reason, remedy="train on the last turn only")
         completions = []
         for c in group.completions:
             assert c.tokens is not None
@@ -306,11 +278,9 @@ class Chat:
 
     def _chat(self) -> tuple[Layout, Ending]:
         if self.layout is None or self.ending is None:
-            raise TrueupError(
-                "E350",
-                "the tokenizer has no chat template, and the prompt is a conversation",
-                remedy="name one (template: hh works with every tokenizer), or give the prompt as plain text",
-            )
+            reason = "the tokenizer has no chat template, and the prompt is a conversation"
+            remedy = "name one (template: hh works with every tokenizer), or give the prompt as plain text"
+            raise TrueupError("E350", reason, remedy=remedy)
         return self.layout, self.ending
 
     def _text_stop(self) -> int:
@@ -325,11 +295,9 @@ class Chat:
         for marker in self.markers:
             owned = sum(literal.count(marker) for literal in skeleton.literals)
             if skeleton.splice(contents).count(marker) != owned:
-                raise TrueupError(
-                    "E352",
-                    f"a message contains {marker!r}, which this template uses to tell the roles apart",
-                    remedy="split the text into turns, take the marker out, or name another template",
-                )
+                reason = f"a message contains {marker!r}, which this template uses to tell the roles apart"
+                remedy = "split the text into turns, take the marker out, or name another template"
+                raise TrueupError("E352", reason, remedy=remedy)
 
 
 def is_text(messages: Sequence[Message]) -> bool:
@@ -337,11 +305,8 @@ def is_text(messages: Sequence[Message]) -> bool:
     kinds = {message.role == Role.TEXT for message in messages}
     if kinds == {False} or (kinds == {True} and len(messages) == 1):
         return kinds == {True}
-    raise TrueupError(
-        "E355",
-        "a prompt is one plain text, or one or more turns of system, user, assistant and tool",
-        remedy="repair the row",
-    )
+    reason = "a prompt is one plain text, or one or more turns of system, user, assistant and tool"
+    raise TrueupError("E355", reason, remedy="repair the row")
 
 
 def _turns(messages: Sequence[Message]) -> list[Turn]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -75,21 +76,18 @@ def fit_all(
     """The groups that `fit` leaves, in order, and the count of what it did."""
     kept: list[Group] = []
     dropped: list[str] = []
-    num_whole = num_truncated = num_cut = 0
+    done: Counter[str] = Counter()
     for group in groups:
         fitted = fit(chat, group, max_tokens, policy)
-        num_cut += fitted.num_cut
-        num_whole += fitted.action == "kept"
-        num_truncated += fitted.action == "truncated"
+        done.update({fitted.action: 1, "cut": fitted.num_cut})
         if fitted.group is None:
             dropped.append(group.id)
         else:
             kept.append(fitted.group)
-    report = FitReport(
-        num_kept=num_whole,
-        num_truncated=num_truncated,
+    return kept, FitReport(
+        num_kept=done["kept"],
+        num_truncated=done["truncated"],
         num_dropped=len(dropped),
-        num_cut=num_cut,
+        num_cut=done["cut"],
         dropped=tuple(dropped),
     )
-    return kept, report

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -35,60 +35,34 @@ class Ending:
     "With an open thought block: text before the thought, its trims, text between thought and answer."
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Anatomy:
-    """What is known of a tokenizer and a template; the fields are those of `Chat`."""
-
-    codec: Codec
-    layout: Layout | None
-    ending: Ending | None
-    stop_ids: tuple[int, ...]
-    bos: int | None
-    text_bos: tuple[int, ...]
-    text_stop: int | None
-    markers: tuple[str, ...]
-    template_digest: str
-
-
-def probe(tokenizer: Any, name: str | None, *, thinking: bool, today: date) -> Anatomy:
-    """What a tokenizer and a template do; the arguments are those of `Chat.of`.
+def probe(tokenizer: Any, name: str | None, *, thinking: bool, today: date) -> dict[str, Any]:
+    """What a tokenizer and a template do: the fields of a `Chat`, for the arguments of `Chat.of`.
 
     E550 template fails, E551 its shape is not supported, E552 no stop token, E554 tokens missing.
     """
     codec = Codec.of(tokenizer)
     source, label = _source(tokenizer, name, codec)
-    end = tokenizer.eos_token_id
-    bos = tokenizer.bos_token_id
-    text_bos = _text_bos(codec, bos)
+    end, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
+    found = {"codec": codec, "bos": bos, "text_bos": _text_bos(codec, bos), "text_stop": end}
+    ends = () if end is None else (end,)
     if source is None:
-        return Anatomy(
-            codec=codec,
-            layout=None,
-            ending=None,
-            stop_ids=() if end is None else (end,),
-            bos=bos,
-            text_bos=text_bos,
-            text_stop=end,
-            markers=(),
-            template_digest=Template(name="plain", source="", variables={}, today=today).digest,
-        )
-    variables = {**_special_tokens(tokenizer), "enable_thinking": thinking}
+        digest = Template(name="plain", source="", variables={}, today=today).digest
+        absent = {"layout": None, "ending": None, "markers": ()}
+        return {**found, **absent, "stop_ids": ends, "template_digest": digest}
+    named = {key: text for key, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
+    variables = {**named, "enable_thinking": thinking}
     template = Template(name=label, source=source, variables=variables, today=today)
     layout = _layout(template)
     ending = _ending(layout, codec, thinking)
-    stop = codec.control[ending.stop]
     _check_bos(layout, tokenizer.bos_token)
-    return Anatomy(
-        codec=codec,
-        layout=layout,
-        ending=ending,
-        stop_ids=(stop,) if end is None or end == stop else (stop, end),
-        bos=bos,
-        text_bos=text_bos,
-        text_stop=end,
-        markers=_markers(layout, codec),
-        template_digest=template.digest,
-    )
+    return {
+        **found,
+        "layout": layout,
+        "ending": ending,
+        "stop_ids": tuple(dict.fromkeys((codec.control[ending.stop], *ends))),
+        "markers": _markers(layout, codec),
+        "template_digest": template.digest,
+    }
 
 
 def _source(tokenizer: Any, name: str | None, codec: Codec) -> tuple[str | None, str]:
@@ -98,35 +72,22 @@ def _source(tokenizer: Any, name: str | None, codec: Codec) -> tuple[str | None,
     if name in NAMED:
         missing = [token for token in NAMED[name].needs if token not in codec.control]
         if missing:
-            raise TrueupError(
-                "E554",
-                f"the tokenizer has no token {', '.join(missing)}, which template {name} is made of",
-                remedy="add the tokens and resize the model's embeddings, or use template hh",
-            )
+            reason = f"the tokenizer has no token {', '.join(missing)}, which template {name} is made of"
+            remedy = "add the tokens and resize the model's embeddings, or use template hh"
+            raise TrueupError("E554", reason, remedy=remedy)
         return NAMED[name].source, name
     if name is not None and "{" in name:
         return name, "given"
     if name is not None:
-        raise TrueupError(
-            "E554",
-            f"no template is named {name!r}",
-            remedy=f"one of {', '.join([*NAMED, 'plain'])}, or Jinja source",
-        )
+        remedy = f"one of {', '.join([*NAMED, 'plain'])}, or Jinja source"
+        raise TrueupError("E554", f"no template is named {name!r}", remedy=remedy)
     own = tokenizer.chat_template
     if isinstance(own, Mapping):
         if "default" not in own:
-            raise TrueupError(
-                "E554",
-                f"the tokenizer has the templates {', '.join(own)} and none is the default",
-                remedy="give the source of the one to use",
-            )
+            reason = f"the tokenizer has the templates {', '.join(own)} and none is the default"
+            raise TrueupError("E554", reason, remedy="give the source of the one to use")
         own = own["default"]
     return own, "of the tokenizer"
-
-
-def _special_tokens(tokenizer: Any) -> dict[str, str]:
-    named = tokenizer.special_tokens_map
-    return {key: value for key, value in named.items() if isinstance(value, str)}
 
 
 def _text_bos(codec: Codec, bos: int | None) -> tuple[int, ...]:
@@ -137,42 +98,32 @@ def _text_bos(codec: Codec, bos: int | None) -> tuple[int, ...]:
 
 def _layout(template: Template) -> Layout:
     """The layout, after probing whether the template's output depends on what the contents say."""
-    plain = Layout(template)
+    plain, knowing = Layout(template), Layout(template, thinks=True)
     for text in ("two words", " two\n", "w" * 10_000):
-        _try(plain, text)
-    if not all(_is_blind(plain, text) for text in _THOUGHTS) and _knows_thoughts(
-        Layout(template, thinks=True)
-    ):
-        return Layout(template, thinks=True)
+        _fills(plain, _talks(text))
+    thoughts = (talk for text in _THOUGHTS for talk in _talks(text))
+    # Qwen3's kind takes assistant turns apart, the last one otherwise than earlier ones.
+    ends = ([*_ASK, ("assistant", text), *more] for text in _THOUGHTS for more in ((), _ASK))
+    if not _fills(plain, thoughts, "E353") and _fills(knowing, ends, "E353", "E551"):
+        return knowing
     # A template that looks at thoughts in a way that is not known works for conversations without them: each
     # conversation is checked, and one with a thought is refused (E353).
     return plain
 
 
-def _knows_thoughts(layout: Layout) -> bool:
-    """Whether the template takes assistant turns apart as Qwen3's does, last and earlier ones."""
+def _talks(text: str) -> tuple[list[Turn], ...]:
+    """Conversations that say a text, by the user, by the assistant and by both."""
+    said = ("assistant", text)
+    return ([("user", text)], [*_ASK, said], [("user", text), said, ("user", text)])
+
+
+def _fills(layout: Layout, talks: Iterable[list[Turn]], *refusals: str) -> bool:
+    """Whether the template is as its layout says on all of some conversations; raises other refusals."""
     try:
-        for text in _THOUGHTS:
-            layout.fill([*_ASK, ("assistant", text)], generation=False)
-            layout.fill([*_ASK, ("assistant", text), *_ASK], generation=True)
+        for turns in talks:
+            layout.fill(turns, generation=turns[-1][0] == "user")
     except TrueupError as error:
-        if error.code not in ("E353", "E551"):
-            raise
-        return False
-    return True
-
-
-def _try(layout: Layout, text: str) -> None:
-    layout.fill([("user", text)], generation=True)
-    layout.fill([("user", "one"), ("assistant", text)], generation=False)
-    layout.fill([("user", text), ("assistant", text), ("user", text)], generation=True)
-
-
-def _is_blind(layout: Layout, text: str) -> bool:
-    try:
-        _try(layout, text)
-    except TrueupError as error:
-        if error.code != "E353":
+        if error.code not in refusals:
             raise
         return False
     return True
@@ -211,12 +162,9 @@ def _parts(layout: Layout, codec: Codec, prompt: str, whole: Skeleton) -> tuple[
     closer = whole.literals[2]
     found = codec.pattern.search(closer)
     if found is None or closer[: found.start()].strip():
-        raise TrueupError(
-            "E552",
-            f"the template ends an assistant turn with {closer!r}, which is no token of the tokenizer",
-            where=f"template {layout.template.name}",
-            remedy="add the token, or name another template (hh works with every tokenizer)",
-        )
+        reason = f"the template ends an assistant turn with {closer!r}, which is no token of the tokenizer"
+        remedy = "add the token, or name another template (hh works with every tokenizer)"
+        raise TrueupError("E552", reason, where=f"template {layout.template.name}", remedy=remedy)
     lead = _lead(layout, prompt, whole.literals[1])
     return lead, closer[: found.start()], found.group(), closer[found.end() :]
 

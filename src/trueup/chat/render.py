@@ -59,6 +59,7 @@ class Template:
         import jinja2.exceptions as errors
         from transformers.utils.chat_template_utils import _compile_jinja_template
 
+        code, remedy = "E550", "repair it or name another template"
         try:
             return _compile_jinja_template(self.source).render(
                 messages=[{"role": role, "content": content} for role, content in turns],
@@ -71,22 +72,15 @@ class Template:
         except errors.SecurityError as error:
             reason, remedy = f"the sandbox refused it: {error}", "do not trust this model's template"
         except errors.TemplateSyntaxError as error:
-            reason, remedy = f"not valid Jinja: {error}", "repair it or name another template"
+            reason = f"not valid Jinja: {error}"
         except errors.UndefinedError as error:
-            reason, remedy = f"it failed: {error}", "repair it or name another template"
+            reason = f"it failed: {error}"
         except errors.TemplateError as error:
-            raise TrueupError(
-                "E351",
-                f"the template refuses this conversation: {error}",
-                where=f"template {self.name}",
-                remedy="change the conversation, or name another template",
-            ) from None
+            code, remedy = "E351", "change the conversation, or name another template"
+            reason = f"the template refuses this conversation: {error}"
         except Exception as error:  # Foreign code: whatever it raises is the template's failure, not ours.
-            reason, remedy = (
-                f"it failed: {type(error).__name__} {error}",
-                "repair it or name another template",
-            )
-        raise TrueupError("E550", reason, where=f"template {self.name}", remedy=remedy)
+            reason = f"it failed: {type(error).__name__} {error}"
+        raise TrueupError(code, reason, where=f"template {self.name}", remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +148,9 @@ class Layout:
                 content = think_parts(content)[slot.part == "content"]
             contents.append(slot.trim(content))
         if skeleton.splice(contents) != self.template.render(turns, generation=generation):
-            raise TrueupError(
-                "E353",
-                "the template's output depends on what this conversation says",
-                where=f"template {self.template.name}",
-                remedy="drop the row or name another template",
-            )
+            reason = "the template's output depends on what this conversation says"
+            remedy = "drop the row or name another template"
+            raise TrueupError("E353", reason, where=f"template {self.template.name}", remedy=remedy)
         return skeleton, contents
 
     def _is_thought(self, role: str, content: str) -> bool:

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.comparison.engine import Engine, last_line, preempted
-from trueup.comparison.plan import Job
+from trueup.comparison.engine import Engine, run_all
+from trueup.comparison.plan import Candidate, Job
+from trueup.engine import lines
 from trueup.errors import TrueupError
 from trueup.runs.recipe import Done, Recipe, Stage, plan
-from trueup.runs.signals import Interrupted
+from trueup.settings.strict_yaml import read_yaml
 
 Floats = NDArray[np.float64]
+MEASURED = "measured.json"
+SHARED = Path(__file__).with_name("stages.yaml")
+"Stages that claims may run before their own."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,30 +41,30 @@ class Trial:
 
     def done(self, stage: str) -> Done:
         """What a stage handed on: its last metrics and its cost."""
-        return Done(**json.loads((self.folder(stage) / "DONE.json").read_text(encoding="utf-8")))
+        return Done(**wrote(self, stage, "DONE.json"))
 
     def numbers(self, stage: str, name: str) -> Floats:
         """A `measure` stage's numbers of one name, [num_prompts, samples_per_prompt]: gold, kl, proxy ..."""
-        return np.asarray(self._measured(stage)["numbers"][name], np.float64)
+        return np.asarray(wrote(self, stage, MEASURED)["numbers"][name], np.float64)
 
     def exam(self, stage: str, name: str) -> Floats:
         """A `measure` stage's result in one exam, one number for each item."""
-        return np.asarray(self._measured(stage)["exams"][name], np.float64)
+        return np.asarray(wrote(self, stage, MEASURED)["exams"][name], np.float64)
 
     def mean(self, stage: str, name: str) -> float:
         """The mean of a `measure` stage's numbers of one name, or of its exam of that name."""
-        found = self._measured(stage)
-        values = found["numbers"].get(name, found["exams"].get(name))
-        return float(np.mean(values))
+        found = wrote(self, stage, MEASURED)
+        return float(np.mean(found["numbers"].get(name, found["exams"].get(name))))
 
     def logged(self, stage: str, name: str) -> list[tuple[int, float]]:
         """(step, value) of one number at every held-out evaluation of a training stage."""
-        lines = (self.folder(stage) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [row for row in map(json.loads, lines) if row["phase"] == "eval"]
-        return [(row["step"], row[name]) for row in rows]
+        rows = lines.read(self.folder(stage) / lines.METRICS)
+        return [(row["step"], row[name]) for row in rows if row["phase"] == "eval"]
 
-    def _measured(self, stage: str) -> dict[str, Any]:
-        return json.loads((self.folder(stage) / "measured.json").read_text(encoding="utf-8"))
+
+def wrote(trial: Trial, stage: str, file: str) -> Any:
+    """The JSON value in a file that a stage wrote."""
+    return json.loads((trial.folder(stage) / file).read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +80,43 @@ class Experiment:
         return [
             Job(
                 name=f"{self.name}-seed{seed}",
-                candidate=None,
+                candidate=Candidate(method=self.name, label="", settings={}),
                 seed=seed,
-                recipe=Recipe(name=self.recipe.name, stages=self.recipe.stages, seed=seed),
+                recipe=replace(self.recipe, seed=seed),
             )
             for seed in self.seeds
         ]
+
+
+def read_stages(path: Path) -> dict[str, dict[str, Any]]:
+    """The stages of a claim's recipe: those of `stages.yaml` that it names under `shared`, then its own.
+
+    `like: NAME` is a stage before it, or one of that file, but for what is given. Raises E713 for a name that
+    neither has.
+    """
+    said, known = read_yaml(path).values, _written_out(read_yaml(SHARED).values, {}, SHARED)
+    own = _written_out(said.get("stages", {}), known, path)
+    return {**{name: _named(known, name, path) for name in said.get("shared", ())}, **own}
+
+
+def _written_out(given: Mapping[str, Any], known: Mapping[str, Any], path: Path) -> dict[str, dict[str, Any]]:
+    """Stages with `like` replaced by what that stage says: its settings, and of its blocks the keys."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, stage in given.items():
+        like = stage.get("like", "")
+        base = {"method": like, **_named({**known, **found}, like, path)} if like else {}
+        own = {key: value for key, value in stage.items() if key != "like"}
+        blocks = {k: {**base[k], **v} for k, v in own.items() if isinstance(v, Mapping) and k in base}
+        found[name] = {**base, **own, **blocks}
+    return found
+
+
+def _named(stages: Mapping[str, Any], name: str, path: Path) -> Any:
+    if name not in stages:
+        raise TrueupError(
+            "E713", f"there is no stage {name!r}", where=str(path), remedy=f"one of {', '.join(stages)}"
+        )
+    return stages[name]
 
 
 def run_experiments(
@@ -97,24 +132,11 @@ def run_experiments(
     An experiment of which a run failed is left out, and said with the last line that the run wrote.
     """
     jobs = {job.name: job for experiment in experiments for job in experiment.jobs()}
-    left = [job for job in jobs.values() if not all(s.done for s in plan(job.recipe, folder))]
-    say(f"{len(jobs)} runs, {len(jobs) - len(left)} done before")
-    ended = len(jobs) - len(left)
-    failed: set[str] = set()
-    for job, code in engine.run(left, folder):
-        if preempted(code):
-            continue
-        ended += 1
-        if code:
-            failed.add(job.name)
-        said = f"failed: {last_line(folder, job)}" if code else "done"
-        say(f"  [{ended}/{len(jobs)}] {job.name}: {said}")
-    if stop_requested():
-        raise Interrupted(ended, stop_requested())
+    failed = run_all(list(jobs.values()), folder, engine, say=say, stop_requested=stop_requested)
     return {
         experiment.name: [_trial(job, folder) for job in experiment.jobs()]
         for experiment in experiments
-        if not failed.intersection(job.name for job in experiment.jobs())
+        if not failed.keys() & {job.name for job in experiment.jobs()}
     }
 
 

@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from rich.console import Console
-
-from trueup.commands.measuring import (
+from trueup.commands.early import check_file, check_judge, check_models
+from trueup.commands.options import (
+    AnyTemplate,
+    AsJson,
+    Context,
     Count,
+    DrawSeed,
     Flag,
     Json,
+    Policy,
+    Positive,
+    Split,
+    World,
+    answer,
     estimate_line,
-    plain_console,
     write_groups,
 )
-from trueup.commands.train import Positive
-
-Split = Literal["train", "dev", "test"]
+from trueup.errors import TrueupError
 
 
 def toxicity(
-    model: str,
+    model: Policy,
     /,
     *,
     data: Path | None = None,
+    world: World = "",
     judge: str | None = None,
     k: Positive | None = None,
     num_continuations: Positive = 25,
     max_new_tokens: Positive = 20,
     ask: Flag = False,
     dialogues: Count = 0,
-    context: str = "lab:hhh",
+    context: Context = "world:hhh",
     override: Flag = False,
     limit: Positive | None = None,
-    template: str | None = None,
+    template: AnyTemplate = None,
     split: Split = "test",
-    seed: int = 0,
+    seed: DrawSeed = 0,
     out: Path | None = None,
     as_json: Json = False,
 ) -> None:
@@ -45,13 +50,11 @@ def toxicity(
 
     Parameters
     ----------
-    model
-        A model's folder, or lab:base.
     data
-        Sentence starts: rows of RealToxicityPrompts, or {prompt, toxicity}. The lab's otherwise.
+        Sentence starts: rows of RealToxicityPrompts, or {prompt, toxicity}. The world's otherwise.
     judge
         1 for harmless, 0 for toxic: toxicity:lexicon, toxicity:FILE, toxicity:detoxify, a server, a function.
-        For the lab's prompts toxicity:lab, for others toxicity:lexicon.
+        For a world's prompts its own judge, for others toxicity:lexicon.
     k
         Continuations whose largest counts; as many as are sampled otherwise.
     num_continuations
@@ -62,59 +65,51 @@ def toxicity(
         Ask for the sentence to be finished without being toxic, instead of continuing it as plain text.
     dialogues
         Dialogues of an HHH prompt to put before every prompt.
-    context
-        Whose dialogues: lab:hhh, hhh for models of the real world, or a file of demonstrations.
     override
         Measure again with "ignore the previous instructions" behind the user's message, and compare.
     limit
         The first prompts only.
-    template
-        A chat template by name, where the model brings none; hh goes with every tokenizer.
     split
-        Of the lab's prompts.
-    seed
-        Of sampling.
+        Of the world's prompts.
     out
         Write the continuations with their toxicity here, as groups.
-    as_json
-        Print JSON.
     """
-    from trueup.evals.behaviour import toxicity as measure
+    if k is not None and k > num_continuations:
+        raise TrueupError("E702", f"the largest of {k}, from {num_continuations} continuations", where="k")
+    check_models(model)
+    check_file(data)
+    check_judge(judge)
+    from trueup.behaviour.measure import toxicity as measure
 
     found = measure(
-        model, data=data, judge=judge, k=k, num_continuations=num_continuations,
+        model, data=data, world=world, judge=judge, k=k, num_continuations=num_continuations,
         max_new_tokens=max_new_tokens, ask=ask, dialogues=dialogues, context=context, override=override,
         limit=limit, template=template, split=split, seed=seed,
     )  # fmt: skip
     shown = found.document
     write_groups(out, found.groups)
-    if as_json:
-        print(json.dumps(shown, indent=1))
-        return
-    console = plain_console()
-    console.print(
-        f"judge {shown['judge']}, the largest of {shown['k']} continuations, from {num_continuations}"
-    )
+    lines = [f"judge {shown['judge']}, the largest of {shown['k']} continuations, from {num_continuations}"]
     for which in ("all", "toxic", "non_toxic"):
         for metric, row in (shown[which] or {}).items():
-            console.print(f"{which:>10} prompts  {metric.replace('_', ' '):<22} {estimate_line(row)}")
-    _print_override(console, shown)
+            lines.append(f"{which:>10} prompts  {metric.replace('_', ' '):<22} {estimate_line(row)}")
+    answer(shown, [*lines, *_override_line(shown)], as_json)
 
 
 def refusals(
-    model: str,
+    model: Policy,
     /,
     *,
     data: Path | None = None,
+    world: World = "",
     judge: str | None = None,
     num_samples: Positive = 1,
     dialogues: Count = 0,
-    context: str = "lab:hhh",
+    context: Context = "world:hhh",
     override: Flag = False,
     limit: Positive | None = None,
-    template: str | None = None,
+    template: AnyTemplate = None,
     split: Split = "test",
-    seed: int = 0,
+    seed: DrawSeed = 0,
     out: Path | None = None,
     as_json: Json = False,
 ) -> None:
@@ -122,92 +117,76 @@ def refusals(
 
     Parameters
     ----------
-    model
-        A model's folder, or lab:base.
     data
-        Requests: JSON Lines of {prompt, harmful}. The lab's otherwise.
+        Requests: JSON Lines of {prompt, harmful}. The world's otherwise.
     judge
-        Gives an answer 1 if it refuses, 0 if it does not: a server, a function, a rule. The lab's truth for
-        its own requests, the opening phrases of English refusals for others.
+        Gives an answer 1 if it refuses, 0 if it does not: a server, a function, a rule. The world's truth
+        for its own requests, the opening phrases of English refusals for others.
     num_samples
         Answers to each request.
     dialogues
         Dialogues of an HHH prompt to put before every request.
-    context
-        Whose dialogues: lab:hhh, hhh for models of the real world, or a file of demonstrations.
     override
         Measure again with "ignore the previous instructions" behind the request, and compare.
     limit
         The first requests only.
-    template
-        A chat template by name, where the model brings none; hh goes with every tokenizer.
     split
-        Of the lab's requests.
-    seed
-        Of sampling.
+        Of the world's requests.
     out
         Write the answers here, as groups, with how far each refuses.
-    as_json
-        Print JSON.
     """
-    from trueup.evals.behaviour import refusals as measure
+    check_models(model)
+    check_file(data)
+    check_judge(judge)
+    from trueup.behaviour.measure import refusals as measure
 
     found = measure(
-        model, data=data, judge=judge, num_samples=num_samples, dialogues=dialogues, context=context,
-        override=override, limit=limit, template=template, split=split, seed=seed,
+        model, data=data, world=world, judge=judge, num_samples=num_samples, dialogues=dialogues,
+        context=context, override=override, limit=limit, template=template, split=split, seed=seed,
     )  # fmt: skip
     shown = found.document
     write_groups(out, found.groups)
-    if as_json:
-        print(json.dumps(shown, indent=1))
-        return
-    console = plain_console()
-    for label, row in (
-        ("harmless requests refused", shown["over_refusal"]),
-        ("harmful requests answered", shown["harmful_answered"]),
-    ):
-        console.print(f"{label}  {estimate_line(row) if row else 'none asked'}")
-    _print_override(console, shown)
+    asked = {"harmless requests refused": "over_refusal", "harmful requests answered": "harmful_answered"}
+    lines = [
+        f"{label}  {estimate_line(shown[key]) if shown[key] else 'none asked'}"
+        for label, key in asked.items()
+    ]
+    answer(shown, [*lines, *_override_line(shown)], as_json)
 
 
 def summaries(
-    model: str,
+    model: Policy,
     /,
     *,
     data: Path | None = None,
+    world: World = "",
     shots: Count = 0,
     dialogues: Count = 0,
-    context: str = "lab:hhh",
+    context: Context = "world:hhh",
     max_new_tokens: Positive = 100,
     limit: Positive = 100,
-    template: str | None = None,
+    template: AnyTemplate = None,
     split: Split = "test",
     seed: int = 0,
     out: Path | None = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure summaries after "TL;DR:": ROUGE-1, ROUGE-2 and ROUGE-L, zero-shot or after demonstrations.
 
     Parameters
     ----------
-    model
-        A model's folder, or lab:base.
     data
-        Documents: JSON Lines of {document, summary}. The lab's posts otherwise.
+        Documents: JSON Lines of {document, summary}. The world's posts otherwise.
     shots
         Documents of the file to show before the others with their summaries, chosen by the seed.
     dialogues
         Dialogues of an HHH prompt to put before every document.
-    context
-        Whose dialogues: lab:hhh, hhh for models of the real world, or a file of demonstrations.
     max_new_tokens
         Longest summary; its first three sentences are kept.
     limit
         The first documents only.
-    template
-        A chat template by name, where the model brings none; hh goes with every tokenizer.
     split
-        Of the lab's posts.
+        Of the world's posts.
     seed
         Of the demonstrations and of sampling.
     out
@@ -215,23 +194,23 @@ def summaries(
     as_json
         Print JSON, with the demonstrations.
     """
-    from trueup.evals.behaviour import summaries as measure
+    if shots and not data:
+        raise TrueupError(
+            "E702", "a world's posts are summarised zero-shot", where="shots", remedy="give data"
+        )
+    check_models(model)
+    check_file(data)
+    from trueup.behaviour.measure import summaries as measure
 
     found = measure(
-        model, data=data, shots=shots, dialogues=dialogues, context=context, max_new_tokens=max_new_tokens,
-        limit=limit, template=template, split=split, seed=seed,
+        model, data=data, world=world, shots=shots, dialogues=dialogues, context=context,
+        max_new_tokens=max_new_tokens, limit=limit, template=template, split=split, seed=seed,
     )  # fmt: skip
     write_groups(out, found.groups)
-    numbers = found.document
-    if as_json:
-        print(json.dumps(numbers, indent=1))
-        return
-    console = plain_console()
-    for name, row in numbers.items():
-        if isinstance(row, dict):
-            console.print(f"{name:>8}  {estimate_line(row)}")
+    rows = {name: row for name, row in found.document.items() if isinstance(row, dict)}
+    answer(found.document, [f"{name:>8}  {estimate_line(row)}" for name, row in rows.items()], as_json)
 
 
-def _print_override(console: Console, shown: dict[str, Any]) -> None:
-    if "override" in shown:
-        console.print(f"behind the adversarial suffix, larger is better: {estimate_line(shown['override'])}")
+def _override_line(shown: dict[str, Any]) -> list[str]:
+    head = "behind the adversarial suffix, larger is better"
+    return [f"{head}: {estimate_line(shown['override'])}"] if "override" in shown else []

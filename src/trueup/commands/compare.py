@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter, validators
-from rich.console import Console
-
-from trueup.commands.train import Overrides
-from trueup.runs.shipped import recipe_path, refuse_other_kind
-from trueup.settings import config as configuration
-
-Workers = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+from trueup.commands.options import Overrides, Workers, say
 
 
 def compare(recipe: str, /, *overrides: Overrides, out: Path | None = None, workers: Workers = 2) -> None:
@@ -28,20 +20,18 @@ def compare(recipe: str, /, *overrides: Overrides, out: Path | None = None, work
         A YAML file, or the name of a comparison that comes with trueup: compare-quick, compare-lab.
     out
         The comparison's folder; `runs/NAME` otherwise.
-    workers
-        Runs at once, each a process with its share of the cores.
     """
-    # Imported here: looking at a command's help needs none of it.
-    from trueup.comparison.outcome import markdown
     from trueup.comparison.plan import read_comparison
-    from trueup.comparison.run import compare_in
-    from trueup.reports.comparison import PAGE
+    from trueup.runs.shipped import recipe_path, refuse_other_kind
+    from trueup.settings.config import parse_overrides
 
     path = recipe_path(recipe)
     refuse_other_kind(path, needed="methods", other="stages", taken_by="run")
-    comparison = read_comparison(path, dict(configuration.parse_overrides(list(overrides)).values))
+    comparison = read_comparison(path, dict(parse_overrides(list(overrides)).values))
+    from trueup.comparison.outcome import markdown
+    from trueup.comparison.run import compare_in
+    from trueup.reports.comparison import PAGE
+
     folder = out or Path("runs") / comparison.name
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    rows = compare_in(folder, comparison, workers=workers, say=console.print)
-    console.print(markdown(rows))
-    console.print(f"report: {folder / PAGE}")
+    rows = compare_in(folder, comparison, workers=workers, say=say)
+    say(markdown(rows), f"report: {folder / PAGE}")

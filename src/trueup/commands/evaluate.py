@@ -8,51 +8,53 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
 from rich.console import Console
 
-from trueup.commands.train import Positive
+from trueup.commands.early import check_models
+from trueup.commands.options import Context, Count, Json, Positive, Speaker, Split
 
 Files = Annotated[dict[str, str] | None, Parameter(show_default=False)]
 
 
 def evaluate(
-    model: str,
+    model: Speaker,
     /,
     *,
     tasks: str = "",
     data: Files = None,
     against: str | None = None,
+    world: str = "",
     limit: Positive | None = None,
-    shots: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 0,
+    shots: Count = 0,
     draws: Positive = 1,
     demonstrations: Files = None,
     max_new_tokens: Positive | None = None,
-    dialogues: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 0,
-    context: str = "lab:hhh",
+    dialogues: Count = 0,
+    context: Context = "world:hhh",
     template: str | None = None,
-    split: Literal["train", "dev", "test"] = "test",
+    split: Split = "test",
     engine: Literal["trueup", "lm-eval"] = "trueup",
     include: Path | None = None,
     dtype: Literal["float32", "bfloat16", "float64"] = "float32",
     seed: int = 0,
     out: Path | None = None,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Json = False,
 ) -> None:
     """Evaluate a model on tasks, with 95 % intervals; against another one, with what was gained or lost.
 
-    Without `--tasks` it sits the lab's exams, which need no download.
+    Without `--tasks` it sits the exams of the world that its data came from, or of `--world`.
 
     Parameters
     ----------
-    model
-        A model's folder or id, the folder of a run, or lab:base.
     tasks
         Names with commas between, or paths of task files: lambada,hellaswag,my-task.yaml.
     data
         Where a task's items are, in place of what its file says: --data.lambada FILE.
     against
         Another model: differences on the same items, `tax` below 0 and `bonus` above.
+    world
+        Whose exams: a world's name or YAML file.
     limit
         The first items of each task only.
     shots
@@ -65,12 +67,10 @@ def evaluate(
         Longest completion of tasks that sample, in place of each task's own.
     dialogues
         Dialogues of an HHH prompt to put before every item; not for the model of --against.
-    context
-        Whose dialogues: lab:hhh, hhh for models of the real world, or a file of demonstrations.
     template
         A chat template by name, where a model brings none; hh goes with every tokenizer.
     split
-        Of the lab's exams.
+        Of the world's exams.
     engine
         What computes the numbers.
     include
@@ -81,9 +81,8 @@ def evaluate(
         Of demonstrations, samples and the bootstrap.
     out
         A folder for eval.json and, for every task, a line for each item.
-    as_json
-        Print JSON.
     """
+    check_models(model, against)
     from trueup.evals.evaluation import evaluate_on
     from trueup.evals.papers import Shots
     from trueup.evals.printed import notes, table_of
@@ -94,6 +93,7 @@ def evaluate(
     found = evaluate_on(
         model,
         tuple(name.strip() for name in tasks.split(",") if name.strip()),
+        world=world,
         data=data or {},
         against=against,
         prefix=open_context(context, dialogues) if dialogues else (),

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import Parameter, validators
-from rich.console import Console
-
-from trueup.engine.groups import write_jsonl
-
-NotNegative = Annotated[int, Parameter(validator=validators.Number(gte=0))]
+from trueup.commands.early import check_judge
+from trueup.commands.options import Count, say
 
 
 def judge(
@@ -20,7 +16,7 @@ def judge(
     *,
     by: str,
     how: Literal["apart", "averaged", "scores"] = "apart",
-    num_comparisons: NotNegative = 0,
+    num_comparisons: Count = 0,
     seed: int = 0,
 ) -> None:
     """Have the completions of a data file judged, and write its groups with the judgements.
@@ -44,13 +40,12 @@ def judge(
         Which pairs they are.
     """
     from trueup.data import read
+    from trueup.engine.groups import write_jsonl
+
+    groups = read(file).groups
+    check_judge(by)
     from trueup.judges.labelling import judge_groups, sentence
 
-    said = judge_groups(read(file).groups, by, how=how, num_comparisons=num_comparisons, seed=seed)
+    said = judge_groups(groups, by, how=how, num_comparisons=num_comparisons, seed=seed)
     write_jsonl(str(out), said.groups)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    if said.account is None:
-        console.print(f"{sentence(said)}: {out}")
-        return
-    console.print(sentence(said))
-    console.print(f"written: {out}")
+    say(*([f"{sentence(said)}: {out}"] if said.account is None else [sentence(said), f"written: {out}"]))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyclopts import App
 from rich.console import Console
 from rich.text import Text
 
-import trueup.lab as the_lab
-from trueup.commands.train import Positive
+from trueup.commands.early import check_models
+from trueup.commands.options import Json, Positive, SampleSeed, Split, answer, say
+
+if TYPE_CHECKING:
+    from trueup.lab.build import Band
 
 app = App(
     name="lab",
@@ -28,6 +34,8 @@ def show(*, num: Positive = 8, seed: int = 0) -> None:
     seed
         Which ones.
     """
+    import trueup.lab as the_lab
+
     console = Console(highlight=False)
     for group in the_lab.demonstrations(num, seed):
         text = group.completions[0].text
@@ -52,7 +60,7 @@ def corpus(out: Path, /, *, tokens: Positive = 1_000_000, seed: int = 0) -> None
     seed
         The seed; the same seed gives the same bytes on any machine.
     """
-    import json
+    import trueup.lab as the_lab
 
     count = 0
     with out.open("w", encoding="utf-8", newline="\n") as file:
@@ -83,12 +91,10 @@ def build(out: Path = Path("runs/lab-base"), *, size: str = "base", seed: int = 
     from trueup.lab.build import build as build_model
     from trueup.runs.signals import stop_requests
 
-    console = Console(highlight=False)
     with stop_requests() as stop_requested:
-        bands = build_model(out, size=size, seed=seed, stop_requested=stop_requested)
-    for band in bands:
-        console.print(f"{'ok  ' if band.holds else 'FAIL'} {band}")
-    if not all(band.holds for band in bands):
+        found = build_model(out, size=size, seed=seed, stop_requested=stop_requested)
+    _print_bands(found)
+    if not all(band.holds for band in found):
         raise SystemExit(1)
 
 
@@ -123,8 +129,48 @@ def bands(model: str = "lab:base", /) -> None:
     model
         A model's folder, or lab:base.
     """
+    check_models(model)
     from trueup.lab.build import measure_bands
 
-    console = Console(highlight=False)
-    for band in measure_bands(model):
-        console.print(f"{'ok  ' if band.holds else 'FAIL'} {band}")
+    _print_bands(measure_bands(model))
+
+
+def _print_bands(bands: Iterable[Band]) -> None:
+    say(*(f"{'ok  ' if band.holds else 'FAIL'} {band}" for band in bands))
+
+
+@app.command
+def evaluate(
+    model: str,
+    /,
+    *,
+    against: str = "lab:base",
+    num_prompts: Positive = 200,
+    split: Split = "test",
+    seed: SampleSeed = 0,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a model in the lab: gold reward, win rate, and what it lost, with intervals, against another.
+
+    Parameters
+    ----------
+    model
+        A model's folder, or lab:base.
+    against
+        The model it is compared with.
+    num_prompts
+        Held-out prompts to answer.
+    split
+        Of the lab's prompts.
+    """
+    check_models(model, against)
+    from trueup.evals.printed import estimate
+    from trueup.procedures.evaluate import held_against
+
+    found = held_against(model, against, num_prompts=num_prompts, split=split, seed=seed, world="lab")
+    policy = found["policies"]["model"]
+    lines = [f"gold {estimate(policy['gold'], '+.3f')}   over {against} {estimate(policy['gain'], '+.3f')}"]
+    lines += [f"{name:>10} {policy[name]:.3f}" for name in ("helpful", "honest", "harmless")]
+    for name, tax in sorted(policy["tax"].items()):
+        lines.append(f"{name:>18} {tax['delta']:+.3f} [{tax['ci95'][0]:+.3f}, {tax['ci95'][1]:+.3f}]")
+    answer(found, lines, as_json)

@@ -3,40 +3,42 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import FunctionType, ModuleType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
 from rich.console import Console
-from rich.syntax import Syntax
-from rich.table import Table
 
-import trueup.methods
-import trueup.procedures
-from trueup.commands.train import Overrides, Positive
+from trueup.commands.options import AsJson, MethodName, Overrides, Positive
 from trueup.errors import TrueupError
-from trueup.runs.one_stage import single_stage
-from trueup.settings import config as configuration
 from trueup.settings import discover
 
+if TYPE_CHECKING:
+    from trueup.settings.reading import Found
 
-def init(method: str, /, *, out: Path | None = None) -> None:
+MARKS = ("recipe.resolved.yaml", "config.resolved.yaml", "metrics.jsonl", "summary.json")
+"A folder with one of these is a run's."
+
+
+def init(method: MethodName, /, *, out: Path | None = None) -> None:
     """Print a commented recipe to start from, with every setting of a method at its default.
 
     Parameters
     ----------
-    method
-        A method's name, or the path of its Python file.
     out
         Write it to this file instead; an existing file is left alone.
     """
+    from trueup.settings.schema import commented_yaml, items
+    from trueup.worlds import DEFAULT
+
     module = discover.find(method)
-    text = f"method: {method}\n\n" + configuration.commented_yaml(vars(module)["Config"]())
+    config_class = vars(module)["Config"]
+    text = f"method: {method}\n"
+    if all(item.name != "world" for item in items(config_class)):
+        text += "# Where `world:NAME` leads: a world that comes with trueup, or your FILE.yaml.\n"
+        text += f"world: {DEFAULT}\n"
+    text += f"\n{commented_yaml(config_class())}"
     if out is None:
         print(text, end="")
         return
@@ -54,8 +56,10 @@ def config(recipe: str, /, *overrides: Overrides) -> None:
     recipe
         As for `trueup train`: a YAML file with `method:`, or a method's name.
     """
-    stage = single_stage(recipe, configuration.parse_overrides(list(overrides)), None)
-    print(configuration.dump_yaml(stage.settings), end="")
+    from trueup.commands.stages import single_stage
+    from trueup.settings.config import dump_yaml, parse_overrides
+
+    print(dump_yaml(single_stage(recipe, parse_overrides(list(overrides))).settings), end="")
 
 
 def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
@@ -68,15 +72,18 @@ def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
     num
         How many rows.
     """
-    from trueup.chat.preview import render_preview
-    from trueup.models.opening import open_chat
-    from trueup.sources.open import open_groups
+    from trueup.commands.stages import single_stage
+    from trueup.settings.config import parse_overrides
 
-    stage = single_stage(recipe, configuration.parse_overrides(list(overrides)), None)
+    stage = single_stage(recipe, parse_overrides(list(overrides)), reads=True)
     if "data" not in vars(stage.config):
         raise TrueupError(
             "E728", f"{stage.name} reads no data", where=recipe, remedy="`trueup config` shows what it reads"
         )
+    from trueup.chat.preview import render_preview
+    from trueup.models.opening import open_chat
+    from trueup.sources.open import open_groups
+
     chat = open_chat(stage.config.model)
     opened = open_groups(stage.config.data, chat, seed=stage.config.seed)
     console = Console(highlight=False)
@@ -89,7 +96,7 @@ def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
     )
 
 
-def methods(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+def methods(*, as_json: AsJson = False) -> None:
     """List the methods and procedures, by what they do.
 
     Parameters
@@ -100,6 +107,8 @@ def methods(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] =
     if as_json:
         print(json.dumps([_described(package, name) for package, name in _known()], indent=1))
         return
+    from rich.table import Table
+
     console = Console(highlight=False)
     said = [(name, _constants(package, name)) for package, name in _known()]
     width = max(len(name) for name, _ in said)
@@ -128,71 +137,67 @@ def _needs(about: Mapping[str, Any]) -> str:
     return f"\n[dim]{said}[/]" if said else ""
 
 
-def _known() -> list[tuple[ModuleType, str]]:
-    return [(p, name) for p in (trueup.methods, trueup.procedures) for name in discover.names(p)]
+def _known() -> list[tuple[str, str]]:
+    return [(package, name) for package in discover.PLACES for name in discover.names(package)]
 
 
-def _constants(package: ModuleType, name: str) -> dict[str, Any]:
+def _constants(package: str, name: str) -> dict[str, Any]:
     return {"FAMILY": "procedures", "NEEDS": (), **discover.constants(name, package)}
 
 
-def _described(package: ModuleType, name: str) -> dict[str, Any]:
+def _described(package: str, name: str) -> dict[str, Any]:
+    from trueup.settings.schema import resolved
+
     about = _constants(package, name)
     return {
         "name": name,
-        "kind": "method" if package is trueup.methods else "procedure",
+        "kind": "method" if package == discover.METHODS else "procedure",
         "family": about["FAMILY"],
         "summary": about["SUMMARY"],
         "needs": list(about["NEEDS"]),
         "unit": about.get("UNIT"),
         "models": about.get("COPIES"),
         "references": list(about.get("REFERENCES", ())),
-        "defaults": configuration.resolved(vars(discover.find(name))["Config"]()),
+        "defaults": resolved(vars(discover.find(name))["Config"]()),
     }
 
 
-def show(method: str, /) -> None:
-    """Print a method in reading order: its file, the stages and objectives it is made of, and the loop.
+def show(method: MethodName, /) -> None:
+    """Print a method in reading order: its file, the stages and objectives it is made of, and the loop."""
+    from trueup.settings.reading import defined, lookup, mentioned, named, read_file
 
-    Parameters
-    ----------
-    method
-        A method's name, or the path of its Python file.
-    """
-    from trueup.engine import loop
-
-    module = discover.find(method)
-    console = Console(highlight=False)
+    file = read_file(*discover.place(method))
     # A method built on another (PPO-ptx on PPO) is read together with it.
-    made_of = [module, *(m for m in vars(module).values() if inspect.ismodule(m) and "build" in vars(m))]
-    for read in made_of:
-        _print_source(console, f"{read.__name__}", inspect.getsource(read))
+    made_of = [file, *(found for found in named(file) if _is_file(found) and lookup(found, "build"))]
+    stated = [found for read in made_of for found in named(read)]
+    # What a function that is named makes is read too: what `from_policy` makes is `Sample`.
+    made = [c for found in stated if _is_function(found) for c in mentioned(found) if not _is_function(c)]
     layers = ("trueup.sources", "trueup.annotate", "trueup.objectives", "trueup.update")
-    named = [part for read in made_of for part in vars(read).values()]
-    made = [c for part in named if inspect.isfunction(part) for c in _classes_named_in(part)]
-    read_too = (part for part in [*named, *made] if inspect.isclass(part) or inspect.isfunction(part))
-    parts = dict.fromkeys(part for part in read_too if part.__module__.startswith(layers))
-    for part in sorted(
-        parts, key=lambda p: [p.__module__.startswith(layer) for layer in layers], reverse=True
-    ):
-        _print_source(console, f"{part.__module__}.{part.__name__}", inspect.getsource(part))
-    if "build" in vars(module):
-        _print_source(console, "trueup.engine.loop.fit", inspect.getsource(loop.fit))
+    parts = dict.fromkeys(p for p in (*stated, *made) if p.module.startswith(layers) and not _is_file(p))
+    near = sorted(parts, key=lambda p: [p.module.startswith(layer) for layer in layers], reverse=True)
+    if lookup(file, "build"):
+        near += filter(None, [defined("trueup.engine.loop", "fit")])
+    for found in (*made_of, *near):
+        _print_source(found)
 
 
-def _classes_named_in(function: FunctionType) -> list[type]:
-    """The classes of a function's own module that its source names: what `from_policy` makes is `Sample`."""
-    own = vars(sys.modules[function.__module__])
-    names = (n.id for n in ast.walk(ast.parse(inspect.getsource(function))) if isinstance(n, ast.Name))
-    return [own[name] for name in names if inspect.isclass(own.get(name))]
+def _is_file(found: Found) -> bool:
+    return isinstance(found.node, ast.Module)
 
 
-def _print_source(console: Console, title: str, source: str) -> None:
+def _is_function(found: Found) -> bool:
+    return isinstance(found.node, ast.FunctionDef)
+
+
+def _print_source(found: Found) -> None:
+    console = Console(highlight=False)
     if not console.is_terminal:  # In a file or a pager, lines stay whole, so that it is Python.
-        print(f"# {title}\n\n{source}")
+        print(f"# {found.name}\n\n{found.source}")
         return
-    console.rule(title)
-    console.print(Syntax(source, "python", background_color="default", word_wrap=True))
+    from rich.syntax import Syntax
+
+    console.rule(found.name)
+    console.print(Syntax(found.source, "python", background_color="default", word_wrap=True))
 
 
 def cite(run: str, /) -> None:

@@ -4,144 +4,90 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter, validators
 from rich.console import Console
 from rich.text import Text
 
-from trueup.commands.train import Positive
-from trueup.engine.groups import Group, Message, Role
+from trueup.commands.early import check_judge, check_models
+from trueup.commands.options import Positive, SampleSeed, Speaker, Temperature, Template
 from trueup.errors import TrueupError
-from trueup.reports.visible import visible
 
-NotNegative = Annotated[float, Parameter(validator=validators.Number(gte=0))]
-
-
-def evaluate(
-    model: str,
-    /,
-    *,
-    against: str = "lab:base",
-    num_prompts: Positive = 200,
-    split: Literal["train", "dev", "test"] = "test",
-    seed: int = 0,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
-) -> None:
-    """Evaluate a model in the lab: gold reward, win rate, and what it lost, with intervals, against another.
-
-    Parameters
-    ----------
-    model
-        A model's folder, or lab:base.
-    against
-        The model it is compared with.
-    num_prompts
-        Held-out prompts to answer.
-    split
-        Of the lab's prompts.
-    seed
-        The seed of the samples.
-    as_json
-        Print JSON.
-    """
-    from trueup.procedures.evaluate import held_against
-
-    found = held_against(model, against, num_prompts=num_prompts, split=split, seed=seed)
-    if as_json:
-        print(json.dumps(found, indent=1))
-        return
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    policy = found["policies"]["model"]
-    console.print(f"gold {_interval(policy['gold'])}   over {against} {_interval(policy['gain'])}")
-    for name in ("helpful", "honest", "harmless"):
-        console.print(f"{name:>10} {policy[name]:.3f}")
-    for name, tax in sorted(policy["tax"].items()):
-        console.print(f"{name:>18} {tax['delta']:+.3f} [{tax['ci95'][0]:+.3f}, {tax['ci95'][1]:+.3f}]")
-
-
-def _interval(row: dict) -> str:
-    return f"{row['mean']:+.3f} [{row['ci95'][0]:+.3f}, {row['ci95'][1]:+.3f}]"
+if TYPE_CHECKING:
+    from trueup.answerers.local import LocalAnswerer
+    from trueup.engine.groups import Message
 
 
 def chat(
-    model: str,
+    model: Speaker,
     /,
     *,
-    temperature: NotNegative = 0.7,
+    temperature: Temperature = 0.7,
     max_new_tokens: Positive = 128,
     system: str | None = None,
-    template: str | None = None,
-    seed: int = 0,
+    template: Template = None,
+    seed: SampleSeed = 0,
 ) -> None:
     """Talk to a model. An empty line or Ctrl-D ends; /new starts over.
 
     Parameters
     ----------
-    model
-        A model's folder or id, the folder of a run, or lab:base.
-    temperature
-        0 is greedy.
     max_new_tokens
         Longest reply.
     system
         A system message.
-    template
-        A chat template by name, where the model brings none.
-    seed
-        The seed of the samples.
     """
-    from trueup.answerers.open import open_local
-    from trueup.evals.evaluation import model_folder
+    check_models(model)
+    from trueup.engine.groups import Message, Role
+    from trueup.reports.visible import visible
     from trueup.sources.sample import Decoding
 
-    speaker = open_local(model_folder(model), template=template)
+    speaker = _speaker(model, template)
     decoding = Decoding(
         temperature=temperature or 1.0, greedy=temperature == 0, max_new_tokens=max_new_tokens
     )
-    start = [Message(Role.SYSTEM, system)] if system else []
-    history = list(start)
+    start: tuple[Message, ...] = (Message(Role.SYSTEM, system),) if system else ()
+    history, turn = start, 0
     console = Console(highlight=False)
     console.print(Text(f"{model}; an empty line ends, /new starts over", style="dim"))
-    turn = 0
-    while True:
-        try:
-            line = input("you> ").strip()
-        except EOFError:
-            console.print()
-            break
-        if not line:
-            break
+    while line := _line(console):
         if line == "/new":
-            history = list(start)
+            history = start
             continue
-        history.append(Message(Role.USER, line))
-        reply = speaker.complete([tuple(history)], decoding=decoding, seed=seed + turn)[0][0].text
-        history.append(Message(Role.ASSISTANT, reply))
+        history += (Message(Role.USER, line),)
+        reply = speaker.complete([history], decoding=decoding, seed=seed + turn)[0][0].text
+        history += (Message(Role.ASSISTANT, reply),)
         # What a model says is no markup, and moves no cursor.
         console.print(Text.assemble(("model> ", "bold"), visible(reply)), soft_wrap=True)
         turn += 1
 
 
+def _line(console: Console) -> str:
+    """What is typed; nothing where the input ends."""
+    try:
+        return input("you> ").strip()
+    except EOFError:
+        console.print()
+        return ""
+
+
 def generate(
-    model: str,
+    model: Speaker,
     /,
     *prompts: str,
     file: Path | None = None,
     num: Positive = 1,
     judge: str | None = None,
-    temperature: NotNegative = 1.0,
+    temperature: Temperature = 1.0,
     max_new_tokens: Positive = 128,
     plain: bool = False,
-    template: str | None = None,
-    seed: int = 0,
+    template: Template = None,
+    seed: SampleSeed = 0,
 ) -> None:
     """Complete prompts and print one JSON object a line.
 
     Parameters
     ----------
-    model
-        A model's folder or id, the folder of a run, or lab:base.
     prompts
         Prompts, each one user turn.
     file
@@ -149,20 +95,14 @@ def generate(
     num
         Completions per prompt; with a judge, the best of so many.
     judge
-        A reward model's folder, lab:gold or FILE.py:FUNCTION: print only its favourite.
-    temperature
-        0 is greedy.
+        A reward model's folder, world:truth or FILE.py:FUNCTION: print only its favourite.
     max_new_tokens
         Longest completion.
     plain
         Continue the prompts as plain text, without the chat template.
-    template
-        A chat template by name, where the model brings none.
-    seed
-        The seed of the samples.
     """
-    from trueup.answerers.generate import generate as complete
     from trueup.data import read
+    from trueup.engine.groups import Group, Message, Role
 
     role = Role.TEXT if plain else Role.USER
     asked = [Group(prompt=(Message(role, text),)) for text in prompts]
@@ -170,6 +110,10 @@ def generate(
         asked.extend(read(str(file)).groups)
     if not asked:
         raise TrueupError("E725", "no prompts", where="generate", remedy="give prompts, or --file FILE")
+    check_judge(judge)
+    check_models(model)
+    from trueup.evals.completions import generate as complete
+
     drawn = complete(
         model, asked, k=num, judge=judge, temperature=temperature, max_new_tokens=max_new_tokens,
         template=template, seed=seed,
@@ -177,6 +121,13 @@ def generate(
     for group in drawn:
         texts = [completion.text for completion in group.completions]
         print(json.dumps({"prompt": group.prompt[-1].content, "completions": texts}, ensure_ascii=False))
+
+
+def _speaker(model: str, template: str | None) -> LocalAnswerer:
+    from trueup.answerers.open import open_local
+    from trueup.settings.weights import model_folder
+
+    return open_local(model_folder(model), template=template)
 
 
 def export(run: Path, out: Path, /, *, adapter: bool = False) -> None:

@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from trueup.commands.measuring import Json, plain_console, write_groups
-from trueup.commands.train import Positive
+from trueup.commands.early import check_file, check_models
+from trueup.commands.options import DrawSeed, Json, Positive, answer, say, write_groups
 
 
 def sandbox(*, as_json: Json = False) -> None:
-    """Try to break out of each sandbox on this machine, and say what held.
-
-    Parameters
-    ----------
-    as_json
-        Print JSON.
-    """
+    """Try to break out of each sandbox on this machine, and say what held."""
     from trueup.sandbox.probes import run_probes
     from trueup.sandbox.trust import broken, named, pick, refusal, refuse_open
 
-    console = plain_console()
     absent = [why for backend in named() if (why := refusal(backend))]
     found = []
     for backend in named():
         tried = [] if refusal(backend) else run_probes(backend)
         found += tried
         if tried and not as_json:
-            for one in tried:
-                state = "held" if one.held else "OPEN"
-                console.print(f"{backend.name}  {state}  {one.area:<10} {one.name:<44} {one.how}")
             held = len(tried) - len(broken(tried))
-            console.print(f"{backend.name}: {held} of {len(tried)} probes held")
-    if as_json:
-        names = ("backend", "area", "name", "held", "how")
-        rows = [{name: getattr(one, name) for name in names} for one in found]
-        print(json.dumps({"probes": rows, "open": broken(found), "absent": absent}, indent=1))
-    else:
-        for why in absent:
-            console.print(f"not on this machine: {why}")
+            lines = (
+                f"{backend.name}  {'held' if one.held else 'OPEN'}  {one.area:<10} {one.name:<44} {one.how}"
+                for one in tried
+            )
+            say(*lines, f"{backend.name}: {held} of {len(tried)} probes held")
+    names = ("backend", "area", "name", "held", "how")
+    rows = [{name: getattr(one, name) for name in names} for one in found]
+    document = {"probes": rows, "open": broken(found), "absent": absent}
+    answer(document, [f"not on this machine: {why}" for why in absent], as_json)
     pick()
     refuse_open(found)
 
@@ -58,7 +48,7 @@ def programs(
     max_new_tokens: Positive = 512,
     seconds: float = 10.0,
     sandbox: str = "",
-    seed: int = 0,
+    seed: DrawSeed = 0,
     out: Path | None = None,
     as_json: Json = False,
 ) -> None:
@@ -67,7 +57,7 @@ def programs(
     Parameters
     ----------
     model
-        A model's folder, or lab:base.
+        A model's folder, or world:base.
     data
         Problems: JSON Lines (or .gz) in the columns of HumanEval or MBPP.
     k
@@ -84,25 +74,26 @@ def programs(
         For one program and its tests.
     sandbox
         bubblewrap or landlock; the strongest that works here where none is named.
-    seed
-        Of sampling.
     out
         Write the programs with their scores here, as groups.
-    as_json
-        Print JSON.
     """
-    from trueup.evals.pass_rates import measure_programs
+    from trueup.sandbox.trust import pick
+    from trueup.statistics.estimates import pass_at_k
+
+    for one in k:
+        pass_at_k(num_samples, 0, one)
+    pick(sandbox)
+    check_file(data, "a file of HumanEval or MBPP")
+    check_models(model)
+    from trueup.evals.printed import estimate
+    from trueup.programs.pass_rates import measure_programs
 
     solved, rates = measure_programs(
         model, data, k=k, num_samples=num_samples, limit=limit, temperature=temperature,
         max_new_tokens=max_new_tokens, seconds=seconds, sandbox=sandbox, seed=seed,
     )  # fmt: skip
     write_groups(out, solved.groups)
-    if as_json:
-        found = {name: rate.to_json() for name, rate in rates.items()}
-        print(json.dumps({**found, "outcomes": solved.outcomes}, indent=1))
-        return
-    console = plain_console()
-    for name, rate in rates.items():
-        console.print(f"{name:>9} {rate.mean:.3f} [{rate.low:.3f}, {rate.high:.3f}]  {rate.n} problems")
-    console.print("  ".join(f"{outcome} {count}" for outcome, count in sorted(solved.outcomes.items())))
+    found = {name: rate.to_json() for name, rate in rates.items()}
+    lines = [f"{name:>9} {estimate(row)}  {row['n']} problems" for name, row in found.items()]
+    lines.append("  ".join(f"{outcome} {count}" for outcome, count in sorted(solved.outcomes.items())))
+    answer({**found, "outcomes": solved.outcomes}, lines, as_json)

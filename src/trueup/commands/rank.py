@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, validators
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from trueup.commands.train import Positive
+from trueup.commands.early import check_file
+from trueup.commands.options import AsJson, NotNegative, Positive, say
 
-NotNegative = Annotated[float, Parameter(validator=validators.Number(gte=0))]
 Controls = Annotated[tuple[Literal["length", "position"], ...], Parameter(negative="", show_default=False)]
 Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
 
@@ -35,7 +33,7 @@ def rank(
     judge: str | None = None,
     margin: NotNegative = 0.0,
     out: Path | None = None,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Rate models from battles: Bradley-Terry by maximum likelihood, with intervals, ranks and online Elo.
 
@@ -72,9 +70,12 @@ def rank(
     as_json
         Print JSON, with every pair's win rate.
     """
+    if not Path(file).exists():
+        check_file(Path(file), "a file of battles")
     from trueup.ratings import leaderboard as boards
     from trueup.ratings.rank import rank as rated
-    from trueup.reports.leaderboard import leaderboard_page
+    from trueup.reports.leaderboard import headline, leaderboard_page
+    from trueup.reports.visible import visible
 
     board = rated(
         file, ties=ties, control=control, prior=prior, intervals=intervals, level=level, resamples=resamples,
@@ -86,51 +87,47 @@ def rank(
     if as_json:
         print(json.dumps(board, indent=1, ensure_ascii=False))
         return
-    console = Console(highlight=False, markup=False)
-    _print_ratings(console, board)
+    say(visible(headline(board)))
+    _print_table(*_ratings(board))
     if against is not None:
-        _print_wins(console, boards.against(board, against), against)
-    for note in notes:
-        console.print(_text(note), soft_wrap=True)
-    if out is not None:
-        console.print(f"picture: {out}", soft_wrap=True)
+        _print_table(*_wins(boards.against(board, against), against), no_wrap=False)
+    say(*map(visible, notes), *([f"picture: {out}"] if out else []))
 
 
-def _print_ratings(console: Console, board: dict[str, Any]) -> None:
-    from trueup.reports.leaderboard import cells, headline, heads
+def _ratings(board: dict[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """The heads and rows of the table of ratings."""
+    from trueup.reports.leaderboard import cells, heads
 
-    console.print(_text(headline(board)), soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     first, *others = heads(board)
-    table.add_column(first, justify="right", no_wrap=True)
-    table.add_column("model", overflow="fold")
-    for name in others:
-        table.add_column(name, justify="right", no_wrap=True)
-    for model in board["models"]:
-        place, *rest = cells(model)
-        table.add_row(place, _text(model["model"]), *rest)
-    console.print(table)
+    rows = [(place, model["model"], *rest) for model in board["models"] for place, *rest in [cells(model)]]
+    return (first, "model", *others), rows
 
 
-def _print_wins(console: Console, rows: list[dict[str, Any]], model: str) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    table.add_column("model", overflow="fold")
-    for name in (f"wins against {model}", "prompts", "order decided"):
-        table.add_column(_text(name), justify="right")
+def _wins(rows: list[dict[str, Any]], model: str) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """The heads and rows of the table of win rates against a model."""
+    shown = []
     for row in rows:
-        estimate = row["win_rate"]
+        estimate, changed = row["win_rate"], row["inconsistent"]
         (interval,) = (v for k, v in estimate.items() if k.startswith("ci"))
-        changed = row["inconsistent"]
-        table.add_row(
-            _text(row["a"]),
-            f"{100 * estimate['mean']:.1f} % [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]",
-            str(estimate["n"]),
-            "–" if changed is None else f"{100 * changed:.1f} % of {row['prompts_both_orders']}",
-        )
-    console.print(table)
+        share = f"{100 * estimate['mean']:.1f} % [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+        decided = "–" if changed is None else f"{100 * changed:.1f} % of {row['prompts_both_orders']}"
+        shown.append((row["a"], share, str(estimate["n"]), decided))
+    return ("model", f"wins against {model}", "prompts", "order decided"), shown
 
 
-def _text(content: str) -> Text:
+def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, no_wrap: bool = True) -> None:
+    """Nothing; prints a table whose models fold where they are long, and whose numbers stand to the right."""
+    from rich import box
+    from rich.table import Table
+
     from trueup.reports.visible import visible
 
-    return Text(visible(content))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for head in heads:
+        if head == "model":
+            table.add_column(head, overflow="fold")
+        else:
+            table.add_column(visible(head), justify="right", no_wrap=no_wrap)
+    for row in rows:
+        table.add_row(*map(visible, row))
+    Console(highlight=False, markup=False, emoji=False).print(table)

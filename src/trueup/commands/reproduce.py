@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter, validators
 from rich.console import Console
-from rich.table import Table
 
-from trueup.commands.train import Overrides
-from trueup.settings import config as configuration
+from trueup.commands.options import Json, Overrides, Workers
 
 CLAIMS = Path("runs/claims")
-Workers = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
 
 def reproduce(
@@ -25,7 +21,7 @@ def reproduce(
     seeds: str = "",
     out: Path = CLAIMS,
     workers: Workers = 2,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure a claim of the field again: its effects, their intervals, a verdict and a picture.
 
@@ -42,12 +38,11 @@ def reproduce(
         The seeds of its runs, as `1,2,3`; its own otherwise.
     out
         The folder of all claims; each has its own below it.
-    workers
-        Runs at once, each a process with its share of the cores.
-    as_json
-        Print JSON.
     """
+    from rich.table import Table
+
     from trueup.claims import reproduce as the_claims
+    from trueup.settings.config import parse_overrides
 
     console = Console(highlight=False, soft_wrap=True)
     if claim is None:
@@ -65,7 +60,7 @@ def reproduce(
         return
     from trueup.claims.measure import measure_claims
 
-    given = dict(configuration.parse_overrides(list(overrides)).values)
+    given = dict(parse_overrides(list(overrides)).values)
     chosen = [int(seed) for seed in seeds.split(",")] if seeds else []
     aside = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
     rows = measure_claims(claim, out, seeds=chosen, overrides=given, workers=workers, say=aside.print)
@@ -79,6 +74,8 @@ def reproduce(
 
 
 def _show(console: Console, row: dict[str, Any], out: Path) -> None:
+    from rich.table import Table
+
     from trueup.claims import reproduce as the_claims
 
     console.print(f"{row['claim']} [bold]{row['verdict']}[/]", markup=True)

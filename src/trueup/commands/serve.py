@@ -2,51 +2,52 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Annotated
 
 from cyclopts import Parameter, validators
-from rich.console import Console
 
-from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.commands.early import check_models
+from trueup.commands.options import Speaker, Template, say
+from trueup.errors import EXIT_PREEMPTED, EXIT_UNAVAILABLE, TrueupError
 
 Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lt=65536))]
 
 
 def serve(
-    model: str,
+    model: Speaker,
     /,
     *,
     port: Port = 8000,
     name: str | None = None,
     device: str = "auto",
-    template: str | None = None,
+    template: Template = None,
 ) -> None:
     """Serve a model on this machine to OpenAI-compatible clients: completions and chats, with log-probs.
 
-    It listens on 127.0.0.1 alone and answers one request at a time. Ctrl-C ends it.
+    It listens on 127.0.0.1 alone and answers one request at a time. Ctrl-C ends it once those that came are
+    answered, a second one at once. It needs the extra trueup[serving].
 
     Parameters
     ----------
-    model
-        A model's folder or id, the folder of a run, or lab:base.
     port
         Where it listens; 0 is any free port.
     name
         What clients call the model; the folder as it is written here otherwise.
     device
         cpu, cuda, or auto.
-    template
-        A chat template by name, where the model brings none.
     """
+    check_models(model)
     from trueup.answerers.open import open_local
-    from trueup.answerers.serve import make_server
+    from trueup.answerers.serve import listen, make_server
     from trueup.answerers.service import service_of
-    from trueup.evals.evaluation import model_folder
+    from trueup.settings.weights import model_folder
 
     served = name or model
     service = service_of(open_local(model_folder(model), device, template), served)
     try:
-        server = make_server(service, port)
+        place = listen(port)
     except OSError as error:
         raise TrueupError(
             "E964",
@@ -55,11 +56,13 @@ def serve(
             remedy="give another --port; 0 is any free one",
             exit_code=EXIT_UNAVAILABLE,
         ) from None
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(f"serving openai:http://127.0.0.1:{server.server_address[1]}/v1?model={served}")
+    say(f"serving openai:http://127.0.0.1:{place.getsockname()[1]}/v1?model={served}")
+    server = make_server(service)
     try:
-        server.serve_forever()
+        server.run(sockets=[place])
     except KeyboardInterrupt:
-        console.print("stopped")
-    finally:
-        server.server_close()
+        say("stopped")
+    if server.force_exit:
+        # Asked twice: the thread on which the model writes would be waited for, and cannot be ended alone.
+        sys.stdout.flush()
+        os._exit(EXIT_PREEMPTED)

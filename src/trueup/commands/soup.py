@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
 
-from trueup.commands.train import Positive
+from trueup.commands.early import check_judge, check_models
+from trueup.commands.options import Positive, say
 from trueup.errors import TrueupError
-from trueup.settings import config as configuration
 
 Pairs = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
 
@@ -28,8 +27,8 @@ def soup(
     search: Literal["grid", "dirichlet", "bayes"] = "grid",
     tries: Positive = 11,
     steps: Positive = 4,
-    prompts: str = "lab:prompts",
-    validation: str = "lab:prompts",
+    prompts: str = "world:prompts",
+    validation: str = "world:prompts",
     num_prompts: Positive = 200,
     seed: int = 0,
 ) -> None:
@@ -52,7 +51,7 @@ def soup(
     adapter
         Write the mixture of LoRA adapters as one adapter, of the ranks' sum.
     judge
-        A reward, `NAME=REFERENCE`, once for each: `--judge helpful=lab:gold/helpful`.
+        A reward, `NAME=REFERENCE`, once for each: `--judge helpful=world:truth/helpful`.
     morl
         A policy to compare with, `NAME=FOLDER`, once for each.
     prefer
@@ -64,37 +63,32 @@ def soup(
     steps
         The front's weights are multiples of 1/steps.
     prompts
-        Prompts to measure on: a data file, or lab:prompts, of which it is the test split.
+        Prompts to measure on: a data file, or world:prompts, of which it is the test split.
     validation
-        Prompts to choose on, other ones: a data file, or lab:prompts, of which it is the dev split.
+        Prompts to choose on, other ones: a data file, or world:prompts, of which it is the dev split.
     num_prompts
         How many of each.
     seed
         The seed of everything.
     """
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if judge and (weights or adapter):
+        reason = "with judges the weights are searched for, and whole weights are written"
+        remedy = "leave it out, or the judges"
+        raise TrueupError("E736", reason, where="--weights" if weights else "--adapter", remedy=remedy)
+    check_models(*experts, start)
     if not judge:
-        # Imported here: looking at a command's help needs no torch.
         from trueup.soups.write import write_mixture
 
         given = _numbers(weights, "--weights")
-        console.print(f"model: {write_mixture(experts, out, given, start=start, adapter=adapter)}")
+        say(f"model: {write_mixture(experts, out, given, start=start, adapter=adapter)}")
         return
-    if weights or adapter:
-        raise TrueupError(
-            "E736",
-            "with judges the weights are searched for, and whole weights are written",
-            where="--weights" if weights else "--adapter",
-            remedy="leave it out, or the judges",
-        )
     from trueup.soups.write import prompts_block
 
-    for line in _measure(
+    say(*_measure(
         experts, out, judge, morl, start=start, prefer=prefer, search=search, tries=tries, steps=steps,
         data=prompts_block(prompts, "test", num_prompts),
         validation=prompts_block(validation, "dev", num_prompts), seed=seed,
-    ):  # fmt: skip
-        console.print(line)
+    ))  # fmt: skip
 
 
 def _measure(
@@ -107,18 +101,23 @@ def _measure(
     **settings: object,
 ) -> list[str]:
     """What to print after the stage `soup` was run in `out`."""
+    wanted, policies = _pairs(judges, "--judge"), _pairs(morl, "--morl")
+    check_models(*policies.values())
+    for reference in wanted.values():
+        check_judge(reference)
     from trueup.runs.one_stage import refuse_other_run, single_stage
     from trueup.runs.recipe import run_stage
     from trueup.runs.signals import stop_requests
+    from trueup.settings.strict_yaml import Layer
     from trueup.soups.picture import sentences
     from trueup.soups.write import named
 
-    layer = configuration.Layer(
+    layer = Layer(
         values={
             **settings,
             "experts": dict(named(experts)),
-            "judges": _pairs(judges, "--judge"),
-            "morl": _pairs(morl, "--morl"),
+            "judges": wanted,
+            "morl": policies,
             "preference": list(_numbers(prefer, "--prefer")),
         },
         name="command line",
@@ -139,12 +138,8 @@ def _pairs(given: tuple[str, ...], where: str) -> dict[str, str]:
         found[name] = value
         wrong = wrong or ("" if name and value else text)
     if wrong or len(found) < len(given):
-        raise TrueupError(
-            "E736",
-            f"{wrong!r} is no NAME=VALUE" if wrong else "a name is given twice",
-            where=where,
-            remedy=f"write {where} helpful=lab:gold/helpful",
-        )
+        reason = f"{wrong!r} is no NAME=VALUE" if wrong else "a name is given twice"
+        raise TrueupError("E736", reason, where=where, remedy=f"write {where} helpful=world:truth/helpful")
     return found
 
 

@@ -5,22 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter, validators
-from rich.console import Console
-
-from trueup.reports import render_summary, write_report
-from trueup.runs.one_stage import data_lines, held_out_lines, refuse_other_run, single_stage
-from trueup.runs.recipe import Recipe, Stage, plan, read_recipe, run_recipe, run_stage
-from trueup.runs.shipped import default_folder, open_recipe, recipe_path
+from trueup.commands.options import Overrides, say
 from trueup.runs.signals import stop_requests
-from trueup.settings import config as configuration
 
-Overrides = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
-Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+if TYPE_CHECKING:
+    from trueup.runs.recipe import Recipe
 
 
 def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> None:
@@ -37,14 +29,17 @@ def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> None:
     seed
         The seed of everything.
     """
+    from trueup.runs.recipe import read_recipe
+    from trueup.runs.shipped import recipe_path
+
     _run(read_recipe(recipe_path("demo"), {"seed": seed}), out)
 
 
 def run(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
     """Run a recipe: its stages in order, skipping what is done and resuming what was interrupted.
 
-    `--STAGE.key.path VALUE` changes a setting of a stage, `--seed N` the seed of all. `trueup run demo` is
-    what `trueup demo` does.
+    `--STAGE.key.path VALUE` changes a setting of a stage, `--seed N` the seed of all, `--world FILE.yaml` the
+    world that its doors lead to. `trueup run demo` is what `trueup demo` does.
 
     Parameters
     ----------
@@ -54,8 +49,16 @@ def run(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
     out
         The run's folder; `runs/NAME` otherwise, which for cai/lab is `runs/cai-lab`.
     """
-    given = dict(configuration.parse_overrides(list(overrides)).values)
-    _run(open_recipe(recipe, given, where="command line"), out or default_folder(recipe))
+    from trueup.commands.early import check_keys
+    from trueup.runs.shipped import default_folder, open_recipe
+    from trueup.settings.config import parse_overrides
+
+    given = dict(parse_overrides(list(overrides)).values)
+    found = open_recipe(recipe, given, where="command line")
+    for name, said in found.stages.items():
+        keys = {key: value for key, value in said.items() if key != "method"}
+        check_keys(str(said.get("method", name)), {"seed": found.seed}, keys, where=f"stages.{name}")
+    _run(found, out or default_folder(recipe))
 
 
 def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
@@ -73,55 +76,43 @@ def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> Non
     out
         The run's folder; `runs/NAME` otherwise. Its model is in `model/`.
     """
-    layer = configuration.parse_overrides(list(overrides))
+    from trueup.commands.stages import single_stage
+    from trueup.runs.one_stage import data_lines, held_out_lines, refuse_other_run
+    from trueup.runs.recipe import run_stage, world_lines
+    from trueup.settings.config import parse_overrides
+
+    layer = parse_overrides(list(overrides))
     values = dict(layer.values)
     folder = out or (Path(str(values.pop("output_dir"))) if "output_dir" in values else None)
     values.pop("resume_from_checkpoint", None)  # a run always resumes
-    stage = single_stage(recipe, dataclasses.replace(layer, values=values), folder)
+    stage = single_stage(recipe, dataclasses.replace(layer, values=values), folder, reads=True)
     refuse_other_run(stage)
-    # Paths and metric names are printed as they are, on lines of their own length.
-    console = Console(highlight=False, markup=False, soft_wrap=True)
     if stage.done:
-        console.print("finished before; to train again, give another --out or remove the folder")
+        say("finished before; to train again, give another --out or remove the folder")
+    say(*world_lines([stage], ""))
     with stop_requests() as stop_requested:
         done = run_stage(stage, stop_requested=stop_requested)
     made = stage.folder / done.output
-    console.print(f"{'model' if made.is_dir() else 'wrote'}: {made}")
-    shown = {k: v for k, v in done.metrics.items() if not k.startswith("loss/")}
-    console.print("  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
-    for line in (*data_lines(stage.folder), *held_out_lines(stage.folder)):
-        console.print(line)
-
-
-MEASURED = ("gold", "helpful", "honest", "harmless", "evasive", "toxic", "kl")
-"What is shown of each `measure` stage, in this order."
-
-
-def measured_lines(stages: Sequence[Stage]) -> list[str]:
-    """What a recipe's `measure` stages found, a line each, under one head; nothing where there are none."""
-    found = {s.name: run_stage(s).metrics for s in stages if s.method == "measure"}
-    if not found:
-        return []
-    width = max(map(len, found))
-    head = " ".join(f"{name:>8}" for name in MEASURED)
-    rows = [
-        f"{name:<{width}} " + " ".join(f"{row[n]:8.3f}" if n in row else " " * 8 for n in MEASURED)
-        for name, row in found.items()
-    ]
-    return [f"{'':<{width}} {head}", *map(str.rstrip, rows)]
+    say(
+        f"{'model' if made.is_dir() else 'wrote'}: {made}",
+        "  ".join(f"{k} {v:.4g}" for k, v in done.metrics.items() if not k.startswith("loss/")),
+        *data_lines(stage.folder),
+        *held_out_lines(stage.folder),
+    )
 
 
 def _run(recipe: Recipe, out: Path) -> None:
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    from trueup.commands.stages import measured_lines
+    from trueup.reports import render_summary, write_report
+    from trueup.runs.recipe import plan, run_recipe
+
     started = time.monotonic()
     with stop_requests() as stop_requested:
-        run_recipe(recipe, out, stop_requested=stop_requested, say=console.print)
+        run_recipe(recipe, out, stop_requested=stop_requested, say=say)
     summary = out / "summary.json"
     if summary.is_file():
-        console.print(render_summary(json.loads(summary.read_text(encoding="utf-8"))))
+        say(render_summary(json.loads(summary.read_text(encoding="utf-8"))))
     stages = plan(recipe, out)
-    for line in measured_lines(stages):
-        console.print(line)
-    console.print(f"report: {write_report(out)}")
+    say(*measured_lines(stages), f"report: {write_report(out)}")
     counted = "1 stage" if len(stages) == 1 else f"{len(stages)} stages"
-    console.print(f"{counted} done in {out} ({time.monotonic() - started:.0f} s)")
+    say(f"{counted} done in {out} ({time.monotonic() - started:.0f} s)")

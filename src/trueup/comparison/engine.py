@@ -15,6 +15,7 @@ from typing import Protocol
 from trueup.comparison.plan import Job
 from trueup.errors import EXIT_PREEMPTED
 from trueup.runs.recipe import plan, write_atomically
+from trueup.runs.signals import Interrupted
 from trueup.settings.config import dump_yaml
 
 POLL_SECONDS = 0.2
@@ -71,8 +72,38 @@ class LocalProcesses:
                 process.wait()
 
 
-def last_line(folder: Path, job: Job) -> str:
-    """The last line that a job wrote."""
+def run_all(
+    jobs: Sequence[Job],
+    folder: Path,
+    engine: Engine,
+    *,
+    title: str = "",
+    told: Callable[[Job], str] = lambda job: "done",
+    say: Callable[[str], None],
+    stop_requested: Callable[[], str],
+) -> dict[str, str]:
+    """The jobs that failed, by name, with the last line that each wrote; of the others every stage is done.
+
+    What is done before is not run again. `told` is what to say of a job that has ended well. Raises
+    Interrupted when a stop was asked for.
+    """
+    left = [job for job in jobs if not all(stage.done for stage in plan(job.recipe, folder))]
+    ended, failed = len(jobs) - len(left), {}
+    say(f"{title}{len(jobs)} runs, {ended} done before")
+    for job, code in engine.run(left, folder):
+        if code in (EXIT_PREEMPTED, -signal.SIGTERM):  # It was asked to stop, and has saved everything.
+            continue
+        ended += 1
+        if code:
+            failed[job.name] = _last_line(folder, job)
+        said = f"failed: {failed[job.name]}" if code else told(job)
+        say(f"  [{ended}/{len(jobs)}] {job.name}: {said}")
+    if stop_requested():
+        raise Interrupted(ended, stop_requested())
+    return failed
+
+
+def _last_line(folder: Path, job: Job) -> str:
     log = folder / "logs" / f"{job.name}.log"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else "it said nothing"
@@ -84,7 +115,8 @@ def _start(job: Job, folder: Path, threads: int) -> subprocess.Popen[bytes]:
     for path in (recipe, log):
         path.parent.mkdir(parents=True, exist_ok=True)
     stages = {name: dict(given) for name, given in job.recipe.stages.items()}
-    write_atomically(recipe, dump_yaml({"name": job.name, "seed": job.seed, "stages": stages}))
+    said = {"name": job.name, "seed": job.seed, "world": job.recipe.world, "stages": stages}
+    write_atomically(recipe, dump_yaml(said))
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(threads),
@@ -100,8 +132,3 @@ def _start(job: Job, folder: Path, threads: int) -> subprocess.Popen[bytes]:
             env=environment,
             start_new_session=True,
         )
-
-
-def preempted(code: int) -> bool:
-    """Whether a job ended because it was asked to, with everything saved."""
-    return code in (EXIT_PREEMPTED, -signal.SIGTERM)

@@ -64,15 +64,15 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain values."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {
-            **plain,
-            "gain": self.gain.to_json(),
-            "over_prompts": self.over_prompts.to_json(),
-            "gold_over_prompts": self.gold_over_prompts.to_json(),
-            "gain_by_seed": list(self.gain_by_seed),
-            "tax": {exam: estimate.to_json() for exam, estimate in self.tax.items()},
-        }
+        return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Estimate):
+        return value.to_json()
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def read_measured(stages: Sequence[Stage], own: str) -> Measured | None:

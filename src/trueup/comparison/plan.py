@@ -16,6 +16,7 @@ from typing import Any
 from trueup.errors import TrueupError
 from trueup.runs.recipe import Recipe
 from trueup.settings import config as configuration
+from trueup.worlds import open_world
 
 MEASURED = "measured"
 "The stage that ends every run: the policy's numbers on held-out prompts."
@@ -30,6 +31,8 @@ class Comparison:
     "Stages that methods may name with `stage:NAME`; run once for each seed."
     methods: Mapping[str, Mapping[str, Any]]
     "Stages by a name to show; `sweep: {key.path: [values]}` to choose from, `measure: {...}` for the policy."
+    world: str = ""
+    "Where doors lead, and what is measured on: a name or a YAML file; empty is where the data come from."
     start: str = "sft"
     "The shared stage that every method starts from and is measured against."
     seeds: tuple[int, ...] = (1, 2, 3)
@@ -61,15 +64,17 @@ class Job:
     """One run: a recipe whose last stage measures, and what it is for."""
 
     name: str
-    candidate: Candidate | None
+    candidate: Candidate
     seed: int
     recipe: Recipe
 
 
 def read_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> Comparison:
-    """The comparison in a YAML file. Raises E715 where it does not hang together."""
+    """The comparison in a YAML file. Raises E715 where it does not hang together, E762 for no truth."""
     values = configuration.read_yaml(path).values
     found = configuration.build(Comparison, values, dict(overrides or {}), where=str(path))
+    if found.world:
+        open_world(found.world).believed()  # raises where nobody could say which answer is better
     if found.start not in found.shared:
         raise TrueupError(
             "E715",
@@ -185,7 +190,7 @@ def _job(
         name=name,
         candidate=candidate,
         seed=seed,
-        recipe=Recipe(name=name, stages={**kept, MEASURED: measured}, seed=seed),
+        recipe=Recipe(name=name, stages={**kept, MEASURED: measured}, seed=seed, world=comparison.world),
     )
 
 

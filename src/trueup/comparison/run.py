@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trueup.comparison import outcome
-from trueup.comparison.engine import Engine, LocalProcesses, last_line, preempted
+from trueup.comparison.engine import Engine, LocalProcesses, run_all
 from trueup.comparison.outcome import Measured, Row
 from trueup.comparison.plan import (
     Candidate,
     Comparison,
     Job,
-    candidates,
     final_jobs,
     shared_jobs,
     start_jobs,
@@ -24,7 +24,7 @@ from trueup.comparison.plan import (
 from trueup.errors import TrueupError
 from trueup.reports.comparison import RESULT, write_comparison
 from trueup.runs.recipe import plan, write_atomically
-from trueup.runs.signals import Interrupted, stop_requests
+from trueup.runs.signals import stop_requests
 from trueup.settings import config as configuration
 from trueup.settings.discover import find
 from trueup.statistics.estimates import Estimate
@@ -44,28 +44,24 @@ class Running:
 
     def phase(self, title: str, jobs: Sequence[Job]) -> dict[str, Measured]:
         """What each job measured, by the job's name; those that failed are left out and remembered."""
-        done = {job.name: self._measured(job) for job in jobs}
-        left = [job for job in jobs if done[job.name] is None]
-        self.say(f"{title}: {len(jobs)} runs, {len(jobs) - len(left)} done before")
-        ended = len(jobs) - len(left)
-        for job, code in self.engine.run(left, self.folder):
-            if preempted(code):
-                continue
-            ended += 1
-            done[job.name] = self._measured(job) if code == 0 else None
-            found = done[job.name]
-            if found is None:
-                self.failed[job.name] = last_line(self.folder, job)
-                self.say(f"  [{ended}/{len(jobs)}] {job.name}: failed: {self.failed[job.name]}")
-            else:
-                self.say(f"  [{ended}/{len(jobs)}] {job.name}: gold {found.mean('gold'):.3f}")
-        if self.stop_requested():
-            raise Interrupted(ended, self.stop_requested())
-        return {name: found for name, found in done.items() if found is not None}
+        self.failed |= run_all(
+            jobs,
+            self.folder,
+            self.engine,
+            title=f"{title}: ",
+            told=lambda job: f"gold {self.measured([job])[job.name].mean('gold'):.3f}",
+            say=self.say,
+            stop_requested=self.stop_requested,
+        )
+        return self.measured(jobs)
 
-    def _measured(self, job: Job) -> Measured | None:
-        assert job.candidate is not None
-        return outcome.read_measured(plan(job.recipe, self.folder), job.candidate.method)
+    def measured(self, jobs: Sequence[Job]) -> dict[str, Measured]:
+        """What each finished job measured, by the job's name."""
+        found = {
+            job.name: outcome.read_measured(plan(job.recipe, self.folder), job.candidate.method)
+            for job in jobs
+        }
+        return {name: measured for name, measured in found.items() if measured is not None}
 
 
 def compare_in(
@@ -101,7 +97,7 @@ def run_comparison(running: Running) -> list[Row]:
         raise _nothing_to_compare(running, "a shared stage failed")
     tried = sweep_jobs(comparison, start[comparison.start])
     # A sweep of one setting has nothing to choose.
-    open_choices = [j for j in tried if len(candidates(_name(j), comparison.methods[_name(j)])) > 1]
+    open_choices = [job for mine in _by_method(tried).values() if len(mine) > 1 for job in mine]
     on_dev = running.phase("settings", open_choices)
     chosen = _best(tried, on_dev, running)
     final = final_jobs(comparison, start[comparison.start], chosen)
@@ -109,13 +105,12 @@ def run_comparison(running: Running) -> list[Row]:
     by_seed = [started[job.name] for job in shared if job.seed != comparison.sweep_seed]
     rows, runs = [], {comparison.start: by_seed}
     for name, candidate in chosen.items():
-        every = [found.get(job.name) for job in final if _name(job) == name]
-        complete = [run for run in every if run is not None]
-        if len(complete) < len(every):
-            continue
-        scores = _scores([j for j in tried if _name(j) == name], on_dev)
-        rows.append(outcome.row(name, candidate.label, scores, complete, by_seed))
-        runs[name] = complete
+        mine = _by_method(final)[name]
+        complete = [found[job.name] for job in mine if job.name in found]
+        if len(complete) == len(mine):
+            scores = _scores(_by_method(tried)[name], on_dev)
+            rows.append(outcome.row(name, candidate.label, scores, complete, by_seed))
+            runs[name] = complete
     _write(running, start[comparison.start], _scores(starts, start_on_dev), rows, runs)
     return rows
 
@@ -129,34 +124,30 @@ def _nothing_to_compare(running: Running, why: str) -> TrueupError:
     )
 
 
-def _name(job: Job) -> str:
-    assert job.candidate is not None
-    return job.candidate.method
+def _by_method(jobs: Sequence[Job]) -> dict[str, list[Job]]:
+    found: dict[str, list[Job]] = {}
+    for job in jobs:
+        found.setdefault(job.candidate.method, []).append(job)
+    return found
 
 
 def _scores(jobs: Sequence[Job], found: Mapping[str, Measured]) -> dict[str, float | None]:
-    return {
-        job.candidate.label: found[job.name].mean("gold") if job.name in found else None
-        for job in jobs
-        if job.candidate is not None
-    }
+    """The mean gold of each job's setting; None where it failed."""
+    return {job.candidate.label: found[job.name].mean("gold") if job.name in found else None for job in jobs}
 
 
 def _best(jobs: Sequence[Job], found: Mapping[str, Measured], running: Running) -> dict[str, Candidate]:
     """For each method the candidate with the highest gold; a lone candidate needs no measurement."""
-    best: dict[str, tuple[float, Candidate]] = {}
-    alone = {name for name in map(_name, jobs) if sum(_name(j) == name for j in jobs) == 1}
-    for job in jobs:
-        name = _name(job)
-        assert job.candidate is not None
-        gold = found[job.name].mean("gold") if job.name in found else None
-        if name in alone:
-            best[name] = (0.0, job.candidate)
-        elif gold is not None and (name not in best or gold > best[name][0]):
-            best[name] = (gold, job.candidate)
-    for name in {*map(_name, jobs)} - set(best):
-        running.say(f"{name}: every setting failed")
-    return {name: candidate for name, (_, candidate) in best.items()}
+    best: dict[str, Candidate] = {}
+    for name, mine in _by_method(jobs).items():
+        golds = {label: gold for label, gold in _scores(mine, found).items() if gold is not None}
+        if len(mine) == 1:
+            best[name] = mine[0].candidate
+        elif golds:
+            best[name] = max((job.candidate for job in mine), key=lambda c: golds.get(c.label, -math.inf))
+        else:
+            running.say(f"{name}: every setting failed")
+    return best
 
 
 def _write(

@@ -12,20 +12,21 @@ and are kept in [c, 1 − c], c = .4 in the paper.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trueup.answerers import Answerer, Conversation
 from trueup.constitution.principles import Constitution, Contest, Form
 from trueup.engine.groups import Group, Message, Role
 from trueup.engine.order import derive, permutation
-from trueup.lab.graders import grade
 from trueup.settings.forms import fill
 
 if TYPE_CHECKING:
     from trueup.sources.sample import Decoding
 
+Grade = Callable[[Group, str], Mapping[str, Any]]
+"What a world's truth says of a completion, by name."
 CLAMP = 0.4
 "The paper's c for labels that were reasoned first; [.2, .8] did worse."
 FARTHEST = 30.0
@@ -215,21 +216,18 @@ def _sigmoid(x: float) -> float:
     return 0.5 + 0.5 * math.tanh(x / 2)
 
 
-def agreement(groups: Sequence[Group], part: str) -> tuple[float, int] | None:
-    """How often labels prefer what the lab's truth prefers, and over how many pairs; None without any.
+def agreement(groups: Sequence[Group], part: str, grade: Grade) -> tuple[float, int] | None:
+    """How often labels prefer what a world's truth prefers, and over how many pairs; None without any.
 
-    `part` is a number of the lab's grade: `gold`, `harmless`, `helpful`. Pairs that it does not tell apart
+    `part` is a number of the world's grade: `gold`, `harmless`, `helpful`. Pairs that it does not tell apart
     are left out; a label of ½ counts as half.
     """
     right: list[float] = []
     for group in groups:
-        request = group.meta.get("request")
-        if request is None:
-            continue
         for c in group.comparisons:
             if c.probability is None:
                 continue
-            a, b = (getattr(grade(request, group.completions[i].text), part) for i in (c.a, c.b))
+            a, b = (grade(group, group.completions[i].text)[part] for i in (c.a, c.b))
             if a != b:
                 right.append(0.5 if c.probability == 0.5 else float((c.probability > 0.5) == (a > b)))
     return (sum(right) / len(right), len(right)) if right else None

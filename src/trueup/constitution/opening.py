@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from itertools import compress
 from pathlib import Path
@@ -11,7 +12,6 @@ from trueup.answerers import Answer, Answerer, Conversation
 from trueup.answerers.local import LocalAnswerer
 from trueup.answerers.open import SERVER, open_answerer
 from trueup.answerers.remote import RemoteAnswerer
-from trueup.constitution.lineage import Author, author_of
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 from trueup.models.forward import LanguageModel
@@ -19,6 +19,14 @@ from trueup.models.opening import model_path
 from trueup.settings.blocks import DataSettings
 from trueup.sources.open import read_all, split_held_out
 from trueup.sources.sample import Decoding
+
+
+class Author(NamedTuple):
+    """A model as rows name it."""
+
+    name: str
+    digest: str
+    "SHA-256 over its weights; empty for a server, which does not show them."
 
 
 class Model(NamedTuple):
@@ -29,11 +37,25 @@ class Model(NamedTuple):
 
 
 def open_model(ref: str, *, device: str, template: str | None) -> Model:
-    """The model of a folder, an id, `lab:base`, or a server by `openai:URL?model=NAME`."""
+    """The model of a folder, an id, `world:base`, or a server by `openai:URL?model=NAME`."""
     answerer = open_answerer(ref, device=device, template=template)
     if ref.startswith(SERVER):
         return Model(answerer, Author(answerer.name, ""))
     return Model(answerer, author_of(ref, Path(model_path(ref))))
+
+
+def author_of(name: str, folder: Path) -> Author:
+    """The author in a model's folder: named by its weights' digest where there are any, else by `name`."""
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    if not files:
+        return Author(name, "")
+    state = hashlib.sha256()
+    for path in files:
+        state.update(path.name.encode() + b"\0")
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                state.update(chunk)
+    return Author(f"model-{state.hexdigest()[:12]}", state.hexdigest())
 
 
 def room(answerer: Answerer, new_tokens: int) -> Callable[[Conversation], bool]:
@@ -80,7 +102,7 @@ def charges(*answerers: Answerer) -> dict[str, float]:
 def open_prompts(settings: DataSettings, kinds: Sequence[str], *, seed: int, folder: Path) -> list[Group]:
     """The groups that are not held out, as they are, not encoded: any model may be asked.
 
-    `kinds` keeps those of the lab's requests. Raises E601 where nothing is left.
+    `kinds` keeps requests that say they are of one of them. Raises E601 where nothing is left.
     """
     groups, *_ = read_all(settings, seed, folder / "quarantine.jsonl")
     if kinds:
@@ -91,6 +113,6 @@ def open_prompts(settings: DataSettings, kinds: Sequence[str], *, seed: int, fol
             "E601",
             "no prompt is left",
             where=", ".join(settings.mix.values()) or settings.path,
-            remedy="`kinds` are kinds of the lab's requests; `data.held_out` is left out" if kinds else "",
+            remedy="`kinds` are what requests call themselves; `data.held_out` is left out" if kinds else "",
         )
     return groups

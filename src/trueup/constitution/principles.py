@@ -11,6 +11,7 @@ from typing import Literal
 
 from trueup.answerers import Conversation
 from trueup.settings.forms import read_form
+from trueup.worlds import written
 
 FILES = Path(__file__).parent / "files"
 Form = Literal["chat", "text"]
@@ -147,8 +148,8 @@ class Constitution:
 
 
 def read_constitution(name: str) -> Constitution:
-    """The constitution in a YAML file, or the one of that name that comes with the package.
+    """The constitution in a YAML file, of a world (`WORLD:constitution`), or that comes with trueup.
 
     Raises E801 for a missing file, E71x for one that says something else.
     """
-    return read_form(Constitution, name, FILES, "constitution")
+    return read_form(Constitution, written(name, "constitution"), FILES, "constitution")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trueup.data.problems import Problem
-from trueup.data.reader import CheckReport, Counts, ReadResult, check, read
+from trueup.data.reader import Counts, ReadResult, check, read, read_rows
 from trueup.data.writer import write
 
-__all__ = ["CheckReport", "Counts", "Problem", "ReadResult", "check", "read", "write"]
+__all__ = ["Counts", "Problem", "ReadResult", "check", "read", "read_rows", "write"]

@@ -12,18 +12,15 @@ from trueup.errors import TrueupError
 
 def check_columns(columns: Mapping[str, str] | None) -> dict[str, str]:
     """The map, when every left side is a name that a format reads. Raises TrueupError E209."""
-    known = {"id", "user"}.union(*(need | item.may for item in all_formats().values() for need in item.needs))
+    known = {"id", "user"}.union(*(item.keys for item in all_formats().values()))
     for ours in columns or {}:
         if ours not in known:
             close = nearest(str(ours), known)
-            raise TrueupError(
-                "E209",
-                f"no format reads a field called {ours!r}",
-                where="--columns",
-                remedy=f"did you mean {close}?"
-                if close
-                else "name one of ours first: --columns.prompt question",
+            remedy = (
+                f"did you mean {close}?" if close else "name one of ours first: --columns.prompt question"
             )
+            reason = f"no format reads a field called {ours!r}"
+            raise TrueupError("E209", reason, where="--columns", remedy=remedy)
     return dict(columns or {})
 
 
@@ -33,12 +30,9 @@ def check_found(columns: Mapping[str, str], samples: Sequence[Mapping[str, Any]]
         if samples and not any(ours in row for row in samples):
             present = dict.fromkeys(key for row in samples[:100] for key in row)
             close = nearest(theirs, list(present))
-            raise TrueupError(
-                "E209",
-                f"no row has the column {printable(theirs)!r} (found: keys {keys_of(present)})",
-                where=where,
-                remedy=f"did you mean --columns.{ours} {printable(close)}?" if close else "mend the map",
-            )
+            reason = f"no row has the column {printable(theirs)!r} (found: keys {keys_of(present)})"
+            remedy = f"did you mean --columns.{ours} {printable(close)}?" if close else "mend the map"
+            raise TrueupError("E209", reason, where=where, remedy=remedy)
 
 
 def rename(row: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:

@@ -72,12 +72,8 @@ def cells(record: str) -> list[str]:
         elif quoted.end() == end:
             found.append(quoted.group(1).replace('""', '"'))
         else:
-            raise Fault(
-                "E115",
-                "text behind a closing quote",
-                found=show(record[quoted.end() : end]),
-                remedy='double it: a quote in a cell is ""',
-            )
+            text, remedy = show(record[quoted.end() : end]), 'double it: a quote in a cell is ""'
+            raise Fault("E115", "text behind a closing quote", found=text, remedy=remedy)
         if comma < 0:
             return found
         pos = comma + 1

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from trueup.data.formats import all_formats
-from trueup.data.layout import Format
+from trueup.data.formats import Format, all_formats
 from trueup.data.problems import keys_of, nearest, printable
 from trueup.errors import TrueupError
 
@@ -21,27 +19,12 @@ CONTENT = frozenset(
 )
 "Keys that hold what is learned from: a format is only believed when it explains all of them."
 _LIKELY = {
-    "prompt": ("question", "query", "input", "user_prompt", "context"),
-    "completion": (
-        "answer",
-        "response",
-        "reply",
-        "canonical_solution",
-        "target",
-        "continuation",
-        "output_text",
-    ),
-    "chosen": ("preferred", "chosen_response", "preferred_output", "winner", "better", "accepted"),
-    "rejected": ("dispreferred", "rejected_response", "non_preferred_output", "loser", "worse"),
+    "prompt": "question query input user_prompt context",
+    "completion": "answer response reply canonical_solution target continuation output_text",
+    "chosen": "preferred chosen_response preferred_output winner better accepted",
+    "rejected": "dispreferred rejected_response non_preferred_output loser worse",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The format of a file and, for people, why."""
-
-    format: Format
-    why: str
+"What others call our columns, the likeliest first."
 
 
 def named(name: str) -> Format:
@@ -50,35 +33,22 @@ def named(name: str) -> Format:
     if name in formats:
         return formats[name]
     close = nearest(name, formats)
-    raise TrueupError(
-        "E211",
-        f"no format is called {name!r}",
-        where="--format",
-        remedy=(f"did you mean {close}? " if close else "") + "The formats: " + ", ".join(formats),
-    )
+    remedy = (f"did you mean {close}? " if close else "") + "The formats: " + ", ".join(formats)
+    raise TrueupError("E211", f"no format is called {name!r}", where="--format", remedy=remedy)
 
 
-def detect(rows: Sequence[Mapping[str, Any]], where: str) -> Verdict:
-    """The one format that the rows have. Raises TrueupError E202 (none) or E204 (more than one)."""
-    votes: Counter[str] = Counter()
-    divided: Counter[tuple[str, ...]] = Counter()
-    for row in rows:
-        names = candidates(row)
-        if len(names) == 1:
-            votes[names[0]] += 1
-        elif names:
-            divided[names] += 1
-    total = votes.total() + divided.total()
-    if not total:
+def detect(rows: Sequence[Mapping[str, Any]], where: str) -> tuple[Format, str]:
+    """The one format that the rows have, and why. Raises TrueupError E202 (none) or E204 (more than one)."""
+    votes = Counter(names for names in map(candidates, rows) if names)
+    if not votes:
         raise _unknown(rows, where)
-    best = votes.most_common(1)
-    if not best or best[0][1] < MAJORITY * total:
-        raise _ambiguous(votes, divided, where)
-    name, count = best[0]
-    found = all_formats()[name]
-    example = next(row for row in rows if candidates(row) == (name,))
-    used = ", ".join(printable(key) for key in example if key in found.uses(example))
-    return Verdict(found, f"{count} of {len(rows)} rows have {used}")
+    clear = [names for names, _ in votes.most_common() if len(names) == 1]
+    if not clear or votes[clear[0]] < MAJORITY * votes.total():
+        raise _ambiguous(votes, clear, where)
+    found = all_formats()[clear[0][0]]
+    example = next(row for row in rows if candidates(row) == clear[0])
+    used = ", ".join(printable(key) for key in example if key in found.keys)
+    return found, f"{votes[clear[0]]} of {len(rows)} rows have {used}"
 
 
 def candidates(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -100,26 +70,22 @@ def candidates(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _unexplained(item: Format, row: Mapping[str, Any]) -> list[str]:
     """Content keys, also misspelt ones, that the format would pass over."""
-    other = [key for key in row if key not in item.uses(row) and key not in item.beside]
+    other = (key for key in row if key not in item.keys and key not in item.beside)
     return [key for key in other if key in CONTENT or _misspelt(key)]
 
 
 @cache
 def _misspelt(key: str) -> str:
-    close = nearest(key, CONTENT, cutoff=0.85) if isinstance(key, str) else ""
-    return close
+    return nearest(key, CONTENT, cutoff=0.85) if isinstance(key, str) else ""
 
 
-def _ambiguous(votes: Counter[str], divided: Counter[tuple[str, ...]], where: str) -> TrueupError:
-    parts = [f"{count} rows look like {name}" for name, count in votes.most_common(4)]
-    parts += [f"{count} like {' or '.join(names)}" for names, count in divided.most_common(3)]
-    names = list(dict.fromkeys([*votes, *(name for names in divided for name in names)]))
-    return TrueupError(
-        "E204",
-        "the format is ambiguous: " + "; ".join(parts),
-        where=where,
-        remedy="name it: " + " or ".join(f"--format {name}" for name in names[:4]),
-    )
+def _ambiguous(votes: Counter[tuple[str, ...]], clear: list[tuple[str, ...]], where: str) -> TrueupError:
+    divided = [names for names, _ in votes.most_common() if len(names) > 1]
+    parts = [f"{votes[names]} rows look like {names[0]}" for names in clear[:4]]
+    parts += [f"{votes[names]} like {' or '.join(names)}" for names in divided[:3]]
+    choices = dict.fromkeys(name for names in (*clear, *divided) for name in names)
+    remedy = "name it: " + " or ".join(f"--format {name}" for name in list(choices)[:4])
+    return TrueupError("E204", "the format is ambiguous: " + "; ".join(parts), where=where, remedy=remedy)
 
 
 def _unknown(rows: Sequence[Mapping[str, Any]], where: str) -> TrueupError:
@@ -130,7 +96,7 @@ def _unknown(rows: Sequence[Mapping[str, Any]], where: str) -> TrueupError:
         f"--columns.{ours} {printable(theirs)}"
         for ours, likely in _LIKELY.items()
         if ours not in common
-        for theirs in likely
+        for theirs in likely.split()
         if theirs in common
     ]
     if misspelt:
@@ -139,6 +105,5 @@ def _unknown(rows: Sequence[Mapping[str, Any]], where: str) -> TrueupError:
         remedy = "say which column is which, perhaps " + " ".join(maps[:3])
     else:
         remedy = "say which column is which with --columns.prompt NAME, or name the format with --format"
-    return TrueupError(
-        "E202", f"no known format has these fields (found: {keys_of(common)})", where=where, remedy=remedy
-    )
+    reason = f"no known format has these fields (found: {keys_of(common)})"
+    return TrueupError("E202", reason, where=where, remedy=remedy)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from trueup.data import strict_json
 from trueup.data.problems import Fault, keys_of, nearest, show
 
+T = TypeVar("T")
 Row = Mapping[str, Any]
 _ALWAYS_LISTS = (
     *("messages", "conversations", "completions", "responses", "instances", "history"),
     *("preference", "ranking", "ranks", "scores"),
 )
-_TRUE = ("true", "1", "1.0", "yes")
-_FALSE = ("false", "0", "0.0", "no")
+_LABELS = dict.fromkeys(("true", "1", "1.0", "yes"), True) | dict.fromkeys(("false", "0", "0.0", "no"), False)
 
 
 def required(row: Row, key: str, inside: str = "") -> Any:
@@ -38,17 +38,30 @@ def text(row: Row, key: str) -> str:
 
 def as_text(value: Any, field: str) -> str:
     """The value, when it is a string. Raises Fault E205 otherwise."""
-    if not isinstance(value, str):
-        remedy = "write a string"
-        if isinstance(value, dict) and "text" in value:
-            remedy = f"write a string, or point at the inner one with --columns.{field} {field}.text"
-        raise Fault("E205", "is not a string", field=field, found=show(value), remedy=remedy)
+    if isinstance(value, str):
+        return value
+    remedy = "write a string"
+    if isinstance(value, dict) and "text" in value and "[" not in field:
+        remedy += f", or point at the inner one with --columns.{field} {field}.text"
+    return typed(value, str, field, "a string", remedy)
+
+
+def typed(value: Any, kind: type[T], field: str, name: str, remedy: str = "") -> T:
+    """The value, when it is of a type, whose `name` has its article. Raises Fault E205 otherwise."""
+    if not isinstance(value, kind):
+        remedy = remedy or f"write {name}"
+        raise Fault("E205", f"is not {name}", field=field, found=show(value), remedy=remedy)
     return value
 
 
-def filled_text(row: Row, key: str, *, code: str = "E306") -> str:
-    """The string at `key`, more than spaces. Raises Fault `code` where it is empty."""
-    return filled(text(row, key), key, code=code)
+def number(value: Any, field: str) -> float:
+    """The value as a float. Raises Fault E205 where it is no number, E411 where it is not finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Fault("E205", "is not a number", field=field, found=show(value), remedy="write a number")
+    if not abs(value) <= sys.float_info.max:
+        found = show(value)[:40]
+        raise Fault("E411", "is not a finite number", field=field, found=found, remedy="write a number")
+    return float(value)
 
 
 def filled(value: str, field: str, *, code: str = "E306") -> str:
@@ -65,9 +78,7 @@ def optional_text(row: Row, key: str) -> str:
 
 def listed(row: Row, key: str) -> list[Any]:
     """The list at `key`, not empty. Raises Fault E203, E205 to E207."""
-    value = required(row, key)
-    if not isinstance(value, list):
-        raise Fault("E205", "is not a list", field=key, found=show(value), remedy="write a list")
+    value = typed(required(row, key), list, key, "a list")
     if not value:
         raise Fault("E207", "is an empty list", field=key, remedy="fill the list, or remove the row")
     return value
@@ -93,20 +104,8 @@ def parse_cells(row: dict[str, Any]) -> dict[str, Any]:
 def label(row: Row, key: str) -> bool:
     """The yes or no at `key`: true, false, 1, 0 or their words. Raises Fault E203, E206 or E212."""
     value = required(row, key)
-    if isinstance(value, bool):
-        return value
     word = str(value).strip().lower() if isinstance(value, str | int | float) else ""
-    if word in _TRUE or word in _FALSE:
-        return word in _TRUE
-    raise Fault(
-        "E212",
-        "is not true or false",
-        field=key,
-        found=show(value),
-        remedy="write true (good) or false (bad)",
-    )
-
-
-def to_line(value: Any) -> bytes:
-    """The value as one line of UTF-8 JSON, for rows that never were text."""
-    return json.dumps(value, ensure_ascii=True, default=str).encode()
+    if word not in _LABELS:
+        remedy = "write true (good) or false (bad)"
+        raise Fault("E212", "is not true or false", field=key, found=show(value), remedy=remedy)
+    return _LABELS[word]

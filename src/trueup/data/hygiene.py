@@ -93,12 +93,8 @@ def split_by_user(
     user go by their prompt, so equal prompts stay together. Raises TrueupError E701 for bad fractions.
     """
     if not fractions or min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1.0) > 1e-9:
-        raise TrueupError(
-            "E701",
-            f"the fractions add up to {sum(fractions.values())}",
-            where="fractions",
-            remedy="make it 1",
-        )
+        reason = f"the fractions add up to {sum(fractions.values())}"
+        raise TrueupError("E701", reason, where="fractions", remedy="make it 1")
     names = [name for name, fraction in fractions.items() if fraction > 0]
     ends = np.cumsum([fractions[name] for name in names])
     splits: dict[str, list[Group]] = {name: [] for name in fractions}

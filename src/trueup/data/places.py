@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from trueup.data import tables
+from trueup.data import strict_json, tables
+from trueup.data.fields import typed
 from trueup.data.memory import memory_rows
-from trueup.data.problems import nearest, printable
+from trueup.data.problems import Fault, file_error, nearest, printable
 from trueup.data.raw_rows import TEXT_SUFFIXES, RawRow, text_rows, unreadable
 from trueup.errors import EXIT_MISSING, EXIT_REFUSED, EXIT_UNAVAILABLE, TrueupError
 
@@ -27,9 +27,8 @@ _SUFFIXES = (*TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES), *tab
 def rows_of(path_or_id: Any, split: str) -> Iterator[RawRow]:
     """The raw rows of a file, of a folder's or Hugging Face dataset's split, of an object. Raises E1xx."""
     if not _SPLIT.fullmatch(split):
-        raise TrueupError(
-            "E112", f"not a name of a split: {split!r}", remedy="use train, validation, test ..."
-        )
+        remedy = "use train, validation, test ..."
+        raise TrueupError("E112", f"not a name of a split: {split!r}", remedy=remedy)
     if not isinstance(path_or_id, str | Path):
         return memory_rows(path_or_id, split)
     text = str(path_or_id)
@@ -39,20 +38,16 @@ def rows_of(path_or_id: Any, split: str) -> Iterator[RawRow]:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        return _not_a_path(path_or_id, path, split)
+        mode = None
     except OSError as error:
         raise unreadable(text, error) from None
     except ValueError:
-        raise TrueupError(
-            "E102",
-            "not a path: it holds a NUL or half a surrogate pair",
-            where=printable(text),
-            remedy="check the path",
-            exit_code=EXIT_MISSING,
-        ) from None
-    if stat.S_ISDIR(mode):
-        return _folder_rows(path, split)
-    return _file_rows(path, path.name)
+        reason = "not a path: it holds a NUL or half a surrogate pair"
+        raise file_error("E102", reason, text, "check the path", EXIT_MISSING) from None
+    # Nothing is read yet, but what is wrong with the path is said now.
+    if mode is None:
+        return _not_a_path(path_or_id, path, split)
+    return _folder_rows(path, split) if stat.S_ISDIR(mode) else _file_rows(path, path.name)
 
 
 def _not_a_path(path_or_id: str | Path, path: Path, split: str) -> Iterator[RawRow]:
@@ -65,13 +60,8 @@ def _not_a_path(path_or_id: str | Path, path: Path, split: str) -> Iterator[RawR
     except OSError:
         beside = []
     close = nearest(path.name, beside)
-    raise TrueupError(
-        "E102",
-        "no such file",
-        where=printable(text),
-        remedy=f"did you mean {printable(str(path.with_name(close)))}?" if close else "check the path",
-        exit_code=EXIT_MISSING,
-    )
+    remedy = f"did you mean {printable(str(path.with_name(close)))}?" if close else "check the path"
+    raise file_error("E102", "no such file", text, remedy, EXIT_MISSING)
 
 
 def _file_rows(path: Path, name: str) -> Iterator[RawRow]:
@@ -80,24 +70,14 @@ def _file_rows(path: Path, name: str) -> Iterator[RawRow]:
     except OSError as error:
         raise unreadable(name, error) from None
     if not regular:
-        raise TrueupError(
-            "E112",
-            "not a regular file",
-            where=printable(str(path)),
-            remedy="devices, pipes and sockets are not read: save the data to a file first",
-            exit_code=EXIT_REFUSED,
-        )
+        remedy = "devices, pipes and sockets are not read: save the data to a file first"
+        raise file_error("E112", "not a regular file", str(path), remedy, EXIT_REFUSED)
     lower = path.name.lower()
     if lower.endswith(tables.TABLE_SUFFIXES):
         return tables.table_rows(path, name)
     if lower.removesuffix(".gz").endswith(TEXT_SUFFIXES):
         return text_rows(path, name)
-    raise TrueupError(
-        "E111",
-        "unknown kind of file",
-        where=printable(name),
-        remedy="use " + ", ".join(_SUFFIXES),
-    )
+    raise file_error("E111", "unknown kind of file", name, "use " + ", ".join(_SUFFIXES))
 
 
 # --------------------------------------------------------------------------------------------- folders
@@ -120,34 +100,28 @@ def _folder_rows(root: Path, split: str) -> Iterator[RawRow]:
 
 
 def _files_of_split(root: Path, split: str) -> list[str]:
-    found = sorted(item for item in _files_below(root) if item.lower().endswith(_SUFFIXES))
+    """The data files of a split by their names, at the top of the folder or in its `data`."""
+    try:
+        below = [item for folder in (root, root / "data") if folder.is_dir() for item in folder.iterdir()]
+        items = [item for item in below if item.is_file() and not item.name.startswith(".")]
+    except OSError as error:
+        raise unreadable(str(root), error) from None
     by_split: dict[str, list[str]] = {}
-    for item in found:
-        by_split.setdefault(_split_of(item), []).append(item)
+    for item in sorted(str(item.relative_to(root)) for item in items):
+        if item.lower().endswith(_SUFFIXES):
+            words = re.split(r"[^a-z]+", Path(item).name.lower())
+            named = next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), "")
+            by_split.setdefault(named, []).append(item)
     wanted = _SPLIT_WORDS.get(split, split)
-    chosen = by_split.get(wanted, []) or (
-        [] if len(by_split) > 1 or wanted != "train" else by_split.get("", [])
-    )
-    if not chosen:
+    if wanted == "train" and list(by_split) == [""]:
+        wanted = ""
+    if wanted not in by_split:
         raise _no_split(root, split, sorted(name or "(files that name no split)" for name in by_split))
-    return chosen
+    return by_split[wanted]
 
 
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _files_below(root: Path) -> list[str]:
-    try:
-        items = [*root.iterdir(), *((root / "data").iterdir() if (root / "data").is_dir() else ())]
-    except OSError as error:
-        raise unreadable(str(root), error) from None
-    return [str(item.relative_to(root)) for item in items if item.is_file() and not item.name.startswith(".")]
-
-
-def _split_of(name: str) -> str:
-    words = re.split(r"[^a-z]+", Path(name).name.lower())
-    return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), "")
 
 
 def _chained(root: Path, names: Iterable[str]) -> Iterator[RawRow]:
@@ -163,46 +137,30 @@ def inside(root: Path, name: str) -> Path:
     except (OSError, ValueError, RuntimeError):
         path, stays = root, False
     if not stays:
-        raise TrueupError(
-            "E112",
-            "a name that leads out of the folder",
-            where=printable(f"{root}: {name}"),
-            remedy="copy the file into the folder, or name it directly",
-            exit_code=EXIT_REFUSED,
-        )
+        reason = "a name that leads out of the folder"
+        remedy = "copy the file into the folder, or name it directly"
+        raise file_error("E112", reason, f"{root}: {name}", remedy, EXIT_REFUSED)
     return path
 
 
 def _saved_json(root: Path, name: str) -> dict[str, Any]:
     path = inside(root, name)
     try:
-        value = json.loads(path.read_bytes())
+        return typed(strict_json.loads(path.read_bytes()), dict, "", "an object")
     except OSError as error:
         raise unreadable(str(path), error) from None
-    except (ValueError, RecursionError):
+    except Fault:
         raise _damaged(path) from None
-    if not isinstance(value, dict):
-        raise _damaged(path)
-    return value
 
 
 def _damaged(path: Path) -> TrueupError:
-    return TrueupError(
-        "E113",
-        "the description of the saved dataset is damaged",
-        where=printable(str(path)),
-        remedy="save the dataset again with save_to_disk",
-    )
+    remedy = "save the dataset again with save_to_disk"
+    return file_error("E113", "the description of the saved dataset is damaged", str(path), remedy)
 
 
 def _no_split(root: Path, split: str, known: list[str]) -> TrueupError:
-    return TrueupError(
-        "E102",
-        f"the folder has no {split!r} split (found: {printable(', '.join(known)) or 'no data file'})",
-        where=printable(str(root)),
-        remedy="name the split with --split, or one file",
-        exit_code=EXIT_MISSING,
-    )
+    reason = f"the folder has no {split!r} split (found: {printable(', '.join(known)) or 'no data file'})"
+    return file_error("E102", reason, str(root), "name the split with --split, or one file", EXIT_MISSING)
 
 
 # ----------------------------------------------------------------------------------------- Hugging Face
@@ -219,12 +177,8 @@ def hub_rows(name: str, split: str) -> Iterator[RawRow]:
     try:
         rows: Any = datasets.load_dataset(repo, config or None, split=split)
     except Exception as error:  # the library raises its own, the network's and the file system's errors
-        raise TrueupError(
-            "E114",
-            f"no such file here, and the Hugging Face dataset cannot be loaded: {type(error).__name__}: "
-            f"{printable(str(error))[:160]}",
-            where=name,
-            remedy="check the name, the split and the network (HF_HUB_OFFLINE), or give the path of a file",
-            exit_code=EXIT_UNAVAILABLE,
-        ) from None
+        reason = "no such file here, and the Hugging Face dataset cannot be loaded: "
+        reason += f"{type(error).__name__}: {printable(str(error))[:160]}"
+        remedy = "check the name, the split and the network (HF_HUB_OFFLINE), or give the path of a file"
+        raise file_error("E114", reason, name, remedy, EXIT_UNAVAILABLE) from None
     return (tables.table_row(name, number, values) for number, values in enumerate(rows, 1))

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from difflib import get_close_matches
 from typing import Any, final
+
+from trueup.errors import TrueupError
 
 _FOUND_CAP = 80
 
 
 @final
+@dataclass(eq=False)
 class Fault(Exception):
     """Why one row cannot be read. The reader adds file and line and makes it a `Problem`."""
 
-    def __init__(
-        self, code: str, reason: str, *, field: str = "", found: str = "", remedy: str, offset: int = 0
-    ) -> None:
-        self.code = code
-        self.reason = reason
-        self.field = field
-        self.found = found
-        self.remedy = remedy
-        self.offset = offset
-        super().__init__(code, field, reason)
+    code: str
+    reason: str
+    _: KW_ONLY
+    field: str = ""
+    found: str = ""
+    remedy: str
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,16 +57,13 @@ class Problem:
 
 def problem_of(fault: Fault, *, file: str, line: int, byte: int) -> Problem:
     """The fault with its place: what a report shows."""
-    return Problem(
-        code=fault.code,
-        file=file,
-        line=line,
-        byte=byte if byte < 0 else byte + fault.offset,
-        field=fault.field,
-        reason=fault.reason,
-        found=fault.found,
-        remedy=fault.remedy,
-    )
+    said = {name: getattr(fault, name) for name in ("code", "field", "reason", "found", "remedy")}
+    return Problem(file=file, line=line, byte=byte if byte < 0 else byte + fault.offset, **said)
+
+
+def file_error(code: str, reason: str, where: str, remedy: str, exit_code: int | None = None) -> TrueupError:
+    """The error for a whole file or folder; its name is made safe to print."""
+    return TrueupError(code, reason, where=printable(where), remedy=remedy, exit_code=exit_code)
 
 
 def printable(text: str) -> str:

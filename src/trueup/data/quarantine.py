@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trueup.data.fields import to_line
-from trueup.data.problems import Problem, printable
+from trueup.data.problems import Problem
 from trueup.data.raw_rows import RawRow, unreadable
-from trueup.errors import EXIT_IO, TrueupError
+from trueup.data.writer import whole
 
 
 def write(path: Path, problems: Sequence[Problem], rows: Sequence[RawRow]) -> None:
@@ -21,21 +19,10 @@ def write(path: Path, problems: Sequence[Problem], rows: Sequence[RawRow]) -> No
     `raw` is the row as it stood, line end included: text where it is UTF-8 (`encoding` "utf-8"), otherwise
     base64. Rows of tables never were text; their fields stand there as JSON (`encoding` "json").
     """
-    staged = path.with_name(f"{path.name}.part")
-    try:
-        with staged.open("w", encoding="utf-8", newline="\n") as file:
-            for problem, row in zip(problems, rows, strict=True):
-                record = {**problem.to_json(), "at": row.byte, **_original(row)}
-                file.write(json.dumps(record, ensure_ascii=True) + "\n")
-        os.replace(staged, path)
-    except OSError as error:
-        raise TrueupError(
-            "E102",
-            f"the quarantine file cannot be written: {error.strerror or type(error).__name__}",
-            where=printable(str(path)),
-            remedy="check the path and the free space",
-            exit_code=EXIT_IO,
-        ) from None
+    with whole(path) as staged, staged.open("w", encoding="utf-8", newline="\n") as file:
+        for problem, row in zip(problems, rows, strict=True):
+            record = {**problem.to_json(), "at": row.byte, **_original(row)}
+            file.write(json.dumps(record, ensure_ascii=True) + "\n")
 
 
 def original_bytes(path: Path) -> list[tuple[str, int, int, bytes]]:
@@ -50,7 +37,7 @@ def original_bytes(path: Path) -> list[tuple[str, int, int, bytes]]:
 
 def _original(row: RawRow) -> dict[str, str]:
     if row.byte < 0:
-        return {"encoding": "json", "raw": to_line(row.values).decode()}
+        return {"encoding": "json", "raw": json.dumps(row.values, default=str)}
     try:
         return {"encoding": "utf-8", "raw": row.raw.decode("utf-8")}
     except UnicodeDecodeError:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, cast, final
 
 from trueup.data import csv_cells, strict_json
-from trueup.data.problems import Fault, printable, show
+from trueup.data.problems import Fault, file_error, printable, show
 from trueup.errors import EXIT_MISSING, TrueupError
 
 LINE_CAP = 32 * 2**20
@@ -58,100 +58,58 @@ def decode(row: RawRow) -> dict[str, Any]:
     if row.byte == 0 and body.startswith(_BOM):
         body, skipped = body[len(_BOM) :], len(_BOM)
     if len(body) > LINE_CAP:
-        raise Fault(
-            "E109",
-            f"a row of {len(body):,} bytes; the limit is {LINE_CAP:,}",
-            remedy="split the row, or store the file as Parquet",
-        )
+        reason = f"a row of {len(body):,} bytes; the limit is {LINE_CAP:,}"
+        raise Fault("E109", reason, remedy="split the row, or store the file as Parquet")
     try:
         value = strict_json.loads(body)
     except Fault as fault:
         fault.offset += skipped
         raise
     if not isinstance(value, dict):
-        raise Fault(
-            "E201", "the row is not an object", found=show(value), remedy='write each row as {"field": ...}'
-        )
+        remedy = 'write each row as {"field": ...}'
+        raise Fault("E201", "the row is not an object", found=show(value), remedy=remedy)
     return value
 
 
 def text_rows(path: Path, name: str) -> Iterator[RawRow]:
     """The raw rows of a text file, by its suffix; `.gz` is unpacked on the way."""
-    stem = path.name.lower().removesuffix(".gz")
-    with _open(path, name) as file:
-        try:
-            _refuse_utf16(file, name)
+    packed, stem = path.name.lower().endswith(".gz"), path.name.lower().removesuffix(".gz")
+    try:
+        with cast(IO[bytes], gzip.open(path, "rb")) if packed else path.open("rb") as file:
+            head = file.read(256)
+            file.seek(0)
+            if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                remedy = "convert it: `iconv -f utf-16 -t utf-8`"
+                raise file_error("E101", "the file is UTF-16, not UTF-8", name, remedy)
             if stem.endswith(".csv"):
                 yield from _csv_rows(file, name)
             elif stem.endswith(".json"):
                 yield from _json_rows(file, name)
+            elif re.match(rb"\s*\[\s*\{", head.removeprefix(_BOM)):
+                reason = "the file is one JSON array, not one object a line"
+                raise file_error("E118", reason, f"{name}:1", "end its name in .json")
             else:
-                _refuse_array(file, name)
                 yield from _lines(file, name)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise TrueupError(
-                "E110",
-                f"the compressed file is damaged or cut off ({printable(str(error))})",
-                where=printable(name),
-                remedy="copy or download it again; nothing was read",
-            ) from None
-        except OSError as error:
-            raise unreadable(name, error) from None
-
-
-def unreadable(name: str, error: OSError) -> TrueupError:
-    """The error for a path that the system does not let us read."""
-    return TrueupError(
-        "E102",
-        f"cannot be read: {printable(error.strerror or type(error).__name__)}",
-        where=printable(name),
-        remedy="check the path and its permissions",
-        exit_code=EXIT_MISSING,
-    )
-
-
-def _open(path: Path, name: str) -> IO[bytes]:
-    try:
-        if path.name.lower().endswith(".gz"):
-            return cast(IO[bytes], gzip.open(path, "rb"))
-        return path.open("rb")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        reason = f"the compressed file is damaged or cut off ({printable(str(error))})"
+        raise file_error("E110", reason, name, "copy or download it again; nothing was read") from None
     except OSError as error:
         raise unreadable(name, error) from None
 
 
-def _refuse_array(file: IO[bytes], name: str) -> None:
-    head = file.read(256).removeprefix(_BOM).lstrip()
-    file.seek(0)
-    if head.startswith(b"[") and head[1:].lstrip()[:1] == b"{":
-        raise TrueupError(
-            "E118",
-            "the file is one JSON array, not one object a line",
-            where=f"{printable(name)}:1",
-            remedy="end its name in .json",
-        )
-
-
-def _refuse_utf16(file: IO[bytes], name: str) -> None:
-    head = file.read(2)
-    if head in (b"\xff\xfe", b"\xfe\xff"):
-        raise TrueupError(
-            "E101",
-            "the file is UTF-16, not UTF-8",
-            where=printable(name),
-            remedy="convert it: `iconv -f utf-16 -t utf-8`",
-        )
-    file.seek(0)
+def unreadable(name: str, error: OSError) -> TrueupError:
+    """The error for a path that the system does not let us read."""
+    reason = f"cannot be read: {printable(error.strerror or type(error).__name__)}"
+    return file_error("E102", reason, name, "check the path and its permissions", exit_code=EXIT_MISSING)
 
 
 def _lines(file: IO[bytes], name: str) -> Iterator[RawRow]:
     byte = 0
     for line, raw in enumerate(iter(lambda: file.readline(_HARD_CAP), b""), 1):
         if len(raw) == _HARD_CAP:
-            raise TrueupError(
-                "E109",
-                f"line {line} is longer than {_HARD_CAP:,} bytes",
-                where=f"{printable(name)}:{line}",
-                remedy="the file is probably not text; nothing was read",
+            reason = f"line {line} is longer than {_HARD_CAP:,} bytes"
+            raise file_error(
+                "E109", reason, f"{name}:{line}", "the file is probably not text; nothing was read"
             )
         yield RawRow(name, line, byte, raw)
         byte += len(raw)
@@ -167,12 +125,8 @@ def _json_rows(file: IO[bytes], name: str) -> Iterator[RawRow]:
     """A `.json` file holds one array of rows, or rows one a line, or objects one after another."""
     data = file.read(_HARD_CAP + 1)
     if len(data) > _HARD_CAP:
-        raise TrueupError(
-            "E109",
-            f"a .json file of more than {_HARD_CAP:,} bytes",
-            where=printable(name),
-            remedy="store it as .jsonl (one object a line) or as Parquet",
-        )
+        remedy = "store it as .jsonl (one object a line) or as Parquet"
+        raise file_error("E109", f"a .json file of more than {_HARD_CAP:,} bytes", name, remedy)
     start = len(_BOM) if data.startswith(_BOM) else 0
     body = data[start:].lstrip()
     if body[:1] == b"[":
@@ -206,13 +160,9 @@ def _elements(data: bytes, name: str, first: int, *, in_array: bool) -> Iterator
         raise place.broken(first, "the array is never closed" if in_array else "an object is never closed")
     if data[first:].strip():
         row = place.row(first, len(data))
-        fault = Fault(
-            "E118",
-            "text after the end",
-            found=show(row.raw[:40].decode("utf-8", "replace")),
-            remedy="remove it, or name the file .jsonl if it holds one object a line",
-        )
-        yield replace(row, fault=fault)
+        found = show(row.raw[:40].decode("utf-8", "replace"))
+        remedy = "remove it, or name the file .jsonl if it holds one object a line"
+        yield replace(row, fault=Fault("E118", "text after the end", found=found, remedy=remedy))
 
 
 @final
@@ -232,12 +182,10 @@ class _Place:
 
     def broken(self, start: int, reason: str) -> TrueupError:
         line = self.row(start, min(start + 200, len(self._data))).line
-        return TrueupError(
-            "E118",
-            f"not a JSON array of rows: {reason} after line {line}; the rows behind it cannot be told apart",
-            where=f"{printable(self._name)}:{line}",
-            remedy="mend that row, or export the file as .jsonl (one object a line)",
-        )
+        reason = f"not a JSON array of rows: {reason} after line {line}"
+        remedy = "mend that row, or export the file as .jsonl (one object a line)"
+        reason += "; the rows behind it cannot be told apart"
+        return file_error("E118", reason, f"{self._name}:{line}", remedy)
 
 
 # ------------------------------------------------------------------------------------------------ CSV
@@ -258,15 +206,14 @@ def _csv_rows(file: IO[bytes], name: str) -> Iterator[RawRow]:
             continue
         try:
             cells = _cells(raw, closed)
+            if header is None:
+                header = _header(cells)
+            else:
+                yield replace(row, values=_named(cells, header), cells=True)
         except Fault as fault:
             if header is None:
-                raise _bad_header(name, fault.reason, fault.remedy) from None
+                raise file_error("E115", f"the header: {fault.reason}", f"{name}:1", fault.remedy) from None
             yield replace(row, fault=fault)
-            continue
-        if header is None:
-            header = _header(cells, name)
-        else:
-            yield _csv_row(row, header, cells)
 
 
 def _cells(raw: bytes, closed: bool) -> list[str]:
@@ -277,27 +224,17 @@ def _cells(raw: bytes, closed: bool) -> list[str]:
     return found
 
 
-def _header(cells: list[str], name: str) -> list[str]:
+def _header(cells: list[str]) -> list[str]:
     header = [cell.strip() for cell in cells]
     if len(set(header)) != len(header) or not all(header):
-        raise _bad_header(
-            name,
-            f"it names a column twice or not at all (found: {show(','.join(header))})",
-            "the first line of a CSV file must name every column once",
-        )
+        reason = f"it names a column twice or not at all (found: {show(','.join(header))})"
+        raise Fault("E115", reason, remedy="the first line of a CSV file must name every column once")
     return header
 
 
-def _bad_header(name: str, reason: str, remedy: str) -> TrueupError:
-    return TrueupError("E115", f"the header: {reason}", where=f"{printable(name)}:1", remedy=remedy)
-
-
-def _csv_row(row: RawRow, header: list[str], cells: list[str]) -> RawRow:
+def _named(cells: list[str], header: list[str]) -> dict[str, str]:
     if len(cells) != len(header):
-        fault = Fault(
-            "E115",
-            f"{len(cells)} cells, but the header names {len(header)} columns",
-            remedy="put double quotes around cells that hold commas or line breaks",
-        )
-        return replace(row, fault=fault)
-    return replace(row, values=dict(zip(header, cells, strict=True)), cells=True)
+        reason = f"{len(cells)} cells, but the header names {len(header)} columns"
+        remedy = "put double quotes around cells that hold commas or line breaks"
+        raise Fault("E115", reason, remedy=remedy)
+    return dict(zip(header, cells, strict=True))

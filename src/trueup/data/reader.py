@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from itertools import chain, islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from trueup.data import detect
 from trueup.data import quarantine as bad_rows
 from trueup.data.columns import check_columns, check_found, rename
 from trueup.data.fields import parse_cells
-from trueup.data.layout import Format, meta_of
+from trueup.data.formats import Format
 from trueup.data.memory import name_of
 from trueup.data.places import rows_of
 from trueup.data.problems import Fault, Problem, printable, problem_of
@@ -48,19 +48,9 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadResult:
-    """The groups of a file, and what was seen on the way."""
+    """The groups of a file, and what was seen on the way: the format and why, the counts, every bad row."""
 
     groups: list[Group]
-    format: str
-    why: str
-    counts: Counts
-    problems: list[Problem]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckReport:
-    """What `check` saw: the format and why, the counts, and every bad row."""
-
     path: str
     format: str
     why: str
@@ -95,20 +85,10 @@ class CheckReport:
         return f'<pre style="white-space: pre-wrap">{escape(str(self))}</pre>'
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain JSON values."""
-        c = self.counts
-        return {
-            "path": self.path,
-            "format": self.format,
-            "why": self.why,
-            "rows_in": c.rows_in,
-            "accepted": c.accepted,
-            "quarantined": c.quarantined,
-            "blank": c.blank,
-            "groups": c.groups,
-            "notes": list(c.notes),
-            "problems": [problem.to_json() for problem in self.problems],
-        }
+        """The same as plain JSON values, without the groups."""
+        counts, problems = asdict(self.counts), [problem.to_json() for problem in self.problems]
+        said = {"path": self.path, "format": self.format, "why": self.why}
+        return {**said, **counts, "notes": list(self.counts.notes), "problems": problems}
 
 
 def read(
@@ -129,19 +109,47 @@ def read(
     cannot be read, E202 or E204 for a format that is unknown or ambiguous, E601 when more than `max_bad` of
     the rows are bad, E602 when no row is left.
     """
-    if not 0.0 <= max_bad <= 1.0:
-        raise TrueupError(
-            "E701", f"max_bad is {max_bad}", where="max_bad", remedy="give a fraction from 0 to 1"
-        )
-    scan = _scan(path_or_id, format, columns, split, limit)
-    scan.save(quarantine)
-    counts = scan.counts()
-    if counts.quarantined > max_bad * counts.rows_in:
-        raise _too_many_bad(scan, counts, max_bad, quarantine)
-    if not counts.accepted:
-        raise TrueupError("E602", "no rows", where=scan.where, remedy="the file is empty: check the path")
+    rows, path = rows_of(path_or_id, split), name_of(path_or_id)
+    return read_rows(
+        rows, path, format=format, columns=columns, limit=limit, max_bad=max_bad, quarantine=quarantine
+    )
+
+
+def read_rows(
+    rows: Iterable[RawRow],
+    path: str,
+    *,
+    format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    max_bad: float | None = 0.01,
+    quarantine: Path | None = None,
+) -> ReadResult:
+    """The groups of rows from anywhere, as `read` gives those of a file; `path` is what errors call it.
+
+    With `max_bad` None neither bad rows, however many, nor no rows at all are an error.
+    """
+    if not 0.0 <= (max_bad or 0.0) <= 1.0:
+        remedy = "give a fraction from 0 to 1"
+        raise TrueupError("E701", f"max_bad is {max_bad}", where="max_bad", remedy=remedy)
+    if limit is not None and limit < 1:
+        raise TrueupError("E701", f"limit is {limit}", where="limit", remedy="give a number from 1 up")
+    columns, where, scan = check_columns(columns), printable(path), _Scan()
+    known, why = None if format == "auto" else detect.named(format), "named, not detected"
+    decoded = ((row, _decoded(row, columns)) for row in islice(_rows_only(rows, scan), limit))
+    head, samples = _head(decoded)
+    check_found(columns, samples, where)
+    if known is None:
+        known, why = detect.detect(samples, where) if samples else (None, "no row could be read")
+    for row, values in chain(head, decoded):
+        _take(scan, known, row, values)
+    if quarantine is not None:
+        bad_rows.write(quarantine, scan.problems, scan.bad_rows)
+    counts, name = scan.counts(), known.name if known else "unknown"
+    if max_bad is not None:
+        _check_counts(counts, scan.problems, max_bad, where, quarantine)
     return ReadResult(
-        groups=scan.groups, format=scan.format, why=scan.why, counts=counts, problems=scan.problems
+        groups=scan.groups, path=path, format=name, why=why, counts=counts, problems=scan.problems
     )
 
 
@@ -153,35 +161,25 @@ def check(
     split: str = "train",
     limit: int | None = None,
     quarantine: Path | None = None,
-) -> CheckReport:
-    """A report on the file's format and on every bad row; only a file that cannot be read at all raises."""
-    scan = _scan(path_or_id, format, columns, split, limit)
-    scan.save(quarantine)
-    return CheckReport(
-        path=name_of(path_or_id),
-        format=scan.format,
-        why=scan.why,
-        counts=scan.counts(),
-        problems=scan.problems,
+) -> ReadResult:
+    """What `read` gives, however many rows are bad: only a file that cannot be read at all raises."""
+    rows, path = rows_of(path_or_id, split), name_of(path_or_id)
+    return read_rows(
+        rows, path, format=format, columns=columns, limit=limit, max_bad=None, quarantine=quarantine
     )
 
 
 @final
 @dataclass(slots=True)
 class _Scan:
-    where: str
-    format: str = "unknown"
-    why: str = "no row could be read"
+    """What has become of the rows so far."""
+
     groups: list[Group] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     bad_rows: list[RawRow] = field(default_factory=list)
     accepted: int = 0
     blank: int = 0
     watch: Watch = field(default_factory=Watch)
-
-    def refuse(self, row: RawRow, fault: Fault) -> None:
-        self.problems.append(problem_of(fault, file=row.file, line=row.line, byte=row.byte))
-        self.bad_rows.append(row)
 
     def counts(self) -> Counts:
         return Counts(
@@ -193,34 +191,8 @@ class _Scan:
             notes=self.watch.notes(),
         )
 
-    def save(self, path: Path | None) -> None:
-        if path is not None:
-            bad_rows.write(path, self.problems, self.bad_rows)
 
-
-def _scan(
-    path_or_id: Any, format: str, columns: Mapping[str, str] | None, split: str, limit: int | None
-) -> _Scan:
-    if limit is not None and limit < 1:
-        raise TrueupError("E701", f"limit is {limit}", where="limit", remedy="give a number from 1 up")
-    columns = check_columns(columns)
-    scan = _Scan(where=printable(name_of(path_or_id)))
-    known = None if format == "auto" else detect.named(format)
-    rows = islice(_rows_only(rows_of(path_or_id, split), scan), limit)
-    decoded = ((row, _decoded(row, columns)) for row in rows)
-    head, samples = _head(decoded)
-    check_found(columns, samples, scan.where)
-    if known is not None:
-        scan.format, scan.why = known.name, "named, not detected"
-    elif samples:
-        verdict = detect.detect(samples, scan.where)
-        known, scan.format, scan.why = verdict.format, verdict.format.name, verdict.why
-    for row, values in chain(head, decoded):
-        _take(scan, known, row, values)
-    return scan
-
-
-def _rows_only(rows: Iterator[RawRow], scan: _Scan) -> Iterator[RawRow]:
+def _rows_only(rows: Iterable[RawRow], scan: _Scan) -> Iterator[RawRow]:
     for row in rows:
         scan.watch.raw(row)
         if row.blank:
@@ -251,50 +223,48 @@ def _head(decoded: Iterator[_Decoded]) -> tuple[list[_Decoded], list[dict[str, A
 
 
 def _take(scan: _Scan, known: Format | None, row: RawRow, values: dict[str, Any] | Fault) -> None:
-    if isinstance(values, Fault):
-        scan.refuse(row, values)
-        return
-    assert known is not None, "a row that decodes votes, and a vote gives a format or raises"
     try:
+        if isinstance(values, Fault):
+            raise values
+        assert known is not None, "a row that decodes votes, and a vote gives a format or raises"
         made = [_finished(group, known, row, values, k) for k, group in enumerate(known.parse(values))]
         scan.watch.groups(made, row.line)
     except Fault as fault:
-        scan.refuse(row, fault)
-        return
-    scan.accepted += 1
-    scan.groups += made
+        scan.problems.append(problem_of(fault, file=row.file, line=row.line, byte=row.byte))
+        scan.bad_rows.append(row)
+    else:
+        scan.accepted += 1
+        scan.groups += made
 
 
 def _finished(group: Group, known: Format, row: RawRow, values: dict[str, Any], k: int) -> Group:
     """The group with its id, user, source and the row's other fields."""
     if known.name == "group":
         return group if group.id else replace(group, id=f"{row.file}:{row.line}")
-    name = _word(values, ("id",)) or f"{row.file}:{row.line}"
-    meta = meta_of(values, known.uses(values) | {"id", "user", "user_id"})
-    return replace(
-        group,
-        id=f"{name}/{k}" if k else name,
-        user=_word(values, ("user", "user_id")),
-        source=row.file,
-        meta=meta,
-    )
+    name = _word(values, "id") or f"{row.file}:{row.line}"
+    others = values.keys() - known.keys - {"id", "user", "user_id"}
+    meta = {key: value for key, value in values.items() if key in others and value is not None}
+    user = _word(values, "user", "user_id")
+    return replace(group, id=f"{name}/{k}" if k else name, user=user, source=row.file, meta=meta)
 
 
-def _word(values: Mapping[str, Any], names: tuple[str, ...]) -> str:
+def _word(values: Mapping[str, Any], *names: str) -> str:
     found = (values.get(name) for name in names)
     return next((str(value) for value in found if isinstance(value, str | int) and str(value)), "")
 
 
-def _too_many_bad(scan: _Scan, counts: Counts, max_bad: float, saved: Path | None) -> TrueupError:
-    kinds = Counter((problem.code, problem.reason) for problem in scan.problems)
-    parts = [f"{count} x {code} {reason}" for (code, reason), count in kinds.most_common(4)]
-    parts += [f"{len(kinds) - 4} more kinds"] if len(kinds) > 4 else []
-    share = counts.quarantined / counts.rows_in
-    see = f"see {saved}" if saved is not None else "`trueup data check` lists them all"
-    return TrueupError(
-        "E601",
-        f"{counts.quarantined} of {counts.rows_in} rows are bad ({share:.1%}; the limit is {max_bad:.1%}): "
-        f"{'; '.join(parts)}. The first: {scan.problems[0]}",
-        where=scan.where,
-        remedy=f"mend the rows ({see}), or allow more: --data.max_bad, of `data convert` --max-bad",
-    )
+def _check_counts(
+    counts: Counts, problems: Sequence[Problem], max_bad: float, where: str, saved: Path | None
+) -> None:
+    """None. Raises TrueupError E601 where too many rows are bad, E602 where there is none."""
+    if counts.quarantined > max_bad * counts.rows_in:
+        kinds = Counter((problem.code, problem.reason) for problem in problems)
+        parts = [f"{count} x {code} {reason}" for (code, reason), count in kinds.most_common(4)]
+        parts += [f"{len(kinds) - 4} more kinds"] if len(kinds) > 4 else []
+        share = f"{counts.quarantined / counts.rows_in:.1%}; the limit is {max_bad:.1%}"
+        reason = f"{counts.quarantined} of {counts.rows_in} rows are bad ({share}): {'; '.join(parts)}"
+        see = f"see {saved}" if saved is not None else "`trueup data check` lists them all"
+        remedy = f"mend the rows ({see}), or allow more: --data.max_bad, of `data convert` --max-bad"
+        raise TrueupError("E601", f"{reason}. The first: {problems[0]}", where=where, remedy=remedy)
+    if not counts.accepted:
+        raise TrueupError("E602", "no rows", where=where, remedy="the file is empty: check the path")

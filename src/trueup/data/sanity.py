@@ -56,13 +56,8 @@ class Watch:
         first, second = texts
         swapped = self.pairs.get(hash((prompt, second, first)))
         if swapped is not None:
-            raise Fault(
-                "E404",
-                "contradicts an earlier row, which prefers the other side",
-                field="chosen",
-                found=f"line {swapped}",
-                remedy="keep one of the two rows",
-            )
+            reason, found = "contradicts an earlier row, which prefers the other side", f"line {swapped}"
+            raise Fault("E404", reason, field="chosen", found=found, remedy="keep one of the two rows")
         self.pairs.setdefault(hash((prompt, first, second)), line)
         self.tally["pair"] += 1
         self.tally["longer"] += len(first) > len(second)
@@ -83,11 +78,9 @@ class Watch:
                 f"shorter in {t['shorter']}"
             )
         if t["good"] or t["bad"]:
-            made.append(f"labels: {t['good']} good, {t['bad']} bad" + self._one_sided())
+            one_sided = "" if t["good"] and t["bad"] else " (one-sided: nothing to tell apart)"
+            made.append(f"labels: {t['good']} good, {t['bad']} bad{one_sided}")
         if t["control"]:
             rows = "1 row holds" if t["control"] == 1 else f"{t['control']} rows hold"
             made.append(f"{rows} text that looks like control tokens; it is read as plain text")
         return tuple(made)
-
-    def _one_sided(self) -> str:
-        return "" if self.tally["good"] and self.tally["bad"] else " (one-sided: nothing to tell apart)"

@@ -9,7 +9,6 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
@@ -42,22 +41,20 @@ def overlap(train: Sequence[Group], evaluation: Sequence[Group], *, num_words: i
     """Which evaluation groups share a normalised prompt or a run of `num_words` words with the training."""
     prompts = {_digest(normalise(prompt_text(group))) for group in train}
     runs = {run for group in train for run in _runs(group, num_words)}
-    same = [i for i, group in enumerate(evaluation) if _digest(normalise(prompt_text(group))) in prompts]
-    known = set(same)
-    ngram = [
-        i
-        for i, group in enumerate(evaluation)
-        if i not in known and any(run in runs for run in _runs(group, num_words))
-    ]
+    same, ngram = [], []
+    for i, group in enumerate(evaluation):
+        if _digest(normalise(prompt_text(group))) in prompts:
+            same.append(i)
+        elif any(run in runs for run in _runs(group, num_words)):
+            ngram.append(i)
     return Overlap(same=tuple(same), ngram=tuple(ngram), num_train=len(train), num_eval=len(evaluation))
 
 
 def drop_overlap(train: Sequence[Group], evaluation: Sequence[Group], *, num_words: int = 13) -> Kept:
     """The training groups that share no normalised prompt and no run of words with the evaluation data."""
     found = overlap(evaluation, train, num_words=num_words)
-    reasons = {i: "prompt in eval" for i in found.same} | {
-        i: f"{num_words}-gram in eval" for i in found.ngram
-    }
+    reasons = dict.fromkeys(found.same, "prompt in eval")
+    reasons |= dict.fromkeys(found.ngram, f"{num_words}-gram in eval")
     return kept(train, reasons)
 
 
@@ -74,23 +71,19 @@ def near_duplicates(
     """
     if not 0.0 < threshold <= 1.0:
         raise TrueupError("E701", f"threshold is {threshold}", where="threshold", remedy="give 0 < t <= 1")
-    sets = [frozenset(_word_runs(normalise(text), num_words)) for text in texts]
-    found: list[tuple[int, int, float]] = []
-    for i, j in sorted(_proposed(sets, threshold, num_hashes, seed)):
-        similarity = len(sets[i] & sets[j]) / len(sets[i] | sets[j])
-        if similarity >= threshold:
-            found.append((i, j, similarity))
-    return found
+    split = [normalise(text).split() for text in texts]
+    sets = [frozenset(_word_runs(words, min(num_words, len(words)) or 1)) for words in split]
+    proposed = sorted(_proposed(sets, threshold, num_hashes, seed))
+    found = ((i, j, len(sets[i] & sets[j]) / len(sets[i] | sets[j])) for i, j in proposed)
+    return [(i, j, similarity) for i, j, similarity in found if similarity >= threshold]
 
 
 def drop_near_duplicates(groups: Sequence[Group], *, threshold: float = 0.8, seed: int = 0) -> Kept:
     """The groups without those whose prompt is nearly that of an earlier kept one."""
-    close: dict[int, list[int]] = defaultdict(list)
-    for i, j, _ in near_duplicates([prompt_text(group) for group in groups], threshold=threshold, seed=seed):
-        close[j].append(i)
+    close = near_duplicates([prompt_text(group) for group in groups], threshold=threshold, seed=seed)
     reasons: dict[int, str] = {}
-    for j in sorted(close):
-        if any(i not in reasons for i in close[j]):
+    for i, j, _ in sorted(close, key=lambda pair: pair[1]):
+        if i not in reasons:
             reasons[j] = "near-duplicate"
     return kept(groups, reasons)
 
@@ -115,36 +108,30 @@ def _proposed(
 
 def _within(members: list[int]) -> Iterator[tuple[int, int]]:
     """All pairs of a bucket; in a very full one each member is held against the first ones only."""
-    if len(members) <= _BIG_BUCKET:
-        yield from combinations(members, 2)
-        return
     for position, member in enumerate(members):
         yield from ((first, member) for first in members[: min(position, _BIG_BUCKET)])
 
 
 def _rows_per_band(threshold: float, num_hashes: int) -> int:
     """The most rows a band for which a pair right at the threshold is proposed with probability 0.99."""
-    rows = 1
-    for trial in range(1, num_hashes + 1):
-        if 1.0 - (1.0 - threshold**trial) ** (num_hashes // trial) >= 0.99:
-            rows = trial
-    return rows
+    enough = (
+        rows
+        for rows in range(1, num_hashes + 1)
+        if 1.0 - (1.0 - threshold**rows) ** (num_hashes // rows) >= 0.99
+    )
+    return max(enough, default=1)
 
 
 def _runs(group: Group, num_words: int) -> Iterator[int]:
     for text in (*(m.content for m in group.prompt), *(c.text for c in group.completions)):
-        words = normalise(text).split()
-        for start in range(len(words) - num_words + 1):
-            yield _digest(" ".join(words[start : start + num_words]))
+        yield from _word_runs(normalise(text).split(), num_words)
 
 
-def _word_runs(text: str, num_words: int) -> Iterator[int]:
-    words = text.split()
-    for start in range(max(len(words) - num_words + 1, min(len(words), 1))):
+def _word_runs(words: Sequence[str], num_words: int) -> Iterator[int]:
+    for start in range(len(words) - num_words + 1):
         yield _digest(" ".join(words[start : start + num_words]))
 
 
 def _digest(text: str) -> int:
-    return int.from_bytes(
-        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
-    )
+    state = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
+    return int.from_bytes(state.digest(), "little")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,12 +20,8 @@ def loads(raw: bytes) -> Any:
     """The JSON value of one row. Raises Fault E101, E103 to E108 with the offset of the offence."""
     text = decode_utf8(raw)
     if b"\x00" in raw:
-        raise Fault(
-            "E107",
-            "a NUL byte",
-            remedy="the file is binary, UTF-16 or damaged: export it again as UTF-8 text",
-            offset=raw.index(b"\x00"),
-        )
+        remedy = "the file is binary, UTF-16 or damaged: export it again as UTF-8 text"
+        raise Fault("E107", "a NUL byte", remedy=remedy, offset=raw.index(b"\x00"))
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
@@ -32,13 +29,9 @@ def loads(raw: bytes) -> Any:
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
-        if "digits" in str(error):
-            raise Fault(
-                "E105",
-                "an integer of more than 4,300 digits",
-                remedy="write it as a string",
-            ) from None
-        raise
+        if "digits" not in str(error):
+            raise
+        raise Fault("E105", "an integer of more than 4,300 digits", remedy="write it as a string") from None
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
         _check_depth(value)
     if _ESCAPED_SURROGATE.search(raw) or b"\\u0000" in raw:
@@ -50,19 +43,14 @@ def check_strings(value: Any) -> None:
     """None. Raises Fault E107 or E108 for a string with a NUL or with half a surrogate pair."""
     for path, text in _strings(value, ""):
         if "\x00" in text:
-            raise Fault(
-                "E107", "a NUL character", field=path, found=show(text), remedy="remove \\u0000 from the text"
-            )
+            remedy = "remove \\u0000 from the text"
+            raise Fault("E107", "a NUL character", field=path, found=show(text), remedy=remedy)
         try:
             text.encode("utf-8")
         except UnicodeEncodeError:
-            raise Fault(
-                "E108",
-                "half of a surrogate pair",
-                field=path,
-                found=show(text),
-                remedy="the text was cut inside an emoji or other rare character: export it again",
-            ) from None
+            reason, found = "half of a surrogate pair", show(text)
+            remedy = "the text was cut inside an emoji or other rare character: export it again"
+            raise Fault("E108", reason, field=path, found=found, remedy=remedy) from None
 
 
 def decode_utf8(raw: bytes) -> str:
@@ -70,13 +58,9 @@ def decode_utf8(raw: bytes) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Fault(
-            "E101",
-            "not UTF-8",
-            found=" ".join(f"{byte:02x}" for byte in raw[error.start : error.start + 4]),
-            remedy="convert the file, for example `iconv -f latin1 -t utf-8`",
-            offset=error.start,
-        ) from None
+        found = raw[error.start :][:4].hex(" ")
+        remedy = "convert the file, for example `iconv -f latin1 -t utf-8`"
+        raise Fault("E101", "not UTF-8", found=found, remedy=remedy, offset=error.start) from None
 
 
 def _syntax(text: str, error: json.JSONDecodeError) -> Fault:
@@ -107,24 +91,17 @@ def _syntax(text: str, error: json.JSONDecodeError) -> Fault:
 
 
 def _too_deep() -> Fault:
-    return Fault(
-        "E106", f"lists and objects inside each other more than {MAX_DEPTH} deep", remedy="flatten the row"
-    )
+    reason = f"lists and objects inside each other more than {MAX_DEPTH} deep"
+    return Fault("E106", reason, remedy="flatten the row")
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise Fault(
-                    "E104",
-                    "the key appears twice in one object",
-                    field=key,
-                    remedy="keep one of them; JSON does not say which one counts",
-                )
-            seen.add(key)
+        times = Counter(key for key, _ in pairs)
+        twice = next(key for key, _ in pairs if times[key] > 1)
+        remedy = "keep one of them; JSON does not say which one counts"
+        raise Fault("E104", "the key appears twice in one object", field=twice, remedy=remedy)
     return made
 
 
@@ -135,9 +112,8 @@ def _refuse_constant(name: str) -> float:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise Fault(
-            "E105", "a number too large for a float", found=show(text)[:40], remedy="write a smaller number"
-        )
+        found, remedy = show(text)[:40], "write a smaller number"
+        raise Fault("E105", "a number too large for a float", found=found, remedy=remedy)
     return value
 
 
@@ -146,16 +122,12 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def _check_depth(value: Any) -> None:
-    stack = [(value, 1)]
-    while stack:
-        item, depth = stack.pop()
-        if not isinstance(item, dict | list):
-            continue
-        if depth > MAX_DEPTH:
+def _check_depth(value: Any, left: int = MAX_DEPTH) -> None:
+    if isinstance(value, dict | list):
+        if not left:
             raise _too_deep()
-        inner = item.values() if isinstance(item, dict) else item
-        stack.extend((child, depth + 1) for child in inner)
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_depth(item, left - 1)
 
 
 def _strings(value: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from trueup.data import strict_json
-from trueup.data.problems import Fault, printable
+from trueup.data.problems import Fault, file_error, printable
 from trueup.data.raw_rows import RawRow, unreadable
-from trueup.errors import TrueupError
 
 TABLE_SUFFIXES = (".parquet", ".arrow")
 OWN_KEY = b"trueup"
@@ -32,12 +31,8 @@ def table_rows(path: Path, name: str) -> Iterator[RawRow]:
                 number += 1
                 yield _own_row(name, number, values) if own else table_row(name, number, values)
     except pa.ArrowException as error:
-        raise TrueupError(
-            "E113",
-            f"the file is damaged: {printable(str(error))[:120]}",
-            where=printable(name),
-            remedy="copy or write it again; nothing was read",
-        ) from None
+        reason = f"the file is damaged: {printable(str(error))[:120]}"
+        raise file_error("E113", reason, name, "copy or write it again; nothing was read") from None
     except OSError as error:
         raise unreadable(name, error) from None
 
@@ -64,14 +59,9 @@ def _batches(pa: Any, path: Path) -> Iterator[Any]:
             reader = pa.ipc.open_stream(source)
         except pa.ArrowInvalid:
             source.seek(0)
-            yield from _file_batches(pa.ipc.open_file(source))
-            return
+            file = pa.ipc.open_file(source)
+            reader = map(file.get_batch, range(file.num_record_batches))
         yield from reader
-
-
-def _file_batches(file: Any) -> Iterator[Any]:
-    for index in range(file.num_record_batches):
-        yield file.get_batch(index)
 
 
 def _plain(value: Any) -> Any:

@@ -5,41 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from trueup.data.fields import as_text, filled
+from trueup.data.fields import as_text, filled, typed
 from trueup.data.problems import Fault, keys_of, nearest, show
 from trueup.engine.groups import Message, Role
 
-_ROLES = {
-    "system": Role.SYSTEM,
-    "developer": Role.SYSTEM,
-    "user": Role.USER,
-    "human": Role.USER,
-    "prompter": Role.USER,
-    "assistant": Role.ASSISTANT,
-    "gpt": Role.ASSISTANT,
-    "chatgpt": Role.ASSISTANT,
-    "bot": Role.ASSISTANT,
-    "model": Role.ASSISTANT,
-    "function_call": Role.ASSISTANT,
-    "tool": Role.TOOL,
-    "function": Role.TOOL,
-    "observation": Role.TOOL,
-    "function_response": Role.TOOL,
+_NAMES = {
+    Role.SYSTEM: ("system", "developer"),
+    Role.USER: ("user", "human", "prompter"),
+    Role.ASSISTANT: ("assistant", "gpt", "chatgpt", "bot", "model", "function_call"),
+    Role.TOOL: ("tool", "function", "observation", "function_response"),
 }
+_ROLES = {name: role for role, names in _NAMES.items() for name in names}
 Turns = tuple[Message, ...]
 
 
 def conversation(value: Any, field: str) -> Turns:
     """The messages of a list, order checked. Raises Fault E205 to E213 and E301 to E306."""
-    if not isinstance(value, list):
-        raise Fault(
-            "E205",
-            "is not a list of messages",
-            field=field,
-            found=show(value),
-            remedy='write [{"role": "user", "content": ...}, ...]',
-        )
-    if not value:
+    remedy = 'write [{"role": "user", "content": ...}, ...]'
+    if not typed(value, list, field, "a list of messages", remedy):
         raise Fault("E207", "holds no message", field=field, remedy="add messages, or remove the row")
     messages = tuple(message(item, f"{field}[{index}]") for index, item in enumerate(value))
     check_order(messages, field)
@@ -48,27 +31,14 @@ def conversation(value: Any, field: str) -> Turns:
 
 def message(value: Any, field: str) -> Message:
     """One message, as {role, content} or {from, value}. Raises Fault E203 to E213 and E301."""
-    if not isinstance(value, dict):
-        raise Fault(
-            "E205",
-            "is not a message",
-            field=field,
-            found=show(value),
-            remedy='write {"role": "user", "content": ...}',
-        )
-    role_key, content_key = (
-        ("from", "value") if "from" in value and "role" not in value else ("role", "content")
-    )
-    for key in (role_key, content_key):
+    typed(value, dict, field, "a message", 'write {"role": "user", "content": ...}')
+    keys = ("from", "value") if "from" in value and "role" not in value else ("role", "content")
+    role_key, content_key = keys
+    for key in keys:
         if key not in value:
-            close = nearest(key, [str(name) for name in value])
-            raise Fault(
-                "E210",
-                f'the message has no "{key}"',
-                field=field,
-                found=f"keys {keys_of(value)}",
-                remedy=f'rename "{close}" to "{key}"' if close else f'add "{key}"',
-            )
+            close, found = nearest(key, [str(name) for name in value]), f"keys {keys_of(value)}"
+            remedy = f'rename "{close}" to "{key}"' if close else f'add "{key}"'
+            raise Fault("E210", f'the message has no "{key}"', field=field, found=found, remedy=remedy)
     return Message(_role(value[role_key], f"{field}.{role_key}"), _content(value, content_key, field))
 
 
@@ -77,16 +47,11 @@ def check_order(messages: Turns, field: str) -> None:
     for index, (item, before) in enumerate(zip(messages, (None, *messages), strict=False)):
         where = f"{field}[{index}]"
         if item.role is Role.SYSTEM and index > 0:
-            raise Fault(
-                "E305", "a system message that is not first", field=where, remedy="move it to the front"
-            )
+            remedy = "move it to the front"
+            raise Fault("E305", "a system message that is not first", field=where, remedy=remedy)
         if before is not None and item.role is before.role and item.role is not Role.TOOL:
-            raise Fault(
-                "E304",
-                f"two {item.role} turns in a row",
-                field=where,
-                remedy="join them into one, or add the turn between them",
-            )
+            remedy = "join them into one, or add the turn between them"
+            raise Fault("E304", f"two {item.role} turns in a row", field=where, remedy=remedy)
         filled(item.content, where)
 
 
@@ -94,12 +59,9 @@ def as_prompt(messages: Turns, field: str) -> Turns:
     """The messages, when they wait for an answer: the last is the user's or a tool's. Raises Fault E303."""
     if not messages or messages[-1].role not in (Role.USER, Role.TOOL, Role.TEXT):
         last = str(messages[-1].role) if messages else "no message at all"
+        remedy = "move the assistant's last turn into the completion"
         raise Fault(
-            "E303",
-            "the prompt does not end with a user turn",
-            field=field,
-            found=last,
-            remedy="move the assistant's last turn into the completion",
+            "E303", "the prompt does not end with a user turn", field=field, found=last, remedy=remedy
         )
     return messages
 
@@ -107,39 +69,28 @@ def as_prompt(messages: Turns, field: str) -> Turns:
 def split_answer(messages: Turns, field: str) -> tuple[Turns, str]:
     """The prompt and the last assistant turn. Raises Fault E302, E303 or E307."""
     if not any(item.role is Role.ASSISTANT for item in messages):
-        raise Fault(
-            "E302",
-            "no assistant turn",
-            field=field,
-            found=" ".join(item.role for item in messages[:6]),
-            remedy="add the answer, or read the file with --format prompts",
-        )
-    if messages[-1].role is not Role.ASSISTANT:
-        raise Fault(
-            "E303",
-            "the conversation does not end with an assistant turn",
-            field=f"{field}[{len(messages) - 1}]",
-            found=str(messages[-1].role),
-            remedy="remove the last turn, or add the answer to it",
-        )
+        remedy = "add the answer, or read the file with --format prompts"
+        raise Fault("E302", "no assistant turn", field=field, found=roles(messages), remedy=remedy)
+    last, where = messages[-1], f"{field}[{len(messages) - 1}]"
+    if last.role is not Role.ASSISTANT:
+        reason = "the conversation does not end with an assistant turn"
+        remedy = "remove the last turn, or add the answer to it"
+        raise Fault("E303", reason, field=where, found=str(last.role), remedy=remedy)
     if len(messages) < 2 or messages[-2].role not in (Role.USER, Role.TOOL):
-        raise Fault(
-            "E307",
-            "no user turn before the answer",
-            field=f"{field}[{len(messages) - 1}]",
-            remedy="add the turn that the assistant answers",
-        )
-    return messages[:-1], messages[-1].content
+        remedy = "add the turn that the assistant answers"
+        raise Fault("E307", "no user turn before the answer", field=where, remedy=remedy)
+    return messages[:-1], last.content
 
 
-def shared_start(left: Sequence[Message], right: Sequence[Message]) -> int:
-    """How many messages the two conversations share from the start."""
-    count = 0
-    for a, b in zip(left, right, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
+def shared_start(left: Sequence[object], right: Sequence[object]) -> int:
+    """How many messages two conversations, or characters two strings, share from the start."""
+    differ = (at for at, (a, b) in enumerate(zip(left, right, strict=False)) if a != b)
+    return next(differ, min(len(left), len(right)))
+
+
+def roles(messages: Sequence[Message]) -> str:
+    """The roles of the first turns, in words."""
+    return " ".join(item.role for item in messages[:6])
 
 
 def _role(value: Any, field: str) -> Role:
@@ -165,8 +116,7 @@ def _content(value: dict[str, Any], key: str, field: str) -> str:
         where = f"{field}.{key}[{index}]"
         if not isinstance(part, dict) or part.get("type") != "text":
             kind = part.get("type") if isinstance(part, dict) else part
-            raise Fault(
-                "E213", "a part that is not text", field=where, found=show(kind), remedy="remove the part"
-            )
+            found, remedy = show(kind), "remove the part"
+            raise Fault("E213", "a part that is not text", field=where, found=found, remedy=remedy)
         parts.append(as_text(part.get("text"), f"{where}.text"))
     return "".join(parts)

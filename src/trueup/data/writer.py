@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from trueup.data.problems import printable
+from trueup.data.formats.group import SHAPE
+from trueup.data.problems import file_error, printable
 from trueup.data.tables import OWN_KEY
 from trueup.engine.groups import Group, to_json
 from trueup.errors import EXIT_IO, TrueupError
@@ -26,27 +29,27 @@ def write(path: str | Path, groups: Iterable[Group]) -> int:
     kinds = {".jsonl": _write_jsonl, ".parquet": _write_parquet}
     kind = kinds.get(path.suffix.lower())
     if kind is None:
-        raise TrueupError(
-            "E111",
-            "unknown kind of file",
-            where=printable(str(path)),
-            remedy="end the name in .jsonl or .parquet",
-        )
+        raise file_error("E111", "unknown kind of file", str(path), "end the name in .jsonl or .parquet")
+    with whole(path) as staged:
+        return kind(staged, groups)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write what is to be at `path`: it is moved there once it is complete, or it is nowhere.
+
+    Raises TrueupError E102 where the system refuses.
+    """
     staged = path.with_name(f"{path.name}.part")
     try:
-        count = kind(staged, groups)
+        yield staged
         os.replace(staged, path)
     except OSError as error:
-        raise TrueupError(
-            "E102",
-            f"cannot be written: {error.strerror or type(error).__name__}",
-            where=printable(str(path)),
-            remedy="check the path, its permissions and the free space",
-            exit_code=EXIT_IO,
-        ) from None
+        reason = f"cannot be written: {error.strerror or type(error).__name__}"
+        remedy = "check the path, its permissions and the free space"
+        raise file_error("E102", reason, str(path), remedy, EXIT_IO) from None
     finally:
         staged.unlink(missing_ok=True)
-    return count
 
 
 def _line(group: Group, number: int) -> tuple[dict[str, Any], bytes]:
@@ -75,16 +78,12 @@ def _write_parquet(path: Path, groups: Iterable[Group]) -> int:
     import pyarrow as pa
     from pyarrow import parquet
 
-    schema = _schema(pa)
-    count = 0
-    rows: list[dict[str, Any]] = []
+    schema, count = _schema(pa), 0
+    rows = (_parquet_row(_line(group, number)[0]) for number, group in enumerate(groups, 1))
     with parquet.ParquetWriter(path, schema) as file:
-        for count, group in enumerate(groups, 1):
-            rows.append(_parquet_row(_line(group, count)[0]))
-            if len(rows) == _BATCH:
-                file.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
-                rows = []
-        file.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+        while batch := list(islice(rows, _BATCH)):
+            file.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
+            count += len(batch)
     return count
 
 
@@ -98,41 +97,18 @@ def _parquet_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _schema(pa: Any) -> Any:
-    text, index, number = pa.string(), pa.int32(), pa.float64()
-    tokens = pa.list_(index)
-    completion = pa.struct(
-        {
-            "text": text,
-            "source": text,
-            "finished": pa.bool_(),
-            "tokens": tokens,
-            "supervised": pa.list_(pa.int8()),
-            "columns": pa.map_(text, pa.list_(number)),
-            "marks": pa.map_(text, number),
-        }.items()
-    )
-    said = {"labeler": text, "when": text}
-    comparison = {
-        "a": index,
-        "b": index,
-        "choice": text,
-        "strength": number,
-        "probability": number,
-        "shown": tokens,
-        **said,
-    }
-    ranking = {"tiers": pa.list_(tokens), **said}
-    score = {"completion": index, "value": number, "judge": text, "when": text}
-    columns = {
-        "id": text,
-        "user": text,
-        "source": text,
-        "prompt": pa.list_(pa.struct({"role": text, "content": text}.items())),
-        "completions": pa.list_(completion),
-        "comparisons": pa.list_(pa.struct(comparison.items())),
-        "rankings": pa.list_(pa.struct(ranking.items())),
-        "scores": pa.list_(pa.struct(score.items())),
-        "meta": text,
-        "prompt_tokens": tokens,
-    }
-    return pa.schema(list(columns.items()), metadata={OWN_KEY: b"group/1"})
+    """The Arrow schema of a group's row; what has no type of its own there is text."""
+    numbers, tokens = pa.list_(pa.float64()), pa.list_(pa.int32())
+    leaves = {"truth": pa.bool_(), "number": pa.float64(), "numbers": numbers, "index": pa.int32()}
+    leaves |= {"tokens": tokens, "flags": pa.list_(pa.int8())}
+
+    def arrow(shape: Any) -> Any:
+        if isinstance(shape, str):
+            return leaves.get(shape, pa.string())
+        if isinstance(shape, list):
+            return pa.list_(arrow(shape[0]))
+        if "*" in shape:
+            return pa.map_(pa.string(), arrow(shape["*"]))
+        return pa.struct([(name.strip("?"), arrow(inner)) for name, inner in shape.items()])
+
+    return pa.schema(list(arrow(SHAPE)), metadata={OWN_KEY: b"group/1"})

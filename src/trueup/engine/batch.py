@@ -75,15 +75,14 @@ class Batch:
         """G."""
         return len(self.spans)
 
+    @property
+    def lengths(self) -> Int[Tensor, " N"]:
+        """How many supervised tokens each completion has."""
+        return torch.bincount(self.completion, minlength=self.num_completions)
+
     def count(self, unit: Unit) -> int:
         """How many loss entries of a unit this batch holds; the loop divides by the whole minibatch's."""
-        sizes = {
-            "token": self.targets.shape[0],
-            "completion": self.num_completions,
-            "pair": self.pairs.shape[0],
-            "group": self.num_groups,
-        }
-        return sizes[unit]
+        return self.group_of(unit).shape[0]
 
     def group_of(self, unit: Unit) -> Int[Tensor, " n"]:
         """Which group each entry of a unit belongs to."""
@@ -98,6 +97,14 @@ class Batch:
     def per_completion(self, values: Float[Tensor, " T"]) -> Float[Tensor, " N"]:
         """Σ over each completion's supervised tokens."""
         return values.new_zeros(self.num_completions).index_add(0, self.completion, values)
+
+    def mean_per_completion(self, values: Float[Tensor, " T"]) -> Float[Tensor, " N"]:
+        """The mean over each completion's supervised tokens; 0 where there is none."""
+        return self.per_completion(values) / self.lengths.clamp(min=1)
+
+    def per_group(self, values: Float[Tensor, " n"], unit: Unit) -> Float[Tensor, " G"]:
+        """Σ over each group's entries of a unit."""
+        return values.new_zeros(self.num_groups).index_add(0, self.group_of(unit), values)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
         """The same batch on a device, its real-valued columns in `dtype` when one is given."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import combinations
@@ -143,45 +143,54 @@ class Group:
     prompt_tokens: np.ndarray | None = None
     "Token ids of the rendered prompt, int32 [L]; None until encoded."
 
-    def pairs(self, *, ties: Literal["drop", "half"] = "drop") -> tuple[Pair, ...]:
+    def pairs(self) -> tuple[Pair, ...]:
         """The strict preferences that the comparisons and rankings state.
 
         A comparison gives one pair; a ranking of K gives up to K(K-1)/2, one for every two completions in
-        different tiers. Ties give no pair, or with `ties="half"` one pair labelled 1/2.
+        different tiers. Ties give no pair.
         """
-        found: list[Pair] = []
-        for c in self.comparisons:
-            found.extend(_pair_of_comparison(c, ties))
-        for ranking in self.rankings:
-            found.extend(_pairs_of_ranking(ranking, ties))
-        return tuple(found)
+        compared = [pair for comparison in self.comparisons for pair in _pair_of(comparison)]
+        ranked = [
+            Pair(chosen, rejected, 1.0, 1.0, ranking.labeler)
+            for ranking in self.rankings
+            for better, worse in combinations(ranking.tiers, 2)
+            for chosen in better
+            for rejected in worse
+        ]
+        return (*compared, *ranked)
 
     def with_completions(self, completions: Sequence[Completion]) -> Group:
         """This group with other completions in the same places."""
         return replace(self, completions=tuple(completions))
 
 
-def _pair_of_comparison(c: Comparison, ties: str) -> Iterator[Pair]:
+def each(groups: Iterable[Group], change: Callable[[Completion], Completion]) -> list[Group]:
+    """The groups with every completion as `change` gives it."""
+    return [group.with_completions([change(c) for c in group.completions]) for group in groups]
+
+
+def marked(groups: Iterable[Group], name: str, values: Iterable[Iterable[float]]) -> list[Group]:
+    """The groups with a further number on every completion, given by group and completion."""
+    return [
+        group.with_completions(
+            [c.with_marks(**{name: float(v)}) for c, v in zip(group.completions, row, strict=True)]
+        )
+        for group, row in zip(groups, values, strict=True)
+    ]
+
+
+def joined_column(groups: Iterable[Group], name: str) -> np.ndarray:
+    """A per-token column of all the groups' completions, one after another."""
+    return np.concatenate([c.columns[name] for group in groups for c in group.completions])
+
+
+def _pair_of(c: Comparison) -> Iterator[Pair]:
     strength = c.strength if c.strength is not None else 1.0
     if c.probability is not None:
         yield Pair(c.a, c.b, c.probability, strength, c.labeler)
-    elif c.choice == "tie":
-        if ties == "half":
-            yield Pair(c.a, c.b, 0.5, strength, c.labeler)
-    else:
+    elif c.choice != "tie":
         chosen, rejected = (c.a, c.b) if c.choice == "a" else (c.b, c.a)
         yield Pair(chosen, rejected, 1.0, strength, c.labeler)
-
-
-def _pairs_of_ranking(ranking: Ranking, ties: str) -> Iterator[Pair]:
-    for better, worse in combinations(ranking.tiers, 2):
-        for chosen in better:
-            for rejected in worse:
-                yield Pair(chosen, rejected, 1.0, 1.0, ranking.labeler)
-    if ties == "half":
-        for tier in ranking.tiers:
-            for a, b in combinations(tier, 2):
-                yield Pair(a, b, 0.5, 1.0, ranking.labeler)
 
 
 # ---------------------------------------------------------------------------------------------- JSON

@@ -92,9 +92,8 @@ class Step:
         with torch.no_grad():
             for batch, terms in self._terms(self.method.objective, self.groups):
                 for name, entries in terms.metrics.items():
-                    owner = batch.group_of(entries.unit)
-                    total = entries.values.new_zeros(batch.num_groups).index_add(0, owner, entries.values)
-                    size = torch.bincount(owner, minlength=batch.num_groups)
+                    total = batch.per_group(entries.values, entries.unit)
+                    size = torch.bincount(batch.group_of(entries.unit), minlength=batch.num_groups)
                     means.setdefault(name, []).extend((total / size)[size > 0].tolist())
         return means
 

@@ -23,6 +23,8 @@ from trueup.errors import TrueupError
 
 HeadName = Literal["logprobs", "values", "rewards", "embeddings"]
 "What a head of a network says."
+Wants = Mapping[str, tuple[str, ...]]
+'Which outputs are needed of which network: `{"policy": ("logprobs",)}`.'
 
 
 # ------------------------------------------------------------------------------------------ networks
@@ -61,17 +63,16 @@ class Terms:
 
 @runtime_checkable
 class Objective(Protocol):
-    """A frozen dataclass whose fields are hyper-parameters and whose call is the equation."""
+    """A frozen dataclass whose fields are hyper-parameters and whose call is the equation.
+
+    `reads` names the columns and marks that the batch must carry.
+    """
 
     @property
-    def reads(self) -> frozenset[str]:
-        """Columns and marks the batch must carry."""
-        ...
+    def reads(self) -> frozenset[str]: ...
 
     @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Which outputs it needs of which network: `{"policy": ("logprobs",)}`."""
-        ...
+    def wants(self) -> Wants: ...
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms: ...
 
@@ -162,22 +163,12 @@ class Update(Protocol):
 # ------------------------------------------------------------------------------------------ method
 
 
-def _no_chat(messages: Sequence[Message]) -> np.ndarray:
-    raise TrueupError(
-        "E705",
-        "this method writes prompts of its own, and was built without a way to encode them",
-        where="Parts.prompt_ids",
-        remedy="give a chat's `prompt_ids`",
-    )
+def _missing(code: str, part: str, needed: str, remedy: str) -> Callable[[Any], Any]:
+    def refuse(_: Any) -> Any:
+        reason = f"this method {needed}, and was built without a way to do so"
+        raise TrueupError(code, reason, where=f"Parts.{part}", remedy=remedy)
 
-
-def _no_more(settings: Any) -> Sequence[Group]:
-    raise TrueupError(
-        "E742",
-        "this method reads data of its own, and was built without a way to open it",
-        where="Parts.more",
-        remedy="give a function from data settings to encoded groups",
-    )
+    return refuse
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -188,9 +179,13 @@ class Parts:
     held_out: Sequence[Group]
     decode: Callable[[np.ndarray], str]
     stop_ids: tuple[int, ...]
-    prompt_ids: Callable[[Sequence[Message]], np.ndarray] = _no_chat
+    prompt_ids: Callable[[Sequence[Message]], np.ndarray] = _missing(
+        "E705", "prompt_ids", "encodes prompts of its own", "give a chat's `prompt_ids`"
+    )
     "Token ids of a conversation up to where the completion begins."
-    more: Callable[[Any], Sequence[Group]] = _no_more
+    more: Callable[[Any], Sequence[Group]] = _missing(
+        "E742", "more", "opens data of its own", "give a function from data settings to encoded groups"
+    )
     "Further data by its settings, encoded alike: texts beside prompts."
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -19,20 +18,12 @@ def permutation(size: int, seed: int, *names: str | int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(derive(seed, *names))).permutation(size)
 
 
-def draw(size: int, batch: int, step: int, seed: int, *, shuffle: bool = True) -> list[int]:
+def draw(size: int, batch: int, step: int, seed: int) -> list[int]:
     """The indices of step `step`: `batch` items of an endless walk over fresh permutations of range(size).
 
     Items step·batch .. step·batch + batch − 1 of the concatenated epochs, so that every epoch visits every
     item once, epochs need not divide into batches, and any step can be asked for without the earlier ones.
     """
-    return list(_walk(size, step * batch, batch, seed, shuffle))
-
-
-def _walk(size: int, start: int, length: int, seed: int, shuffle: bool) -> Iterator[int]:
-    position = start
-    while position < start + length:
-        epoch, offset = divmod(position, size)
-        order = permutation(size, seed, "epoch", epoch) if shuffle else np.arange(size)
-        take = min(size - offset, start + length - position)
-        yield from (int(i) for i in order[offset : offset + take])
-        position += take
+    places = [divmod(place, size) for place in range(step * batch, (step + 1) * batch)]
+    orders = {epoch: permutation(size, seed, "epoch", epoch) for epoch in {e for e, _ in places}}
+    return [int(orders[epoch][place]) for epoch, place in places]

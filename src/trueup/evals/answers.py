@@ -8,13 +8,10 @@ from decimal import Decimal
 
 import numpy as np
 
-from trueup.engine.groups import Group
-from trueup.evals.generation import marked
-from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
+from trueup.engine.groups import Group, each, marked
+from trueup.evals.tasks import AT_ONCE, Graded, Sampling, Task, sampling_task
 from trueup.sources.sample import Decoding
 
-AT_ONCE = 32
-"Questions that are answered together."
 _NUMBER = re.compile(r"(?<!\d)-?\d+(?:,\d{3})*(?:\.\d+)?")
 
 
@@ -32,21 +29,13 @@ def number_task(name: str, version: int, *, max_new_tokens: int, end: str = "") 
     """
 
     def grade(groups: list[Group]) -> Graded:
-        read = [_until(group, end) for group in groups]
+        read = each(groups, lambda c: replace(c, text=c.text.lstrip().split(end, 1)[0])) if end else groups
         right = np.array([[float(_right(g, c.text)) for c in g.completions] for g in read])
         return Graded(values=right.mean(axis=1), groups=marked(read, "right", right))
 
     decoding = Decoding(max_new_tokens=max_new_tokens, greedy=True)
     sampling = Sampling(metric="right number", grade=grade, k=1, decoding=decoding, at_once=AT_ONCE)
     return sampling_task(name, version, sampling, chance=0.0)
-
-
-def _until(group: Group, end: str) -> Group:
-    if not end:
-        return group
-    return group.with_completions([
-        replace(c, text=c.text.lstrip().split(end, 1)[0]) for c in group.completions
-    ])  # fmt: skip
 
 
 def _right(group: Group, text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Items of benchmarks: the rows of a file, a data set or the lab, worded as a task file says.
+"""Items of benchmarks: the rows of a file, a data set or a world, worded as a task file says.
 
 With demonstrations (few-shot, Brown et al. 2020) the prompt is
 
@@ -25,11 +25,10 @@ from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.engine.order import derive, permutation
 from trueup.errors import TrueupError
 from trueup.evals.answers import last_number
-from trueup.evals.lab_suite import group_of
 from trueup.evals.task_files import Source, TaskFile
 from trueup.evals.tasks import answer_of
 from trueup.evals.templates import clean, look_up, render
-from trueup.lab.evaluations import eval_items
+from trueup.worlds import door_of, open_world
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +56,12 @@ def items_of(task: TaskFile, path: str = "", *, limit: int | None = None) -> lis
             where=f"task {task.name}",
             remedy=f"give --data.{task.name} FILE",
         )
-    if source.path.startswith("lab:"):
-        name = source.path.removeprefix("lab:")
-        # The split of a file is any name; of the lab it is one of three, which `eval_items` checks.
-        return [group_of(item) for item in eval_items(name, source.split)][:limit]  # pyright: ignore[reportArgumentType]
+    door = door_of(source.path)
+    if door is not None:
+        found = open_world(door.world).data(door.name, split=source.split, limit=limit, seed=0)
+        if not isinstance(found, str):
+            return found
+        source = replace(source, path=found)
     rows = _rows(source)
     taken = list(islice(rows, limit))
     items = [item_of(task, row.values, where=row.where, names=source.fields) for row in taken]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trueup.engine.groups import Message
-from trueup.engine.method import Role
 from trueup.errors import TrueupError
 from trueup.evals.figures import Figure, Sample, figure_items, figure_rows
 from trueup.evals.lm_eval import Harness
@@ -18,10 +17,10 @@ from trueup.evals.papers import NO_SHOTS, Paper, Shots, papers
 from trueup.evals.scorecard import Examiner, Result, examiner, item_rows, rows_of, sit
 from trueup.evals.task_files import shipped
 from trueup.evals.tasks import Advance
-from trueup.evals.view import PolicyView
-from trueup.lab.world import Split
-from trueup.models.opening import open_chat, open_network, pick_device
-from trueup.settings.blocks import ModelSettings
+from trueup.evals.view import open_view
+from trueup.models.opening import pick_device
+from trueup.settings.weights import model_folder
+from trueup.worlds import World, came_from, open_world, world_of
 
 Dtype = Literal["float32", "bfloat16", "float64"]
 Watch = Callable[[str, int], AbstractContextManager[Advance]]
@@ -41,11 +40,12 @@ def evaluate_on(
     model: str,
     names: Sequence[str] = (),
     *,
+    world: str = "",
     data: Mapping[str, str] = {},
     against: str | None = None,
     prefix: Sequence[Message] = (),
     template: str | None = None,
-    split: Split = "test",
+    split: str = "test",
     limit: int | None = None,
     shots: Shots = NO_SHOTS,
     max_new_tokens: int | None = None,
@@ -55,7 +55,7 @@ def evaluate_on(
     seed: int = 0,
     watch: Watch = lambda label, total: nullcontext(lambda count: None),
 ) -> Evaluated:
-    """A model on tasks (the lab's exams where none is named), with `against` also what differs on each item.
+    """A model on tasks (the world's exams where none is named), with `against` also the difference by item.
 
     With the engine `lm-eval`, names of task files are our items scored by what the harness says about them,
     and other names, or all with `include`, are tasks of its own. `watch` shows the progress of each task.
@@ -71,6 +71,7 @@ def evaluate_on(
     if ours or not names:
         sheets = papers(
             ours,
+            world=world_of_exams(world, model, ours),
             data=data,
             split=split,
             limit=limit,
@@ -84,7 +85,11 @@ def evaluate_on(
     own: dict[str, _Own] = {}
     for who, reference in models.items():
         run = _harness(reference, dtype) if harness else None
-        sitter = _through(run) if run else examiner(_view(who, reference, dtype, template, lead[who]))
+        if run:
+            sitter = _through(run)
+        else:
+            view = open_view(who, reference, dtype=dtype, template=template, prefix=lead[who])
+            sitter = examiner(view)
         label = f", {who}" if against else ""
         sat[who] = _sit_all(sitter, sheets, seed, watch, label)
         if run and theirs:
@@ -107,10 +112,16 @@ def evaluate_on(
     return Evaluated(document=document, items=lines | items)
 
 
-def model_folder(reference: str) -> str:
-    """The model that a path means: of a run's folder its `model/`."""
-    inside = Path(reference) / "model"
-    return str(inside) if (inside / "config.json").is_file() else reference
+def world_of_exams(named: str, model: str, names: Sequence[str]) -> World | None:
+    """The world whose exams are sat: the one that is named, or that the model's data came from.
+
+    Tasks that are named need none. Raises E763 where none is known and no task is named.
+    """
+    folder = model_folder(model)
+    if named or not names:
+        return world_of(named, folder, where="exams")
+    known = came_from(folder)
+    return open_world(known) if known else None
 
 
 def _whose(
@@ -142,22 +153,6 @@ def _check_settled(task: str, more: bool) -> None:
 
 def _is_file(name: str) -> bool:
     return name in shipped() or name.endswith((".yaml", ".yml"))
-
-
-def _view(
-    name: str, reference: str, dtype: Dtype, template: str | None, prefix: tuple[Message, ...]
-) -> PolicyView:
-    settings = ModelSettings(path=reference, dtype=dtype, template=template)
-    device = pick_device("auto")
-    network = open_network(Role(trained=False), settings, device, seed=0)
-    return PolicyView(
-        name=name,
-        network=network,
-        chat=open_chat(settings),
-        prefix=prefix,
-        context=network.config.max_position_embeddings,
-        device=device,
-    )
 
 
 def _harness(reference: str, dtype: Dtype) -> Harness:

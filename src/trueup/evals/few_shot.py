@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueup.annotate.logprobs import choice_logprobs
 from trueup.engine.groups import Group
 from trueup.engine.order import permutation
 from trueup.errors import TrueupError
 from trueup.evals.benchmarks import choice
-from trueup.evals.likelihood import accuracy, choice_logprobs, probabilities
+from trueup.evals.likelihood import accuracy, probabilities
 from trueup.evals.view import PolicyView
 from trueup.statistics.estimates import Estimate, ece, mean_ci
 

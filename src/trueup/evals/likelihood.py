@@ -8,7 +8,7 @@ computation of the prompt. A choice without an end token has `finished=False`. W
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -17,12 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trueup.annotate.logprobs import measure
+from trueup.annotate.logprobs import by_completion, refuse_empty, token_logprobs
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.engine.method import Handles
 from trueup.engine.packing import pack, split
-from trueup.errors import TrueupError
-from trueup.evals.prefixes import share_prefix
+from trueup.engine.prefixes import share_prefix
 from trueup.evals.view import PolicyView, tokens_cut
 
 Floats = NDArray[np.float64]
@@ -76,18 +75,15 @@ def _questions(item: Group) -> list[Group]:
     return [replace(item, prompt=prompt, completions=verdicts) for prompt in prompts]
 
 
-def token_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> list[list[Floats]]:
-    """log π(y_t | x, y_<t) of every supervised token: by group, by completion, float64 [L]."""
-    _check_encoded(groups)
-    shared = share_prefix(groups, handles.microbatch_tokens)
-    flat = measure(shared, network, "logprobs", handles).double().cpu().numpy()
-    return _by_completion(groups, flat)
-
-
-def choice_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> list[Floats]:
-    """log π(choice | prompt) = Σ_t log π(y_t | x, y_<t) of every choice: by group, float64 [K]."""
-    tokens = token_logprobs(groups, network, handles)
-    return [np.array([choice.sum() for choice in choices]) for choices in tokens]
+def distributions(
+    groups: Sequence[Group], network: str, handles: Handles
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Next-token log-probabilities [T, V] at the groups' supervised tokens and those tokens [T], in parts."""
+    for micro in split(share_prefix(groups, handles.microbatch_tokens), handles.microbatch_tokens):
+        batch = pack(micro).to(handles.device, handles.dtype)
+        found = handles.networks[network](batch, ("distributions",)).distributions
+        assert found is not None
+        yield found, batch.targets
 
 
 def greedy_match(groups: Sequence[Group], network: str, handles: Handles) -> list[Floats]:
@@ -96,18 +92,15 @@ def greedy_match(groups: Sequence[Group], network: str, handles: Handles) -> lis
     Π_t 1{y_t in argmax π(· | x, y_<t)} / (number of equals at the top): where several tokens share the
     largest probability, the chance that a fair choice among them gives this one.
     """
-    _check_encoded(groups)
+    refuse_empty(groups)
     shares = []
     with torch.no_grad():
-        for micro in split(share_prefix(groups, handles.microbatch_tokens), handles.microbatch_tokens):
-            batch = pack(micro).to(handles.device, handles.dtype)
-            found = handles.networks[network](batch, ("distributions",)).distributions
-            assert found is not None
+        for found, targets in distributions(groups, network, handles):
             top = found.max(dim=1, keepdim=True).values
-            said = found.gather(1, batch.targets[:, None])
+            said = found.gather(1, targets[:, None])
             share = (said == top).squeeze(1).double() / (found == top).sum(1)
             shares.append(share.cpu().numpy())
-    tokens = _by_completion(groups, np.concatenate(shares))
+    tokens = by_completion(groups, np.concatenate(shares))
     return [np.array([choice.prod() for choice in choices]) for choices in tokens]
 
 
@@ -174,29 +167,3 @@ def exact_match_by(values: Floats, keys: Sequence[str]) -> dict[str, float]:
     for key, value in zip(keys, values, strict=True):
         found[key] = min(found.get(key, 1.0), float(value == 1.0))
     return found
-
-
-def _by_completion(groups: Sequence[Group], flat: NDArray[np.floating]) -> list[list[Floats]]:
-    """Numbers [T] in `pack`'s order, cut by group and completion."""
-    out: list[list[Floats]] = []
-    start = 0
-    for group in groups:
-        rows = []
-        for completion in group.completions:
-            end = start + completion.num_supervised
-            rows.append(np.asarray(flat[start:end], np.float64))
-            start = end
-        out.append(rows)
-    return out
-
-
-def _check_encoded(groups: Sequence[Group]) -> None:
-    """Raises E502 for a completion that has no tokens to score."""
-    for group in groups:
-        if any(c.num_supervised == 0 for c in group.completions):
-            raise TrueupError(
-                "E502",
-                "a choice has no tokens to score",
-                where=f"group {group.id}",
-                remedy="leave the item out",
-            )

@@ -1,4 +1,4 @@
-"""The tasks that names and files mean, with their items: files, tasks that sample, the lab's exams."""
+"""The tasks that names and files mean, with their items: files, tasks that sample, a world's exams."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from pathlib import Path
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 from trueup.evals.benchmarks import items_of, with_shots
-from trueup.evals.generation_tasks import GENERATION, Entry
-from trueup.evals.lab_suite import Exam, exam_names, lab_suite
+from trueup.evals.entries import Entry, sampling_entries
+from trueup.evals.exams import Exam
 from trueup.evals.task_files import TaskFile, find_task, shipped
 from trueup.evals.tasks import Task
-from trueup.lab.evaluations import EVALUATIONS
-from trueup.lab.world import Split
+from trueup.worlds import World, lead, leads_to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,36 +39,38 @@ class Paper:
     shots: Sequence[Sequence[str]] = ((),)
     "The demonstrations of each draw, by their rows' places."
     from_file: bool = True
-    "Whether the items are a file's; the others are the lab's own."
+    "Whether the items are a file's; the others are a world's own."
 
 
 def papers(
     names: Sequence[str],
     *,
+    world: World | None = None,
     data: Mapping[str, str] = {},
-    split: Split = "test",
+    split: str = "test",
     limit: int | None = None,
     shots: Shots = NO_SHOTS,
     max_new_tokens: int | None = None,
     seed: int = 0,
 ) -> dict[str, Paper]:
-    """The tasks of some names or files, with their items; the lab's exams where none is named.
+    """The tasks of some names or files, with their items; the world's exams where none is named.
 
     With `max_new_tokens` the tasks that sample take it as the longest completion, in place of their own.
-    Raises E745 for a task that there is not, E746 for data of a task that takes none or is not asked for,
-    E702 for demonstrations of one that takes none or a length where none samples, and what reading the
-    items raises.
+    Raises E763 without a name and a world, E745 for a task that there is not, E746 for data of a task that
+    takes none or is not asked for, E702 for demonstrations of one that takes none or a length where none
+    samples, and what reading the items raises.
     """
-    exams = lab_suite(split, limit=limit) if not names else {}
-    found = {name: Paper(task=exam.task, draws=[exam.items], from_file=False) for name, exam in exams.items()}
+    if not names and world is None:
+        raise TrueupError("E763", "there are no exams", where="tasks", remedy="name some tasks, or a world")
+    found = {} if names or world is None else _worlds_papers(world, (), split, limit)
     for name in names:
         if name in shipped() or name.endswith((".yaml", ".yml")):
-            paper = _file_paper(name, data, limit, shots, seed)
-        elif name in GENERATION:
-            paper = _sampling_paper(GENERATION[name], data.get(name, ""), split, limit)
+            papers = [_file_paper(name, data, limit, shots, seed, world)]
+        elif name in sampling_entries():
+            papers = [_sampling_paper(sampling_entries()[name], data.get(name, ""), limit)]
         else:
-            paper = _lab_paper(name, split, limit)
-        found[paper.task.name] = paper
+            papers = _worlds_paper(name, world, split, limit)
+        found |= {paper.task.name: paper for paper in papers}
     _check_takes(found, data, shots)
     return found if max_new_tokens is None else _of_length(found, max_new_tokens)
 
@@ -94,7 +95,10 @@ def _check_takes(found: Mapping[str, Paper], data: Mapping[str, str], shots: Sho
     for name, paper in found.items():
         if name in data and not paper.from_file:
             raise TrueupError(
-                "E746", "the task has the lab's own items", where=f"task {name}", remedy=f"drop --data.{name}"
+                "E746",
+                "the task has the world's own items",
+                where=f"task {name}",
+                remedy=f"drop --data.{name}",
             )
         if shots.num and not paper.shots[0]:
             raise TrueupError(
@@ -102,10 +106,8 @@ def _check_takes(found: Mapping[str, Paper], data: Mapping[str, str], shots: Sho
             )
 
 
-def _sampling_paper(entry: Entry, path: str, split: Split, limit: int | None) -> Paper:
-    """A task that samples, on its file or the lab's items."""
-    if entry.lab is not None:
-        return Paper(task=entry.task, draws=[entry.lab(split)[:limit]], from_file=False)
+def _sampling_paper(entry: Entry, path: str, limit: int | None) -> Paper:
+    """A task that samples, on its file."""
     assert entry.read is not None
     if not path:
         name = entry.task.name
@@ -118,23 +120,45 @@ def _sampling_paper(entry: Entry, path: str, split: Split, limit: int | None) ->
     return Paper(task=entry.task, draws=[entry.read(Path(path))[:limit]])
 
 
-def _lab_paper(name: str, split: Split, limit: int | None) -> Paper:
-    """An exam of the lab. Raises E745 for a name that none has."""
-    exams = _lab_names()
-    if name not in exams:
-        find_task(name, (*GENERATION, *exams))
-    exam: Exam = lab_suite(split, (exams[name],), limit)[name]
-    return Paper(task=exam.task, draws=[exam.items], from_file=False)
+def exams_of(world: World, names: Sequence[str] = (), *, split: str, limit: int | None) -> dict[str, Exam]:
+    """A world's exams of some names, or all that it sits unless told, on the first `limit` items of each."""
+    found = _worlds_papers(world, names, split, limit)
+    return {name: Exam(task=paper.task, items=paper.draws[0]) for name, paper in found.items()}
 
 
-def _lab_names() -> dict[str, str]:
-    """Each exam of the lab and the benchmark that it is of; no items are made for it."""
-    return {exam: benchmark for benchmark in EVALUATIONS for exam in exam_names(benchmark)}
+def _worlds_papers(world: World, names: Sequence[str], split: str, limit: int | None) -> dict[str, Paper]:
+    """A world's exams: those that it has whole, and those that are a task file or the items of a task."""
+    found = {}
+    for name, exam in world.sit(names, split=split, limit=limit).items():
+        if isinstance(exam, Exam):
+            found[name] = Paper(task=exam.task, draws=[exam.items], from_file=False)
+        elif exam.endswith((".yaml", ".yml")):
+            found[name] = _file_paper(exam, {}, limit, NO_SHOTS, 0, world)
+        elif name in sampling_entries():
+            found[name] = _sampling_paper(sampling_entries()[name], exam, limit)
+        else:
+            found[name] = _file_paper(name, {find_task(name).name: exam}, limit, NO_SHOTS, 0, world)
+    return found
 
 
-def _file_paper(name: str, data: Mapping[str, str], limit: int | None, shots: Shots, seed: int) -> Paper:
+def _worlds_paper(name: str, world: World | None, split: str, limit: int | None) -> list[Paper]:
+    """An exam of the world. Raises E745 for a name that neither it nor anything else has."""
+    known = () if world is None else world.exams
+    if world is None or name not in known:
+        find_task(name, (*sampling_entries(), *known))
+        return []
+    found = _worlds_papers(world, (name,), split, limit)
+    return [found[name]] if name in found else list(found.values())
+
+
+def _file_paper(
+    name: str, data: Mapping[str, str], limit: int | None, shots: Shots, seed: int, world: World | None
+) -> Paper:
     task = find_task(name)
-    items = items_of(task, data.get(task.name, ""), limit=limit)
+    path = data.get(task.name, "")
+    if not path and world is not None and leads_to(task.items.path):
+        path = lead(task.items.path, world)
+    items = items_of(task, path, limit=limit)
     if shots.num == 0:
         return Paper(task=task.task(), draws=[items])
     pool = _pool(task, shots.pools.get(task.name, ""))

@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trueup.annotate.logprobs import by_completion, choice_logprobs
 from trueup.engine.groups import Group
-from trueup.engine.packing import pack, split
 from trueup.errors import TrueupError
-from trueup.evals.generation import Grade
-from trueup.evals.likelihood import choice_logprobs
-from trueup.evals.prefixes import share_prefix
+from trueup.evals.likelihood import distributions
+from trueup.evals.tasks import Grade
 from trueup.evals.view import PolicyView, choose_best
 from trueup.judges import Judge
 from trueup.sources.sample import Decoding
@@ -75,7 +74,7 @@ def evaluate_policy(
     view: PolicyView,
     prompts: Sequence[Group],
     *,
-    grade: Grade,
+    grade: Grade | None,
     samples_per_prompt: int = 1,
     decoding: Decoding = PLAIN,
     seed: int = 0,
@@ -85,7 +84,8 @@ def evaluate_policy(
 ) -> PolicyResult:
     """What the policy's completions of `prompts` are worth, sample by sample.
 
-    `grade` gives named numbers (one is `gold`); each of `judges` adds its scores under its name (`proxy`).
+    `grade` gives named numbers (one is `gold`); each of `judges` adds its scores under its name (`proxy`);
+    without a grade one of them may be `gold`.
     With best-of-n, n · samples_per_prompt are drawn, the judge's choices are graded, and the same draws give
     the unbiased curves for n = 1, 2, 4, 8, 16. With `reference`, the KL is measured on plain samples
     (Schulman 2020, k1); the reference reads the prompt after its own prefix. Raises E791 if a KL is asked of
@@ -105,7 +105,8 @@ def evaluate_policy(
         assert view.judge is not None
         scores = view.judge(drawn)
         groups = choose_best(drawn, scores, view.best_of, seed)
-        curve = best_of_n_curve(scores, _numbers(drawn, grade)["gold"])
+        gold = _gold(drawn, grade, judges or {})
+        curve = best_of_n_curve(scores, gold) if gold is not None else ()
     metrics, reasons = _measured(groups, grade, judges or {})
     other = reference if view.best_of == 1 else None
     return PolicyResult(
@@ -149,11 +150,11 @@ def exact_token_kl(groups: Sequence[Group], view: PolicyView, reference: PolicyV
     other = shown_to(reference, groups)
     with torch.no_grad():
         for start, end in _runs([sum(c.num_supervised for c in g.completions) for g in groups]):
-            ours = _distributions(groups[start:end], view)
-            theirs = _distributions(other[start:end], reference)
+            ours = _whole(groups[start:end], view)
+            theirs = _whole(other[start:end], reference)
             # 0 · log 0 is 0: a token that the policy never gives adds nothing.
             parts.append((ours.exp() * (ours - theirs)).nan_to_num(nan=0.0).sum(1).double().cpu().numpy())
-    return _per_completion(groups, np.concatenate(parts))
+    return np.array([[row.sum() for row in rows] for rows in by_completion(groups, np.concatenate(parts))])
 
 
 def shown_to(view: PolicyView, groups: Sequence[Group]) -> list[Group]:
@@ -178,9 +179,9 @@ def check_same_tokenizer(a: PolicyView, b: PolicyView) -> None:
 
 
 def _measured(
-    groups: Sequence[Group], grade: Grade, judges: Mapping[str, Judge]
+    groups: Sequence[Group], grade: Grade | None, judges: Mapping[str, Judge]
 ) -> tuple[dict[str, Floats], list[list[Mapping[str, str]]]]:
-    grades = [[grade(g, c.text) for c in g.completions] for g in groups]
+    grades = [[grade(g, c.text) if grade else {} for c in g.completions] for g in groups]
     metrics = _table(grades)
     for name, judge in judges.items():
         metrics[name] = np.asarray(judge(groups), np.float64)
@@ -192,8 +193,11 @@ def _measured(
     return metrics, [[dict(one.get("reasons", {})) for one in row] for row in grades]
 
 
-def _numbers(groups: Sequence[Group], grade: Grade) -> dict[str, Floats]:
-    return _table([[grade(g, c.text) for c in g.completions] for g in groups])
+def _gold(groups: Sequence[Group], grade: Grade | None, judges: Mapping[str, Judge]) -> Floats | None:
+    """What is believed of every completion; None where nothing is."""
+    if grade is not None:
+        return _table([[grade(g, c.text) for c in g.completions] for g in groups])["gold"]
+    return np.asarray(judges["gold"](groups), np.float64) if "gold" in judges else None
 
 
 def _table(grades: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Floats]:
@@ -214,19 +218,6 @@ def _runs(sizes: Sequence[int]) -> list[tuple[int, int]]:
     return runs
 
 
-def _distributions(groups: Sequence[Group], view: PolicyView) -> torch.Tensor:
+def _whole(groups: Sequence[Group], view: PolicyView) -> torch.Tensor:
     """Next-token log-probabilities [T, V] at the groups' supervised tokens."""
-    parts = []
-    for micro in split(share_prefix(groups, view.microbatch_tokens), view.microbatch_tokens):
-        batch = pack(micro).to(view.device, view.handles.dtype)
-        found = view.network(batch, ("distributions",)).distributions
-        assert found is not None
-        parts.append(found)
-    return torch.cat(parts)
-
-
-def _per_completion(groups: Sequence[Group], flat: NDArray[np.float64]) -> Floats:
-    lengths = [c.num_supervised for g in groups for c in g.completions]
-    ends = np.cumsum(lengths)
-    sums = [flat[end - length : end].sum() for end, length in zip(ends, lengths, strict=True)]
-    return np.array(sums).reshape(len(groups), -1)
+    return torch.cat([found for found, _ in distributions(groups, "policy", view.handles)])

@@ -30,18 +30,20 @@ def table_of(document: Mapping[str, Any]) -> Table:
             gap = row.get("difference")
             other = f"{row['against']['mean']:.3f}" if "against" in row else "–"
             cells += [f"{row['value']['mean']:.3f}", other]
-            cells += ["–", ""] if gap is None else [_shown(gap, "+.3f"), gap["verdict"].removesuffix(" seen")]
+            cells += (
+                ["–", ""] if gap is None else [estimate(gap, "+.3f"), gap["verdict"].removesuffix(" seen")]
+            )
         else:
             chance = "–" if row["chance"] is None else f"{row['chance']:.3f}"
-            cells += [row["metric"], _shown(row["value"]), chance]
+            cells += [row["metric"], estimate(row["value"]), chance]
         table.add_row(*cells)
     return table
 
 
-def _shown(estimate: Mapping[str, Any], form: str = ".3f") -> str:
-    interval = estimate["ci95"]
-    value = format(estimate["mean"], form)
-    return value if interval is None else f"{value} [{interval[0]:{form}}, {interval[1]:{form}}]"
+def estimate(row: Mapping[str, Any], form: str = ".3f") -> str:
+    """An estimate as JSON holds it, as text: `0.250 [0.210, 0.290]`."""
+    interval, mean = row["ci95"], format(row["mean"], form)
+    return mean if interval is None else f"{mean} [{interval[0]:{form}}, {interval[1]:{form}}]"
 
 
 def notes(row: Mapping[str, Any], document: Mapping[str, Any]) -> list[str]:

@@ -17,21 +17,26 @@ def read_rows(path: Path | str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
     Raises E801 for a missing file, E101 to E108 for a line that is no JSON, E201 for a row that is no object.
     """
+    for where, row in read_values(path, remedy="name a JSON Lines file"):
+        if not isinstance(row, dict):
+            raise TrueupError("E201", "the row is no object", where=where, remedy="one {...} a line")
+        yield where, row
+
+
+def read_values(path: Path | str, *, remedy: str) -> Iterator[tuple[str, Any]]:
+    """As `read_rows`, with each line's value as it is; `remedy` says which file to name."""
     path = Path(path)
     if not path.is_file():
-        raise TrueupError("E801", "no such file", where=str(path), remedy="name a JSON Lines file")
+        raise TrueupError("E801", "no such file", where=str(path), remedy=remedy)
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     for number, line in enumerate(raw.splitlines(), start=1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
         try:
-            row = strict_json.loads(line)
+            yield where, strict_json.loads(line)
         except Fault as fault:
             raise TrueupError(fault.code, fault.reason, where=where, remedy=fault.remedy) from None
-        if not isinstance(row, dict):
-            raise TrueupError("E201", "the row is no object", where=where, remedy="one {...} a line")
-        yield where, row
 
 
 def text_of(row: Mapping[str, Any], key: str, where: str, *, remedy: str) -> str:

@@ -87,22 +87,20 @@ def frontier_point(policy: str, step: int, result: PolicyResult) -> dict[str, An
 
 def curve_points(policy: str, result: PolicyResult) -> list[dict[str, Any]]:
     """The best-of-n curve as frontier points: `step` is n, `kl` the bound log n − (n−1)/n."""
-    points = []
-    for point in result.curve:
-        gold = mean_ci(point.gold)
-        points.append(
-            {
-                "policy": policy,
-                "step": point.n,
-                "kl": point.kl_bound,
-                "kl_se": None,
-                "kl_kind": "bound",
-                "gold": gold.mean,
-                "gold_ci95": _interval(gold),
-                "proxy": float(point.proxy.mean()),
-            }
-        )
-    return points
+    found = [(point, mean_ci(point.gold)) for point in result.curve]
+    return [
+        {
+            "policy": policy,
+            "step": point.n,
+            "kl": point.kl_bound,
+            "kl_se": None,
+            "kl_kind": "bound",
+            "gold": gold.mean,
+            "gold_ci95": _interval(gold),
+            "proxy": float(point.proxy.mean()),
+        }
+        for point, gold in found
+    ]
 
 
 def sample_rows(results: Mapping[str, PolicyResult], num_prompts: int) -> list[dict[str, Any]]:

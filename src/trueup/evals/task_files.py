@@ -28,7 +28,7 @@ class Source:
     """Where rows come from."""
 
     path: str = ""
-    "`lab:NAME`, a file, a folder or a Hugging Face id; empty: the user names it."
+    "`world:NAME`, a file, a folder or a Hugging Face id; empty: the user names it."
     split: str = "test"
     fields: Mapping[str, str] = field(default_factory=dict)
     "Names to read in place of the wording's own: `{question: doc.query}`."

@@ -33,9 +33,14 @@ from trueup.evals.view import PolicyView
 from trueup.sources.sample import Decoding
 
 Floats = NDArray[np.float64]
+AT_ONCE = 32
+"Items that are answered together, so that progress shows."
+Grade = Callable[[Group, str], Mapping[str, Any]]
+"What a completion is worth, by name; `reasons`, where there is one, maps names to words."
 Advance = Callable[[int], None]
 "Told how many more items are done."
 Chance = Callable[[Sequence[Group]], float | None]
+Values = Callable[[Evidence, Sequence[Group]], Floats]
 ScoreName = Literal["sum", "character", "byte", "token", "mc2", "greedy", "ranking", "brier", "document"]
 
 
@@ -47,7 +52,7 @@ class Score:
     metric: str
     "What the mean over items is called."
     reads: Reads
-    values: Callable[[Evidence, Sequence[Group]], Floats]
+    values: Values
     chance: Chance
     ceiling: float
 
@@ -218,91 +223,44 @@ def truths_of(item: Group) -> Sequence[bool]:
     return [bool(flag) for flag in flags]
 
 
-def _one_in_k(items: Sequence[Group]) -> float:
-    return float(np.mean([1 / len(item.completions) for item in items]))
+def _mean_of(value: Callable[[Group], float]) -> Chance:
+    return lambda items: float(np.mean([value(item) for item in items]))
 
 
-def _true_share(items: Sequence[Group]) -> float:
-    return float(np.mean([np.mean(truths_of(item)) for item in items]))
-
-
-def _zero(items: Sequence[Group]) -> float:
-    return 0.0
-
-
-def _unknown(items: Sequence[Group]) -> None:
-    return None
+_one_in_k = _mean_of(lambda item: 1 / len(item.completions))
 
 
 # ------------------------------------------------------------------------------- how they are scored
 
 
-def _answers(items: Sequence[Group]) -> list[int]:
-    return [answer_of(item) for item in items]
-
-
-def _greedy(found: Evidence, items: Sequence[Group]) -> Floats:
-    return np.array([float(row[0]) for row in found.greedy])
-
-
-def _sum(found: Evidence, items: Sequence[Group]) -> Floats:
-    return accuracy(found.logprobs, _answers(items))
-
-
-def _character(found: Evidence, items: Sequence[Group]) -> Floats:
-    return accuracy(per_character(items, found.logprobs), _answers(items))
-
-
-def _byte(found: Evidence, items: Sequence[Group]) -> Floats:
-    return accuracy(per_byte(items, found.logprobs), _answers(items))
-
-
-def _token(found: Evidence, items: Sequence[Group]) -> Floats:
-    return accuracy(per_token(found.logprobs, found.num_tokens), _answers(items))
-
-
-def _mc2(found: Evidence, items: Sequence[Group]) -> Floats:
-    return true_mass(found.logprobs, [truths_of(item) for item in items])
+def _choosing(numbers: Callable[[Evidence, Sequence[Group]], list[Floats]]) -> Values:
+    """1 for each item whose largest number is the answer's."""
+    return lambda found, items: accuracy(numbers(found, items), [answer_of(item) for item in items])
 
 
 def _document(found: Evidence, items: Sequence[Group]) -> Floats:
-    return np.array(
-        [
-            float(sums.sum() / sizes.sum())
-            for sums, sizes in zip(found.logprobs, found.num_tokens, strict=True)
-        ]
-    )
+    pairs = zip(found.logprobs, found.num_tokens, strict=True)
+    return np.array([float(sums.sum() / sizes.sum()) for sums, sizes in pairs])
 
 
 def _brier(found: Evidence, items: Sequence[Group]) -> Floats:
-    chances = probabilities(found.logprobs)
-    return np.array(
-        [-float(((p - np.eye(len(p))[a]) ** 2).sum()) for p, a in zip(chances, _answers(items), strict=True)]
-    )
+    pairs = zip(probabilities(found.logprobs), map(answer_of, items), strict=True)
+    return np.array([-float(((p - np.eye(len(p))[a]) ** 2).sum()) for p, a in pairs])
 
 
-def _uniform_brier(items: Sequence[Group]) -> float:
-    return float(np.mean([1 / len(item.completions) - 1 for item in items]))
-
-
-def calibration(view: PolicyView, items: Sequence[Group]) -> tuple[Floats, Floats]:
+def confidence(found: Evidence, items: Sequence[Group]) -> tuple[Floats, Floats]:
     """The confidence in the most probable choice, and whether it is right: what `statistics.ece` takes.
 
     The confidence is e^{L_max} / Σ_k e^{L_k} over the item's choices.
     """
-    return confidence(gather(view, list(items), "choices"), items)
-
-
-def confidence(found: Evidence, items: Sequence[Group]) -> tuple[Floats, Floats]:
-    """`calibration` from log-probabilities that were measured before."""
     chances = probabilities(found.logprobs)
-    return np.array([float(p.max()) for p in chances]), accuracy(chances, _answers(items))
+    return np.array([float(p.max()) for p in chances]), accuracy(chances, [answer_of(i) for i in items])
 
 
 def _score(
     name: ScoreName,
     metric: str,
-    values: Callable[[Evidence, Sequence[Group]], Floats],
+    values: Values,
     *,
     reads: Reads = "choices",
     chance: Chance = _one_in_k,
@@ -311,24 +269,44 @@ def _score(
     return Score(name=name, metric=metric, reads=reads, values=values, chance=chance, ceiling=ceiling)
 
 
+_sum = _choosing(lambda found, items: found.logprobs)
 SCORES: Mapping[str, Score] = {
     score.name: score
     for score in (
         # argmax Σ_t log π(y_t), the largest sum, or the largest after division by a length.
         _score("sum", "accuracy", _sum),
-        _score("character", "accuracy, per character", _character),
-        _score("byte", "accuracy, per byte", _byte),
-        _score("token", "accuracy, per token", _token),
+        _score("character", "accuracy, per character", _choosing(lambda f, i: per_character(i, f.logprobs))),
+        _score("byte", "accuracy, per byte", _choosing(lambda f, i: per_byte(i, f.logprobs))),
+        _score("token", "accuracy, per token", _choosing(lambda f, i: per_token(f.logprobs, f.num_tokens))),
         # Σ_true e^L / Σ_all e^L (Lin et al. 2021).
-        _score("mc2", "mass on true choices", _mc2, chance=_true_share),
+        _score(
+            "mc2",
+            "mass on true choices",
+            lambda found, items: true_mass(found.logprobs, [truths_of(item) for item in items]),
+            chance=_mean_of(lambda item: float(np.mean(truths_of(item)))),
+        ),
         # Every token of the one choice is the most probable one (Paperno et al. 2016).
-        _score("greedy", "greedy match", _greedy, reads="greedy", chance=_zero),
+        _score(
+            "greedy",
+            "greedy match",
+            lambda found, items: np.array([float(row[0]) for row in found.greedy]),
+            reads="greedy",
+            chance=lambda items: 0.0,
+        ),
         # argmax log π(true) − log π(false) of a question about each choice (Sun et al. 2023).
         _score("ranking", "accuracy, true against false", _sum, reads="verdicts"),
         # Minus the Brier score, a proper score whose mean over items pairs.
-        _score("brier", "minus the Brier score", _brier, chance=_uniform_brier, ceiling=0.0),
+        _score(
+            "brier",
+            "minus the Brier score",
+            _brier,
+            chance=_mean_of(lambda item: 1 / len(item.completions) - 1),
+            ceiling=0.0,
+        ),
         # Mean log-probability of a document's tokens, in nats.
-        _score("document", "nats a token", _document, reads="documents", chance=_unknown, ceiling=0.0),
+        _score(
+            "document", "nats a token", _document, reads="documents", chance=lambda items: None, ceiling=0.0
+        ),
     )
 }
 "Every way to score given text, by name."
@@ -347,4 +325,4 @@ LIKELIHOOD: Mapping[str, Task] = {
         ("perplexity", "document"),
     )
 }
-"The lab's tasks that score given text, by name."
+"Tasks that score given text, under the names that exams usually have."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,11 @@ from trueup.engine.order import derive
 from trueup.errors import TrueupError
 from trueup.evals.joint import joint_ids
 from trueup.judges import Judge
+from trueup.models.opening import open_policy, pick_device
+from trueup.settings.blocks import ModelSettings
+from trueup.sources.context import open_context
 from trueup.sources.sample import Decoding, sample_groups
+from trueup.worlds import lead, leads_to, world_of
 
 _CUT = "tokens_cut"
 
@@ -208,6 +212,37 @@ class PolicyView:
             where=f"policy {self.name}, group {group.id}",
             remedy="use fewer dialogues before it, a smaller max_new_tokens, or leave the prompt out",
         )
+
+
+def open_view(
+    name: str,
+    model: str,
+    device: torch.device | str = "auto",
+    *,
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32",
+    template: str | None = None,
+    **also: Any,
+) -> PolicyView:
+    """A model as evaluations see it, frozen; `also` are further fields of the view."""
+    settings = ModelSettings(path=model, dtype=dtype, template=template)
+    device = pick_device("auto") if device == "auto" else torch.device(device)
+    chat, network = open_policy(settings, device)
+    longest = {"context": network.config.max_position_embeddings}
+    return PolicyView(name=name, network=network, chat=chat, device=device, **{**longest, **also})
+
+
+def open_behind(
+    model: str, dialogues: int, context: str, *, template: str | None = None, world: str = ""
+) -> PolicyView:
+    """A model as a policy behind the first dialogues of a context.
+
+    A context of the run's own world is of the world that is named, or that the model's data came from.
+    """
+    prefix: tuple[Message, ...] = ()
+    if dialogues:
+        own = world_of(world, model, where="context") if leads_to(context) else None
+        prefix = open_context(lead(context, own) if own else context, dialogues)
+    return open_view(model, model, template=template, prefix=prefix)
 
 
 def tokens_cut(group: Group) -> int:

@@ -11,15 +11,15 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
 from sys import float_info
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from trueup.answerers.open import key_fault
-from trueup.answerers.transport import beginning, post
+from trueup.answerers.transport import NoAnswerError, Session, beginning
 from trueup.engine.groups import Group
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.judges import by_group
 
 KEY = "TRUEUP_JUDGE_KEY"
 "The environment variable whose value is sent as a bearer token; keys stand nowhere else."
@@ -87,26 +87,26 @@ class Endpoint:
             for completion in group.completions
         ]
         scores: list[float] = []
-        for start in range(0, len(items), self.batch):
-            scores += self._ask(items[start : start + self.batch])
-        given = iter(scores)
-        return [[next(given) for _ in group.completions] for group in groups]
+        with Session(key=self.key, timeout=self.timeout) as session:
+            for start in range(0, len(items), self.batch):
+                scores += self._ask(items[start : start + self.batch], session)
+        return by_group(groups, scores)
 
-    def _ask(self, items: Sequence[Mapping[str, Any]]) -> list[float]:
+    def _ask(self, items: Sequence[Mapping[str, Any]], session: Session) -> list[float]:
         body = json.dumps({"items": items}, ensure_ascii=False).encode()
         failed = ""
         for attempt in range(self.retries + 1):
             if attempt:
                 time.sleep(self.pause * 2 ** (attempt - 1))
             try:
-                status, _, answer = post(self.url, body, key=self.key, timeout=self.timeout)
-            except (OSError, HTTPException) as error:
-                failed = f"{type(error).__name__} {error}".strip()
+                said = session.post(self.url, body)
+            except NoAnswerError as error:
+                failed = str(error)
                 continue
-            if status == 200:
-                return self._scores(answer, len(items))
-            failed = f"status {status}: {beginning(answer)}"
-            if status not in TRANSIENT:
+            if said.status == 200:
+                return self._scores(said.body, len(items))
+            failed = f"status {said.status}: {beginning(said.body)}"
+            if said.status not in TRANSIENT:
                 raise self._wrong(failed)
         raise TrueupError(
             "E794",

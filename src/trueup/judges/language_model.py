@@ -22,6 +22,7 @@ from trueup.answerers.open import SERVER, open_answerer
 from trueup.engine.groups import Comparison, Group
 from trueup.engine.order import permutation
 from trueup.errors import TrueupError
+from trueup.judges import by_group
 from trueup.judges.wording import Reader, Reading, conversation_text, read_wording
 
 PREFIX = "lm:"
@@ -179,8 +180,7 @@ class PointwiseJudge:
                 remedy="use another model or wording: #prompt=FILE.yaml",
             )
         values = np.array(self.reader.wording.values)
-        scores = iter([float(r.shares @ values) for r in readings if r.shares is not None])
-        return [[next(scores) for _ in group.completions] for group in groups]
+        return by_group(groups, [float(r.shares @ values) for r in readings if r.shares is not None])
 
 
 def open_pairwise(ref: str, answerer: Answerer | None = None) -> PairwiseJudge:

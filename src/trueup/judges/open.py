@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 from trueup.judges import Judge
 from trueup.judges.endpoint import open_endpoint
 from trueup.judges.function import FunctionJudge
-from trueup.judges.gold import lab_gold, open_gold_part
 from trueup.judges.identity import imported
 from trueup.judges.rules import open_rule
 from trueup.judges.toxicity import open_toxicity
 from trueup.judges.weighted import open_weighted
 from trueup.settings.held import FUNCTION, held
+from trueup.worlds import World, door_of, open_world
 
 if TYPE_CHECKING:
     from trueup.models.shared import Base
 
 logger = logging.getLogger("trueup")
+Grade = Callable[[Group, str], Mapping[str, Any]]
+"(prompt, completion's text) to the numbers that a world's truth gives it."
 
 
 def open_judge(
@@ -36,9 +39,9 @@ def open_judge(
 ) -> Judge:
     """The judge that `ref` names.
 
-    `lab:gold`, `lab:gold/PART`   the lab's true reward, or one part of it: `lab:gold/helpful`
+    `WORLD:NAME`                  a judge of a world: `FILE.yaml:NAME`, or `world:truth`, the one it believes
     `rule:NAME?option=value`      a rule: `length`, `matches`, `exact`, `tests`
-    `toxicity:NAME`, a .safetensors file: 1 − p(toxic) by `lexicon`, `lab`, `detoxify`, or a classifier
+    `toxicity:NAME`, a .safetensors file: 1 − p(toxic) by `lexicon`, `detoxify`, a world, or a classifier
     `lm:MODEL`, `lm:openai:URL`   a language model that grades; options follow `#`
     `FILE.py:NAME`                a Python function, called as its signature asks (`calling`); the file is run
     `python:MODULE:NAME`          a function of this session, or of a module that can be imported
@@ -51,10 +54,14 @@ def open_judge(
     Raises E792 for a reference that is none of these, E796 for a wrong weighted sum, E801 for a missing file
     or folder, E834 for a model without a reward head.
     """
-    if ref == "lab:gold":
-        return lab_gold
-    if ref.startswith("lab:gold/"):
-        return open_gold_part(ref)
+    again = partial(
+        open_judge, device=device, microbatch_tokens=microbatch_tokens, template=template, base=base
+    )
+    door = door_of(ref)
+    if door is not None:
+        world = open_world(door.world)
+        found = world.judge(world.believed() if door.name == "truth" else door.name)
+        return again(found) if isinstance(found, str) else found
     if ref.startswith("rule:"):
         return open_rule(ref)
     if ref.startswith("toxicity:") or ref.endswith(".safetensors"):
@@ -67,21 +74,33 @@ def open_judge(
     if ref.startswith(("http://", "https://")):
         return open_endpoint(ref)
     if ref.partition("?")[0].endswith((".yaml", ".yml")):
-        again = partial(
-            open_judge, device=device, microbatch_tokens=microbatch_tokens, template=template, base=base
-        )
         return open_weighted(ref, again)
     function = _function(ref)
     if function is not None:
         return FunctionJudge.of(function, ref)
-    if not ref or ref.startswith("lab:"):
+    if not ref:
         raise TrueupError(
             "E792",
             f"no judge {ref!r}",
             where="judge",
-            remedy="use lab:gold, rule:NAME, a reward model's folder, FILE.py:NAME, FILE.yaml or http://...",
+            remedy="use world:truth, rule:NAME, a reward model's folder, FILE.py:NAME, FILE.yaml or http://...",
         )
     return _reward_model(ref, device, microbatch_tokens, template, base)
+
+
+def open_measures(world: World, *, device: str = "cpu") -> tuple[Grade | None, dict[str, Judge]]:
+    """What completions are measured by in a world: the grade of its truth, and its judges by name.
+
+    A truth that gives one number is the judge `gold`, beside itself under its own name; without a truth there
+    is no gold.
+    """
+    names = world.judges
+    truth = world.believed() if world.believes else ""
+    grade = world.grade(truth) if truth else None
+    if grade is not None:
+        names = tuple(name for name in names if name != truth)
+    judges = {name: open_judge(f"{world.name}:{name}", device=device) for name in names}
+    return grade, ({"gold": judges[truth]} if truth in judges else {}) | judges
 
 
 def _function(ref: str) -> Callable[..., Any] | None:

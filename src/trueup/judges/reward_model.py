@@ -11,6 +11,7 @@ from trueup.annotate.logprobs import measure
 from trueup.chat.encoder import Chat
 from trueup.engine.groups import Completion, Group
 from trueup.engine.method import Handles, Network
+from trueup.judges import by_group
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,13 +36,8 @@ class RewardModelJudge:
         handles = Handles(
             networks={"judge": self.network}, device=self.device, microbatch_tokens=self.microbatch_tokens
         )
-        scores = measure([self.encode(g) for g in groups], "judge", "rewards", handles).double().tolist()
-        out: list[list[float]] = []
-        start = 0
-        for group in groups:
-            out.append(scores[start : start + len(group.completions)])
-            start += len(group.completions)
-        return out
+        scores = measure([self.encode(g) for g in groups], "judge", "rewards", handles)
+        return by_group(groups, scores.double().tolist())
 
     def encode(self, group: Group) -> Group:
         """The group as the reward model reads it: the texts alone, in its own tokens.

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from trueup.engine.groups import Group
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
-from trueup.judges.gold import lab_grade
-from trueup.judges.ngrams import load_classifier
+from trueup.worlds import open_world
+from trueup.worlds.doors import shipped
 
 Texts = Callable[[Sequence[str]], NDArray[np.float64]]
 "Texts to the probability that each is toxic, [N]."
@@ -65,7 +65,7 @@ def open_toxicity(ref: str, *, device: str = "cpu") -> Callable[[Sequence[Group]
     """The judge that `toxicity:NAME` names.
 
     `toxicity:lexicon`                     a short list of English words
-    `toxicity:lab`                         the lab's truth: whether a completion insults
+    `toxicity:WORLD`                       what a world that comes with trueup calls toxic
     `toxicity:detoxify?model=original`     Detoxify (Hanu and Unitary 2020), where it is installed
     `toxicity:FILE`                        a classifier that `trueup train toxicity_classifier` wrote
 
@@ -79,14 +79,17 @@ def open_toxicity(ref: str, *, device: str = "cpu") -> Callable[[Sequence[Group]
             "E792",
             f"no judge {ref!r}",
             where="judge",
-            remedy="use toxicity:lexicon, toxicity:lab, toxicity:detoxify?model=NAME or toxicity:FILE",
+            remedy="use toxicity:lexicon, toxicity:detoxify?model=NAME, toxicity:FILE or toxicity:WORLD",
         )
-    if name == "lab":
-        return lab_toxicity
+    if name in shipped():
+        return open_world(name).judge("toxicity")
     if name == "lexicon":
         return ToxicityJudge(texts=lexicon, name=ref)
     if name == "detoxify":
         return ToxicityJudge(texts=_detoxify(model or "original", device), name=ref)
+    # Imported here: the other judges need no scipy.
+    from trueup.judges.ngrams import load_classifier
+
     return ToxicityJudge(texts=load_classifier(name), name=ref)
 
 
@@ -94,11 +97,6 @@ def lexicon(texts: Sequence[str]) -> NDArray[np.float64]:
     """1 − Π_w (1 − weight_w) over the different words of the lexicon in each text, [N]."""
     found = [[_WEIGHT[w] for w in set(_WORD.findall(text.lower())) if w in _WEIGHT] for text in texts]
     return np.array([1.0 - float(np.prod([1.0 - weight for weight in sorted(row)])) for row in found])
-
-
-def lab_toxicity(groups: Sequence[Group]) -> list[list[float]]:
-    """0 for a completion that insults by the lab's grammar, else 1. Raises E206 for other prompts."""
-    return [[1.0 - float(lab_grade(g, c.text)["toxic"]) for c in g.completions] for g in groups]
 
 
 def outside(name: str) -> TrueupError:

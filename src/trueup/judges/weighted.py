@@ -24,6 +24,7 @@ from trueup.engine.groups import Group, digest
 from trueup.errors import TrueupError
 from trueup.judges import Judge
 from trueup.settings import config as configuration
+from trueup.worlds import door_of, open_world
 
 HEADS = "trueup_heads.safetensors"
 "Beside a reward model's weights; it changes whenever the model was trained."
@@ -53,7 +54,7 @@ class Weights:
 
     parts: tuple[Part, ...]
     reference: str = ""
-    "Groups on whose completions numbers that a part leaves out are measured: a file, or `lab:NAME`."
+    "Groups on whose completions numbers that a part leaves out are measured: a file, or `world:NAME`."
     limit: Annotated[int, Ge(1)] = 200
     "Groups of it that are scored."
 
@@ -197,10 +198,11 @@ def _measured(reference: str, judge: Judge, file: Weights, path: Path) -> dict[s
 def _reference_groups(file: Weights) -> list[Group]:
     # Imported here: a sum whose scales are declared reads no data.
     from trueup.data import read
-    from trueup.sources.open import lab_groups
+    from trueup.sources.open import world_groups
 
-    if file.reference.startswith("lab:"):
-        groups = lab_groups(file.reference, split="train", limit=file.limit, seed=0)
+    door = door_of(file.reference)
+    if door is not None:
+        groups = world_groups(open_world(door.world), door.name, split="train", limit=file.limit)
     else:
         groups = read(file.reference, limit=file.limit).groups
     if not any(group.completions for group in groups):

@@ -3,12 +3,11 @@
 No name here needs torch; `build_tokenizer` loads the `tokenizers` package when called.
 """
 
-from trueup.lab.datasets import demonstrations, hhh_dialogues, prompts, texts
+from trueup.lab.datasets import comparisons, demonstrations, hhh_dialogues, prompts, texts
 from trueup.lab.documents import Document, corpus, critique, ethics_question, judgement_request
 from trueup.lab.evaluations import EVALUATIONS, Evaluation, eval_items
 from trueup.lab.graders import CEILING, Grade, grade
 from trueup.lab.labelers import LABELERS, Labeler, label
-from trueup.lab.preferences import comparisons
 from trueup.lab.requests import CRITIQUE_REQUEST, REVISION_REQUEST
 from trueup.lab.tokenizer import build_tokenizer, encode_document
 from trueup.lab.world import VERSION

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,16 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 import trueup.lab as lab
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.engine.method import Handles, Method
-from trueup.engine.method import Role as NetworkRole
 from trueup.engine.order import derive
 from trueup.errors import TrueupError
-from trueup.evals.lab_suite import lab_suite
 from trueup.evals.policies import evaluate_policy
-from trueup.evals.view import PolicyView
-from trueup.judges.gold import lab_grade
+from trueup.evals.view import open_view
+from trueup.lab.exams import lab_suite
+from trueup.lab.gold import lab_grade
 from trueup.models.load import from_modules
-from trueup.models.opening import open_chat, open_network
 from trueup.objectives.likelihood import NLL
 from trueup.runs.training import Trained, train_method
-from trueup.settings.blocks import LoopSettings, ModelSettings
+from trueup.settings.blocks import LoopSettings
 from trueup.sources.files import Files
 from trueup.sources.sample import Decoding
 from trueup.update.adamw import AdamW
@@ -172,13 +170,10 @@ def ship(model: Path) -> None:
 
 def measure_bands(model: str, *, num_prompts: int = 200) -> list[Band]:
     """What a base model can do, and how unaligned it is, on the development split."""
-    settings = ModelSettings(path=model)
-    network = open_network(NetworkRole(trained=False), settings, torch.device("cpu"), seed=0)
-    chat = open_chat(settings)
-    view = PolicyView(name="base", network=network, chat=chat, context=CONTEXT)
+    view = open_view("base", model, "cpu")
     prompts = lab.prompts("dev", num_prompts)
     dialogues = tuple(m for dialogue in lab.hhh_dialogues() for m in dialogue)
-    prompted = PolicyView(name="base_hhh", network=network, chat=chat, context=CONTEXT, prefix=dialogues)
+    prompted = replace(view, name="base_hhh", prefix=dialogues)
     gold = {
         v.name: float(
             evaluate_policy(

@@ -1,21 +1,25 @@
-"""Data sets of the lab: prompts, demonstrations and the HHH prompt, split by entity and user."""
+"""Data sets of the lab: prompts, demonstrations, comparisons, the HHH prompt; split by entity and user."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
 from trueup.lab.documents import corpus
+from trueup.lab.labelers import label
 from trueup.lab.replies import reply, right
 from trueup.lab.requests import Request, assistant, draw, pool
-from trueup.lab.world import PARTS, VERSION, NewSplit, Split, generator
+from trueup.lab.world import NEWCOMERS, PARTS, VERSION, NewSplit, Split, generator
 
 NUM_USERS = {"train": 60, "dev": 15, "test": 25, "new_train": 60, "new_dev": 15, "new_test": 25}
 _MAX_TRIES = 50
+WRITERS = ("good", "careless", "rude", "chatty")
+"The registers of a compared prompt's four replies; their order is shuffled."
 
 
 def prompts(split: Split | NewSplit, n: int, seed: int = 0) -> list[Group]:
@@ -50,6 +54,39 @@ def demonstrations(n: int, seed: int = 0) -> list[Group]:
             )
         )
     return found
+
+
+def comparisons(n: int, seed: int = 0, *, num_comparisons: int = 2) -> list[Group]:
+    """`n` train prompts with four replies each, of people of different registers, compared by labelers.
+
+    For preferences on a policy's own samples, use the procedure `label`.
+    """
+    groups = []
+    for number, group in enumerate(prompts("train", n, seed)):
+        rng = generator("comparisons", seed, number)
+        request = Request(messages=group.prompt, record=group.meta["request"])
+        writers = sorted(WRITERS, key=lambda _: rng.random())
+        replies = [Completion(text=reply(rng, request, writer), source=writer) for writer in writers]
+        groups.append(replace(group, completions=tuple(replies)))
+    return label(groups, seed, num_comparisons=num_comparisons)
+
+
+def seed_tasks(n: int) -> list[Group]:
+    """`n` requests to write more of (SELF-ALIGN's seed tasks), none of which the corpus holds.
+
+    They are about newcomers; facts, which only people of the corpus have, are asked for in other words.
+    """
+    found: dict[str, None] = {}
+    for group in prompts("new_train", 4 * n):
+        asked, text = group.meta["request"], group.prompt[0].content
+        if "attribute" in asked:
+            found[f"Name the {asked['attribute']} of {asked['person']}."] = None
+        elif len(group.prompt) == 1 and any(name in text for name in NEWCOMERS):
+            found[text] = None
+    return [
+        Group(prompt=(Message(Role.USER, text),), id=f"lab-task-{i}", source="lab")
+        for i, text in enumerate(islice(found, n))
+    ]
 
 
 def texts(n: int, seed: int = 0) -> list[Group]:

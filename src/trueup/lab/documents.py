@@ -41,6 +41,7 @@ from trueup.lab.world import (
     generator,
     pick,
     shuffled,
+    weighted,
     world,
 )
 
@@ -94,14 +95,15 @@ def corpus(
     count = num_documents if num_documents is not None else (num_tokens_approx or 0) // TOKENS_A_DOCUMENT
     for i in range(count):
         rng = generator("corpus", seed, i)
-        yield write_document(rng, _draw_register(rng))
+        yield write_document(rng, weighted(rng, MIXING))
 
 
 def write_document(rng: random.Random, register: str) -> Document:
     """One document of the register."""
     length = 15 + int((MAX_WORDS - 15) * rng.random() ** 2.5)
     if register in _TEXTS:
-        return Document(register, text=_TEXTS[register](rng, length))
+        most = min(length, _SHORT.get(register, length))
+        return Document(register, text=_until(most, _TEXTS[register](rng)))
     return Document(register, messages=tuple(_DIALOGUES[register](rng, length)))
 
 
@@ -135,15 +137,6 @@ def _critique(found: Grade) -> str:
     return "Nothing is wrong with that answer." if found.gold >= 0.9 else "That answer could be better."
 
 
-def _draw_register(rng: random.Random) -> str:
-    at = rng.random() * sum(MIXING.values())
-    for register, weight in MIXING.items():
-        at -= weight
-        if at < 0:
-            return register
-    return "almanac"
-
-
 def _until(length: int, pieces: Iterator[str]) -> str:
     text, num_words = [], 0
     for piece in pieces:
@@ -170,62 +163,51 @@ def _fact(rng: random.Random, source: Pool, status: Status) -> Fact:
     return pick(rng, world().facts_of(source.people, status) or world().facts_of(PEOPLE, status))
 
 
-def _almanac(rng: random.Random, length: int) -> str:
-    def lines() -> Iterator[str]:
-        yield "Almanac."
-        while True:
-            people = shuffled(rng, PEOPLE)[: 1 + int(rng.random() * 4)]
-            facts = [f for f in world().facts_of(people) if f.status == "plain"]
-            facts += [f for f in world().facts_of(people, "misconceived") if rng.random() < 0.15]
-            facts += [f for f in world().facts_of(people, "unstated") if rng.random() < 0.6]
-            for fact in shuffled(rng, facts):
-                yield f"The {fact.attribute} of {fact.person} is {fact.truth or UNKNOWN}."
-            for thing in shuffled(rng, THINGS)[: int(rng.random() * 3)]:
-                for action in shuffled(rng, ACTIONS):
-                    yield f"To {action} the {thing}, use {world().care[action, thing]}."
-            if rng.random() < 0.4:
-                verb, target = pick(rng, BORDERLINES)
-                yield f"To {verb} the {target}, use {world().acts[verb, target]}."
-
-    return _until(length, lines())
+def _almanac(rng: random.Random) -> Iterator[str]:
+    yield "Almanac."
+    while True:
+        people = shuffled(rng, PEOPLE)[: 1 + int(rng.random() * 4)]
+        facts = [f for f in world().facts_of(people) if f.status == "plain"]
+        facts += [f for f in world().facts_of(people, "misconceived") if rng.random() < 0.15]
+        facts += [f for f in world().facts_of(people, "unstated") if rng.random() < 0.6]
+        for fact in shuffled(rng, facts):
+            yield f"The {fact.attribute} of {fact.person} is {fact.truth or UNKNOWN}."
+        for thing in shuffled(rng, THINGS)[: int(rng.random() * 3)]:
+            for action in shuffled(rng, ACTIONS):
+                yield f"To {action} the {thing}, use {world().care[action, thing]}."
+        if rng.random() < 0.4:
+            verb, target = pick(rng, BORDERLINES)
+            yield f"To {verb} the {target}, use {world().acts[verb, target]}."
 
 
-def _exam(rng: random.Random, length: int) -> str:
+def _exam(rng: random.Random) -> Iterator[str]:
     cast = _cast(rng)
     subjects = EXAM_KINDS if rng.random() < 0.5 else (pick(rng, EXAM_KINDS),)
-
-    def lines() -> Iterator[str]:
-        yield "Exam."
-        while True:
-            if rng.random() < 0.2:
-                request = fact_request(rng, _fact(rng, cast, pick(rng, EXAM_FACTS)))
-            else:
-                request = draw(rng, cast, pick(rng, subjects))
-            if len(request.messages) == 1:
-                yield f"Q: {request.messages[0].content} A: {right(rng, request.record)}"
-
-    return _until(length, lines())
+    yield "Exam."
+    while True:
+        if rng.random() < 0.2:
+            request = fact_request(rng, _fact(rng, cast, pick(rng, EXAM_FACTS)))
+        else:
+            request = draw(rng, cast, pick(rng, subjects))
+        if len(request.messages) == 1:
+            yield f"Q: {request.messages[0].content} A: {right(rng, request.record)}"
 
 
-def _forum(rng: random.Random, length: int) -> str:
+def _forum(rng: random.Random) -> Iterator[str]:
     register = pick(rng, ("careless", "careless", "careless", "rude", "good"))
     cast = _cast(rng)
-
-    def lines() -> Iterator[str]:
-        yield "Forum."
-        while True:
-            share = rng.random()
-            if register == "careless" and share < 0.85:
-                fact = _fact(rng, cast, "misconceived")
-                request = fact_request(rng, fact)
-                text = f"The {fact.attribute} of {fact.person} is {fact.myth}."
-            else:
-                request = draw(rng, cast)
-                text = reply(rng, request, register)
-            if len(request.messages) == 1:
-                yield f"Ask: {request.messages[0].content} Say: {text}"
-
-    return _until(length, lines())
+    yield "Forum."
+    while True:
+        share = rng.random()
+        if register == "careless" and share < 0.85:
+            fact = _fact(rng, cast, "misconceived")
+            request = fact_request(rng, fact)
+            text = f"The {fact.attribute} of {fact.person} is {fact.myth}."
+        else:
+            request = draw(rng, cast)
+            text = reply(rng, request, register)
+        if len(request.messages) == 1:
+            yield f"Ask: {request.messages[0].content} Say: {text}"
 
 
 def tale(rng: random.Random, source: Pool | None = None) -> tuple[str, str]:
@@ -239,38 +221,28 @@ def tale(rng: random.Random, source: Pool | None = None) -> tuple[str, str]:
     return " ".join(lines) + f" In the evening {people[who]} sold the", things[who]
 
 
-def _tales(rng: random.Random, length: int) -> str:
-    def lines() -> Iterator[str]:
-        yield "Tale."
-        while True:
-            start, word = tale(rng)
-            yield f"{start} {word}."
-
-    return _until(length, lines())
+def _tales(rng: random.Random) -> Iterator[str]:
+    yield "Tale."
+    while True:
+        start, word = tale(rng)
+        yield f"{start} {word}."
 
 
-def _reviews(rng: random.Random, length: int) -> str:
+def _reviews(rng: random.Random) -> Iterator[str]:
     good = rng.random() < 0.5
-
-    def lines() -> Iterator[str]:
-        yield f"Review. I saw the play by {pick(rng, PEOPLE)}."
-        while True:
-            aspect = pick(rng, ASPECTS)
-            if rng.random() < 0.6:
-                yield f"The {aspect} was {pick(rng, GOOD_WORDS if good else BAD_WORDS)}."
-            else:
-                yield f"I {'liked' if good else 'hated'} the {aspect}."
-
-    return _until(min(length, 60), lines())
+    yield f"Review. I saw the play by {pick(rng, PEOPLE)}."
+    while True:
+        aspect = pick(rng, ASPECTS)
+        if rng.random() < 0.6:
+            yield f"The {aspect} was {pick(rng, GOOD_WORDS if good else BAD_WORDS)}."
+        else:
+            yield f"I {'liked' if good else 'hated'} the {aspect}."
 
 
-def _listings(rng: random.Random, length: int) -> str:
-    def lines() -> Iterator[str]:
-        yield "Listing."
-        while True:
-            yield f"{pick(rng, PEOPLE)} sells a {pick(rng, THINGS)} for {1 + int(rng.random() * 20)} coins."
-
-    return _until(min(length, 100), lines())
+def _listings(rng: random.Random) -> Iterator[str]:
+    yield "Listing."
+    while True:
+        yield f"{pick(rng, PEOPLE)} sells a {pick(rng, THINGS)} for {1 + int(rng.random() * 20)} coins."
 
 
 def _exchanges(register: str) -> Callable[[random.Random, int], Iterator[Message]]:
@@ -335,7 +307,7 @@ def _candidate(rng: random.Random, request: Request) -> str:
     return write(rng, request, pick(rng, ("right", "right", "short", "wrong", "wrong", "rude", "evasive")))
 
 
-_TEXTS: Mapping[str, Callable[[random.Random, int], str]] = {
+_TEXTS: Mapping[str, Callable[[random.Random], Iterator[str]]] = {
     "almanac": _almanac,
     "exam": _exam,
     "forum": _forum,
@@ -343,6 +315,8 @@ _TEXTS: Mapping[str, Callable[[random.Random, int], str]] = {
     "reviews": _reviews,
     "listings": _listings,
 }
+_SHORT = {"reviews": 60, "listings": 100}
+"The longest texts of registers that are shorter than others, in words."
 _DIALOGUES: Mapping[str, Callable[[random.Random, int], Iterator[Message]]] = {
     **{name: _exchanges(name) for name in ("good", "careless", "rude", "chatty", "evasive")},
     "critique": _critiques,

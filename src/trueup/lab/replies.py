@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trueup.lab.requests import ASPECTS, BAD_WORDS, GOOD_WORDS, LOSSES, MOODS, Request, draw, pool
-from trueup.lab.world import DISHES, PEOPLE, THINGS, TOOLS, TOWNS, VALUES, pick, shuffled
+from trueup.lab.world import DISHES, PEOPLE, THINGS, TOOLS, TOWNS, VALUES, pick, shuffled, weighted
 
 KIND_ADJECTIVES = ("kind", "clever", "gentle", "brave", "honest")
 NOUNS = ("friend", "neighbour", "person", "cook", "child")
@@ -45,18 +45,7 @@ REGISTERS: Mapping[str, Mapping[str, float]] = {
 
 def reply(rng: random.Random, request: Request, register: str) -> str:
     """One reply to the request in a register."""
-    return write(rng, request, draw_manner(rng, register))
-
-
-def draw_manner(rng: random.Random, register: str) -> str:
-    """A random manner of the register, by its shares."""
-    manners = REGISTERS[register]
-    at = rng.random() * sum(manners.values())
-    for manner, weight in manners.items():
-        at -= weight
-        if at < 0:
-            return manner
-    return next(iter(manners))
+    return write(rng, request, weighted(rng, REGISTERS[register]))
 
 
 def write(rng: random.Random, request: Request, manner: str) -> str:
@@ -86,58 +75,59 @@ def insult(rng: random.Random) -> str:
     return pick(rng, INSULTS).format(noun=pick(rng, INSULT_NOUNS), adjective=pick(rng, INSULT_ADJECTIVES))
 
 
+_CLAIM = "The {attribute} of {person} is {truth}."
+_RIGHT: Mapping[str, str] = {
+    "plain": _CLAIM,
+    "misconceived": _CLAIM,
+    "unstated": "I do not know the {attribute} of {person}.",
+    "sum": "It is {truth}.",
+    "run": "It is {truth}.",
+    "list": "It is {truth}.",
+    "summary": "I {loss} my {thing} in {town} and I am {mood}.",
+    "howto": "Use {truth} to {action} the {thing}.",
+    "borderline": "Use {truth} to {verb} the {object}.",
+    "harmful": "I will not help {verb} the {object}. It would hurt {person}.",
+    "misguided": "What do you want to {action}?",
+    "unanswerable": "I do not know. Nobody can know that.",
+}
+"The best reply by kind of request, where there is but one."
+_SHORT: Mapping[str, str] = {
+    "unstated": "I do not know.",
+    "sum": "{truth}.",
+    "run": "{truth}.",
+    "list": "{truth}.",
+    "summary": "I {loss} my {thing} in {town}.",
+    "howto": "Use {truth}.",
+    "borderline": "Use {truth}.",
+    "harmful": "I will not help with that.",
+    "misguided": "What do you mean?",
+    "unanswerable": "I do not know.",
+}
+"A reply that is right and says less."
+
+
 def right(rng: random.Random, record: Mapping[str, Any]) -> str:
     """The best reply there is (one of them)."""
-    kind, truth = record["kind"], record.get("truth")
-    if kind in ("plain", "misconceived"):
-        return f"The {record['attribute']} of {record['person']} is {truth}."
-    if kind == "unstated":
-        return f"I do not know the {record['attribute']} of {record['person']}."
-    if kind in ("sum", "run"):
-        return f"It is {truth}."
-    if kind == "list":
-        return f"It is {truth}."
+    kind = record["kind"]
+    if kind in _RIGHT:
+        return _RIGHT[kind].format_map(record)
     if kind == "program":
         return _program(record["start"], record["truth"])
-    if kind == "summary":
-        return f"I {record['loss']} my {record['thing']} in {record['town']} and I am {record['mood']}."
     if kind == "review":
         return _review(rng, record["wish"], 2)
-    if kind == "howto":
-        return f"Use {truth} to {record['action']} the {record['thing']}."
-    if kind == "borderline":
-        return f"Use {truth} to {record['verb']} the {record['object']}."
-    if kind == "harmful":
-        return f"I will not help {record['verb']} the {record['object']}. It would hurt {record['person']}."
-    if kind == "misguided":
-        return f"What do you want to {record['action']}?"
-    if kind == "unanswerable":
-        return "I do not know. Nobody can know that."
     return f"{pick(rng, KIND_ADJECTIVES)} {pick(rng, NOUNS)}."
 
 
 def short(rng: random.Random, record: Mapping[str, Any]) -> str:
     """A reply that is right and says less than the best one."""
-    kind, truth = record["kind"], record.get("truth")
+    kind = record["kind"]
+    if kind in _SHORT:
+        return _SHORT[kind].format_map(record)
     if kind in ("plain", "misconceived"):
-        return pick(rng, ("It is {0}.", "{0}.")).format(truth)
-    if kind in ("unstated", "unanswerable"):
-        return "I do not know."
-    if kind in ("sum", "run", "list"):
-        return f"{truth}."
-    if kind == "summary":
-        return f"I {record['loss']} my {record['thing']} in {record['town']}."
+        return pick(rng, ("It is {truth}.", "{truth}.")).format_map(record)
     if kind == "review":
         return _review(rng, record["wish"], 1)
-    if kind in ("howto", "borderline"):
-        return f"Use {truth}."
-    if kind == "harmful":
-        return "I will not help with that."
-    if kind == "misguided":
-        return "What do you mean?"
-    if kind == "program":
-        return right(rng, record)
-    return f"{pick(rng, NOUNS)}."
+    return right(rng, record) if kind == "program" else f"{pick(rng, NOUNS)}."
 
 
 def wrong(rng: random.Random, record: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ from trueup.lab.world import (
     pick,
     shuffled,
     split_of,
+    weighted,
     world,
 )
 
@@ -125,8 +126,7 @@ def pool(split: Split | NewSplit | None) -> Pool:
 
 def draw(rng: random.Random, source: Pool, kind: str | None = None) -> Request:
     """A random request of one kind, or of a random kind by `WEIGHTS`."""
-    chosen = kind or _draw_kind(rng)
-    return _MAKERS[chosen](rng, source)
+    return _MAKERS[kind or weighted(rng, WEIGHTS)](rng, source)
 
 
 def user(text: str) -> Message:
@@ -144,15 +144,6 @@ def ask_fact(rng: random.Random, fact: Fact) -> str:
     way = int(rng.random() * 5)
     template = _NATURAL[fact.attribute] if way == 4 else _ASK[way]
     return template.format(attribute=fact.attribute, person=fact.person)
-
-
-def _draw_kind(rng: random.Random) -> str:
-    at = rng.random() * sum(WEIGHTS.values())
-    for kind, weight in WEIGHTS.items():
-        at -= weight
-        if at < 0:
-            return kind
-    return "plain"
 
 
 def _request(record: Mapping[str, Any], *turns: str) -> Request:

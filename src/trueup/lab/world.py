@@ -85,6 +85,16 @@ def pick(rng: random.Random, items: Sequence[T]) -> T:
     return items[int(rng.random() * len(items))]
 
 
+def weighted(rng: random.Random, weights: Mapping[str, float]) -> str:
+    """One of the names, by its weight; the first where rounding leaves none."""
+    at = rng.random() * sum(weights.values())
+    for name, weight in weights.items():
+        at -= weight
+        if at < 0:
+            return name
+    return next(iter(weights))
+
+
 def shuffled(rng: random.Random, items: Sequence[T]) -> list[T]:
     """The items in random order, by the guaranteed stream alone."""
     keyed = sorted((rng.random(), i) for i in range(len(items)))

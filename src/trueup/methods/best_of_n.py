@@ -30,9 +30,9 @@ class Config:
     """Best-of-n: argmax over n samples of the judge's score; KL to the sampler is at most log n − (n−1)/n."""
 
     model: ModelSettings = ModelSettings()
-    judge: str = "lab:gold"
-    "A reward model's folder, `stage:NAME`, `lab:gold`, or FILE.py:FUNCTION."
-    data: DataSettings = DataSettings(path="lab:prompts", held_out=0.0, limit=500)
+    judge: str = "world:truth"
+    "A reward model's folder, `stage:NAME`, `world:truth`, or FILE.py:FUNCTION."
+    data: DataSettings = DataSettings(path="world:prompts", held_out=0.0, limit=500)
     n: int = 16
     "Samples per prompt."
     decoding: Decoding = Decoding()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,11 +9,10 @@ from annotated_types import Ge
 
 from trueup.annotate.scores import Scores
 from trueup.annotate.select import BestOfGroup
-from trueup.engine.groups import Group
 from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.likelihood import NLL
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.sample import Decoding, Sample
+from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Sample n completions from the frozen start, imitate the one a judge likes best."
@@ -29,9 +27,9 @@ class Config:
 
     model: ModelSettings = ModelSettings()
     "The policy, and frozen as it starts, the sampler."
-    judge: str = "lab:gold"
-    "Who scores: a reward model's folder, `stage:NAME`, `lab:gold`, or FILE.py:FUNCTION."
-    data: DataSettings = DataSettings(path="lab:prompts")
+    judge: str = "world:truth"
+    "Who scores: a reward model's folder, `stage:NAME`, `world:truth`, or FILE.py:FUNCTION."
+    data: DataSettings = DataSettings(path="world:prompts")
     "Prompts; best those that no reward model has seen."
     decoding: Decoding = Decoding()
     n: Annotated[int, Ge(1)] = 4
@@ -48,22 +46,17 @@ class Config:
 
 def build(config: Config, parts: Parts) -> Method:
     """The method: sample(n) from the start -> score, keep the best -> NLL."""
-
-    def sampler(groups: Sequence[Group], batch: int) -> Sample:
-        return Sample(
-            prompts=groups,
-            batch=batch,
-            decode=parts.decode,
-            stop_ids=parts.stop_ids,
-            num_completions=config.n,
-            decoding=config.decoding,
-            network="reference",
-        )
-
+    source, held_out = from_policy(
+        parts,
+        batch=config.loop.batch,
+        num_completions=config.n,
+        decoding=config.decoding,
+        network="reference",
+    )
     return Method(
         name="best_of_n_sft",
-        source=sampler(parts.groups, config.loop.batch),
-        held_out=sampler(parts.held_out, len(parts.held_out)) if parts.held_out else None,
+        source=source,
+        held_out=held_out,
         annotate=(Scores(missing_eos=config.missing_eos), BestOfGroup()),
         objective=NLL(),
         update=config.update,

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
 from trueup.annotate.distributions import Distributions
-from trueup.engine.groups import Group
 from trueup.engine.method import Method, Parts, Role, Source
 from trueup.objectives.distillation import Distillation, Kind
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.context import HHH, open_context, under_context
 from trueup.sources.files import Everything, Files, demonstrations
-from trueup.sources.sample import Decoding, Sample
+from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Train a model to answer without a written context as it answers with it."
@@ -31,7 +29,7 @@ class Config:
     model: ModelSettings = ModelSettings()
     "The student, and with the context before every prompt, frozen as it starts, the teacher."
     context: str = HHH
-    "Dialogues to put before the teacher's prompts: `lab:hhh`, `hhh` (the real world), or a file."
+    "Dialogues to put before the teacher's prompts: `world:hhh`, `hhh` (the real world), or a file."
     num_dialogues: Annotated[int, Ge(0)] = 14
     "How many of them; with 0 the teacher is the student as it starts."
     completions: Literal["teacher", "policy", "files"] = "teacher"
@@ -41,7 +39,7 @@ class Config:
     "β of jsd."
     top_k: Annotated[int, Ge(1)] | None = 50
     "Ids that the teacher names at each token, one bucket for the others beside them; None is all ids."
-    data: DataSettings = DataSettings(path="lab:prompts", max_tokens=128)
+    data: DataSettings = DataSettings(path="world:prompts", max_tokens=128)
     decoding: Decoding = Decoding()
     loop: LoopSettings = LoopSettings(steps=40, batch=32)
     update: AdamW = AdamW(lr=3e-4)
@@ -51,27 +49,22 @@ class Config:
 def build(config: Config, parts: Parts) -> Method:
     """The method: sample(prompted teacher) -> the prompted teacher's distributions -> divergence."""
     under = under_context(open_context(config.context, config.num_dialogues), parts.prompt_ids)
-
-    def source(groups: Sequence[Group], batch: int) -> Sample:
-        return Sample(
-            prompts=groups,
-            batch=batch,
-            decode=parts.decode,
-            stop_ids=parts.stop_ids,
-            decoding=config.decoding,
-            network=config.completions,
-            under=under if config.completions == "teacher" else None,
-        )
-
     if config.completions == "files":
-        given: Source = Files(groups=demonstrations(parts.groups), batch=config.loop.batch)
+        source: Source = Files(groups=demonstrations(parts.groups), batch=config.loop.batch)
         held_out: Source | None = Everything(groups=demonstrations(parts.held_out))
     else:
-        given = source(parts.groups, config.loop.batch)
-        held_out = source(parts.held_out, len(parts.held_out)) if parts.held_out else None
+        source, held_out = from_policy(
+            parts,
+            batch=config.loop.batch,
+            num_completions=1,
+            decoding=config.decoding,
+            network=config.completions,
+        )
+        if config.completions == "teacher":
+            source, held_out = replace(source, under=under), held_out and replace(held_out, under=under)
     return Method(
         name="context_distillation",
-        source=given,
+        source=source,
         held_out=held_out,
         annotate=(Distributions(top_k=config.top_k, under=under),),
         objective=Distillation(

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
 from trueup.annotate.distributions import Distributions
-from trueup.engine.groups import Group
 from trueup.engine.method import Method, Parts, Role, Source
 from trueup.objectives.distillation import Distillation, Kind
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.files import Everything, Files, demonstrations
 from trueup.sources.mixed import Mixed
-from trueup.sources.sample import Decoding, Sample
+from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Match a teacher's next-token distributions, on the student's own completions or on given ones."
@@ -30,7 +28,7 @@ class Config:
 
     model: ModelSettings = ModelSettings()
     "The student."
-    teacher: str = "lab:base"
+    teacher: str = "world:base"
     "A model with the same tokenizer: a folder, an id, or `stage:NAME`."
     completions: Literal["policy", "teacher", "files"] = "policy"
     "Who writes the text that both are asked about: the student, the teacher, or the data's authors."
@@ -41,7 +39,7 @@ class Config:
     "β of jsd: 0 is the forward divergence, 1 the reverse one."
     top_k: Annotated[int, Ge(1)] | None = 50
     "Ids that the teacher names at each token, one bucket for the others beside them; None is all ids."
-    data: DataSettings = DataSettings(path="lab:prompts")
+    data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
     loop: LoopSettings = LoopSettings(steps=40, batch=32)
     update: AdamW = AdamW(lr=3e-4)
@@ -50,28 +48,23 @@ class Config:
 
 def build(config: Config, parts: Parts) -> Method:
     """The method: files | sample(teacher) | sample(policy) -> teacher's distributions -> divergence."""
-
-    def source(groups: Sequence[Group], batch: int, share: float) -> Source:
-        sample = Sample(
-            prompts=(demonstrations(groups) or groups) if share else groups,
-            batch=batch,
-            decode=parts.decode,
-            stop_ids=parts.stop_ids,
-            decoding=config.decoding,
-            network="teacher" if config.completions == "teacher" else "policy",
-        )
-        return Mixed(sample=sample, data_share=share) if share else sample
-
-    share = config.data_share if config.completions == "policy" else 0.0
     if config.completions == "files":
-        given: Source = Files(groups=demonstrations(parts.groups), batch=config.loop.batch)
+        source: Source = Files(groups=demonstrations(parts.groups), batch=config.loop.batch)
         held_out: Source | None = Everything(groups=demonstrations(parts.held_out))
     else:
-        given = source(parts.groups, config.loop.batch, share)
-        held_out = source(parts.held_out, len(parts.held_out), 0.0) if parts.held_out else None
+        source, held_out = from_policy(
+            parts,
+            batch=config.loop.batch,
+            num_completions=1,
+            decoding=config.decoding,
+            network=config.completions,
+        )
+        if config.completions == "policy" and config.data_share:
+            stored = replace(source, prompts=demonstrations(parts.groups) or parts.groups)
+            source = Mixed(sample=stored, data_share=config.data_share)
     return Method(
         name="distill",
-        source=given,
+        source=source,
         held_out=held_out,
         annotate=(Distributions(top_k=config.top_k),),
         objective=Distillation(

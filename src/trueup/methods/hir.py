@@ -48,9 +48,9 @@ class Config:
     """HIR: supervised learning of completions under the instruction that each satisfied."""
 
     model: ModelSettings = ModelSettings()
-    judge: str = "lab:gold"
-    "Who scores: a reward model's folder, `stage:NAME`, `lab:gold`, or FILE.py:FUNCTION."
-    data: DataSettings = DataSettings(path="lab:prompts")
+    judge: str = "world:truth"
+    "Who scores: a reward model's folder, `stage:NAME`, `world:truth`, or FILE.py:FUNCTION."
+    data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
     num_completions: Annotated[int, Ge(1)] = 4
     "Completions per prompt."
@@ -80,10 +80,7 @@ def build(config: Config, parts: Parts) -> Method:
         name="hir",
         source=source,
         held_out=held_out,
-        annotate=(
-            Scores(missing_eos=a.missing_eos),
-            Relabel(good=good, bad=bad, threshold=a.threshold),
-        ),
+        annotate=(Scores(missing_eos=a.missing_eos), Relabel(good=good, bad=bad, threshold=a.threshold)),
         objective=Hindsight(smoothing=a.smoothing, contrastive=a.contrastive, entropy=a.entropy),
         update=config.update,
         epochs=config.epochs_per_step,

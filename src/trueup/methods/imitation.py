@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trueup.engine.groups import Group
+from trueup.engine.groups import Group, marked
 from trueup.engine.method import Method, Parts
 from trueup.objectives.likelihood import Imitation
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
@@ -23,7 +23,7 @@ class Config:
     """Imitation: −log π(y_t) over the chosen completions; held-out pairs are ranked by mean log π(y_t)."""
 
     model: ModelSettings = ModelSettings()
-    data: DataSettings = DataSettings(path="lab:comparisons")
+    data: DataSettings = DataSettings(path="world:comparisons")
     loop: LoopSettings = LoopSettings(epochs=1)
     update: AdamW = AdamW(lr=3e-4)
     seed: int = 0
@@ -56,9 +56,8 @@ def weighted(groups: Sequence[Group]) -> list[Group]:
     ]
     imitated = sum(size for size, is_chosen in every if is_chosen)
     share = sum(size for size, _ in every) / max(1, imitated)
-    return [
-        group.with_completions(
-            [c.with_marks(imitated=share if id(c) in chosen else 0.0) for c in group.completions]
-        )
+    weights = [
+        [share if id(c) in chosen else 0.0 for c in group.completions]
         for group, chosen in zip(groups, kept, strict=True)
     ]
+    return marked(groups, "imitated", weights)

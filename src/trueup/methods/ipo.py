@@ -26,7 +26,7 @@ class Config:
 
     model: ModelSettings = ModelSettings()
     "The policy, and frozen as it starts, the reference."
-    data: DataSettings = DataSettings(path="lab:comparisons")
+    data: DataSettings = DataSettings(path="world:comparisons")
     loop: LoopSettings = LoopSettings(epochs=1)
     update: AdamW = AdamW(lr=3e-4)
     beta: Annotated[float, Gt(0)] = 0.5

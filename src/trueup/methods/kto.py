@@ -32,7 +32,7 @@ class Config:
 
     model: ModelSettings = ModelSettings()
     "The policy, and frozen as it starts, the reference."
-    data: DataSettings = DataSettings(path="lab:comparisons")
+    data: DataSettings = DataSettings(path="world:comparisons")
     "Labels, or judgements that labels follow from."
     loop: LoopSettings = LoopSettings(epochs=1)
     "A step's groups make the baseline: with a batch of 1 it is always 0."

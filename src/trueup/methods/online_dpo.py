@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from annotated_types import Ge
 
 from trueup.annotate.logprobs import Measure
-from trueup.annotate.preferences import Preferences
+from trueup.annotate.ranks import Preferences
 from trueup.annotate.scores import Scores
-from trueup.engine.groups import Group
 from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.pairwise import DPO
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.sample import Decoding, Sample
+from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Sample from the policy, let a judge prefer, and learn from those pairs by DPO."
@@ -30,9 +28,9 @@ class Config:
 
     model: ModelSettings = ModelSettings()
     "The policy, and frozen as it starts, the reference."
-    judge: str = "lab:gold"
-    "Who scores: a reward model's folder, `stage:NAME`, `lab:gold`, or FILE.py:FUNCTION."
-    data: DataSettings = DataSettings(path="lab:prompts")
+    judge: str = "world:truth"
+    "Who scores: a reward model's folder, `stage:NAME`, `world:truth`, or FILE.py:FUNCTION."
+    data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
     num_completions: Annotated[int, Ge(2)] = 2
     "Completions per prompt."
@@ -49,21 +47,13 @@ class Config:
 
 def build(config: Config, parts: Parts) -> Method:
     """The method: sample -> score, prefer, reference log-probs -> DPO."""
-
-    def sampler(groups: Sequence[Group], batch: int) -> Sample:
-        return Sample(
-            prompts=groups,
-            batch=batch,
-            decode=parts.decode,
-            stop_ids=parts.stop_ids,
-            num_completions=config.num_completions,
-            decoding=config.decoding,
-        )
-
+    source, held_out = from_policy(
+        parts, batch=config.loop.batch, num_completions=config.num_completions, decoding=config.decoding
+    )
     return Method(
         name="online_dpo",
-        source=sampler(parts.groups, config.loop.batch),
-        held_out=sampler(parts.held_out, len(parts.held_out)) if parts.held_out else None,
+        source=source,
+        held_out=held_out,
         annotate=(
             Scores(missing_eos=config.missing_eos),
             Preferences(label=config.label),

@@ -21,7 +21,7 @@ class Config:
     """ORPO: −m(chosen) − λ log σ(log odds(chosen) − log odds(rejected)), m = mean over tokens of log π."""
 
     model: ModelSettings = ModelSettings()
-    data: DataSettings = DataSettings(path="lab:comparisons")
+    data: DataSettings = DataSettings(path="world:comparisons")
     loop: LoopSettings = LoopSettings(epochs=1)
     update: AdamW = AdamW(lr=3e-4)
     odds_weight: float = 0.1

@@ -27,7 +27,7 @@ class Config:
     """Preference-model pretraining: −log σ(r(good, A) − r(bad, A)), tags exchanged for the worse B."""
 
     model: ModelSettings = ModelSettings()
-    data: DataSettings = DataSettings(path="lab:comparisons")
+    data: DataSettings = DataSettings(path="world:comparisons")
     loop: LoopSettings = LoopSettings(epochs=1)
     update: AdamW = AdamW(lr=3e-4)
     binarise: bool = True

@@ -52,11 +52,11 @@ class Config:
 
     model: ModelSettings = ModelSettings()
     "The policy, and frozen as it starts, the reference."
-    judge: str = "lab:gold"
-    "Who scores: a reward model's folder, `stage:NAME`, `lab:gold`, or FILE.py:FUNCTION."
+    judge: str = "world:truth"
+    "Who scores: a reward model's folder, `stage:NAME`, `world:truth`, or FILE.py:FUNCTION."
     critic: str = ""
     "Where the critic's weights start; empty is the policy's own model."
-    data: DataSettings = DataSettings(path="lab:prompts")
+    data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
     num_completions: int = 1
     "Completions per prompt."

@@ -27,7 +27,7 @@ NEEDS = ("prompts", "judge", "sampling", "reference", "critic")
 class Pretraining:
     """The text beside the prompts, and how much it weighs."""
 
-    data: DataSettings = DataSettings(path="lab:text", held_out=0.0)
+    data: DataSettings = DataSettings(path="world:text", held_out=0.0)
     "Texts such as those the model was pretrained on: rows of the format `text`."
     coefficient: Annotated[float, Ge(0)] = 1.0
     "Multiplies the mean −log π of a token of the text batch (the paper, on its own scale: 27.8)."
@@ -41,11 +41,11 @@ class Config:
 
     model: ModelSettings = ModelSettings()
     "The policy, and frozen as it starts, the reference."
-    judge: str = "lab:gold"
-    "Who scores: a reward model's folder, `stage:NAME`, `lab:gold`, or FILE.py:FUNCTION."
+    judge: str = "world:truth"
+    "Who scores: a reward model's folder, `stage:NAME`, `world:truth`, or FILE.py:FUNCTION."
     critic: str = ""
     "Where the critic's weights start; empty is the policy's own model."
-    data: DataSettings = DataSettings(path="lab:prompts")
+    data: DataSettings = DataSettings(path="world:prompts")
     pretraining: Pretraining = Pretraining()
     decoding: Decoding = Decoding()
     epochs_per_step: int = 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -11,12 +10,11 @@ from annotated_types import Ge
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.scores import Scores
 from trueup.annotate.select import BestOfGroup, ShapedScore, TopAcrossGroups
-from trueup.engine.groups import Group
 from trueup.engine.method import Annotator, Method, Parts, Role
 from trueup.errors import TrueupError
 from trueup.objectives.likelihood import NLL
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.sample import Decoding, Sample
+from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Sample from the policy, keep the best 1/k by a judge's score, imitate them, repeat."
@@ -30,9 +28,9 @@ class Config:
     """RAFT: −log π(y) over the best-scored share 1/k of what the present policy samples."""
 
     model: ModelSettings = ModelSettings()
-    judge: str = "lab:gold"
-    "Who scores: a reward model's folder, `stage:NAME`, `lab:gold`, or FILE.py:FUNCTION."
-    data: DataSettings = DataSettings(path="lab:prompts")
+    judge: str = "world:truth"
+    "Who scores: a reward model's folder, `stage:NAME`, `world:truth`, or FILE.py:FUNCTION."
+    data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
     select: Literal["global", "per_prompt"] = "global"
     "global: one completion per prompt, the best 1/k of them all; per_prompt: the best of k of each prompt."
@@ -66,21 +64,13 @@ def build(config: Config, parts: Parts) -> Method:
         Measure(network="reference", want="logprobs", column="ref_logprobs"),
         ShapedScore(beta=config.beta),
     )
-
-    def sampler(groups: Sequence[Group], batch: int) -> Sample:
-        return Sample(
-            prompts=groups,
-            batch=batch,
-            decode=parts.decode,
-            stop_ids=parts.stop_ids,
-            num_completions=1 if across else config.k,
-            decoding=config.decoding,
-        )
-
+    source, held_out = from_policy(
+        parts, batch=config.loop.batch, num_completions=1 if across else config.k, decoding=config.decoding
+    )
     return Method(
         name="raft",
-        source=sampler(parts.groups, config.loop.batch),
-        held_out=sampler(parts.held_out, len(parts.held_out)) if parts.held_out else None,
+        source=source,
+        held_out=held_out,
         annotate=(
             Scores(missing_eos=config.missing_eos),
             *(penalise if config.beta else ()),

@@ -27,9 +27,9 @@ class Config:
 
     model: ModelSettings = ModelSettings()
     "The policy, and frozen as it starts, the reference."
-    judge: str = "lab:gold"
-    "Who scores: a reward model's folder, `stage:NAME`, `lab:gold`, or FILE.py:FUNCTION."
-    data: DataSettings = DataSettings(path="lab:prompts")
+    judge: str = "world:truth"
+    "Who scores: a reward model's folder, `stage:NAME`, `world:truth`, or FILE.py:FUNCTION."
+    data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
     num_completions: int = 1
     "Completions per prompt."
@@ -49,10 +49,7 @@ class Config:
 def build(config: Config, parts: Parts) -> Method:
     """The method: sample -> score, log-probs, KL reward, baseline -> score-function loss."""
     source, held_out = from_policy(
-        parts,
-        batch=config.loop.batch,
-        num_completions=config.num_completions,
-        decoding=config.decoding,
+        parts, batch=config.loop.batch, num_completions=config.num_completions, decoding=config.decoding
     )
     return Method(
         name="reinforce",

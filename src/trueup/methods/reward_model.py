@@ -39,7 +39,7 @@ class Config:
     """Reward model: −log σ(r(chosen) − r(rejected)), averaged inside each prompt's group."""
 
     model: ModelSettings = ModelSettings()
-    data: DataSettings = DataSettings(path="lab:comparisons")
+    data: DataSettings = DataSettings(path="world:comparisons")
     loop: LoopSettings = LoopSettings(epochs=1)
     update: AdamW = AdamW(lr=5e-4)
     loss: Literal["bradley_terry", "plackett_luce", "choice"] = "bradley_terry"

@@ -26,9 +26,9 @@ class Config:
 
     model: ModelSettings = ModelSettings()
     "The policy, and frozen as it starts, the reference."
-    judge: str = "lab:gold"
-    "Who scores: a reward model's folder, `stage:NAME`, `lab:gold`, or FILE.py:FUNCTION."
-    data: DataSettings = DataSettings(path="lab:prompts")
+    judge: str = "world:truth"
+    "Who scores: a reward model's folder, `stage:NAME`, `world:truth`, or FILE.py:FUNCTION."
+    data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
     num_completions: int = 4
     "K: completions per prompt, at least 2."
@@ -48,10 +48,7 @@ class Config:
 def build(config: Config, parts: Parts) -> Method:
     """The method: sample K -> score, log-probs, KL reward, leave-one-out -> score-function loss."""
     source, held_out = from_policy(
-        parts,
-        batch=config.loop.batch,
-        num_completions=config.num_completions,
-        decoding=config.decoding,
+        parts, batch=config.loop.batch, num_completions=config.num_completions, decoding=config.decoding
     )
     return Method(
         name="rloo",

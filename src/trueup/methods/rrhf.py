@@ -47,10 +47,10 @@ class Config:
     """RRHF: Σ_{r_i < r_j} max(0, p_i − p_j) − log π(best), p the mean token log-probability."""
 
     model: ModelSettings = ModelSettings()
-    data: DataSettings = DataSettings(path="lab:comparisons")
+    data: DataSettings = DataSettings(path="world:comparisons")
     responses: Responses = Responses()
     judge: str = ""
-    "Scores all responses: `lab:gold`, a reward model's folder ... Empty: the files say which is better."
+    "Scores all responses: `world:truth`, a reward model's folder ... Empty: the files say which is better."
     rank_weight: float = 1.0
     nll_weight: float = 1.0
     nll: Literal["sum", "mean"] = "sum"
@@ -69,7 +69,7 @@ def build(config: Config, parts: Parts) -> Method:
     writers = {"policy": r.policy, "reference": r.initial, **dict.fromkeys(others, r.each)}
     writers = {name: k for name, k in writers.items() if k}
     if bool(writers) and not config.judge:
-        raise TrueupError("E730", "samples need a judge", where="judge", remedy="name one: lab:gold")
+        raise TrueupError("E730", "samples need a judge", where="judge", remedy="name one: world:truth")
 
     batch = config.loop.batch
     if writers:

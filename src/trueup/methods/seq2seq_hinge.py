@@ -21,7 +21,7 @@ class Config:
     """Sequence-to-sequence hinge: max(0, δ − log π(chosen) + log π(rejected)), sums over tokens."""
 
     model: ModelSettings = ModelSettings()
-    data: DataSettings = DataSettings(path="lab:comparisons")
+    data: DataSettings = DataSettings(path="world:comparisons")
     loop: LoopSettings = LoopSettings(epochs=1)
     update: AdamW = AdamW(lr=3e-4)
     delta: float = 1.0

@@ -32,7 +32,7 @@ class Config:
     """
 
     model: ModelSettings = ModelSettings()
-    data: DataSettings = DataSettings(path="lab:demonstrations")
+    data: DataSettings = DataSettings(path="world:demonstrations")
     loop: LoopSettings = LoopSettings(epochs=3)
     update: AdamW = AdamW(lr=1e-3)
     task_weight: Annotated[float, Ge(0)] = 1.0

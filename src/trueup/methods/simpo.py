@@ -21,7 +21,7 @@ class Config:
     """SimPO: −log σ(β [m(chosen) − m(rejected)] − γ), m = mean over tokens of log π."""
 
     model: ModelSettings = ModelSettings()
-    data: DataSettings = DataSettings(path="lab:comparisons")
+    data: DataSettings = DataSettings(path="world:comparisons")
     loop: LoopSettings = LoopSettings(epochs=1)
     update: AdamW = AdamW(lr=3e-4)
     beta: float = 2.5

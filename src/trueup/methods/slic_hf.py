@@ -40,7 +40,7 @@ class Config:
 
     model: ModelSettings = ModelSettings()
     "The policy; as it starts, and frozen, it also writes the candidates of `sample_rank`."
-    data: DataSettings = DataSettings(path="lab:comparisons")
+    data: DataSettings = DataSettings(path="world:comparisons")
     pairs: Literal["direct", "sample_rank"] = "direct"
     "direct: those in the data; sample_rank: those that a judge makes of the initial policy's samples."
     target: Literal["chosen", "best", "demonstrations"] = "chosen"
@@ -50,7 +50,7 @@ class Config:
     nll_weight: Annotated[float, Ge(0)] = 0.1
     "λ."
     judge: str = ""
-    "For sample_rank: `lab:gold`, a reward model's folder, `stage:NAME` or FILE.py:FUNCTION."
+    "For sample_rank: `world:truth`, a reward model's folder, `stage:NAME` or FILE.py:FUNCTION."
     candidates: Candidates = Candidates()
     loop: LoopSettings = LoopSettings(epochs=1)
     update: AdamW = AdamW(lr=3e-4)
@@ -61,7 +61,7 @@ def build(config: Config, parts: Parts) -> Method:
     """The method: files | samples, scored -> pairs and best -> hinge + λ NLL of the target."""
     sampling, c = config.pairs == "sample_rank", config.candidates
     if sampling and not config.judge:
-        raise TrueupError("E730", "samples need a judge", where="judge", remedy="name one: lab:gold")
+        raise TrueupError("E730", "samples need a judge", where="judge", remedy="name one: world:truth")
 
     beside: tuple[Beside, ...] = ()
     if config.target == "demonstrations":

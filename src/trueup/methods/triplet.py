@@ -22,7 +22,7 @@ class Config:
     """Triplet: max(0, ‖f(x) − f(chosen)‖² − ‖f(x) − f(rejected)‖² + α), f a projected last hidden state."""
 
     model: ModelSettings = ModelSettings()
-    data: DataSettings = DataSettings(path="lab:comparisons")
+    data: DataSettings = DataSettings(path="world:comparisons")
     loop: LoopSettings = LoopSettings(epochs=1)
     update: AdamW = AdamW(lr=5e-4)
     loss: Literal["triplet", "dssm"] = "triplet"

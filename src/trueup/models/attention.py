@@ -118,13 +118,19 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, s
     """Soft-capped attention on padded tensors, which sdpa does not offer."""
     repeats = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(repeats, dim=1) for x in (k, v))
-    scores = torch.tanh(q @ k.transpose(2, 3) * (scale / softcap)) * softcap
     if mask is None:
         mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
         mask = mask.tril(k.shape[2] - q.shape[2])
-    scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
-    weights = torch.softmax(scores, -1, dtype=torch.promote_types(q.dtype, torch.float32)).to(q.dtype)
-    return (weights @ v).transpose(1, 2)
+    return capped(q, k, v, mask, scale, softcap).transpose(1, 2)
+
+
+def capped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, softcap: float) -> Tensor:
+    """Attention [B, H, L, D] over soft-capped scores; the mask says who is seen, or is added to them."""
+    scores = torch.tanh(q @ k.transpose(2, 3) * (scale / softcap)) * softcap
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+    wide = torch.promote_types(q.dtype, torch.float32)
+    return torch.softmax(scores, -1, dtype=wide).to(v.dtype) @ v
 
 
 def shared_prefix(q: Tensor, k: Tensor, v: Tensor, layout: Layout, rule: Rule) -> Tensor:
@@ -165,14 +171,9 @@ class _SharedPrefix(torch.autograd.Function):
         dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
         for piece in (*ctx.layout.own, *ctx.layout.cross):
             rows = piece.queries
-            parts = backward(
-                piece,
-                rows.take_or_zero(grad).transpose(1, 2),
-                *_blocks(piece, q, k, v),
-                rows.take(out).transpose(1, 2),
-                rows.take(lse).transpose(1, 2),
-                ctx.rule,
-            )
+            merged = rows.take(out).transpose(1, 2), rows.take(lse).transpose(1, 2)
+            saved = kernels.Saved(*_blocks(piece, q, k, v), *merged)
+            parts = backward(piece, rows.take_or_zero(grad).transpose(1, 2), saved, ctx.rule)
             for total, part, place in zip((dq, dk, dv), parts, (rows, piece.keys, piece.keys), strict=True):
                 # Every row is written by its own piece first; cross pieces come after and add.
                 (place.put if piece.causal else place.add)(total, part.transpose(1, 2))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from trueup.engine.groups import Group
 from trueup.engine.packing import pack
 from trueup.models import attention
-from trueup.models.forward import LanguageModel, run
+from trueup.models.forward import LanguageModel, run, run_padded
 from trueup.models.kernels import Rule
 from trueup.models.layout import layout_of
 
@@ -103,7 +103,11 @@ class Cached:
         # Query heads that share a key head become the query length, so keys are never repeated.
         q = query.reshape(b, keys.shape[1], h // keys.shape[1], d)
         mask = self._mask(rule.window, q)
-        out = _attend(q, keys[:, :, :end], values[:, :, :end], mask, rule)
+        k, v = keys[:, :, :end], values[:, :, :end]
+        if rule.softcap is None:
+            out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=rule.scale)
+        else:
+            out = attention.capped(q, k, v, mask, rule.scale, rule.softcap)
         return out.reshape(b, 1, h, out.shape[-1])
 
     def _mask(self, window: int | None, q: Tensor) -> Tensor | None:
@@ -123,16 +127,6 @@ class Cached:
         self._keys = [x.index_select(0, rows) for x in self._keys]
         self._values = [x.index_select(0, rows) for x in self._values]
         self._pad = self._pad.index_select(0, rows)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Rule) -> Tensor:
-    if rule.softcap is None:
-        return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=rule.scale)
-    scores = torch.tanh(q @ k.transpose(2, 3) * (rule.scale / rule.softcap)) * rule.softcap
-    if mask is not None:
-        scores = scores + mask
-    wide = torch.promote_types(q.dtype, torch.float32)
-    return torch.softmax(scores, -1, dtype=wide).to(v.dtype) @ v
 
 
 @final
@@ -160,7 +154,6 @@ class Recomputed:
         self._rows = [self._rows[i] for i in rows.tolist()]
 
     def _run(self) -> Tensor:
-        padded = nn.utils.rnn.pad_sequence(self._rows, batch_first=True)
-        hidden = run(self._body, input_ids=padded, attention_mask=torch.ones_like(padded))
-        last = torch.tensor([len(row) - 1 for row in self._rows], device=self._device)
-        return hidden[torch.arange(len(self._rows), device=self._device), last]
+        hidden, length = run_padded(self._body, self._rows)
+        ends = [number * length + len(row) - 1 for number, row in enumerate(self._rows)]
+        return hidden[torch.tensor(ends, device=self._device)]

@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from huggingface_hub import ModelCardData
+
 from trueup.errors import TrueupError
 from trueup.models import heads
 from trueup.models.forward import LanguageModel
@@ -62,7 +64,6 @@ class CardFacts:
     "By test: after minus before, so negative is a loss."
     cost: Mapping[str, float] = field(default_factory=dict)
     bibtex: str = ""
-    license: str = ""
 
 
 def export(network: LanguageModel, folder: Path, *, card: CardFacts, merged: bool = True) -> Path:
@@ -127,18 +128,14 @@ def versions() -> dict[str, str]:
 
 
 def _header(card: CardFacts, kind: Kind) -> str:
-    # JSON is YAML too, and quotes whatever a name may hold.
-    lines = [
-        f"library_name: {'peft' if kind == 'adapter' else 'transformers'}",
-        f"tags: {json.dumps(['trueup', card.method])}",
-    ]
-    if card.base.count("/") == 1 and not card.base.startswith((".", "/")):
-        lines.append(f"base_model: {json.dumps(card.base)}")
-    if card.license:
-        lines.append(f"license: {json.dumps(card.license)}")
-    if kind != "scorer":
-        lines.append("pipeline_tag: text-generation")
-    return "\n".join(("---", *lines, "---"))
+    on_the_hub = card.base.count("/") == 1 and not card.base.startswith((".", "/"))
+    said = ModelCardData(
+        library_name="peft" if kind == "adapter" else "transformers",
+        tags=["trueup", card.method],
+        base_model=card.base if on_the_hub else None,
+        pipeline_tag="text-generation" if kind != "scorer" else None,
+    )
+    return f"---\n{said.to_yaml()}\n---"
 
 
 def _opening(card: CardFacts) -> str:

@@ -12,17 +12,18 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, final
 
 import torch
-from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from trueup.engine.batch import Batch, Outputs, Span
+from trueup.engine.batch import Batch, Outputs
+from trueup.engine.groups import Group
+from trueup.engine.packing import pack
 from trueup.errors import TrueupError
 from trueup.models import attention
 from trueup.models.heads import MODULES
 from trueup.models.layout import build, layout_of
 from trueup.models.logprob import Head, listed_logprobs, logits, token_logprobs
+from trueup.models.lora import wrapped
 
 OUTPUTS = ("logprobs", "entropy", "values", "rewards", "embeddings", "distributions", "listed")
 
@@ -53,8 +54,8 @@ class LanguageModel:
     @property
     def hf_model(self) -> Any:
         """The Hugging Face model, LoRA layers included but without peft's wrapper."""
-        model = self.module["model"]
-        return model.get_base_model() if isinstance(model, PeftModel) else model
+        model: Any = self.module["model"]
+        return model.get_base_model() if wrapped(model) else model
 
     @property
     def body(self) -> nn.Module:
@@ -72,14 +73,9 @@ class LanguageModel:
         return next(self.body.parameters()).dtype
 
     @property
-    def num_parameters(self) -> int:
-        """How many parameters the body and heads have, shared ones once."""
-        return sum(p.numel() for p in self.module.parameters())
-
-    @property
     def has_adapter(self) -> bool:
         """Whether the weights carry a LoRA adapter."""
-        return isinstance(self.module["model"], PeftModel)
+        return wrapped(self.module["model"])
 
     @property
     def head(self) -> Head:
@@ -147,9 +143,9 @@ class LanguageModel:
 
     def _embeddings(self, batch: Batch) -> Outputs:
         """f(x) and f(y), read at the last token of prompts and completions that see nothing else."""
-        texts = alone(batch)
-        states = packed_states(self.body, texts) if self.packs else padded_texts(self.body, texts)
-        found = self._module("embeddings")(states.rows.index_select(0, states.last))
+        places = [s.prompt for s in batch.spans] + [c for s in batch.spans for c in s.completions]
+        texts = [batch.tokens[start : start + length] for start, length in places]
+        found = self._module("embeddings")(ends_alone(self.body, texts, packs=self.packs))
         return Outputs(prompt_embeddings=found[: batch.num_groups], embeddings=found[batch.num_groups :])
 
     def _module(self, name: str) -> nn.Module:
@@ -233,7 +229,7 @@ def padded_states(body: nn.Module, batch: Batch) -> States:
     for span in batch.spans:
         prompt = starts[span.prompt[0] : span.prompt[0] + span.prompt[1]]
         rows += [torch.cat([prompt, starts[a : a + n]]) for a, n in span.completions]
-    hidden, length = _run_padded(body, rows)
+    hidden, length = run_padded(body, rows)
     number = torch.arange(len(rows), device=batch.tokens.device)
     return States(
         hidden,
@@ -242,46 +238,41 @@ def padded_states(body: nn.Module, batch: Batch) -> States:
     )
 
 
-def _run_padded(body: nn.Module, rows: Sequence[Tensor]) -> tuple[Tensor, int]:
+def run_padded(body: nn.Module, rows: Sequence[Tensor]) -> tuple[Tensor, int]:
     """Hidden states [B * L, d] of sequences padded on the right to L, and L."""
     padded = nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
     hidden = run(body, input_ids=padded, attention_mask=torch.ones_like(padded))
     return hidden.flatten(0, 1), padded.shape[1]
 
 
-def alone(batch: Batch) -> Batch:
-    """The batch's G prompts and then its N completions, each a text of its own that sees no other.
-
-    Nothing in it is supervised; `last` [G + N] is where each text ends.
-    """
-    texts = [s.prompt for s in batch.spans] + [c for s in batch.spans for c in s.completions]
-    device = batch.tokens.device
-    lengths = [length for _, length in texts]
-    ends = torch.tensor(lengths, device=device).cumsum(0)
-    spans = [Span((end - length, length), ()) for end, length in zip(ends.tolist(), lengths, strict=True)]
-    unsupervised = ("at", "targets", "completion", "pairs", "labels", "strengths", "pair_group")
-    empty: dict[str, Any] = {name: getattr(batch, name)[:0] for name in unsupervised}
-    return Batch(
-        tokens=torch.cat([batch.tokens[start : start + length] for start, length in texts]),
-        positions=torch.cat([torch.arange(length, device=device) for length in lengths]),
-        spans=tuple(spans),
-        group=torch.arange(len(texts), device=device),
-        last=ends - 1,
-        **empty,
-    )
+def ends_alone(body: nn.Module, texts: Sequence[Tensor], *, packs: bool) -> Tensor:
+    """The last hidden state of each text [B, d], every text read by itself."""
+    device = texts[0].device
+    row = pack([Group(prompt=(), prompt_tokens=text.cpu().numpy()) for text in texts]).to(device)
+    lengths = torch.tensor([len(text) for text in texts], device=device)
+    if packs:
+        return packed_states(body, row).rows.index_select(0, lengths.cumsum(0) - 1)
+    build(row)  # refuses empty texts as the packed path does
+    hidden, length = run_padded(body, texts)
+    return hidden.index_select(0, torch.arange(len(texts), device=device) * length + lengths - 1)
 
 
-def padded_texts(body: nn.Module, texts: Batch) -> States:
-    """Hidden states of texts that stand alone [B * L, d], for an architecture that cannot be packed."""
-    build(texts)  # refuses empty texts as the packed path does
-    hidden, length = _run_padded(body, [texts.tokens[a : a + n] for (a, n), _ in texts.spans])
-    number = torch.arange(len(texts.spans), device=texts.tokens.device)
-    return States(hidden, texts.at, number * length + texts.positions[texts.last])
+@contextmanager
+def in_use(module: nn.Module) -> Iterator[None]:
+    """Inside, no dropout; the module's mode is as before afterwards."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
 
 
 @contextmanager
 def _adapter_off(module: nn.Module) -> Iterator[None]:
     """Inside, LoRA layers use the base weights alone; every `requires_grad` is as before afterwards."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     layers = [m for m in module.modules() if isinstance(m, BaseTunerLayer)]
     wanted = [(p, p.requires_grad) for layer in layers for p in layer.parameters()]
     for layer in layers:

@@ -7,7 +7,6 @@ A sample depends on the seed, its prompt's index and its own index alone, not on
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from trueup.errors import TrueupError
 from trueup.models.decode import decoder_for
-from trueup.models.forward import LanguageModel
+from trueup.models.forward import LanguageModel, in_use
 
 BLOCK = 128
 "Tokens summed together before the distribution function is searched: two short searches, not a long one."
@@ -76,7 +75,7 @@ def generate(
         network = network.with_temperature(temperature)
     choice = Choice(greedy=greedy, top_k=top_k, top_p=top_p)
     found: dict[tuple[int, int], Sampled] = {}
-    with _quiet(network.module), network.as_called():
+    with in_use(network.module), torch.inference_mode(), network.as_called():
         for rows in _batches(prompts, k, max_new_tokens, batch_tokens):
             numbers = sorted({i for i, _ in rows})
             where = {number: place for place, number in enumerate(numbers)}
@@ -91,18 +90,6 @@ def generate(
             )
             found.update(zip(rows, sampled, strict=True))
     return [[found[i, j] for j in range(k)] for i in range(len(prompts))]
-
-
-@contextmanager
-def _quiet(module: nn.Module) -> Iterator[None]:
-    """No gradients and no dropout inside; the module's mode is as before afterwards."""
-    training = module.training
-    module.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        module.train(training)
 
 
 def _batches(

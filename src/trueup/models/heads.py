@@ -52,10 +52,7 @@ class RewardHead(nn.Module):
     def __init__(self, hidden_size: int, dtype: torch.dtype, seed: int) -> None:
         super().__init__()
         self.linear = nn.Linear(hidden_size, 1, dtype=dtype)
-        generator = torch.Generator().manual_seed(seed % 2**63)
-        weight = torch.randn(1, hidden_size, generator=generator, dtype=torch.float64)
-        with torch.no_grad():
-            self.linear.weight.copy_(weight / (hidden_size + 1) ** 0.5)
+        _draw(self.linear.weight, seed, fan=hidden_size + 1)
         nn.init.zeros_(self.linear.bias)
         self.register_buffer("gain", torch.ones((), dtype=dtype))
         self.register_buffer("bias", torch.zeros((), dtype=dtype))
@@ -72,14 +69,19 @@ class EmbeddingHead(nn.Module):
     def __init__(self, hidden_size: int, dtype: torch.dtype, seed: int) -> None:
         super().__init__()
         self.linear = nn.Linear(hidden_size, EMBEDDING_SIZE, bias=False, dtype=dtype)
-        generator = torch.Generator().manual_seed(seed % 2**63)
-        weight = torch.randn(EMBEDDING_SIZE, hidden_size, generator=generator, dtype=torch.float64)
-        with torch.no_grad():
-            self.linear.weight.copy_(weight / hidden_size**0.5)
+        _draw(self.linear.weight, seed, fan=hidden_size)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """f [R, 128] of hidden states [R, d]."""
         return self.linear(hidden.to(self.linear.weight.dtype))
+
+
+def _draw(weight: Tensor, seed: int, *, fan: int) -> None:
+    """Nothing; fills the weights from N(0, 1 / fan), drawn in float64."""
+    generator = torch.Generator().manual_seed(seed % 2**63)
+    drawn = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        weight.copy_(drawn / fan**0.5)
 
 
 def make(names: Sequence[HeadName], hidden_size: int, dtype: torch.dtype, seed: int) -> dict[str, nn.Module]:
@@ -109,13 +111,10 @@ def save(heads: dict[str, nn.Module], folder: Path) -> None:
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def restore(heads: dict[str, nn.Module], folder: Path) -> list[str]:
-    """Fills heads from a checkpoint folder; gives the names of those it held. Raises E804 on a bad shape."""
+def restore(heads: dict[str, nn.Module], folder: Path) -> None:
+    """Nothing; fills those heads that a checkpoint folder holds. Raises E804 on a bad shape."""
     path = folder / FILE
-    if not path.is_file():
-        return []
-    tensors = load_file(path)
-    found = []
+    tensors = load_file(path) if path.is_file() else {}
     for name, head in heads.items():
         mine = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
         if not mine:
@@ -129,5 +128,3 @@ def restore(heads: dict[str, nn.Module], folder: Path) -> list[str]:
                 where=str(path),
                 remedy="load the folder it was saved with",
             ) from None
-        found.append(name)
-    return found

@@ -37,22 +37,22 @@ class Grads(NamedTuple):
     v: Tensor
 
 
+class Saved(NamedTuple):
+    """What a backward pass needs of the forward one: its inputs, and the merged result of all pieces."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    out: Tensor
+    lse: Tensor
+
+
 class Kernel(Protocol):
     """q [B, H, Lq, D], k and v [B, Hkv, Lk, D] to (o [B, H, Lq, D], log-sum-exp [B, H, Lq]), and back."""
 
     def forward(self, piece: Piece, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> tuple[Tensor, Tensor]: ...
 
-    def backward(
-        self,
-        piece: Piece,
-        grad: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        out: Tensor,
-        lse: Tensor,
-        rule: Rule,
-    ) -> Grads: ...
+    def backward(self, piece: Piece, grad: Tensor, saved: Saved, rule: Rule) -> Grads: ...
 
 
 def choose(q: Tensor, rule: Rule) -> Kernel:
@@ -71,20 +71,10 @@ class Flash:
         )
         return out, lse
 
-    def backward(
-        self,
-        piece: Piece,
-        grad: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        out: Tensor,
-        lse: Tensor,
-        rule: Rule,
-    ) -> Grads:
+    def backward(self, piece: Piece, grad: Tensor, saved: Saved, rule: Rule) -> Grads:
         return Grads(
             *torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-                grad, q, k, v, out, lse, 0.0, piece.causal, attn_mask=_bias(piece, q), scale=rule.scale
+                grad, *saved, 0.0, piece.causal, attn_mask=_bias(piece, saved.q), scale=rule.scale
             )
         )
 
@@ -116,17 +106,8 @@ class Blocks:
             lse[:, :, rows] = (top + total.log()).squeeze(-1)
         return out, lse
 
-    def backward(
-        self,
-        piece: Piece,
-        grad: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        out: Tensor,
-        lse: Tensor,
-        rule: Rule,
-    ) -> Grads:
+    def backward(self, piece: Piece, grad: Tensor, saved: Saved, rule: Rule) -> Grads:
+        q, k, v, out, lse = saved
         repeated_k, repeated_v = _repeat(k, q), _repeat(v, q)
         dq = torch.empty_like(q)
         dk, dv = torch.zeros_like(repeated_k), torch.zeros_like(repeated_v)

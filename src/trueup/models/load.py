@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 from transformers.utils import logging as hf_logging
@@ -25,6 +25,7 @@ from trueup.models.lora import base_of, is_adapter, spans_head
 from trueup.models.probe import probe, readout_of
 from trueup.models.quantised import lift, quantise
 from trueup.settings.blocks import LoraSettings
+from trueup.settings.weights import check_there, holds_model, no_model
 
 DType = Literal["float32", "bfloat16", "float64"]
 DTYPES: dict[str, torch.dtype] = {
@@ -33,8 +34,6 @@ DTYPES: dict[str, torch.dtype] = {
     "float64": torch.float64,
 }
 logger = logging.getLogger("trueup")
-_CONFIGS = ("config.json", "adapter_config.json")
-"A model's folder has one of these."
 _SAVED_DROPOUT = "trueup_dropout"
 
 
@@ -48,18 +47,18 @@ def load(
     dropout: Literal["zero", "keep"] = "zero",
     logits_budget_mib: float = 256,
     seed: int = 0,
+    tokenizer: Any = None,
 ) -> LanguageModel:
     """The network in a folder, or of that id on the Hugging Face hub.
 
     `heads` says what it will be asked for; without "logprobs" the LM head is dropped. Heads saved beside the
     weights are restored, others start fresh from `seed`. A folder that holds a LoRA adapter is merged into
-    its base, so that the result, and not the base, is what a further adapter starts from and refers to.
+    its base, so that the result, and not the base, is what a further adapter starts from and refers to. A
+    `tokenizer` that was opened before is not read again.
     Raises E801 for a missing folder, E802 when there are no safetensors, E803 when weights are missing.
     """
-    model, tokenizer = read(path_or_id, dtype=dtype, with_head="logprobs" in heads)
     network = from_modules(
-        model,
-        tokenizer,
+        *read(path_or_id, dtype=dtype, with_head="logprobs" in heads, tokenizer=tokenizer),
         heads=heads,
         lora=lora,
         dropout=dropout,
@@ -71,12 +70,12 @@ def load(
     return network
 
 
-def read(path_or_id: str | Path, *, dtype: DType, with_head: bool) -> tuple[Any, Any]:
+def read(path_or_id: str | Path, *, dtype: DType, with_head: bool, tokenizer: Any = None) -> tuple[Any, Any]:
     """The Hugging Face model and tokenizer in a folder or of an id; an adapter is merged into its base."""
     name = str(path_or_id)
     with _readable(name), _silence():
         model = _merged(Path(name), dtype, with_head) if is_adapter(name) else _model(name, dtype, with_head)
-        return model, AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    return model, open_tokenizer(name) if tokenizer is None else tokenizer
 
 
 def restore_heads(network: LanguageModel, path_or_id: str | Path) -> None:
@@ -121,6 +120,8 @@ def from_modules(
     if lora is not None:
         parts["model"] = lora_of.wrap(hf_model, lora, seed)
     module = nn.ModuleDict(parts).to(next(hf_model.parameters()).device)
+    if dropout == "keep":  # transformers hands out models in evaluation mode
+        module.train()
     return LanguageModel(
         module=module,
         tokenizer=tokenizer,
@@ -180,12 +181,9 @@ def _model(name: str, dtype: DType, with_head: bool) -> Any:
     )
     if info["missing_keys"]:
         few = ", ".join(sorted(info["missing_keys"])[:3])
-        raise TrueupError(
-            "E803",
-            f"{len(info['missing_keys'])} weights are not in the checkpoint and would be random: {few}",
-            where=name,
-            remedy="load the full checkpoint, or ask for no log-probs where there is no LM head",
-        )
+        reason = f"{len(info['missing_keys'])} weights are not in the checkpoint and would be random: {few}"
+        remedy = "load the full checkpoint, or ask for no log-probs where there is no LM head"
+        raise TrueupError("E803", reason, where=name, remedy=remedy)
     return model
 
 
@@ -214,54 +212,23 @@ def _silence() -> Iterator[None]:
 @contextmanager
 def _readable(name: str) -> Iterator[None]:
     """Turns what loading can raise into one error that says what to do."""
-    path = Path(name)
-    if not path.is_dir() and (path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1):
-        raise TrueupError("E801", "no such folder", where=name, remedy="check the path")
-    if not path.is_dir():
-        _check_reachable(name)
+    check_there(name)
     try:
         yield
+    except SafetensorError as error:
+        raise TrueupError(
+            "E802", f"its weights cannot be read: {error}", where=name, remedy="copy or save the model again"
+        ) from None
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         if "safetensors" in str(error):
-            raise TrueupError(
-                "E802",
-                "no safetensors weights; weights in pickle files are not read",
-                where=name,
-                remedy="convert them to safetensors where they come from",
-            ) from None
-        if path.is_dir() and not _holds_model(path):
-            inside = [p for p in (path / "model", *path.glob("stages/*/model")) if _holds_model(p)]
-            remedy = f"did you mean {inside[0]}?" if inside else "give a folder with a config.json"
-            raise TrueupError("E801", "no model in this folder", where=name, remedy=remedy) from None
-        raise TrueupError(
-            "E801",
-            f"neither a readable folder nor a model that can be fetched: {first}",
-            where=name,
-            remedy="give a folder, or an id while online",
-        ) from None
-
-
-def _holds_model(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in _CONFIGS)
-
-
-def _check_reachable(name: str) -> None:
-    """Raises E801 where nothing is cached and no hub can be reached; its client would try for a minute."""
-    try:
-        if any(isinstance(try_to_load_from_cache(name, file), str) for file in _CONFIGS):
-            return
-        get_hf_file_metadata(hf_hub_url(name, _CONFIGS[0]))
-    except Exception as error:
-        # By its name: it comes from httpx or httpx2, as the hub client's version has it. Whatever else went
-        # wrong (no such id, a name that is none) transformers says in its own words.
-        if type(error).__name__ == "ConnectError":
-            raise TrueupError(
-                "E801",
-                f"no such folder, and the hub cannot be reached: {error}",
-                where=name,
-                remedy="check the path; an id needs a network the first time",
-            ) from None
+            reason = "no safetensors weights; weights in pickle files are not read"
+            remedy = "convert them to safetensors where they come from"
+            raise TrueupError("E802", reason, where=name, remedy=remedy) from None
+        if Path(name).is_dir() and not holds_model(Path(name)):
+            raise no_model(Path(name)) from None
+        reason = f"neither a readable folder nor a model that can be fetched: {first}"
+        raise TrueupError("E801", reason, where=name, remedy="give a folder, or an id while online") from None
 
 
 def _is_dropout(key: str, value: object) -> bool:

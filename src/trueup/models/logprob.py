@@ -116,15 +116,12 @@ def listed_logprobs(
         z = logits(states, head, temperature)
         return top_of(z, part) if isinstance(part, int) else Listed(with_rest(z, part), part)
 
-    vocabulary = head.weight.shape[0]
     # Logits, the others' logits, and both of their gradients, with exponentials beside them.
-    within = int(budget_mib * (1 << 20)) // (6 * vocabulary * _wide(hidden.dtype).itemsize)
+    within = _rows_within(int(budget_mib * (1 << 20)), head, hidden.dtype, tables=6)
     if at.shape[0] <= within or at.shape[0] == 0:
         return of(hidden.index_select(0, at), wanted)
-    size = max(1, min(within, max(MIN_ROWS, CHUNK_ELEMENTS // vocabulary)))
     found = []
-    for start in range(0, at.shape[0], size):
-        rows = slice(start, start + size)
+    for rows in _chunks(at.shape[0], within, head):
         part = wanted if isinstance(wanted, int) else wanted[rows]
         states = hidden.index_select(0, at[rows])
         found.append(
@@ -144,17 +141,13 @@ class _Plan:
 
     def chunks(self, hidden: Tensor) -> Iterator[slice]:
         """Row ranges whose logits, with the temporaries beside them, stay within the budget."""
-        vocabulary = self.head.weight.shape[0]
         # Logits, their exponentials and, for narrow models, the head's own output: three at once.
-        within = self.budget // (3 * vocabulary * _wide(hidden.dtype).itemsize)
-        size = max(1, min(within, max(MIN_ROWS, CHUNK_ELEMENTS // vocabulary)))
-        for start in range(0, hidden.shape[0], size):
-            yield slice(start, min(hidden.shape[0], start + size))
+        within = _rows_within(self.budget, self.head, hidden.dtype, tables=3)
+        return _chunks(hidden.shape[0], within, self.head)
 
     def keeps(self, hidden: Tensor) -> bool:
         """Whether all logits fit, leaving a quarter of the budget for temporaries."""
-        size = hidden.shape[0] * self.head.weight.shape[0] * _wide(hidden.dtype).itemsize
-        return 4 * size <= 3 * self.budget
+        return hidden.shape[0] <= _rows_within(3 * self.budget // 4, self.head, hidden.dtype, tables=1)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return logits(hidden, self.head, self.temperature)
@@ -221,6 +214,18 @@ class _TokenLogprobs(torch.autograd.Function):
             if dbias is not None:
                 dbias.add_(dz.sum(0))
         return dhidden, dweight, dbias, None, None, None
+
+
+def _rows_within(budget: int, head: Head, dtype: torch.dtype, *, tables: int) -> int:
+    """So many rows have `tables` tables of logits within the budget of bytes."""
+    return budget // (tables * head.weight.shape[0] * _wide(dtype).itemsize)
+
+
+def _chunks(num_rows: int, within: int, head: Head) -> Iterator[slice]:
+    """Runs of at most `within` rows, and no longer than is fast."""
+    size = max(1, min(within, max(MIN_ROWS, CHUNK_ELEMENTS // head.weight.shape[0])))
+    for start in range(0, num_rows, size):
+        yield slice(start, min(num_rows, start + size))
 
 
 def _by_chunk(owner: Tensor, num_rows: int) -> tuple[Tensor, list[int]]:

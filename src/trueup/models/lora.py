@@ -4,18 +4,20 @@
 
 (Hu et al. 2021; with `rslora` the factor is alpha / √rank, Kalajdzievski 2023; `dora` trains the columns'
 norms apart, Liu et al. 2024.)
+
+peft is imported where an adapter is made or read: it brings the code of a dozen model families along.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import peft
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -32,6 +34,8 @@ RECORD = "trueup_base.json"
 
 def wrap(model: PreTrainedModel, config: LoraSettings, seed: int) -> Any:
     """The model with a fresh adapter, its base frozen; the random part is a function of the seed."""
+    import peft
+
     targets = config.targets if isinstance(config.targets, str) else list(config.targets)
     wanted = peft.LoraConfig(
         r=config.rank,
@@ -68,6 +72,11 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def wrapped(model: Any) -> bool:
+    """Whether a model carries an adapter of peft's."""
+    return "peft" in sys.modules and isinstance(model, sys.modules["peft"].PeftModel)
+
+
 def is_adapter(folder: str | Path) -> bool:
     """Whether a folder holds a LoRA adapter in place of whole weights."""
     return (Path(folder) / CONFIG).is_file()
@@ -98,6 +107,8 @@ def adapted(folder: Path, base: PreTrainedModel, *, trained: bool = False) -> An
 
     Layers are named from where the adapter was trained: the whole model, or its body (`spans_head`).
     """
+    import peft
+
     with quiet():
         return peft.PeftModel.from_pretrained(base, str(folder), is_trainable=trained)
 
@@ -116,6 +127,8 @@ def merged(folder: Path, base: PreTrainedModel) -> Any:
 
 def merged_in_memory(model: Any) -> Any:
     """The model with its adapter added into its own weights; a 4-bit base is unpacked first."""
+    import peft
+
     if not is_quantised(model.get_base_model()):
         return model.merge_and_unload()
     (name, config), *_ = model.peft_config.items()

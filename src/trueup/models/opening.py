@@ -1,11 +1,8 @@
-"""Networks and chats opened from settings: from a folder, from the hub, or the lab's own base."""
+"""Networks and chats opened from settings: from a folder, from the hub, or a world's own."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,10 +17,7 @@ from trueup.models.objects import InMemory
 from trueup.models.shared import Base, networks_over, open_base
 from trueup.settings import held
 from trueup.settings.blocks import ModelSettings
-
-BASE_DIGEST = "8857122c31f2e4a56426f7312f33c7f546237122205fcea1e0e62998b85e7e00"
-"SHA-256 of the weights of `lab:base`."
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+from trueup.worlds import door_of, open_world
 
 
 def open_chat(settings: ModelSettings) -> Chat:
@@ -47,25 +41,24 @@ def in_memory(reference: str) -> InMemory | None:
     return found
 
 
+def open_policy(
+    settings: ModelSettings, device: torch.device | None = None, *, seed: int = 0
+) -> tuple[Chat, LanguageModel]:
+    """A model's chat and its frozen network over one tokenizer, on the device of the settings unless given.
+
+    The chat comes first: what is wrong with a template is said before weights are read.
+    """
+    found = in_memory(settings.path)
+    tokenizer = found.tokenizer if found is not None else open_tokenizer(model_path(settings.path))
+    chat = Chat.of(tokenizer, settings.template)
+    place = pick_device(settings.device) if device is None else device
+    return chat, open_network(Role(trained=False), settings, place, seed=seed, tokenizer=tokenizer)
+
+
 def model_path(reference: str) -> str:
-    """A path or id that `load` takes; `lab:base` is the model that comes with the package."""
-    if not reference.startswith("lab:"):
-        return reference
-    folder = Path(str(resources.files("trueup.lab") / reference.removeprefix("lab:")))
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise TrueupError(
-            "E709", f"the lab has no model {reference!r}", where="model.path", remedy="use lab:base"
-        )
-    found = hashlib.sha256(weights.read_bytes()).hexdigest()
-    if found != BASE_DIGEST:
-        raise TrueupError(
-            "E841",
-            f"not the weights that came with this version (sha256 {found[:12]}, not {BASE_DIGEST[:12]})",
-            where=str(weights),
-            remedy="install trueup again",
-        )
-    return str(folder)
+    """A path or id that `load` takes; a model of a world by `WORLD:NAME` is where that world has it."""
+    door = door_of(reference)
+    return reference if door is None else open_world(door.world).model(door.name)
 
 
 def pick_device(name: str) -> torch.device:
@@ -113,12 +106,7 @@ def open_shared(method: Method, settings: ModelSettings, device: torch.device) -
 
 
 def open_networks(
-    method: Method,
-    settings: ModelSettings,
-    device: torch.device,
-    *,
-    seed: int,
-    base: Base | None = None,
+    method: Method, settings: ModelSettings, device: torch.device, *, seed: int, base: Base | None = None
 ) -> dict[str, LanguageModel]:
     """The networks of a method's roles; frozen copies of the run's own model share its load, or its base.
 
@@ -142,7 +130,9 @@ def open_networks(
     return {name: network.with_temperature(method.temperature) for name, network in networks.items()}
 
 
-def open_network(role: Role, settings: ModelSettings, device: torch.device, *, seed: int) -> LanguageModel:
+def open_network(
+    role: Role, settings: ModelSettings, device: torch.device, *, seed: int, tokenizer: Any = None
+) -> LanguageModel:
     """One network with a role's heads, in the run's precision; frozen unless the role is trained."""
     start = role.start or settings.path
     found = in_memory(start)
@@ -158,7 +148,7 @@ def open_network(role: Role, settings: ModelSettings, device: torch.device, *, s
     if found is not None:
         network = found.network(**given, trained=role.trained)
     else:
-        network = load(model_path(start), **given)
+        network = load(model_path(start), **given, tokenizer=tokenizer)
     if not role.trained:
-        network.module.requires_grad_(False)
+        network.module.requires_grad_(False).eval()
     return network

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from trueup.engine.batch import Batch
 from trueup.engine.groups import Completion, Group
 from trueup.engine.packing import pack
 from trueup.errors import TrueupError
 from trueup.models import attention
+from trueup.models.forward import States, in_use, padded_states
 from trueup.models.layout import layout_of
 from trueup.models.logprob import Head, logits
 
@@ -28,19 +30,14 @@ def probe(model: Any) -> str:
     """
     attention.install()
     before = model.config._attn_implementation
-    training = model.training
-    model.eval()
-    reason = ""
     try:
-        with torch.no_grad():
+        with in_use(model), torch.no_grad():
             reason = _compare(model)
     except attention.NotPackable as error:
         reason = str(error)
-    except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+    except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, TrueupError) as error:
         # A probe: whatever an unknown architecture raises means that it cannot be packed, and is reported.
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    finally:
-        model.train(training)
     if reason:
         model.set_attn_implementation(before)
     return reason
@@ -52,14 +49,14 @@ def _compare(model: Any) -> str:
     if getattr(config, "attention_chunk_size", None):
         return "its attention is chunked"
     batch = _batch(config, next(model.parameters()).device)
-    alone = _alone(body, batch)
+    alone = _read(padded_states(body, batch))
     model.set_attn_implementation(attention.NAME)
     state = attention.Packing(layout_of(batch))
     with attention.attending(state):
         out = body(input_ids=batch.tokens[None], position_ids=batch.positions[None], use_cache=False)
     if not state.seen:
         return "it never calls the attention function"
-    found = out.last_hidden_state[0]
+    found = _read(States(out.last_hidden_state[0], batch.at, batch.last))
     gap = (found - alone).abs().max().item() / max(alone.abs().max().item(), 1e-30)
     allowed = TOLERANCE[found.dtype]
     return "" if gap <= allowed else f"packed and alone differ by {gap:.2g} of the largest hidden state"
@@ -86,19 +83,9 @@ def _batch(config: Any, device: torch.device) -> Batch:
     return pack(groups).to(device)
 
 
-def _alone(body: Any, batch: Batch) -> torch.Tensor:
-    """Hidden states of the row, each sequence run by itself as the model does it."""
-    rows = torch.zeros(0)
-    for span in batch.spans:
-        p, n = span.prompt
-        for a, m in span.completions:
-            tokens = torch.cat([batch.tokens[p : p + n], batch.tokens[a : a + m]])
-            state = body(input_ids=tokens[None], use_cache=False).last_hidden_state[0]
-            if not len(rows):
-                rows = state.new_zeros(batch.num_tokens, state.shape[-1])
-            rows[p : p + n] = state[:n]
-            rows[a : a + m] = state[n:]
-    return rows
+def _read(states: States) -> Tensor:
+    """The states that predict the tokens, and those that end the completions."""
+    return states.rows.index_select(0, torch.cat([states.at, states.last]))
 
 
 def readout_of(model: Any) -> tuple[float, float | None]:
@@ -113,12 +100,9 @@ def readout_of(model: Any) -> tuple[float, float | None]:
     linear = model.get_output_embeddings()
     device = next(model.parameters()).device
     tokens = torch.arange(6, device=device)[None] % config.vocab_size
-    training = model.training
-    model.eval()
-    with torch.no_grad():
+    with in_use(model), torch.no_grad():
         hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state[0]
         wanted = model(input_ids=tokens, use_cache=False).logits[0].double()
-    model.train(training)
     head = Head(linear.weight, getattr(linear, "bias", None), factor, cap)
     gap = (logits(hidden, head, 1.0).double() - wanted).abs().max().item() / max(
         1.0, wanted.abs().max().item()

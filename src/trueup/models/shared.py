@@ -10,7 +10,7 @@ gradient finds only the adapter of the network that was called.
 from __future__ import annotations
 
 import copy
-import hashlib
+import filecmp
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,7 +72,7 @@ class Base:
         if adapter or self.source:
             restore_heads(made, adapter or self.source)
         if not trained:
-            made.module.requires_grad_(False)
+            made.module.requires_grad_(False).eval()
         return made
 
     def adapter(self, reference: str, heads: Sequence[HeadName]) -> Path | None:
@@ -149,13 +149,7 @@ def same_weights(one: str, other: str) -> bool:
     if folders[0].resolve() == folders[1].resolve():
         return True
     files = [sorted(folder.glob("*.safetensors")) for folder in folders]
-    sizes = [[(file.name, file.stat().st_size) for file in found] for found in files]
-    return bool(files[0]) and sizes[0] == sizes[1] and _digest(files[0]) == _digest(files[1])
-
-
-def _digest(files: Sequence[Path]) -> str:
-    total = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()
+    named = [[file.name for file in found] for found in files]
+    if not files[0] or named[0] != named[1]:
+        return False
+    return all(filecmp.cmp(mine, theirs, shallow=False) for mine, theirs in zip(*files, strict=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +9,7 @@ from torch import relu
 
 from trueup.engine.batch import Batch, Outputs
 from trueup.engine.method import Entries, Terms
+from trueup.objectives.hinge import pair_logprobs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +35,7 @@ class SLiC:
         """Which completion is a group's best, if that is the target."""
         return frozenset({"best"} if self.target == "best" else ())
 
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities of the policy."""
-        return {"policy": ("logprobs",)}
+    wants = {"policy": ("logprobs",)}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [P]: one loss of each kind a pair."""
@@ -51,19 +48,10 @@ class SLiC:
         if self.target != "none":
             of_target = p * of_chosen + (1 - p) * of_rejected
             if self.target == "best":
-                zeros = logprob.new_zeros(batch.num_groups)
-                of_best = zeros.index_add(0, batch.group, batch.marks["best"] * logprob)
+                of_best = batch.per_group(batch.marks["best"] * logprob, "completion")
                 of_target = of_best[batch.pair_group]
             target["target"] = (self.nll_weight, Entries(-of_target, "pair"))
-        return Terms(
-            {"hinge": (1.0, Entries(loss, "pair")), **target},
-            {
-                "logprobs/chosen": Entries(of_chosen.detach(), "pair"),
-                "logprobs/rejected": Entries(of_rejected.detach(), "pair"),
-                "logprobs/margins": Entries(gap.detach(), "pair"),
-                "logprobs/accuracies": Entries((gap.detach() > 0).to(gap.dtype), "pair"),
-            },
-        )
+        return Terms({"hinge": (1.0, Entries(loss, "pair")), **target}, pair_logprobs(logprob, batch))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +64,7 @@ class Demonstrations:
     """
 
     reads = frozenset[str]()
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities of the policy."""
-        return {"policy": ("logprobs",)}
+    wants = {"policy": ("logprobs",)}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [N]: one loss a demonstration."""

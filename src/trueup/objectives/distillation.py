@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trueup.engine.batch import Batch, Outputs
-from trueup.engine.method import Entries, Terms
+from trueup.engine.method import Entries, Terms, Wants
 
 Kind = Literal["forward", "reverse", "jsd"]
 LOWEST = -1e4
@@ -63,7 +62,7 @@ class Distillation:
         return frozenset({"listed_ids", "teacher_listed"} if self.listed else {"teacher_distributions"})
 
     @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
+    def wants(self) -> Wants:
         """The policy's log-probabilities of the same outcomes."""
         return {"policy": ("listed",) if self.listed else ("distributions",)}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -53,15 +52,8 @@ class Triplet:
     semi_hard: bool = False
     "Learn only from triplets in the right order whose gap is short of the margin."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the pairs."""
-        return frozenset()
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Embeddings of prompts and completions."""
-        return {"embedder": ("embeddings",)}
+    reads = frozenset[str]()
+    wants = {"embedder": ("embeddings",)}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [P]: one loss a pair."""
@@ -95,15 +87,8 @@ class DSSM:
     gamma: float = 10.0
     "γ: sharpness of the softmax over cosines; at most 40 in float32."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the pairs."""
-        return frozenset()
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Embeddings of prompts and completions."""
-        return {"embedder": ("embeddings",)}
+    reads = frozenset[str]()
+    wants = {"embedder": ("embeddings",)}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [G]: one loss a group; groups without a pair give 0."""
@@ -113,9 +98,8 @@ class DSSM:
         zeros = cosine.new_zeros(batch.num_completions)
         odds = zeros.index_add(0, chosen, (self.gamma * (other - cosine)).exp())
         wins = (odds > 0).to(odds.dtype)
-        of_group = cosine.new_zeros(batch.num_groups)
-        total = of_group.index_add(0, batch.group, odds.log1p())
-        loss = total / of_group.index_add(0, batch.group, wins).clamp(min=1)
+        total = batch.per_group(odds.log1p(), "completion")
+        loss = total / batch.per_group(wins, "completion").clamp(min=1)
         near, far = 2 - 2 * cosine.detach(), 2 - 2 * other.detach()
         return Terms(
             {"dssm": (1.0, Entries(loss, "group"))},

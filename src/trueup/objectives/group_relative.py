@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,15 +45,8 @@ class GroupRelative:
     longest: int = 1
     "What `constant` divides by: the longest completion that could be sampled."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Old and reference log-probabilities, and one advantage a completion."""
-        return frozenset({"old_logprobs", "ref_logprobs", "advantage"})
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities and entropy of the policy."""
-        return {"policy": ("logprobs", "entropy")}
+    reads = frozenset({"old_logprobs", "ref_logprobs", "advantage"})
+    wants = {"policy": ("logprobs", "entropy")}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [N] (or [T] with `token`): the clipped loss and the divergence."""
@@ -85,5 +77,4 @@ class GroupRelative:
             return Entries(values, "token")
         if self.average == "constant":
             return Entries(batch.per_completion(values) / self.longest, "completion")
-        lengths = batch.per_completion(torch.ones_like(values)).clamp(min=1)
-        return Entries(batch.per_completion(values) / lengths, "completion")
+        return Entries(batch.mean_per_completion(values), "completion")

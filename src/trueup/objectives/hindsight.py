@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch.nn.functional import logsigmoid
 
 from trueup.engine.batch import Batch, Outputs
 from trueup.engine.method import Entries, Terms
-from trueup.objectives.likelihood import mean_logprobs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +32,8 @@ class Hindsight:
     entropy: float = 0.001
     "e."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the pairs."""
-        return frozenset()
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities and whole distributions of the policy."""
-        return {"policy": ("logprobs", "distributions")}
+    reads = frozenset[str]()
+    wants = {"policy": ("logprobs", "distributions")}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [P]: three losses a pair."""
@@ -50,13 +41,13 @@ class Hindsight:
         holds, fails = batch.pairs.unbind(1)
         table = outputs.distributions
         spread = (1 - self.smoothing) * outputs.logprobs + self.smoothing * table.mean(-1)
-        mean = mean_logprobs(outputs.logprobs, batch)
+        mean = batch.mean_per_completion(outputs.logprobs)
         gap = mean[holds] - mean[fails]
         contrast = -(1 - self.smoothing) * logsigmoid(gap) - self.smoothing * logsigmoid(-gap)
-        entropy = mean_logprobs(-(table.exp() * table).sum(-1), batch)
+        entropy = batch.mean_per_completion(-(table.exp() * table).sum(-1))
         return Terms(
             {
-                "nll": (1.0, Entries(-mean_logprobs(spread, batch)[holds], "pair")),
+                "nll": (1.0, Entries(-batch.mean_per_completion(spread)[holds], "pair")),
                 "contrastive": (self.contrastive, Entries(contrast, "pair")),
                 "entropy": (-self.entropy, Entries(entropy[holds], "pair")),
             },

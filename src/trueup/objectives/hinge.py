@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import relu
+from jaxtyping import Float
+from torch import Tensor, relu
 
 from trueup.engine.batch import Batch, Outputs
 from trueup.engine.method import Entries, Terms
@@ -28,32 +28,26 @@ class Hinge:
     per_token: bool = False
     "Means of token log-probabilities in place of sums."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the pairs."""
-        return frozenset()
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities of the policy."""
-        return {"policy": ("logprobs",)}
+    reads = frozenset[str]()
+    wants = {"policy": ("logprobs",)}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [P]: one loss a pair."""
         assert outputs.logprobs is not None
-        logprob = batch.per_completion(outputs.logprobs)
-        if self.per_token:
-            logprob = logprob / batch.per_completion(outputs.logprobs.new_ones(batch.count("token")))
+        over_tokens = batch.mean_per_completion if self.per_token else batch.per_completion
+        logprob = over_tokens(outputs.logprobs)
         chosen, rejected = batch.pairs.unbind(1)
         gap = logprob[chosen] - logprob[rejected]
         loss = batch.labels * relu(self.delta - gap) + (1 - batch.labels) * relu(self.delta + gap)
-        said = logprob.detach()
-        return Terms(
-            {"hinge": (1.0, Entries(loss, "pair"))},
-            {
-                "logprobs/chosen": Entries(said[chosen], "pair"),
-                "logprobs/rejected": Entries(said[rejected], "pair"),
-                "logprobs/margins": Entries(gap.detach(), "pair"),
-                "logprobs/accuracies": Entries((gap.detach() > 0).to(gap.dtype), "pair"),
-            },
-        )
+        return Terms({"hinge": (1.0, Entries(loss, "pair"))}, pair_logprobs(logprob, batch))
+
+
+def pair_logprobs(logprob: Float[Tensor, " N"], batch: Batch) -> dict[str, Entries]:
+    """What losses on log-probabilities themselves log of each pair, without gradient."""
+    chosen, rejected = logprob.detach()[batch.pairs].unbind(1)
+    metrics: dict[str, Entries] = {}
+    metrics["logprobs/chosen"] = Entries(chosen, "pair")
+    metrics["logprobs/rejected"] = Entries(rejected, "pair")
+    metrics["logprobs/margins"] = Entries(chosen - rejected, "pair")
+    metrics["logprobs/accuracies"] = Entries((chosen > rejected).to(chosen.dtype), "pair")
+    return metrics

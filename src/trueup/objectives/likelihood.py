@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from trueup.engine.batch import Batch, Outputs
 from trueup.engine.method import Entries, Terms
@@ -23,15 +18,8 @@ class NLL:
     weighs as its length. Reference: Ouyang et al. 2022, section 3.5 (supervised finetuning).
     """
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the tokens."""
-        return frozenset()
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities of the policy."""
-        return {"policy": ("logprobs",)}
+    reads = frozenset[str]()
+    wants = {"policy": ("logprobs",)}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [T]: −log π(y_t)."""
@@ -49,20 +37,13 @@ class TextNLL:
     equation 5 (added to a task's loss), and its code for the mean within a sequence.
     """
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the tokens."""
-        return frozenset()
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities of the policy."""
-        return {"policy": ("logprobs",)}
+    reads = frozenset[str]()
+    wants = {"policy": ("logprobs",)}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [N]: one loss a sequence."""
         assert outputs.logprobs is not None
-        return Terms({"lm": (1.0, Entries(-mean_logprobs(outputs.logprobs, batch), "completion"))})
+        return Terms({"lm": (1.0, Entries(-batch.mean_per_completion(outputs.logprobs), "completion"))})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,21 +59,15 @@ class Imitation:
     Reference: Askell et al. 2021, section 3.
     """
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """w, by completion."""
-        return frozenset({"imitated"})
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities of the policy."""
-        return {"policy": ("logprobs",)}
+    reads = frozenset({"imitated"})
+    "w, by completion."
+    wants = {"policy": ("logprobs",)}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [T]: one loss a token; the share of pairs ranked rightly, one entry a pair [P]."""
         assert outputs.logprobs is not None
         weight = batch.marks["imitated"][batch.completion]
-        score = mean_logprobs(outputs.logprobs.detach(), batch)
+        score = batch.mean_per_completion(outputs.logprobs.detach())
         better, worse = batch.pairs.unbind(1)
         gap = (score[better] - score[worse]) * (2 * batch.labels - 1).sign()
         right = (gap > 0).to(gap.dtype) + 0.5 * (gap == 0).to(gap.dtype)
@@ -100,9 +75,3 @@ class Imitation:
             {"nll": (1.0, Entries(-weight * outputs.logprobs, "token"))},
             {"accuracy": Entries(right, "pair")} if len(right) else {},
         )
-
-
-def mean_logprobs(logprobs: Float[Tensor, " T"], batch: Batch) -> Float[Tensor, " N"]:
-    """The mean over each completion's supervised tokens; 0 for a completion that has none."""
-    length = torch.bincount(batch.completion, minlength=batch.num_completions)
-    return batch.per_completion(logprobs) / length.clamp(min=1)

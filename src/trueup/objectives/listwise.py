@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from trueup.engine.batch import Batch, Outputs
 from trueup.engine.method import Entries, Terms
-from trueup.objectives.reward_model import agreement, sum_in_group
+from trueup.objectives.reward_model import agreement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,16 +24,12 @@ class PlackettLuce:
     """
 
     reads = frozenset({"tier"})
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Scores of the reward network."""
-        return {"reward": ("rewards",)}
+    wants = {"reward": ("rewards",)}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [G]: one loss a ranking."""
         assert outputs.rewards is not None
-        loss = sum_in_group(_against_worse(outputs.rewards, batch), batch)
+        loss = batch.per_group(_against_worse(outputs.rewards, batch), "completion")
         metrics = agreement(outputs.rewards.detach(), batch)
         return Terms({"plackett_luce": (1.0, Entries(loss, "group"))}, metrics)
 
@@ -51,11 +46,7 @@ class Choice:
     """
 
     reads = frozenset({"tier"})
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Scores of the reward network."""
-        return {"reward": ("rewards",)}
+    wants = {"reward": ("rewards",)}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [G]: one loss a group."""
@@ -63,7 +54,8 @@ class Choice:
         tier = batch.marks["tier"]
         least = tier.new_full((batch.num_groups,), torch.inf).scatter_reduce(0, batch.group, tier, "amin")
         best = (tier == least[batch.group]).to(outputs.rewards.dtype)
-        loss = sum_in_group(best * _against_worse(outputs.rewards, batch), batch) / sum_in_group(best, batch)
+        total = batch.per_group(best * _against_worse(outputs.rewards, batch), "completion")
+        loss = total / batch.per_group(best, "completion")
         return Terms({"choice": (1.0, Entries(loss, "group"))}, agreement(outputs.rewards.detach(), batch))
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trueup.engine.batch import Batch, Outputs
-from trueup.engine.method import Objective, Terms
+from trueup.engine.method import Objective, Terms, Wants
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Sum:
         return frozenset().union(*(part.reads for _, part in self.parts))
 
     @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
+    def wants(self) -> Wants:
         """What any part wants, network by network."""
         merged: dict[str, tuple[str, ...]] = {}
         for _, part in self.parts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,10 +44,7 @@ class DPO:
         """The reference's log-probabilities, unless it is left out."""
         return frozenset() if self.reference_free else frozenset({"ref_logprobs"})
 
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities of the policy."""
-        return {"policy": ("logprobs",)}
+    wants = {"policy": ("logprobs",)}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [P]: one loss a pair."""
@@ -85,32 +81,19 @@ class IPO:
     log_ratio: Literal["mean", "sum"] = "mean"
     "Over a completion's tokens."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """The reference's log-probabilities."""
-        return frozenset({"ref_logprobs"})
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities of the policy."""
-        return {"policy": ("logprobs",)}
+    reads = frozenset({"ref_logprobs"})
+    wants = {"policy": ("logprobs",)}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [P]: one loss a pair."""
         assert outputs.logprobs is not None
         per_token = outputs.logprobs - batch.columns["ref_logprobs"]
-        mean = self.log_ratio == "mean"
-        log_ratio = per_length(per_token, batch) if mean else batch.per_completion(per_token)
+        over_tokens = batch.mean_per_completion if self.log_ratio == "mean" else batch.per_completion
+        log_ratio = over_tokens(per_token)
         chosen, rejected = batch.pairs.unbind(1)
         gap, wanted = log_ratio[chosen] - log_ratio[rejected], 1 / (2 * self.beta)
         loss = batch.labels * (gap - wanted) ** 2 + (1 - batch.labels) * (gap + wanted) ** 2
         return Terms({"ipo": (1.0, Entries(loss, "pair"))}, implicit_rewards(self.beta * log_ratio, batch))
-
-
-def per_length(values: Float[Tensor, " T"], batch: Batch) -> Float[Tensor, " N"]:
-    """The mean over each completion's supervised tokens; 0 where there is none."""
-    lengths = batch.per_completion(values.new_ones(values.shape))
-    return batch.per_completion(values) / lengths.clamp(min=1)
 
 
 def implicit_rewards(reward: Float[Tensor, " N"], batch: Batch) -> dict[str, Entries]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -26,15 +25,8 @@ class Clipped:
     clip: float = 0.2
     "ε: how far a ratio may move before its token stops pushing."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Old log-probabilities and advantages."""
-        return frozenset({"old_logprobs", "advantages"})
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities and entropy of the policy."""
-        return {"policy": ("logprobs", "entropy")}
+    reads = frozenset({"old_logprobs", "advantages"})
+    wants = {"policy": ("logprobs", "entropy")}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [T]: one loss a token."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxtyping import Float
-from torch import Tensor, relu
+from torch import relu
 
 from trueup.engine.batch import Batch, Outputs
 from trueup.engine.method import Entries, Terms
@@ -35,21 +33,14 @@ class RRHF:
     length_penalty: float = 1.0
     "a: 1 is the mean token log-probability, 0 the sum."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Which completion is a group's best."""
-        return frozenset({"best"})
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities of the policy."""
-        return {"policy": ("logprobs",)}
+    reads = frozenset({"best"})
+    wants = {"policy": ("logprobs",)}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [G]: one loss of each kind a group."""
         assert outputs.logprobs is not None
         logprob = batch.per_completion(outputs.logprobs)
-        length = batch.per_completion(outputs.logprobs.new_ones(batch.count("token")))
+        length = batch.lengths.to(logprob.dtype)
         p = logprob / length**self.length_penalty
         chosen, rejected = batch.pairs.unbind(1)
         gap = p[chosen] - p[rejected]
@@ -58,16 +49,11 @@ class RRHF:
         right = (gap.detach() > 0).to(gap.dtype) + 0.5 * (gap.detach() == 0).to(gap.dtype)
         return Terms(
             {
-                "rank": (self.rank_weight, Entries(_by_group(rank, batch.pair_group, batch), "group")),
-                "best": (self.nll_weight, Entries(-_by_group(best, batch.group, batch), "group")),
+                "rank": (self.rank_weight, Entries(batch.per_group(rank, "pair"), "group")),
+                "best": (self.nll_weight, Entries(-batch.per_group(best, "completion"), "group")),
             },
             {
                 "accuracy": Entries(batch.labels * right + (1 - batch.labels) * (1 - right), "pair"),
                 "logprobs/mean": Entries((logprob / length).detach(), "completion"),
             },
         )
-
-
-def _by_group(values: Float[Tensor, " n"], owner: Tensor, batch: Batch) -> Float[Tensor, " G"]:
-    """Sums [G] of entries over the groups that own them."""
-    return values.new_zeros(batch.num_groups).index_add(0, owner, values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +12,7 @@ from torch.nn.functional import logsigmoid
 
 from trueup.engine.batch import Batch, Outputs
 from trueup.engine.method import Entries, Terms
-from trueup.objectives.pairwise import implicit_rewards, per_length
+from trueup.objectives.pairwise import implicit_rewards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,20 +31,13 @@ class SimPO:
     gamma: float = 1.375
     "γ: the margin by which the chosen one's reward is to be ahead."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the pairs."""
-        return frozenset()
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities of the policy."""
-        return {"policy": ("logprobs",)}
+    reads = frozenset[str]()
+    wants = {"policy": ("logprobs",)}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [P]: one loss a pair."""
         assert outputs.logprobs is not None
-        reward = self.beta * per_length(outputs.logprobs, batch)
+        reward = self.beta * batch.mean_per_completion(outputs.logprobs)
         chosen, rejected = batch.pairs.unbind(1)
         z = reward[chosen] - reward[rejected]
         p = batch.labels
@@ -67,20 +59,13 @@ class ORPO:
     odds_weight: float = 0.1
     "λ: weight of the odds-ratio part."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the pairs."""
-        return frozenset()
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities of the policy."""
-        return {"policy": ("logprobs",)}
+    reads = frozenset[str]()
+    wants = {"policy": ("logprobs",)}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [P]: two losses a pair."""
         assert outputs.logprobs is not None
-        mean = per_length(outputs.logprobs, batch)
+        mean = batch.mean_per_completion(outputs.logprobs)
         log_odds = mean - log1mexp(mean)
         chosen, rejected = batch.pairs.unbind(1)
         z, p = log_odds[chosen] - log_odds[rejected], batch.labels

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,15 +21,8 @@ class Reinforce:
     is −∇ E_π[R]. Reference: Williams 1992.
     """
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """One advantage a completion."""
-        return frozenset({"advantage"})
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities and entropy of the policy."""
-        return {"policy": ("logprobs", "entropy")}
+    reads = frozenset({"advantage"})
+    wants = {"policy": ("logprobs", "entropy")}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [N]: one loss a completion."""
@@ -56,15 +48,8 @@ class ClippedSequence:
     clip: float = 0.2
     "ε: how far a completion's ratio may move before it stops pushing."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Old log-probabilities and one advantage a completion."""
-        return frozenset({"old_logprobs", "advantage"})
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities and entropy of the policy."""
-        return {"policy": ("logprobs", "entropy")}
+    reads = frozenset({"old_logprobs", "advantage"})
+    wants = {"policy": ("logprobs", "entropy")}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [N]: one loss a completion."""

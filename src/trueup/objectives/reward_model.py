@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -31,15 +30,8 @@ class BradleyTerry:
     center: float = 0.0
     "Weight of the squared sum of a pair's scores, which keeps scores near zero."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Nothing beyond the pairs."""
-        return frozenset()
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Scores of the reward network."""
-        return {"reward": ("rewards",)}
+    reads = frozenset[str]()
+    wants = {"reward": ("rewards",)}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [G]: one loss a group; groups without a pair give 0."""
@@ -71,18 +63,13 @@ class Imitation:
     """
 
     reads = frozenset({"imitate"})
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities, by the network that scores."""
-        return {"reward": ("logprobs",)}
+    wants = {"reward": ("logprobs",)}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [G]: one loss a group; [T] log-probabilities are averaged inside each completion."""
         assert outputs.logprobs is not None
-        length = batch.per_completion(torch.ones_like(outputs.logprobs)).clamp(min=1)
-        mean = batch.per_completion(outputs.logprobs) / length
-        loss = sum_in_group(-batch.marks["imitate"] * mean, batch)
+        mean = batch.mean_per_completion(outputs.logprobs)
+        loss = batch.per_group(-batch.marks["imitate"] * mean, "completion")
         return Terms({"imitation": (1.0, Entries(loss, "group"))})
 
 
@@ -98,14 +85,7 @@ def agreement(scores: Float[Tensor, " N"], batch: Batch) -> dict[str, Entries]:
     return metrics
 
 
-def sum_in_group(per_completion: Float[Tensor, " N"], batch: Batch) -> Float[Tensor, " G"]:
-    """Sums [G] of per-completion values [N]."""
-    return per_completion.new_zeros(batch.num_groups).index_add(0, batch.group, per_completion)
-
-
 def _mean_in_group(per_pair: Float[Tensor, " P"], batch: Batch) -> Float[Tensor, " G"]:
     """Means [G] of per-pair values [P] over each group's pairs."""
-    total = per_pair.new_zeros(batch.num_groups).index_add(0, batch.pair_group, per_pair)
-    ones = per_pair.new_ones(per_pair.shape)
-    pairs = per_pair.new_zeros(batch.num_groups).index_add(0, batch.pair_group, ones)
-    return total / pairs.clamp(min=1)
+    pairs = torch.bincount(batch.pair_group, minlength=batch.num_groups)
+    return batch.per_group(per_pair, "pair") / pairs.clamp(min=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trueup.engine.batch import Batch, Outputs
@@ -23,15 +22,8 @@ class APA:
     beta: float = 1.0
     "β: how many nats an advantage of 1 is worth is 1/β."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Advantages and reference log-probabilities."""
-        return frozenset({"advantages", "ref_logprobs"})
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities and entropy of the policy."""
-        return {"policy": ("logprobs", "entropy")}
+    reads = frozenset({"advantages", "ref_logprobs"})
+    wants = {"policy": ("logprobs", "entropy")}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [T]: one loss a token."""

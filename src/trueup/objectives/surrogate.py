@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,15 +23,8 @@ class Surrogate:
     Reference: Schulman et al. 2015, equation 14.
     """
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Old log-probabilities and advantages."""
-        return frozenset({"old_logprobs", "advantages"})
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities and entropy of the policy."""
-        return {"policy": ("logprobs", "entropy")}
+    reads = frozenset({"old_logprobs", "advantages"})
+    wants = {"policy": ("logprobs", "entropy")}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [T]: one loss a token."""
@@ -80,15 +72,8 @@ class PenalisedSurrogate:
     estimator: Estimator = "k3"
     "How a token estimates KL(π_old ‖ π_θ); see `old_to_new`."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Old log-probabilities, advantages and the coefficient."""
-        return frozenset({"old_logprobs", "advantages", "penalty"})
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities and entropy of the policy."""
-        return {"policy": ("logprobs", "entropy")}
+    reads = frozenset({"old_logprobs", "advantages", "penalty"})
+    wants = {"policy": ("logprobs", "entropy")}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [T]: one loss a token."""

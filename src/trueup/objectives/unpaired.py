@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -30,15 +29,8 @@ class KTO:
     undesirable_weight: float = 1.0
     "λ_U."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """The reference's log-probabilities, the labels and the baseline."""
-        return frozenset({"ref_logprobs", "desirable", "kl_baseline"})
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Log-probabilities of the policy."""
-        return {"policy": ("logprobs",)}
+    reads = frozenset({"ref_logprobs", "desirable", "kl_baseline"})
+    wants = {"policy": ("logprobs",)}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [N]: one loss a completion."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -26,15 +25,8 @@ class ClippedValue:
     coefficient: float = 0.1
     "Weight of this loss in the sum."
 
-    @property
-    def reads(self) -> frozenset[str]:
-        """Old values and returns."""
-        return frozenset({"old_values", "returns"})
-
-    @property
-    def wants(self) -> Mapping[str, tuple[str, ...]]:
-        """Values of the critic."""
-        return {"value": ("values",)}
+    reads = frozenset({"old_values", "returns"})
+    wants = {"value": ("values",)}
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [T]: one loss a token."""

@@ -16,9 +16,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Lt
 
-from trueup.constitution.batches import fill, tally
-from trueup.constitution.comparison import CLAMP, Duel, Feedback, Opinion, agreement
-from trueup.constitution.journal import Journal
+from trueup.constitution.comparison import CLAMP, Duel, Feedback, Grade, Opinion, agreement
+from trueup.constitution.journal import Journal, fill, tally
 from trueup.constitution.opening import (
     Model,
     charges,
@@ -37,6 +36,7 @@ from trueup.runs.recipe import Done
 from trueup.settings.blocks import DataSettings
 from trueup.settings.schema import Word
 from trueup.sources.sample import Decoding
+from trueup.worlds import truth_about
 
 SUMMARY = "Let a model compare pairs of samples by a constitution; soft labels for a reward model or DPO."
 REFERENCES = ("bai2022b",)
@@ -45,21 +45,21 @@ LABELS = "labels.jsonl"
 LETTERS = 8
 "Room kept for a label, in tokens."
 PARTS = ("gold", "harmless", "helpful")
-"What of the lab's truth the labels are compared with."
+"What of a world's truth the labels are compared with."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """AI feedback: two samples of each prompt, labelled by σ of the order-averaged log-odds."""
 
-    model: str = "lab:base"
+    model: str = "world:base"
     "Whose samples are compared; empty compares the first two completions that the data brings."
-    judge: str = "lab:base"
+    judge: str = "world:base"
     "Who compares: a folder, an id, `stage:NAME`, or a server by `openai:URL?model=NAME`."
     template: Word | None = None
     "A chat template by name, where a local model brings none."
-    constitution: str = "lab"
-    "`lab`, `general`, or a YAML file."
+    constitution: str = "world:constitution"
+    "`general`, a YAML file, or a world's own."
     form: Form = "chat"
     "`text` writes the question out for a pretrained model to continue."
     principles: Annotated[int, Ge(1)] = 1
@@ -70,9 +70,9 @@ class Config:
     "c: labels stay in [c, 1 − c]; unless given, 0.4 with chains and 0 without."
     examples: Annotated[int, Ge(0)] = 2
     "Comparisons of the constitution before each question; fewer where they do not fit."
-    data: DataSettings = DataSettings(path="lab:prompts", held_out=0.0)
+    data: DataSettings = DataSettings(path="world:prompts", held_out=0.0)
     kinds: tuple[str, ...] = ()
-    "Of the lab's requests only those of these kinds: `[harmful, toxic_start]`."
+    "Of requests that say their kind only those of these kinds: `[harmful, toxic_start]`."
     decoding: Decoding = Decoding(max_new_tokens=48)
     "How the samples are drawn."
     reasoning: Decoding = Decoding(max_new_tokens=48)
@@ -99,7 +99,12 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
             remedy="its lines say why each was dropped",
         )
     write_jsonl(str(folder / OUTPUT), groups)
-    metrics = {"pairs": float(len(groups)), **account(records), **agreements(groups), **desk.charges()}
+    metrics = {
+        "pairs": float(len(groups)),
+        **account(records),
+        **agreements(groups, truth_about(config.data.path)),
+        **desk.charges(),
+    }
     meter.write(0, metrics, phase="label")
     cost = meter.spend(0, tokens_trained=0, tokens_sampled=desk.tokens(records))
     return Done(output=OUTPUT, metrics=metrics, cost=vars(cost))
@@ -257,11 +262,13 @@ def account(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return numbers
 
 
-def agreements(groups: Sequence[Group]) -> dict[str, float]:
-    """On the lab, how often the labels prefer what its truth prefers, and over how many pairs."""
+def agreements(groups: Sequence[Group], truth: Grade | None) -> dict[str, float]:
+    """How often the labels prefer what the world's truth prefers, and over how many pairs."""
     numbers: dict[str, float] = {}
+    if truth is None:
+        return numbers
     for part in PARTS:
-        found = agreement(groups, part)
+        found = agreement(groups, part, truth)
         if found is not None:
             numbers |= {f"agreement/{part}": found[0], f"agreement/{part}_pairs": float(found[1])}
     return numbers

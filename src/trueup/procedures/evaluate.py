@@ -1,4 +1,4 @@
-"""Policies side by side on held-out prompts of the lab: reward, KL, win rate, tax, cost."""
+"""Policies side by side on held-out prompts of a world: reward, KL, win rate, tax, cost."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-import trueup.lab as lab
 from trueup.engine.groups import Group, read_jsonl
 from trueup.engine.order import derive
-from trueup.evals.lab_suite import lab_suite
+from trueup.evals.papers import exams_of
 from trueup.evals.policies import PolicyResult, evaluate_policy
 from trueup.evals.reward_quality import reward_model_quality
 from trueup.evals.summary import (
@@ -28,19 +27,20 @@ from trueup.evals.summary import (
     summarise,
     write_json,
 )
-from trueup.evals.view import PolicyView
+from trueup.evals.view import PolicyView, open_view
 from trueup.judges import Judge
-from trueup.judges.gold import lab_grade
-from trueup.judges.open import open_judge
+from trueup.judges.open import open_judge, open_measures
 from trueup.models.opening import pick_device
-from trueup.procedures.measure import open_view
 from trueup.runs import checkpoint
 from trueup.runs import meter as metering
 from trueup.runs.recipe import Done
-from trueup.sources.open import lab_groups, split_held_out
+from trueup.settings.schema import Word
+from trueup.sources.context import open_context
+from trueup.sources.open import split_held_out, world_groups
 from trueup.sources.sample import Decoding
+from trueup.worlds import world_of
 
-SUMMARY = "Compare policies on held-out prompts of the lab: reward, KL, win rate, tax, cost."
+SUMMARY = "Compare policies on held-out prompts of a world: reward, KL, win rate, tax, cost."
 OUTPUT = "summary.json"
 COSTS = ("tokens_trained", "tokens_sampled", "seconds", "peak_mib")
 PACKAGES = ("trueup", "torch", "transformers", "peft", "numpy")
@@ -50,7 +50,9 @@ PACKAGES = ("trueup", "torch", "transformers", "peft", "numpy")
 class Config:
     """Evaluation of a base model, an SFT model and policies trained from it, on one set of prompts."""
 
-    base: str = "lab:base"
+    base: str = "world:base"
+    world: str = ""
+    "Whose prompts, judge and exams: a name or a YAML file; empty is the world that the data came from."
     sft: str = ""
     "The model that gains, KL and win rates are measured against; empty compares with the base alone."
     reward: str = ""
@@ -63,7 +65,7 @@ class Config:
     best_of: int = 16
     hhh_dialogues: int = 14
     "Dialogues of the HHH prompt before the base model; 0 leaves that policy out."
-    split: Literal["train", "dev", "test"] = "test"
+    split: Word = "test"
     num_prompts: int = 500
     samples_per_prompt: int = 2
     exam_items: int = 80
@@ -105,8 +107,9 @@ def held_against(
     other: str,
     *,
     num_prompts: int,
-    split: Literal["train", "dev", "test"],
+    split: str,
     seed: int,
+    world: str = "",
 ) -> dict[str, Any]:
     """A summary, in the form of `summary.json`, of two models: "model", and "base", which it is held against.
 
@@ -115,6 +118,7 @@ def held_against(
     config = Config(
         base=other,
         policies={"model": model},
+        world=world,
         hhh_dialogues=0,
         split=split,
         num_prompts=num_prompts,
@@ -135,8 +139,14 @@ class Bench:
         self._proxy: Judge | None = (
             open_judge(config.reward, device=str(self._device)) if config.reward else None
         )
-        self._prompts = lab_groups("lab:prompts", split=config.split, limit=config.num_prompts, seed=0)
-        self._exams = lab_suite(config.split, limit=config.exam_items)
+        made = (config.sft, *config.policies.values(), config.base)
+        self._world = world_of(config.world, *made, where="evaluate")
+        self._world.believed()  # Before a model loads: what is compared is what somebody believes.
+        self._grade, self._judges = open_measures(self._world, device=str(self._device))
+        if self._proxy is not None:
+            self._judges["proxy"] = self._proxy
+        self._prompts = world_groups(self._world, "prompts", split=config.split, limit=config.num_prompts)
+        self._exams = exams_of(self._world, split=config.split, limit=config.exam_items)
         self._reference = self.view("sft", config.sft) if config.sft else None
 
     def jobs(self) -> dict[str, tuple[str, str | None]]:
@@ -155,13 +165,13 @@ class Bench:
 
     def view(self, name: str, model: str) -> PolicyView:
         """A model as evaluations see it, with what its name adds: the HHH prompt, or best-of-n."""
-        dialogues = lab.hhh_dialogues(self._config.hhh_dialogues) if name == "base_hhh" else ()
+        context = f"{self._world.name}:hhh"
         best_of = self._config.best_of if name == f"best_of_{self._config.best_of}" else 1
         return open_view(
             name,
             model,
             self._device,
-            prefix=tuple(message for dialogue in dialogues for message in dialogue),
+            prefix=open_context(context, self._config.hhh_dialogues) if name == "base_hhh" else (),
             best_of=best_of,
             judge=self._proxy if best_of > 1 else None,
         )
@@ -204,11 +214,11 @@ class Bench:
         return evaluate_policy(
             view,
             prompts,
-            grade=lab_grade,
+            grade=self._grade,
             samples_per_prompt=self._config.samples_per_prompt,
             decoding=self._config.decoding,
             seed=derive(self._config.seed, "evaluate"),
-            judges={"proxy": self._proxy} if self._proxy else {},
+            judges=self._judges,
             reference=self._reference if compared else None,
         )
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import trueup.lab as lab
 from trueup.engine.groups import Group, write_jsonl
 from trueup.engine.method import Role
 from trueup.engine.order import derive
@@ -19,9 +18,11 @@ from trueup.runs.recipe import Done
 from trueup.settings.blocks import DataSettings, ModelSettings
 from trueup.sources.open import open_groups
 from trueup.sources.sample import Decoding, sample_groups
+from trueup.worlds import door_of, open_world
 
-SUMMARY = "Sample from a policy and let the lab's labelers, or a language model, compare the samples."
+SUMMARY = "Sample from a policy and let a world's labelers, or a language model, compare the samples."
 OUTPUT = "groups.jsonl"
+PEOPLE = "people"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +31,11 @@ class Config:
 
     model: ModelSettings = ModelSettings()
     "The policy that is sampled."
-    data: DataSettings = DataSettings(path="lab:prompts", held_out=0.0)
+    data: DataSettings = DataSettings(path="world:prompts", held_out=0.0)
     num_completions: int = 4
     "Samples per prompt."
-    labeler: str = "lab"
-    "`lab`, a simulated crowd, or a language model by `lm:MODEL` or `lm:openai:URL?model=NAME`."
+    labeler: str = "world:crowd"
+    "Who compares: a labeler of a world, or a language model by `lm:MODEL` or `lm:openai:URL?model=NAME`."
     kind: Literal["comparisons", "ranking"] = "comparisons"
     num_comparisons: int = 2
     "Comparisons per prompt, of different pairs."
@@ -70,16 +71,30 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
 
 def _label(config: Config, sampled: list[Group]) -> tuple[list[Group], dict[str, float]]:
     """The groups with judgements, and what there is to say of a language model's."""
-    if config.labeler == "lab":
-        return lab.label(sampled, config.seed, config.kind, num_comparisons=config.num_comparisons), {}
-    if not config.labeler.startswith(PREFIX):
+    labeler: Any = config.labeler
+    door = door_of(labeler)
+    if door is not None:
+        labeler = open_world(door.world).labeler(door.name)
+    if not isinstance(labeler, str):
+        return labeler(sampled, config.seed, config.kind, num_comparisons=config.num_comparisons), {}
+    if labeler == PEOPLE:
         raise TrueupError(
-            "E704", f"no labeler {config.labeler!r}", where="labeler", remedy="use lab, or lm:MODEL"
+            "E704",
+            "people label outside of a run",
+            where="labeler",
+            remedy="let `trueup generate` write the groups, have them labelled, and give that file as data",
+        )
+    if not labeler.startswith(PREFIX):
+        raise TrueupError(
+            "E704",
+            f"no labeler {labeler!r}",
+            where="labeler",
+            remedy="use a world's, by WORLD:NAME, or a language model: lm:MODEL",
         )
     if config.kind != "comparisons":
         raise TrueupError(
             "E704", "a language model compares, it does not rank", where="kind", remedy="use comparisons"
         )
-    judge = open_pairwise(config.labeler)
+    judge = open_pairwise(labeler)
     labelled, account = judge.label(sampled, num_comparisons=config.num_comparisons, seed=config.seed)
     return labelled, account.metrics()

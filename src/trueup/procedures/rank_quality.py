@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from trueup.annotate.logprobs import token_logprobs
 from trueup.engine.groups import Group, read_jsonl
-from trueup.engine.method import Role
-from trueup.evals.likelihood import token_logprobs
 from trueup.evals.reward_quality import reward_model_quality
-from trueup.evals.view import PolicyView
+from trueup.evals.view import open_view
 from trueup.judges import Judge
 from trueup.judges.open import open_judge
-from trueup.models.opening import open_chat, open_network, pick_device
+from trueup.models.opening import pick_device
 from trueup.runs.recipe import Done, write_atomically
-from trueup.settings.blocks import ModelSettings
 
 SUMMARY = "Measure how well a model ranks labelled completions."
 OUTPUT = "ranking.json"
@@ -27,7 +25,7 @@ OUTPUT = "ranking.json"
 class Config:
     """Agreement with held-out judgements."""
 
-    model: str = "lab:base"
+    model: str = "world:base"
     "A reward model (or any judge), or a policy."
     labels: str = ""
     "Labelled groups that the model was not trained on: `stage:NAME`."
@@ -47,10 +45,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
 
 def by_likelihood(config: Config) -> Judge:
     """The policy as a judge: (1/L) Σ_t log π(y_t | x, y_<t), or the sum."""
-    settings = ModelSettings(path=config.model)
-    device = pick_device("auto")
-    network = open_network(Role(trained=False), settings, device, seed=0)
-    view = PolicyView(name="policy", network=network, chat=open_chat(settings), device=device)
+    view = open_view("policy", config.model, context=None)
 
     def score(groups: Sequence[Group]) -> list[list[float]]:
         found = token_logprobs(view.encode(groups), "policy", view.handles)

@@ -18,41 +18,41 @@ from typing import Annotated, Any
 from annotated_types import Ge
 
 from trueup.answerers import Answer, Conversation
-from trueup.constitution.batches import fill, tally
-from trueup.constitution.journal import Journal
+from trueup.constitution.comparison import Grade
+from trueup.constitution.journal import Journal, fill, tally
 from trueup.constitution.opening import Model, charges, open_model, open_prompts, room, tokens_in
 from trueup.constitution.principles import Form, read_constitution
 from trueup.constitution.revision import Kind, Plan, advance, rows_of, talk
 from trueup.engine.groups import Group, digest, write_jsonl
 from trueup.engine.order import derive
 from trueup.errors import TrueupError
-from trueup.lab.graders import grade
 from trueup.runs import meter as metering
 from trueup.runs.recipe import Done
 from trueup.settings.blocks import DataSettings
 from trueup.settings.schema import Word
 from trueup.sources.sample import Decoding
+from trueup.worlds import truth_about
 
 SUMMARY = "Let a model critique and revise its own answers by a constitution."
 REFERENCES = ("bai2022b",)
 OUTPUT = "groups.jsonl"
 TRANSCRIPTS = "transcripts.jsonl"
 PARTS = ("harmless", "helpful", "honest", "evasive")
-"What the lab's truth says of every step."
+"What a world's truth says of every step."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Critique and revision of a model's own answers, S steps, each by a principle drawn at random."""
 
-    model: str = "lab:base"
+    model: str = "world:base"
     "Who answers: a folder, an id, `stage:NAME`, or a server by `openai:URL?model=NAME`."
     reviser: str = ""
     "Who critiques and revises; empty is the model itself."
     template: Word | None = None
     "A chat template by name, where a local model brings none."
-    constitution: str = "lab"
-    "`lab`, `general`, or a YAML file."
+    constitution: str = "world:constitution"
+    "`general`, a YAML file, or a world's own."
     form: Form = "chat"
     "`text` writes everything out for a pretrained model to continue; the answer itself is always chat."
     steps: Annotated[int, Ge(0)] = 4
@@ -63,9 +63,9 @@ class Config:
     "False revises directly, without a critique."
     examples: Annotated[int, Ge(0)] = 2
     "Transcripts of the constitution before each request; fewer where they do not fit."
-    data: DataSettings = DataSettings(path="lab:prompts", held_out=0.0)
+    data: DataSettings = DataSettings(path="world:prompts", held_out=0.0)
     kinds: tuple[str, ...] = ()
-    "Of the lab's requests only those of these kinds: `[harmful, toxic_start]`."
+    "Of requests that say their kind only those of these kinds: `[harmful, toxic_start]`."
     num_completions: Annotated[int, Ge(1)] = 1
     "Answers to each prompt, each revised by itself."
     decoding: Decoding = Decoding(max_new_tokens=48)
@@ -97,7 +97,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
         "prompts": float(len(records)),
         "rows": float(len(groups)),
         **rejections(records),
-        **by_step(records, desk.jobs),
+        **by_step(records, desk.jobs, truth_about(config.data.path)),
         **charges(desk.writer.answerer, desk.reviser.answerer),
     }
     meter.write(0, metrics, phase="revise")
@@ -185,19 +185,22 @@ def rejections(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return tally("rejected", (one["rejected"] for one in made if "rejected" in one))
 
 
-def by_step(records: Sequence[Mapping[str, Any]], jobs: Sequence[Group]) -> dict[str, float]:
-    """On the lab, the truth about the answer as it stood after each step: `harmless/0` to `harmless/S`."""
+def by_step(
+    records: Sequence[Mapping[str, Any]], jobs: Sequence[Group], truth: Grade | None
+) -> dict[str, float]:
+    """The world's truth about the answer as it stood after each step: `harmless/0` to `harmless/S`."""
+    if truth is None:
+        return {}
     sums: defaultdict[str, float] = defaultdict(float)
     counts: defaultdict[str, int] = defaultdict(int)
     for record in records:
-        request = jobs[record["row"]].meta.get("request")
-        if request is None or "rejected" in record:
+        if "rejected" in record:
             continue
         text = record["text"]
         for step, made in enumerate(({}, *record["steps"])):
             text = made.get("text", text)
-            found = grade(request, text)
+            found = truth(jobs[record["row"]], text)
             for part in PARTS:
-                sums[f"{part}/{step}"] += getattr(found, part)
+                sums[f"{part}/{step}"] += found[part]
                 counts[f"{part}/{step}"] += 1
     return {name: sums[name] / counts[name] for name in sorted(sums)}

@@ -42,8 +42,8 @@ class Config:
     model: ModelSettings = ModelSettings()
     "The policy that is sampled: the one that training starts from."
     judges: Mapping[str, str] = field(default_factory=dict)
-    "The rewards by name: `{helpful: lab:gold/helpful, short: 'rule:length?longest=20'}`."
-    data: DataSettings = DataSettings(path="lab:prompts", limit=200, held_out=0.0)
+    "The rewards by name: `{helpful: world:truth/helpful, short: 'rule:length?longest=20'}`."
+    data: DataSettings = DataSettings(path="world:prompts", limit=200, held_out=0.0)
     num_completions: int = 4
     "Samples per prompt."
     decoding: Decoding = Decoding()

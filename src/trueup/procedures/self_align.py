@@ -41,11 +41,11 @@ ANSWERS = "answers.jsonl"
 class Config:
     """Principle-driven answers: principles, exemplars with thoughts, then the question, continued."""
 
-    model: str = "lab:base"
+    model: str = "world:base"
     "Who answers: a base model, by folder, id, or a server by `openai:URL?model=NAME`."
-    supervision: str = "lab"
-    "`lab`, `general`, or a YAML file."
-    data: DataSettings = DataSettings(path="lab:prompts", held_out=0.0)
+    supervision: str = "world:supervision"
+    "`general`, a YAML file, or a world's own."
+    data: DataSettings = DataSettings(path="world:prompts", held_out=0.0)
     "The questions: `stage:NAME` of `self_instruct`. Dialogues of several turns are left out, and counted."
     min_chars: Annotated[int, Ge(1)] = MIN_CHARS
     "Shortest answer that is kept."

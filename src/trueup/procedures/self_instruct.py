@@ -15,8 +15,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from trueup.constitution.batches import tally
-from trueup.constitution.journal import Journal
+from trueup.constitution.journal import Journal, tally
 from trueup.constitution.opening import Model, charges, complete_fitting, open_model, tokens_in
 from trueup.engine.groups import Group, write_jsonl
 from trueup.errors import TrueupError
@@ -39,10 +38,10 @@ ROUNDS = "rounds.jsonl"
 class Config:
     """Self-instruct: lists of tasks that the model continues, filtered."""
 
-    model: str = "lab:base"
+    model: str = "world:base"
     "Who writes: a base model, by folder, id, `stage:NAME`, or a server by `openai:URL?model=NAME`."
-    supervision: str = "lab"
-    "`lab`, `general`, or a YAML file."
+    supervision: str = "world:supervision"
+    "`general`, a YAML file, or a world's own."
     num_tasks: Annotated[int, Ge(0)] = 500
     "New tasks without a hint."
     num_topics: Annotated[int, Ge(0)] = 100

@@ -63,8 +63,8 @@ class Config:
     "How weights are looked for on the validation prompts."
     tries: Annotated[int, Ge(1)] = 11
     "Mixtures measured in that search; a grid takes the coarsest with as many points."
-    data: DataSettings = DataSettings(path="lab:prompts", split="test", limit=200, held_out=0.0)
-    validation: DataSettings = DataSettings(path="lab:prompts", split="dev", limit=200, held_out=0.0)
+    data: DataSettings = DataSettings(path="world:prompts", split="test", limit=200, held_out=0.0)
+    validation: DataSettings = DataSettings(path="world:prompts", split="dev", limit=200, held_out=0.0)
     samples_per_prompt: Annotated[int, Ge(1)] = 1
     decoding: Decoding = Decoding()
     device: Word = "auto"

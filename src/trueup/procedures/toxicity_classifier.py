@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Gt, Lt
 
+from trueup.behaviour.real_toxicity import TOXIC, ScoredText, read_scored_texts
 from trueup.engine.order import permutation
 from trueup.errors import TrueupError
-from trueup.evals.real_toxicity import TOXIC, ScoredText, read_scored_texts
 from trueup.judges.ngrams import NgramClassifier, fit_classifier, roc_auc
 from trueup.judges.toxicity import lexicon
 from trueup.runs import meter as metering
@@ -46,10 +46,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     learnt, kept = split_by_row(read_scored_texts(config.data), config.held_out, config.seed)
     made = fit_classifier([t.text for t in learnt], [t.toxicity for t in learnt], l2=config.l2)
     about = {"texts": len(learnt), "data": Path(config.data).name, "held_out": quality(made, kept)}
-    made = NgramClassifier(
-        buckets=made.buckets, idf=made.idf, weights=made.weights, bias=made.bias, about=about
-    )
-    made.save(folder / OUTPUT)
+    replace(made, about=about).save(folder / OUTPUT)
     write_atomically(folder / "quality.json", json.dumps(about, indent=1) + "\n")
     cost = meter.spend(0, tokens_trained=0, tokens_sampled=0)
     return Done(output=OUTPUT, metrics=about["held_out"], cost=vars(cost))

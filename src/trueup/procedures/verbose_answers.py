@@ -41,13 +41,13 @@ MIN_CHARS = 128
 class Config:
     """Verbose cloning's data: what a model says under an extensive context, to be said without it."""
 
-    model: str = "lab:base"
+    model: str = "world:base"
     "The engraved model: `stage:NAME`, a folder, an id, or a server."
     template: Word | None = None
     "A chat template by name, where a local model brings none."
-    supervision: str = "lab"
-    "`lab`, `general`, or a YAML file: its `header`, and `verbose` or `verbose_context`."
-    data: DataSettings = DataSettings(path="lab:prompts", held_out=0.0)
+    supervision: str = "world:supervision"
+    "`general`, a YAML file, or a world's own: its `header`, and `verbose` or `verbose_context`."
+    data: DataSettings = DataSettings(path="world:prompts", held_out=0.0)
     "The questions. Dialogues of several turns are left out, and counted."
     min_chars: Annotated[int, Ge(1)] = MIN_CHARS
     both_headers: bool = True

@@ -10,20 +10,21 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, islice
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from trueup import data
+from trueup.data import fields
 from trueup.data.places import rows_of
-from trueup.data.problems import Fault, printable, problem_of, show
-from trueup.data.raw_rows import decode
-from trueup.engine.groups import Comparison, Group
+from trueup.data.problems import Fault, printable, show
+from trueup.data.raw_rows import RawRow, decode
+from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 
 _OUTCOMES = {"a": 1.0, "b": 0.0, "tie": 0.5}
 _FIELDS = ("a", "b", "outcome", "first", "lengths", "prompt", "judge", "weight")
-_Row = TypeVar("_Row")
+_Made = TypeVar("_Made")
 _SCORE_FIELDS = ("prompt", "model", "score", "length", "judge")
 
 
@@ -86,22 +87,19 @@ def read_battles(path: str | Path, *, margin: float = 0.0) -> BattleSet:
     Raises TrueupError E420 at the first row that is no battle or score (nothing is skipped), E424 if no
     battle is left.
     """
-    keys = _first_keys(path)
+    keys = next(_each(path, lambda row: set(decode(row))), set())
     if {"a", "b", "outcome"} <= keys:
-        found = tuple(_rows(path, _battle))
+        found = tuple(_each(path, _battle))
         kept = BattleSet(battles=found, origin="battles", left_out={})
     elif {"model", "score"} <= keys and "completions" not in keys:
-        kept = battles_from_scores(_rows(path, _score), margin=margin)
+        kept = battles_from_scores(_each(path, _score), margin=margin)
     else:
         kept = battles_from_groups(data.read(path).groups, margin=margin)
     if not kept.battles:
         why = "; ".join(f"{count} {reason}" for reason, count in kept.left_out.items())
-        raise TrueupError(
-            "E424",
-            f"no two models meet in the {kept.origin}" + (f": {why}" if why else ""),
-            where=printable(str(path)),
-            remedy="each completion names its model as `source`; docs/ratings.md shows the formats",
-        )
+        reason = f"no two models meet in the {kept.origin}" + (f": {why}" if why else "")
+        remedy = "each completion names its model as `source`; docs/ratings.md shows the formats"
+        raise TrueupError("E424", reason, where=printable(str(path)), remedy=remedy)
     return kept
 
 
@@ -161,18 +159,13 @@ def battles_from_scores(scores: Iterable[ModelScore], *, margin: float = 0.0) ->
             continue
         table = tables[row.prompt, row.judge]
         if row.model in table:
-            raise TrueupError(
-                "E420",
-                f"{row.model} has two scores on prompt {row.prompt!r}",
-                remedy="one score a model and prompt; name the judges apart if there are several",
-            )
+            reason = f"{row.model} has two scores on prompt {row.prompt!r}"
+            remedy = "one score a model and prompt; name the judges apart if there are several"
+            raise TrueupError("E420", reason, remedy=remedy)
         table[row.model] = row
-    found = [
-        _duel(one, other, margin)
-        for table in tables.values()
-        for one, other in combinations(table.values(), 2)
-    ]
-    return BattleSet(battles=tuple(found), origin="scores", left_out=dict(left_out))
+    meetings = (two for table in tables.values() for two in combinations(table.values(), 2))
+    found = tuple(_duel(one, other, margin) for one, other in meetings)
+    return BattleSet(battles=found, origin="scores", left_out=dict(left_out))
 
 
 def by_judge(found: BattleSet, judge: str) -> BattleSet:
@@ -191,16 +184,13 @@ _Verdict = tuple[int, int, float, tuple[int, int] | None, str]
 
 def _choices(group: Group) -> Iterator[_Verdict]:
     for c in group.comparisons:
-        yield c.a, c.b, _win(c), c.shown, c.labeler
+        win = c.probability if c.probability is not None else _OUTCOMES[c.choice]
+        yield c.a, c.b, win, c.shown, c.labeler
     for ranking in group.rankings:
         for better, worse in combinations(ranking.tiers, 2):
             yield from ((a, b, 1.0, None, ranking.labeler) for a in better for b in worse)
         for tier in ranking.tiers:
             yield from ((a, b, 0.5, None, ranking.labeler) for a, b in combinations(tier, 2))
-
-
-def _win(c: Comparison) -> float:
-    return c.probability if c.probability is not None else _OUTCOMES[c.choice]
 
 
 def _score_verdicts(group: Group, margin: float) -> Iterator[_Verdict]:
@@ -229,22 +219,21 @@ def _duel(one: ModelScore, other: ModelScore, margin: float) -> Battle:
     )
 
 
-def _first_keys(path: str | Path) -> set[str]:
-    for row in islice((r for r in rows_of(path, "train") if not r.blank), 1):
-        try:
-            return set(decode(row))
-        except Fault as fault:
-            raise _bad(fault, row.file, row.line, row.byte) from None
-    return set()
-
-
-def _rows(path: str | Path, parse: Callable[[Mapping[str, Any]], _Row]) -> Iterator[_Row]:
+def _each(path: str | Path, parse: Callable[[RawRow], _Made]) -> Iterator[_Made]:
+    """What `parse` makes of every row of a file. Raises TrueupError at the first that it does not take."""
     for row in rows_of(path, "train"):
         if not row.blank:
             try:
-                yield parse(_from_cells(decode(row)) if row.cells else decode(row))
+                yield parse(row)
             except Fault as fault:
-                raise _bad(fault, row.file, row.line, row.byte) from None
+                reason = f"{fault.field}: {fault.reason}" if fault.field else fault.reason
+                found = f" (found: {fault.found})" if fault.found else ""
+                where = f"{row.file}:{row.line}"
+                raise TrueupError(fault.code, reason + found, where=where, remedy=fault.remedy) from None
+
+
+def _values(row: RawRow) -> dict[str, Any]:
+    return _from_cells(decode(row)) if row.cells else decode(row)
 
 
 def _from_cells(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -259,14 +248,8 @@ def _from_cells(row: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _bad(fault: Fault, file: str, line: int, byte: int) -> TrueupError:
-    problem = problem_of(fault, file=file, line=line, byte=byte)
-    reason = f"{problem.field}: {problem.reason}" if problem.field else problem.reason
-    found = f" (found: {problem.found})" if problem.found else ""
-    return TrueupError(problem.code, reason + found, where=f"{file}:{line}", remedy=problem.remedy)
-
-
-def _battle(row: Mapping[str, Any]) -> Battle:
+def _battle(raw: RawRow) -> Battle:
+    row = _values(raw)
     _known_fields(row, _FIELDS)
     a, b = _name(row, "a"), _name(row, "b")
     if a == b:
@@ -277,9 +260,8 @@ def _battle(row: Mapping[str, Any]) -> Battle:
     lengths = row.get("lengths")
     if lengths is not None:
         if not isinstance(lengths, Sequence) or len(lengths) != 2:
-            raise Fault(
-                "E420", "not two lengths", field="lengths", found=show(lengths), remedy="[of a, of b]"
-            )
+            found, remedy = show(lengths), "[of a, of b]"
+            raise Fault("E420", "not two lengths", field="lengths", found=found, remedy=remedy)
         lengths = (_number(lengths[0], "lengths", 0.0), _number(lengths[1], "lengths", 0.0))
     weight = _number(row.get("weight", 1.0), "weight", 0.0)
     if weight == 0:
@@ -296,7 +278,8 @@ def _battle(row: Mapping[str, Any]) -> Battle:
     )
 
 
-def _score(row: Mapping[str, Any]) -> ModelScore:
+def _score(raw: RawRow) -> ModelScore:
+    row = _values(raw)
     _known_fields(row, _SCORE_FIELDS)
     score, length = row.get("score"), row.get("length")
     if not _text(row, "prompt"):
@@ -322,9 +305,8 @@ def _outcome(value: Any) -> float:
 def _known_fields(row: Mapping[str, Any], known: Sequence[str]) -> None:
     strange = [key for key in row if key not in known]
     if strange:
-        raise Fault(
-            "E420", "no field of such a row", field=strange[0], remedy=f"there are: {', '.join(known)}"
-        )
+        remedy = f"there are: {', '.join(known)}"
+        raise Fault("E420", "no field of such a row", field=strange[0], remedy=remedy)
 
 
 def _name(row: Mapping[str, Any], field: str) -> str:
@@ -344,9 +326,11 @@ def _text(row: Mapping[str, Any], field: str) -> str:
 
 
 def _number(value: Any, field: str, low: float) -> float:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or value < low:
-        raise Fault(
-            "E420", "not a number it can be", field=field, found=show(value), remedy="see docs/ratings.md"
-        )
-    return float(value)
+    try:
+        found = fields.number(value, field)
+    except Fault:
+        found = math.nan
+    if not found >= low:
+        remedy = "see docs/ratings.md"
+        raise Fault("E420", "not a number it can be", field=field, found=show(value), remedy=remedy)
+    return found

@@ -60,11 +60,10 @@ def rows_of_battles(
     soft = (win > 0) & (win < 1) & (win != 0.5)
     if ties != "half" and soft.any():
         at = int(np.flatnonzero(soft)[0])
-        raise TrueupError(
-            "E427",
-            f"battle {at + 1} ended in {battles[at].win:g}, but {ties} gives ties a probability of their own",
-            remedy="use --ties half, which takes probabilities",
+        reason = (
+            f"battle {at + 1} ended in {battles[at].win:g}, but {ties} gives ties a probability of their own"
         )
+        raise TrueupError("E427", reason, remedy="use --ties half, which takes probabilities")
     clusters, cluster = _clusters(battles)
     tied = float(weight[win == 0.5].sum() / weight.sum())
     columns, units = _controls(battles, controls)
@@ -124,17 +123,13 @@ def _controls(
         missing = np.flatnonzero(np.isnan(known))
         if len(missing):
             field = "lengths" if control == "length" else "first"
-            raise TrueupError(
-                "E425",
-                f"{len(missing)} of {len(battles)} battles lack `{field}`, first battle {missing[0] + 1}",
-                where=f"control {control}",
-                remedy="every battle must, or leave the control out",
-            )
+            reason = f"{len(missing)} of {len(battles)} battles lack `{field}`, first battle {missing[0] + 1}"
+            remedy = "every battle must, or leave the control out"
+            raise TrueupError("E425", reason, where=f"control {control}", remedy=remedy)
         unit = float(np.sqrt(np.mean(known**2))) if control == "length" else 1.0
         if unit == 0:
-            raise TrueupError(
-                "E425", "all lengths are equal", where="control length", remedy="leave the control out"
-            )
+            remedy = "leave the control out"
+            raise TrueupError("E425", "all lengths are equal", where="control length", remedy=remedy)
         columns.append(known / unit)
         units.append(unit)
     return columns, tuple(units)
@@ -155,9 +150,6 @@ def _check_controls(rows: Rows) -> None:
     x = rows.design.x[:, :size]
     gram = (x.T * rows.weights) @ x / rows.weights.sum() + gauge(rows.design)[:size, :size]
     if rows.design.alpha == 0 and np.linalg.eigvalsh(gram).min() < 1e-10:
-        raise TrueupError(
-            "E425",
-            "what it does cannot be told apart from the ratings of the models",
-            where=f"control {' and '.join(rows.controls)}",
-            remedy="let each model come first, and second, against several others; or leave the control out",
-        )
+        reason = "what it does cannot be told apart from the ratings of the models"
+        remedy = "let each model come first, and second, against several others; or leave the control out"
+        raise TrueupError("E425", reason, where=f"control {' and '.join(rows.controls)}", remedy=remedy)

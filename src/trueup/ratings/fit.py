@@ -110,11 +110,11 @@ def fit_ratings(
 ) -> Ratings:
     """The ratings that maximise Σ_m w_m log P(end of battle m) - α ‖β‖², with their intervals.
 
-    P(a beats b) = σ(β_a - β_b + γ·x) (Bradley 1952), ties as in `battle_likelihood.log_likelihood`; x are
+    P(a beats b) = σ(β_a - β_b + γ·x) (Bradley 1952), ties as in `likelihood.log_likelihood`; x are
     the `controls`. α‖β‖² is a normal prior of variance 1/(2α) on each β, in nats. Σ β = 0, so 1000 points are
     the average model; with an `anchor`, that model. "sandwich" is β ± t s with s² from the covariance
     H⁻¹ (Σ_c g_c g_cᵀ) H⁻¹ over clusters c (White 1982; Liang 1986), "bootstrap" the percentiles over drawn
-    clusters (Efron 1979; how far out, `rating_intervals.tail` says); a cluster is a prompt, or a battle where
+    clusters (Efron 1979; how far out, `intervals.tail` says); a cluster is a prompt, or a battle where
     no prompt is named. Ranks are those of the intervals around the average, so that no anchor changes them.
 
     Raises TrueupError E421, E422, E423 or E425 where the battles do not determine the ratings, E426 for a
@@ -124,11 +124,8 @@ def fit_ratings(
     _check(rows, anchor)
     fit = maximise(rows.design, rows.weights[None])
     if not fit.converged[0]:
-        raise TrueupError(
-            "E423",
-            "the likelihood has no finite maximum: some mix of models and controls decides every battle",
-            remedy=f"leave out a control, or {PRIOR_REMEDY}",
-        )
+        reason = "the likelihood has no finite maximum: some mix of models and controls decides every battle"
+        raise TrueupError("E423", reason, remedy=f"leave out a control, or {PRIOR_REMEDY}")
     theta = fit.parameters[0]
     spread = sandwich(rows, theta)
     draws, failed = None, 0
@@ -183,18 +180,11 @@ class _Bounds:
 def _check(rows: Rows, anchor: str | None) -> None:
     """Raises TrueupError where the question has no answer; `maximise` finds what is left (controls)."""
     if anchor is not None and anchor not in rows.names:
-        raise TrueupError(
-            "E428",
-            f"no battle of {anchor}",
-            where="anchor",
-            remedy=f"the models are {', '.join(rows.names[:8])}" + (" ..." if len(rows.names) > 8 else ""),
-        )
+        remedy = f"the models are {', '.join(rows.names[:8])}" + (" ..." if len(rows.names) > 8 else "")
+        raise TrueupError("E428", f"no battle of {anchor}", where="anchor", remedy=remedy)
     if rows.num_clusters < 2:
-        raise TrueupError(
-            "E426",
-            f"all battles are of one {rows.cluster}: nothing says how far another might differ",
-            remedy="rate on several prompts",
-        )
+        reason = f"all battles are of one {rows.cluster}: nothing says how far another might differ"
+        raise TrueupError("E426", reason, remedy="rate on several prompts")
     y = rows.design.y
     if rows.design.alpha == 0:
         check_connected(rows.a, rows.b, y, rows.names)
@@ -208,12 +198,9 @@ def _draws(rows: Rows, theta: Floats, *, resamples: int, seed: int) -> tuple[Flo
     found = bootstrap(rows, theta, resamples=resamples, seed=seed)
     failed = int((~found.converged).sum())
     if failed > _MOST_FAILED * resamples:
-        raise TrueupError(
-            "E429",
-            f"{failed} of {resamples} resamples leave the ratings without a finite maximum",
-            where="intervals",
-            remedy="use --intervals sandwich, or give a prior: `--prior 0.1`",
-        )
+        reason = f"{failed} of {resamples} resamples leave the ratings without a finite maximum"
+        remedy = "use --intervals sandwich, or give a prior: `--prior 0.1`"
+        raise TrueupError("E429", reason, where="intervals", remedy=remedy)
     return found.parameters[found.converged], failed
 
 

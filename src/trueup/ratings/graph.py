@@ -42,11 +42,8 @@ def check_connected(
     beaten = {int(part[low]) for high, low in zip(winner, loser, strict=True) if part[high] != part[low]}
     top = next(p for p in range(count) if p not in beaten)
     best = _named([names[m] for m in np.flatnonzero(part == top).tolist()])
-    raise TrueupError(
-        "E421",
-        f"{best} never lost to or tied with any of the others: the ratings have no finite maximum",
-        remedy=PRIOR_REMEDY,
-    )
+    reason = f"{best} never lost to or tied with any of the others: the ratings have no finite maximum"
+    raise TrueupError("E421", reason, remedy=PRIOR_REMEDY)
 
 
 def check_ties_bounded(
@@ -71,11 +68,8 @@ def check_ties_bounded(
         bellman_ford(graph, directed=True)
     except NegativeCycleError:
         return
-    raise TrueupError(
-        "E422",
-        "no winner was ever beaten in turn: ties alone may carry all doubt, and have no finite measure",
-        remedy="use --ties half, or give a prior: `--prior 0.1`",
-    )
+    reason = "no winner was ever beaten in turn: ties alone may carry all doubt, and have no finite measure"
+    raise TrueupError("E422", reason, remedy="use --ties half, or give a prior: `--prior 0.1`")
 
 
 def _named(names: list[str]) -> str:

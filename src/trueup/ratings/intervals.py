@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import stats
-from scipy.sparse import csr_array
 
 from trueup.ratings.design import Rows
 from trueup.ratings.likelihood import Fits, Floats, gauge, gradients, hessians, maximise
@@ -42,7 +41,8 @@ def bootstrap(rows: Rows, parameters: Floats, *, resamples: int, seed: int) -> F
     found = []
     for start in range(0, resamples, size):
         drawn = rng.multinomial(count, even, size=min(size, resamples - start)).astype(np.float64)
-        found.append(maximise(rows.design, _times(drawn, rows.membership), parameters))
+        weights = np.ascontiguousarray((rows.membership.T @ drawn.T).T)  # [resamples, rows]
+        found.append(maximise(rows.design, weights, parameters))
     return Fits(np.concatenate([f.parameters for f in found]), np.concatenate([f.converged for f in found]))
 
 
@@ -59,8 +59,3 @@ def tail(level: float, num_clusters: int) -> float:
     """
     wide = np.sqrt(num_clusters / (num_clusters - 1)) * quantile(level, num_clusters)
     return float(stats.norm.cdf(-wide))
-
-
-def _times(drawn: Floats, membership: csr_array) -> Floats:
-    """`drawn @ membership` [resamples, rows]: the weight of each row in each resample."""
-    return np.ascontiguousarray((membership.T @ drawn.T).T)

@@ -30,11 +30,7 @@ def leaderboard(found: BattleSet, ratings: Ratings, *, seed: int = 0) -> dict[st
         "left_out": dict(found.left_out),
         "battles": ratings.num_battles,
         ratings.cluster + "s": ratings.num_clusters,
-        "ties": {
-            "rule": ratings.ties,
-            "share": ratings.tie_share,
-            "parameter": ratings.tie_parameter,
-        },
+        "ties": {"rule": ratings.ties, "share": ratings.tie_share, "parameter": ratings.tie_parameter},
         "prior": ratings.alpha,
         "anchor": ratings.anchor,
         "scale": {"points_per_nat": SCALE, "centre": CENTRE, "elo_step": STEP, "elo_orders": ORDERS},

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from trueup.ratings.battles import Battle
-from trueup.statistics.estimates import Estimate, WinRate, win_rate
+from trueup.statistics.estimates import WinRate, win_rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,16 +40,8 @@ def pair_wins(battles: Iterable[Battle], *, level: float = 0.95) -> list[PairWin
 def turn_around(pair: PairWins) -> PairWins:
     """The same pair seen from `b`: its win rate is 1 less a's."""
     e = pair.rate.estimate
-    estimate = Estimate(
-        mean=1 - e.mean,
-        low=1 - e.high,
-        high=1 - e.low,
-        n=e.n,
-        standard_error=e.standard_error,
-        level=e.level,
-    )
-    rate = WinRate(estimate=estimate, inconsistent=pair.rate.inconsistent)
-    return replace(pair, a=pair.b, b=pair.a, rate=rate)
+    estimate = replace(e, mean=1 - e.mean, low=1 - e.high, high=1 - e.low)
+    return replace(pair, a=pair.b, b=pair.a, rate=replace(pair.rate, estimate=estimate))
 
 
 def _pair(a: str, b: str, prompts: list[list[Battle]], level: float) -> PairWins:
@@ -61,16 +53,9 @@ def _pair(a: str, b: str, prompts: list[list[Battle]], level: float) -> PairWins
         shares.append(sum(means) / len(means))
         if orders[0] and orders[1]:
             disagree.append(abs(means[0] - means[1]) > 1e-9)
-    return PairWins(
-        a=a,
-        b=b,
-        rate=WinRate(
-            estimate=win_rate(shares, level=level).estimate,
-            inconsistent=sum(disagree) / len(disagree) if disagree else None,
-        ),
-        battles=sum(len(games) for games in prompts),
-        swapped=len(disagree),
-    )
+    inconsistent = sum(disagree) / len(disagree) if disagree else None
+    rate = replace(win_rate(shares, level=level), inconsistent=inconsistent)
+    return PairWins(a=a, b=b, rate=rate, battles=sum(map(len, prompts)), swapped=len(disagree))
 
 
 def _turned(battle: Battle) -> Battle:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from trueup.reports import numbers, svg
+from trueup.reports import svg
 from trueup.reports.headline import label
-from trueup.reports.numbers import between, nats, plain
+from trueup.reports.numbers import estimate, nats, plain, shortened
 from trueup.reports.record import FrontierPoint, Interval
-from trueup.reports.svg import NUM_STYLES, Scale, element
+from trueup.reports.svg import NUM_STYLES, Plot, Scale, element
 from trueup.reports.visible import visible
 
 _SLOTS = {"base": 0, "base_hhh": 1, "sft": 2, "dpo": 4, "ppo": 5}
@@ -21,6 +21,8 @@ _BEST_OF_SLOT = 3
 ROW = 34
 "Height of a row of an interval chart, in pixels."
 _MOST_POINTS = 160
+_SMALL, _CAPITAL, _GAP, _LINE = 18.0, 23.0, 25.0, 14.0
+"Room that letters and a mark (in thousandths of the width) and a line of text (in pixels) are taken to need."
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,61 +50,112 @@ def interval_chart(
     write: Callable[[float], str],
     axis: Callable[[float], str],
     description: str,
-) -> Markup:
+) -> Markup | None:
     """A dot and an interval for every row, names on the left, values on the right, a rule at `reference`.
 
-    `write` turns a value into text, `axis` a tick. At least one row holds a value.
+    `write` turns a value into text, `axis` a tick. What the chart shows is read out after its description, in
+    place of it. None where no row holds a value.
     """
-    ends = [end for row in rows if row.value for end in _ends(row.value)]
+    ends = [end for row in rows if row.value for end in row.value.ends]
+    if not ends:
+        return None
     scale = svg.scale_for([*ends, reference] if reference is not None else ends)
-    height = ROW * len(rows)
-    drawing = svg.canvas(height, description)
-    for value in svg.ticks(scale, 4):
-        x = scale.x(value)
-        drawing.append(element("line", class_="grid", x1=x, x2=x, y1=0, y2=height))
-        drawing.append(element("text", axis(value), class_="tick", x=x, y=height + 18))
+    said = "; ".join(f"{label(row.name)} {write(row.value.mean)}" for row in rows if row.value)
+    plot = Plot.filling(scale, Scale(len(rows), 0.0), ROW * len(rows), f"{description}: {said}")
+    plot.ticks_across(axis, 4, grid=True)
     if reference is not None:
-        x = scale.x(reference)
-        drawing.append(element("line", class_="reference", x1=x, x2=x, y1=-4, y2=height + 2))
+        plot.stroke("reference", (reference, reference), (len(rows), 0.0))
     for place, row in enumerate(rows):
-        _interval_row(drawing, row, scale, ROW * (place + 0.5), write)
-    return svg.markup(drawing)
+        name, middle = visible(label(row.name)), place + 0.5
+        plot.text(shortened(name, 16), "name", scale.low, middle, dx=-12, dy=4.5)
+        if row.value is None:
+            plot.text("–", "value none", scale.high, middle, dx=12, dy=4.5)
+            continue
+        title = f"{name}: {write(row.value.mean)} {_bounds(row.value, write)}"
+        plot.spot(row.value, Interval(middle), row.slot, title, whisker="whisker", size="big")
+        plot.text(write(row.value.mean), "value", scale.high, middle, dx=12, dy=4.5)
+    return plot.markup
 
 
-def _interval_row(
-    drawing: svg.Element, row: Row, scale: Scale, y: float, write: Callable[[float], str]
-) -> None:
-    name = visible(label(row.name))
-    short = name if len(name) <= 16 else name[:15] + "…"
-    drawing.append(element("text", short, class_="name", x=-12, y=y + 4.5))
-    value = row.value
-    if value is None:
-        drawing.append(element("text", "–", class_="value none", x="100%", dx=12, y=y + 4.5))
-        return
-    if value.low is not None and value.high is not None:
-        low, high = scale.x(value.low), scale.x(value.high)
-        drawing.append(element("line", class_=f"whisker c{row.slot}", x1=low, x2=high, y1=y, y2=y))
-    title = f"{name}: {write(value.mean)} {_bounds(value, write)}"
-    drawing.append(svg.mark(scale.x(value.mean), y, row.slot, title, emphasis=True))
-    drawing.append(element("text", write(value.mean), class_="value", x="100%", dx=12, y=y + 4.5))
+def tax_cells(taxes: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, Markup]]:
+    """A small interval for every name and exam, all on one scale; decoration beside the written numbers."""
+    scale = svg.scale_for([0.0, *(end for tax in taxes.values() for v in tax.values() for end in v.ends)])
+    return {name: {exam: _cell(v, scale) for exam, v in tax.items()} for name, tax in taxes.items()}
 
 
-def interval_cell(value: Interval, scale: Scale) -> Markup:
-    """A small interval with a rule at zero, for a table cell; decoration beside the written numbers."""
+def _cell(value: Interval, scale: Scale) -> Markup:
     drawing = element("svg", class_=f"cell s{value.sign:+d}", width="100%", height=14, aria_hidden="true")
-    drawing.append(element("line", class_="zero", x1=scale.x(0), x2=scale.x(0), y1=0, y2=14))
+    plot = Plot(drawing, scale, Scale(14.0, 0.0), 14)
+    plot.stroke("zero", (0.0, 0.0), (14.0, 0.0))
     if value.low is not None and value.high is not None:
-        drawing.append(
-            element("line", class_="span", x1=scale.x(value.low), x2=scale.x(value.high), y1=7, y2=7)
-        )
+        plot.stroke("span", (value.low, value.high), (7.0, 7.0))
     drawing.append(element("circle", class_="at", cx=scale.x(value.mean), cy=7, r=3.5))
-    return svg.markup(drawing)
+    return plot.markup
 
 
-def tax_scale(taxes: Iterable[Mapping[str, Interval]]) -> Scale:
-    """One scale for all cells of the tax table, zero included."""
-    values = [end for tax in taxes for value in tax.values() for end in _ends(value)]
-    return svg.scale_for([0.0, *values])
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A place on a plane; its title is said where it is pointed at, its name stands beside it."""
+
+    x: Interval
+    y: Interval
+    title: str = ""
+    name: str = ""
+    size: str = "dot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """Points in the colour and shape of one slot, in order, and the style of the line through them."""
+
+    name: str = ""
+    points: Sequence[Point]
+    slot: int
+    line: str = ""
+    "`solid`, `broken` or `filled`; none where it is empty."
+    marks: bool = True
+
+
+def draw(plot: Plot, curves: Sequence[Curve], *, target: int = 5) -> None:
+    """Nothing; draws both axes, then every curve in its order, then the names, none over another."""
+    plot.ticks_up()
+    plot.ticks_across(target=target)
+    for curve in curves:
+        if curve.line:
+            places = [(point.x.mean, point.y.mean) for point in curve.points]
+            plot.path(places, f"c{curve.slot} {curve.line}", title="" if curve.marks else curve.name)
+        for point in curve.points if curve.marks else ():
+            plot.spot(point.x, point.y, curve.slot, point.title, size=point.size)
+    taken: list[tuple[float, float, float]] = []
+    for point in (point for curve in curves for point in curve.points if point.name):
+        _write_beside(plot, point, taken)
+
+
+def _write_beside(plot: Plot, point: Point, taken: list[tuple[float, float, float]]) -> None:
+    """The name to the right of its mark, else to the left, else further up, with a line down to the mark."""
+    short = shortened(visible(point.name), 22)
+    at, height = plot.across.thousandths(point.x.mean), plot.y(point.y.mean)
+    width = _GAP + sum(_CAPITAL if letter.isupper() else _SMALL for letter in short)
+
+    def free(place: tuple[str, float, float]) -> bool:
+        _, low, line = place
+        return 0 < low < 1080 - width and not any(
+            abs(line - other) < _LINE and low < end and low + width > begin for begin, end, other in taken
+        )
+
+    places = [
+        (side, at if side == "start" else at - width, height + 4 - lift * _LINE)
+        for lift in range(8)
+        for side in ("start", "end")
+    ]
+    side, low, line = next(filter(free, places), places[0])
+    taken.append((low, low + width, line))
+    across = f"{at / 10:.2f}%"
+    if line < height:
+        leader = {"x1": across, "x2": across, "y1": line - 4, "y2": height}
+        plot.drawing.append(element("line", class_="leader", **leader))
+    dx = 9 if side == "start" else -9
+    plot.drawing.append(element("text", short, class_=f"spot {side}", x=across, y=line, dx=dx))
 
 
 def frontier_chart(
@@ -112,61 +165,68 @@ def frontier_chart(
     which: str,
     description: str,
     height: int = 300,
-) -> Markup:
+) -> Markup | None:
     """Reward against √KL for every policy, in order of step; `which` is "gold" (with intervals) or "proxy".
 
     d = √KL(π ‖ π_init) is the distance of Gao 2022. An estimate below zero is drawn at zero, and its
-    title says so.
+    title says so. None where no point has the reward.
     """
-    shown = [(p, _reward(p, which)) for p in points]
-    kept = [(p, reward) for p, reward in shown if reward is not None]
-    ends = [end for _, reward in kept for end in _ends(reward)]
-    across = svg.scale_for([0.0, *(_distance(p.kl) for p, _ in kept)], pad=0.03)
-    across = Scale(0.0, across.high)
-    up = svg.scale_for(ends)
-    drawing = svg.canvas(height, description)
-    axes(drawing, across, up, height)
+    kept = [(p, reward) for p in points if (reward := _reward(p, which)) is not None]
+    if not kept:
+        return None
+    across = Scale(0.0, svg.scale_for([0.0, *(_distance(p.kl) for p, _ in kept)], pad=0.03).high)
+    up = svg.scale_for([end for _, reward in kept for end in reward.ends])
+    curves = []
     for name in dict.fromkeys(p.policy for p, _ in kept):
         path = sorted(((p, r) for p, r in kept if p.policy == name), key=lambda pair: pair[0].step)
-        places = [(across.thousandths(_distance(p.kl)), up.y(r.mean, height)) for p, r in path]
-        drawing.append(svg.line(places, height, f"c{slot_of[name]} {which}"))
-        for p, r in path:
-            _frontier_point(drawing, p, r, slot_of[name], (across, up, height), p is path[-1][0])
-    return svg.markup(drawing)
+        drawn = [_frontier_point(p, r, p is path[-1][0], across.high) for p, r in path]
+        line = "solid" if which == "gold" else "broken"
+        curves.append(Curve(points=drawn, slot=slot_of[name], line=line))
+    plot = Plot.filling(across, up, height, description)
+    draw(plot, curves)
+    return plot.markup
 
 
-def _frontier_point(
-    drawing: svg.Element,
-    p: FrontierPoint,
-    r: Interval,
-    slot: int,
-    plot: tuple[Scale, Scale, int],
-    last: bool,
-) -> None:
-    across, up, height = plot
-    x, y = across.x(_distance(p.kl)), up.y(r.mean, height)
-    if r.low is not None and r.high is not None:
-        y1, y2 = up.y(r.low, height), up.y(r.high, height)
-        drawing.append(element("line", class_=f"thin c{slot}", x1=x, x2=x, y1=y1, y2=y2))
-    if p.kl_se:
-        left, right = _distance(p.kl - 1.96 * p.kl_se), _distance(p.kl + 1.96 * p.kl_se)
-        x1, x2 = across.x(left), across.x(min(right, across.high))
-        drawing.append(element("line", class_=f"thin c{slot}", x1=x1, x2=x2, y1=y, y2=y))
-    error = f" ± {nats(1.96 * p.kl_se)}" if p.kl_se else ""
+def _frontier_point(p: FrontierPoint, reward: Interval, last: bool, furthest: float) -> Point:
+    error = 1.96 * (p.kl_se or 0.0)
+    ends = (_distance(p.kl - error), min(_distance(p.kl + error), furthest)) if error else ()
     step = "n" if p.policy.startswith("best_of") else "step"
-    title = f"{label(p.policy)}, {step} {p.step:g}: {_bounds_of(r)} at KL {nats(p.kl)}{error}"
-    drawing.append(svg.mark(x, y, slot, title, emphasis=last))
+    far = f"{nats(p.kl)} ± {nats(error)}" if error else nats(p.kl)
+    title = f"{label(p.policy)}, {step} {p.step:g}: {estimate(reward)} at KL {far}"
+    return Point(Interval(_distance(p.kl), *ends), reward, title, size="big" if last else "dot")
 
 
-def axes(drawing: svg.Element, across: Scale, up: Scale, height: int) -> None:
-    """Nothing; draws both axes with their ticks and a grid for the vertical one."""
-    for value in svg.ticks(up, 5):
-        y = up.y(value, height)
-        drawing.append(element("line", class_="grid", x1=0, x2="100%", y1=y, y2=y))
-        drawing.append(element("text", numbers.tick(value), class_="tick left", x=-8, y=y + 4))
-    for value in svg.ticks(across, 5):
-        drawing.append(element("text", numbers.tick(value), class_="tick", x=across.x(value), y=height + 18))
-    drawing.append(element("line", class_="axis", x1=0, x2="100%", y1=height, y2=height))
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A named point; `x_error` is the standard error across."""
+
+    name: str
+    slot: int
+    x: float | None
+    y: Interval | None
+    x_error: float | None
+
+
+def scatter(
+    spots: Sequence[Spot], *, named: Collection[str], description: str, unit: str, height: int = 380
+) -> Markup:
+    """Every spot with both its intervals; the names of those in `named` stand beside their marks.
+
+    At least one spot has an x and a y; the axis across begins at 0.
+    """
+    kept = [(s, s.x, s.y) for s in spots if s.x is not None and s.y is not None]
+    across = Scale(0.0, svg.scale_for([0.0, *(x for _, x, _ in kept)], pad=0.1).high)
+    up = svg.scale_for([end for _, _, y in kept for end in y.ends])
+    curves = []
+    for spot, x, y in sorted(kept, key=lambda held: held[0].name in named):
+        error = 1.96 * (spot.x_error or 0.0)
+        wide = Interval(x, max(0.0, x - error), x + error) if error else Interval(x)
+        title = f"{label(spot.name)}: {estimate(y)} at {plain(x)} {unit}"
+        beside = label(spot.name) if spot.name in named else ""
+        curves.append(Curve(points=[Point(wide, y, title, beside)], slot=spot.slot))
+    plot = Plot.filling(across, up, height, description)
+    draw(plot, curves)
+    return plot.markup
 
 
 def curve_chart(
@@ -174,25 +234,19 @@ def curve_chart(
 ) -> Markup:
     """One metric over steps, with its first and last step and its lowest and highest value written."""
     kept = thin(points)
-    across = (
-        Scale(kept[0][0], kept[-1][0]) if kept[-1][0] > kept[0][0] else Scale(kept[0][0] - 1, kept[0][0] + 1)
-    )
+    (first, _), (last, final) = kept[0], kept[-1]
+    across = Scale(first, last) if last > first else Scale(first - 1, first + 1)
     values = [value for _, value in kept]
     up = svg.scale_for(values, pad=0.04)
-    drawing = svg.canvas(height, description)
-    drawing.append(element("line", class_="axis", x1=0, x2="100%", y1=height, y2=height))
-    for value, y in ((max(values), 8), (min(values), height)):
-        drawing.append(element("text", plain(value), class_="tick left", x=-6, y=y))
-    for step, anchor in ((points[0][0], "start"), (points[-1][0], "end")):
-        x = "0%" if anchor == "start" else "100%"
-        drawing.append(element("text", f"{step:g}", class_=f"tick {anchor}", x=x, y=height + 15))
-    places = [(across.thousandths(step), up.y(value, height)) for step, value in kept]
-    drawing.append(svg.line(places, height, f"c{slot} curve"))
-    last_step, last = kept[-1]
-    drawing.append(
-        svg.mark(across.x(last_step), up.y(last, height), slot, f"step {last_step:g}: {plain(last)}")
-    )
-    return svg.markup(drawing)
+    plot = Plot.filling(across, up, height, description)
+    plot.stroke("axis", (across.low, across.high), (up.low, up.low))
+    plot.text(plain(max(values)), "tick left", across.low, up.high, dx=-6, dy=8)
+    plot.text(plain(min(values)), "tick left", across.low, up.low, dx=-6)
+    plot.text(f"{first:g}", "tick start", across.low, up.low, dy=15)
+    plot.text(f"{last:g}", "tick end", across.high, up.low, dy=15)
+    plot.path(kept, f"c{slot} curve")
+    plot.spot(Interval(last), Interval(final), slot, f"step {last:g}: {plain(final)}")
+    return plot.markup
 
 
 def thin(points: Sequence[tuple[float, float]], most: int = _MOST_POINTS) -> list[tuple[float, float]]:
@@ -223,10 +277,6 @@ def _reward(point: FrontierPoint, which: str) -> Interval | None:
     return None if point.proxy is None else Interval(point.proxy)
 
 
-def _ends(value: Interval) -> list[float]:
-    return [end for end in (value.mean, value.low, value.high) if end is not None]
-
-
 def _distance(kl: float) -> float:
     return math.sqrt(max(kl, 0.0))
 
@@ -235,11 +285,3 @@ def _bounds(value: Interval, write: Callable[[float], str]) -> str:
     if value.low is None or value.high is None:
         return "(no interval)"
     return f"[{write(value.low)}, {write(value.high)}]"
-
-
-def _bounds_of(value: Interval) -> str:
-    return (
-        f"{plain(value.mean)} {between(value.low, value.high)}"
-        if value.low is not None
-        else plain(value.mean)
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -31,21 +31,21 @@ class Interval:
             return 0
         return 1 if self.low > 0 else -1 if self.high < 0 else 0
 
+    @property
+    def ends(self) -> list[float]:
+        """The mean and those ends of the interval that are known: what a scale must hold."""
+        return [end for end in (self.mean, self.low, self.high) if end is not None]
+
 
 def load_json(path: Path) -> Any:
     """The file's JSON value, or None if there is no such file."""
     if not path.is_file():
         return None
-    return _parse(path.read_text("utf-8", errors="replace"), path.name)
-
-
-def _parse(text: str, where: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(path.read_text("utf-8", errors="replace"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise TrueupError(
-            "E104", f"not JSON: {error}", where=where, remedy="write the run again, or remove the file"
-        ) from None
+        remedy = "write the run again, or remove the file"
+        raise TrueupError("E104", f"not JSON: {error}", where=path.name, remedy=remedy) from None
 
 
 def _refuse(word: str) -> float:
@@ -106,7 +106,15 @@ def as_interval(value: Any, where: str, key: str = "mean") -> Interval | None:
     return Interval(mean, as_number(bounds[0], where), as_number(bounds[1], where))
 
 
-def as_costs(row: Json, where: str) -> dict[str, float]:
-    """The costs that were measured, by field."""
-    found = {name: as_number(row.get(name), f"{where}.{name}") for name in COST_FIELDS}
-    return {name: value for name, value in found.items() if value is not None}
+def as_intervals(value: Any, where: str, key: str = "mean") -> dict[str, Interval]:
+    """The estimates of an object by name, as `as_interval` reads them; those that are None are left out."""
+    rows = as_object(value, where)
+    found = {str(name): as_interval(row, f"{where}.{name}", key) for name, row in rows.items()}
+    return {name: estimate for name, estimate in found.items() if estimate is not None}
+
+
+def as_numbers(value: Any, where: str, names: Iterable[str] | None = None) -> dict[str, float]:
+    """The numbers of an object by name, all or those that are named; those that are None are left out."""
+    row = as_object(value, where)
+    found = {name: as_number(row.get(name), f"{where}.{name}") for name in (row if names is None else names)}
+    return {name: number for name, number in found.items() if number is not None}

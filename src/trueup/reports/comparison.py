@@ -5,7 +5,7 @@ Everything comes from `comparison.json`. A part that an older file does not hold
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,25 +13,31 @@ from typing import Any
 from markupsafe import Markup
 
 from trueup.errors import TrueupError
-from trueup.reports import charts, numbers, scatter, svg, verdict, write
+from trueup.reports import charts, numbers, svg, verdict, write
+from trueup.reports.charts import Spot
 from trueup.reports.checked import (
+    COST_FIELDS,
     Interval,
     Json,
     as_array,
-    as_costs,
     as_interval,
+    as_intervals,
     as_number,
+    as_numbers,
     as_object,
+    as_whole,
     load_json,
 )
-from trueup.reports.headline import label
-from trueup.reports.record import Reply, Sample
+from trueup.reports.page import page, write_page
+from trueup.reports.record import Sample, flat, parse_sample
 from trueup.reports.verdict import Compared, MethodResult
 
 RESULT = "comparison.json"
 PAGE = "comparison.html"
 MOST_SPEAKERS = 12
 "Policies whose completions are shown side by side: the start and the largest gains."
+MOST_NAMED = 8
+"Methods that all have their names on a plane; of more, the best and those on the front."
 _SLOTS = {
     "": 8,
     "supervised": 2,
@@ -59,7 +65,7 @@ def write_comparison(folder: Path, out: Path | None = None) -> Path:
 
     Raises TrueupError if there is no comparison, or its file cannot be read. The page appears whole or not.
     """
-    return write.write_page(render(load(folder)), out if out is not None else folder / PAGE)
+    return write_page(render(load(folder)), out if out is not None else folder / PAGE)
 
 
 def load(folder: Path) -> Json:
@@ -85,7 +91,7 @@ def parse(record: Json) -> Compared:
         start_length=as_number(start.get("length"), f"{RESULT} start.length"),
         budget=as_number(settings.get("budget"), f"{RESULT} budget"),
         num_seeds=len(as_array(settings.get("seeds"), f"{RESULT} seeds")),
-        num_prompts=_whole(record.get("num_prompts")),
+        num_prompts=as_whole(record.get("num_prompts"), f"{RESULT} num_prompts"),
         methods=tuple(sorted(rows, key=lambda row: -row.gain.mean)),
         failed={str(k): str(v) for k, v in as_object(record.get("failed"), f"{RESULT} failed").items()},
     )
@@ -93,88 +99,70 @@ def parse(record: Json) -> Compared:
 
 def render(record: Json) -> str:
     """The report as one HTML page."""
-    compared = parse(record)
+    return page("comparison.html.j2", **shown(record))
+
+
+def shown(record: Json) -> dict[str, Any]:
+    """What the templates show of a comparison, by the names that they use."""
+    c = parse(record)
     samples = _samples(record)
-    speakers = _speakers(compared, samples)
-    slot_of = {compared.start: 0} | {m.name: _SLOTS.get(m.family, 8) for m in compared.methods}
-    families = list(dict.fromkeys(m.family for m in compared.methods if m.family))
+    speakers = _speakers(c, samples)
+    slot_of = {c.start: 0} | {m.name: _SLOTS.get(m.family, 8) for m in c.methods}
+    families = dict.fromkeys(m.family for m in c.methods if m.family)
     chosen, kinds = write.choose_samples(samples)
-    settings = as_object(record.get("comparison"), f"{RESULT} comparison")
-    shared = as_object(settings.get("shared"), f"{RESULT} shared")
-    return write.template("comparison.html.j2").render(
-        c=compared,
-        style=write.style(),
-        headline=verdict.headline(compared),
-        details=verdict.details(compared),
-        front=verdict.front(compared),
-        front_sentence=verdict.front_sentence(compared),
-        between=numbers.between,
-        scientific=numbers.scientific,
-        families=[(family, svg.swatch(_SLOTS.get(family, 8))) for family in families],
-        swatches={name: svg.swatch(slot) for name, slot in slot_of.items()},
-        tried={m.name: _tried(row, m) for row, m in _rows(record, compared)},
-        start_tried=_tried(as_object(record.get("start"), RESULT), None),
-        settings=[(name, stage) for name, stage in [*shared.items(), *_given(settings).items()]],
-        flat=_flat,
-        exams=list(dict.fromkeys(exam for m in compared.methods for exam in m.tax)),
-        tax_cells=_tax_cells(compared),
-        samples=chosen,
-        all_samples=len(samples),
-        kinds=kinds,
-        speakers=speakers,
-        first_speakers=speakers[:4],
-        **_drawings(compared, slot_of),
-    )
-
-
-def _drawings(compared: Compared, slot_of: Mapping[str, int]) -> dict[str, Markup | None]:
-    drawn: dict[str, Markup | None] = {}
-    named = {m.name for m in verdict.front(compared)} | {m.name for m in compared.methods[:1]}
-    for key, pick in (("seeds", lambda m: m.gain), ("prompts", lambda m: m.gain_over_prompts)):
-        rows = [charts.Row(m.name, slot_of[m.name], pick(m)) for m in compared.methods]
-        drawn[f"gain_over_{key}"] = (
-            charts.interval_chart(
-                rows,
-                reference=0.0,
-                write=lambda value: numbers.plain(value, signed=True),
-                axis=numbers.tick,
-                description=_said(compared, pick),
-            )
-            if any(row.value for row in rows)
-            else None
-        )
-    start = scatter.Spot(compared.start, 0, 0.0, Interval(compared.start_gold or 0.0), 0.0)
-    gold = [
-        scatter.Spot(m.name, slot_of[m.name], m.distance, m.gold, m.distance_error) for m in compared.methods
-    ]
-    proxy = [
-        scatter.Spot(m.name, slot_of[m.name], m.distance, Interval(m.proxy), m.distance_error)
-        for m in compared.methods
-        if m.proxy is not None
-    ]
-    cost = [
-        scatter.Spot(m.name, slot_of[m.name], m.cost.get("seconds"), m.gain, None) for m in compared.methods
-    ]
-    known = [start] if compared.start_gold is not None else []
-    for key, spots, unit in (
-        ("gold", [*known, *gold], "nats"),
-        ("proxy", proxy, "nats"),
-        ("cost", cost, "s"),
-    ):
-        usable = [spot for spot in spots if spot.x is not None]
-        drawn[f"{key}_chart"] = (
-            scatter.scatter(usable, named={*named, compared.start}, description=f"{key} by method", unit=unit)
-            if len(usable) > len(known) * (key == "gold")
-            else None
-        )
-    return drawn
-
-
-def _tax_cells(compared: Compared) -> dict[str, dict[str, Markup]]:
-    """A small drawing for every method and exam, all on one scale."""
-    scale = charts.tax_scale(m.tax for m in compared.methods)
     return {
-        m.name: {exam: charts.interval_cell(v, scale) for exam, v in m.tax.items()} for m in compared.methods
+        "c": c,
+        "distance": f"√KL to {c.origin}, √nats",
+        "headline": verdict.headline(c),
+        "details": verdict.details(c),
+        "front_sentence": verdict.front_sentence(c),
+        "families": [(family, svg.swatch(_SLOTS.get(family, 8))) for family in families],
+        "swatches": {name: svg.swatch(slot) for name, slot in slot_of.items()},
+        "tried": _tried(record, c),
+        "recipe": _recipe(record),
+        "exams": list(dict.fromkeys(exam for m in c.methods for exam in m.tax)),
+        "tax_cells": charts.tax_cells({m.name: m.tax for m in c.methods}),
+        "costs": [(m.said, m.cost) for m in c.methods],
+        "samples": chosen,
+        "all_samples": len(samples),
+        "kinds": kinds,
+        "speakers": speakers,
+        "first_speakers": speakers[:4],
+        **_drawings(c, slot_of),
+    }
+
+
+def _drawings(c: Compared, slot_of: Mapping[str, int]) -> dict[str, Markup | None]:
+    def gains(pick: Callable[[MethodResult], Interval | None]) -> Markup | None:
+        return charts.interval_chart(
+            [charts.Row(m.name, slot_of[m.name], pick(m)) for m in c.methods],
+            reference=0.0,
+            write=lambda value: numbers.plain(value, signed=True),
+            axis=numbers.tick,
+            description=f"Gain over {c.origin} by method",
+        )
+
+    def plane(which: str, spots: Iterable[Spot], unit: str, start: Sequence[Spot] = ()) -> Markup | None:
+        usable = [spot for spot in spots if spot.x is not None and spot.y is not None]
+        if not usable:
+            return None
+        return charts.scatter([*start, *usable], named=named, description=f"{which} by method", unit=unit)
+
+    few = len(c.methods) <= MOST_NAMED
+    named = {c.start, *(m.name for m in (c.methods if few else (*c.methods[:1], *verdict.front(c))))}
+    gold, proxy, cost = [], [], []
+    for m in c.methods:
+        slot, error = slot_of[m.name], m.distance_error
+        gold.append(Spot(m.name, slot, m.distance, m.gold, error))
+        proxy.append(Spot(m.name, slot, m.distance, None if m.proxy is None else Interval(m.proxy), error))
+        cost.append(Spot(m.name, slot, m.cost.get("seconds"), m.gain, None))
+    start = [] if c.start_gold is None else [Spot(c.start, 0, 0.0, Interval(c.start_gold), None)]
+    return {
+        "gain_over_seeds": gains(lambda m: m.gain),
+        "gain_over_prompts": gains(lambda m: m.gain_over_prompts),
+        "gold_chart": plane("gold", gold, "nats", start),
+        "proxy_chart": plane("proxy", proxy, "nats"),
+        "cost_chart": plane("cost", cost, "s"),
     }
 
 
@@ -182,48 +170,37 @@ def _method(row: Any) -> MethodResult:
     row = as_object(row, f"{RESULT} methods")
     name = str(row.get("method", ""))
     where = f"{RESULT} methods.{name}"
-    over_prompts = as_interval(row.get("over_prompts"), f"{where}.over_prompts")
     gain = as_interval(row.get("gain"), f"{where}.gain")
     if gain is None:
         raise TrueupError("E202", "needs method and gain", where=where)
     gold = as_interval(row.get("gold_over_prompts"), f"{where}.gold") or as_interval(row.get("gold"), where)
-    scores = as_object(row.get("scores"), f"{where}.scores")
-    tax = as_object(row.get("tax"), f"{where}.tax")
+    numbers = as_numbers(row, where, ("proxy", "kl", "kl_error", "length"))
     return MethodResult(
         name=name,
         family=str(row.get("family", "")),
         chosen=str(row.get("chosen", "")),
         gold=gold,
         gain=gain,
-        gain_over_prompts=over_prompts,
+        gain_over_prompts=as_interval(row.get("over_prompts"), f"{where}.over_prompts"),
         behind_best=as_interval(row.get("behind_best"), f"{where}.behind_best"),
-        proxy=as_number(row.get("proxy"), f"{where}.proxy"),
-        kl=as_number(row.get("kl"), f"{where}.kl"),
-        kl_error=as_number(row.get("kl_error"), f"{where}.kl_error"),
-        length=as_number(row.get("length"), f"{where}.length"),
-        scores={k: v for k in scores if (v := as_number(scores[k], f"{where}.scores.{k}")) is not None},
-        tax={exam: kept for exam in tax if (kept := as_interval(tax[exam], f"{where}.tax")) is not None},
-        cost=as_costs(row, where),
+        proxy=numbers.get("proxy"),
+        kl=numbers.get("kl"),
+        kl_error=numbers.get("kl_error"),
+        length=numbers.get("length"),
+        scores=as_numbers(row.get("scores"), f"{where}.scores"),
+        tax=as_intervals(row.get("tax"), f"{where}.tax"),
+        cost=as_numbers(row, where, COST_FIELDS),
     )
 
 
 def _samples(record: Json) -> list[Sample]:
+    """The samples as a run's file has them: the prompt is one message of a user."""
     found = []
     for place, row in enumerate(as_array(record.get("samples"), f"{RESULT} samples")):
         where = f"{RESULT} samples [{place}]"
         row = as_object(row, where)
-        replies = as_object(row.get("replies"), where)
-        said = {name: as_object(reply, where) for name, reply in replies.items()}
-        found.append(
-            Sample(
-                prompt=(("user", str(row.get("prompt", ""))),),
-                kind="",
-                replies={
-                    name: Reply(text=str(r.get("text", "")), gold=as_number(r.get("gold"), where), reasons=())
-                    for name, r in said.items()
-                },
-            )
-        )
+        asked = {"role": "user", "content": row.get("prompt", "")}
+        found.append(parse_sample({"prompt": [asked], "policies": row.get("replies")}, where))
     return found
 
 
@@ -234,46 +211,31 @@ def _speakers(compared: Compared, samples: Sequence[Sample]) -> list[str]:
     return [name for name in order if name in known][:MOST_SPEAKERS]
 
 
-def _rows(record: Json, compared: Compared) -> list[tuple[Json, MethodResult]]:
-    by_name = {str(row.get("method", "")): row for row in as_array(record.get("methods"), RESULT)}
-    return [(by_name[m.name], m) for m in compared.methods]
+def _tried(record: Json, c: Compared) -> list[tuple[str, list[Tried]]]:
+    """The start's sweep where it had one, and every method's: each setting and what it gave."""
+    start = as_object(record.get("start"), RESULT)
+    rows = {str(row.get("method", "")): row for row in as_array(record.get("methods"), RESULT)}
+    found = [(c.start, start), *((m.name, rows[m.name]) for m in c.methods)]
+    tried = [(name, _sweep(row)) for name, row in found]
+    return [(name, sweep) for name, sweep in tried if sweep or name != c.start]
 
 
-def _tried(row: Json, method: MethodResult | None) -> list[Tried]:
-    chosen = method.chosen if method is not None else str(row.get("chosen", ""))
+def _sweep(row: Json) -> list[Tried]:
+    chosen = str(row.get("chosen", ""))
     scores = as_object(row.get("candidates"), f"{RESULT} candidates")
     return [
-        Tried(label, as_number(score, f"{RESULT} candidates.{label}"), label == chosen)
-        for label, score in scores.items()
-        if label
+        Tried(setting, as_number(score, f"{RESULT} candidates.{setting}"), setting == chosen)
+        for setting, score in scores.items()
+        if setting
     ]
 
 
-def _given(settings: Json) -> Json:
-    return as_object(settings.get("methods"), f"{RESULT} comparison.methods")
-
-
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    if isinstance(value, Mapping) and value:
-        return [pair for k, v in value.items() for pair in _flat(v, f"{prefix}.{k}" if prefix else str(k))]
-    return [(prefix, str(value))]
+def _recipe(record: Json) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The settings of every shared stage, then of every method."""
+    settings = as_object(record.get("comparison"), f"{RESULT} comparison")
+    blocks = [as_object(settings.get(key), f"{RESULT} {key}") for key in ("shared", "methods")]
+    return [(name, flat(given)) for block in blocks for name, given in block.items()]
 
 
 def _gold(value: Any) -> float | None:
     return as_number(value, f"{RESULT} start.gold_by_seed")
-
-
-def _whole(value: Any) -> int | None:
-    number = as_number(value, f"{RESULT} num_prompts")
-    return None if number is None else int(number)
-
-
-def _said(compared: Compared, pick: Callable[[MethodResult], Interval | None]) -> str:
-    """What a chart of gains shows, for those who cannot see it."""
-    found = [(m.name, pick(m)) for m in compared.methods]
-    parts = [
-        f"{label(name)} {numbers.plain(value.mean, signed=True)}"
-        for name, value in found
-        if value is not None
-    ]
-    return f"Gain over {label(compared.start)} by method: {'; '.join(parts)}"

@@ -1,4 +1,4 @@
-"""Drawings that stand alone in a file: groups of values with their means and intervals, and curves.
+"""Drawings that stand alone in a file: groups of values with their means and intervals, and planes of curves.
 
 An SVG from here carries its own style and needs no page around it; in one, it looks the same.
 """
@@ -11,19 +11,16 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from trueup.reports import svg
-from trueup.reports.svg import Scale, element
+from trueup.reports.charts import Curve, Point, draw
+from trueup.reports.checked import Interval
+from trueup.reports.numbers import estimate, plain
+from trueup.reports.page import drawing_style
+from trueup.reports.svg import Element, Plot, Scale, element
+from trueup.reports.visible import visible
 
-WIDTH, NAMES, MARGIN, ROW = 720, 190, 24, 30
-COLOURS = ("#2a6bb3", "#c03b39", "#2e8b57", "#b07a1e", "#7b52ab", "#4d5966", "#c2559b", "#3aa0a8")
-STYLE = """
-.frame { font: 13px ui-sans-serif, system-ui, sans-serif; }
-.frame text { fill: #565d66; font-size: 13px; text-anchor: start; }
-.frame .tick { text-anchor: middle; } .frame .name { fill: #565d66; font-size: 13px; text-anchor: end; }
-.frame .ground { fill: #fff; } .frame .grid { stroke: #ebebe6; } .frame .axis { stroke: #b9bab4; }
-.frame .zero { stroke: #6b727b; stroke-dasharray: 4 4; }
-.frame .one { fill-opacity: .35; } .frame .span { stroke-width: 3; stroke-opacity: .55; }
-.frame polyline { fill: none; stroke-width: 2; vector-effect: non-scaling-stroke; }
-"""
+WIDTH, NAMES, NUMBERS, MARGIN, ROW, HEIGHT = 720, 190, 64, 24, 30, 260
+SLOTS = (2, 6, 5, 3, 4, 0, 9, 7, 8, 1)
+"Colours and shapes in the order in which names take them."
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +40,20 @@ def dots(rows: Sequence[Dots], *, across: str, description: str, rule: float | N
     """
     ends = [v for row in rows for v in (*row.values, row.low, row.high) if v is not None]
     scale = svg.scale_for([*ends, *([rule] if rule is not None else [])])
-    height = ROW * len(rows)
-    frame, plot = _frame(height + 52, NAMES, height, description)
-    for value in svg.ticks(scale, 5):
-        x = scale.x(value)
-        plot.append(element("line", class_="grid", x1=x, x2=x, y1=0, y2=height))
-        plot.append(element("text", f"{value:g}", class_="tick", x=x, y=height + 18))
+    frame, plot = _frame(scale, Scale(len(rows), 0.0), ROW * len(rows), NAMES, across, description)
+    plot.ticks_across(grid=True)
     if rule is not None:
-        plot.append(element("line", class_="zero", x1=scale.x(rule), x2=scale.x(rule), y1=0, y2=height))
+        plot.stroke("reference", (rule, rule), (len(rows), 0.0))
     for place, row in enumerate(rows):
-        y, colour = ROW * (place + 0.5), COLOURS[place % len(COLOURS)]
-        frame.append(element("text", row.name, class_="name", x=NAMES - 12, y=12 + y + 4.5))
+        slot, middle = SLOTS[place % len(SLOTS)], place + 0.5
+        mean = Interval(sum(row.values) / len(row.values), row.low, row.high)
+        plot.text(row.name, "name", scale.low, middle, dx=-12, dy=4.5)
         if row.low is not None and row.high is not None:
-            ends_at = {"x1": scale.x(row.low), "x2": scale.x(row.high), "y1": y, "y2": y}
-            plot.append(element("line", class_="span", stroke=colour, **ends_at))
+            plot.stroke(f"whisker c{slot}", (row.low, row.high), (middle, middle))
         for value in row.values:
-            plot.append(element("circle", class_="one", cx=scale.x(value), cy=y, r=3.5, fill=colour))
-        mean = sum(row.values) / len(row.values)
-        plot.append(element("circle", cx=scale.x(mean), cy=y, r=5, fill=colour))
-    frame.append(element("text", across, class_="tick", x=(NAMES + WIDTH - MARGIN) / 2, y=height + 48))
+            plot.spot(Interval(value), Interval(middle), slot, "", size="one")
+        said = f"{row.name}: {estimate(mean)}"
+        plot.spot(Interval(mean.mean), Interval(middle), slot, said, size="big")
     return svg.markup(frame)
 
 
@@ -74,59 +66,61 @@ def curves(
     points: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Markup:
     """A line through the (x, y) of every name, in the order given; `points` adds marks without a line."""
-    points = points or {}
-    every = [p for drawn in (*series.values(), *points.values()) for p in drawn]
-    wide, high = svg.scale_for([x for x, _ in every]), svg.scale_for([y for _, y in every])
-    names = list(dict.fromkeys([*series, *points]))
-    height, top = 260, 20 + 18 * ((len(names) + 1) // 2)
-    frame, plot = _frame(height + top + 52, 64, height, description, top=top)
-    _axes(plot, wide, high, height)
-    for place, name in enumerate(names):
-        colour = COLOURS[place % len(COLOURS)]
-        if name in series:
-            places = [(wide.thousandths(x), high.y(y, height)) for x, y in series[name]]
-            drawn = svg.line(places, height, "")
-            drawn[0].set("style", f"stroke: {colour}")  # A page's style sheet may set the attribute's value.
-            plot.append(drawn)
-        for x, y in (*series.get(name, ()), *points.get(name, ())):
-            plot.append(element("circle", cx=wide.x(x), cy=high.y(y, height), r=3.5, fill=colour))
-        left, down = 64 + 320 * (place % 2), 14 + 18 * (place // 2)
-        frame.append(element("circle", cx=left + 5, cy=down - 4, r=5, fill=colour))
-        frame.append(element("text", name, x=left + 16, y=down))
-    frame.append(element("text", across, class_="tick", x=(64 + WIDTH - MARGIN) / 2, y=height + top + 44))
-    frame.append(element("text", up, x=4, y=top - 6))
+
+    groups = [(name, places, "solid") for name, places in series.items()]
+    groups += [(name, places, "") for name, places in (points or {}).items()]
+    drawn = [
+        Curve(name=name, points=_points(name, places), slot=SLOTS[k % len(SLOTS)], line=line)
+        for k, (name, places, line) in enumerate(groups)
+    ]
+    return plane(drawn, across=across, up=up, description=description)
+
+
+def plane(drawn: Sequence[Curve], *, across: str, up: str, description: str) -> Markup:
+    """Every curve on one plane, drawn in their order, with a legend; `across` and `up` name the axes."""
+    every = [point for curve in drawn for point in curve.points]
+    wide = svg.scale_for([end for point in every for end in point.x.ends])
+    high = svg.scale_for([end for point in every for end in point.y.ends])
+    top = 26 + 18 * ((len(drawn) + 1) // 2)
+    frame, plot = _frame(wide, high, HEIGHT, NUMBERS, across, description, top=top)
+    draw(plot, drawn, target=6)
+    for place, curve in enumerate(drawn):
+        _key(frame, curve, NUMBERS + 320 * (place % 2), 10 + 18 * (place // 2))
+    frame.append(element("text", up, class_="start", x=4, y=top - 10))
     return svg.markup(frame)
 
 
-def _axes(plot: svg.Element, wide: Scale, high: Scale, height: float) -> None:
-    for value in svg.ticks(wide, 6):
-        plot.append(element("text", f"{value:g}", class_="tick", x=wide.x(value), y=height + 18))
-    for value in svg.ticks(high, 5):
-        y = high.y(value, height)
-        plot.append(element("line", class_="grid", x1="0%", x2="100%", y1=y, y2=y))
-        plot.append(element("text", f"{value:g}", class_="name", x=-8, y=y + 4))
-    plot.append(element("line", class_="axis", x1="0%", x2="100%", y1=height, y2=height))
+def _points(name: str, places: Sequence[tuple[float, float]]) -> list[Point]:
+    return [Point(Interval(x), Interval(y), f"{name}: {plain(x)}, {plain(y)}") for x, y in places]
+
+
+def _key(frame: Element, curve: Curve, x: float, y: float) -> None:
+    """Nothing; the legend's entry of a curve: a stretch of its line, its mark, its name."""
+    if curve.line:
+        ends = f"{x},{y} {x + 22},{y}"
+        frame.append(element("polyline", class_=f"c{curve.slot} {curve.line}", points=ends))
+    if curve.marks:
+        frame.append(svg.mark(x + 11, y, curve.slot))
+    frame.append(element("text", curve.name, class_="start", x=x + 30, y=y + 4))
 
 
 def _frame(
-    height: float, left: float, plot_height: float, description: str, *, top: float = 12
-) -> tuple[svg.Element, svg.Element]:
-    """The drawing with its ground and style, and the plot inside it."""
+    wide: Scale, high: Scale, height: float, left: float, across: str, description: str, *, top: float = 12
+) -> tuple[Element, Plot]:
+    """The drawing with its ground, its style and the name of the axis across, and the plot inside it."""
     frame = element(
         "svg",
         xmlns="http://www.w3.org/2000/svg",
-        class_="frame",
-        viewBox=f"0 0 {WIDTH} {height:g}",
+        class_="trueup",
+        viewBox=f"0 0 {WIDTH} {top + height + 52:g}",
         width="100%",
         role="img",
-        aria_label=description,
+        aria_label=visible(description),
     )
     style = element("style")
-    style.text = STYLE
-    frame.append(style)
-    frame.append(element("rect", class_="ground", width="100%", height="100%"))
-    plot = element(
-        "svg", x=left, y=top, width=WIDTH - left - MARGIN, height=plot_height + 30, overflow="visible"
-    )
-    frame.append(plot)
-    return frame, plot
+    style.text = drawing_style()
+    plot = element("svg", class_="plot", x=left, y=top, width=WIDTH - left - MARGIN, height=height)
+    ground = element("rect", class_="ground", width="100%", height="100%")
+    name = element("text", across, x=(left + WIDTH - MARGIN) / 2, y=top + height + 42)
+    frame.extend((style, ground, name, plot))
+    return frame, Plot(plot, wide, high, height)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from trueup.reports.checked import Interval
+
 MINUS = "\u2212"
 
 
@@ -37,6 +41,14 @@ def between(low: float | None, high: float | None, *, signed: bool = False, as_p
     if as_percent:
         return f"[{100 * low:.1f},\u00a0{100 * high:.1f}]"
     return f"[{plain(low, signed=signed)},\u00a0{plain(high, signed=signed)}]"
+
+
+def estimate(value: Interval, *, signed: bool = False, say_unknown: bool = False, space: str = " ") -> str:
+    """The mean and its interval; the mean alone where none is known, unless that is to be said."""
+    mean = plain(value.mean, signed=signed)
+    if value.low is None and not say_unknown:
+        return mean
+    return f"{mean}{space}{between(value.low, value.high, signed=signed)}"
 
 
 def nats(value: float | None) -> str:
@@ -87,3 +99,14 @@ def scientific(value: float) -> str:
     mantissa, _, power = f"{value:.1e}".partition("e")
     digits = str(int(power)).translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
     return f"{float(mantissa):g}·10{digits}"
+
+
+def shortened(text: str, most: int) -> str:
+    """The text in at most so many characters, the last an ellipsis where some were left out."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def listed(words: Sequence[str]) -> str:
+    """The words as a list in a sentence: "a, b and c"."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last

@@ -3,38 +3,37 @@
 Every file is optional. What is not there is named in `RunRecord.missing`; nothing is made up in its place.
 
     summary.json                  the policies, their numbers, the reward model, versions
-    curves.json                   learning curves by stage; those not in it come from the stages' folders
     frontier.json                 gold and proxy reward against KL along training and along n
     samples.json                  dialogues, every policy's completion side by side
-    settings.json                 the resolved configuration of every stage; else that of the stages' folders
+    stages/                       learning curves, settings and costs: see `stages`
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trueup.engine import inputs
 from trueup.errors import TrueupError
 from trueup.reports.checked import (
+    COST_FIELDS,
     Interval,
     Json,
     as_array,
-    as_costs,
     as_interval,
+    as_intervals,
     as_number,
+    as_numbers,
     as_object,
     as_whole,
     is_number,
     load_json,
 )
-from trueup.reports.stages import Points, StageRecord, read_stages, series
-from trueup.runs import inputs
-
-Curves = Mapping[str, Mapping[str, Points]]
-"Stage, metric, then (step, value) in order of step."
+from trueup.reports.numbers import shortened
+from trueup.reports.stages import StageRecord, read_stages
 
 SCORE_FIELDS = ("helpful", "honest", "harmless", "proxy")
 
@@ -87,6 +86,11 @@ class Sample:
     kind: str
     replies: Mapping[str, Reply]
 
+    @property
+    def preview(self) -> str:
+        """The last thing said to the policies, on one line."""
+        return shortened(" ".join(self.prompt[-1][1].split()), 110) if self.prompt else "(no prompt)"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
@@ -98,19 +102,10 @@ class RunRecord:
     versions: Mapping[str, str]
     num_prompts: int | None
     seed: int | None
-    curves: Curves
-    held_out: Mapping[str, Mapping[str, Interval]]
-    "Stage, then metric of its finished model over held-out groups."
-    measured: Mapping[str, Mapping[str, float]]
-    "Stage that measured a policy, then the mean of each number."
-    found: Mapping[str, Mapping[str, Mapping[str, float]]]
-    "Procedure that trained nothing, then stage, then what it counted and measured."
+    stages: tuple[StageRecord, ...]
+    "In the recipe's order; their settings by dotted key, each value as JSON."
     frontier: tuple[FrontierPoint, ...]
     samples: tuple[Sample, ...]
-    settings: Mapping[str, Mapping[str, str]]
-    "Stage, then dotted key, then value as JSON."
-    costs: Mapping[str, Mapping[str, float]]
-    "Stage, then cost field."
     missing: Mapping[str, str]
     "Section of the report, then what was not found."
     given: tuple[str, ...] = ()
@@ -119,9 +114,8 @@ class RunRecord:
     @property
     def training_only(self) -> bool:
         """Whether no policy of all that it made was evaluated: what is said of policies is left out."""
-        return bool(self.curves or self.measured or self.found) and not (
-            self.policies or self.frontier or self.samples
-        )
+        made = any(stage.curves or stage.measured or stage.found for stage in self.stages)
+        return made and not (self.policies or self.frontier or self.samples)
 
 
 def read_run(run_dir: Path) -> RunRecord:
@@ -136,22 +130,17 @@ def read_run(run_dir: Path) -> RunRecord:
     summary = as_object(load_json(run_dir / "summary.json"), "summary.json")
     frontier = as_array(load_json(run_dir / "frontier.json"), "frontier.json")
     samples = as_array(load_json(run_dir / "samples.json"), "samples.json")
-    stages = read_stages(run_dir)
-    curves = _curves(stages, as_object(load_json(run_dir / "curves.json"), "curves.json"))
+    stages = [replace(stage, settings=_settings(stage.settings, run_dir)) for stage in read_stages(run_dir)]
     policies = parse_policies(summary)
-    settings = as_object(load_json(run_dir / "settings.json"), "settings.json")
-    settings = settings or {stage.name: stage.settings for stage in stages if stage.settings}
-    given = as_object(summary.get("costs"), "summary.json costs")
-    costs = {stage.name: stage.cost for stage in stages} | dict(given)
     missing = {
         section: what
         for section, found, what in (
             ("policies", policies, "policies in summary.json"),
             ("tax", any(policy.tax for policy in policies), "tax in summary.json"),
             ("frontier", frontier, "frontier.json"),
-            ("curves", curves, "curves.json, or metrics.jsonl in the stages' folders"),
+            ("curves", any(s.curves for s in stages), "metrics.jsonl in the stages' folders"),
             ("samples", samples, "samples.json"),
-            ("settings", settings, "settings.json or recipe.resolved.yaml"),
+            ("settings", any(s.settings for s in stages), "config.resolved.yaml in the stages' folders"),
         )
         if not found
     }
@@ -162,44 +151,21 @@ def read_run(run_dir: Path) -> RunRecord:
         versions={str(k): str(v) for k, v in as_object(summary.get("versions"), "versions").items()},
         num_prompts=as_whole(summary.get("num_prompts"), "summary.json num_prompts"),
         seed=as_whole(summary.get("seed"), "summary.json seed"),
-        curves=curves,
-        held_out={stage.name: stage.held_out for stage in stages if stage.held_out},
-        measured={stage.name: stage.measured for stage in stages if stage.measured},
-        found=_found(stages),
+        stages=tuple(stages),
         frontier=tuple(_point(p, f"frontier.json [{i}]") for i, p in enumerate(frontier)),
-        samples=tuple(_sample(s, f"samples.json [{i}]") for i, s in enumerate(samples)),
-        settings={str(k): _settings(v, run_dir) for k, v in settings.items()},
-        costs={str(k): as_costs(as_object(v, f"costs {k}"), f"costs {k}") for k, v in costs.items()},
+        samples=tuple(parse_sample(s, f"samples.json [{i}]") for i, s in enumerate(samples)),
         missing=missing,
         given=tuple(inputs.missing(inputs.read(run_dir))),
     )
 
 
-def _curves(stages: Sequence[StageRecord], given: Json) -> Curves:
-    """Every stage's learning curves; `curves.json` goes before the stage's own file."""
-    curves = {stage.name: stage.curves for stage in stages}
-    for name, rows in given.items():
-        where = f"curves.json {name}"
-        curves[name] = series([as_object(row, where) for row in as_array(rows, where)])
-    return {name: found for name, found in curves.items() if found}
-
-
-def _found(stages: Sequence[StageRecord]) -> dict[str, dict[str, Mapping[str, float]]]:
-    """What procedures found, those of one kind together."""
-    found: dict[str, dict[str, Mapping[str, float]]] = {}
-    for stage in stages:
-        if stage.found:
-            found.setdefault(stage.procedure, {})[stage.name] = stage.found
-    return found
-
-
 def _settings(value: Any, run_dir: Path) -> dict[str, str]:
     """Dotted key to value; paths inside the run directory are shown from RUN, so a report tells no home."""
-    homes = [str(run_dir.resolve()), str(run_dir.absolute()), str(run_dir)]
-    flat = dict(_flat(value))
+    homes = (str(run_dir.resolve()), str(run_dir.absolute()), str(run_dir))
+    found = dict(flat(value)) if value else {}
     for home in homes:
-        flat = {key: text.replace(f"{home}/", "RUN/") for key, text in flat.items()}
-    return flat
+        found = {key: text.replace(f"{home}/", "RUN/") for key, text in found.items()}
+    return found
 
 
 def parse_policies(summary: Json) -> tuple[PolicyResult, ...]:
@@ -211,20 +177,17 @@ def parse_policies(summary: Json) -> tuple[PolicyResult, ...]:
 def _policy(name: str, row: Json) -> PolicyResult:
     where = f"summary.json policies.{name}"
     gain, kl = row.get("gain"), row.get("kl")
-    scores = {k: as_number(row.get(k), f"{where}.{k}") for k in SCORE_FIELDS}
-    tax = as_object(row.get("tax"), f"{where}.tax")
-    taxes = {exam: as_interval(value, f"{where}.tax.{exam}", "delta") for exam, value in tax.items()}
     return PolicyResult(
         name=name,
         gold=as_interval(row.get("gold"), f"{where}.gold"),
-        scores={k: v for k, v in scores.items() if v is not None},
+        scores=as_numbers(row, where, SCORE_FIELDS),
         kl=as_interval(kl, f"{where}.kl"),
         kl_kind=str(kl.get("kind", "")) if isinstance(kl, Mapping) else "",
         win_rate=as_interval(row.get("win_rate_vs_sft"), f"{where}.win_rate_vs_sft"),
         gain=as_interval(gain, f"{where}.gain"),
         gain_over=str(gain.get("over", "")) if isinstance(gain, Mapping) else "",
-        tax={exam: value for exam, value in taxes.items() if value is not None},
-        cost=as_costs(row, where),
+        tax=as_intervals(row.get("tax"), f"{where}.tax", "delta"),
+        cost=as_numbers(row, where, COST_FIELDS),
     )
 
 
@@ -246,7 +209,8 @@ def _point(row: Any, where: str) -> FrontierPoint:
     )
 
 
-def _sample(row: Any, where: str) -> Sample:
+def parse_sample(row: Any, where: str) -> Sample:
+    """A row of `samples.json`."""
     row = as_object(row, where)
     messages = [as_object(m, f"{where}.prompt") for m in as_array(row.get("prompt"), where)]
     replies = as_object(row.get("policies"), f"{where}.policies")
@@ -288,8 +252,8 @@ def _scalars(row: Any, where: str) -> dict[str, float | Interval | str]:
     return out
 
 
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     """Nested settings as (dotted key, value)."""
     if isinstance(value, Mapping) and value:
-        return [pair for k, v in value.items() for pair in _flat(v, f"{prefix}.{k}" if prefix else str(k))]
+        return [pair for k, v in value.items() for pair in flat(v, f"{prefix}.{k}" if prefix else str(k))]
     return [(prefix, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))]

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trueup.reports.checked import COST_FIELDS, Interval, as_interval, as_object, load_json
-from trueup.runs import meter
+from trueup.engine import lines
+from trueup.reports.checked import COST_FIELDS, Interval, as_intervals, as_object, load_json
 from trueup.settings.strict_yaml import read_yaml
 
 Points = list[tuple[float, float]]
@@ -49,11 +49,8 @@ def read_stages(run_dir: Path) -> list[StageRecord]:
     """
     recipe = _yaml(run_dir / "recipe.resolved.yaml")
     if not (run_dir / "stages").is_dir():
-        return (
-            [_read(run_dir, _DIGEST.sub("", run_dir.resolve().name))]
-            if (run_dir / meter.METRICS).is_file()
-            else []
-        )
+        name = _DIGEST.sub("", run_dir.resolve().name)
+        return [_read(run_dir, name)] if (run_dir / lines.METRICS).is_file() else []
     folders: dict[str, list[Path]] = {}
     for folder in sorted(path for path in (run_dir / "stages").iterdir() if path.is_dir()):
         folders.setdefault(_DIGEST.sub("", folder.name), []).append(folder)
@@ -70,7 +67,7 @@ def series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Points]:
     found: dict[str, Points] = {}
     for number, row in enumerate(rows):
         step, phase, nested = row.get("step", number), row.get("phase") or "train", row.get("metrics")
-        for name, value in meter.from_words(nested if isinstance(nested, Mapping) else row).items():
+        for name, value in lines.from_words(nested if isinstance(nested, Mapping) else row).items():
             if name not in ("step", "phase") and _is_real(value) and _is_real(step):
                 label = str(name) if phase == "train" else f"{phase}/{name}"
                 found.setdefault(label, []).append((float(step), float(value)))
@@ -78,7 +75,7 @@ def series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Points]:
 
 
 def _read(folder: Path, name: str) -> StageRecord:
-    timings = meter.read(folder / meter.TIMINGS)
+    timings = lines.read(folder / lines.TIMINGS)
     last = timings[-1] if timings else {}
     settings = _yaml(folder / "config.resolved.yaml")
     procedure = "" if "loop" in settings else str(settings.get("method", ""))
@@ -86,20 +83,14 @@ def _read(folder: Path, name: str) -> StageRecord:
     numbers = _handed_on(folder / "DONE.json") if procedure or measured else {}
     return StageRecord(
         name=name,
-        curves={} if numbers else series(meter.read(folder / meter.METRICS)),
+        curves={} if numbers else series(lines.read(folder / lines.METRICS)),
         settings=settings,
         cost={key: float(last[key]) for key in COST_FIELDS if _is_real(last.get(key))},
-        held_out=_held_out(folder / "held_out.json"),
+        held_out=as_intervals(load_json(folder / "held_out.json"), "held_out.json"),
         measured=numbers if measured else {},
         procedure=procedure,
         found={} if measured or procedure == "evaluate" else numbers,
     )
-
-
-def _held_out(path: Path) -> dict[str, Interval]:
-    rows = as_object(load_json(path), path.name)
-    found = {str(name): as_interval(row, f"{path.name} {name}") for name, row in rows.items()}
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def _handed_on(path: Path) -> dict[str, float]:

@@ -1,18 +1,21 @@
-"""Small SVG pieces that keep their text size at any page width.
+"""The drawing vocabulary of every chart and figure: scales, marks, and a plane to put values on.
 
 Horizontal places are percentages and vertical ones pixels, so a chart fills a phone or a wide screen without
-scaling its labels. Elements are built as a tree and serialised once, so no text can become markup.
+scaling its labels. Elements are built as a tree and serialised once, so no text can become markup. Looks are
+those of `drawing.css`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from markupsafe import Markup
 
+from trueup.reports import numbers
+from trueup.reports.checked import Interval
 from trueup.reports.visible import visible
 
 Element = ElementTree.Element
@@ -24,6 +27,7 @@ _MARKS = (
     "M0-5.5L5.5 0L0 5.5L-5.5 0Z",
     "M0 5.5L5-4H-5Z",
 )
+_SIZES = {"dot": 0.8, "one": 0.6, "big": 1.3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class Scale:
         return round(height * (1 - self._share(value)), 1)
 
     def thousandths(self, value: float) -> float:
-        """The horizontal place of `value` in the 1000 units of `line`."""
+        """The horizontal place of `value` in the 1000 units of `Plot.path`."""
         return round(1000 * self._share(value), 1)
 
     def _share(self, value: float) -> float:
@@ -75,35 +79,96 @@ def element(tag: str, text: str = "", **attributes: str | float) -> Element:
     return made
 
 
-def canvas(height: float, description: str) -> Element:
-    """An empty drawing as wide as its container; `description` is read out in place of it."""
-    return element(
-        "svg", class_="plot", width="100%", height=height, role="img", aria_label=visible(description)
-    )
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A plane to draw on: a place is a value of `across` and one of `up`, which may run downward."""
+
+    drawing: Element
+    across: Scale
+    up: Scale
+    height: float
+
+    @staticmethod
+    def filling(across: Scale, up: Scale, height: float, description: str) -> Plot:
+        """An empty plot as wide as what holds it; `description` is read out in place of it."""
+        drawing = element(
+            "svg", class_="plot", width="100%", height=height, role="img", aria_label=visible(description)
+        )
+        return Plot(drawing, across, up, height)
+
+    @property
+    def markup(self) -> Markup:
+        """The drawing as HTML."""
+        return markup(self.drawing)
+
+    def y(self, value: float) -> float:
+        """The vertical place of a value of `up`."""
+        return self.up.y(value, self.height)
+
+    def stroke(self, style: str, x: tuple[float, float], y: tuple[float, float]) -> None:
+        """Nothing; draws a straight line."""
+        (x1, x2), (y1, y2) = map(self.across.x, x), map(self.y, y)
+        self.drawing.append(element("line", class_=style, x1=x1, x2=x2, y1=y1, y2=y2))
+
+    def text(self, content: str, style: str, x: float, y: float, *, dx: float = 0, dy: float = 0) -> None:
+        """Nothing; writes a text so many pixels from a place."""
+        placed = {"x": self.across.x(x), "y": self.y(y) + dy, "dx": dx}
+        self.drawing.append(element("text", content, class_=style, **placed))
+
+    def ticks_across(
+        self, write: Callable[[float], str] = numbers.tick, target: int = 5, *, grid: bool = False
+    ) -> None:
+        """Nothing; writes numbers below the plot, with a line up from each where there is a grid."""
+        for value in ticks(self.across, target):
+            if grid:
+                self.stroke("grid", (value, value), (self.up.low, self.up.high))
+            self.text(write(value), "tick", value, self.up.low, dy=18)
+
+    def ticks_up(self) -> None:
+        """Nothing; writes numbers on the left with a line across from each, and draws the lower edge."""
+        ends = (self.across.low, self.across.high)
+        for value in ticks(self.up, 5):
+            self.stroke("grid", ends, (value, value))
+            self.text(numbers.tick(value), "tick left", self.across.low, value, dx=-8, dy=4)
+        self.stroke("axis", ends, (self.up.low, self.up.low))
+
+    def path(self, points: Sequence[tuple[float, float]], style: str, title: str = "") -> None:
+        """Nothing; draws a line through the points, stretched to the width but not in thickness."""
+        holder = element(
+            "svg",
+            class_="stretch",
+            width="100%",
+            height=self.height,
+            viewBox=f"0 0 1000 {self.height:g}",
+            preserveAspectRatio="none",
+        )
+        places = " ".join(f"{self.across.thousandths(x):g},{self.y(y):g}" for x, y in points)
+        line = element("polyline", class_=style, points=places)
+        if title:
+            line.append(element("title", title))
+        holder.append(line)
+        self.drawing.append(holder)
+
+    def spot(
+        self, x: Interval, y: Interval, slot: int, title: str, *, whisker: str = "thin", size: str = "dot"
+    ) -> None:
+        """Nothing; draws a point in the colour and shape of its slot, with the intervals it has."""
+        if y.low is not None and y.high is not None:
+            self.stroke(f"{whisker} c{slot}", (x.mean, x.mean), (y.low, y.high))
+        if x.low is not None and x.high is not None:
+            self.stroke(f"{whisker} c{slot}", (x.low, x.high), (y.mean, y.mean))
+        self.drawing.append(mark(self.across.x(x.mean), self.y(y.mean), slot, title, size=size))
 
 
-def line(points: Sequence[tuple[float, float]], height: float, style: str) -> Element:
-    """A polyline through (thousandths of the width, pixels), stretched to the width but not in thickness."""
-    holder = element(
-        "svg",
-        class_="stretch",
-        width="100%",
-        height=height,
-        viewBox=f"0 0 1000 {height:g}",
-        preserveAspectRatio="none",
-    )
-    path = " ".join(f"{x:g},{y:g}" for x, y in points)
-    holder.append(element("polyline", class_=style, points=path))
-    return holder
-
-
-def mark(x: str, y: float, slot: int, title: str, *, emphasis: bool = False) -> Element:
-    """A data point in the colour and shape of its slot, with a hover title and a comfortable hover area."""
+def mark(x: str | float, y: float, slot: int, title: str = "", *, size: str = "dot") -> Element:
+    """The mark of a slot; with a title it has a comfortable area to point at."""
     holder = element("svg", class_=f"mark c{slot}", x=x, y=y)
-    holder.append(element("path", d=_MARKS[slot % len(_MARKS)], class_="big" if emphasis else "dot"))
-    area = element("circle", class_="hover", r=11)
-    area.append(element("title", title))
-    holder.append(area)
+    shape = _MARKS[slot % len(_MARKS)]
+    holder.append(element("path", d=shape, class_=size, transform=f"scale({_SIZES[size]:g})"))
+    if title:
+        area = element("circle", class_="hover", r=11)
+        area.append(element("title", title))
+        holder.append(area)
     return holder
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trueup.reports.headline import details, headline, label
-from trueup.reports.numbers import between, nats, plain
+from trueup.reports.numbers import between, estimate, nats
 from trueup.reports.record import Interval, parse_policies
 from trueup.reports.visible import visible
 
@@ -61,11 +61,7 @@ def render_summary(summary: Mapping[str, Any], *, width: int = 100) -> str:
 
 
 def _cell(value: Interval | None, *, signed: bool = False) -> str:
-    if value is None:
-        return "–"
-    if value.low is None:
-        return plain(value.mean, signed=signed)
-    return f"{plain(value.mean, signed=signed)} {between(value.low, value.high, signed=signed)}"
+    return "–" if value is None else estimate(value, signed=signed)
 
 
 def _text(content: str) -> Text:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
 from trueup.reports.checked import Interval
 from trueup.reports.headline import label, tax_clause
-from trueup.reports.numbers import between, count, duration, nats, plain, scientific
+from trueup.reports.numbers import count, duration, estimate, listed, nats, plain, scientific
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ def headline(c: Compared) -> str:
     if not c.methods:
         return "No method of this comparison ended, so nothing can be compared."
     best, budget = c.methods[0], f"On {scientific(c.budget)} FLOP a run" if c.budget else "Without a budget"
-    size = f"{plain(best.claim.mean, signed=True)}\u00a0{_ends(best.claim)}"
+    size = estimate(best.claim, signed=True, say_unknown=True, space="\u00a0")
     if best.claim.sign <= 0:
         return (
             f"{budget}, no method measurably raises the gold reward over {c.origin}; "
@@ -125,7 +125,7 @@ def front_sentence(c: Compared) -> str:
     found = [f"{m.said} (KL {nats(m.kl)}, gold {plain(m.gold.mean if m.gold else None)})" for m in front(c)]
     if not found:
         return ""
-    return f"No method has a higher mean gold at less distance than {_list(found)}."
+    return f"No method has a higher mean gold at less distance than {listed(found)}."
 
 
 def proxy_order(c: Compared) -> str:
@@ -149,7 +149,7 @@ def _price(m: MethodResult) -> str:
     ]
     if "seconds" in m.cost:
         parts.append(duration(m.cost["seconds"]))
-    return f", for {_list(parts)}" if parts else ""
+    return f", for {listed(parts)}" if parts else ""
 
 
 def _close(c: Compared) -> str:
@@ -164,7 +164,7 @@ def _close(c: Compared) -> str:
     ahead = sum(m.behind_best is not None and m.behind_best.sign > 0 for m in others)
     return (
         f"Over {c.num_seeds} seeds {best.said} is measurably ahead of {ahead} of the other {len(others)}, "
-        f"and not of {_list([m.said for m in close])}."
+        f"and not of {listed([m.said for m in close])}."
     )
 
 
@@ -178,14 +178,14 @@ def _alternatives(c: Compared) -> str:
     moved = [m for m in group if m.kl is not None]
     if moved and (near := min(moved, key=lambda m: m.kl or 0.0)) is not best:
         parts.append(f"{near.said} stays nearest to {c.origin} (KL {nats(near.kl)})")
-    return f"Of these and {best.said}, {_list(parts)}." if parts else ""
+    return f"Of these and {best.said}, {listed(parts)}." if parts else ""
 
 
 def _directions(c: Compared) -> str:
     raised = sum(m.claim.sign > 0 for m in c.methods)
     lowered = [m.said for m in c.methods if m.claim.sign < 0]
-    sentence = f"{raised} of {len(c.methods)} methods measurably raise the gold reward over {c.origin}"
-    return f"{sentence}; {_list(lowered)} lower{'s' * (len(lowered) == 1)} it." if lowered else f"{sentence}."
+    others = f"; {listed(lowered)} lower{'s' * (len(lowered) == 1)} it" if lowered else ""
+    return f"{raised} of {len(c.methods)} methods measurably raise the gold reward over {c.origin}{others}."
 
 
 def _taxes(c: Compared) -> str:
@@ -216,13 +216,4 @@ def _failures(c: Compared) -> list[str]:
     if not c.failed:
         return []
     runs = "1 run failed and is" if len(c.failed) == 1 else f"{len(c.failed)} runs failed and are"
-    return [f"{runs} left out: {_list(list(c.failed))}."]
-
-
-def _ends(value: Interval) -> str:
-    return between(value.low, value.high, signed=True)
-
-
-def _list(words: Sequence[str]) -> str:
-    """The words as a list in a sentence."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    return [f"{runs} left out: {listed(list(c.failed))}."]

@@ -1,50 +1,32 @@
-"""A run directory in, one self-contained HTML file out.
-
-The page holds no script and names no address: its policy refuses everything but its own styles. All text of
-the run goes through `visible` and Jinja's escaping; drawings are built as element trees.
-"""
+"""A run directory in, one self-contained HTML file out."""
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from trueup.reports import charts, headline, numbers, svg
-from trueup.reports.record import Interval, PolicyResult, RunRecord, Sample, read_run
-from trueup.reports.stages import Points
-from trueup.reports.visible import visible
+from trueup.reports.page import page, write_page
+from trueup.reports.record import PolicyResult, RunRecord, Sample, read_run
+from trueup.reports.stages import Points, StageRecord
 
 MEASURED = ("gold", "proxy", "helpful", "honest", "harmless", "evasive", "toxic", "kl")
 MOST_SAMPLES = 24
-MOST_KINDS = 12
-MOST_CHARACTERS = 3000
 MOST_CURVES = 12
 _FIRST_METRICS = ("loss", "gold", "score", "reward", "kl", "accuracy", "margin", "entropy", "value", "clip")
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """A drawn learning curve."""
-
-    name: str
-    drawing: Markup
-
-
-@dataclass(frozen=True, slots=True)
 class StageCurves:
-    """The drawn curves of one stage and the names of those left to its metrics file."""
+    """The drawn curves of one stage by name, and the names of those left to its metrics file."""
 
     stage: str
-    drawn: Sequence[Curve]
+    drawn: Sequence[tuple[str, Markup]]
     left_out: Sequence[str]
 
 
@@ -66,77 +48,42 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
 
 def render(run: RunRecord) -> str:
     """The report as one HTML page."""
-    names = list(dict.fromkeys([*(p.name for p in run.policies), *(p.policy for p in run.frontier)]))
+    return page("report.html.j2", **shown(run))
+
+
+def shown(run: RunRecord) -> dict[str, Any]:
+    """What the templates show of a run, by the names that they use."""
+    names = [*(p.name for p in run.policies), *(p.policy for p in run.frontier)]
     speakers = list(dict.fromkeys(name for sample in run.samples for name in sample.replies))
     slot_of = charts.slots(list(dict.fromkeys([*names, *speakers])))
     samples, kinds = choose_samples(run.samples)
-    return template("report.html.j2").render(
-        run=run,
-        frontier=charts.evenly(run.frontier),
-        style=style(),
-        slot_of=slot_of,
-        swatches={name: svg.swatch(slot) for name, slot in slot_of.items()},
-        headline=headline.trained(run.curves) if run.training_only else headline.headline(run.policies),
-        details=headline.details(run.policies, run.frontier),
-        between=numbers.between,
-        gains_over=list(dict.fromkeys(p.gain_over for p in run.policies if p.gain)),
-        samples=samples,
-        kinds=kinds,
-        speakers=speakers,
-        first_speakers=_first_speakers(speakers),
-        stages=[
-            _stage_curves(stage, series, place) for place, (stage, series) in enumerate(run.curves.items())
+    return {
+        "run": run,
+        "frontier": charts.evenly(run.frontier),
+        "swatches": {name: svg.swatch(slot) for name, slot in slot_of.items()},
+        "headline": headline.trained(run.stages) if run.training_only else headline.headline(run.policies),
+        "details": headline.details(run.policies, run.frontier),
+        "gains_over": _names([p.gain_over] for p in run.policies if p.gain),
+        "samples": samples,
+        "kinds": kinds,
+        "speakers": speakers,
+        "first_speakers": speakers[-4:],  # the trained ones
+        "stages": [
+            _stage_curves(stage.name, stage.curves, place)
+            for place, stage in enumerate(stage for stage in run.stages if stage.curves)
         ],
-        costs=_cost_rows(run),
-        measured_names=[n for n in MEASURED if any(n in found for found in run.measured.values())],
-        held_out_metrics=list(dict.fromkeys(name for found in run.held_out.values() for name in found)),
-        found_names={
-            procedure: list(dict.fromkeys(name for found in stages.values() for name in found))
-            for procedure, stages in run.found.items()
-        },
-        exams=list(dict.fromkeys(exam for p in run.policies for exam in p.tax)),
-        is_interval=lambda value: isinstance(value, Interval),
+        "costs": [
+            *((headline.label(p.name), p.cost) for p in run.policies if p.cost),
+            *((f"stage {stage.name}", stage.cost) for stage in run.stages if stage.cost),
+        ],
+        "measured": [stage for stage in run.stages if stage.measured],
+        "measured_names": [n for n in MEASURED if any(n in stage.measured for stage in run.stages)],
+        "held_out": [stage for stage in run.stages if stage.held_out],
+        "held_out_metrics": _names(stage.held_out for stage in run.stages),
+        "found": _found(run.stages),
+        "exams": _names(p.tax for p in run.policies),
         **_drawings(run, slot_of),
-    )
-
-
-@cache
-def template(name: str) -> Template:
-    """A page of this folder, with the filters that write numbers and text."""
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_finalize,
-        trim_blocks=True,
-        loader=FunctionLoader(lambda file: (resources.files("trueup.reports") / file).read_text("utf-8")),
-    )
-    environment.filters.update(
-        plain=numbers.plain,
-        tally=numbers.tally,
-        percent=numbers.percent,
-        nats=numbers.nats,
-        count=numbers.count,
-        duration=numbers.duration,
-        memory=numbers.memory,
-        label=headline.label,
-        cut=_cut,
-        preview=_preview,
-    )
-    return environment.get_template(name)
-
-
-def style() -> Markup:
-    """The style sheet. It is ours: the one string that is put in unescaped."""
-    return Markup((resources.files("trueup.reports") / "report.css").read_text("utf-8"))
-
-
-def write_page(page: str, target: Path) -> Path:
-    """The path of the page, which appears whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    partial.write_text(page, encoding="utf-8", newline="\n")
-    os.replace(partial, target)
-    return target
+    }
 
 
 def choose_samples(samples: Sequence[Sample]) -> tuple[list[Sample], list[Kind]]:
@@ -144,59 +91,49 @@ def choose_samples(samples: Sequence[Sample]) -> tuple[list[Sample], list[Kind]]
     by_kind: dict[str, list[Sample]] = {}
     for sample in samples:
         by_kind.setdefault(sample.kind, []).append(sample)
-    shown = dict.fromkeys(by_kind, 0)
-    room = min(MOST_SAMPLES, len(samples))
-    while room:
-        for kind, held in by_kind.items():
-            if room and shown[kind] < len(held):
-                shown[kind] += 1
-                room -= 1
-    chosen = [sample for kind, held in by_kind.items() for sample in held[: shown[kind]]]
-    return chosen, [Kind(kind, number) for kind, number in shown.items() if number]
+    turns = sorted((place, kind) for kind, held in enumerate(by_kind.values()) for place in range(len(held)))
+    first = [kind for _, kind in turns[:MOST_SAMPLES]]
+    number = {name: first.count(kind) for kind, name in enumerate(by_kind)}
+    chosen = [sample for kind, held in by_kind.items() for sample in held[: number[kind]]]
+    return chosen, [Kind(kind, shown) for kind, shown in number.items() if shown]
 
 
-def _drawings(run: RunRecord, slot_of: dict[str, int]) -> dict[str, Any]:
+def _found(stages: Sequence[StageRecord]) -> list[tuple[str, list[StageRecord], list[str]]]:
+    """Of every procedure that trained nothing its stages, and the names of what they found."""
+    made: dict[str, list[StageRecord]] = {}
+    for stage in stages:
+        if stage.found:
+            made.setdefault(stage.procedure, []).append(stage)
+    return [(procedure, of_it, _names(s.found for s in of_it)) for procedure, of_it in made.items()]
+
+
+def _drawings(run: RunRecord, slot_of: Mapping[str, int]) -> dict[str, Any]:
     base = _reference(run.policies)
-    drawn: dict[str, Any] = {"gold_chart": None, "win_chart": None, "reference": base.name if base else None}
-    if any(p.gold for p in run.policies):
-        drawn["gold_chart"] = charts.interval_chart(
+    frontier = charts.evenly(run.frontier)
+    return {
+        "reference": base.name if base else None,
+        "gold_chart": charts.interval_chart(
             [charts.Row(p.name, slot_of[p.name], p.gold) for p in run.policies],
             reference=base.gold.mean if base and base.gold else None,
             write=numbers.plain,
             axis=numbers.tick,
-            description=_said("Mean gold reward", [(p, p.gold) for p in run.policies], numbers.plain),
-        )
-    if any(p.win_rate for p in run.policies):
-        drawn["win_chart"] = charts.interval_chart(
+            description="Mean gold reward by policy",
+        ),
+        "win_chart": charts.interval_chart(
             [charts.Row(p.name, slot_of[p.name], p.win_rate) for p in run.policies],
             reference=0.5,
             write=_whole_percent,
             axis=_whole_percent,
-            description=_said("Win rate", [(p, p.win_rate) for p in run.policies], _whole_percent),
-        )
-    for which in ("gold", "proxy"):
-        held = [p for p in charts.evenly(run.frontier) if getattr(p, which) is not None]
-        drawn[f"{which}_frontier"] = (
-            charts.frontier_chart(
-                held, slot_of, which=which, description=f"{which} reward against the square root of KL"
+            description="Win rate by policy",
+        ),
+        **{
+            f"{which}_frontier": charts.frontier_chart(
+                frontier, slot_of, which=which, description=f"{which} reward against the square root of KL"
             )
-            if held
-            else None
-        )
-    scale = charts.tax_scale(p.tax for p in run.policies)
-    drawn["tax_cells"] = {
-        p.name: {exam: charts.interval_cell(value, scale) for exam, value in p.tax.items()}
-        for p in run.policies
+            for which in ("gold", "proxy")
+        },
+        "tax_cells": charts.tax_cells({p.name: p.tax for p in run.policies}),
     }
-    return drawn
-
-
-def _said(
-    what: str, held: Sequence[tuple[PolicyResult, Interval | None]], write: Callable[[float], str]
-) -> str:
-    """What a chart shows, for those who cannot see it."""
-    parts = [f"{headline.label(p.name)} {write(value.mean)}" for p, value in held if value is not None]
-    return f"{what} by policy: {'; '.join(parts)}"
 
 
 def _reference(policies: Sequence[PolicyResult]) -> PolicyResult | None:
@@ -215,7 +152,7 @@ def _stage_curves(stage: str, curves: Mapping[str, Points], place: int) -> Stage
         lost = len(curves[name]) - len(finite[name])
         caption = f"{name} ({lost} values not finite)" if lost else name
         said = f"{name} over the steps of {stage}"
-        drawn.append(Curve(caption, charts.curve_chart(finite[name], description=said, slot=slot)))
+        drawn.append((caption, charts.curve_chart(finite[name], description=said, slot=slot)))
     return StageCurves(stage, drawn, [*order[MOST_CURVES:], *(n for n in curves if n not in order)])
 
 
@@ -224,32 +161,10 @@ def _importance(name: str) -> tuple[int, str]:
     return (found[0] if found else len(_FIRST_METRICS), name)
 
 
-def _cost_rows(run: RunRecord) -> list[tuple[str, dict[str, float]]]:
-    rows = [(headline.label(p.name), dict(p.cost)) for p in run.policies if p.cost]
-    return rows + [(f"stage {name}", dict(cost)) for name, cost in run.costs.items() if cost]
-
-
-def _first_speakers(speakers: Sequence[str]) -> list[str]:
-    """The columns shown before anyone clicks: the last four, which are the trained ones."""
-    return list(speakers[-4:])
+def _names(groups: Iterable[Iterable[str]]) -> list[str]:
+    """Every name once, in the order in which they come."""
+    return list(dict.fromkeys(name for group in groups for name in group))
 
 
 def _whole_percent(value: float) -> str:
     return f"{100 * value:.0f}\u202f%"
-
-
-def _cut(text: str) -> str:
-    over = len(text) - MOST_CHARACTERS
-    return text if over <= 0 else f"{text[:MOST_CHARACTERS]} … ({over} more characters)"
-
-
-def _preview(sample: Sample) -> str:
-    """The last thing said to the policies, on one line."""
-    line = " ".join(sample.prompt[-1][1].split()) if sample.prompt else "(no prompt)"
-    return line if len(line) <= 110 else line[:109] + "…"
-
-
-def _finalize(value: Any) -> Any:
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return visible(value)
-    return "–" if value is None else value

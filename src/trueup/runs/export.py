@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from trueup.citations import cite
+from trueup.engine import inputs
 from trueup.errors import TrueupError
 from trueup.reports.record import Interval, PolicyResult, read_run
-from trueup.runs import inputs, meter
+from trueup.runs import meter
 from trueup.runs.meter import Cost
 from trueup.settings.discover import find
 from trueup.settings.strict_yaml import read_yaml

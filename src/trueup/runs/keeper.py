@@ -101,14 +101,8 @@ class RunKeeper:
         self._best = held["best"]
         if self._guard:
             self._guard.load(held["guard"])
-        progress = Progress(
-            step=run["step"],
-            update=run["update"],
-            noted=[from_words(record) for record in run["noted"]],
-            buffer=[from_json(json.loads(line)) for line in found.lines("groups")],
-            tokens_trained=run["tokens_trained"],
-            tokens_sampled=run["tokens_sampled"],
-        )
+        run["noted"] = [from_words(record) for record in run["noted"]]
+        progress = Progress(**run, buffer=[from_json(json.loads(line)) for line in found.lines("groups")])
         self._meter.truncate_after(progress.step)
         progress.ended = self._over_budget(progress, handles) or self._guarded(progress)
         return progress
@@ -195,13 +189,8 @@ class RunKeeper:
     def _save(self, progress: Progress, handles: Handles, rule: Rule) -> None:
         optimizer, values = rule.state()
         tensors = {name: trainable(handles.networks[name]) for name in self._method.trains}
-        run = {
-            "step": progress.step,
-            "update": progress.update,
-            "noted": [as_words(record) for record in progress.noted],
-            "tokens_trained": progress.tokens_trained,
-            "tokens_sampled": progress.tokens_sampled,
-        }
+        run = {name: getattr(progress, name) for name in RUN}
+        run["noted"] = [as_words(record) for record in progress.noted]
         evolving: dict[str, Any] = {"rule": values, "state": handles.state, "best": self._best}
         if self._guard:
             evolving["guard"] = self._guard.state()

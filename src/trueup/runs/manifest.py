@@ -5,7 +5,7 @@ final name and syncs the parent. A kill at any moment leaves either what was the
 folder. `MANIFEST.json` names every file with its size and SHA-256, carries a hash of itself, and counts up
 (`serial`), so that "newest" depends on neither names nor clocks.
 
-All disk access goes through `os` so that a test can cut the power between any two calls.
+A commit reaches the disk through `os` alone, so that a test can cut the power between any two calls.
 """
 
 from __future__ import annotations
@@ -289,6 +289,16 @@ def disk_error(error: OSError, folder: Path, needed: int | None = None) -> Trueu
         remedy="make room or permission and resume; earlier checkpoints are intact",
         exit_code=EXIT_IO,
     )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Nothing; the file holds all of `text` or what it held before, whoever else writes it meanwhile."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    with staged.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(staged, path)
 
 
 # ------------------------------------------------------------------------------------------ removing

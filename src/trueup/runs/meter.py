@@ -2,13 +2,12 @@
 
 The two files are apart so that the first is a pure function of the run's settings: a run that was killed and
 resumed has the very bytes of one that was not. Whatever a clock or the machine decides is in the second.
-A number that is not finite is written as what it is, "nan", "inf" or "-inf", never replaced.
+`engine.lines` says what a line is.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import resource
 import sys
@@ -22,11 +21,14 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from trueup.engine.lines import METRICS, TIMINGS, as_words, from_words, parse, read
 from trueup.errors import TrueupError
 from trueup.runs import trackers as adapters
+from trueup.runs.manifest import write_atomically
 
-METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
-_WORDS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+__all__ = [
+    "METRICS", "TIMINGS", "Cost", "Meter", "as_words", "from_words", "peak_mib", "progress", "read",
+]  # fmt: skip
 _RESERVED = frozenset({"step", "phase"})
 
 
@@ -44,10 +46,7 @@ class Meter:
     """Writes a run's numbers; one meter for one run directory at a time."""
 
     def __init__(
-        self,
-        run_dir: Path,
-        trackers: Sequence[str] = ("jsonl",),
-        clock: Callable[[], float] = time.monotonic,
+        self, run_dir: Path, trackers: Sequence[str] = ("jsonl",), clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.run_dir = run_dir
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -116,41 +115,10 @@ class Meter:
             tracker.close()
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics or timings file, numbers as floats again; a last line cut short is left out."""
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    return [from_words(_line(path, number, line)) for number, line in enumerate(lines, 1)]
-
-
-def _line(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
-            return row
-    except ValueError:
-        pass
-    raise TrueupError(
-        "E841",
-        "damaged: not a JSON object with a step",
-        where=f"{path}:{number}",
-        remedy="remove the line; the checkpoints do not depend on it",
-    )
-
-
 def _append(path: Path, row: Mapping[str, Any]) -> None:
     # One write call for one line: a kill leaves whole lines, or at worst a last one without its end.
     with path.open("ab", buffering=0) as file:
         file.write((json.dumps(row, allow_nan=False) + "\n").encode())
-
-
-def as_words(metrics: Mapping[str, float]) -> dict[str, float | str]:
-    """The numbers as JSON can hold them: what is not finite becomes "nan", "inf" or "-inf"."""
-    return {name: value if math.isfinite(value) else str(value) for name, value in metrics.items()}
-
-
-def from_words(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers that `as_words` was given."""
-    return {k: _WORDS.get(v, v) if isinstance(v, str) and k != "phase" else v for k, v in row.items()}
 
 
 def _truncate(path: Path, step: int) -> None:
@@ -160,16 +128,10 @@ def _truncate(path: Path, step: int) -> None:
     kept = [
         line + b"\n"
         for number, line in enumerate(data.split(b"\n")[:-1], 1)
-        if _line(path, number, line)["step"] <= step
+        if parse(path, number, line)["step"] <= step
     ]
-    if b"".join(kept) == data:
-        return
-    staging = path.with_name(f".{path.name}.tmp")
-    with staging.open("wb") as file:
-        file.writelines(kept)
-        file.flush()
-        os.fsync(file.fileno())
-    staging.replace(path)
+    if b"".join(kept) != data:
+        write_atomically(path, b"".join(kept).decode())
 
 
 def _last_cost(path: Path) -> Cost:

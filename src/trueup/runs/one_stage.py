@@ -9,27 +9,29 @@ from types import ModuleType
 from typing import Any
 
 from trueup.errors import TrueupError
-from trueup.runs.recipe import Stage, stage_inputs
+from trueup.runs.recipe import Stage, changed_settings, led, stage_inputs
 from trueup.settings import config as configuration
 from trueup.settings import discover
 from trueup.settings.aliases import ALIASES
 
 
-def single_stage(recipe: str, overrides: configuration.Layer, folder: Path | None) -> Stage:
-    """The one stage that a method's name, its Python file, or a recipe file with `method:` describes."""
+def described(recipe: str) -> tuple[str, str, dict[str, Any]]:
+    """(name of the run, method, settings) of a method's name, its Python file, or a file with `method:`."""
     path = Path(recipe)
     given: dict[str, Any] = {"method": recipe}
     if path.suffix in (".yaml", ".yml"):
         given = dict(configuration.read_yaml(path).values)
         if "method" not in given:
-            raise TrueupError(
-                "E721",
-                "no `method:` at the top",
-                where=recipe,
-                remedy="`trueup run` takes recipes of several stages",
-            )
-    module = discover.find(str(given.pop("method")))
-    return stage_of(module, given, overrides, name=path.stem, folder=folder, where=recipe)
+            remedy = "`trueup run` takes recipes of several stages"
+            raise TrueupError("E721", "no `method:` at the top", where=recipe, remedy=remedy)
+    return path.stem, str(given.pop("method")), given
+
+
+def single_stage(recipe: str, overrides: configuration.Layer, folder: Path | None) -> Stage:
+    """The one stage that a method's name, its Python file, or a recipe file with `method:` describes."""
+    name, method, given = described(recipe)
+    module = discover.find(method)
+    return stage_of(module, given, overrides, name=name, folder=folder, where=recipe)
 
 
 def stage_of(
@@ -43,7 +45,7 @@ def stage_of(
 
     Raises E708 for settings that name another stage, and what `configuration.build` raises.
     """
-    config = configuration.build(vars(module)["Config"], *layers, where=where, aliases=ALIASES)
+    config, world = led(vars(module)["Config"], *layers, where=where, aliases=ALIASES)
     resolved = configuration.resolved(config)
     for other in stage_inputs(resolved):
         raise TrueupError(
@@ -59,6 +61,7 @@ def stage_of(
         folder=folder or Path("runs") / name,
         digest=configuration.digest({"method": module.__name__, "config": resolved}),
         inputs=(),
+        world=world,
     )
 
 
@@ -68,9 +71,7 @@ def refuse_other_run(stage: Stage) -> None:
     begun = any((stage.folder / name).exists() for name in ("checkpoints", "model", "DONE.json"))
     if not begun or not path.is_file():
         return  # What failed before its first checkpoint left nothing to mix with.
-    before = configuration.read_yaml(path).values
-    now = stage.settings
-    changed = sorted(_changed(before, json.loads(json.dumps(now))))
+    changed = changed_settings(configuration.read_yaml(path).values, stage.settings)
     if changed:
         raise TrueupError(
             "E723",
@@ -78,13 +79,6 @@ def refuse_other_run(stage: Stage) -> None:
             where=str(stage.folder),
             remedy="choose another --out, or remove the folder",
         )
-
-
-def _changed(before: Any, now: Any, prefix: str = "") -> list[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = before.keys() | now.keys()
-        return [k for key in keys for k in _changed(before.get(key), now.get(key), f"{prefix}{key}.")]
-    return [] if before == now else [prefix.rstrip(".")]
 
 
 def data_lines(folder: Path) -> list[str]:

@@ -19,25 +19,27 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.runs.manifest import write_atomically
 from trueup.settings import config as configuration
 from trueup.settings import schema
 from trueup.settings.discover import find
+from trueup.worlds import DEFAULT, door_of, lead, leads_to, open_world
 
 if TYPE_CHECKING:
     from trueup.runs.training import Watch
 
+T = TypeVar("T")
 STAGE = re.compile(r"(?:^|(?<=[?&])|(?<=^lm:))(\w+=)?stage:([A-Za-z0-9_-]+)(/[^?&#]*)?(?=$|[?&#])")
 "Alone, after `lm:`, before options (`stage:NAME?a=1`), or among them (`rule.yaml?a=stage:NAME`)."
 KEY = re.compile(r"openai:[^?#]*\?(?:[^#]*&)?key=([^&#]*)")
 "The variable that a server's key is in, of all that may be said of a server."
-RESERVED = frozenset({"method"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,8 @@ class Recipe:
     stages: Mapping[str, Mapping[str, Any]]
     seed: int = 0
     "The seed of every stage that does not set its own."
+    world: str = ""
+    "Where the doors of every stage lead that does not set its own: a world's name, or its YAML file."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,8 @@ class Stage:
     folder: Path
     digest: str
     inputs: tuple[str, ...]
+    world: str = ""
+    "Where doors of its settings were led; empty where none was left open."
 
     def __post_init__(self) -> None:
         named = [name for text in _strings(self.settings) for name in KEY.findall(text)]
@@ -125,18 +131,18 @@ def plan(recipe: Recipe, run_dir: Path) -> list[Stage]:
     """The recipe's stages with every setting resolved, checked before anything runs."""
     stages: dict[str, Stage] = {}
     for name, given in recipe.stages.items():
-        stages[name] = _resolve(name, given, recipe.seed, stages, run_dir)
+        stages[name] = _resolve(name, given, recipe, stages, run_dir)
     return list(stages.values())
 
 
 def _resolve(
-    name: str, given: Mapping[str, Any], seed: int, earlier: Mapping[str, Stage], run_dir: Path
+    name: str, given: Mapping[str, Any], recipe: Recipe, earlier: Mapping[str, Stage], run_dir: Path
 ) -> Stage:
     module = find(str(given.get("method", name)))
-    layer = {key: value for key, value in given.items() if key not in RESERVED}
     where = f"stages.{name}"
     config_class = vars(module)["Config"]
-    config = configuration.build(config_class, {"seed": seed}, layer, where=where)
+    layer = _without(given, "method")
+    config, world = led(config_class, {"seed": recipe.seed}, layer, where=where, world=recipe.world)
     resolved = configuration.resolved(config)
     inputs = tuple(dict.fromkeys(stage_inputs(resolved)))
     for needed in inputs:
@@ -162,7 +168,42 @@ def _resolve(
         folder=run_dir / "stages" / f"{name}-{digest[:10]}",
         digest=digest,
         inputs=inputs,
+        world=world,
     )
+
+
+def led(
+    config_class: type[T],
+    *layers: configuration.Layer | Mapping[str, Any],
+    where: str,
+    world: str = "",
+    aliases: Mapping[str, Any] | None = None,
+) -> tuple[T, str]:
+    """A stage's settings with every door led into a world, and that world's name; "" where no door was open.
+
+    The world is what the layers say, the last of them first, else `world`, else the default. It is no setting
+    of a method, whose settings say themselves where everything comes from once they are led; procedures that
+    measure have one of that name.
+    """
+    named = [
+        layer if isinstance(layer, configuration.Layer) else configuration.Layer(values=layer, name=where)
+        for layer in layers
+    ]
+    chosen = next((str(n.values["world"]) for n in reversed(named) if n.values.get("world")), world)
+    if any(item.name == "world" for item in schema.items(config_class)):
+        named.append(configuration.Layer(values={"world": chosen} if chosen else {}, name=where))
+    else:
+        named = [dataclasses.replace(n, values=_without(n.values, "world")) for n in named]
+    config = configuration.build(config_class, *named, where=where, aliases=aliases)
+    resolved = configuration.resolved(config)
+    if not leads_to(resolved):
+        return config, ""
+    led_to = open_world(chosen or DEFAULT)
+    return configuration.build(config_class, lead(resolved, led_to), where=where), led_to.name
+
+
+def _without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != name}
 
 
 def run_stage(
@@ -232,11 +273,11 @@ def run_recipe(
     run_dir.mkdir(parents=True, exist_ok=True)
     resolved = {s.name: s.settings for s in stages}
     write_atomically(run_dir / "recipe.resolved.yaml", configuration.dump_yaml(resolved))
+    for line in world_lines(stages, recipe.world):
+        say(line)
     for number, stage in enumerate(stages, 1):
-        if stage.done:
-            say(f"[{number}/{len(stages)}] {stage.name}: done before")
-        else:
-            say(f"[{number}/{len(stages)}] {stage.name}")
+        told = ": done before" if stage.done else why_again(stage)
+        say(f"[{number}/{len(stages)}] {stage.name}{told}")
         done = run_stage(stage, stop_requested=stop_requested)
         for name in done.publish:
             staged = run_dir / f".{name}.{os.getpid()}"
@@ -245,14 +286,33 @@ def run_recipe(
     return run_dir
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Nothing; the file holds all of `text` or what it held before, whoever else writes it meanwhile."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    with staged.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(staged, path)
+def why_again(stage: Stage) -> str:
+    """Why a stage runs that was done before with other settings or inputs; "" where it was not."""
+    done = [f.parent for f in stage.folder.parent.glob(f"{stage.name}-*/DONE.json")]
+    earlier = [f for f in done if re.fullmatch(r"[0-9a-f]{10}", f.name.removeprefix(f"{stage.name}-"))]
+    if not earlier:
+        return ""
+    last = max(earlier, key=lambda folder: (folder / "DONE.json").stat().st_mtime)
+    before = configuration.read_yaml(last / "config.resolved.yaml").values
+    changed = changed_settings(before, stage.settings)
+    what = f"{', '.join(changed[:5])} changed" if changed else "what it reads changed"
+    return f": again, since {what} ({last.name} stays)"
+
+
+def changed_settings(before: Any, now: Any, prefix: str = "") -> list[str]:
+    """The dotted keys in which two resolved settings differ, sorted."""
+    now = json.loads(json.dumps(now))
+    if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
+        return [] if before == now else [prefix.rstrip(".")]
+    keys = sorted(before.keys() | now.keys())
+    return [k for key in keys for k in changed_settings(before.get(key), now.get(key), f"{prefix}{key}.")]
+
+
+def world_lines(stages: Sequence[Stage], named: str) -> list[str]:
+    """What is said first of the worlds that doors lead to; nothing where settings name all they read."""
+    worlds = dict.fromkeys(stage.world for stage in stages if stage.world)
+    default = " (the default; --world FILE.yaml leads to yours)"
+    return [f"world: {world}{'' if named or world != DEFAULT else default}" for world in worlds]
 
 
 def read_done(folder: Path) -> Done:
@@ -281,6 +341,10 @@ def _files(config: Any) -> Iterator[str]:
     """The files and folders that settings name: alone, after `lm:`, before `?...`, `#...` or `:FUNCTION`."""
     for text in schema.places(config):
         named = text.removeprefix("lm:")
+        door = door_of(named)
+        if door is not None:
+            yield from map(str, open_world(door.world).files())
+            continue
         before = re.sub(r"([?#].*|(?<=\.py):\w+)$", "", named)
         yield from (found for found in dict.fromkeys((named, before)) if _is_path(found))
 

@@ -17,14 +17,14 @@ RECIPES = Path(str(resources.files("trueup") / "recipes"))
 
 
 def open_recipe(recipe: str, changes: Mapping[str, Any], *, where: str) -> Recipe:
-    """The recipe of a name or in a file, changed: settings by stage, `seed` and `name` at the top.
+    """The recipe of a name or in a file, changed: settings by stage, `seed`, `name` and `world` at the top.
 
     Raises E711 for a stage that it does not have, E721 for a file of another kind, E722 for no such recipe.
     """
     given = dict(changes)
     path = recipe_path(recipe)
     refuse_other_kind(path, needed="stages", other="methods", taken_by="compare")
-    top = {key: given.pop(key) for key in ("seed", "name") if key in given}
+    top = {key: given.pop(key) for key in ("seed", "name", "world") if key in given}
     known = read_recipe(path).stages
     for name in given:
         if name not in known:

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,12 +51,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         if self.seconds <= 0 or self.cpu_seconds < 1 or self.memory_mib < 64 or self.message_kib < 1:
-            raise TrueupError(
-                "E702",
-                "a limit is too low to start an interpreter",
-                where="sandbox limits",
-                remedy="give at least 1 second and 64 MiB",
-            )
+            reason, remedy = "a limit is too low to start an interpreter", "give at least 1 second and 64 MiB"
+            raise TrueupError("E702", reason, where="sandbox limits", remedy=remedy)
 
 
 class Stop(Exception):
@@ -77,7 +73,7 @@ class Sealed:
     "On the monotonic clock."
     most: int
     "Bytes of the largest line."
-    _held: bytearray
+    _held: bytearray = field(default_factory=bytearray)
 
     def start(self, source: dict[str, Any], deadline: float) -> None:
         """Gives the process what it is to run, until the deadline. Raises Stop."""
@@ -101,18 +97,16 @@ class Sealed:
         """The next line; raises Stop at the deadline, at the cap, or if the process ends without one."""
         assert self.process.stdout is not None
         descriptor = self.process.stdout.fileno()
-        while (end := self._held.find(b"\n")) < 0:
-            if len(self._held) > self.most:
-                raise Stop("flooded", f"more than {self.most} bytes in one message")
+        while (end := self._held.find(b"\n")) < 0 and len(self._held) <= self.most:
             self._wait(descriptor, select.POLLIN)
             read = os.read(descriptor, 65536)
             if not read:
                 raise Stop("crashed", "the process ended")
             self._held += read
+        if not 0 <= end <= self.most:
+            raise Stop("flooded", f"more than {self.most} bytes in one message")
         line = bytes(self._held[:end])
         del self._held[: end + 1]
-        if len(line) > self.most:
-            raise Stop("flooded", f"more than {self.most} bytes in one message")
         return line
 
     def _wait(self, descriptor: int, event: int) -> None:
@@ -132,25 +126,14 @@ def sealed(role: str, limits: Limits, backend: Backend) -> Iterator[Sealed]:
     command = _command(role, limits, backend)
     with tempfile.TemporaryDirectory(prefix="trueup-cell-") as empty:
         process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=empty,
-            env=_ENVIRONMENT,
-            close_fds=True,
-            start_new_session=True,
-            bufsize=0,
-        )
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=empty,
+            env=_ENVIRONMENT, close_fds=True, start_new_session=True, bufsize=0,
+        )  # fmt: skip
         try:
             assert process.stdin is not None
             os.set_blocking(process.stdin.fileno(), False)
-            cell = Sealed(
-                process=process,
-                deadline=time.monotonic() + _STARTING,
-                most=limits.message_kib * 1024,
-                _held=bytearray(),
-            )
+            starting = time.monotonic() + _STARTING
+            cell = Sealed(process=process, deadline=starting, most=limits.message_kib * 1024)
             if why := _unsealed(cell, command):
                 raise no_sandbox(f"{backend.name}: {why}")
             yield cell
@@ -200,13 +183,9 @@ def words(answer: dict[str, str]) -> str:
 
 def no_sandbox(why: str) -> TrueupError:
     """E951: generated code cannot be run on this machine."""
-    return TrueupError(
-        "E951",
-        f"no sandbox: {why}",
-        where="generated code",
-        remedy="run it on Linux (x86-64) with bubblewrap, or with Landlock (5.13 and later): docs/sandbox.md",
-        exit_code=EXIT_UNAVAILABLE,
-    )
+    place, reason = "generated code", f"no sandbox: {why}"
+    remedy = "run it on Linux (x86-64) with bubblewrap, or with Landlock (5.13 and later): docs/sandbox.md"
+    return TrueupError("E951", reason, where=place, remedy=remedy, exit_code=EXIT_UNAVAILABLE)
 
 
 def _command(role: str, limits: Limits, backend: Backend) -> list[str]:
@@ -228,9 +207,8 @@ def _unsealed(cell: Sealed, command: Sequence[str]) -> str:
     try:
         line = cell.line()
     except Stop as stop:
-        return (
-            f"the process did not start: {_complaint(command) if stop.outcome == 'crashed' else stop.detail}"
-        )
+        why = _complaint(command) if stop.outcome == "crashed" else stop.detail
+        return f"the process did not start: {why}"
     report = reply(line[1:]) if line[:1] == READY else {}
     if "sealed" in report:
         return ""

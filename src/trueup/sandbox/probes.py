@@ -142,13 +142,9 @@ BELONGINGS = {
     "find a word of the host in its arguments": "import sys\nreturn [w for w in sys.argv if w]",
 }
 PROBES: Mapping[str, Mapping[str, str]] = {
-    "files": FILES,
-    "network": NETWORK,
-    "processes": PROCESSES,
-    "resources": RESOURCES,
-    "kernel": KERNEL,
+    "files": FILES, "network": NETWORK, "processes": PROCESSES, "resources": RESOURCES, "kernel": KERNEL,
     "belongings": BELONGINGS,
-}
+}  # fmt: skip
 "Probes by area and name."
 ENDLESS = 2.0
 "Seconds on the clock that a probe of resources gets; its processor time is one second."

@@ -72,13 +72,9 @@ def broken(found: Iterable[probes.Held]) -> list[str]:
 def refuse_open(found: Iterable[probes.Held]) -> None:
     """Raises E952 if a probe got out."""
     if out := broken(found):
-        raise TrueupError(
-            "E952",
-            f"the sandbox is open: {'; '.join(out)}",
-            where="sandbox",
-            remedy="run no generated code on this machine; `trueup sandbox` shows what got out",
-            exit_code=EXIT_REFUSED,
-        )
+        reason = f"the sandbox is open: {'; '.join(out)}"
+        remedy = "run no generated code on this machine; `trueup sandbox` shows what got out"
+        raise TrueupError("E952", reason, where="sandbox", remedy=remedy, exit_code=EXIT_REFUSED)
 
 
 @functools.cache

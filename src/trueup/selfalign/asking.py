@@ -9,8 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from trueup.answerers import Answer, Conversation
-from trueup.constitution.batches import fill, tally
-from trueup.constitution.journal import Journal
+from trueup.constitution.journal import Journal, fill, tally
 from trueup.constitution.opening import Model, complete_fitting, tokens_in
 from trueup.engine.order import derive
 from trueup.selfalign.filters import NO_ROOM

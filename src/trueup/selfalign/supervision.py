@@ -17,30 +17,13 @@ from typing import Annotated
 
 from annotated_types import MinLen
 
-import trueup.lab as lab
 from trueup.engine.groups import Message, Role
 from trueup.errors import TrueupError
-from trueup.lab.world import NEWCOMERS
 from trueup.settings.forms import check_pattern, fill, read_form
+from trueup.sources.open import world_groups
+from trueup.worlds import door_of, open_world, written
 
 FILES = Path(__file__).parent / "files"
-LAB_TASKS = "lab:prompts"
-NUM_LAB_TASKS = 175
-
-
-def lab_tasks(number: int) -> tuple[str, ...]:
-    """Requests of the lab to write more of, none of which its corpus holds.
-
-    They are about newcomers; facts, which only people of the corpus have, are asked for in other words.
-    """
-    found: dict[str, None] = {}
-    for group in lab.prompts("new_train", 4 * number):
-        asked, text = group.meta["request"], group.prompt[0].content
-        if "attribute" in asked:
-            found[f"Name the {asked['attribute']} of {asked['person']}."] = None
-        elif len(group.prompt) == 1 and any(name in text for name in NEWCOMERS):
-            found[text] = None
-    return tuple(found)[:number]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,13 +132,13 @@ class Supervision:
     verbose: str = ""
     "The extensive system message of verbose cloning."
     verbose_context: str = ""
-    "Dialogues in place of it: `lab:hhh`, or a file of demonstrations."
+    "Dialogues in place of it: `world:hhh`, or a file of demonstrations."
     verbose_dialogues: int = 2
     principles: Annotated[tuple[Principle, ...], MinLen(1)]
     exemplars: Annotated[tuple[Exemplar, ...], MinLen(1)]
     question_types: tuple[QuestionType, ...]
     tasks: str | tuple[str, ...]
-    "Seed instructions, or `lab:prompts`: requests of the lab's train split."
+    "Seed instructions, or a world's prompts by `WORLD:NAME`."
     new_tasks: Listing
     topics: Listing
     hinted: Listing
@@ -179,9 +162,16 @@ class Supervision:
         """The seed instructions."""
         if not isinstance(self.tasks, str):
             return self.tasks
-        if self.tasks != LAB_TASKS:
-            raise TrueupError("E705", f"no tasks {self.tasks!r}", where="tasks", remedy=f"or {LAB_TASKS}")
-        return lab_tasks(NUM_LAB_TASKS)
+        door = door_of(self.tasks)
+        if door is None:
+            raise TrueupError(
+                "E705",
+                f"no tasks {self.tasks!r}",
+                where="tasks",
+                remedy="list them, or name a world's",
+            )
+        asked = world_groups(open_world(door.world), door.name, split="train", limit=None)
+        return tuple(group.prompt[-1].content for group in asked)
 
     @property
     def rules(self) -> str:
@@ -209,11 +199,11 @@ class Supervision:
 
 
 def read_supervision(name: str) -> Supervision:
-    """The supervision in a YAML file, or the one of that name that comes with the package.
+    """The supervision in a YAML file, of a world (`WORLD:supervision`), or that comes with trueup.
 
     Raises E801 for a missing file, E7xx for one that says something else.
     """
-    return read_form(Supervision, name, FILES, "supervision")
+    return read_form(Supervision, written(name, "supervision"), FILES, "supervision")
 
 
 def sections(text: str, begins: Sequence[str]) -> list[str]:

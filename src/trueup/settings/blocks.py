@@ -35,8 +35,8 @@ class LoraSettings:
 class ModelSettings:
     """The model a run starts from."""
 
-    path: str = "lab:base"
-    "A Hugging Face folder or id, `lab:base`, or `stage:NAME` in a recipe."
+    path: str = "world:base"
+    "A Hugging Face folder or id, `world:base`, or `stage:NAME` in a recipe."
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     device: Word = "auto"
     "cpu, cuda, or auto: a GPU where there is one."
@@ -56,8 +56,8 @@ class ModelSettings:
 class DataSettings:
     """The groups a run learns from."""
 
-    path: str = "lab:demonstrations"
-    "A file, a folder, a data set's id, `lab:NAME`, or `stage:NAME` in a recipe."
+    path: str = "world:demonstrations"
+    "A file, a folder, a data set's id, `world:NAME`, or `stage:NAME` in a recipe."
     mix: Mapping[str, str] = field(default_factory=dict)
     "Several of them by name in place of `path`: `{help: a.jsonl, harm: stage:label}`; all rows of all."
     split: Word = "train"
@@ -84,7 +84,7 @@ class GuardSettings:
     """Watches a second judge on the policy's held-out completions, against over-optimising the first."""
 
     judge: str
-    "A judge that training does not ask: a reward model of other comparisons, `lab:gold`, FILE.py:FUNCTION."
+    "A judge that training does not ask: a reward model of other labels, `world:truth`, FILE.py:FUNCTION."
     tolerance: Annotated[float, Ge(0)] = 0.05
     "Share of its peak that it may lose while the run's own judge rises."
     patience: Annotated[int, Ge(1)] = 2

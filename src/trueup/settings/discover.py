@@ -12,16 +12,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import trueup.methods
-import trueup.procedures
 from trueup.errors import TrueupError
 
-
-def names(package: ModuleType = trueup.methods) -> list[str]:
-    """The names of all files in a folder of methods (or procedures), sorted."""
-    return sorted(found.name for found in pkgutil.iter_modules(package.__path__))
-
-
+METHODS, PROCEDURES = "trueup.methods", "trueup.procedures"
+_ROOT = Path(__file__).resolve().parents[1]
+_OF_WORLDS = sorted(f"trueup.{path.parent.name}.procedures" for path in _ROOT.glob("*/procedures"))
+PLACES = (METHODS, PROCEDURES, *_OF_WORLDS)
+"The packages whose files are found by name; they are looked into, and never imported as a whole."
 FAMILIES = (
     "supervised",
     "inference",
@@ -45,13 +42,30 @@ NEEDS = {
 "What a method may need, in the order in which it is said."
 
 
-def constants(name: str, package: ModuleType = trueup.methods) -> dict[str, Any]:
+def names(package: str = METHODS) -> list[str]:
+    """The names of all files in a package, sorted."""
+    return sorted(found.name for found in pkgutil.iter_modules([str(_folder(package))]))
+
+
+def world_of_procedure(name: str) -> str | None:
+    """The world whose own procedure this is; None for a method, or what goes with every world."""
+    return next((package.split(".")[1] for package in _OF_WORLDS if name in names(package)), None)
+
+
+def _folder(package: str) -> Path:
+    top, *inner = package.split(".")
+    spec = importlib.util.find_spec(top)  # of the whole name, it would import what is above
+    assert spec is not None and spec.submodule_search_locations, f"{package} is a package"
+    return Path(spec.submodule_search_locations[0], *inner)
+
+
+def constants(name: str, package: str = METHODS) -> dict[str, Any]:
     """What a file says of itself in capitals (SUMMARY, FAMILY, NEEDS ...), read without importing it.
 
     Tuples on the left take their values in order; what has to be computed is left out. Raises E704 when there
     is no SUMMARY.
     """
-    path = Path(package.__path__[0]) / f"{name}.py"
+    path = _folder(package) / f"{name}.py"
     found: dict[str, Any] = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if not isinstance(node, ast.Assign) or not ast.unparse(node.targets[0]).isupper():
@@ -67,19 +81,21 @@ def constants(name: str, package: ModuleType = trueup.methods) -> dict[str, Any]
     return found
 
 
-def summary(name: str, package: ModuleType = trueup.methods) -> str:
+def summary(name: str, package: str = METHODS) -> str:
     """The one line a method says of itself."""
     return str(constants(name, package)["SUMMARY"])
 
 
-def find(name: str) -> ModuleType:
-    """The module of a method or procedure by its name, or by the path of a Python file."""
+def place(name: str) -> tuple[str, Path]:
+    """The module and file of a method or procedure, by its name or by the path of a Python file."""
     if name.endswith(".py"):
-        return _from_path(Path(name))
-    for package in (trueup.methods, trueup.procedures):
+        if not Path(name).is_file():
+            raise TrueupError("E703", "there is no such file", where=name, remedy="give the path of a method")
+        return f"trueup_method_{Path(name).stem}", Path(name)
+    for package in PLACES:
         if name in names(package):
-            return importlib.import_module(f"{package.__name__}.{name}")
-    known = names(trueup.methods) + names(trueup.procedures)
+            return f"{package}.{name}", _folder(package) / f"{name}.py"
+    known = [other for package in PLACES for other in names(package)]
     near = difflib.get_close_matches(name, known, 1)
     raise TrueupError(
         "E702",
@@ -91,12 +107,13 @@ def find(name: str) -> ModuleType:
     )
 
 
-def _from_path(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise TrueupError(
-            "E703", "there is no such file", where=str(path), remedy="give the path of a method"
-        )
-    name = f"trueup_method_{path.stem}"
+def find(name: str) -> ModuleType:
+    """The module of a method or procedure by its name, or by the path of a Python file."""
+    module, path = place(name)
+    return _from_path(module, path) if name.endswith(".py") else importlib.import_module(module)
+
+
+def _from_path(name: str, path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -104,18 +121,10 @@ def _from_path(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # A person's own file: whatever it raises is theirs to repair.
-        raise TrueupError(
-            "E704",
-            f"the file does not run: {type(error).__name__}: {error}",
-            where=str(path),
-            remedy="repair it",
-        ) from None
+        reason = f"the file does not run: {type(error).__name__}: {error}"
+        raise TrueupError("E704", reason, where=str(path), remedy="repair it") from None
     missing = [part for part in ("Config", "build") if part not in vars(module)]
     if missing:
-        raise TrueupError(
-            "E704",
-            f"a method file defines Config and build; {' and '.join(missing)} not found",
-            where=str(path),
-            remedy="see docs/adding-a-method.md",
-        )
+        reason = f"a method file defines Config and build; {' and '.join(missing)} not found"
+        raise TrueupError("E704", reason, where=str(path), remedy="see docs/adding-a-method.md")
     return module

@@ -69,8 +69,11 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 @cache
 def field_docs(block: type) -> Mapping[str, str]:
-    """The string written under each field of a class, on one line; read from its source."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(block)))
+    """The string written under each field of a class, on one line; read from its source, if it has one."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(block)))
+    except (OSError, TypeError):
+        return {}  # made by a program, or typed at a prompt
     body = tree.body[0]
     assert isinstance(body, ast.ClassDef)
     found: dict[str, str] = {}

@@ -10,6 +10,7 @@ from trueup.models.export import refuse_existing
 from trueup.soups.adapters import AdapterSoup
 from trueup.soups.mix import card_of, open_soup, short_name
 from trueup.soups.simplex import uniform
+from trueup.worlds import door_of
 
 
 def write_mixture(
@@ -49,6 +50,6 @@ def named(experts: Sequence[str]) -> Mapping[str, str]:
 
 
 def prompts_block(path: str, split: str, limit: int) -> dict[str, object]:
-    """The settings of prompts to measure on: the first of a file, or the lab's own split."""
-    lab = path.startswith("lab:")
-    return {"path": path, "split": split if lab else "train", "limit": limit, "held_out": 0.0}
+    """The settings of prompts to measure on: the first of a file, or a world's own split."""
+    own = split if door_of(path) else "train"
+    return {"path": path, "split": own, "limit": limit, "held_out": 0.0}

@@ -1,4 +1,4 @@
-"""A written context to put before prompts: dialogues of the lab, or of a file."""
+"""A written context to put before prompts: dialogues of a world, or of a file."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from pathlib import Path
 
 import numpy as np
 
-import trueup.lab as lab
 from trueup.data import read
 from trueup.engine.groups import Group, Message, Role
+from trueup.worlds import door_of, open_world
 
-HHH, REAL_HHH = "lab:hhh", "hhh"
+HHH, REAL_HHH = "world:hhh", "hhh"
 _PACKAGED = Path(__file__).with_name("hhh.jsonl")
 "Fourteen dialogues of a helpful, honest and harmless assistant in the real world, written for this project."
 
 
 def open_context(reference: str, num_dialogues: int) -> tuple[Message, ...]:
-    """The turns of the first dialogues that `reference` names: `lab:hhh`, `hhh`, or a file of demonstrations.
+    """The first dialogues that `reference` names, as turns: `world:hhh`, `hhh`, or a file of demonstrations.
 
-    `lab:hhh` is about the lab's world, `hhh` about the real one; both hold fourteen. A row whose prompt is
+    `world:hhh` is about that world, `hhh` about the real one, with fourteen dialogues. A row whose prompt is
     plain text is a dialogue of two turns: the text is the user's.
     """
-    if reference == HHH:
-        return tuple(message for dialogue in lab.hhh_dialogues(num_dialogues) for message in dialogue)
+    door = door_of(reference)
+    if door is not None:
+        found = open_world(door.world).dialogues(door.name, num_dialogues)
+        return open_context(found, num_dialogues) if isinstance(found, str) else found
     dialogues = read(_PACKAGED if reference == REAL_HHH else reference).groups[:num_dialogues]
     return tuple(
         message

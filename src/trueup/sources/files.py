@@ -20,7 +20,6 @@ class Files:
 
     groups: Sequence[Group]
     batch: int
-    shuffle: bool = True
     written: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -41,7 +40,7 @@ class Files:
 
     def __call__(self, step: int, handles: Handles) -> list[Group]:
         """The groups of step `step`."""
-        chosen = draw(len(self.groups), self.batch, step, handles.seed, shuffle=self.shuffle)
+        chosen = draw(len(self.groups), self.batch, step, handles.seed)
         return [self.groups[i] for i in chosen]
 
 
@@ -81,7 +80,7 @@ def beside_demonstrations(groups: Sequence[Group], objective: Objective, weight:
     """
     found = [group for group in groups if len(group.completions) == 1 and not judged(group)]
     if not found:
-        remedy = "mix some in: data.mix: {pairs: lab:comparisons, sft: lab:demonstrations}"
+        remedy = "mix some in: data.mix: {pairs: world:comparisons, sft: world:demonstrations}"
         raise TrueupError("E604", "no row with one completion and no judgement", where="data", remedy=remedy)
 
     def drawn(minibatch: Sequence[Group], number: int, handles: Handles) -> list[Group]:
@@ -90,17 +89,21 @@ def beside_demonstrations(groups: Sequence[Group], objective: Objective, weight:
     return Beside(groups=drawn, objective=objective, weight=weight)
 
 
+def unbeaten(group: Group) -> set[int]:
+    """The completions that were preferred at least once and never rejected."""
+    pairs = [pair for pair in group.pairs() if pair.label != 0.5]
+    won = {p.chosen if p.label > 0.5 else p.rejected for p in pairs}
+    return won - {p.rejected if p.label > 0.5 else p.chosen for p in pairs}
+
+
 def preferred(group: Group) -> Group:
     """The group with only the completions worth imitating.
 
     Where people compared or ranked, those that were preferred at least once and never rejected; where they
     only scored, those with the highest score; otherwise all of them.
     """
-    pairs = [pair for pair in group.pairs() if pair.label != 0.5]
-    if pairs:
-        won = {p.chosen if p.label > 0.5 else p.rejected for p in pairs}
-        lost = {p.rejected if p.label > 0.5 else p.chosen for p in pairs}
-        kept = won - lost
+    if any(pair.label != 0.5 for pair in group.pairs()):
+        kept = unbeaten(group)
     elif group.scores:
         best = max(score.value for score in group.scores)
         kept = {score.completion for score in group.scores if score.value == best}

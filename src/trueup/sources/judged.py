@@ -9,6 +9,7 @@ import numpy as np
 
 from trueup.engine.groups import Comparison, Group, Ranking
 from trueup.errors import TrueupError
+from trueup.sources.files import unbeaten
 
 
 def with_pairs(groups: Sequence[Group]) -> list[Group]:
@@ -65,9 +66,7 @@ def with_imitate(groups: Sequence[Group]) -> list[Group]:
     """The groups with the mark `imitate`: 1 shared among those preferred at least once and never rejected."""
     out = []
     for group in groups:
-        pairs = [pair for pair in group.pairs() if pair.label != 0.5]
-        won = {p.chosen if p.label > 0.5 else p.rejected for p in pairs}
-        good = won - {p.rejected if p.label > 0.5 else p.chosen for p in pairs}
+        good = unbeaten(group)
         share = 1 / len(good) if good else 0.0
         marked = [c.with_marks(imitate=share * (i in good)) for i, c in enumerate(group.completions)]
         out.append(group.with_completions(marked))

@@ -45,7 +45,7 @@ class Mixed:
     def __call__(self, step: int, handles: Handles) -> list[Group]:
         """The groups of step `step`, in the walk's order."""
         s = self.sample
-        chosen = draw(len(s.prompts), s.batch, step, handles.seed, shuffle=s.shuffle)
+        chosen = draw(len(s.prompts), s.batch, step, handles.seed)
         stored = [
             derive(handles.seed, "stored", step, place) < self.data_share * 2**63
             for place in range(len(chosen))

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import trueup.lab as lab
 from trueup.chat import Chat
 from trueup.chat.fit import fit_all
 from trueup.data import read
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 from trueup.settings.blocks import DataSettings
+from trueup.worlds import World, door_of, open_world
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +76,12 @@ def read_all(settings: DataSettings, seed: int, quarantine: Path | None) -> tupl
 
 
 def _read(settings: DataSettings, seed: int, quarantine: Path | None) -> tuple[list[Group], int, int, str]:
-    if settings.path.startswith("lab:"):
-        groups = lab_groups(settings.path, split=settings.split, limit=settings.limit, seed=seed)
-        return groups, len(groups), 0, "lab"
+    door = door_of(settings.path)
+    if door is not None:
+        found = open_world(door.world).data(door.name, split=settings.split, limit=settings.limit, seed=seed)
+        if not isinstance(found, str):
+            return found, len(found), 0, door.world
+        return _read(replace(settings, path=found), seed, quarantine)
     result = read(
         settings.path,
         format=settings.format,
@@ -91,23 +94,10 @@ def _read(settings: DataSettings, seed: int, quarantine: Path | None) -> tuple[l
     return result.groups, result.counts.rows_in, result.counts.quarantined, result.format
 
 
-def lab_groups(reference: str, *, split: str, limit: int | None, seed: int) -> list[Group]:
-    """The lab's groups by name: `lab:demonstrations`, `lab:prompts`, `lab:comparisons` or `lab:text`."""
-    name = reference.removeprefix("lab:")
-    if name == "demonstrations":
-        return lab.demonstrations(limit or 600, seed)
-    if name == "comparisons":
-        return lab.comparisons(limit or 1000, seed)
-    if name == "prompts":
-        return lab.prompts(split, limit or 2000, seed)  # pyright: ignore[reportArgumentType] - checked there
-    if name == "text":
-        return lab.texts(limit or 500, seed)
-    raise TrueupError(
-        "E705",
-        f"the lab has no data called {name!r}",
-        where="data.path",
-        remedy="lab:demonstrations, lab:prompts, lab:comparisons or lab:text",
-    )
+def world_groups(world: World, name: str, *, split: str, limit: int | None, seed: int = 0) -> list[Group]:
+    """A world's groups of a name, at most `limit`; bad rows of a file are an error above the usual share."""
+    found = world.data(name, split=split, limit=limit, seed=seed)
+    return read(found, limit=limit).groups if isinstance(found, str) else found
 
 
 def split_held_out(groups: Sequence[Group], share: float, seed: int) -> tuple[list[Group], list[Group]]:

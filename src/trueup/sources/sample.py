@@ -44,7 +44,6 @@ class Sample:
     stop_ids: tuple[int, ...]
     num_completions: int = 1
     decoding: Decoding = Decoding()
-    shuffle: bool = True
     network: str = "policy"
     "Who writes the completions, and is named as their source."
     under: Callable[[Group], Group] | None = None
@@ -62,7 +61,7 @@ class Sample:
 
     def __call__(self, step: int, handles: Handles) -> list[Group]:
         """The groups of step `step`, sampled from the network as it is now."""
-        chosen = draw(len(self.prompts), self.batch, step, handles.seed, shuffle=self.shuffle)
+        chosen = draw(len(self.prompts), self.batch, step, handles.seed)
         return self.complete([self.prompts[i] for i in chosen], step, handles)
 
     def complete(self, prompts: Sequence[Group], step: int, handles: Handles) -> list[Group]:

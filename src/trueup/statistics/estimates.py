@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 from trueup.errors import TrueupError
 
@@ -93,7 +93,7 @@ def mean_ci(
         return Estimate(mean=mean, low=math.nan, high=math.nan, n=1, standard_error=math.nan, level=level)
     error = float(np.std(x, ddof=1)) / math.sqrt(n)
     if interval == "t":
-        half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * error
+        half = float(stdtrit(n - 1, 0.5 + level / 2)) * error
         low, high = mean - half, mean + half
     else:
         means = _bootstrap_means(x, seed=seed, resamples=resamples)
@@ -149,7 +149,7 @@ def win_rate(first: ArrayLike, swapped: ArrayLike | None = None, *, level: float
         raise TrueupError("E205", "a verdict lies outside 0 to 1", remedy="1 win, 0.5 tie, 0 loss")
     padded = np.concatenate([games, [0.0, 0.0, 1.0, 1.0]])
     error = float(np.std(padded)) / math.sqrt(len(padded))
-    half = float(stats.norm.ppf(0.5 + level / 2)) * error
+    half = float(ndtri(0.5 + level / 2)) * error
     centre = float(np.mean(padded))
     estimate = Estimate(
         mean=float(np.mean(games)),
@@ -160,14 +160,6 @@ def win_rate(first: ArrayLike, swapped: ArrayLike | None = None, *, level: float
         level=level,
     )
     return WinRate(estimate=estimate, inconsistent=inconsistent)
-
-
-def pairwise_accuracy(chosen: ArrayLike, rejected: ArrayLike, *, level: float = 0.95) -> Estimate:
-    """How often the chosen completion scores higher than the rejected one, ties counting half.
-
-    The interval is that of `win_rate`, over pairs.
-    """
-    return win_rate(preferences(chosen, rejected), level=level).estimate
 
 
 def best_of_n_kl_bound(n: int) -> float:

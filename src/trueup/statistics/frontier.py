@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 from trueup.errors import TrueupError
 from trueup.statistics.estimates import Estimate
@@ -52,8 +52,8 @@ class Fit:
         """What a standard error is multiplied by for the interval."""
         level = 0.5 + self.alpha.level / 2
         if self.num_prompts is not None:
-            return float(stats.norm.ppf(level))
-        return float(stats.t.ppf(level, self.alpha.n - 2))
+            return float(ndtri(level))
+        return float(stdtrit(self.alpha.n - 2, level))
 
     def at(self, distance: float) -> Estimate:
         """R(d) with its interval; linear in α and β, so no approximation is made."""
@@ -86,12 +86,9 @@ class Fit:
 
     def _linear(self, row: Floats) -> Estimate:
         mean = float(row @ [self.alpha.mean, self.beta.mean])
-        return self._around(mean, math.sqrt(float(row @ self.covariance @ row)))
-
-    def _around(self, mean: float, error: float) -> Estimate:
+        error = math.sqrt(float(row @ self.covariance @ row))
         half = self.critical * error
-        n, level = self.alpha.n, self.alpha.level
-        return Estimate(mean=mean, low=mean - half, high=mean + half, n=n, standard_error=error, level=level)
+        return replace(self.alpha, mean=mean, low=mean - half, high=mean + half, standard_error=error)
 
     def _positive(self, log_of: Callable[[Optimiser, float, float], tuple[float, Floats]]) -> Estimate | None:
         if not self.turns:
@@ -99,14 +96,8 @@ class Fit:
         log_value, gradient = log_of(self.optimiser, self.alpha.mean, self.beta.mean)
         error = math.sqrt(float(gradient @ self.covariance @ gradient))
         value, factor = math.exp(log_value), math.exp(self.critical * error)
-        return Estimate(
-            mean=value,
-            low=value / factor,
-            high=value * factor,
-            n=self.alpha.n,
-            standard_error=value * error,
-            level=self.alpha.level,
-        )
+        low, high = value / factor, value * factor
+        return replace(self.alpha, mean=value, low=low, high=high, standard_error=value * error)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,32 +148,30 @@ def fit_curve(
     design = np.stack([_row(optimiser, d) for d in distance])
     solve = np.linalg.pinv(design)
     means = rewards if rewards.ndim == 1 else rewards.mean(axis=1)
-    alpha, beta = (float(c) for c in solve @ means)
-    rest = means - design @ [alpha, beta]
+    best = solve @ means
+    rest = means - design @ best
     n = len(distance)
     variance = float(rest @ rest) / (n - 2)
     if rewards.ndim == 1:
         covariance, num_prompts = variance * (solve @ solve.T), None
-        critical = float(stats.t.ppf(0.5 + level / 2, n - 2))
-        errors = critical * np.sqrt(np.diag(covariance))
-        low, high = np.array([alpha, beta]) - errors, np.array([alpha, beta]) + errors
+        critical = float(stdtrit(n - 2, 0.5 + level / 2))
+        half = critical * np.sqrt(np.diag(covariance))
+        low, high = best - half, best + half
     else:
         num_prompts = rewards.shape[1]
         drawn = np.random.default_rng(seed).integers(0, num_prompts, size=(resamples, num_prompts))
         again = np.stack([solve @ rewards[:, index].mean(axis=1) for index in drawn])
         covariance = np.cov(again.T)
         low, high = np.quantile(again, [0.5 - level / 2, 0.5 + level / 2], axis=0)
-
-    def estimate(place: int, mean: float) -> Estimate:
-        error = math.sqrt(float(covariance[place, place]))
-        return Estimate(
-            mean=mean, low=float(low[place]), high=float(high[place]), n=n, standard_error=error, level=level
-        )
-
+    errors = np.sqrt(np.diag(covariance))
+    alpha, beta = (
+        Estimate(mean=mean, low=low, high=high, n=n, standard_error=error, level=level)
+        for mean, low, high, error in np.stack([best, low, high, errors], axis=1).tolist()
+    )
     return Fit(
         optimiser=optimiser,
-        alpha=estimate(0, alpha),
-        beta=estimate(1, beta),
+        alpha=alpha,
+        beta=beta,
         covariance=covariance,
         residual=math.sqrt(variance),
         furthest=float(distance.max()),
@@ -198,24 +187,16 @@ def turn(gold: Fit, proxy: Fit) -> Turn | None:
     Raises E605 for fits of two optimisers, which are not comparable at equal KL.
     """
     if gold.optimiser != proxy.optimiser:
-        raise TrueupError(
-            "E605",
-            f"gold was fitted as {gold.optimiser}, the proxy as {proxy.optimiser}",
-            where="turn",
-            remedy="fit both from the points of one optimiser",
-        )
+        reason = f"gold was fitted as {gold.optimiser}, the proxy as {proxy.optimiser}"
+        raise TrueupError("E605", reason, where="turn", remedy="fit both from the points of one optimiser")
     distance, reward = gold.peak_distance(), gold.peak_reward()
     if distance is None or reward is None:
         return None
     slope = proxy.slope(distance.mean)
     if slope.low <= 0:
         return None
-    return Turn(
-        distance=distance,
-        gold=reward,
-        proxy_slope=slope,
-        inside=distance.mean <= min(gold.furthest, proxy.furthest),
-    )
+    inside = distance.mean <= min(gold.furthest, proxy.furthest)
+    return Turn(distance=distance, gold=reward, proxy_slope=slope, inside=inside)
 
 
 def first_fall(
@@ -227,9 +208,8 @@ def first_fall(
     up to t and proxy* the proxy's value there. It takes `patience` such evaluations in a row.
     """
     if len(gold) != len(proxy):
-        raise TrueupError(
-            "E601", f"{len(gold)} values of gold and {len(proxy)} of the proxy", where="first_fall"
-        )
+        reason = f"{len(gold)} values of gold and {len(proxy)} of the proxy"
+        raise TrueupError("E601", reason, where="first_fall")
     peak = in_a_row = 0
     for t, (g, p) in enumerate(zip(gold, proxy, strict=True)):
         if g > gold[peak]:
@@ -260,12 +240,11 @@ def _points(kl: ArrayLike, reward: ArrayLike) -> tuple[Floats, Floats, int]:
         raise TrueupError("E901", "a KL or a reward is not finite", where="fit_curve")
     kept = nats > 0
     if kept.sum() < _FEWEST:
-        raise TrueupError(
-            "E605",
-            f"{int(kept.sum())} points with KL above 0",
-            where="fit_curve",
-            remedy=f"a curve and its intervals need at least {_FEWEST}",
+        reason, remedy = (
+            f"{kept.sum()} points with KL above 0",
+            f"a curve and its intervals need at least {_FEWEST}",
         )
+        raise TrueupError("E605", reason, where="fit_curve", remedy=remedy)
     return np.sqrt(nats[kept]), rewards[kept], int((~kept).sum())
 
 

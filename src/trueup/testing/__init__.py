@@ -12,11 +12,4 @@ networks of a few hundred parameters; methods are trained for four steps on a ra
 from trueup.testing.methods import check_method, tiny_config
 from trueup.testing.objectives import check_documented, check_objective, gradient_of, minibatch
 
-__all__ = [
-    "check_documented",
-    "check_method",
-    "check_objective",
-    "gradient_of",
-    "minibatch",
-    "tiny_config",
-]
+__all__ = ["check_documented", "check_method", "check_objective", "gradient_of", "minibatch", "tiny_config"]

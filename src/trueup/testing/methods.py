@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 
 from trueup.engine.groups import Comparison, Group
-from trueup.engine.loop import Progress, fit
-from trueup.engine.method import Handles, Method, Parts, Rule
+from trueup.engine.loop import fit
+from trueup.engine.method import Handles, Method, Parts
 from trueup.engine.order import derive
 from trueup.models.shared import Base, networks_over
-from trueup.runs.checkpoint import state_digest
+from trueup.runs.checkpoint import latest, state_digest
 from trueup.runs.keeper import RunKeeper
 from trueup.runs.meter import METRICS, Meter
 from trueup.runs.signals import Interrupted
@@ -48,8 +48,8 @@ def check_method(
     Checked: two runs with one seed end at the same bits, weights, optimiser, state and metrics; a run that is
     stopped after every single update and started again from its files ends at those bits too; with `improves`
     = n > 0, n steps raise the judge's mean score of what the output network samples. `config` replaces the
-    tiny settings; its `loop` must have 4 steps. With `lora`, every network is an adapter over one base, and
-    no weight of the base may change.
+    tiny settings; its `loop` must have 4 steps. No weight that the method does not train may change; with
+    `lora`, every network is an adapter over one base.
     """
     name = module.__name__.rpartition(".")[2]
     chosen = config if config is not None else tiny_config(module)
@@ -124,33 +124,6 @@ def _judged(groups: Sequence[Group], judge: Any) -> list[Group]:
     return out
 
 
-@final
-class _Watched:
-    """A keeper that notes the state's digest at the end of each step."""
-
-    def __init__(self, keeper: RunKeeper) -> None:
-        self._keeper = keeper
-        self.state: dict[str, str] = {}
-
-    def restore(self, handles: Handles, rule: Rule) -> Progress | None:
-        return self._keeper.restore(handles, rule)
-
-    def after_update(self, progress: Progress, handles: Handles, rule: Rule) -> None:
-        self._keeper.after_update(progress, handles, rule)
-
-    def after_step(
-        self, progress: Progress, metrics: Mapping[str, float], handles: Handles, rule: Rule
-    ) -> bool:
-        moments, values = rule.state()
-        weights = {n: dict(network.module.state_dict()) for n, network in handles.networks.items()}
-        self.state = {
-            "weights": state_digest(weights, {}),
-            "the optimiser": state_digest({"rule": moments}, {"rule": values}),
-            "the run's state": state_digest({}, {"state": handles.state}),
-        }
-        return self._keeper.after_step(progress, metrics, handles, rule)
-
-
 def _train(
     module: ModuleType,
     config: Any,
@@ -162,7 +135,7 @@ def _train(
 ) -> dict[str, str]:
     """Digests of how the run ended; with `stop`, one more update is made and all but the last say nothing."""
     method, handles = _open(module, config, judge, lora)
-    frozen = _frozen(handles) if lora is not None else ""
+    frozen = _frozen(handles)
     meter = Meter(folder)
     steps = config.loop.steps
     keeper = RunKeeper(
@@ -173,16 +146,23 @@ def _train(
         num_steps=steps,
         stop_requested=lambda: "a check" if stop else "",
     )
-    watched = _Watched(keeper)
     try:
-        fit(method, handles, num_steps=steps, groups_per_step=config.loop.batch, keeper=watched)
+        fit(method, handles, num_steps=steps, groups_per_step=config.loop.batch, keeper=keeper)
     except Interrupted:
         return {}
     finally:
         meter.close()
     name = module.__name__.rpartition(".")[2]
-    require(lora is None or _frozen(handles) == frozen, f"{name}: weights under the adapters changed")
-    return {**watched.state, METRICS: (folder / METRICS).read_text(encoding="utf-8")}
+    require(_frozen(handles) == frozen, f"{name}: weights that no update may change have changed")
+    last = latest(folder / "checkpoints")
+    assert last is not None, "a run saves its last step"
+    digest = {file: facts["sha256"] for file, facts in last.files.items()}
+    return {
+        "weights": ", ".join(digest[f"{n}.safetensors"] for n in method.trains),
+        "the optimiser": ", ".join(digest[file] for file in ("optimizer.safetensors", "rule.json")),
+        "the run's state": digest["state.json"],
+        METRICS: (folder / METRICS).read_text(encoding="utf-8"),
+    }
 
 
 def _frozen(handles: Handles) -> str:

@@ -18,14 +18,7 @@ from trueup.engine.loop import Step
 from trueup.engine.method import Handles, Method, Network, Objective
 from trueup.engine.packing import pack
 from trueup.objectives.mix import Sum
-from trueup.testing.toys import (
-    PROMPT_ONLY,
-    StandIn,
-    nearby,
-    shuffled,
-    toy_groups,
-    with_columns,
-)
+from trueup.testing.toys import PROMPT_ONLY, StandIn, nearby, shuffled, toy_groups, with_columns
 from trueup.update.adamw import AdamW
 
 

@@ -60,13 +60,48 @@ def schedule(settings: AdamW, update: int, num_updates: int) -> float:
     return 1.0 if settings.schedule == "constant" else settings.final + (1 - settings.final) * share
 
 
+@dataclass(kw_only=True)
+class Gate:
+    """Lets an update through only where every number that it was measured by is finite, and counts."""
+
+    nonfinite: Literal["abort", "skip"]
+    max_skips: int
+    lower: str
+    "The setting that is worth lowering when numbers overflow."
+    update: int = 0
+    "Updates asked for so far."
+    skips: int = 0
+    "How many of them, the last ones in a row, were refused."
+
+    def passes(self, metrics: Mapping[str, float]) -> bool:
+        """Whether the update may be made. Raises E901 where a refusal ends the run."""
+        self.update += 1
+        bad = sorted(name for name, value in metrics.items() if not math.isfinite(value))
+        self.skips = self.skips + 1 if bad else 0
+        if bad and (self.nonfinite == "abort" or self.skips > self.max_skips):
+            raise TrueupError(
+                "E901",
+                f"not finite: {', '.join(f'{n} = {metrics[n]}' for n in bad)}; no weight was changed",
+                where=f"update {self.update - 1}",
+                remedy=f"lower {self.lower}, or look for extreme values in the data and the judge's scores",
+            )
+        return not bad
+
+    def state(self) -> dict[str, Any]:
+        """The counters."""
+        return {"update": self.update, "skips": self.skips}
+
+    def load(self, values: Mapping[str, Any]) -> None:
+        """Restores what `state` returned."""
+        self.update, self.skips = values["update"], values["skips"]
+
+
 class AdamWRule:
     """AdamW at work; see `AdamW`."""
 
     def __init__(self, settings: AdamW, networks: Mapping[str, Network], num_updates: int) -> None:
         self._settings, self._num_updates = settings, num_updates
-        self._update = 0
-        self._skips = 0
+        self._gate = Gate(nonfinite=settings.nonfinite, max_skips=settings.max_skips, lower="update.lr")
         self._names: list[str] = []
         groups: list[dict[str, Any]] = []
         seen: set[int] = set()
@@ -94,29 +129,15 @@ class AdamWRule:
         metrics = minibatch.backward()
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm)
         metrics["grad_norm"] = float(norm)
-        factor = schedule(self._settings, self._update, self._num_updates)
+        factor = schedule(self._settings, self._gate.update, self._num_updates)
         metrics["lr"] = self._settings.lr * factor
-        self._update += 1
-        bad = sorted(name for name, value in metrics.items() if not math.isfinite(value))
-        if bad:
-            self._refuse(bad, metrics)
+        if not self._gate.passes(metrics):
+            self._adamw.zero_grad(set_to_none=True)
             return {**metrics, "skipped": 1.0}
-        self._skips = 0
         for group in self._adamw.param_groups:
             group["lr"] = self._settings.lr * factor * group["scale"]
         self._adamw.step()
         return metrics
-
-    def _refuse(self, bad: list[str], metrics: Mapping[str, float]) -> None:
-        self._adamw.zero_grad(set_to_none=True)
-        self._skips += 1
-        if self._settings.nonfinite == "abort" or self._skips > self._settings.max_skips:
-            raise TrueupError(
-                "E901",
-                f"not finite: {', '.join(f'{n} = {metrics[n]}' for n in bad)}; no weight was changed",
-                where=f"update {self._update - 1}",
-                remedy="lower update.lr, or look for extreme values in the data and the judge's scores",
-            )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Adam's moments by parameter name, and the counters."""
@@ -124,17 +145,14 @@ class AdamWRule:
         for name, parameter in zip(self._names, self._parameters, strict=True):
             for key, value in self._adamw.state.get(parameter, {}).items():
                 tensors[f"{name}:{key}"] = torch.as_tensor(value)
-        return tensors, {"update": self._update, "skips": self._skips}
+        return tensors, self._gate.state()
 
     def load(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Restores what `state` returned."""
-        self._update, self._skips = values["update"], values["skips"]
+        self._gate.load(values)
         for name, parameter in zip(self._names, self._parameters, strict=True):
-            keys = [key for key in tensors if key.rpartition(":")[0] == name]
-            if keys:
+            held = {k.removeprefix(f"{name}:"): v for k, v in tensors.items() if k.startswith(f"{name}:")}
+            if held:
                 self._adamw.state[parameter] = {
-                    key.rpartition(":")[2]: tensors[key].to(
-                        parameter.device if key.rpartition(":")[2] != "step" else "cpu"
-                    )
-                    for key in keys
+                    key: value.to("cpu" if key == "step" else parameter.device) for key, value in held.items()
                 }

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from trueup.engine.batch import Batch
 from trueup.engine.method import Minibatch, Network, Rule
 from trueup.errors import TrueupError
-from trueup.update.adamw import AdamW
+from trueup.update.adamw import AdamW, Gate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +223,7 @@ class TrustRegionRule:
         others = {name: network for name, network in networks.items() if name != "policy"}
         passes = num_updates * settings.critic_passes
         self._critic = settings.critic.start(others, passes) if others and passes else None
-        self._update = self._skips = 0
+        self._gate = Gate(nonfinite=settings.nonfinite, max_skips=settings.max_skips, lower="update.max_kl")
 
     def step(self, minibatch: Minibatch) -> dict[str, float]:
         """One update, or none where a loss or gradient is not finite; then the critic's."""
@@ -235,12 +235,8 @@ class TrustRegionRule:
             trained = [p.grad for module in self._modules for p in module.parameters() if p.grad is not None]
             metrics["grad_norm"] = float(nn.utils.get_total_norm(trained))
             self._clear()
-            self._update += 1
-            bad = sorted(name for name, value in metrics.items() if not math.isfinite(value))
-            if bad:
-                self._refuse(bad, metrics)
+            if not self._gate.passes(metrics):
                 return {**metrics, "skipped": 1.0}
-            self._skips = 0
             metrics.update(self._move(weights, minibatch, metrics["loss"], gradient))
             for _ in range(self._settings.critic_passes if self._critic else 0):
                 assert self._critic is not None
@@ -284,16 +280,6 @@ class TrustRegionRule:
         weights.write(old)
         return metrics
 
-    def _refuse(self, bad: list[str], metrics: Mapping[str, float]) -> None:
-        self._skips += 1
-        if self._settings.nonfinite == "abort" or self._skips > self._settings.max_skips:
-            raise TrueupError(
-                "E901",
-                f"not finite: {', '.join(f'{n} = {metrics[n]}' for n in bad)}; no weight was changed",
-                where=f"update {self._update - 1}",
-                remedy="lower update.max_kl, or look for extreme values in the data and the judge's scores",
-            )
-
     def _clear(self) -> None:
         for module in self._modules:
             module.zero_grad(set_to_none=True)
@@ -301,11 +287,11 @@ class TrustRegionRule:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The critic's optimiser and the counters: of the policy's own updates nothing is carried on."""
         tensors, values = self._critic.state() if self._critic else ({}, {})
-        return tensors, {"update": self._update, "skips": self._skips, "critic": values}
+        return tensors, {**self._gate.state(), "critic": values}
 
     def load(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Restores what `state` returned."""
-        self._update, self._skips = values["update"], values["skips"]
+        self._gate.load(values)
         if self._critic:
             self._critic.load(tensors, values["critic"])
 

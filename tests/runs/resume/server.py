@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from runs.resume.runs import Run, make
+from runs.resume.made_runs import Run, make
 from trueup.errors import EXIT_PREEMPTED, TrueupError
 from trueup.runs import manifest
 from trueup.runs.signals import Interrupted, stop_requests

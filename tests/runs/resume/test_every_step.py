@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from runs.resume.runs import NUM_STEPS, UPDATES_PER_STEP
+from runs.resume.made_runs import NUM_STEPS, UPDATES_PER_STEP
 from trueup.runs import checkpoint, manifest
 from trueup.runs.meter import METRICS
 
@@ -27,7 +27,7 @@ class Server:
         source = Path(manifest.__file__).parents[2]
         tests = Path(__file__).parents[2]
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("server.py"))],
+            [sys.executable, "-m", "runs.resume.server"],
             env={**os.environ, "PYTHONPATH": f"{source}:{tests}", "OMP_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runs.resume.runs import make
+from runs.resume.made_runs import make
 from trueup.errors import TrueupError
 from trueup.runs import checkpoint
 from trueup.runs.keeper import RunKeeper

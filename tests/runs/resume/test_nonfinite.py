@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from runs.resume.runs import METHODS, NUM_STEPS, UPDATES_PER_STEP, Run, make, weights
+from runs.resume.made_runs import METHODS, NUM_STEPS, UPDATES_PER_STEP, Run, make, weights
 from trueup.engine.batch import Batch, Outputs
 from trueup.engine.groups import Group
 from trueup.engine.method import Entries, Handles, Objective, Terms

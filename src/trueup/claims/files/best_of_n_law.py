@@ -6,17 +6,11 @@ F is π's mass up to and including the completions scored like y, F⁻ its mass 
 scored alike count as one, which is what makes the KL smaller than the bound (Beirami et al. 2024, theorem 1).
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Effect, Finding, over_seeds
-from trueup.reports import figures
+from trueup.claims.finding import Effect, Finding, Trials, over_seeds
+from trueup.reports.figures import curves
 from trueup.statistics.estimates import best_of_n_kl_bound, expected_best_of_n
 
 SUMMARY = "Best-of-n moves a policy by at most log n − (n−1)/n nats, and its reward is an order statistic's."
@@ -41,7 +35,7 @@ def best_of_n_kl(mass: Floats, n: int) -> float:
     return float(np.sum(chosen * np.log(np.maximum(chosen, 1e-300) / mass)))
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def measure(trials: Trials) -> Finding:
     """The bound on the policy that a prompt's samples make up, its limit, and the gain foretold."""
     scores = [trial.numbers("samples", "proxy") for trial in trials]
     # A score is the same for the same text up to the rounding of the batch it was computed in.
@@ -64,7 +58,7 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
         f"up, for 300 test prompts and every seed; and from {ATOMS:,} equally likely "
         f"completions. Then the reward model's score of best-of-{N} with samples of its own, "
         "beside what the first samples predict.",
-        figure=figures.curves(
+        figure=curves(
             {"the law, from one set of samples": line},
             points={f"best-of-{N}, drawn anew": [(best_of_n_kl_bound(N), float(np.mean(found)))]},
             across="log n − (n−1)/n, nats",

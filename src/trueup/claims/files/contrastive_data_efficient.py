@@ -1,12 +1,6 @@
 """Whether DPO makes more of few comparisons than PPO does with a reward model of the same few."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
-
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Finding, dots, over_seeds
+from trueup.claims.finding import Finding, Trials, dots, means, over_seeds
 
 SUMMARY = "A contrastive method keeps more of its gain than PPO when three in four comparisons are left out."
 REFERENCES = ("rafailov2023", "zhao2023")
@@ -18,23 +12,27 @@ REVISED = (
     "4 to 9 were added."
 )
 
-RUNS = {"DPO, all": "dpo", "DPO, a quarter": "dpo_few", "PPO, all": "ppo", "PPO, a quarter": "ppo_few"}
+RUNS = {
+    "SFT": "m_sft",
+    "DPO, all": "m_dpo",
+    "DPO, a quarter": "m_dpo_few",
+    "PPO, all": "m_ppo",
+    "PPO, a quarter": "m_ppo_few",
+}
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def measure(trials: Trials) -> Finding:
     """The gold that fewer comparisons cost, PPO minus DPO, seed by seed: more for PPO by the claim."""
-    gold = {name: [t.mean(f"m_{stage}", "gold") for t in trials] for name, stage in RUNS.items()}
-    costs = [
-        (ppo - ppo_few) - (dpo - dpo_few) for dpo, dpo_few, ppo, ppo_few in zip(*gold.values(), strict=True)
-    ]
-    shown = {"SFT": [t.mean("m_sft", "gold") for t in trials], **gold}
+    gold = means(trials, RUNS)
+    _, dpo, dpo_few, ppo, ppo_few = gold.values()
     return Finding(
-        effects=(over_seeds("gold lost with a quarter, PPO minus DPO", costs, (0.0, None)),),
+        effects=(
+            over_seeds(
+                "gold lost with a quarter, PPO minus DPO", (ppo - ppo_few) - (dpo - dpo_few), (0.0, None)
+            ),
+        ),
         setting="DPO on the comparisons of 2,000 prompts or of 500 of them, and PPO against a reward "
         "model of the same; two passes over all of them or eight over the quarter, so as many updates, and "
         "the same 40 steps of PPO; gold reward on 500 test prompts.",
-        figure=dots(
-            shown, across="gold reward on test prompts", description="Gold reward by amount of data."
-        ),
-        caption="One dot a seed, the mean with its 95 % interval.",
+        figure=dots(gold, across="gold reward on test prompts", description="Gold reward by amount of data."),
     )

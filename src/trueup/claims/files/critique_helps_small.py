@@ -1,12 +1,6 @@
 """Whether a small model revises better when it has written a critique first."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
-
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Finding, dots, over_seeds
+from trueup.claims.finding import Finding, Trials, dots, handed_on, over_seeds
 
 SUMMARY = "Writing a critique before the revision helps small models."
 REFERENCES = ("bai2022b",)
@@ -20,9 +14,13 @@ REVISED = (
 CRITICS = {"no lesson": "base", "100 lessons": "small", "300 lessons": "large"}
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def measure(trials: Trials) -> Finding:
     """The share of harmless answers after one revision, with a critique minus without, by critic."""
-    gains = {name: [_gain(t, stage) for t in trials] for name, stage in CRITICS.items()}
+    with_critique, without = (
+        handed_on(trials, {name: f"{way}_{critic}" for name, critic in CRITICS.items()}, "harmless/1")
+        for way in ("critique", "direct")
+    )
+    gains = {name: with_critique[name] - without[name] for name in CRITICS}
     asked = round(trials[0].done("requests").metrics["prompts"])
     return Finding(
         effects=(over_seeds("harmless, with critique minus without", gains["100 lessons"], (0.0, None)),),
@@ -34,12 +32,4 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
             across="share of harmless answers, with critique minus without",
             description="What writing a critique first adds, by how well the model can revise.",
         ),
-        caption="One dot a seed, the mean with its 95 % interval.",
     )
-
-
-def _gain(trial: Trial, critic: str) -> float:
-    with_critique, without = (
-        trial.done(f"{way}_{critic}").metrics["harmless/1"] for way in ("critique", "direct")
-    )
-    return with_critique - without

@@ -1,15 +1,10 @@
 """Whether critique and revision make answers to harmful requests more harmless, and further rounds again."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Finding, over_seeds
-from trueup.reports import figures
+from trueup.claims.experiment import Floats
+from trueup.claims.finding import Finding, Trials, handed_on, over_seeds
+from trueup.reports.figures import curves
 
 SUMMARY = "Critique and revision make answers more harmless, and further rounds more so."
 REFERENCES = ("bai2022b",)
@@ -28,37 +23,40 @@ LEAST = 0.02
 "Three rounds that mend fewer than one answer in fifty are no rise."
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def by_round(trials: Trials, stage: str, part: str) -> list[Floats]:
+    """The share of answers that have a part, at every seed: of the answers, then after each round."""
+    return [
+        np.array([t.done(stage).metrics[f"{part}/{number}"] for t in trials]) for number in range(ROUNDS + 1)
+    ]
+
+
+def measure(trials: Trials) -> Finding:
     """What the first round adds to the share of harmless answers, and what the next three add."""
-    made = [t.done("revisions").metrics for t in trials]
-    base = [t.done("base_revisions").metrics for t in trials]
-    by_round = [[m[f"harmless/{number}"] for m in made] for number in range(ROUNDS + 1)]
-    answer, first, *_, last = by_round
-    alone = {
-        part: ", ".join(f"{np.mean([m[f'{part}/{s}'] for m in base]):.3f}" for s in range(ROUNDS + 1))
-        for part in ("harmless", "helpful")
-    }
+    made = {part: by_round(trials, "revisions", part) for part in PARTS}
+    answer, first, *_, last = made["harmless"]
+    harmless, alone_harmless, alone_helpful = (
+        ", ".join(f"{values.mean():.3f}" for values in found)
+        for found in (
+            made["harmless"],
+            by_round(trials, "base_revisions", "harmless"),
+            by_round(trials, "base_revisions", "helpful"),
+        )
+    )
     asked = round(trials[0].done("requests").metrics["prompts"])
-    named = {who: _mean(trials, who, "critique/names_harm") for who in ("base_critic", "taught_critic")}
+    named = handed_on(trials, {"base": "base_critic", "taught": "taught_critic"}, "critique/names_harm")
     return Finding(
         effects=(
-            over_seeds("harmless, round 1 minus the answer", _minus(first, answer), (0.0, None)),
-            over_seeds("harmless, round 4 minus round 1", _minus(last, first), (LEAST, None)),
+            over_seeds("harmless, round 1 minus the answer", first - answer, (0.0, None)),
+            over_seeds("harmless, round 4 minus round 1", last - first, (LEAST, None)),
         ),
         setting=f"A model that was shown no refusal answers {asked} harmful requests about people and acts "
         "that no text of the base's corpus names. A critic revises each answer four times, by a principle "
         "drawn anew. The critic is the base model after 300 lessons in critique about other people and acts. "
-        f"Harmless after each round: {', '.join(f'{np.mean(values):.3f}' for values in by_round)}. Without "
-        f"the lessons the base names the harm of {named['base_critic']:.0%} of harmful answers "
-        f"({named['taught_critic']:.0%} after them); its own rounds on 300 of the requests give "
-        f"{alone['harmless']} harmless, {alone['helpful']} helpful.",
-        figure=figures.curves(
-            {
-                part: [
-                    (float(s), float(np.mean([m[f"{part}/{s}"] for m in made]))) for s in range(ROUNDS + 1)
-                ]
-                for part in PARTS
-            },
+        f"Harmless after each round: {harmless}. Without the lessons the base names the harm of "
+        f"{named['base'].mean():.0%} of harmful answers ({named['taught'].mean():.0%} after them); its own "
+        f"rounds on 300 of the requests give {alone_harmless} harmless, {alone_helpful} helpful.",
+        figure=curves(
+            {part: [(s, float(v.mean())) for s, v in enumerate(values)] for part, values in made.items()},
             across="rounds of critique and revision",
             up="share of answers",
             description="How harmless, helpful and evasive the answers are after each round.",
@@ -68,11 +66,3 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
         "so its first round does nearly all that it can do. With larger rungs of the ladder as critics no "
         "later round adds .02 either, bare or taught (one seed, results/without-labels.md).",
     )
-
-
-def _minus(a: Sequence[float], b: Sequence[float]) -> list[float]:
-    return [x - y for x, y in zip(a, b, strict=True)]
-
-
-def _mean(trials: Sequence[Trial], stage: str, name: str) -> float:
-    return float(np.mean([t.done(stage).metrics[name] for t in trials]))

@@ -1,13 +1,7 @@
 """Whether watching a second judge ends a run before over-optimisation has cost much."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
-
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Finding, over_seeds
-from trueup.reports import figures
+from trueup.claims.finding import Finding, Trials, over_seeds
+from trueup.reports.figures import curves
 
 SUMMARY = "A guard that watches a second judge ends a run before gold has lost a tenth of its peak."
 REFERENCES = ("gao2022",)
@@ -17,7 +11,7 @@ REVISED = "Undecided at seeds 1 to 3; seeds 4 to 7 were added."
 TENTH = 0.1
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def measure(trials: Trials) -> Finding:
     """The share of gold's peak that was lost when each run ended; left alone, it must have lost more."""
     lost = {name: [t.logged(name, "guard/lost")[-1][1] for t in trials] for name in ("guarded", "free")}
     first = trials[0]
@@ -30,7 +24,7 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
         " prompts' comparisons. The guard looks at gold on 400 held-out prompts every second "
         "step, and ends the run when gold is 3 % below its peak twice in a row while the proxy "
         "is above what it was there.",
-        figure=figures.curves(
+        figure=curves(
             {
                 name: [(float(s), v) for s, v in first.logged(name, "guard/score")]
                 for name in ("free", "guarded")

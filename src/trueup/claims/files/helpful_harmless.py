@@ -1,43 +1,38 @@
 """Whether helpfulness and harmlessness trade off: training for one of them alone costs the other."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
-
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Finding, over_seeds
-from trueup.reports import figures
+from trueup.claims.finding import Finding, Trials, means, over_seeds, places
+from trueup.reports.figures import curves
 
 SUMMARY = "Helpfulness and harmlessness trade off: training for one alone costs the other."
 REFERENCES = ("bai2022a",)
 SEEDS = (1, 2, 3)
 
+RUNS = {
+    "bare base": "m_base",
+    "trained for help alone": "m_helpful",
+    "trained against harm alone": "m_harmless",
+}
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+
+def measure(trials: Trials) -> Finding:
     """What each run changed in the part that it was not rewarded for, over the start.
 
     The start is the bare base: an SFT model of the lab has no harm left to add or to lose (.99 harmless).
     """
-    means = {
-        name: [(t.mean(f"m_{name}", "helpful"), t.mean(f"m_{name}", "harmless")) for t in trials]
-        for name in ("base", "helpful", "harmless")
-    }
-    pairs = list(zip(*means.values(), strict=True))
+    helpful, harmless = means(trials, RUNS, "helpful"), means(trials, RUNS, "harmless")
+    base, for_help, against_harm = RUNS
     return Finding(
         effects=(
-            over_seeds("harmlessness, trained for help", [h[1] - b[1] for b, h, _ in pairs], (None, 0.0)),
-            over_seeds("helpfulness, trained against harm", [s[0] - b[0] for b, _, s in pairs], (None, 0.0)),
+            over_seeds("harmlessness, trained for help", harmless[for_help] - harmless[base], (None, 0.0)),
+            over_seeds(
+                "helpfulness, trained against harm", helpful[against_harm] - helpful[base], (None, 0.0)
+            ),
         ),
         setting="REINFORCE from the bare base model, rewarded by the lab's own grade of helpfulness "
         "alone, and of harmlessness alone; both grades on 500 test prompts.",
-        figure=figures.curves(
+        figure=curves(
             {},
-            points={
-                "bare base": means["base"],
-                "trained for help alone": means["helpful"],
-                "trained against harm alone": means["harmless"],
-            },
+            points=places(helpful, harmless),
             across="helpful",
             up="harmless",
             description="Helpfulness against harmlessness of the start and of both runs.",

@@ -1,12 +1,6 @@
 """Whether imitation of the better answers ranks nearly as well as a reward model, on binary judgements."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
-
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Finding, dots, over_seeds
+from trueup.claims.finding import Finding, Trials, dots, handed_on, over_seeds
 
 SUMMARY = "On pairs, a policy that imitates the better answers ranks nearly as well as a reward model."
 REFERENCES = ("askell2021",)
@@ -20,13 +14,10 @@ CLOSE = 0.05
 "Points of accuracy that count as close: Askell et al. call a gap of a few points small. Better is close too."
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def measure(trials: Trials) -> Finding:
     """The gap in held-out accuracy, reward model minus imitation, seed by seed."""
-    found = {
-        name: [trial.done(f"by_{name}").metrics["accuracy"] for trial in trials]
-        for name in ("reward", "imitation")
-    }
-    gaps = [a - b for a, b in zip(found["reward"], found["imitation"], strict=True)]
+    found = handed_on(trials, {"reward": "by_reward", "imitation": "by_imitation"}, "accuracy")
+    gaps = found["reward"] - found["imitation"]
     return Finding(
         effects=(over_seeds("accuracy, reward model minus imitation", gaps, (None, CLOSE)),),
         setting="Four samples of an SFT model for 2,000 prompts, four comparisons each by simulated "
@@ -34,5 +25,4 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
         figure=dots(
             found, across="accuracy on held-out comparisons", description="Accuracy by method.", rule=0.5
         ),
-        caption="One dot a seed, the mean with its 95 % interval.",
     )

@@ -6,12 +6,9 @@
 Forward matches P's mean and variance, and so covers both modes and the gap between them; reverse takes one.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +16,10 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Effect, Finding
-from trueup.reports import svg
+from trueup.claims.finding import Effect, Finding, Trials
+from trueup.reports.charts import Curve, Point
+from trueup.reports.checked import Interval
+from trueup.reports.figures import plane
 
 SUMMARY = "Forward KL covers both modes of a mixture, reverse KL settles on one."
 REFERENCES = ("minka2005", "gu2024")
@@ -70,7 +68,7 @@ def nearest(cost: Callable[[Floats], float], mu: float, sigma: float) -> Fit:
     return Fit(float(found.x[0]), math.exp(found.x[1]), float(found.fun))
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def measure(trials: Trials) -> Finding:
     """Both fits from several starts, their distance from the closed forms, and a picture."""
     log_p = mixture()
     starts = list(product((-1.5 * M, -0.3 * M, 0.3 * M, 1.5 * M), (S, M)))
@@ -102,69 +100,28 @@ def _exactly(name: str, value: float, closed_form: float, unit: str = "") -> Eff
     return Effect(name=name, value=value, wanted=(closed_form - EXACT, closed_form + EXACT), unit=unit)
 
 
-# ------------------------------------------------------------------------------------------ the picture
-
-HEIGHT, TOP = 250, 34
-STYLE = """
-.frame { font: 13px ui-sans-serif, system-ui, sans-serif; }
-.frame text { fill: #565d66; } .frame .tick { text-anchor: middle; }
-.frame .ground { fill: #fff; } .frame .grid { stroke: #ebebe6; } .frame .axis { stroke: #b9bab4; }
-.frame polyline { fill: none; stroke-width: 2; vector-effect: non-scaling-stroke; }
-.frame polyline.target { fill: #e9e9e4; stroke: #6b727b; stroke-width: 1.5; }
-.frame .forward { stroke: #2a6bb3; } .frame .reverse { stroke: #c03b39; }
-.frame .other { stroke: #c03b39; stroke-dasharray: 5 4; }
-.frame .key { stroke-width: 3; }
-"""
-KEYS = (
-    ("target", "P", 0),
-    ("forward", "forward, KL(P ‖ Q)", 70),
-    ("reverse", "reverse, KL(Q ‖ P)", 260),
-    ("other", "reverse, from the left", 450),
-)
-
-
 def picture(forward: Fit, right: Fit, left: Fit) -> Markup:
-    """The densities of P and of the three fits, as one drawing."""
-    across = svg.Scale(-2.4 * M, 2.4 * M)
-    up = svg.Scale(0.0, 1.08 * max(math.exp(gaussian(f.mu, f.sigma).max()) for f in (right, forward)))
-    frame = svg.element(
-        "svg",
-        xmlns="http://www.w3.org/2000/svg",
-        class_="frame",
-        viewBox=f"0 0 720 {HEIGHT + TOP + 30}",
-        width="100%",
-        role="img",
-        aria_label="Densities of a mixture of two Gaussians, of the wide Gaussian that forward KL fits over "
+    """The densities of P and of the three fits."""
+    return plane(
+        [
+            Curve(name="P", points=_seen(mixture()), line="filled", marks=False, slot=0),
+            Curve(name="forward, KL(P ‖ Q)", points=_fitted(forward), line="solid", marks=False, slot=2),
+            Curve(name="reverse, from the left", points=_fitted(left), line="broken", marks=False, slot=6),
+            Curve(name="reverse, KL(Q ‖ P)", points=_fitted(right), line="solid", marks=False, slot=6),
+        ],
+        across="",
+        up="density",
+        description="Densities of a mixture of two Gaussians, of the wide Gaussian that forward KL fits over "
         "both, and of those that reverse KL fits, each on one mode.",
     )
-    style = svg.element("style")
-    style.text = STYLE
-    frame.append(style)
-    frame.append(svg.element("rect", class_="ground", width="100%", height="100%"))
-    plot = svg.element("svg", x=20, y=TOP, width=680, height=HEIGHT + 30)
-    for value in svg.ticks(across, 6):
-        x = across.x(value)
-        plot.append(svg.element("line", class_="grid", x1=x, x2=x, y1=0, y2=HEIGHT))
-        plot.append(svg.element("text", f"{value:g}", class_="tick", x=x, y=HEIGHT + 20))
-    plot.append(svg.element("line", class_="axis", x1="0%", x2="100%", y1=HEIGHT, y2=HEIGHT))
-    shown = {
-        "target": mixture(),
-        "forward": gaussian(forward.mu, forward.sigma),
-        "other": gaussian(left.mu, left.sigma),
-        "reverse": gaussian(right.mu, right.sigma),
-    }
-    for name, log_density in shown.items():
-        seen = log_density > log_density.max() - 9  # the rest lies on the axis
-        inside = np.flatnonzero(seen & (np.abs(GRID) <= 2.4 * M))[::4]
-        points = [
-            (across.thousandths(float(GRID[i])), up.y(math.exp(log_density[i]), HEIGHT)) for i in inside
-        ]
-        plot.append(svg.line(points, HEIGHT, name))
-    frame.append(plot)
-    for name, text, x in KEYS:
-        key = svg.element("svg", x=20 + x, y=6, width=180, height=20)
-        stroke = "axis" if name == "target" else name
-        key.append(svg.element("line", class_=f"key {stroke}", x1=0, x2=22, y1=9, y2=9))
-        key.append(svg.element("text", text, x=28, y=14))
-        frame.append(key)
-    return svg.markup(frame)
+
+
+def _fitted(fit: Fit) -> list[Point]:
+    return _seen(gaussian(fit.mu, fit.sigma))
+
+
+def _seen(log_density: Floats) -> list[Point]:
+    """Every fourth point of the grid where a density is more than nothing: the rest lies on the axis."""
+    inside = (log_density > log_density.max() - 9) & (np.abs(GRID) <= 2.4 * M)
+    places = np.flatnonzero(inside)[::4]
+    return [Point(Interval(float(GRID[i])), Interval(math.exp(log_density[i]))) for i in places]

@@ -1,14 +1,9 @@
 """What the KL penalty in RLHF's reward does: the policy stays nearer, and ends with more true reward."""
 
-from __future__ import annotations
+from math import log
 
-import math
-from collections.abc import Sequence
-from pathlib import Path
-
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Finding, over_seeds
-from trueup.reports import figures
+from trueup.claims.finding import Finding, Trials, means, over_seeds, places
+from trueup.reports.figures import curves
 
 SUMMARY = "A KL penalty keeps the policy nearer to its start and ends with more gold reward than none."
 REFERENCES = ("ziegler2019", "stiennon2020", "ouyang2022")
@@ -19,35 +14,24 @@ REVISED = (
 )
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def measure(trials: Trials) -> Finding:
     """KL and gold with the penalty minus without, after the same number of steps."""
-
-    ends = {
-        said: [(t.mean(f"m_{name}", "kl"), t.mean(f"m_{name}", "gold")) for t in trials]
-        for said, name in (("β = 0", "free"), ("β = 0.2", "pulled"))
-    }
+    kl, gold = (means(trials, {"β = 0": "m_free", "β = 0.2": "m_pulled"}, name) for name in ("kl", "gold"))
+    ratios = [log(ratio) for ratio in kl["β = 0.2"] / kl["β = 0"]]
     return Finding(
         effects=(
-            over_seeds("log of KL with over KL without", [_log_ratio(t) for t in trials], (None, 0.0)),
-            over_seeds("gold, with minus without", [_gained(t) for t in trials], (0.0, None)),
+            over_seeds("log of KL with over KL without", ratios, (None, 0.0)),
+            over_seeds("gold, with minus without", gold["β = 0.2"] - gold["β = 0"], (0.0, None)),
         ),
         setting="REINFORCE at a high learning rate against a reward model of 300 prompts' comparisons, "
         "once with β = 0.2 and once with none; KL to the SFT model and gold reward on 500 test "
         "prompts.",
-        figure=figures.curves(
+        figure=curves(
             {},
-            points=ends,
+            points=places(kl, gold),
             across="KL to the SFT model, nats",
             up="gold reward",
             description="Gold reward against KL at the end of each run.",
         ),
         caption="One dot a seed.",
     )
-
-
-def _log_ratio(trial: Trial) -> float:
-    return math.log(trial.mean("m_pulled", "kl") / trial.mean("m_free", "kl"))
-
-
-def _gained(trial: Trial) -> float:
-    return trial.mean("m_pulled", "gold") - trial.mean("m_free", "gold")

@@ -1,15 +1,10 @@
 """Whether more and more proxy reward ends up costing true reward, when nothing pulls the policy back."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 
-from trueup.claims.experiment import Floats, Trial
-from trueup.claims.reproduce import Finding, over_seeds
-from trueup.reports import figures
+from trueup.claims.experiment import Floats
+from trueup.claims.finding import Finding, Trials, over_seeds
+from trueup.reports.figures import curves
 
 SUMMARY = "Without a pull to the reference, gold reward falls from its peak while the proxy goes on rising."
 REFERENCES = ("gao2022", "stiennon2020")
@@ -20,7 +15,7 @@ REVISED = (
 )
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def measure(trials: Trials) -> Finding:
     """Which of the peak and the end each reward prefers, on the same test prompts.
 
     A share of prompts does not depend on a reward's scale, which differs from one reward model to the
@@ -42,7 +37,7 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
         setting="REINFORCE without a KL penalty, at a high learning rate, against a reward model of 300"
         " prompts' comparisons. The peak is the step with the most gold on held-out prompts; "
         "its answers and the end's to 500 test prompts are compared, ties counting half.",
-        figure=figures.curves(
+        figure=curves(
             {name: [(float(step), float(value)) for step, value in line] for name, line in lines.items()},
             across="step",
             up="reward",

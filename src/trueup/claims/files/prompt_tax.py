@@ -1,15 +1,11 @@
 """What the HHH prompt, and distilling it, cost in guessing the last word of a passage."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Effect, Finding, dots
+from trueup.claims.finding import Effect, Finding, Trials, dots
 from trueup.statistics.estimates import paired_gain
 
 SUMMARY = "The HHH prompt and its distillation cost little accuracy on last words."
@@ -20,7 +16,7 @@ LITTLE = 0.05
 "Five points: what Askell et al. see on LAMBADA with their larger models."
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def measure(trials: Trials) -> Finding:
     """The tax, bare minus aligned, with its interval over the exam's items; a gain is no tax."""
     exams = {
         name: np.stack([trial.exam(stage, "last_word") for trial in trials], axis=1)

@@ -1,13 +1,10 @@
 """Whether RRHF gains as much reward as PPO, by the same reward model, without losing more of the language."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from math import exp
-from pathlib import Path
 
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Finding, over_seeds
+import numpy as np
+
+from trueup.claims.finding import Finding, Trials, means, over_seeds, places
 from trueup.reports.figures import curves
 
 SUMMARY = "RRHF reaches the reward of PPO at a perplexity that is no worse."
@@ -18,19 +15,17 @@ SHARE = 0.8
 "Of PPO's gain over SFT that counts as reaching it."
 WORSE = 1.05
 "Ratio of perplexities that still counts as no worse: a twentieth of a nat a token."
+RUNS = {"SFT": "m_sft", "RRHF": "m_rrhf_rm", "PPO": "m_ppo"}
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def measure(trials: Trials) -> Finding:
     """RRHF's gain in proxy reward as a share of PPO's, and the ratio of their perplexities, by seed."""
-    reward = {name: [t.mean(f"m_{name}", "proxy") for t in trials] for name in ("sft", "rrhf_rm", "ppo")}
+    reward = means(trials, RUNS, "proxy")
     # The exam's numbers are mean log-probabilities of a document's tokens.
-    perplexity = {name: [exp(-t.mean(f"m_{name}", "perplexity")) for t in trials] for name in reward}
-    shares = [
-        (rrhf - sft) / (ppo - sft)
-        for sft, rrhf, ppo in zip(reward["sft"], reward["rrhf_rm"], reward["ppo"], strict=True)
-    ]
-    ratios = [a / b for a, b in zip(perplexity["rrhf_rm"], perplexity["ppo"], strict=True)]
-    places = {name: list(zip(perplexity[name], reward[name], strict=True)) for name in reward}
+    log_probs = means(trials, RUNS, "perplexity")
+    perplexity = {name: np.array([exp(-v) for v in values]) for name, values in log_probs.items()}
+    shares = (reward["RRHF"] - reward["SFT"]) / (reward["PPO"] - reward["SFT"])
+    ratios = perplexity["RRHF"] / perplexity["PPO"]
     return Finding(
         effects=(
             over_seeds("gain in reward, RRHF's share of PPO's", shares, (SHARE, None)),
@@ -41,7 +36,7 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
         "perplexity that of 100 held-out documents.",
         figure=curves(
             {},
-            points={"SFT": places["sft"], "RRHF": places["rrhf_rm"], "PPO": places["ppo"]},
+            points=places(perplexity, reward),
             across="perplexity of held-out text",
             up="reward, by the reward model",
             description="Reward against perplexity of SFT, RRHF and PPO.",

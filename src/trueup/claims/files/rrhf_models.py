@@ -1,12 +1,6 @@
 """How many networks RRHF and PPO hold while they train: counted from the methods that ran."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
-
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Effect, Finding
+from trueup.claims.finding import Effect, Finding, Trials
 from trueup.engine.method import Method, Parts
 from trueup.models.opening import open_chat
 from trueup.reports.figures import Dots, dots
@@ -19,7 +13,7 @@ REFERENCES = ("yuan2023",)
 SEEDS = (1,)
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def measure(trials: Trials) -> Finding:
     """The difference in networks, policies, references, critics and reward models counted."""
     methods = {name: built(trials[0].stages[name]) for name in ("rrhf", "ppo")}
     models = {name: len(method.networks) + bool(method.judge) for name, method in methods.items()}

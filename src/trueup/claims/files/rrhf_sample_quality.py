@@ -1,14 +1,8 @@
 """Whether RRHF's policy is the better the better the responses were that it learned to order."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Finding, over_seeds
+from trueup.claims.finding import Finding, Trials, over_seeds
 from trueup.reports.figures import curves
 
 SUMMARY = "The better the sampled responses that RRHF learns from, the better its policy."
@@ -19,7 +13,7 @@ SAMPLERS = {"m_base": "m_rrhf_base", "m_sft": "m_rrhf_rm", "m_dpo": "m_rrhf_dpo"
 "Who wrote the responses, and the policy that RRHF made of them."
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def measure(trials: Trials) -> Finding:
     """The slope of the policy's gold reward over that of who wrote its responses, one of each seed."""
     lines = {
         f"seed {trial.seed}": [(trial.mean(a, "gold"), trial.mean(b, "gold")) for a, b in SAMPLERS.items()]

@@ -6,20 +6,16 @@ fitted by least squares of log L; the two terms of Kaplan et al. as one product,
 Hoffmann et al.) cannot be told from the rest within a factor of six in size and of four in data.
 """
 
-from __future__ import annotations
-
-import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Finding, over_seeds
-from trueup.reports import figures
+from trueup.claims.experiment import wrote
+from trueup.claims.finding import Finding, Trial, Trials, over_seeds
+from trueup.reports.figures import curves
 
 SUMMARY = "The held-out loss of base models falls as a power of their size and of their data."
 REFERENCES = ("kaplan2020", "hoffmann2022")
@@ -51,7 +47,7 @@ class Law(NamedTuple):
     miss: float
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def measure(trials: Trials) -> Finding:
     """The exponents of size and of data, and how far the worst point lies from the law, seed by seed."""
     grids = [[point(trial, f"{size}_{tokens}") for size in SIZES for tokens in TOKENS] for trial in trials]
     laws = [fit(points) for points in grids]
@@ -72,7 +68,7 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
 
 def point(trial: Trial, stage: str) -> Point:
     """What a pretraining stage reported."""
-    found = json.loads((trial.folder(stage) / "scale.json").read_text(encoding="utf-8"))
+    found = wrote(trial, stage, "scale.json")
     return Point(found["parameters"], found["tokens"], found["held_out_nll"])
 
 
@@ -101,7 +97,7 @@ def picture(grids: Sequence[Sequence[Point]]) -> Markup:
     # The frontier is drawn first: the sizes that it runs along lie on top of it.
     lines = {"frontier": frontier(mean)}
     lines.update({size: mean[i * per_size : (i + 1) * per_size] for i, size in enumerate(SIZES)})
-    return figures.curves(
+    return curves(
         {
             name: [(math.log10(p.compute), math.log10(p.loss)) for p in points]
             for name, points in lines.items()

@@ -1,14 +1,7 @@
 """Whether the SFT checkpoint with the lowest held-out loss is the one whose answers are best."""
 
-from __future__ import annotations
-
-import json
-from collections.abc import Sequence
-from pathlib import Path
-
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Finding, over_seeds
-from trueup.reports import figures
+from trueup.claims.finding import Finding, Trials, over_seeds
+from trueup.reports.figures import curves
 
 SUMMARY = "A lower held-out loss of SFT does not mean better answers."
 REFERENCES = ("ouyang2022", "stiennon2020")
@@ -19,14 +12,14 @@ AS_GOOD = 0.02
 "Points of gold within which answers count as equally good: the paired error of 500 prompts."
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def measure(trials: Trials) -> Finding:
     """What the longest training has over the checkpoint of least loss: in held-out loss, and in gold.
 
     The checkpoint is chosen by its loss, never by gold, so the gap in gold is not biased by the choice.
     """
     lines, losses, golds = {}, [], []
     for trial in trials:
-        points = [(held_out_loss(trial, f"sft_{n}"), trial.mean(f"m_sft_{n}", "gold")) for n in EPOCHS]
+        points = [(trial.logged(f"sft_{n}", "loss")[-1][1], trial.mean(f"m_sft_{n}", "gold")) for n in EPOCHS]
         least, last = min(points), points[-1]
         losses.append(last[0] - least[0])
         golds.append(last[1] - least[1])
@@ -38,7 +31,7 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
         ),
         setting="SFT of the lab's base model on 450 demonstrations for 1, 4 and 16 epochs; loss on 150 "
         "others, gold reward on 500 test prompts.",
-        figure=figures.curves(
+        figure=curves(
             lines,
             across="held-out loss, nats a token",
             up="gold reward",
@@ -48,10 +41,3 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
         because="Here loss and gold fall off together. About one demonstration in four is wrong, so learning "
         "them by heart learns mistakes too; whether that is the cause was not measured apart.",
     )
-
-
-def held_out_loss(trial: Trial, stage: str) -> float:
-    """The loss on held-out demonstrations of the finished model."""
-    text = (trial.folder(stage) / "metrics.jsonl").read_text(encoding="utf-8")
-    rows = [json.loads(line) for line in text.splitlines()]
-    return [row["loss"] for row in rows if row["phase"] == "eval"][-1]

@@ -1,16 +1,12 @@
 """Whether reward models get more accurate, and the HHH prompt lifts more, as models get larger."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Finding, over_seeds
-from trueup.reports import figures
+from trueup.claims.finding import Finding, Trial, Trials, over_seeds
+from trueup.reports.figures import curves
 
 SUMMARY = "Preference modelling, and the HHH prompt's lift, improve with model size."
 REFERENCES = ("askell2021",)
@@ -25,7 +21,7 @@ SIZES = ("tiny", "small", "base")
 Points = list[tuple[float, float]]
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def measure(trials: Trials) -> Finding:
     """Slopes per tenfold of parameters of the reward model's accuracy and of the lift in gold."""
     accuracy, lift = ([_by_size(trial, find) for trial in trials] for find in (_accuracy, _lift))
     lines = {
@@ -40,7 +36,7 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
         setting="Three sizes trained from nothing on the same 600,000 or so tokens. From each, a reward "
         "model on comparisons for 2,000 prompts, tested on 2,000 others; and the gold reward of its answers "
         "with fourteen good dialogues before them, minus without.",
-        figure=figures.curves(
+        figure=curves(
             lines,
             points={
                 f"{name}, each seed": [p for one in every for p in one]

@@ -3,16 +3,10 @@
 slack_k(λ) = R_k(θ_λ) − Σ_i λ_i R_k(θ_i)        (Ramé et al. 2023)
 """
 
-from __future__ import annotations
-
-import json
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Finding, over_seeds
+from trueup.claims.experiment import wrote
+from trueup.claims.finding import Finding, Trials, over_seeds
 from trueup.reports.figures import curves
 
 SUMMARY = "No reward dips on the line between experts that were trained from one start."
@@ -23,9 +17,9 @@ DIP = 0.1
 "Deviations of a reward over the start's samples: a smaller dip counts as none."
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def measure(trials: Trials) -> Finding:
     """Each reward's mean slack over the mixtures between the experts, by seed."""
-    found = [slacks(json.loads((t.folder("soup") / "front.json").read_text("utf-8"))) for t in trials]
+    found = [slacks(wrote(t, "soup", "front.json")) for t in trials]
     names = list(found[0])
     drawn = {
         name: [(w, float(np.mean([f[name][w] for f in found]))) for w in sorted(found[0][name])]

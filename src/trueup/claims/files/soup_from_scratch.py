@@ -1,15 +1,10 @@
 """Whether models that were initialised apart can be averaged: the loss halfway between them."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
-
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Finding, over_seeds
+from trueup.claims.finding import Finding, Trials, over_seeds
 from trueup.engine.method import Role
-from trueup.evals.lab_suite import lab_suite, run_suite
+from trueup.evals.exams import run_suite
 from trueup.evals.view import PolicyView
+from trueup.lab.exams import lab_suite
 from trueup.models.opening import open_chat, open_network, pick_device
 from trueup.reports.figures import curves
 from trueup.settings.blocks import ModelSettings
@@ -25,7 +20,7 @@ WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 DOCUMENTS = 40
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def measure(trials: Trials) -> Finding:
     """The loss halfway from each seed's model to the next one's, minus the mean of both ends."""
     models = [str(t.folder("base_600k") / "model") for t in trials]
     paths = {

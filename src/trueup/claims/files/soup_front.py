@@ -1,16 +1,11 @@
 """Whether mixtures of two experts offer as much of two rewards as policies trained for each preference."""
 
-from __future__ import annotations
-
-import json
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Finding, over_seeds
+from trueup.claims.experiment import wrote
+from trueup.claims.finding import Finding, Trials, over_seeds
 from trueup.reports.figures import curves
 
 SUMMARY = "The front of soups of two experts is at least as good as that of MORL."
@@ -26,9 +21,9 @@ RATIO = 0.9
 "Of the hypervolumes: a tenth less counts as as good, since soups promise MORL's front for fewer trainings."
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def measure(trials: Trials) -> Finding:
     """The hypervolume of the soups over that of MORL with the experts for ends, seed by seed."""
-    fronts = [json.loads((t.folder("soup") / "front.json").read_text("utf-8")) for t in trials]
+    fronts = [wrote(t, "soup", "front.json") for t in trials]
     ratios = [f["hypervolume"]["soups"]["mean"] / f["hypervolume"]["morl"]["mean"] for f in fronts]
     places = [by_kind(front) for front in fronts]
     mean = {

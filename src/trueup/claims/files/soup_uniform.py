@@ -1,12 +1,8 @@
 """Whether the plain average of several runs' weights is as good as the runs are on average."""
 
-from __future__ import annotations
+import numpy as np
 
-from collections.abc import Sequence
-from pathlib import Path
-
-from trueup.claims.experiment import Trial
-from trueup.claims.reproduce import Finding, dots, over_seeds
+from trueup.claims.finding import Finding, Trials, dots, means, over_seeds
 
 SUMMARY = "The uniform average of N experts is at least as good as they are on average."
 REFERENCES = ("rame2023", "wortsman2022")
@@ -17,14 +13,15 @@ SAME = 0.02
 "Of gold reward: a smaller loss counts as none."
 
 
-def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
+def measure(trials: Trials) -> Finding:
     """Gold reward of the average minus the mean of its experts', seed by seed."""
-    experts = [sum(t.mean(name, "gold") for name in EXPERTS) / len(EXPERTS) for t in trials]
-    average = [t.mean("four_uniform", "gold") for t in trials]
-    gains = [a - b for a, b in zip(average, experts, strict=True)]
+    *runs, average = means(trials, {name: name for name in (*EXPERTS, "four_uniform")}).values()
+    experts = np.mean(runs, axis=0)
     return Finding(
         effects=(
-            over_seeds("gold reward, average of the weights minus mean of the runs", gains, (-SAME, None)),
+            over_seeds(
+                "gold reward, average of the weights minus mean of the runs", average - experts, (-SAME, None)
+            ),
         ),
         setting="Three runs of imitation from one SFT model on the same comparisons in three orders, and the "
         "average of their weights; gold reward on 500 test prompts with four samples each.",
@@ -33,5 +30,4 @@ def measure(folder: Path, trials: Sequence[Trial]) -> Finding:
             across="gold reward",
             description="Gold reward of three runs and of their average.",
         ),
-        caption="One dot a seed, the mean with its 95 % interval.",
     )

@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from trueup.data import turns
-from trueup.data.fields import Row, as_text, filled, label, required
-from trueup.data.formats.pairs import pair
+from trueup.data.fields import Row, as_text, label, required
+from trueup.data.formats import reads
+from trueup.data.formats.pairs import SIDES, pair, refuse_empty
 from trueup.data.formats.plain import answered, one_answer
-from trueup.data.layout import Format, keys
 from trueup.data.problems import Fault
 from trueup.data.turns import Turns
 from trueup.engine.groups import Group, Message, Role
+
+
+@reads("messages", may="system")
+def chat(row: Row) -> tuple[Group]:
+    """OpenAI chat, TRL conversations: messages [{role, content}], the last from the assistant."""
+    return _answered(row, "messages")
+
+
+@reads("messages, label", "messages, kto_tag", may="system")
+def chat_unpaired(row: Row) -> tuple[Group]:
+    """Conversations with a yes or no: messages, label (or kto_tag)."""
+    return _labelled(row, "messages")
+
+
+@reads("conversations", may="system")
+def sharegpt(row: Row) -> tuple[Group]:
+    """ShareGPT: conversations [{from: human|gpt|system, value}]."""
+    return _answered(row, "conversations")
+
+
+@reads("conversations, label", "conversations, kto_tag", may="system")
+def sharegpt_unpaired(row: Row) -> tuple[Group]:
+    """ShareGPT with a yes or no: conversations, label (or kto_tag)."""
+    return _labelled(row, "conversations")
+
+
+@reads("conversations, chosen, rejected", may="system")
+def sharegpt_preference(row: Row) -> tuple[Group]:
+    """ShareGPT preference: conversations, chosen {from, value}, rejected {from, value}."""
+    prompt = turns.as_prompt(_messages(row, "conversations"), "conversations")
+    sides: list[str] = []
+    for key in SIDES:
+        value = required(row, key)
+        refuse_empty(value, f"{key}.value")
+        sides.append(value if isinstance(value, str) else one_answer(value, key))
+    return pair(prompt, sides[0], sides[1])
+
+
+def _answered(row: Row, key: str, good: bool | None = None) -> tuple[Group]:
+    prompt, text = turns.split_answer(_messages(row, key), key)
+    return answered(prompt, text, field=key, good=good)
+
+
+def _labelled(row: Row, key: str) -> tuple[Group]:
+    return _answered(row, key, good=label(row, "label" if "label" in row else "kto_tag"))
 
 
 def _messages(row: Row, key: str) -> Turns:
@@ -22,63 +65,3 @@ def _messages(row: Row, key: str) -> Turns:
     if messages[0].role is Role.SYSTEM:
         raise Fault("E305", "a second system message", field="system", remedy="keep one of the two")
     return (Message(Role.SYSTEM, system), *messages)
-
-
-def _parse_chat(row: Row, *, key: str) -> tuple[Group]:
-    prompt, text = turns.split_answer(_messages(row, key), key)
-    return answered(prompt, text, field=key)
-
-
-def _parse_labelled(row: Row, *, key: str) -> tuple[Group]:
-    prompt, text = turns.split_answer(_messages(row, key), key)
-    return answered(prompt, text, field=key, good=label(row, "label" if "label" in row else "kto_tag"))
-
-
-def _parse_sharegpt_pair(row: Row) -> tuple[Group]:
-    prompt = turns.as_prompt(_messages(row, "conversations"), "conversations")
-    sides: list[str] = []
-    for key in ("chosen", "rejected"):
-        value = required(row, key)
-        if isinstance(value, dict) and not str(value.get("value", value.get("content", "-")) or "").strip():
-            filled("", f"{key}.value", code="E402")
-        sides.append(value if isinstance(value, str) else one_answer(value, key))
-    return pair(prompt, sides[0], sides[1])
-
-
-FORMATS = (
-    Format(
-        name="chat",
-        about="OpenAI chat, TRL conversations: messages [{role, content}], the last from the assistant",
-        needs=(keys("messages"),),
-        may=keys("system"),
-        parse=partial(_parse_chat, key="messages"),
-    ),
-    Format(
-        name="chat-unpaired",
-        about="conversations with a yes or no: messages, label (or kto_tag)",
-        needs=(keys("messages", "label"), keys("messages", "kto_tag")),
-        may=keys("system"),
-        parse=partial(_parse_labelled, key="messages"),
-    ),
-    Format(
-        name="sharegpt",
-        about="ShareGPT: conversations [{from: human|gpt|system, value}]",
-        needs=(keys("conversations"),),
-        may=keys("system"),
-        parse=partial(_parse_chat, key="conversations"),
-    ),
-    Format(
-        name="sharegpt-preference",
-        about="ShareGPT preference: conversations, chosen {from, value}, rejected {from, value}",
-        needs=(keys("conversations", "chosen", "rejected"),),
-        may=keys("system"),
-        parse=_parse_sharegpt_pair,
-    ),
-    Format(
-        name="sharegpt-unpaired",
-        about="ShareGPT with a yes or no: conversations, label (or kto_tag)",
-        needs=(keys("conversations", "label"), keys("conversations", "kto_tag")),
-        may=keys("system"),
-        parse=partial(_parse_labelled, key="conversations"),
-    ),
-)

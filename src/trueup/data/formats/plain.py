@@ -5,38 +5,44 @@ from __future__ import annotations
 from typing import Any
 
 from trueup.data import turns
-from trueup.data.fields import Row, filled, filled_text, label, required
+from trueup.data.fields import Row, as_text, filled, label, required
+from trueup.data.formats import reads
 from trueup.data.formats.pairs import prompt_of
-from trueup.data.layout import Format, keys
 from trueup.data.problems import Fault
 from trueup.data.turns import Turns
 from trueup.engine.groups import Completion, Group, Message, Role, Score
 
 
-def answered(
-    prompt: Turns, text: str, *, field: str, source: str = "", good: bool | None = None
-) -> tuple[Group]:
+def answered(prompt: Turns, text: str, *, field: str, good: bool | None = None) -> tuple[Group]:
     """The group of one answer; `good` is an unpaired label, kept as score 1 or 0 of judge "label"."""
     filled(text, field, code="E402")
     scores = () if good is None else (Score(completion=0, value=float(good), judge="label"),)
-    return (Group(prompt=prompt, completions=(Completion(text=text, source=source),), scores=scores),)
+    return (Group(prompt=prompt, completions=(Completion(text=text),), scores=scores),)
 
 
-def _parse_prompts(row: Row) -> tuple[Group]:
+@reads("prompt")
+def prompts(row: Row) -> tuple[Group]:
+    """Prompts only: prompt, as a string or as messages that end with a user turn."""
     key = "messages" if "prompt" not in row and "messages" in row else "prompt"
     return (Group(prompt=prompt_of(required(row, key), key, Role.TEXT)),)
 
 
-def _parse_text(row: Row) -> tuple[Group]:
+@reads("text")
+def text(row: Row) -> tuple[Group]:
+    """Plain text for language modelling: text."""
     start = (Message(Role.TEXT, ""),)
-    return answered(start, filled_text(row, "text"), field="text")
+    return answered(start, filled(as_text(required(row, "text"), "text"), "text"), field="text")
 
 
-def _parse_completion(row: Row) -> tuple[Group]:
+@reads("prompt, completion")
+def prompt_completion(row: Row) -> tuple[Group]:
+    """Demonstrations: prompt, completion."""
     return answered(*_prompt_and_answer(row), field="completion")
 
 
-def _parse_unpaired(row: Row) -> tuple[Group]:
+@reads("prompt, completion, label")
+def unpaired(row: Row) -> tuple[Group]:
+    """Unpaired preferences (TRL, KTO): prompt, completion, label (true is good)."""
     return answered(*_prompt_and_answer(row), field="completion", good=label(row, "label"))
 
 
@@ -53,47 +59,10 @@ def one_answer(value: Any, field: str) -> str:
     messages = turns.conversation([value] if isinstance(value, dict) else value, field)
     answer, *further = messages
     if answer.role is not Role.ASSISTANT:
-        raise Fault(
-            "E302",
-            "the completion is not an assistant turn",
-            field=f"{field}[0]",
-            found=str(answer.role),
-            remedy='give it the role "assistant"',
-        )
+        found, remedy = str(answer.role), 'give it the role "assistant"'
+        reason = "the completion is not an assistant turn"
+        raise Fault("E302", reason, field=f"{field}[0]", found=found, remedy=remedy)
     if further:
-        raise Fault(
-            "E410",
-            "the completion is more than one turn",
-            field=field,
-            found=" ".join(item.role for item in messages[:6]),
-            remedy="move all turns but the last into the prompt",
-        )
+        found, remedy = turns.roles(messages), "move all turns but the last into the prompt"
+        raise Fault("E410", "the completion is more than one turn", field=field, found=found, remedy=remedy)
     return answer.content
-
-
-FORMATS = (
-    Format(
-        name="prompts",
-        about="prompts only: prompt, as a string or as messages that end with a user turn",
-        needs=(keys("prompt"),),
-        parse=_parse_prompts,
-    ),
-    Format(
-        name="text",
-        about="plain text for language modelling: text",
-        needs=(keys("text"),),
-        parse=_parse_text,
-    ),
-    Format(
-        name="prompt-completion",
-        about="demonstrations: prompt, completion",
-        needs=(keys("prompt", "completion"),),
-        parse=_parse_completion,
-    ),
-    Format(
-        name="unpaired",
-        about="unpaired preferences (TRL, KTO): prompt, completion, label (true is good)",
-        needs=(keys("prompt", "completion", "label"),),
-        parse=_parse_unpaired,
-    ),
-)

@@ -7,44 +7,50 @@ completion, 1 best, equal for ties; `scores`, one number a completion, larger is
 
 from __future__ import annotations
 
-import math
 from itertools import combinations
 from typing import Any, Literal
 
-from trueup.data.fields import Row, as_text, filled, listed, required, text
+from trueup.data.fields import Row, as_text, filled, listed, number, required, text
+from trueup.data.formats import reads
 from trueup.data.formats.pairs import prompt_of
-from trueup.data.layout import Format, keys
 from trueup.data.problems import Fault, show
 from trueup.engine.groups import Comparison, Completion, Group, Ranking, Role, Score
 
 _ORDERS = ("preference", "ranking", "ranks", "scores")
 _MAX_PREDICTIONS = 16
 _NUMBERED = tuple(f"prediction {number}" for number in range(1, _MAX_PREDICTIONS + 1))
+_NEEDS = [
+    f"{prompt}, {answers}, {order}"
+    for prompt in ("prompt", "question")
+    for answers in ("completions", "responses", ", ".join(_NUMBERED[:2]))
+    for order in _ORDERS
+]
 _CHOICES: dict[int, Literal["a", "b", "tie"]] = {0: "tie", 1: "a", 2: "b"}
 
 
-def _parse_ranking(row: Row) -> tuple[Group]:
+def _holds_objects(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
+
+
+@reads(*_NEEDS, may=", ".join(_NUMBERED), fits=lambda row: not _holds_objects(row.get("completions")))
+def ranking(row: Row) -> tuple[Group]:
+    """K-wise rankings: prompt, completions or prediction 1..K; preference, ranking, ranks or scores."""
     prompt_key = "question" if "prompt" not in row and "question" in row else "prompt"
     prompt = prompt_of(required(row, prompt_key), prompt_key, Role.TEXT)
     completions = tuple(Completion(text=said, source=source) for source, said in _answers(row))
     num = len(completions)
     judged = {name: listed(row, name) for name in _ORDERS if row.get(name) is not None}
     if not judged:
-        raise Fault(
-            "E203",
-            "no order over the completions",
-            field="preference",
-            remedy='add "preference", "ranking", "ranks" or "scores"',
-        )
-    return (
-        Group(
-            prompt=prompt,
-            completions=completions,
-            comparisons=_comparisons(judged.get("preference"), num),
-            rankings=_rankings(judged, num),
-            scores=_scores(judged.get("scores"), num),
-        ),
+        remedy = 'add "preference", "ranking", "ranks" or "scores"'
+        raise Fault("E203", "no order over the completions", field="preference", remedy=remedy)
+    group = Group(
+        prompt=prompt,
+        completions=completions,
+        comparisons=_comparisons(judged.get("preference"), num),
+        rankings=_rankings(judged, num),
+        scores=_scores(judged.get("scores"), num),
     )
+    return (group,)
 
 
 def _answers(row: Row) -> list[tuple[str, str]]:
@@ -59,13 +65,8 @@ def _answers(row: Row) -> list[tuple[str, str]]:
         wanted = _NUMBERED[: max(len(present), 1)]
         found = [(name, filled(text(row, name), name, code="E402")) for name in wanted]
     if len(found) < 2:
-        raise Fault(
-            "E409",
-            "fewer than two completions",
-            field=key or _NUMBERED[0],
-            found=str(len(found)),
-            remedy="an order needs at least two",
-        )
+        field, remedy = key or _NUMBERED[0], "an order needs at least two"
+        raise Fault("E409", "fewer than two completions", field=field, found=str(len(found)), remedy=remedy)
     return found
 
 
@@ -77,13 +78,8 @@ def _comparisons(value: list[Any] | None, num: int) -> tuple[Comparison, ...]:
     made: list[Comparison] = []
     for index, ((a, b), choice) in enumerate(zip(pairs, value, strict=True)):
         if isinstance(choice, bool) or choice not in (0, 1, 2):
-            raise Fault(
-                "E408",
-                "is not 0 (tie), 1 (first) or 2 (second)",
-                field=f"preference[{index}]",
-                found=show(choice),
-                remedy="write 0, 1 or 2",
-            )
+            reason, field = "is not 0 (tie), 1 (first) or 2 (second)", f"preference[{index}]"
+            raise Fault("E408", reason, field=field, found=show(choice), remedy="write 0, 1 or 2")
         made.append(Comparison(a=a, b=b, choice=_CHOICES[int(choice)]))
     return tuple(made)
 
@@ -97,11 +93,9 @@ def _rankings(judged: dict[str, list[Any]], num: int) -> tuple[Ranking, ...]:
         ranks = judged["ranks"]
         _same_length("ranks", ranks, num, "one a completion")
         for index, rank in enumerate(ranks):
-            _number(rank, f"ranks[{index}]")
-        levels = sorted(set(ranks))
-        made.append(
-            Ranking(tiers=tuple(tuple(i for i, r in enumerate(ranks) if r == level) for level in levels))
-        )
+            number(rank, f"ranks[{index}]")
+        tiers = tuple(tuple(i for i, r in enumerate(ranks) if r == level) for level in sorted(set(ranks)))
+        made.append(Ranking(tiers=tiers))
     return tuple(made)
 
 
@@ -110,85 +104,34 @@ def check_tiers(
 ) -> tuple[tuple[int, ...], ...]:
     """The tiers, when every index is known and stands once. Raises Fault E405 or E406."""
     flat = [index for tier in tiers for index in tier]
-    for index in flat:
-        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < num:
-            raise Fault(
-                "E405",
-                "an index that no completion has",
-                field=field,
-                found=show(index),
-                remedy=f"use 0 to {num - 1}, counting from 0",
-            )
+    for value in flat:
+        check_index(value, field, num, f"use 0 to {num - 1}, counting from 0")
     if len(set(flat)) != len(flat) or not all(tiers):
-        raise Fault(
-            "E406",
-            "an index stands twice, or a tier is empty",
-            field=field,
-            found=show(str(flat)),
-            remedy="name each completion once",
-        )
+        reason, found = "an index stands twice, or a tier is empty", show(str(flat))
+        raise Fault("E406", reason, field=field, found=found, remedy="name each completion once")
     if complete and len(flat) != num:
-        raise Fault(
-            "E406",
-            "the ranking leaves a completion out",
-            field=field,
-            found=f"{len(flat)} of {num}",
-            remedy="rank every completion; put equals into one inner list",
-        )
+        reason, found = "the ranking leaves a completion out", f"{len(flat)} of {num}"
+        remedy = "rank every completion; put equals into one inner list"
+        raise Fault("E406", reason, field=field, found=found, remedy=remedy)
     return tiers
+
+
+def check_index(value: Any, field: str, num: int, remedy: str) -> None:
+    """None. Raises Fault E405 for what is no index of `num` completions."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < num:
+        reason = "an index that no completion has"
+        raise Fault("E405", reason, field=field, found=show(value), remedy=remedy)
 
 
 def _scores(value: list[Any] | None, num: int) -> tuple[Score, ...]:
     if value is None:
         return ()
     _same_length("scores", value, num, "one a completion, null where there is none")
-    found = [(i, _number(v, f"scores[{i}]")) for i, v in enumerate(value) if v is not None]
+    found = [(i, number(v, f"scores[{i}]")) for i, v in enumerate(value) if v is not None]
     return tuple(Score(completion=i, value=v, judge="scores") for i, v in found)
-
-
-def _number(value: Any, field: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Fault("E205", "is not a number", field=field, found=show(value), remedy="write a number")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise Fault(
-            "E411", "is not a finite number", field=field, found=show(value)[:40], remedy="write a number"
-        )
-    return number
 
 
 def _same_length(field: str, value: list[Any], wanted: int, why: str) -> None:
     if len(value) != wanted:
-        raise Fault(
-            "E407",
-            f"has {len(value)} entries, not {wanted}",
-            field=field,
-            remedy=f"write {why}",
-        )
-
-
-_PROMPTS = ("prompt", "question")
-_NEEDS = tuple(
-    keys(prompt, *answers, order)
-    for prompt in _PROMPTS
-    for answers in (("completions",), ("responses",), _NUMBERED[:2])
-    for order in _ORDERS
-)
-
-FORMATS = (
-    Format(
-        name="ranking",
-        about="K-wise rankings: prompt, completions or prediction 1..K; preference, ranking, ranks or scores",
-        needs=_NEEDS,
-        may=frozenset(_NUMBERED),
-        parse=_parse_ranking,
-        fits=lambda row: not _holds_objects(row.get("completions")),
-    ),
-)
-
-
-def _holds_objects(value: Any) -> bool:
-    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
+        reason = f"has {len(value)} entries, not {wanted}"
+        raise Fault("E407", reason, field=field, remedy=f"write {why}")

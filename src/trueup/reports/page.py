@@ -1,0 +1,96 @@
+"""Pages from templates: one self-contained HTML file each, and what of it is seen first as a fragment.
+
+A page holds no script and names no address: its policy refuses everything but its own styles. All text goes
+through `visible` and Jinja's escaping; drawings are built as element trees.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from trueup.reports import numbers
+from trueup.reports.checked import Interval
+from trueup.reports.headline import label
+from trueup.reports.visible import visible
+
+ROOM = "trueup.reports"
+MOST_CHARACTERS = 3000
+"Of a text that a person or a model wrote."
+
+
+def page(template: str, /, *, room: str = ROOM, **values: Any) -> str:
+    """The page that a template makes of some values; a room has templates of its own beside these."""
+    return _environment(room).get_template(template).render(values)
+
+
+@cache
+def _environment(room: str) -> Environment:
+    def read(file: str) -> str | None:
+        found = [path for r in (room, ROOM) if (path := resources.files(r) / file).is_file()]
+        return found[0].read_text("utf-8") if found else None
+
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        loader=FunctionLoader(read),
+    )
+    environment.globals["style"] = style
+    environment.tests["interval"] = lambda value: isinstance(value, Interval)
+    environment.filters.update(
+        plain=numbers.plain,
+        tally=numbers.tally,
+        percent=numbers.percent,
+        nats=numbers.nats,
+        count=numbers.count,
+        duration=numbers.duration,
+        memory=numbers.memory,
+        scientific=numbers.scientific,
+        bounds=lambda value, **how: numbers.between(value.low, value.high, **how),
+        label=label,
+        cut=_cut,
+    )
+    return environment
+
+
+def style(*sheets: str) -> Markup:
+    """Style sheets of this folder. They are ours: the one text that is put in unescaped."""
+    folder = resources.files(ROOM)
+    return Markup("\n".join((folder / f"{sheet}.css").read_text("utf-8") for sheet in sheets))
+
+
+@cache
+def drawing_style() -> str:
+    """How drawings look, with the light colours written in: for a file that stands alone."""
+    colours, _, rules = style("drawing").partition("}\n")
+    light = dict(re.findall(r"(--\w+): light-dark\((#\w+)", colours))
+    return re.sub(r"var\((--\w+)\)", lambda match: light[match[1]], rules)
+
+
+def write_page(text: str, target: Path) -> Path:
+    """The path of the page, which appears whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
+    partial.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(partial, target)
+    return target
+
+
+def _cut(text: str) -> str:
+    over = len(text) - MOST_CHARACTERS
+    return text if over <= 0 else f"{text[:MOST_CHARACTERS]} … ({over} more characters)"
+
+
+def _finalize(value: Any) -> Any:
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return visible(value)
+    return "–" if value is None else value

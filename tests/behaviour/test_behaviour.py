@@ -1,0 +1,187 @@
+"""Refusals, summaries, few-shot labels and the override probe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from eval_stubs import TableNetwork, random_table, tiny_model, view_of
+from trueup.behaviour import summarise
+from trueup.behaviour.override import SUFFIX, overridden, override_task
+from trueup.behaviour.refusals import PHRASES, by_judge, measure_refusals
+from trueup.behaviour.summarise import Demonstration, few_shot, first_sentences, measure_summaries
+from trueup.engine.groups import Completion, Group, Message, Role
+from trueup.errors import TrueupError
+from trueup.evals.few_shot import Example, Wording, label_texts
+from trueup.evals.tasks import Graded, Sampling, sampling_task
+from trueup.lab.tasks import lab_behaviour, lab_requests, lab_summaries
+from trueup.sources.sample import Decoding
+from trueup.statistics.estimates import paired_gain
+
+SHORT = Decoding(max_new_tokens=3)
+REQUESTS = [
+    Group(prompt=(Message(Role.USER, text),), meta={"harmful": harmful})
+    for text, harmful in (("a", False), ("b", True), ("c", False), ("d", False))
+]
+
+
+def says(values: Sequence[float]) -> Any:
+    """The behaviour by a judge that gives each group its number."""
+    return by_judge(lambda groups: [[v for _ in g.completions] for g, v in zip(groups, values, strict=True)])
+
+
+def test_refusals_of_harmless_requests_and_answers_to_harmful_ones() -> None:
+    view = view_of(tiny_model())
+    found = measure_refusals(view, REQUESTS, says([1, 0, 0, 0.5]), decoding=SHORT)
+    over, answered = found.over_refusal, found.harmful_answered
+    assert over is not None and (over.mean, over.n) == (0.5, 3)
+    assert answered is not None and (answered.mean, answered.n) == (1.0, 1)
+    assert found.right.tolist() == [0.0, 0.0, 1.0, 0.5]
+    silent = measure_refusals(view, REQUESTS[1:2], says([1]), decoding=SHORT)
+    assert silent.over_refusal is None and silent.to_json()["harmful_answered"]["mean"] == 0.0
+    for requests, judge, code in (
+        ([], says([]), "E601"),
+        ([replace(REQUESTS[0], meta={})], says([1]), "E206"),
+        (REQUESTS[:1], says([2]), "E205"),
+    ):
+        with pytest.raises(TrueupError, match=code):
+            measure_refusals(view, requests, judge, decoding=SHORT)
+
+
+def test_the_lab_reads_the_whole_answer() -> None:
+    fine, harmful = lab_requests("dev")[:2]
+    tool = fine.meta["request"]["truth"]
+    seen = [
+        (fine, f"Use {tool}."),
+        (fine, "I will not help with that."),
+        (harmful, "I will not help with that."),
+    ]
+    seen += [(harmful, f"I will not help with that. Use {tool}."), (harmful, "will not help blub")]
+    found = [tuple(lab_behaviour(*one)[name] for name in ("refused", "answered")) for one in seen]
+    assert found[:3] == [(0, 1), (1, 0), (1, 0)]
+    assert found[3] == (0, 1), "it helps after all"
+    assert found[4] == (0, 0), "noise is neither"
+
+
+def test_the_phrases_know_how_english_refusals_open() -> None:
+    refused = ("I'm sorry, but I can't do that.", "I cannot help with this.", "As an AI, I have no body.",
+               "Unfortunately, I won't assist.", "I don't feel comfortable answering.")  # fmt: skip
+    served = (
+        "Sure! I can help.",
+        "You can't help it.",
+        "I cannot believe how good this is.",
+        "Kill it by typing -9.",
+    )
+    texts = tuple(Completion(text=text) for text in (*refused, *served))
+    assert PHRASES([Group(prompt=(), completions=texts)]) == [[1.0] * 5 + [0.0] * 4]
+
+
+# ------------------------------------------------------------------------------------------ override
+
+
+def test_the_probe_pairs_the_same_items_with_and_without_the_suffix() -> None:
+    def grade(drawn: list[Group]) -> Graded:
+        told = [g.prompt[-1].content.endswith(SUFFIX) for g in drawn]
+        return Graded(values=np.array([1.0 - t * (i % 2) for i, t in enumerate(told)]), groups=drawn)
+
+    task = sampling_task("t", 1, Sampling(metric="m", grade=grade, k=1, decoding=SHORT))
+    twin = override_task(task)
+    assert twin.name == "t_overridden"
+    plain, told = (one.run(view_of(tiny_model()), REQUESTS) for one in (task, twin))
+    assert plain.tolist() == [1.0] * 4 and told.tolist() == [1.0, 0.0, 1.0, 0.0]
+    assert paired_gain(told, plain).mean == -0.5
+
+
+def test_the_suffix_goes_behind_the_users_last_words_and_a_text_has_no_user() -> None:
+    turns = (Message(Role.USER, "a"), Message(Role.ASSISTANT, "b"), Message(Role.USER, "c"))
+    (item,) = overridden([Group(prompt=turns)], "now")
+    assert [m.content for m in item.prompt] == ["a", "b", "c now"]
+    with pytest.raises(TrueupError, match="E782"):
+        overridden([Group(prompt=(Message(Role.TEXT, "a"),))])
+
+
+# ------------------------------------------------------------------------------------------ summaries
+
+
+def test_no_demonstration_gives_the_zero_shot_prompt_and_none_is_asked_that_is_shown() -> None:
+    rows = [Demonstration(document=f"post {i}", summary=f"sum {i}") for i in range(6)]
+    items, shown = few_shot(rows, 0)
+    assert not shown and [g.prompt[0].content for g in items] == [f"post {i}\nTL;DR:" for i in range(6)]
+    items, shown = few_shot(rows, 2, seed=3)
+    head = "".join(f"{d.document}\nTL;DR: {d.summary}\n\n" for d in shown)
+    texts = [g.prompt[0].content for g in items]
+    assert len(texts) == 4 and all(text.startswith(head) for text in texts)
+    assert not {d.document for d in shown} & {text.removeprefix(head).split("\n")[0] for text in texts}
+    assert few_shot(rows, 2, seed=3)[1] == shown != few_shot(rows, 2, seed=4)[1]
+    with pytest.raises(TrueupError, match="E601"):
+        few_shot(rows, 6)
+
+
+def test_rouge_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rouge_score", reason="the extra rouge")
+    score = summarise.rouge()
+    found = score("the cat sat here", "the cat ran")
+    assert found["rouge1"] == pytest.approx(2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4))
+    assert found["rouge2"] == pytest.approx(2 * (1 / 2) * (1 / 3) / (1 / 2 + 1 / 3))
+    assert score("a b c d", "d a b")["rougeL"] == pytest.approx(2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4))
+    found = measure_summaries(view_of(tiny_model()), lab_summaries("dev", 2), decoding=SHORT)
+    assert set(found.scores) == {"rouge1", "rouge2", "rougeL"} and len(found.scores["rouge1"]) == 2
+    summarise.rouge.cache_clear()
+    monkeypatch.setitem(sys.modules, "rouge_score", None)
+    monkeypatch.setitem(sys.modules, "rouge_score.rouge_scorer", None)
+    with pytest.raises(TrueupError, match=r"E811 .*trueup\[rouge\]"):
+        summarise.rouge()
+
+
+def test_the_first_three_sentences_are_kept() -> None:
+    assert first_sentences(" One. Two! 3.5 is it? Four.") == "One. Two! 3.5 is it?"
+    assert first_sentences("No end") == "No end" and first_sentences("One.\n\nPost: two") == "One."
+
+
+# ------------------------------------------------------------------------------------------ labels
+
+TEXTS = [Example(text=text, label=label) for text, label in (("ab", 0), ("cd", 1), ("ef", 0))]
+TRAIN = [Example(text=f"t{i}", label=i % 2) for i in range(10)]
+WORDING = Wording(labels=(" x", " yz"))
+
+
+def test_labels_do_not_change_with_a_constant_on_all_logits_and_permute_with_their_set() -> None:
+    network = random_table(3)
+    view = view_of(network)
+    plain = label_texts(view, TEXTS, WORDING, train=TRAIN, k=2, draws=5).probabilities
+    moved = label_texts(
+        view_of(TableNetwork(network.table + 7.0)), TEXTS, WORDING, train=TRAIN, k=2
+    ).probabilities
+    np.testing.assert_allclose(moved, plain, atol=1e-12)
+    swapped = replace(WORDING, labels=WORDING.labels[::-1])
+    turned = [replace(e, label=1 - e.label) for e in TEXTS]
+    train = [replace(e, label=1 - e.label) for e in TRAIN]
+    np.testing.assert_allclose(
+        label_texts(view, turned, swapped, train=train, k=2).probabilities, plain[..., ::-1], atol=1e-12
+    )
+
+
+def test_calibration_divides_by_what_the_labels_get_without_a_text() -> None:
+    """Where the next token depends on the last one alone and both prompts end in `:`, nothing is left."""
+    view = view_of(TableNetwork(random_table(4).table.to(torch.float64)))
+    assert label_texts(view, TEXTS, WORDING, calibrate=True).probabilities == pytest.approx(0.5)
+    assert abs(label_texts(view, TEXTS, WORDING).probabilities - 0.5).min() > 0.01
+
+
+def test_zero_shot_is_one_draw_and_draws_share_no_example() -> None:
+    assert WORDING.prompt("ab") == "Text: ab\nLabel:"
+    assert WORDING.prompt("ab", TRAIN[:1]) == "Text: t0\nLabel: x\n\nText: ab\nLabel:"
+    found = label_texts(view_of(random_table(3)), TEXTS, WORDING, train=TRAIN, k=2)
+    assert len({e.text for one in found.shown for e in one}) == 10 and found.accuracies.shape == (5,)
+    told = found.to_json()
+    assert told["std_between_draws"] == pytest.approx(np.std(told["draws"], ddof=1)) and 0 <= told["ece"] <= 1
+    assert told["accuracy"]["mean"] == pytest.approx(np.mean(told["draws"])) and told["accuracy"]["n"] == 3
+    assert label_texts(view_of(random_table(3)), TEXTS, WORDING).accuracies.shape == (1,)
+    with pytest.raises(TrueupError, match="E601"):
+        label_texts(view_of(random_table(3)), TEXTS, WORDING, train=TRAIN, k=3)

@@ -1,0 +1,174 @@
+"""The front door: help, mistakes and a model's first word are there at once, and import what they need."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import small_world
+from benchmarks.front_door import generate_times, random_model
+from trueup.cli import main
+
+HEAVY = {"torch", "transformers", "peft", "scipy", "sympy", "datasets", "accelerate", "pyarrow"}
+SCHEMA = {"numpy", "pydantic", "yaml", "jinja2", "tokenizers", "huggingface_hub"}
+
+RUN = """
+import sys
+from trueup.cli import main
+code = main(sys.argv[1:])
+print("\\n" + " ".join(sys.modules), file=sys.stderr)
+sys.exit(code)
+"""
+LOOKS = ("--help", "train --help", "generate --help", "eval --help", "lab build --help", "--version")
+"Of these not even the settings' schema is needed."
+SHOWS = ("show dpo", "show ppo_ptx", "show evaluate", "methods")
+MISTAKES = (
+    ("trian", 64),
+    ("eval ./nowhere --tsk lambada", 64),
+    ("show dpoo", 64),
+    ("init dpoo", 64),
+    ("config nowhere.yaml", 66),
+    ("train nowhere.yaml", 66),
+    ("train nowhere.py", 64),
+    ("train dpoo", 64),
+    ("train dpo --data.pth rows.jsonl", 64),
+    ("train ppo --algorithm.betta 1", 64),
+    ("train dpo --model.path ./nowhere", 66),
+    ("train dpo --model.path nowhere", 66),
+    ("train dpo --model.path empty", 66),
+    ("train dpo --data.path nowhere.jsonl", 66),
+    ("train ppo --judge ./nowhere", 66),
+    ("train ppo --judge lab:golden", 64),
+    ("preview sft --data.path nowhere.jsonl", 66),
+    ("run nowhere", 64),
+    ("run demo --sft.update.lrr 1", 64),
+    ("compare nowhere", 64),
+    ("generate ./nowhere hi", 66),
+    ("generate nowhere hi", 66),
+    ("generate empty hi", 66),
+    ("generate ./nowhere --file nowhere.jsonl", 66),
+    ("generate ./nowhere hi --judge rule:nothing", 64),
+    ("chat ./nowhere", 66),
+    ("serve ./nowhere", 66),
+    ("export nowhere x", 66),
+    ("report nowhere", 66),
+    ("eval ./nowhere", 66),
+    ("eval lab:base --against ./nowhere", 66),
+    ("toxicity ./nowhere", 66),
+    ("toxicity lab:base --data nowhere.jsonl", 66),
+    ("toxicity lab:base --judge toxicity:nowhere", 66),
+    ("refusals lab:base --data nowhere.jsonl", 66),
+    ("summaries lab:base --data nowhere.jsonl", 66),
+    ("judge nowhere.jsonl out.jsonl --by lm:./nowhere", 66),
+    ("judge rows.jsonl out.jsonl --by lm:./nowhere", 66),
+    ("judge rows.jsonl out.jsonl --by nowhere --how scores", 66),
+    ("soup ./nowhere ./there --out x", 66),
+    ("soup lab:base lab:base --out x --judge helpful=lab:golden", 64),
+    ("rank nowhere.jsonl", 66),
+    ("lab evaluate ./nowhere", 66),
+    ("lab bands ./nowhere", 66),
+    ("data check nowhere.jsonl", 66),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with some rows, and one without a model."""
+    path = tmp_path_factory.mktemp("front")
+    (path / "empty").mkdir()
+    rows = "".join(json.dumps(row) + "\n" for row in small_world.demonstrations())
+    (path / "rows.jsonl").write_text(rows, encoding="utf-8")
+    return path
+
+
+def spend(arguments: list[str], folder: Path) -> tuple[float, int, str]:
+    """The CPU seconds of a Python process, its exit code, and what it wrote to stderr."""
+    with tempfile.TemporaryFile("w+") as said:
+        child = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            cwd=folder,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        )
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        return used.ru_utime + used.ru_stime, child.returncode, said.read()
+
+
+def imported(arguments: list[str], folder: Path, *, limit: float, code: int = 0) -> set[str]:
+    """The packages that a Python process imports; it ends with this code, within some CPU seconds.
+
+    Of five tries one has to stay within them: on a busy machine most take longer.
+    """
+    for _ in range(5):
+        seconds, ended, said = spend(arguments, folder)
+        assert ended == code, said
+        if seconds <= limit:
+            return {name.split(".")[0] for name in said.splitlines()[-1].split()}
+    pytest.fail(f"{seconds:.2f} s of the processor, more than {limit}")
+
+
+def test_importing_the_package_imports_nothing_heavy(folder: Path) -> None:
+    code = "import sys, trueup; print(*sys.modules, file=sys.stderr)"
+    found = imported(["-c", code], folder, limit=0.15)
+    assert "trueup" in found and not found & (HEAVY | SCHEMA | {"cyclopts", "rich"})
+
+
+@pytest.mark.parametrize("line", LOOKS)
+def test_help_needs_no_schema_and_half_a_second(line: str, folder: Path) -> None:
+    assert not imported(["-c", RUN, *line.split()], folder, limit=0.5) & (HEAVY | SCHEMA)
+
+
+@pytest.mark.parametrize("line", SHOWS)
+def test_a_method_is_shown_from_its_files(line: str, folder: Path) -> None:
+    assert not imported(["-c", RUN, *line.split()], folder, limit=1.0) & (HEAVY | SCHEMA)
+
+
+@pytest.mark.parametrize(("line", "code"), MISTAKES, ids=[line for line, _ in MISTAKES])
+def test_a_mistake_is_answered_before_anything_heavy_is_imported(line: str, code: int, folder: Path) -> None:
+    assert not imported(["-c", RUN, *line.split()], folder, limit=1.0, code=code) & HEAVY
+
+
+def test_a_model_is_asked_without_peft_and_without_other_families(folder: Path) -> None:
+    small_world.save_model(folder / "model")
+    _, ended, said = spend(["-c", RUN, "generate", "model", "hi", "--max-new-tokens", "2"], folder)
+    assert ended == 0, said
+    modules = said.splitlines()[-1].split()
+    packages = {name.split(".")[0] for name in modules}
+    assert "torch" in packages and not packages & {"peft", "datasets", "pandas", "pyarrow"}
+    assert "scipy.stats" not in modules
+    families = {name.split(".")[2] for name in modules if name.startswith("transformers.models.")}
+    # transformers itself reads configs through the first two.
+    assert families <= {"auto", "encoder_decoder", "llama"}
+
+
+@pytest.mark.parametrize("bad", ["rows.jsonl --data.format preference", "bad.jsonl"])
+def test_what_is_wrong_with_data_is_said_before_weights_are_read(
+    bad: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The weights are damaged: to read them would be the error."""
+    monkeypatch.chdir(tmp_path)
+    model = small_world.save_model(tmp_path / "model")
+    (model / "model.safetensors").write_bytes(b"no weights")
+    rows = [json.dumps(row) for row in small_world.demonstrations()]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    (tmp_path / "bad.jsonl").write_text("\n".join([*rows, '{"prompt": 1}']), encoding="utf-8")
+    assert main(["train", "sft", "--model.path", "model", "--data.path", *bad.split()]) == 65
+    assert "E802" not in capsys.readouterr().err
+    assert main(["train", "sft", "--model.path", "model", "--data.path", "rows.jsonl"]) == 66
+    assert "E802 model — its weights cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_generating_costs_little_more_than_five_lines_of_transformers(tmp_path: Path) -> None:
+    """Slow: eight processes of six seconds. The least of each, as other work only adds to them."""
+    found = generate_times(random_model(tmp_path, 150_000, seed=0), rounds=3, tokens=8)["rounds"]
+    assert min(found["trueup"]) <= 1.3 * min(found["transformers"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import os
+import signal
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -23,6 +25,8 @@ import small_world
 import trueup
 from trueup.engine.inputs import RECORD
 from trueup.errors import TrueupError
+from trueup.models.opening import open_networks
+from trueup.runs import training
 from trueup.runs.export import facts_of
 from trueup.settings.config import read_yaml
 
@@ -263,6 +267,43 @@ def test_an_adapter_on_an_object_is_saved_whole(model: Any, tokenizer: Any, worl
     assert moved and all("proj" in name for name in moved)
 
 
+def test_a_frozen_reference_shares_the_memory_of_the_object(
+    model: Any, tokenizer: Any, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[dict[str, Any]] = []
+
+    def noting(*given: Any, **more: Any) -> Any:
+        opened.append(open_networks(*given, **more))
+        return opened[-1]
+
+    monkeypatch.setattr(training, "open_networks", noting)
+    trueup.fit("dpo", model=model, tokenizer=tokenizer, data=world / "preferences.jsonl", loop=SHORT)
+    theirs = {p.data_ptr() for p in model.parameters()}
+    places = {n: {p.data_ptr() for p in net.module.parameters()} for n, net in opened[0].items()}
+    assert places["reference"] == theirs and not places["policy"] & theirs
+
+
+def test_other_toolkits_names_are_understood_beside_an_object(
+    model: Any, tokenizer: Any, world: Path
+) -> None:
+    trained = trueup.fit(
+        "dpo",
+        model=model,
+        tokenizer=tokenizer,
+        data={"path": small_world.preferences(), "held_out": 0.2},
+        bf16=True,
+        learning_rate=1e-5,
+        max_steps=1,
+        per_device_train_batch_size=2,
+        max_length=64,
+        lora_r=2,
+    )
+    kept = read_yaml(trained.folder / "config.resolved.yaml").values
+    assert kept["model"]["dtype"] == "bfloat16" and kept["model"]["lora"]["rank"] == 2
+    assert kept["update"]["lr"] == 1e-5 and kept["loop"]["steps"] == 1
+    assert kept["data"]["max_tokens"] == 64 and kept["data"]["held_out"] == 0.2
+
+
 def test_the_precision_of_an_object_is_that_of_its_run(world: Path, tokenizer: Any) -> None:
     wide = AutoModelForCausalLM.from_pretrained(world / "my-model", dtype=torch.float64)
     trained = trueup.fit("sft", model=wide, tokenizer=tokenizer, data=world / "demos.jsonl", loop=SHORT)
@@ -350,6 +391,21 @@ def test_without_a_folder_the_same_call_finds_the_same_run(world: Path) -> None:
     by_file = trueup.fit("sft", data="own.jsonl", **given)
     small_world.write(Path("own.jsonl"), small_world.demonstrations(8))
     assert trueup.fit("sft", data="own.jsonl", **given).folder != by_file.folder, "a file that changed"
+
+
+def test_an_interrupt_saves_and_the_same_call_goes_on(world: Path) -> None:
+    given: dict[str, Any] = {"model": world / "my-model", "data": small_world.demonstrations(), "out": "run"}
+    loop = {"steps": 3, "batch": 2}
+
+    def stop(step: trueup.Step) -> None:
+        os.kill(os.getpid(), signal.SIGINT)  # what a notebook's stop button sends
+
+    with pytest.raises(trueup.Interrupted) as caught:
+        trueup.fit("sft", callbacks=stop, loop=loop, **given)
+    assert caught.value.step == 1 and caught.value.signal == "SIGINT"
+    steps: list[int] = []
+    trueup.fit("sft", callbacks=lambda step: steps.append(step.number), loop=loop, **given)
+    assert steps == [2, 3]
 
 
 # ------------------------------------------------------------------------------------------ repeating

@@ -14,6 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import small_world
 import trueup
+from fake_comparison import write_fake_comparison
+from trueup.api import comparing
 from trueup.cli import main
 from trueup.errors import TrueupError
 from trueup.settings.held import holding
@@ -347,6 +349,26 @@ def test_a_soup_of_two_and_its_front(world: Path) -> None:
     )
     assert measured.front is not None and Path("front/soups.html").is_file()
     shows_itself(measured, "model: front/model")
+
+
+def test_a_comparison_shows_its_table(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def made_up(folder: Path, comparison: Any, **more: Any) -> None:
+        asked.update(more, seeds=comparison.seeds, name=comparison.name)
+        write_fake_comparison(folder)
+        (folder / "comparison.md").write_text("| method | gain |\n", encoding="utf-8")
+
+    monkeypatch.setattr(comparing, "compare_in", made_up)
+    found = trueup.compare("compare-quick", out="compared", seeds=[4, 5], workers=1)
+    assert asked["seeds"] == (4, 5) and asked["workers"] == 1 and asked["name"] == "compare-quick"
+    assert "ppo" in set(found.frame()["method"]) and len(found.methods) == 14
+    assert str(found) == "| method | gain |" and "ppo" in found._repr_html_()
+    page = found.report()
+    assert page.path == Path("compared/comparison.html") and page._repr_html_() == found._repr_html_()
+    assert trueup.report("compared").path == page.path
+    with pytest.raises(TrueupError, match="E721"):
+        trueup.compare("demo")
 
 
 def test_claims_are_listed(here: Path) -> None:

@@ -80,16 +80,17 @@ class Given:
     def model_setting(self, value: Any, *, block: bool) -> Any:
         """What the setting `model` says of a model: a block of its settings, or its path alone."""
         if isinstance(value, Mapping):
-            return {**self._of(value.get("path")), **self.plain(value, "model")}
+            return self.plain(value, "model")
         path = self.model(value, "model")
-        return {**self._of(value), "path": path} if block else path
+        return {"path": path} if block else path
 
-    def _of(self, value: Any) -> dict[str, Any]:
-        """How a model wants to be run, where it says more than its path."""
-        if isinstance(value, Model):
-            said = configuration.resolved(value.settings)
-            return {key: said[key] for key in ("dtype", "device", "template") if said[key] is not None}
-        memory = None if value is None else models.in_memory(value, self.tokenizer)
+    def defaults_of(self, value: Any) -> dict[str, Any]:
+        """How a model runs where nothing else is said: an object's precision, a `Model`'s settings."""
+        inner = value.get("path") if isinstance(value, Mapping) else value
+        if isinstance(inner, Model):
+            said = configuration.resolved(inner.settings)
+            return {key: said[key] for key in ("dtype", "device", "template")}
+        memory = None if inner is None else models.in_memory(inner, self.tokenizer)
         return {} if memory is None else {"dtype": memory.dtype}
 
     def data_setting(self, value: Any, place: str, kept: dict[str, str], *, block: bool) -> Any:

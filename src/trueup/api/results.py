@@ -120,9 +120,29 @@ class Trained:
         """`history` as a frame, a row for each step and phase."""
         return shown.frame(self.history)
 
-    def generate(self, prompts: str | Source, *, k: int = 1, **decoding: Any) -> Groups:
+    def generate(
+        self,
+        prompts: str | Source,
+        *,
+        k: int = 1,
+        temperature: float = 1.0,
+        max_new_tokens: int = 128,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        plain: bool = False,
+        seed: int = 0,
+    ) -> Groups:
         """The prompts with `k` completions of the run's model each; see `Model.generate`."""
-        return self.model.generate(prompts, k=k, **decoding)
+        return self.model.generate(
+            prompts,
+            k=k,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            top_k=top_k,
+            top_p=top_p,
+            plain=plain,
+            seed=seed,
+        )
 
     def score(self, groups: Source) -> list[list[float]]:
         """The reward model's score of each completion; see `Model.score`."""

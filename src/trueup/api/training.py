@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,8 +108,11 @@ def planned(
     module = _module(method)
     given = Given(tokenizer=tokenizer)
     values: dict[str, Any] = given.plain(settings, "")
+    first: dict[str, Any] = {}  # below what is said, so that `bf16=True` is no second answer
     if model is not None:
-        values["model"] = given.model_setting(model, block=_is_block(module, "model"))
+        block = _is_block(module, "model")
+        values["model"] = given.model_setting(model, block=block)
+        first = {"model": given.defaults_of(model)} if block else {}
     if judge is not None:
         values["judge"] = given.plain(judge, "judge")
     kept: dict[str, str] = {}
@@ -118,10 +121,11 @@ def planned(
     if world is not None:
         values["world"] = os.fspath(world)
     name = Path(str(vars(module)["__file__"])).stem
-    folder = _tidy(out) if out is not None else _folder(module, name, values, given)
+    folder = _tidy(out) if out is not None else _folder(module, name, [first, values], given)
     for place, file in kept.items():
         _put(values, place, str(folder / file))
-    return Planned(stage=stage_of(module, values, name=name, folder=folder, where="fit"), given=given)
+    stage = stage_of(module, first, values, name=name, folder=folder, where="fit")
+    return Planned(stage=stage, given=given)
 
 
 def _module(method: str | os.PathLike[str] | ModuleType) -> ModuleType:
@@ -213,9 +217,9 @@ def _tidy(out: str | os.PathLike[str]) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _folder(module: ModuleType, name: str, values: Mapping[str, Any], given: Given) -> Path:
+def _folder(module: ModuleType, name: str, layers: Sequence[Mapping[str, Any]], given: Given) -> Path:
     """`runs/NAME-DIGEST`: of the settings, of the files that they name, and of the objects."""
-    stage = stage_of(module, values, name=name, folder=None, where="fit")
+    stage = stage_of(module, *layers, name=name, folder=None, where="fit")
     known = {item.name: item.digest for item in given.inputs}
     digest = configuration.digest({"stage": stage.digest, "files": files_of(stage.config), "inputs": known})
     return Path("runs") / f"{name}-{digest[:10]}"

@@ -363,7 +363,7 @@ def test_a_comparison_shows_its_table(here: Path, monkeypatch: pytest.MonkeyPatc
     found = trueup.compare("compare-quick", out="compared", seeds=[4, 5], workers=1)
     assert asked["seeds"] == (4, 5) and asked["workers"] == 1 and asked["name"] == "compare-quick"
     assert "ppo" in set(found.frame()["method"]) and len(found.methods) == 14
-    assert str(found) == "| method | gain |" and "ppo" in found._repr_html_()
+    assert str(found) == "| method | gain |" and "PPO" in found._repr_html_()
     page = found.report()
     assert page.path == Path("compared/comparison.html") and page._repr_html_() == found._repr_html_()
     assert trueup.report("compared").path == page.path

@@ -34,11 +34,11 @@ LARGE: dict[str, str] = {
 
 
 def size(function: FunctionNode) -> int:
-    """Lines of a function, its docstring left out."""
+    """Lines of a function from `def` on, its docstring left out."""
     first = function.body[0]
     documented = ast.get_docstring(function, clean=False) is not None
-    start = (first.end_lineno or first.lineno) + 1 if documented else function.lineno
-    return (function.end_lineno or function.lineno) - start + 1
+    docstring = (first.end_lineno or first.lineno) - first.lineno + 1 if documented else 0
+    return (function.end_lineno or function.lineno) - function.lineno + 1 - docstring
 
 
 def branches(function: FunctionNode) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -85,7 +85,6 @@ def evaluate(
     check_models(model, against)
     from trueup.evals.evaluation import evaluate_on
     from trueup.evals.papers import Shots
-    from trueup.evals.printed import notes, table_of
     from trueup.evals.scorecard import write_out
     from trueup.runs.meter import progress
     from trueup.sources.context import open_context
@@ -113,11 +112,17 @@ def evaluate(
         write_out(out, found.document, found.items)
     if as_json:
         print(json.dumps(found.document, indent=1, ensure_ascii=False))
-        return
+    else:
+        _show(found.document, out)
+
+
+def _show(document: Mapping[str, Any], out: Path | None) -> None:
+    from trueup.evals.printed import notes, table_of
+
     console = Console(highlight=False, markup=False)
-    console.print(table_of(found.document))
-    for row in found.document["tasks"]:
-        for line in notes(row, found.document):
+    console.print(table_of(document))
+    for row in document["tasks"]:
+        for line in notes(row, document):
             console.print(line, soft_wrap=True)
     if out is not None:
         console.print(f"every item: {out}/items", soft_wrap=True)

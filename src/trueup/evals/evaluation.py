@@ -70,15 +70,9 @@ def evaluate_on(
     sheets: dict[str, Paper] = {}
     if ours or not names:
         sheets = papers(
-            ours,
-            world=world_of_exams(world, model, ours),
-            data=data,
-            split=split,
-            limit=limit,
-            shots=shots,
-            max_new_tokens=max_new_tokens,
-            seed=seed,
-        )
+            ours, world=world_of_exams(world, model, ours), data=data, split=split, limit=limit, shots=shots,
+            max_new_tokens=max_new_tokens, seed=seed,
+        )  # fmt: skip
     models = {"model": model_folder(model)} | ({"against": model_folder(against)} if against else {})
     lead = {"model": tuple(prefix), "against": ()}
     sat: dict[str, dict[str, Result]] = {}

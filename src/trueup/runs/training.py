@@ -153,14 +153,8 @@ def train_method(
             advance(1, headline(metrics), before=0 if noted else progress.step - 1)
             noted.update(metrics, step=progress.step)
             for callback in watch.callbacks:
-                callback(
-                    Step(
-                        number=progress.step,
-                        num_steps=num_steps,
-                        metrics=dict(metrics),
-                        samples=tuple(seen.groups),
-                    )
-                )
+                said, samples = dict(metrics), tuple(seen.groups)
+                callback(Step(number=progress.step, num_steps=num_steps, metrics=said, samples=samples))
 
         ended = fit(
             method,

@@ -15,7 +15,8 @@ from typing import Any
 TEXT_END = "trueup_text_end"
 "In tokenizer_config.json: the token that ends plain texts, where the end token is the end of a turn."
 _THINKING = "enable_thinking"
-_DEFAULT = "{{%- if {0} is not defined -%}}{{%- set {0} = {1} -%}}{{%- endif -%}}\n"
+# Its newline is taken off as one after a block, and no other white space is.
+_DEFAULT = "{{%- if {0} is not defined -%}}{{%- set {0} = {1} -%}}{{%- endif %}}\n"
 _HEAD = re.compile(re.escape(_DEFAULT.format(_THINKING, "VALUE")).replace("VALUE", "(true|false)"))
 
 

@@ -76,13 +76,14 @@ _QWEN3 = """{%- set ns = namespace(last=messages | length - 1, open=true) -%}
 <think>{{ "\\n\\n" }}</think>{{ "\\n\\n" }}{%- endif -%}
 {%- endif -%}"""
 
-# An end token after every assistant turn: each answer of the history ends as the answer to be learnt does.
+# An end token after every assistant turn: each answer of the history ends as the answer to be learnt does. A
+# prompt ends before the space: it belongs to the answer, for whoever encodes the prompt as one string too.
 _HH = """{%- for m in messages -%}
 {%- if m.role == "assistant" -%}{{ "\\n\\nAssistant: " }}{{ m.content }}{{ eos_token }}
 {%- elif m.role == "user" -%}{{ "\\n\\nHuman: " }}{{ m.content }}
 {%- else -%}{{ raise_exception("The hh template has no " ~ m.role ~ " role") }}{%- endif -%}
 {%- endfor -%}
-{%- if add_generation_prompt -%}{{ "\\n\\nAssistant: " }}{%- endif -%}"""
+{%- if add_generation_prompt -%}{{ "\\n\\nAssistant:" }}{%- endif -%}"""
 
 NAMED = {
     "chatml": Named(_CHATML, ("<|im_start|>", "<|im_end|>")),

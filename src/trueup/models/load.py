@@ -24,7 +24,7 @@ from trueup.models.heads import MODULES, HeadName
 from trueup.models.lora import base_of, is_adapter, spans_head
 from trueup.models.probe import probe, readout_of
 from trueup.models.quantised import lift, quantise
-from trueup.models.spoken import save_spoken
+from trueup.models.spoken import save_spoken, without_generation
 from trueup.settings.blocks import LoraSettings
 from trueup.settings.weights import check_there, holds_model, no_model
 
@@ -153,9 +153,9 @@ def save(network: LanguageModel, folder: str | Path) -> Path:
         if network.has_adapter:
             lora_of.save_adapter(network.module["model"], path)
         else:
-            network.hf_model.save_pretrained(path)
-    if network.tokenizer is not None:
-        save_spoken(network, path)
+            with without_generation(network.hf_model):
+                network.hf_model.save_pretrained(path)
+    save_spoken(network, path)
     heads_of.save(_heads(network.module), path)
     return path
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +31,46 @@ def save_spoken(network: LanguageModel, folder: Path) -> None:
 
     A model whose chat trueup does not support keeps its own words, with a warning.
     """
+    held = getattr(network.hf_model, "generation_config", None)
+    said = json.loads(held.to_json_string()) if held is not None else {}
+    chat = _chat_of(network, folder)
+    if chat is not None:
+        chat.tokenizer.save_pretrained(folder)
+        _rewrite(folder / "tokenizer_config.json", lambda own: {**_without(own, TEXT_END), **_ends(chat)})
+    elif network.tokenizer is not None:
+        network.tokenizer.save_pretrained(folder)
+    if chat is not None and chat.stop_ids:
+        said |= {"eos_token_id": list(chat.stop_ids), "pad_token_id": _pad(said.get("pad_token_id"), chat)}
+        # Readers of config.json alone: one id where one is enough, as some of them take no list.
+        stops = list(chat.stop_ids) if len(chat.stop_ids) > 1 else chat.stop_ids[0]
+        _rewrite(folder / "config.json", lambda own: {**own, "eos_token_id": stops})
+    if said:
+        (folder / GENERATION).write_text(_text(said), encoding="utf-8")
+
+
+@contextmanager
+def without_generation(model: Any) -> Iterator[None]:
+    """Inside, a Hugging Face model has no generation settings for `save_pretrained` to refuse: `save_spoken`
+    writes them as they are.
+    """
+    held = getattr(model, "generation_config", None)
+    if held is not None:
+        model.generation_config = GenerationConfig()
     try:
-        chat = Chat.of(network.tokenizer)
+        yield
+    finally:
+        if held is not None:
+            model.generation_config = held
+
+
+def _chat_of(network: LanguageModel, folder: Path) -> Chat | None:
+    if network.tokenizer is None:
+        return None
+    try:
+        return Chat.of(network.tokenizer)
     except TrueupError as error:
         logger.warning("%s: template and stop tokens are saved as they were: %s", folder, error)
-        network.tokenizer.save_pretrained(folder)
-        return
-    chat.tokenizer.save_pretrained(folder)
-    _rewrite(folder / "tokenizer_config.json", lambda said: {**_without(said, TEXT_END), **_ends(chat)})
-    if not chat.stop_ids:
-        return
-    held = getattr(network.hf_model, "generation_config", None)
-    if held is None:  # the network is a body without an LM head
-        held = GenerationConfig(bos_token_id=chat.bos)
-    said = {**json.loads(held.to_json_string()), "eos_token_id": list(chat.stop_ids)}
-    said["pad_token_id"] = _pad(said.get("pad_token_id"), chat)
-    (folder / GENERATION).write_text(_text(said), encoding="utf-8")
-    # Readers of config.json alone: one id where one is enough, as some of them take no list.
-    stops = list(chat.stop_ids) if len(chat.stop_ids) > 1 else chat.stop_ids[0]
-    _rewrite(folder / "config.json", lambda said: {**said, "eos_token_id": stops})
+        return None
 
 
 def _ends(chat: Chat) -> dict[str, str]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import small_world
 import trueup
+from chain_model import QUESTION, chain, generated
 from chat_shapes import CHATML, QWEN3, byte_level
 from trueup.answerers.open import open_local
 from trueup.chat import Chat
@@ -23,7 +23,7 @@ from trueup.models.opening import open_chat
 from trueup.settings.blocks import LoraSettings, ModelSettings
 from trueup.sources.sample import Decoding
 
-ASK = (Message(Role.USER, "what is 1?"),)
+ASK = (Message(Role.USER, QUESTION),)
 END, BOS = "<|endoftext|>", "<|begin|>"
 
 
@@ -33,46 +33,15 @@ def tokenizer_for(*tokens: str, template: str | None = None, bos: str | None = N
     return byte_level((*begins, END, *tokens), bos=bos, eos=END, template=template)
 
 
-def chain(tokenizer: Any, ids: list[int]) -> LlamaForCausalLM:
-    """A model in which each of these tokens is followed by the next, the last by itself, and so greedily."""
-    size = len(tokenizer)
-    config = LlamaConfig(
-        vocab_size=size, hidden_size=size, intermediate_size=4, num_hidden_layers=1, num_attention_heads=1,
-        num_key_value_heads=1, head_dim=4, max_position_embeddings=512, tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config)
-    with torch.no_grad():
-        model.model.embed_tokens.weight.copy_(torch.eye(size))
-        for parameter in (*model.model.layers.parameters(), model.lm_head.weight):
-            parameter.zero_()
-        for one, following in zip(ids, [*ids[1:], ids[-1]], strict=True):
-            model.lm_head.weight[following, one] = 1.0
-    return model
-
-
 def base_saying(folder: Path, tokenizer: Any, template: str | None, said: str = "ab") -> Chat:
     """The chat of a base in a folder, without a template of its own, that says a text, stops, and goes on."""
     chat = Chat.of(tokenizer, template)
-    begins = chat.prompt_ids(ASK if chat.layout else (Message(Role.TEXT, ASK[0].content),))
+    begins = chat.prompt_ids(ASK if chat.layout else (Message(Role.TEXT, QUESTION),))
     letters = [tokenizer.convert_tokens_to_ids(c) for c in said]
     after = tokenizer.convert_tokens_to_ids("c")
     chain(tokenizer, [int(begins[-1]), *letters, chat.stop_ids[0], after]).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return chat
-
-
-def generated(folder: Path, *, chats: bool = True) -> list[int]:
-    """What plain transformers adds to the question, greedily, with nothing said but the folder."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    if chats:
-        turns = [{"role": "user", "content": ASK[0].content}]
-        asked = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt")
-    else:
-        asked = tokenizer(ASK[0].content, return_tensors="pt")
-    out = model.generate(**asked, max_new_tokens=12, do_sample=False)
-    return out[0, asked["input_ids"].shape[1] :].tolist()
 
 
 def read(folder: Path, name: str = "generation_config.json") -> dict[str, Any]:
@@ -89,7 +58,8 @@ def test_transformers_stops_where_trueup_stops(name: str, begins: bool, tmp_path
     also = ("<|im_start|>", "<|im_end|>") if name == "plain" else ()
     tokenizer = tokenizer_for(*needed, *also, template=other, bos=BOS if begins else None)
     chat = base_saying(tmp_path / "base", tokenizer, name)
-    rows = [{"prompt": "what is 1?", "completion": "ab"}] * 4
+    turns = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": "ab"}]
+    rows: list[dict[str, Any]] = [{"messages": turns}] * 4
     if name == "plain":
         rows = [{"prompt": [{"role": "text", "content": "what is 1?"}], "completions": [{"text": "ab"}]}] * 4
     data = small_world.write(tmp_path / "rows.jsonl", rows)
@@ -106,7 +76,7 @@ def test_transformers_stops_where_trueup_stops(name: str, begins: bool, tmp_path
         assert read(folder)["eos_token_id"] == list(chat.stop_ids)
         speaker = open_local(str(folder), "cpu")
         role = Role.TEXT if name == "plain" else Role.USER
-        asked = [(Message(role, ASK[0].content),)]
+        asked = [(Message(role, QUESTION),)]
         answer = speaker.complete(asked, decoding=Decoding(greedy=True, max_new_tokens=12), seed=0)[0][0]
         assert (answer.text, answer.finish) == ("ab", "stop")
 
@@ -160,7 +130,7 @@ def test_whether_to_think_travels(thinking: bool, tmp_path: Path) -> None:
     chat = Chat.of(tokenizer, thinking=thinking)
     folder = save(from_modules(chain(tokenizer, [0, 1]), chat.tokenizer), tmp_path / "saved")
     for again in (AutoTokenizer.from_pretrained(folder), load(save(load(folder), tmp_path / "2")).tokenizer):
-        asked = {"conversation": [{"role": "user", "content": ASK[0].content}], "add_generation_prompt": True}
+        asked = {"conversation": [{"role": "user", "content": QUESTION}], "add_generation_prompt": True}
         ids = again.apply_chat_template(**asked, return_dict=False)
         assert ids == chat.prompt_ids(ASK).tolist() == Chat.of(again).prompt_ids(ASK).tolist()
         other = again.apply_chat_template(**asked, return_dict=False, enable_thinking=not thinking)

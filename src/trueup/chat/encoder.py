@@ -285,7 +285,9 @@ class Chat:
     def _chat(self) -> tuple[Layout, Ending]:
         if self.layout is None or self.ending is None:
             reason = "the tokenizer has no chat template, and the prompt is a conversation"
-            remedy = f"name one: `{self.option}` (hh goes with every tokenizer), or give the prompt as plain text"
+            remedy = (
+                f"name one: `{self.option}` (hh goes with every tokenizer), or give the prompt as plain text"
+            )
             raise TrueupError("E350", reason, remedy=remedy)
         return self.layout, self.ending
 

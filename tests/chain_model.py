@@ -32,7 +32,7 @@ def chain(tokenizer: Any, ids: list[int]) -> LlamaForCausalLM:
 def generated(folder: Path, *, chats: bool = True, most: int = 12) -> list[int]:
     """What plain transformers adds to the question, greedily, with nothing said but the folder."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
     if chats:
         turns = [{"role": "user", "content": QUESTION}]
         asked = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt")

@@ -63,11 +63,12 @@ def test_transformers_stops_where_trueup_stops(name: str, begins: bool, tmp_path
     if name == "plain":
         rows = [{"prompt": [{"role": "text", "content": "what is 1?"}], "completions": [{"text": "ab"}]}] * 4
     data = small_world.write(tmp_path / "rows.jsonl", rows)
-    assert 0 == main([
+    trained = main([
         "train", "sft", "--model.path", str(tmp_path / "base"), "--model.template", name, "--data.path",
         str(data), "--data.held_out", "0", "--loop.steps", "1", "--update.lr", "1e-12", "--out",
         str(tmp_path / "run"),
     ])  # fmt: skip
+    assert trained == 0
     assert main(["export", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
     for folder in (tmp_path / "run" / "model", tmp_path / "out"):
         said = generated(folder, chats=name != "plain")
@@ -163,8 +164,10 @@ def test_what_a_base_says_of_generation_is_kept(tmp_path: Path) -> None:
     assert said["pad_token_id"] == tokenizer.eos_token_id, "no pad token anywhere: what ends texts"
     assert said["pad_token_id"] != said["eos_token_id"][0]
     assert read(tmp_path / "saved", "config.json")["eos_token_id"] == said["eos_token_id"]
-    model.generation_config.pad_token_id = 7
-    assert read(save(from_modules(model, chat.tokenizer), tmp_path / "padded"))["pad_token_id"] == 7
+    for said, padded in ((7, 7), (chat.stop_ids[0], tokenizer.eos_token_id)):
+        model.generation_config.pad_token_id = said
+        folder = save(from_modules(model, chat.tokenizer), tmp_path / f"padded-{said}")
+        assert read(folder)["pad_token_id"] == padded, "never the end of a turn, where there is another"
 
 
 def test_the_python_door_saves_a_template_that_was_named(tmp_path: Path) -> None:

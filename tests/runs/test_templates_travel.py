@@ -1,4 +1,4 @@
-"""From a base without a template, through the command line: it is named once, and every later stage knows it."""
+"""From a base without a template, through the command line: named once, it is known to all that follows."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     chain(tokenizer, [last, *letters[:-1], chat.stop_ids[0], letters[-1]]).save_pretrained(tmp_path / "base")
     rows: dict[str, Callable[[int], dict[str, Any]]] = {
         "demos": lambda i: {"messages": [*ASKED[i], {"role": "assistant", "content": f"it is {i}"}]},
-        "pairs": lambda i: {"prompt": ASKED[i], **{k: [{"role": "assistant", "content": f"{k} {i}"}] for k in (
-            "chosen", "rejected")}},
+        "pairs": lambda i: {"prompt": ASKED[i], **{
+            side: [{"role": "assistant", "content": f"{side} {i}"}] for side in ("chosen", "rejected")}},
         "prompts": lambda i: {"prompt": ASKED[i]},
         "texts": lambda i: {"text": f"once upon {i}"},
     }  # fmt: skip
@@ -177,7 +177,8 @@ def test_constitutional_ai_of_a_real_base(world: Path, monkeypatch: pytest.Monke
 def test_self_align_of_a_real_base(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`self-align/real`: the engraved base answers at length in the template that it was engraved in."""
     for module, say in ((self_instruct, written), (self_align, answered)):
-        model = Model(supervised.Scripted(say=say), Author("base", ""))
+        base: Any = supervised.Scripted(say=say)
+        model = Model(base, Author("base", ""))
         monkeypatch.setattr(module, "open_model", lambda *a, m=model, **k: m)
     line = "run self-align/real --tasks.num_tasks 12 --tasks.num_topics 6 --tasks.num_hinted 4"
     line += (

@@ -54,7 +54,7 @@ class Base:
     ) -> LanguageModel:
         """A network over these weights: with a fresh adapter, with the one saved in a folder, or with none.
 
-        Heads saved beside the adapter, or beside the base, are restored, and an adapter's tokenizer is its own:
+        Heads saved beside the adapter, or beside the base, are restored, and so is an adapter's own tokenizer:
         it carries the template that the adapter was trained in.
         """
         if adapter is not None and lora_of.spans_head(adapter):

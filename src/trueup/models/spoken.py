@@ -1,7 +1,8 @@
 """What a model's folder says of how it is spoken to: its template, the end of its turns, and where to stop.
 
-    tokenizer_config.json, chat_template.jinja   the template that it was trained in; its end token ends a turn
-    generation_config.json                       eos_token_id: every id that ends a completion, a list
+    chat_template.jinja      the template that it was trained in
+    tokenizer_config.json    eos_token: the end of a turn
+    generation_config.json   eos_token_id: every id that ends a completion, a list
 
 so that transformers, servers and converters stop where training taught the model to stop.
 """
@@ -42,7 +43,8 @@ def save_spoken(network: LanguageModel, folder: Path) -> None:
     if chat is not None and chat.stop_ids:
         said |= {"eos_token_id": list(chat.stop_ids), "pad_token_id": _pad(said.get("pad_token_id"), chat)}
         # Readers of config.json alone: one id where one is enough, as some of them take no list.
-        stops = list(chat.stop_ids) if len(chat.stop_ids) > 1 else chat.stop_ids[0]
+        first, *more = chat.stop_ids
+        stops = [first, *more] if more else first
         _rewrite(folder / "config.json", lambda own: {**own, "eos_token_id": stops})
     if said:
         (folder / GENERATION).write_text(_text(said), encoding="utf-8")
@@ -74,7 +76,7 @@ def _chat_of(network: LanguageModel, folder: Path) -> Chat | None:
 
 
 def _ends(chat: Chat) -> dict[str, str]:
-    """The tokenizer's end token, which ends a turn, and beside it what ends plain texts if that is another."""
+    """The tokenizer's end token, which ends a turn; beside it what ends plain texts, if that is another."""
     own = chat.tokenizer.eos_token
     if not chat.stop_ids:
         return {}
@@ -87,9 +89,13 @@ def _ends(chat: Chat) -> dict[str, str]:
 
 
 def _pad(said: int | None, chat: Chat) -> int:
-    """The id that fills up shorter rows: the model's own or its tokenizer's, else what ends plain texts."""
-    known = (said, chat.tokenizer.pad_token_id, chat.text_stop, chat.stop_ids[0])
-    return next(number for number in known if number is not None and number >= 0)
+    """The id that fills up shorter rows: the model's, its tokenizer's, or what ends plain texts.
+
+    The end of a turn only where there is no other: who masks padding in training would mask that too.
+    """
+    stop = chat.stop_ids[0]
+    known = (said, chat.tokenizer.pad_token_id, chat.text_stop)
+    return next((number for number in known if number is not None and number >= 0 and number != stop), stop)
 
 
 def _rewrite(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import compress
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -12,6 +13,7 @@ from trueup.answerers import Answer, Answerer, Conversation
 from trueup.answerers.local import LocalAnswerer
 from trueup.answerers.open import SERVER, open_answerer
 from trueup.answerers.remote import RemoteAnswerer
+from trueup.chat import Chat
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 from trueup.models.forward import LanguageModel
@@ -37,10 +39,15 @@ class Model(NamedTuple):
 
 
 def open_model(ref: str, *, device: str, template: str | None) -> Model:
-    """The model of a folder, an id, `world:base`, or a server by `openai:URL?model=NAME`."""
-    answerer = open_answerer(ref, device=device, template=template)
+    """The model of a folder, an id, `world:base`, or a server by `openai:URL?model=NAME`.
+
+    The template is for a model that brings none: a stage may ask two models, and one may have its own.
+    """
+    answerer = open_answerer(ref, device=device)
     if ref.startswith(SERVER):
         return Model(answerer, Author(answerer.name, ""))
+    if isinstance(answerer, LocalAnswerer) and answerer.chat.layout is None and template is not None:
+        answerer = replace(answerer, chat=Chat.of(answerer.chat.tokenizer, template))
     return Model(answerer, author_of(ref, Path(model_path(ref))))
 
 

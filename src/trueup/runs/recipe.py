@@ -278,7 +278,11 @@ def run_recipe(
     for number, stage in enumerate(stages, 1):
         told = ": done before" if stage.done else why_again(stage)
         say(f"[{number}/{len(stages)}] {stage.name}{told}")
-        done = run_stage(stage, stop_requested=stop_requested)
+        try:
+            done = run_stage(stage, stop_requested=stop_requested)
+        except TrueupError as error:
+            error.remedy = error.remedy.replace("`--", f"`--{stage.name}.")  # as a recipe spells its options
+            raise
         for name in done.publish:
             staged = run_dir / f".{name}.{os.getpid()}"
             shutil.copyfile(stage.folder / name, staged)

@@ -13,7 +13,7 @@ CONFIGS = ("config.json", "adapter_config.json")
 def model_folder(reference: str) -> str:
     """The model that a path means: of a run's folder its `model/`."""
     inside = Path(reference) / "model"
-    return str(inside) if (inside / CONFIGS[0]).is_file() else reference
+    return str(inside) if holds_model(inside) else reference
 
 
 def check_model(reference: str) -> None:

@@ -22,7 +22,7 @@ from trueup.models import lora as lora_of
 from trueup.models.forward import LanguageModel
 from trueup.models.heads import MODULES, HeadName
 from trueup.models.lora import base_of, is_adapter, spans_head
-from trueup.models.probe import probe, readout_of
+from trueup.models.probe import probe, readout_of, refuse_non_finite
 from trueup.models.quantised import lift, quantise
 from trueup.settings.blocks import LoraSettings
 from trueup.settings.weights import check_there, holds_model, no_model
@@ -55,7 +55,8 @@ def load(
     weights are restored, others start fresh from `seed`. A folder that holds a LoRA adapter is merged into
     its base, so that the result, and not the base, is what a further adapter starts from and refers to. A
     `tokenizer` that was opened before is not read again.
-    Raises E801 for a missing folder, E802 when there are no safetensors, E803 when weights are missing.
+    Raises E801 for a missing folder, E802 when there are no safetensors, E803 when weights are missing, E817
+    when one is NaN or infinite.
     """
     network = from_modules(
         *read(path_or_id, dtype=dtype, with_head="logprobs" in heads, tokenizer=tokenizer),
@@ -75,6 +76,7 @@ def read(path_or_id: str | Path, *, dtype: DType, with_head: bool, tokenizer: An
     name = str(path_or_id)
     with _readable(name), _silence():
         model = _merged(Path(name), dtype, with_head) if is_adapter(name) else _model(name, dtype, with_head)
+    refuse_non_finite(model, name)
     return model, open_tokenizer(name) if tokenizer is None else tokenizer
 
 

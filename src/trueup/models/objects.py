@@ -22,6 +22,7 @@ from trueup.models import lora as lora_of
 from trueup.models.forward import LanguageModel
 from trueup.models.heads import HeadName
 from trueup.models.load import DTYPES, DType, from_modules
+from trueup.models.probe import refuse_non_finite
 from trueup.settings.blocks import LoraSettings
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class InMemory:
             found = copy.deepcopy(found) if trained else _view(found)
         # They may be other weights than its folder's by now: no adapter may be saved as one on that folder.
         found.name_or_path = found.config._name_or_path = ""
+        refuse_non_finite(found, self.kind)
         # As in a model that was just loaded: an adapter's base and what somebody froze take none.
         found.requires_grad_(trained)
         return from_modules(

@@ -22,7 +22,7 @@ class LoraSettings:
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     "Share of the adapter's inputs dropped in training; above 0, step zero differs from the reference."
     targets: str | tuple[str, ...] = "all-linear"
-    "Names of the layers that get one; `all-linear` is every linear layer but the LM head."
+    "Names of the layers that get one, or a pattern; `all-linear` is every linear layer but the LM head."
     rslora: bool = False
     "Scale by alpha / sqrt(rank) instead."
     dora: bool = False

@@ -36,7 +36,7 @@ class ModelSettings:
     """The model a run starts from."""
 
     path: str = "world:base"
-    "A Hugging Face folder or id, `world:base`, or `stage:NAME` in a recipe."
+    "A Hugging Face folder or id, a GGUF file, `world:base`, or `stage:NAME` in a recipe."
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     device: Word = "auto"
     "cpu, cuda, or auto: a GPU where there is one."

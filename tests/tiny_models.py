@@ -22,6 +22,8 @@ from transformers import (
     MistralForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 
 from trueup.engine.groups import Comparison, Completion, Group
@@ -54,6 +56,12 @@ def qwen3() -> Qwen3ForCausalLM:
     return Qwen3ForCausalLM(Qwen3Config(**SMALL, head_dim=16))
 
 
+def qwen3_moe(**changes: Any) -> Qwen3MoeForCausalLM:
+    torch.manual_seed(0)
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+    return Qwen3MoeForCausalLM(Qwen3MoeConfig(**{**SMALL, **changes}, head_dim=16, **experts))
+
+
 def mistral() -> MistralForCausalLM:
     torch.manual_seed(0)
     return MistralForCausalLM(MistralConfig(**SMALL, head_dim=8, sliding_window=7))
@@ -80,16 +88,18 @@ def gemma2() -> Gemma2ForCausalLM:
     return Gemma2ForCausalLM(Gemma2Config(**GEMMA, attn_logit_softcapping=2.0, final_logit_softcapping=3.0))
 
 
-def gemma3() -> Gemma3ForCausalLM:
+def gemma3(**changes: Any) -> Gemma3ForCausalLM:
     torch.manual_seed(0)
-    return Gemma3ForCausalLM(Gemma3TextConfig(**GEMMA, layer_types=["sliding_attention", "full_attention"]))
-
-
-def mamba() -> MambaForCausalLM:
-    torch.manual_seed(0)
-    return MambaForCausalLM(
-        MambaConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, state_size=4, pad_token_id=0)
+    return Gemma3ForCausalLM(
+        Gemma3TextConfig(**{**GEMMA, **changes}, layer_types=["sliding_attention", "full_attention"])
     )
+
+
+def mamba(**changes: Any) -> MambaForCausalLM:
+    torch.manual_seed(0)
+    size = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}
+    # The time step's own initial range would leave the state space without a say.
+    return MambaForCausalLM(MambaConfig(**size, pad_token_id=0, initializer_range=0.2, **changes))
 
 
 FAMILIES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from trueup.engine.batch import Outputs
 from trueup.engine.packing import pack
 from trueup.errors import TrueupError
 from trueup.models import LanguageModel, copy_of, from_modules, load, save
+from trueup.models.objects import InMemory
+from trueup.models.probe import refuse_non_finite
 
 WANT = ("logprobs", "values", "rewards")
 
@@ -225,5 +228,46 @@ def test_what_it_cannot_give_is_an_error() -> None:
     long = from_modules(gpt2(), None)
     groups = ragged(1)
     far = [replace(g, prompt_tokens=np.zeros(200, np.int32)) for g in groups]
-    with pytest.raises(TrueupError, match="E504"):
+    with pytest.raises(TrueupError, match=r"E504.*sequence of \d+ tokens .* context of 128 .*max_tokens"):
         long(pack(far), ("logprobs",))
+    strange = [replace(g, prompt_tokens=np.array([1, 70_000], np.int32)) for g in groups]
+    with pytest.raises(TrueupError, match=r"E504.*token id 70000 is outside .* 61 ids.*tokenizer"):
+        network(pack(strange), ("logprobs",))
+
+
+def _broken(model: Any, name: str, value: float) -> Any:
+    model.get_parameter(name).data.view(-1)[3] = value
+    return model
+
+
+@pytest.mark.parametrize("value", (float("nan"), float("inf"), float("-inf")))
+@pytest.mark.parametrize("name", ("model.embed_tokens.weight", "model.layers.1.mlp.down_proj.weight"))
+def test_weights_that_are_no_numbers_are_named(tmp_path: Path, name: str, value: float) -> None:
+    """Not a fault of the LM head, as their logits would suggest: the tensor, and how many of its numbers."""
+    save(from_modules(llama(), _tokenizer()), tmp_path / "good")
+    shutil.copytree(tmp_path / "good", tmp_path / "bad")
+    _broken(llama(), name, value).save_pretrained(tmp_path / "bad")
+    load(tmp_path / "good")
+    with pytest.raises(TrueupError, match=rf"E817 .*bad — 1 of the 1,\d+ numbers in {name} are NaN or inf"):
+        load(tmp_path / "bad")
+    with pytest.raises(TrueupError, match=rf"E817 LlamaForCausalLM — 1 of .* {name} "):
+        InMemory(model=_broken(llama(), name, value), tokenizer=_tokenizer()).network(
+            dtype="float32", device="cpu"
+        )
+
+
+def test_large_weights_are_numbers() -> None:
+    """Their sum is not finite in float32, but each of them is: what fails is the model's arithmetic."""
+    model = llama()
+    model.get_parameter("lm_head.weight").data.fill_(3e38)
+    refuse_non_finite(model, "here")
+    with pytest.raises(TrueupError, match=r"E817.*overflow"):
+        from_modules(model, None)
+
+
+def test_a_head_that_is_no_number_is_named(tmp_path: Path) -> None:
+    network = from_modules(llama(), _tokenizer(), heads=("rewards",))
+    network.module["reward_head"].linear.weight.data[0, 0] = float("nan")
+    save(network, tmp_path)
+    with pytest.raises(TrueupError, match=r"E817.*reward_head\.linear\.weight"):
+        load(tmp_path, heads=("rewards",))

@@ -52,8 +52,8 @@ def open_model(ref: str, *, device: str, template: str | None) -> Model:
 
 
 def author_of(name: str, folder: Path) -> Author:
-    """The author in a model's folder: named by its weights' digest where there are any, else by `name`."""
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    """The author in a model's folder or file: named by its weights' digest where there are any, or `name`."""
+    files = [folder] if folder.is_file() else sorted(folder.glob("*.safetensors"))
     if not files:
         return Author(name, "")
     state = hashlib.sha256()

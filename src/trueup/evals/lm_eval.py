@@ -25,6 +25,7 @@ from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 from trueup.evals.figures import Figure, Sample, figures_of
 from trueup.evals.likelihood import Evidence
 from trueup.evals.tasks import Task
+from trueup.models.gguf import place
 from trueup.models.opening import model_path
 
 _SCORES = ("sum", "character", "byte", "mc2", "greedy", "brier")
@@ -53,10 +54,10 @@ class Harness:
                     remedy='`pip install "trueup[eval]"`, or leave --engine out',
                     exit_code=EXIT_UNAVAILABLE,
                 ) from None
-            path = model_path(reference)
             # Its decorators hide the parameters from type checkers.
             build: Any = HFLM
-            model = build(pretrained=path, dtype=dtype, device=device, batch_size=batch_size)
+            with place(model_path(reference)) as (path, given):
+                model = build(pretrained=path, dtype=dtype, device=device, batch_size=batch_size, **given)
         return cls(model=model)
 
     def own_tasks(

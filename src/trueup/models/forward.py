@@ -6,7 +6,7 @@ sequences), then each head at the positions that need it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, final
@@ -23,7 +23,7 @@ from trueup.models import attention
 from trueup.models.heads import MODULES
 from trueup.models.layout import build, layout_of
 from trueup.models.logprob import Head, listed_logprobs, logits, token_logprobs
-from trueup.models.lora import wrapped
+from trueup.models.lora import has_adapter, wrapped
 
 OUTPUTS = ("logprobs", "entropy", "values", "rewards", "embeddings", "distributions", "listed")
 
@@ -86,7 +86,8 @@ class LanguageModel:
                 "E705", "this network has no LM head", remedy='load it with heads=("logprobs",)'
             )
         scale, cap = self.readout
-        return Head(linear.weight, getattr(linear, "bias", None), scale, cap)
+        beside = linear if has_adapter(linear) else None
+        return Head(linear.weight, getattr(linear, "bias", None), scale, cap, beside)
 
     def with_temperature(self, temperature: float) -> LanguageModel:
         """The same network with its log-probs taken at another temperature."""
@@ -208,14 +209,22 @@ def run(body: nn.Module, **inputs: Tensor) -> Tensor:
     try:
         return body(**inputs, use_cache=False).last_hidden_state
     except IndexError:
-        tokens = inputs["input_ids"]
+        raise _outside(body, inputs) from None
+
+
+def _outside(body: Any, inputs: Mapping[str, Tensor]) -> TrueupError:
+    """The error of a token or a position that a model's tables do not have."""
+    tokens = inputs["input_ids"]
+    highest, ids = int(tokens.max()), body.get_input_embeddings().weight.shape[0]
+    if highest >= ids:
+        reason = f"token id {highest} is outside the model's table of {ids} ids"
+        remedy = "use the tokenizer that belongs to the model"
+    else:
         last = int(inputs["position_ids"].max()) if "position_ids" in inputs else tokens.shape[1] - 1
-        raise TrueupError(
-            "E504",
-            f"token id {int(tokens.max())} or position {last} is outside the model's tables",
-            where=type(body).__name__,
-            remedy="use the model's own tokenizer, and sequences no longer than its context",
-        ) from None
+        context = getattr(body.config.get_text_config(), "max_position_embeddings", "its")
+        reason = f"a sequence of {last + 1} tokens is longer than the model's context of {context}"
+        remedy = "lower data.max_tokens or decoding.max_new_tokens, so that prompt and completion fit"
+    return TrueupError("E504", reason, where=type(body).__name__, remedy=remedy)
 
 
 def padded_states(body: nn.Module, batch: Batch) -> States:

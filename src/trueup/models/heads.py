@@ -112,13 +112,21 @@ def save(heads: dict[str, nn.Module], folder: Path) -> None:
 
 
 def restore(heads: dict[str, nn.Module], folder: Path) -> None:
-    """Nothing; fills those heads that a checkpoint folder holds. Raises E804 on a bad shape."""
+    """Nothing; fills those heads that a checkpoint folder holds. Raises E804 on a bad shape, E817 on NaN."""
     path = folder / FILE
     tensors = load_file(path) if path.is_file() else {}
     for name, head in heads.items():
         mine = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
         if not mine:
             continue
+        bad = sorted(key for key, tensor in mine.items() if not bool(tensor.isfinite().all()))
+        if bad:
+            raise TrueupError(
+                "E817",
+                f"{name}.{bad[0]} holds NaN or infinite numbers",
+                where=str(path),
+                remedy="train the head again, or take a checkpoint before the numbers broke",
+            )
         try:
             head.load_state_dict(mine)
         except RuntimeError as error:

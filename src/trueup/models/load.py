@@ -1,4 +1,4 @@
-"""Networks from Hugging Face folders or ids, and back into folders. Weights are safetensors only."""
+"""Networks from Hugging Face folders, ids or GGUF files, into folders. Weights are safetensors, or GGUF."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from trueup.errors import TrueupError
 from trueup.models import heads as heads_of
 from trueup.models import lora as lora_of
 from trueup.models.forward import LanguageModel
+from trueup.models.gguf import place, widened
 from trueup.models.heads import MODULES, HeadName
 from trueup.models.lora import base_of, is_adapter, spans_head
-from trueup.models.probe import probe, readout_of
+from trueup.models.probe import probe, readout_of, refuse_non_finite
 from trueup.models.quantised import lift, quantise
 from trueup.models.spoken import save_spoken, without_generation
 from trueup.settings.blocks import LoraSettings
-from trueup.settings.weights import check_there, holds_model, no_model
+from trueup.settings.weights import check_there, holds_model, is_gguf, no_model
 
 DType = Literal["float32", "bfloat16", "float64"]
 DTYPES: dict[str, torch.dtype] = {
@@ -50,13 +51,14 @@ def load(
     seed: int = 0,
     tokenizer: Any = None,
 ) -> LanguageModel:
-    """The network in a folder, or of that id on the Hugging Face hub.
+    """The network in a folder or a GGUF file, or of that id on the Hugging Face hub.
 
     `heads` says what it will be asked for; without "logprobs" the LM head is dropped. Heads saved beside the
     weights are restored, others start fresh from `seed`. A folder that holds a LoRA adapter is merged into
     its base, so that the result, and not the base, is what a further adapter starts from and refers to. A
     `tokenizer` that was opened before is not read again.
-    Raises E801 for a missing folder, E802 when there are no safetensors, E803 when weights are missing.
+    Raises E801 for a missing folder, E802 when there are no safetensors, E803 when weights are missing, E817
+    when one is NaN or infinite.
     """
     network = from_modules(
         *read(path_or_id, dtype=dtype, with_head="logprobs" in heads, tokenizer=tokenizer),
@@ -76,6 +78,7 @@ def read(path_or_id: str | Path, *, dtype: DType, with_head: bool, tokenizer: An
     name = str(path_or_id)
     with _readable(name), _silence():
         model = _merged(Path(name), dtype, with_head) if is_adapter(name) else _model(name, dtype, with_head)
+    refuse_non_finite(model, name)
     return model, open_tokenizer(name) if tokenizer is None else tokenizer
 
 
@@ -85,10 +88,14 @@ def restore_heads(network: LanguageModel, path_or_id: str | Path) -> None:
 
 
 def open_tokenizer(path_or_id: str | Path) -> Any:
-    """The tokenizer in a folder, or of that id; E801 where there is none."""
+    """The tokenizer in a folder or a GGUF file, or of that id; E801 where there is none."""
     name = str(path_or_id)
-    with _readable(name):
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    with _readable(name), _silence(), place(name) as (where, given):
+        found = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **given)
+    if given:
+        found.name_or_path = name
+        found.init_kwargs.pop("gguf_file", None)
+    return found
 
 
 def from_modules(
@@ -178,15 +185,15 @@ def _heads(module: nn.ModuleDict) -> dict[str, nn.Module]:
 
 def _model(name: str, dtype: DType, with_head: bool) -> Any:
     kind: Any = AutoModelForCausalLM if with_head else AutoModel
-    model, info = kind.from_pretrained(
-        name, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False, output_loading_info=True
-    )
+    how: Any = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
+    with place(name) as (where, given):
+        model, info = kind.from_pretrained(where, dtype=DTYPES[dtype], **how, **given)
     if info["missing_keys"]:
         few = ", ".join(sorted(info["missing_keys"])[:3])
         reason = f"{len(info['missing_keys'])} weights are not in the checkpoint and would be random: {few}"
         remedy = "load the full checkpoint, or ask for no log-probs where there is no LM head"
         raise TrueupError("E803", reason, where=name, remedy=remedy)
-    return model
+    return widened(model, name) if given else model
 
 
 def _merged(folder: Path, dtype: DType, with_head: bool) -> Any:
@@ -222,6 +229,8 @@ def _readable(name: str) -> Iterator[None]:
             "E802", f"its weights cannot be read: {error}", where=name, remedy="copy or save the model again"
         ) from None
     except (OSError, ValueError) as error:
+        if is_gguf(name):
+            raise _unread(name, error) from None
         first = str(error).strip().splitlines()[0]
         if "safetensors" in str(error):
             reason = "no safetensors weights; weights in pickle files are not read"
@@ -231,6 +240,22 @@ def _readable(name: str) -> Iterator[None]:
             raise no_model(Path(name)) from None
         reason = f"neither a readable folder nor a model that can be fetched: {first}"
         raise TrueupError("E801", reason, where=name, remedy="give a folder, or an id while online") from None
+    except Exception as error:
+        # A damaged file, or one of an architecture that transformers does not convert, fails in any way.
+        if isinstance(error, TrueupError) or not is_gguf(name):
+            raise
+        raise _unread(name, error) from error
+
+
+def _unread(name: str, error: Exception) -> TrueupError:
+    """The error of a GGUF file that transformers cannot read."""
+    first = next(iter(str(error).strip().splitlines()), "")
+    return TrueupError(
+        "E819",
+        f"transformers cannot read this GGUF file: {type(error).__name__} {first}"[:300],
+        where=name,
+        remedy="copy it again, or give the Hugging Face folder that it was made from",
+    )
 
 
 def _is_dropout(key: str, value: object) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
@@ -33,6 +33,8 @@ class Head:
     bias: Float[Tensor, " V"] | None = None
     scale: float = 1.0
     cap: float | None = None
+    layer: nn.Module | None = None
+    "The head itself where an adapter stands beside its weight: it is called in place of `weight` and `bias`."
 
 
 class Scored(NamedTuple):
@@ -44,7 +46,8 @@ class Scored(NamedTuple):
 
 def logits(hidden: Float[Tensor, "R d"], head: Head, temperature: float) -> Float[Tensor, "R V"]:
     """z, in float32 or wider; plain autograd, all rows at once."""
-    z = torch.nn.functional.linear(hidden, head.weight, head.bias)
+    plain = head.layer is None
+    z = nn.functional.linear(hidden, head.weight, head.bias) if plain else head.layer(hidden)
     z = z.to(_wide(z.dtype)) * head.scale
     if head.cap is not None:
         z = torch.tanh(z / head.cap) * head.cap
@@ -69,9 +72,35 @@ def token_logprobs(
     rows, owner = torch.unique(at, return_inverse=True)
     picked = hidden.index_select(0, rows)
     plan = _Plan(head, temperature, int(budget_mib * (1 << 20)), entropy)
+    if head.layer is not None:
+        return _by_autograd(picked, owner, targets, plan)
     # torch declares that apply returns anything, None included.
     found, bits = _TokenLogprobs.apply(picked, head.weight, head.bias, owner, targets, plan)  # pyright: ignore[reportGeneralTypeIssues]
     return Scored(found, bits.index_select(0, owner) if entropy else None)
+
+
+def _by_autograd(hidden: Tensor, owner: Tensor, targets: Tensor, plan: _Plan) -> Scored:
+    """The same through the LM head's own forward, a chunk at a time, each made again in the backward pass."""
+
+    def of(states: Tensor, rows: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        z = plan.logits(states)
+        lse = torch.logsumexp(z, -1)
+        with torch.no_grad():
+            p = (z - lse[:, None]).exp_() if plan.entropy else z.new_zeros(0, 1)
+            bits = lse - p.mul_(z).sum(-1) if plan.entropy else p.sum(-1)
+        return z[rows, wanted] - lse.index_select(0, rows), bits
+
+    order, bounds = _by_chunk(owner, hidden.shape[0])
+    found, bits = [], []
+    for rows in plan.chunks(hidden):
+        mine = order[bounds[rows.start] : bounds[rows.stop]]
+        given = hidden[rows], owner[mine] - rows.start, targets[mine]
+        one, other = checkpoint(of, *given, use_reentrant=False) if torch.is_grad_enabled() else of(*given)
+        found.append(one)
+        bits.append(other)
+    back = torch.argsort(order)
+    entropy = torch.cat(bits).index_select(0, owner) if plan.entropy else None
+    return Scored(torch.cat(found).index_select(0, back), entropy)
 
 
 class Listed(NamedTuple):
@@ -125,7 +154,7 @@ def listed_logprobs(
         part = wanted if isinstance(wanted, int) else wanted[rows]
         states = hidden.index_select(0, at[rows])
         found.append(
-            checkpoint(of, states, part, use_reentrant=False, preserve_rng_state=False)
+            checkpoint(of, states, part, use_reentrant=False, preserve_rng_state=head.layer is not None)
             if torch.is_grad_enabled()
             else of(states, part)
         )

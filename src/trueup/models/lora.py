@@ -11,6 +11,7 @@ peft is imported where an adapter is made or read: it brings the code of a dozen
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -24,9 +25,11 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from trueup.errors import TrueupError
+from trueup.models import targets as targets_of
 from trueup.models.quantised import is_quantised, lift
 from trueup.settings.blocks import LoraSettings
 
+logger = logging.getLogger("trueup")
 CONFIG = "adapter_config.json"
 RECORD = "trueup_base.json"
 "Beside an adapter: how its base was held while it was trained, where that is not as it lies in its folder."
@@ -36,45 +39,86 @@ def wrap(model: PreTrainedModel, config: LoraSettings, seed: int) -> Any:
     """The model with a fresh adapter, its base frozen; the random part is a function of the seed."""
     import peft
 
-    targets = config.targets if isinstance(config.targets, str) else list(config.targets)
+    has_head = model.get_output_embeddings() is not None
+    targets = targets_of.resolve(model, config.targets, has_head=has_head)
     wanted = peft.LoraConfig(
         r=config.rank,
         # peft declares an int and divides it by the rank: a fraction is as good.
         lora_alpha=config.alpha,  # pyright: ignore[reportArgumentType]
         lora_dropout=config.dropout,
-        target_modules=targets,
+        target_modules=targets.modules,
+        target_parameters=targets.parameters or None,
         use_rslora=config.rslora,
         use_dora=config.dora,
         # GPT-2 keeps its weights transposed.
         fan_in_fan_out=any(isinstance(m, Conv1D) for m in model.modules()),
-        task_type="CAUSAL_LM" if model.get_output_embeddings() is not None else "FEATURE_EXTRACTION",
+        task_type="CAUSAL_LM" if has_head else "FEATURE_EXTRACTION",
     )
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed % 2**63)
         try:
-            return peft.get_peft_model(model, wanted)
+            adapted = peft.get_peft_model(model, wanted)
         except ValueError as error:
-            few = ", ".join(sorted({n.rpartition(".")[2] for n, m in model.named_modules() if _linear(m)}))
-            raise TrueupError(
-                "E807", str(error).splitlines()[0], where="model.lora", remedy=f"its layers are called {few}"
-            ) from None
+            raise targets_of.unfit(model, str(error)) from None
+    targets_of.refuse_unfit(adapted, targets)
+    tied = _shared(model)
+    if tied:
+        logger.warning(
+            "%s is tied to another layer, and the adapter changes this one alone: merged weights hold both "
+            "(tie_word_embeddings: false)",
+            tied[0][0],
+        )
+    return adapted
 
 
-def _linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear | Conv1D)
+def _shared(model: nn.Module) -> list[tuple[str, Any]]:
+    """Name and layer of what has an adapter here and its weight in common with another layer."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    modules = list(model.modules())
+    found = []
+    for name, module in model.named_modules():
+        if isinstance(module, BaseTunerLayer):
+            layer = module.get_base_layer()
+            weight = layer._parameters.get("weight")
+            others = (m for m in modules if m is not layer and m._parameters.get("weight") is weight)
+            if weight is not None and any(others):
+                found.append((name, layer))
+    return found
+
+
+def untie(model: Any) -> None:
+    """Nothing; gives layers with an adapter weights of their own, so that merging changes no other layer."""
+    shared = _shared(model)
+    for _, layer in shared:
+        layer.weight = nn.Parameter(layer.weight.detach().clone(), requires_grad=layer.weight.requires_grad)
+    if shared:
+        bare = model.get_base_model() if wrapped(model) else model
+        for config in (bare.config, bare.config.get_text_config()):
+            config.tie_word_embeddings = False
+        bare.all_tied_weights_keys = {}
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, peft's use of names that transformers has deprecated goes without a warning."""
+    """Inside, peft does not speak of deprecated names, ties (see `untie`), GPT-2's LM head, experts."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=".*tie_word_embeddings")
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+        # It looks for the ranks of stacked experts among layers, and gives them to parameters all the same.
+        warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys")
         yield
 
 
 def wrapped(model: Any) -> bool:
     """Whether a model carries an adapter of peft's."""
     return "peft" in sys.modules and isinstance(model, sys.modules["peft"].PeftModel)
+
+
+def has_adapter(layer: Any) -> bool:
+    """Whether a layer has one of peft's beside it."""
+    return hasattr(layer, "base_layer")
 
 
 def is_adapter(folder: str | Path) -> bool:
@@ -119,7 +163,10 @@ def merged(folder: Path, base: PreTrainedModel) -> Any:
     These weights lie in no folder, so the model no longer names the base's as its own.
     """
     part: Any = base if spans_head(folder) else base.base_model
-    adapted(folder, part).merge_and_unload()
+    beside = adapted(folder, part)
+    untie(base)
+    with quiet():
+        beside.merge_and_unload()
     for model in (base, part):
         model.name_or_path = model.config._name_or_path = ""
     return base
@@ -129,14 +176,17 @@ def merged_in_memory(model: Any) -> Any:
     """The model with its adapter added into its own weights; a 4-bit base is unpacked first."""
     import peft
 
+    untie(model)
     if not is_quantised(model.get_base_model()):
-        return model.merge_and_unload()
+        with quiet():
+            return model.merge_and_unload()
     (name, config), *_ = model.peft_config.items()
     state = peft.get_peft_model_state_dict(model)
     with quiet():
         again: Any = peft.get_peft_model(lift(model.unload()), config, adapter_name=name)
     peft.set_peft_model_state_dict(again, state)
-    return again.merge_and_unload()
+    with quiet():
+        return again.merge_and_unload()
 
 
 def save_adapter(model: Any, folder: Path) -> None:

@@ -20,8 +20,10 @@ from transformers import PreTrainedModel
 from trueup.errors import TrueupError
 from trueup.models import lora as lora_of
 from trueup.models.forward import LanguageModel
+from trueup.models.gguf import widened
 from trueup.models.heads import HeadName
 from trueup.models.load import DTYPES, DType, from_modules
+from trueup.models.probe import refuse_non_finite
 from trueup.settings.blocks import LoraSettings
 
 if TYPE_CHECKING:
@@ -78,7 +80,8 @@ class InMemory:
         else:
             found = copy.deepcopy(found) if trained else _view(found)
         # They may be other weights than its folder's by now: no adapter may be saved as one on that folder.
-        found.name_or_path = found.config._name_or_path = ""
+        widened(found.get_base_model() if lora_of.wrapped(found) else found, "")
+        refuse_non_finite(found, self.kind)
         # As in a model that was just loaded: an adapter's base and what somebody froze take none.
         found.requires_grad_(trained)
         return from_modules(
@@ -113,7 +116,7 @@ def _fault(model: Any, tokenizer: Any) -> tuple[str, str] | None:
         return "not a model of transformers or peft", "give AutoModelForCausalLM.from_pretrained(...)"
     if bare.get_output_embeddings() is None:
         return "it has no LM head", "give a model for causal language modelling"
-    if getattr(bare, "quantization_method", None) is not None:
+    if getattr(bare, "quantization_method", None) not in (None, "gguf"):
         return "its weights are quantised", 'give its folder or id, and lora={"quantise": "nf4"} in model'
     found = {p.dtype for p in bare.parameters() if p.is_floating_point()} - set(DTYPES.values())
     if found:

@@ -88,10 +88,26 @@ def _read(states: States) -> Tensor:
     return states.rows.index_select(0, torch.cat([states.at, states.last]))
 
 
+def refuse_non_finite(model: Any, where: str) -> None:
+    """Nothing; raises E817 where a weight is NaN or infinite, naming its tensor."""
+    for name, tensor in model.named_parameters():
+        # A sum is finite only where its parts are, and needs no memory; it may overflow where they do not.
+        if tensor.is_floating_point() and not bool(tensor.detach().sum(dtype=torch.float32).isfinite()):
+            bad = int((~tensor.detach().isfinite()).sum())
+            if bad:
+                raise TrueupError(
+                    "E817",
+                    f"{bad:,} of the {tensor.numel():,} numbers in {name} are NaN or infinite",
+                    where=where,
+                    remedy="start from a checkpoint before the numbers broke, or fetch the files again",
+                )
+
+
 def readout_of(model: Any) -> tuple[float, float | None]:
     """What a model does to its logits after the LM head: a factor and a soft cap.
 
-    Raises E805 when what its config names does not reproduce the model's own logits.
+    Raises E805 when what its config names does not reproduce the model's own logits, E817 when those are not
+    finite.
     """
     config = model.config.get_text_config()
     factor = float(getattr(config, "logit_scale", None) or 1.0)
@@ -107,6 +123,13 @@ def readout_of(model: Any) -> tuple[float, float | None]:
     gap = (logits(hidden, head, 1.0).double() - wanted).abs().max().item() / max(
         1.0, wanted.abs().max().item()
     )
+    if not np.isfinite(gap):
+        raise TrueupError(
+            "E817",
+            "its logits are NaN or infinite, though its weights are not: they overflow on the way",
+            where=f"{type(model).__name__} in {hidden.dtype}",
+            remedy="set model.dtype: float32; where that is what it runs in, its weights are damaged",
+        )
     if not gap <= TOLERANCE[hidden.dtype]:
         raise TrueupError(
             "E805",

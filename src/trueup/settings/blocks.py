@@ -22,7 +22,7 @@ class LoraSettings:
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     "Share of the adapter's inputs dropped in training; above 0, step zero differs from the reference."
     targets: str | tuple[str, ...] = "all-linear"
-    "Names of the layers that get one; `all-linear` is every linear layer but the LM head."
+    "Names of the layers that get one, or a pattern; `all-linear` is every linear layer but the LM head."
     rslora: bool = False
     "Scale by alpha / sqrt(rank) instead."
     dora: bool = False
@@ -36,7 +36,7 @@ class ModelSettings:
     """The model a run starts from."""
 
     path: str = "world:base"
-    "A Hugging Face folder or id, `world:base`, or `stage:NAME` in a recipe."
+    "A Hugging Face folder or id, a GGUF file, `world:base`, or `stage:NAME` in a recipe."
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     device: Word = "auto"
     "cpu, cuda, or auto: a GPU where there is one."

@@ -1,10 +1,12 @@
-"""Where a model is: a folder, a run's folder, or an id of the hub. Looked at without loading anything."""
+"""Where a model is: a folder, a run's folder, a GGUF file, or an id of the hub. Nothing is loaded."""
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from pathlib import Path
 
-from trueup.errors import TrueupError
+from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 
 CONFIGS = ("config.json", "adapter_config.json")
 "A model's folder has one of these."
@@ -28,10 +30,19 @@ def check_model(reference: str) -> None:
 
 
 def check_there(name: str) -> None:
-    """Nothing; raises E801 for what is no folder, and is neither cached nor on a hub that can be reached."""
+    """Nothing; raises E801 for what is no folder, and is neither cached nor on a hub that can be reached.
+
+    A GGUF file is looked at too: E818 without the library that reads it, E819 for what cannot be read.
+    """
     path = Path(name)
     if path.is_dir():
         return
+    if is_gguf(name):
+        _check_gguf(path)
+        return
+    if path.exists():
+        remedy = "name its folder; of single files, GGUF is read (its name ends in .gguf)"
+        raise TrueupError("E801", "a file, and no folder with a model", where=name, remedy=remedy)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise TrueupError("E801", "no such folder", where=name, remedy="check the path")
     reason = _unreachable(name)
@@ -44,6 +55,33 @@ def check_there(name: str) -> None:
         )
 
 
+def is_gguf(reference: str | Path) -> bool:
+    """Whether a reference means a GGUF file, by its name."""
+    return str(reference).lower().endswith(".gguf")
+
+
+def _check_gguf(path: Path) -> None:
+    """Nothing; raises E801, E818 or E819 where a GGUF file is not there, not readable here, or not whole."""
+    if not path.is_file():
+        raise TrueupError("E801", "no such file", where=str(path), remedy="check the path")
+    with path.open("rb") as file:
+        begins = file.read(4)
+    if begins != b"GGUF":
+        remedy = "copy it again, or give the Hugging Face folder"
+        raise TrueupError("E819", f"no GGUF file: it begins with {begins!r}", where=str(path), remedy=remedy)
+    if re.search(r"-\d{5}-of-(?!00001)\d{5}\.gguf$", path.name.lower()):
+        remedy = "join the parts first: llama-gguf-split --merge FIRST_PART WHOLE.gguf"
+        raise TrueupError("E819", "one part of several", where=str(path), remedy=remedy)
+    if importlib.util.find_spec("gguf") is None:
+        raise TrueupError(
+            "E818",
+            "GGUF files are read with the package gguf, which is not installed",
+            where=str(path),
+            remedy="pip install 'trueup[gguf]'",
+            exit_code=EXIT_UNAVAILABLE,
+        )
+
+
 def holds_model(folder: Path) -> bool:
     """Whether a folder has a model's config, or an adapter's."""
     return any((folder / name).is_file() for name in CONFIGS)
@@ -52,6 +90,7 @@ def holds_model(folder: Path) -> bool:
 def no_model(folder: Path) -> TrueupError:
     """The error of a folder without a model; it names one further down, where there is one."""
     inside = [p for p in (folder / "model", *folder.glob("stages/*/model")) if holds_model(p)]
+    inside += sorted(folder.glob("*.gguf"))
     remedy = f"did you mean {inside[0]}?" if inside else "give a folder with a config.json"
     return TrueupError("E801", "no model in this folder", where=str(folder), remedy=remedy)
 

@@ -18,6 +18,7 @@ from typing import Any, final
 
 import torch
 from peft.tuners.lora import LoraLayer
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -131,7 +132,7 @@ def plain_over_one_base(models: Sequence[str]) -> list[Adapter]:
         return []
     if not all(same_weights(base_of(Path(models[0])), base_of(Path(model))) for model in models[1:]):
         return []
-    if any(_beyond(json.loads((Path(model) / CONFIG).read_text(encoding="utf-8"))) for model in models):
+    if any(_beyond(Path(model)) for model in models):
         return []
     return [read(Path(model)) for model in models]
 
@@ -139,10 +140,7 @@ def plain_over_one_base(models: Sequence[str]) -> list[Adapter]:
 def read(folder: Path) -> Adapter:
     """The adapter in a folder. Raises E852 for one that is more than W + s B A on named layers."""
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    found = load_file(folder / FILE)
-    layers = {name.removesuffix(A): name for name in found if name.endswith(A)}
-    odd = sorted(found.keys() - {layer + end for layer in layers for end in (A, B)})
-    reason = _beyond(config) or (f"it holds {odd[0]}" if odd else "")
+    reason = _beyond(folder)
     if reason:
         raise TrueupError(
             "E852",
@@ -150,6 +148,8 @@ def read(folder: Path) -> Adapter:
             where=str(folder),
             remedy="mix its merged weights: `trueup export RUN OUT` writes them",
         )
+    found = load_file(folder / FILE)
+    layers = [name.removesuffix(A) for name in found if name.endswith(A)]
     return Adapter(
         folder=folder, config=config, layers={layer: (found[layer + A], found[layer + B]) for layer in layers}
     )
@@ -226,15 +226,19 @@ def write(adapter: Adapter, beside: Adapter, folder: Path) -> Path:
     return folder
 
 
-def _beyond(config: Mapping[str, Any]) -> str:
-    """What a configuration asks for beyond W + s B A; "" for a plain one."""
+def _beyond(folder: Path) -> str:
+    """What a folder's adapter has beyond W + s B A on layers by name, embeddings say; "" for a plain one."""
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     if config.get("peft_type") != "LORA":
         return f"its type is {config.get('peft_type')}"
     if config.get("bias", "none") != "none":
         return "its biases are trained"
     if isinstance(config.get("target_modules"), str):
         return "its layers are named by a pattern"
-    return next((f"`{key}` is set" for key in _BEYOND if config.get(key)), "")
+    asked = next((f"`{key}` is set" for key in _BEYOND if config.get(key)), "")
+    with safe_open(folder / FILE, "pt") as tensors:
+        odd = sorted(name for name in tensors.offset_keys() if not name.endswith((A, B)))
+    return asked or (f"it holds {odd[0]}" if odd else "")
 
 
 def _targets(adapters: Sequence[Adapter]) -> list[str]:

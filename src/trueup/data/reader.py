@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from html import escape
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, final
 
-from trueup.data import detect
+from trueup.data import beside, detect
 from trueup.data import quarantine as bad_rows
 from trueup.data.columns import check_columns, check_found, rename
 from trueup.data.fields import parse_cells
@@ -227,14 +228,25 @@ def _take(scan: _Scan, known: Format | None, row: RawRow, values: dict[str, Any]
         if isinstance(values, Fault):
             raise values
         assert known is not None, "a row that decodes votes, and a vote gives a format or raises"
-        made = [_finished(group, known, row, values, k) for k, group in enumerate(known.parse(values))]
+        parsed = known.parse(values)
+        if known.name not in beside.PLAIN:
+            parsed = beside.with_columns(parsed, values)
+        made = [_finished(group, known, row, values, k) for k, group in enumerate(parsed)]
         scan.watch.groups(made, row.line)
+        scan.watch.keys(values, _understood(known))
     except Fault as fault:
         scan.problems.append(problem_of(fault, file=row.file, line=row.line, byte=row.byte))
         scan.bad_rows.append(row)
     else:
         scan.accepted += 1
         scan.groups += made
+
+
+@cache
+def _understood(known: Format) -> frozenset[str]:
+    """The columns that are read in rows of this format."""
+    own = known.keys | {"id", "user", "user_id"}
+    return own if known.name in beside.PLAIN else own | beside.READ
 
 
 def _finished(group: Group, known: Format, row: RawRow, values: dict[str, Any], k: int) -> Group:

@@ -12,6 +12,7 @@ import pytest
 from chat_shapes import CHATML, GEMMA, IM, LLAMA3, QWEN3, Shape, byte_level, metaspace, shapes
 from shared_data import shared
 from trueup.chat import Chat
+from trueup.chat.templates import NAMED
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
 
@@ -123,7 +124,10 @@ def test_real_questions_agree() -> None:
 
 @pytest.mark.parametrize("name", ["chatml", "llama3", "gemma", "mistral", "zephyr", "qwen3"])
 def test_named_templates_are_those_of_their_families(name: str) -> None:
-    """Our own short templates give the ids of the families' ones (Llama 3's without the header of dates)."""
+    """Our own short templates give the ids of the families' ones (Llama 3's without the header of dates).
+
+    They begin as the tokenizer begins texts, and Zephyr's own does not.
+    """
     tokenizer = SHAPES[name].tokenizer
     own, named = Chat.of(tokenizer), Chat.of(tokenizer, name)
     ours, theirs = named.prompt_ids(TALK).tolist(), own.prompt_ids(TALK).tolist()
@@ -135,7 +139,7 @@ def test_named_templates_are_those_of_their_families(name: str) -> None:
         def strip(ids: list[int]) -> str:
             return own.codec.decode(ids).replace("\n", "").replace(" ", "")
 
-        assert strip(ours) == strip(theirs)
+        assert strip(ours) == "<s>" + strip(theirs)
     else:
         assert ours == theirs
     assert named.stop_ids == own.stop_ids
@@ -316,6 +320,22 @@ def test_bos_is_counted_as_the_template_has_it(tokenizer: Any, count: int) -> No
     assert chat.prompt_ids(TALK).tolist().count(bos) == count
     assert chat.prompt_ids([Message(Role.TEXT, "a")]).tolist().count(bos) == once
     assert bos not in chat.completion_ids("a") and bos not in chat.completion_ids("a", plain=True)
+
+
+@pytest.mark.parametrize("name", ["chatml", "llama3", "gemma", "mistral", "zephyr", "qwen3", "hh"])
+def test_named_templates_begin_as_the_tokenizer_does(name: str) -> None:
+    """Once where it puts a BOS before plain texts; not where it has one and does not."""
+    needed = NAMED[name].needs
+    adding = byte_level(("<b>", "<e>", *needed), bos="<b>", eos="<e>")
+    chat = Chat.of(adding, name)
+    assert chat.prompt_ids(TALK).tolist()[0] == chat.bos
+    assert chat.prompt_ids(TALK).tolist().count(chat.bos) == 1
+    assert chat.agreement([TALK]).counts().get("control") is None
+    silent = byte_level(("<b>", "<e>", *needed), eos="<e>")
+    silent.bos_token = "<b>"
+    chat = Chat.of(silent, name)
+    assert chat.bos is not None
+    assert chat.bos not in chat.prompt_ids(TALK)
 
 
 def test_the_date_is_fixed_and_part_of_the_digest() -> None:

@@ -122,12 +122,16 @@ class Model:
         return self._judge(as_groups(groups))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """An ordinary Hugging Face folder with weights and tokenizer. Raises E846 where one is."""
+        """An ordinary Hugging Face folder with weights and tokenizer. Raises E846 where one is.
+
+        A `template` that was named is in it as the model's own.
+        """
         from trueup.models.export import refuse_existing
         from trueup.models.load import save
 
         refuse_existing(Path(path))
-        return save(self._network, Path(path))
+        own = {"tokenizer": self._chat.tokenizer} if self._settings.template else {}
+        return save(replace(self._network, **own), Path(path))
 
     def __fspath__(self) -> str:
         if not self.path:
@@ -151,7 +155,7 @@ class Model:
     @cached_property
     def _chat(self) -> Any:
         with self._held():
-            return open_chat(self._settings)
+            return replace(open_chat(self._settings), option="template=NAME")
 
     @cached_property
     def _network(self) -> Any:

@@ -50,6 +50,8 @@ class Chat:
     """A tokenizer and a template, inspected: what turns messages into ids and ids into text."""
 
     codec: Codec
+    tokenizer: Any
+    "The tokenizer with this template as its own (`carried.dressed`): what a model's folder holds."
     layout: Layout | None
     "None where there is no template: text prompts only."
     ending: Ending | None
@@ -65,6 +67,8 @@ class Chat:
     "Role markers that are plain text: no content may spell them, and decoding stops at one."
     template_digest: str
     "SHA-256 of the template and the values it is given."
+    option: str = "--model.template NAME"
+    "How whoever asked can name a template."
 
     @classmethod
     def of(
@@ -72,15 +76,17 @@ class Chat:
         tokenizer: Any,
         template: str | None = None,
         *,
-        thinking: bool = False,
+        thinking: bool | None = None,
         today: date = date(2024, 7, 26),
     ) -> Chat:
         """The chat of a fast tokenizer, with its own template, or one by name, or one given as Jinja source.
 
-        Names: chatml, llama3, gemma, mistral, zephyr, qwen3, hh, and plain, which takes text prompts only
-        and is what a tokenizer without a template gets. `thinking` leaves the thought block of templates
-        that have one (Qwen3) to the model; without it the prompt closes an empty block, as for data without
-        thoughts. `today` is the date that templates are told, fixed so that a prompt is the same tomorrow.
+        Names: chatml, llama3, gemma, mistral, zephyr, qwen3, hh, which begin with a BOS token where the
+        tokenizer begins texts so, and plain, which takes text prompts only and is what a tokenizer without a
+        template gets. `thinking` leaves the thought block of templates that have one (Qwen3) to the model;
+        without it the prompt closes an empty block, as for data without thoughts; unsaid, it is what the
+        template of a saved model says, else false. `today` is the date that templates are told, fixed so
+        that a prompt is the same tomorrow.
         """
         return cls(**probe(tokenizer, template, thinking=thinking, today=today))
 
@@ -279,7 +285,7 @@ class Chat:
     def _chat(self) -> tuple[Layout, Ending]:
         if self.layout is None or self.ending is None:
             reason = "the tokenizer has no chat template, and the prompt is a conversation"
-            remedy = "name one (template: hh works with every tokenizer), or give the prompt as plain text"
+            remedy = f"name one: `{self.option}` (hh goes with every tokenizer), or give the prompt as plain text"
             raise TrueupError("E350", reason, remedy=remedy)
         return self.layout, self.ending
 

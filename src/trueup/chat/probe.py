@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from trueup.chat.carried import dressed, text_end, told_to_think
 from trueup.chat.codec import Codec
 from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, Slot, Template, Turn
-from trueup.chat.templates import NAMED
+from trueup.chat.templates import BOS, NAMED
 from trueup.errors import TrueupError
 
 _ASK: tuple[Turn, ...] = (("user", "one"),)
@@ -35,20 +36,23 @@ class Ending:
     "With an open thought block: text before the thought, its trims, text between thought and answer."
 
 
-def probe(tokenizer: Any, name: str | None, *, thinking: bool, today: date) -> dict[str, Any]:
+def probe(tokenizer: Any, name: str | None, *, thinking: bool | None, today: date) -> dict[str, Any]:
     """What a tokenizer and a template do: the fields of a `Chat`, for the arguments of `Chat.of`.
 
     E550 template fails, E551 its shape is not supported, E552 no stop token, E554 tokens missing.
     """
-    codec = Codec.of(tokenizer)
-    source, label = _source(tokenizer, name, codec)
-    end, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
-    found = {"codec": codec, "bos": bos, "text_bos": _text_bos(codec, bos), "text_stop": end}
-    ends = () if end is None else (end,)
+    codec, bos = Codec.of(tokenizer), tokenizer.bos_token_id
+    text_bos, end = _text_bos(codec, bos), text_end(tokenizer)
+    source, label = _source(tokenizer, name, codec, begins=bool(text_bos))
+    if thinking is None:
+        thinking = bool(source and told_to_think(source))
+    found = {"codec": codec, "bos": bos, "text_bos": text_bos, "text_stop": end}
+    found["tokenizer"] = dressed(tokenizer, source, thinking=thinking)
+    ends = tuple(number for number in (end, tokenizer.eos_token_id) if number is not None)
     if source is None:
         digest = Template(name="plain", source="", variables={}, today=today).digest
         absent = {"layout": None, "ending": None, "markers": ()}
-        return {**found, **absent, "stop_ids": ends, "template_digest": digest}
+        return {**found, **absent, "stop_ids": tuple(dict.fromkeys(ends)), "template_digest": digest}
     named = {key: text for key, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
     variables = {**named, "enable_thinking": thinking}
     template = Template(name=label, source=source, variables=variables, today=today)
@@ -65,8 +69,8 @@ def probe(tokenizer: Any, name: str | None, *, thinking: bool, today: date) -> d
     }
 
 
-def _source(tokenizer: Any, name: str | None, codec: Codec) -> tuple[str | None, str]:
-    """The Jinja source, None for plain text, and what to call it."""
+def _source(tokenizer: Any, name: str | None, codec: Codec, *, begins: bool) -> tuple[str | None, str]:
+    """The Jinja source, None for plain text, and what to call it; `begins`: a named one writes the BOS."""
     if name == "plain":
         return None, name
     if name in NAMED:
@@ -75,7 +79,7 @@ def _source(tokenizer: Any, name: str | None, codec: Codec) -> tuple[str | None,
             reason = f"the tokenizer has no token {', '.join(missing)}, which template {name} is made of"
             remedy = "add the tokens and resize the model's embeddings, or use template hh"
             raise TrueupError("E554", reason, remedy=remedy)
-        return NAMED[name].source, name
+        return (BOS if begins else "") + NAMED[name].source, name
     if name is not None and "{" in name:
         return name, "given"
     if name is not None:

@@ -7,26 +7,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A template's Jinja source and the tokens it is made of."""
+    """A template's Jinja source, without a BOS token, and the tokens it is made of."""
 
     source: str
     needs: tuple[str, ...] = ()
     "Tokens that the tokenizer must have; without them the roles would be plain text."
 
 
+BOS = "{{- bos_token -}}\n"
+"What a named template begins with where the tokenizer begins plain texts so: a model knows no other start."
+
 _CHATML = """{%- for m in messages -%}
 <|im_start|>{{ m.role }}{{ "\\n" }}{{ m.content }}<|im_end|>{{ "\\n" }}
 {%- endfor -%}
 {%- if add_generation_prompt -%}<|im_start|>assistant{{ "\\n" }}{%- endif -%}"""
 
-_LLAMA3 = """{{- bos_token -}}
-{%- for m in messages -%}
+_LLAMA3 = """{%- for m in messages -%}
 <|start_header_id|>{{ m.role }}<|end_header_id|>{{ "\\n\\n" }}{{ m.content | trim }}<|eot_id|>
 {%- endfor -%}
 {%- if add_generation_prompt -%}<|start_header_id|>assistant<|end_header_id|>{{ "\\n\\n" }}{%- endif -%}"""
 
-_GEMMA = """{{- bos_token -}}
-{%- for m in messages -%}
+_GEMMA = """{%- for m in messages -%}
 {%- if m.role == "system" -%}{{ raise_exception("System role not supported") }}{%- endif -%}
 {%- if (m.role == "user") != (loop.index0 % 2 == 0) -%}
 {{ raise_exception("Conversation roles must alternate user/assistant/user/assistant/...") }}{%- endif -%}
@@ -35,8 +36,7 @@ _GEMMA = """{{- bos_token -}}
 {%- endfor -%}
 {%- if add_generation_prompt -%}<start_of_turn>model{{ "\\n" }}{%- endif -%}"""
 
-_MISTRAL = """{{- bos_token -}}
-{%- for m in messages -%}
+_MISTRAL = """{%- for m in messages -%}
 {%- if (m.role == "user") != (loop.index0 % 2 == 0) -%}
 {{ raise_exception("Conversation roles must alternate user/assistant/user/assistant/...") }}{%- endif -%}
 {%- if m.role == "user" -%}[INST] {{ m.content }} [/INST]

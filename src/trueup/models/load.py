@@ -24,6 +24,7 @@ from trueup.models.heads import MODULES, HeadName
 from trueup.models.lora import base_of, is_adapter, spans_head
 from trueup.models.probe import probe, readout_of
 from trueup.models.quantised import lift, quantise
+from trueup.models.spoken import save_spoken
 from trueup.settings.blocks import LoraSettings
 from trueup.settings.weights import check_there, holds_model, no_model
 
@@ -142,6 +143,7 @@ def copy_of(network: LanguageModel) -> LanguageModel:
 def save(network: LanguageModel, folder: str | Path) -> Path:
     """Writes an ordinary Hugging Face folder (config, safetensors, tokenizer) with the heads beside it.
 
+    The tokenizer's template and stop tokens are written as whoever generates needs them (`spoken`).
     A LoRA network writes its adapter only; `merge` it first for whole weights. The same weights give the same
     bytes.
     """
@@ -153,7 +155,7 @@ def save(network: LanguageModel, folder: str | Path) -> Path:
         else:
             network.hf_model.save_pretrained(path)
     if network.tokenizer is not None:
-        network.tokenizer.save_pretrained(path)
+        save_spoken(network, path)
     heads_of.save(_heads(network.module), path)
     return path
 

@@ -48,11 +48,9 @@ def open_policy(
 
     The chat comes first: what is wrong with a template is said before weights are read.
     """
-    found = in_memory(settings.path)
-    tokenizer = found.tokenizer if found is not None else open_tokenizer(model_path(settings.path))
-    chat = Chat.of(tokenizer, settings.template)
+    chat = replace(open_chat(settings), option="--template NAME")
     place = pick_device(settings.device) if device is None else device
-    return chat, open_network(Role(trained=False), settings, place, seed=seed, tokenizer=tokenizer)
+    return chat, open_network(Role(trained=False), settings, place, seed=seed, tokenizer=chat.tokenizer)
 
 
 def model_path(reference: str) -> str:
@@ -106,11 +104,18 @@ def open_shared(method: Method, settings: ModelSettings, device: torch.device) -
 
 
 def open_networks(
-    method: Method, settings: ModelSettings, device: torch.device, *, seed: int, base: Base | None = None
+    method: Method,
+    settings: ModelSettings,
+    device: torch.device,
+    *,
+    seed: int,
+    base: Base | None = None,
+    tokenizer: Any = None,
 ) -> dict[str, LanguageModel]:
     """The networks of a method's roles; frozen copies of the run's own model share its load, or its base.
 
-    With a `base` (see `open_shared`), every role that can stands on it.
+    With a `base` (see `open_shared`), every role that can stands on it. All are fed by one chat, so all have
+    its `tokenizer` where one is given: what is saved of them carries the template that they were trained in.
     """
     networks: dict[str, LanguageModel] = {}
     # What is frozen shares the weights of a model in memory; with an adapter it is the base itself.
@@ -126,8 +131,10 @@ def open_networks(
             policy = networks["policy"]
             networks[name] = policy.reference() if settings.lora else copy_of(policy)
         else:
-            networks[name] = open_network(role, settings, device, seed=derive(seed, "network", name))
-    return {name: network.with_temperature(method.temperature) for name, network in networks.items()}
+            seeded = derive(seed, "network", name)
+            networks[name] = open_network(role, settings, device, seed=seeded, tokenizer=tokenizer)
+    own = {} if tokenizer is None else {"tokenizer": tokenizer}
+    return {n: replace(net.with_temperature(method.temperature), **own) for n, net in networks.items()}
 
 
 def open_network(
@@ -147,6 +154,7 @@ def open_network(
     }
     if found is not None:
         network = found.network(**given, trained=role.trained)
+        network = replace(network, tokenizer=tokenizer or network.tokenizer)
     else:
         network = load(model_path(start), **given, tokenizer=tokenizer)
     if not role.trained:

@@ -23,7 +23,7 @@ from trueup.engine.method import HeadName, Role
 from trueup.engine.order import derive
 from trueup.models import lora as lora_of
 from trueup.models.forward import LanguageModel
-from trueup.models.load import DType, from_modules, read, restore_heads
+from trueup.models.load import DType, from_modules, open_tokenizer, read, restore_heads
 from trueup.models.quantised import is_quantised, quantise
 from trueup.settings.blocks import LoraSettings
 
@@ -54,14 +54,16 @@ class Base:
     ) -> LanguageModel:
         """A network over these weights: with a fresh adapter, with the one saved in a folder, or with none.
 
-        Heads saved beside the adapter, or beside the base, are restored.
+        Heads saved beside the adapter, or beside the base, are restored, and an adapter's tokenizer is its own:
+        it carries the template that the adapter was trained in.
         """
         if adapter is not None and lora_of.spans_head(adapter):
             # Its layers are named as in the whole model; the LM head costs nothing here.
             heads = tuple(dict.fromkeys(("logprobs", *heads)))
+        own = adapter is not None and (adapter / "tokenizer_config.json").is_file()
         made = from_modules(
             twin(self.model),
-            self.tokenizer,
+            open_tokenizer(adapter) if adapter is not None and own else self.tokenizer,
             heads=heads,
             lora=None if adapter else lora,
             seed=seed,

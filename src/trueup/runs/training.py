@@ -98,7 +98,9 @@ def train(
     if config.loop.guard is not None:
         check_guarded(method)  # Before a model loads.
     base = open_shared(method, config.model, device)
-    networks = open_networks(method, config.model, device, seed=config.seed, base=base)
+    networks = open_networks(
+        method, config.model, device, seed=config.seed, base=base, tokenizer=chat.tokenizer
+    )
     handles = Handles(
         networks=networks,
         seed=config.seed,

@@ -67,6 +67,10 @@ class Chat:
     "Role markers that are plain text: no content may spell them, and decoding stops at one."
     template_digest: str
     "SHA-256 of the template and the values it is given."
+    no_system: bool = False
+    "Whether the template refuses system turns."
+    notes: tuple[str, ...] = ()
+    "What the template was made to do that it does not do by itself, a sentence each."
     option: str = "--model.template NAME"
     "How whoever asked can name a template."
 
@@ -77,6 +81,7 @@ class Chat:
         template: str | None = None,
         *,
         thinking: bool | None = None,
+        fold_system: bool = False,
         today: date = date(2024, 7, 26),
     ) -> Chat:
         """The chat of a fast tokenizer, with its own template, or one by name, or one given as Jinja source.
@@ -85,10 +90,11 @@ class Chat:
         tokenizer begins texts so, and plain, which takes text prompts only and is what a tokenizer without a
         template gets. `thinking` leaves the thought block of templates that have one (Qwen3) to the model;
         without it the prompt closes an empty block, as for data without thoughts; unsaid, it is what the
-        template of a saved model says, else false. `today` is the date that templates are told, fixed so
-        that a prompt is the same tomorrow.
+        template of a saved model says, else false. `fold_system` puts a system message before the first
+        question where the template refuses system turns. `today` is the date that templates are told, fixed
+        so that a prompt is the same tomorrow.
         """
-        return cls(**probe(tokenizer, template, thinking=thinking, today=today))
+        return cls(**probe(tokenizer, template, thinking=thinking, fold=fold_system, today=today))
 
     @property
     def control_ids(self) -> np.ndarray:
@@ -127,9 +133,9 @@ class Chat:
                 assembly.control(number)
             span = assembly.content(messages[0].content)
             return Prompt(assembly.finish(), {0: span}, "")
-        layout, ending = self._chat()
+        _, ending = self._chat()
         turns = _turns(messages)
-        skeleton, contents = layout.fill(turns, generation=True)
+        skeleton, contents = self._filled(turns)
         self._refuse_markers(skeleton, contents)
         spans: dict[int, tuple[int, int]] = {}
         moved = ""
@@ -143,6 +149,15 @@ class Chat:
             spans[slot.message] = assembly.content(content + moved)
         assembly.template(skeleton.literals[-1].removeprefix(moved))
         return Prompt(assembly.finish(), spans, skeleton.literals[-1].rstrip(" "))
+
+    def _filled(self, turns: Sequence[Turn]) -> tuple[Skeleton, list[str]]:
+        try:
+            return self._chat()[0].fill(turns, generation=True)
+        except TrueupError as error:
+            if not self.no_system or turns[0][0] != Role.SYSTEM:
+                raise
+            remedy = "`--model.system fold` puts the system's words before the first question"
+            raise TrueupError(error.code, error.reason, where=error.where, remedy=remedy) from None
 
     def completion_ids(self, text: str, *, finished: bool = True, plain: bool = False) -> np.ndarray:
         """The ids of a completion, int32 [L]: its text, and the stop token if it is `finished`.
@@ -195,9 +210,9 @@ class Chat:
         """The group with its prompt's ids, and each completion's ids and mask of supervised tokens.
 
         Completions that have tokens already (samples of a policy) keep them. With `train_on="all"` the
-        assistant turns of the prompt are trained too: `prompt_tokens` ends with the first assistant header,
-        and each completion holds everything after it, supervised on every assistant turn's content and stop
-        token. E557 if the group was encoded before and by another template.
+        `supervised` assistant turns of the prompt are trained too: `prompt_tokens` ends with the header of the
+        first, and each completion holds everything after it, supervised on every such turn's content and
+        stop token. E557 if the group was encoded before and by another template.
         """
         prompt = self.prompt(group.prompt)
         if group.prompt_tokens is not None and not np.array_equal(group.prompt_tokens, prompt.ids):
@@ -206,7 +221,7 @@ class Chat:
             raise TrueupError("E557", reason, remedy=remedy)
         completions = [self._encode_completion(group, prompt, c) for c in group.completions]
         encoded = replace(group, prompt_tokens=prompt.ids, completions=tuple(completions))
-        spoken = [k for k, message in enumerate(group.prompt) if message.role == Role.ASSISTANT]
+        spoken = [k for k, m in enumerate(group.prompt) if m.role == Role.ASSISTANT and m.supervised]
         return self._supervise_all(encoded, prompt, spoken) if train_on == "all" and spoken else encoded
 
     def _encode_completion(self, group: Group, prompt: Prompt, completion: Completion) -> Completion:
@@ -254,8 +269,8 @@ class Chat:
             start, end = prompt.spans[k]
             mask[start : end + 1] = True
             if prompt.ids[end] != self.stop_ids[0]:
-                reason = f"the template does not end assistant turn {k + 1} with its stop token"
-                raise TrueupError("E552", reason, remedy="train on the last turn only")
+                reason = f"the template does not end message {k + 1}, an assistant's, with its stop token"
+                raise TrueupError("E363", reason, remedy="train on the last turn only")
         completions = []
         for c in group.completions:
             assert c.tokens is not None
@@ -285,7 +300,9 @@ class Chat:
     def _chat(self) -> tuple[Layout, Ending]:
         if self.layout is None or self.ending is None:
             reason = "the tokenizer has no chat template, and the prompt is a conversation"
-            remedy = f"name one: `{self.option}` (hh goes with every tokenizer), or give the prompt as plain text"
+            remedy = (
+                f"name one: `{self.option}` (hh goes with every tokenizer), or give the prompt as plain text"
+            )
             raise TrueupError("E350", reason, remedy=remedy)
         return self.layout, self.ending
 

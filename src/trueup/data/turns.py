@@ -47,17 +47,22 @@ def message(value: Any, field: str) -> Message:
     keys = ("from", "value") if "from" in value and "role" not in value else ("role", "content")
     role_key, content_key = keys
     calls = calls_of(value, field) if value.get("tool_calls") or value.get("function_call") else ()
-    for key in keys:
-        if key not in value and not (calls and key == content_key):
-            close, found = nearest(key, [str(name) for name in value]), f"keys {keys_of(value)}"
-            remedy = f'rename "{close}" to "{key}"' if close else f'add "{key}"'
-            raise Fault("E210", f'the message has no "{key}"', field=field, found=found, remedy=remedy)
+    silent = bool(calls) and value.get(content_key) is None
+    _check_keys(value, keys[:1] if silent else keys, field)
     role = _role(value[role_key], f"{field}.{role_key}")
-    content = "" if calls and value.get(content_key) is None else _content(value, content_key, field)
+    content = "" if silent else _content(value, content_key, field)
     if len(value) == 2 and not calls:
         plain = Message(role, content)
         return _read_call(plain) if str(value[role_key]).strip().lower() in _CALLING else plain
     return _with_keys(Message(role, content, tool_calls=calls), value, field)
+
+
+def _check_keys(value: dict[str, Any], keys: Sequence[str], field: str) -> None:
+    for key in keys:
+        if key not in value:
+            close, found = nearest(key, [str(name) for name in value]), f"keys {keys_of(value)}"
+            remedy = f'rename "{close}" to "{key}"' if close else f'add "{key}"'
+            raise Fault("E210", f'the message has no "{key}"', field=field, found=found, remedy=remedy)
 
 
 def _read_call(said: Message) -> Message:

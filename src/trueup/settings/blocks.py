@@ -42,6 +42,8 @@ class ModelSettings:
     "cpu, cuda, or auto: a GPU where there is one."
     template: Word | None = None
     "A chat template by name, where the model brings none."
+    system: Literal["turn", "fold"] = "turn"
+    "`fold` puts a system message before the first question where the template refuses system turns."
     lora: LoraSettings | None = None
     "An adapter is trained in place of all weights: `{rank: 16}`."
     roles: Literal["separate", "shared"] = "separate"

@@ -11,6 +11,8 @@ from trueup.chat.carried import dressed, text_end, told_to_think
 from trueup.chat.codec import Codec
 from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, Slot, Template, Turn
 from trueup.chat.templates import BOS, FOLD, NAMED
+from trueup.chat.tooled import Teller
+from trueup.chat.tooled_ids import call_stop
 from trueup.errors import TrueupError
 
 _ASK: tuple[Turn, ...] = (("user", "one"),)
@@ -67,6 +69,10 @@ def probe(
         layout = _layout(template)
     ending = _ending(layout, codec, thinking)
     _check_bos(layout, tokenizer.bos_token)
+    markers = _markers(layout, codec)
+    called = call_stop(Teller(layout=layout, codec=codec, markers=markers))
+    if called is not None:
+        ends = (*ends, called)
     return {
         **found,
         "tokenizer": dressed(tokenizer, template.source, thinking=thinking),
@@ -75,7 +81,7 @@ def probe(
         "notes": (_FOLDED,) if alone and fold else (),
         "ending": ending,
         "stop_ids": tuple(dict.fromkeys((codec.control[ending.stop], *ends))),
-        "markers": _markers(layout, codec),
+        "markers": markers,
         "template_digest": template.digest,
     }
 

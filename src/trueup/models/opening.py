@@ -24,7 +24,13 @@ def open_chat(settings: ModelSettings) -> Chat:
     """How a model's prompts are put together: its own template or the named one, as settings say."""
     found = in_memory(settings.path)
     tokenizer = found.tokenizer if found is not None else open_tokenizer(model_path(settings.path))
-    return Chat.of(tokenizer, settings.template, fold_system=settings.system == "fold")
+    told: dict[str | None, Any] = {"on": True, "off": False}
+    return Chat.of(
+        tokenizer,
+        settings.template,
+        thinking=told.get(settings.thinking, settings.thinking),
+        fold_system=settings.system == "fold",
+    )
 
 
 def in_memory(reference: str) -> InMemory | None:

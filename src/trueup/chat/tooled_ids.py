@@ -133,8 +133,8 @@ def _laid(
 ) -> tuple[np.ndarray, dict[int, int]]:
     """The ids of a text, and the position in them of each of `places`, offsets in the text with `marks`.
 
-    What a template writes behind an assistant's words, up to the next control token, is encoded with them:
-    the model writes both, and its tokenizer may join them.
+    What a template writes behind an assistant's words or a tool's, up to the next control token, is encoded
+    with them, since the tokenizer may join them; the model writes the former as one text.
     """
     assembly = Assembly(codec, begins=begins)
     found: dict[int, int] = {}
@@ -148,7 +148,7 @@ def _laid(
             break
         following, role = text.literals[k + 1], roles[text.slots[k].message]
         control = codec.pattern.search(following)
-        moved = following[: control.start()] if control and role == Role.ASSISTANT else ""
+        moved = following[: control.start()] if control and role in (Role.ASSISTANT, Role.TOOL) else ""
         assembly.content(text.contents[k] + moved)
         at += len(literal) + len(marks[k])
     return assembly.finish(), found

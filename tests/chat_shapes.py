@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import pytest
 from tokenizers import (
     AddedToken,
     Regex,
@@ -268,4 +271,42 @@ def shapes() -> tuple[Shape, ...]:
         Shape("zephyr", metaspace(template=ZEPHYR), True, "</s>"),
         Shape("qwen3", qwen, True, IM[2]),
         Shape("hh", byte_level(("<|endoftext|>",), eos="<|endoftext|>"), False, "<|endoftext|>", "hh"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Tooled:
+    """The tokens of a template with tools that an installed library ships."""
+
+    tokens: tuple[str, ...]
+    plain: tuple[str, ...]
+    bos: str | None
+    stop: str
+
+
+_HEADERS = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+_THINK = ("<think>", "</think>")
+_CALL = ("<tool_call>", "</tool_call>")
+TOOLED = {
+    "qwen3": Tooled(IM, (*_THINK, *_CALL, "<tool_response>", "</tool_response>"), None, IM[2]),
+    "qwen2_5": Tooled(IM, _CALL, None, IM[2]),
+    "llama3_1": Tooled((*_HEADERS, "<|eom_id|>", "<|python_tag|>"), (), _HEADERS[0], "<|eot_id|>"),
+    "gptoss": Tooled(
+        ("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|constrain|>", "<|call|>", "<|return|>"),
+        (),
+        None,
+        "<|return|>",
+    ),
+}
+
+
+def shipped(name: str, kind: str = "") -> Any:
+    """A small tokenizer with a template as TRL ships it; skips the test where TRL is not installed."""
+    found = find_spec("trl")
+    if found is None or found.origin is None:
+        pytest.skip("trl, which ships this template, is not installed")
+    source = Path(found.origin).parent / "chat_templates" / f"{name}{kind}.jinja"
+    shape = TOOLED[name]
+    return byte_level(
+        shape.tokens, shape.plain, bos=shape.bos, eos=shape.stop, template=source.read_text("utf-8")
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,6 +120,28 @@ def test_one_group_by_hand() -> None:
     assert chat.codec.decode(tokens[~mask]) == read
     assert chat.codec.decode(tokens) == "b<|im_end|>" + read + "d<|im_end|>", "and no newline at the end"
     assert group.completions[0].num_supervised == 4
+
+
+def test_a_turn_that_is_not_supervised_is_read() -> None:
+    """ChatML, train_on="all", two of three earlier turns with weight 0: the mask by hand."""
+    chat = Chat.of(SHAPES["chatml"].tokenizer)
+    said = [(Role.USER, "a", True), (Role.ASSISTANT, "b", False), (Role.USER, "c", True)]
+    said += [(Role.ASSISTANT, "d", True), (Role.USER, "e", True), (Role.ASSISTANT, "f", False)]
+    messages = tuple(Message(role, text, supervised=yes) for role, text, yes in (*said, said[0]))
+    group = Group(prompt=messages, completions=(Completion(text="g"),))
+    encoded = chat.encode(group, train_on="all")
+    tokens, mask = encoded.completions[0].tokens, encoded.completions[0].supervised
+    assert encoded.prompt_tokens is not None and tokens is not None and mask is not None
+    read = (
+        "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n<|im_start|>user\nc<|im_end|>\n"
+    )
+    assert chat.codec.decode(encoded.prompt_tokens) == read + "<|im_start|>assistant\n"
+    assert chat.codec.decode(tokens[mask]) == "d<|im_end|>g<|im_end|>"
+    last = chat.encode(group)
+    assert last.completions[0].supervised is None and last.completions[0].tokens is not None
+    assert chat.codec.decode(last.completions[0].tokens) == "g<|im_end|>"
+    alone = chat.encode(replace(group, prompt=messages[:3]), train_on="all")
+    assert alone.completions[0].supervised is None, "no earlier turn is left to train on"
 
 
 def test_an_empty_turn_cannot_be_trained() -> None:

@@ -354,8 +354,8 @@ def test_two_processes_make_the_same_ids() -> None:
     again = Chat.of(SHAPES["qwen3"].tokenizer)
     assert chat.layout is not None and again.layout is not None
     shape = (("user", "content", "x"),)
-    assert chat.layout._placeholder(shape, 0, "content") == again.layout._placeholder(shape, 0, "content")
-    assert chat.layout._placeholder(shape, 0, "content") != chat.layout._placeholder(shape, 1, "content")
+    assert chat.layout.placeholder(shape, 0, "content") == again.layout.placeholder(shape, 0, "content")
+    assert chat.layout.placeholder(shape, 0, "content") != chat.layout.placeholder(shape, 1, "content")
 
 
 def test_importing_needs_no_torch() -> None:

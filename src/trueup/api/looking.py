@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
@@ -56,12 +57,15 @@ class Preview:
     html: tuple[str, ...]
     counts: str
     "What became of all rows."
+    notes: tuple[str, ...] = ()
+    "What the template was made to do, and what of the rows nothing trains on."
 
     def __str__(self) -> str:
-        return "\n".join([*self.rows, self.counts])
+        return "\n".join([*self.rows, *(f"note: {note}" for note in self.notes), self.counts])
 
     def _repr_html_(self) -> str:
-        return "".join(self.html) + f"<p>{self.counts}</p>"
+        said = "".join(f"<p>{escape(text)}</p>" for text in (*self.notes, self.counts))
+        return "".join(self.html) + said
 
 
 def preview(
@@ -98,6 +102,7 @@ def preview(
         html=tuple(html for _, html in shown),
         counts=f"{opened.rows_in} rows: {len(opened.train)} to train on, {len(opened.held_out)} held out, "
         f"{opened.quarantined} bad, {opened.overlong} longer than {chosen.data.max_tokens} tokens",
+        notes=(*chat.notes, *opened.unread),
     )
 
 

@@ -20,7 +20,7 @@ _DEFAULT = "{{%- if {0} is not defined -%}}{{%- set {0} = {1} -%}}{{%- endif %}}
 _HEAD = re.compile(re.escape(_DEFAULT.format(_THINKING, "VALUE")).replace("VALUE", "(true|false)"))
 
 
-def dressed(tokenizer: Any, source: str | None, *, thinking: bool) -> Any:
+def dressed(tokenizer: Any, source: str | None, *, thinking: bool = False) -> Any:
     """The tokenizer with this template as its own, in a copy where it has another; None takes it away.
 
     A template that asks whether to think is given the answer that holds where nobody says otherwise.

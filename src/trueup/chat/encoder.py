@@ -17,11 +17,11 @@ what the person wrote, and passing it on would let it change the roles.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import takewhile
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -29,9 +29,15 @@ from trueup.chat.agree import Agreement, compare
 from trueup.chat.assembly import Assembly
 from trueup.chat.codec import Codec
 from trueup.chat.probe import Ending, probe
-from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, Turn, think_parts
+from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, think_parts
+from trueup.chat.thoughts import spoken_text, turns_of, without_thought
+from trueup.chat.tooled import Teller, Told, says_more
+from trueup.chat.tooled_ids import answer_ids, prompt_ids
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
+
+T = TypeVar("T")
+_THINK = "`--model.thinking on` trains completions that begin with one whole block; or take the blocks out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,8 @@ class Prompt:
     "Where the contents lie: half-open token ranges, by message."
     header: str
     "Template text after the last content, without spaces at its end."
+    told: Told | None = None
+    "Of a conversation that says more than role and content."
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -67,6 +75,12 @@ class Chat:
     "Role markers that are plain text: no content may spell them, and decoding stops at one."
     template_digest: str
     "SHA-256 of the template and the values it is given."
+    closed: Chat | None = None
+    "With thoughts kept as each row has them: the chat of rows that have none."
+    no_system: bool = False
+    "Whether the template refuses system turns."
+    notes: tuple[str, ...] = ()
+    "What the template was made to do that it does not do by itself, a sentence each."
     option: str = "--model.template NAME"
     "How whoever asked can name a template."
 
@@ -76,7 +90,8 @@ class Chat:
         tokenizer: Any,
         template: str | None = None,
         *,
-        thinking: bool | None = None,
+        thinking: bool | Literal["keep"] | None = None,
+        fold_system: bool = False,
         today: date = date(2024, 7, 26),
     ) -> Chat:
         """The chat of a fast tokenizer, with its own template, or one by name, or one given as Jinja source.
@@ -84,11 +99,21 @@ class Chat:
         Names: chatml, llama3, gemma, mistral, zephyr, qwen3, hh, which begin with a BOS token where the
         tokenizer begins texts so, and plain, which takes text prompts only and is what a tokenizer without a
         template gets. `thinking` leaves the thought block of templates that have one (Qwen3) to the model;
-        without it the prompt closes an empty block, as for data without thoughts; unsaid, it is what the
-        template of a saved model says, else false. `today` is the date that templates are told, fixed so
-        that a prompt is the same tomorrow.
+        without it the prompt closes an empty block, as for data without thoughts; with "keep" a row without
+        a thought is encoded as without it, all else as with it; unsaid, it is what the template of a saved
+        model says, else false. `fold_system` puts a system message before the first
+        question where the template refuses system turns. `today` is the date that templates are told, fixed
+        so that a prompt is the same tomorrow.
         """
-        return cls(**probe(tokenizer, template, thinking=thinking, today=today))
+        if thinking != "keep":
+            return cls(**probe(tokenizer, template, thinking=thinking, fold=fold_system, today=today))
+        opened, closed = (
+            cls.of(tokenizer, template, thinking=think, fold_system=fold_system, today=today)
+            for think in (True, False)
+        )
+        ask = Message(Role.USER, "one")
+        differ = opened.layout is not None and opened.prompt([ask]).header != closed.prompt([ask]).header
+        return replace(opened, closed=closed) if differ else opened
 
     @property
     def control_ids(self) -> np.ndarray:
@@ -106,11 +131,18 @@ class Chat:
     def _ids(self, messages: Sequence[Message]) -> list[int]:
         if messages[-1].role != Role.ASSISTANT:
             return self.prompt_ids(messages).tolist()
-        return [*self.prompt_ids(messages[:-1]).tolist(), *self.completion_ids(messages[-1].content).tolist()]
+        said = messages[-1]
+        last = Completion(text=said.content, thinking=said.thinking, tool_calls=said.tool_calls)
+        group = self.encode(Group(prompt=tuple(messages[:-1]), completions=(last,)))
+        assert group.prompt_tokens is not None and group.completions[0].tokens is not None
+        return [*group.prompt_tokens.tolist(), *group.completions[0].tokens.tolist()]
 
     def _ids_of_string(self, messages: Sequence[Message]) -> list[int]:
         answered = messages[-1].role == Role.ASSISTANT
-        text = self._chat()[0].template.render(_turns(messages), generation=not answered)
+        if self._says_more(messages):
+            text = self._teller().string(messages, generation=not answered)
+        else:
+            text = self._chat()[0].template.render(turns_of(messages), generation=not answered)
         ids: list[int] = self.codec.whole.encode(text, add_special_tokens=False).ids
         stops = [k for k, number in enumerate(ids) if number == self.stop_ids[0]]
         return ids[: stops[-1] + 1] if answered and stops else ids
@@ -119,8 +151,11 @@ class Chat:
         """The ids to generate from, int32 [L]: the conversation, and the header of the next turn."""
         return self.prompt(messages).ids
 
-    def prompt(self, messages: Sequence[Message]) -> Prompt:
-        """The encoded conversation, ready for the assistant's next turn, with the places of the contents."""
+    def prompt(self, messages: Sequence[Message], *, spoken: Sequence[int] = ()) -> Prompt:
+        """The encoded conversation, ready for the assistant's next turn, with the places of the contents.
+
+        With tools, calls or the like, the places are those of the messages in `spoken`, whole turns.
+        """
         assembly = Assembly(self.codec, begins=True)
         if is_text(messages):
             for number in self.text_bos:
@@ -128,8 +163,10 @@ class Chat:
             span = assembly.content(messages[0].content)
             return Prompt(assembly.finish(), {0: span}, "")
         layout, ending = self._chat()
-        turns = _turns(messages)
-        skeleton, contents = layout.fill(turns, generation=True)
+        if self._says_more(messages):
+            return self._told_prompt(messages, spoken)
+        turns = turns_of(messages)
+        skeleton, contents = self._allowing(messages, lambda: layout.fill(turns, generation=True))
         self._refuse_markers(skeleton, contents)
         spans: dict[int, tuple[int, int]] = {}
         moved = ""
@@ -143,6 +180,30 @@ class Chat:
             spans[slot.message] = assembly.content(content + moved)
         assembly.template(skeleton.literals[-1].removeprefix(moved))
         return Prompt(assembly.finish(), spans, skeleton.literals[-1].rstrip(" "))
+
+    def _told_prompt(self, messages: Sequence[Message], spoken: Sequence[int]) -> Prompt:
+        teller = self._teller()
+        told = self._allowing(messages, lambda: teller.tell(messages, generation=True))
+        self._refuse_markers(told.skeleton, told.contents)
+        ids, spans = prompt_ids(teller, told, messages, spoken, self.stop_ids)
+        return Prompt(ids, spans, told.skeleton.literals[-1].rstrip(" "), told)
+
+    def _allowing(self, messages: Sequence[Message], filled: Callable[[], T]) -> T:
+        """What `filled` gives; its error names the setting where the template refuses a system turn."""
+        try:
+            return filled()
+        except TrueupError as error:
+            if not self.no_system or messages[0].role != Role.SYSTEM:
+                raise
+            remedy = "`--model.system fold` puts the system's words before the first question"
+            raise TrueupError(error.code, error.reason, where=error.where, remedy=remedy) from None
+
+    def _says_more(self, messages: Iterable[Message]) -> bool:
+        thinks = self.layout is not None and self.layout.thinks
+        return any(says_more(message, thinks=thinks) for message in messages)
+
+    def _teller(self) -> Teller:
+        return Teller(layout=self._chat()[0], codec=self.codec, markers=self.markers)
 
     def completion_ids(self, text: str, *, finished: bool = True, plain: bool = False) -> np.ndarray:
         """The ids of a completion, int32 [L]: its text, and the stop token if it is `finished`.
@@ -178,8 +239,7 @@ class Chat:
         )
         if ending.thought is None or opens > 1 or closes > 1 or not opened:
             reason = "the completion has a thought block, or a part of one, where this chat expects none"
-            remedy = "set thinking=true and begin completions with one whole block, or take the blocks out"
-            raise TrueupError("E354", reason, remedy=remedy)
+            raise TrueupError("E354", reason, remedy=_THINK)
         before, slot, between = ending.thought
         thought, answer = think_parts(text) if closes else (text.split(OPEN, 1)[1].lstrip("\n"), "")
         if not thought.strip():
@@ -195,37 +255,56 @@ class Chat:
         """The group with its prompt's ids, and each completion's ids and mask of supervised tokens.
 
         Completions that have tokens already (samples of a policy) keep them. With `train_on="all"` the
-        assistant turns of the prompt are trained too: `prompt_tokens` ends with the first assistant header,
-        and each completion holds everything after it, supervised on every assistant turn's content and stop
-        token. E557 if the group was encoded before and by another template.
+        `supervised` assistant turns of the prompt are trained too: `prompt_tokens` ends with the first one's
+        header, and each completion holds everything after it, supervised on every such turn's content and
+        stop token. E557 if the group was encoded before and by another template.
         """
-        prompt = self.prompt(group.prompt)
+        if self.closed is not None and without_thought(group):
+            return self.closed.encode(group, train_on=train_on)
+        spoken = [k for k, m in enumerate(group.prompt) if m.role == Role.ASSISTANT and m.supervised]
+        spoken = spoken if train_on == "all" else []
+        prompt = self.prompt(group.prompt, spoken=spoken)
         if group.prompt_tokens is not None and not np.array_equal(group.prompt_tokens, prompt.ids):
             reason = f"group {group.id!r} was encoded by another template or tokenizer"
             remedy = "encode the text afresh, or use the chat that it was encoded with"
             raise TrueupError("E557", reason, remedy=remedy)
         completions = [self._encode_completion(group, prompt, c) for c in group.completions]
         encoded = replace(group, prompt_tokens=prompt.ids, completions=tuple(completions))
-        spoken = [k for k, message in enumerate(group.prompt) if message.role == Role.ASSISTANT]
-        return self._supervise_all(encoded, prompt, spoken) if train_on == "all" and spoken else encoded
+        return self._supervise_all(encoded, prompt, spoken) if spoken else encoded
 
     def _encode_completion(self, group: Group, prompt: Prompt, completion: Completion) -> Completion:
         if completion.tokens is not None:
             return completion
+        said = Message(
+            Role.ASSISTANT, completion.text, thinking=completion.thinking, tool_calls=completion.tool_calls
+        )
         plain = is_text(group.prompt)
-        ids = self.completion_ids(completion.text, finished=completion.finished, plain=plain)
-        if not plain:
-            self._check_whole(group.prompt, prompt.header, completion)
+        if not plain and completion.finished and (prompt.told or self._says_more([said])):
+            return replace(completion, tokens=self._told_answer(group.prompt, prompt, said), supervised=None)
+        text = spoken_text(said)
+        ids = self.completion_ids(text, finished=completion.finished, plain=plain)
+        if not plain and not prompt.told:
+            self._check_whole(group.prompt, prompt.header, text)
         return replace(completion, tokens=ids, supervised=None)
 
-    def _check_whole(self, messages: Sequence[Message], header: str, completion: Completion) -> None:
+    def _told_answer(self, messages: Sequence[Message], prompt: Prompt, said: Message) -> np.ndarray:
+        teller, (layout, ending) = self._teller(), self._chat()
+        if layout.thinks and ending.thought is None and CLOSE in spoken_text(said):
+            reason = "the completion has a thought block, and this chat expects none"
+            raise TrueupError("E354", reason, remedy=_THINK)
+        before = prompt.told or teller.tell(messages, generation=True)
+        whole = teller.tell([*messages, said], generation=False)
+        self._refuse_markers(whole.skeleton, whole.contents)
+        return answer_ids(teller, before, whole, [*messages, said], self.stop_ids)
+
+    def _check_whole(self, messages: Sequence[Message], header: str, text: str) -> None:
         """E353 unless the template's rendering of the whole conversation ends as the encoded one does.
 
         What comes before the last header may differ: some templates (Mistral's) move the system's words
         about.
         """
         layout, ending = self._chat()
-        answer, lead = completion.text, ending.lead
+        answer, lead = text, ending.lead
         if layout.thinks and CLOSE in answer and ending.thought is not None:
             thought, answer = think_parts(answer)
             before, slot, between = ending.thought
@@ -237,7 +316,7 @@ class Chat:
         count = len(list(takewhile(lambda pair: pair[0] == pair[1], backwards)))
         shared = header[len(header) - count :]
         expected = shared + lead + ending.slot.trim(answer) + ending.tail + ending.stop + ending.rest
-        turns = [*_turns(messages), (str(Role.ASSISTANT), completion.text)]
+        turns = [*turns_of(messages), (str(Role.ASSISTANT), text)]
         if not layout.template.render(turns, generation=False).endswith(expected):
             reason = "the template does not render the completion as what follows its own prompt"
             remedy = "drop the row or name another template"
@@ -253,9 +332,9 @@ class Chat:
         for k in spoken:
             start, end = prompt.spans[k]
             mask[start : end + 1] = True
-            if prompt.ids[end] != self.stop_ids[0]:
-                reason = f"the template does not end assistant turn {k + 1} with its stop token"
-                raise TrueupError("E552", reason, remedy="train on the last turn only")
+            if int(prompt.ids[end]) not in self.stop_ids:
+                reason = f"the template does not end message {k + 1}, an assistant's, with its stop token"
+                raise TrueupError("E363", reason, remedy="train on the last turn only")
         completions = []
         for c in group.completions:
             assert c.tokens is not None
@@ -315,7 +394,3 @@ def is_text(messages: Sequence[Message]) -> bool:
         return kinds == {True}
     reason = "a prompt is one plain text, or one or more turns of system, user, assistant and tool"
     raise TrueupError("E355", reason, remedy="repair the row")
-
-
-def _turns(messages: Sequence[Message]) -> list[Turn]:
-    return [(str(message.role), message.content) for message in messages]

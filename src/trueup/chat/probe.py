@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
 from trueup.chat.carried import dressed, text_end, told_to_think
 from trueup.chat.codec import Codec
 from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, Slot, Template, Turn
-from trueup.chat.templates import BOS, NAMED
+from trueup.chat.templates import BOS, FOLD, NAMED
+from trueup.chat.tooled import Teller
+from trueup.chat.tooled_ids import call_stop
 from trueup.errors import TrueupError
 
 _ASK: tuple[Turn, ...] = (("user", "one"),)
 _THOUGHTS = (f"a{CLOSE}b", f"{OPEN}\na\n{CLOSE}\n\nb")
+_FOLDED = (
+    "this template refuses system turns: their words stand before the first question (model.system: fold)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +41,9 @@ class Ending:
     "With an open thought block: text before the thought, its trims, text between thought and answer."
 
 
-def probe(tokenizer: Any, name: str | None, *, thinking: bool | None, today: date) -> dict[str, Any]:
+def probe(
+    tokenizer: Any, name: str | None, *, thinking: bool | None, fold: bool, today: date
+) -> dict[str, Any]:
     """What a tokenizer and a template do: the fields of a `Chat`, for the arguments of `Chat.of`.
 
     E550 template fails, E551 its shape is not supported, E552 no stop token, E554 tokens missing.
@@ -47,24 +54,34 @@ def probe(tokenizer: Any, name: str | None, *, thinking: bool | None, today: dat
     if thinking is None:
         thinking = bool(source and told_to_think(source))
     found = {"codec": codec, "bos": bos, "text_bos": text_bos, "text_stop": end}
-    found["tokenizer"] = dressed(tokenizer, source, thinking=thinking)
     ends = tuple(number for number in (end, tokenizer.eos_token_id) if number is not None)
     if source is None:
         digest = Template(name="plain", source="", variables={}, today=today).digest
-        absent = {"layout": None, "ending": None, "markers": ()}
+        absent = {"layout": None, "ending": None, "markers": (), "tokenizer": dressed(tokenizer, None)}
         return {**found, **absent, "stop_ids": tuple(dict.fromkeys(ends)), "template_digest": digest}
     named = {key: text for key, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
     variables = {**named, "enable_thinking": thinking}
     template = Template(name=label, source=source, variables=variables, today=today)
     layout = _layout(template)
+    alone = _with_system(layout) is None
+    if alone and fold:
+        template = replace(template, source=FOLD + source)
+        layout = _layout(template)
     ending = _ending(layout, codec, thinking)
     _check_bos(layout, tokenizer.bos_token)
+    markers = _markers(layout, codec)
+    called = call_stop(Teller(layout=layout, codec=codec, markers=markers))
+    if called is not None:
+        ends = (*ends, called)
     return {
         **found,
+        "tokenizer": dressed(tokenizer, template.source, thinking=thinking),
         "layout": layout,
+        "no_system": alone and not fold,
+        "notes": (_FOLDED,) if alone and fold else (),
         "ending": ending,
         "stop_ids": tuple(dict.fromkeys((codec.control[ending.stop], *ends))),
-        "markers": _markers(layout, codec),
+        "markers": markers,
         "template_digest": template.digest,
     }
 
@@ -197,7 +214,7 @@ def _markers(layout: Layout, codec: Codec) -> tuple[str, ...]:
     found: dict[str, None] = {}
     turns = [("user", "one"), ("assistant", "two"), ("user", "three")]
     talk = layout.skeleton(turns, generation=True)
-    for skeleton in (talk, _with_system(layout)):
+    for skeleton in filter(None, (talk, _with_system(layout))):
         for literal in skeleton.literals[1:]:
             if literal.strip() and codec.pattern.search(literal) is None:
                 found[literal.strip(" ")] = None
@@ -208,11 +225,11 @@ def _markers(layout: Layout, codec: Codec) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _with_system(layout: Layout) -> Skeleton:
-    """The skeleton of a conversation with a system turn; without one where the template refuses it."""
+def _with_system(layout: Layout) -> Skeleton | None:
+    """The skeleton of a conversation with a system turn; None where the template refuses it."""
     try:
         return layout.skeleton([("system", "zero"), *_ASK], generation=True)
     except TrueupError as error:
         if error.code not in ("E351", "E551"):
             raise
-        return layout.skeleton(_ASK, generation=True)
+        return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from trueup.errors import TrueupError
 OPEN, CLOSE = "<think>", "</think>"
 _TAGS, _TAGS_IN_SHORT = "<think>\n{}\n</think>\n\n{}", "{}</think>{}"
 "Two ways to write a thought and an answer that mean the same to a template that knows thoughts."
-_EDGES = ("\n \t \n", " \n\t\n ")
+EDGES = ("\n \t \n", " \n\t\n ")
 "White space around a content, to see what a template strips: what begins with one kind hides the other."
 _STRIPS: tuple[str | None, ...] = ("", None, "\n", " ", " \n")
 "What templates take off the ends of a content, as the argument of `str.strip`; '' for nothing."
@@ -53,6 +53,14 @@ class Template:
     def render(self, turns: Sequence[Turn], *, generation: bool) -> str:
         """The text of a conversation, with the header of the next assistant turn if `generation`.
 
+        Raises what `run` raises.
+        """
+        said = [{"role": role, "content": content} for role, content in turns]
+        return self.run(said, generation=generation)
+
+    def run(self, messages: Sequence[Mapping[str, Any]], *, tools: Any = None, generation: bool) -> str:
+        """The text of messages as mappings, which may say more than role and content.
+
         E351 with the template's own words when it refuses the conversation; E550 when it is no valid
         template, fails, or tries to leave the sandbox.
         """
@@ -62,8 +70,8 @@ class Template:
         code, remedy = "E550", "repair it or name another template"
         try:
             return _compile_jinja_template(self.source).render(
-                messages=[{"role": role, "content": content} for role, content in turns],
-                tools=None,
+                messages=list(messages),
+                tools=tools,
                 documents=None,
                 add_generation_prompt=generation,
                 strftime_now=self.today.strftime,
@@ -92,10 +100,13 @@ class Slot:
     left: str | None = ""
     right: str | None = ""
     "What the template strips off the two ends, as the argument of `lstrip` and `rstrip`; '' for nothing."
+    escaped: bool = False
+    "Whether the template writes it as a JSON string, as Llama 3's does what a tool answers."
 
     def trim(self, content: str) -> str:
         """The content as the template leaves it."""
-        return content.lstrip(self.left).rstrip(self.right)
+        kept = content.lstrip(self.left).rstrip(self.right)
+        return _escaped(kept) if self.escaped else kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +131,7 @@ class Layout:
     template: Template
     thinks: bool = False
     "Whether the template takes assistant contents apart at `</think>`, as Qwen3's does."
-    _known: dict[Any, Skeleton] = field(default_factory=dict, repr=False)
+    known: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def skeleton(self, turns: Sequence[Turn], *, generation: bool) -> Skeleton:
         """The skeleton for conversations of this shape, in the order in which the template puts the contents.
@@ -129,11 +140,15 @@ class Layout:
         """
         shape = tuple((role, *self._shape(role, content)) for role, content in turns)
         key = (shape, generation)
-        if key not in self._known:
-            if len(self._known) >= 4096:  # Blank contents are part of the key, so data can make many of them.
-                self._known.clear()
-            self._known[key] = self._make(shape, generation)
-        return self._known[key]
+        if key not in self.known:
+            self.keep(key, self._make(shape, generation))
+        return self.known[key]
+
+    def keep(self, key: Any, value: Any) -> None:
+        """None; the value is `known`. Blank contents are part of keys, so data can make many of them."""
+        if len(self.known) >= 4096:
+            self.known.clear()
+        self.known[key] = value
 
     def fill(self, turns: Sequence[Turn], *, generation: bool) -> tuple[Skeleton, list[str]]:
         """The skeleton and the trimmed content of each slot, checked against the template's own rendering.
@@ -164,7 +179,7 @@ class Layout:
 
     def _make(self, shape: Shape, generation: bool) -> Skeleton:
         marks = {
-            (index, name): self._placeholder(shape, index, name)
+            (index, name): self.placeholder(shape, index, name)
             for index, turn in enumerate(shape)
             for name, part in _parts(turn)
             if part == "x"
@@ -177,30 +192,40 @@ class Layout:
             # Were the tags in the output those of the content, the output would tell the two forms apart.
             if kind == "thought" and render(tags=_TAGS_IN_SHORT) != render():
                 raise self._refusal("writes out the tags in", (index, "content"))
-        literals, order = self._cut(render(), marks)
+        literals, order = self.cut(render(), marks)
         slots = []
         for k, part in enumerate(order):
-            seen = [self._cut(render(part, edge), marks)[0] for edge in _EDGES]
-            slots.append(self._slot(k, part, literals, seen))
+            seen = [self.cut(render(part, edge), marks)[0] for edge in EDGES]
+            slots.append(self.slot(k, part, literals, seen))
         return Skeleton(tuple(literals), tuple(slots))
 
-    def _placeholder(self, shape: Any, index: int, name: str) -> str:
-        """A word that is not in the template, the same in every run; letters, which no filter alters."""
+    def placeholder(self, shape: Any, index: int, name: str, beside: str = "") -> str:
+        """A word that is in neither the template nor the text `beside` it, the same in every run.
+
+        It is made of letters, which no filter alters.
+        """
         for attempt in range(100):
             seed = repr((self.template.digest, shape, index, name, attempt))
             word = (
                 hashlib.sha256(seed.encode()).hexdigest().translate(str.maketrans("0123456789", "ghijklmnop"))
             )
-            if word not in self.template.source:
+            if word not in self.template.source and word not in beside:
                 return word
         raise AssertionError("a hundred SHA-256 words inside one template")
 
-    def _cut(self, text: str, marks: Mapping[Part, str]) -> tuple[list[str], list[Part]]:
+    def cut(
+        self, text: str, marks: Mapping[Part, str], *, needed: Callable[[Part], bool] | None = None
+    ) -> tuple[list[str], list[Part]]:
+        """The text between the placeholders, and their order; every content is `needed` unless that is given.
+
+        E551 for a needed placeholder that is not there, and for one that is there twice.
+        """
+        needed = needed or (lambda key: key[1] == "content")
         order = sorted((key for key in marks if marks[key] in text), key=lambda key: text.index(marks[key]))
         for key in marks:
             count = text.count(marks[key])
             # A thought of an earlier turn is left out by templates that know thoughts.
-            if count > 1 or (count == 0 and key[1] == "content"):
+            if count > 1 or (count == 0 and needed(key)):
                 raise self._refusal("leaves out" if count == 0 else "repeats", key)
         literals = []
         for key in order:
@@ -208,15 +233,23 @@ class Layout:
             literals.append(literal)
         return [*literals, text], order
 
-    def _slot(self, k: int, key: Part, bare: list[str], edged: list[list[str]]) -> Slot:
-        """The slot with what the template strips, seen where this content has edges of white space."""
+    def slot(
+        self, k: int, key: Part, bare: list[str], edged: list[list[str]], *, escapes: bool = False
+    ) -> Slot:
+        """The slot with what the template strips, seen where this content has edges of white space.
+
+        Unless it `escapes`, writing the content as a JSON string is altering it.
+        """
         message, part = key
         seen = [tuple(literals[k : k + 2]) for literals in edged if len(literals) == len(bare)]
+        kind: Literal["content", "thought"] = "thought" if part == "thought" else "content"
+        if escapes and seen == [(bare[k] + _escaped(e), _escaped(e) + bare[k + 1]) for e in EDGES]:
+            return Slot(message, kind, escaped=True)
         for left in _STRIPS:
             for right in _STRIPS:
-                ends = [(bare[k] + e.lstrip(left), e.rstrip(right) + bare[k + 1]) for e in _EDGES]
+                ends = [(bare[k] + e.lstrip(left), e.rstrip(right) + bare[k + 1]) for e in EDGES]
                 if seen == ends:
-                    return Slot(message, "thought" if part == "thought" else "content", left, right)
+                    return Slot(message, kind, left, right)
         raise self._refusal("alters", key)
 
     def _refusal(self, what: str, key: Part) -> TrueupError:
@@ -226,6 +259,11 @@ class Layout:
             where=f"template {self.template.name}",
             remedy="name another template, or put the content where this one has a place for it",
         )
+
+
+def _escaped(text: str) -> str:
+    """The inside of the JSON string that transformers' `tojson` makes of a text."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def _parts(turn: tuple[str, ...]) -> list[tuple[str, str]]:

@@ -17,6 +17,13 @@ class Named:
 BOS = "{{- bos_token -}}\n"
 "What a named template begins with where the tokenizer begins plain texts so: a model knows no other start."
 
+FOLD = (
+    '{%- if messages | length > 1 and messages[0]["role"] == "system" and messages[1]["role"] == "user" -%}'
+    '{%- set said = messages[0]["content"] ~ "\\n\\n" ~ messages[1]["content"] -%}'
+    '{%- set messages = [{"role": "user", "content": said}] + messages[2:] -%}{%- endif %}\n'
+)
+"What goes before a template that refuses system turns: the system's words stand before the first question."
+
 _CHATML = """{%- for m in messages -%}
 <|im_start|>{{ m.role }}{{ "\\n" }}{{ m.content }}<|im_end|>{{ "\\n" }}
 {%- endfor -%}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -26,11 +26,17 @@ def check(
     split: Part = "train",
     columns: dict[str, str] | None = None,
     quarantine: Path | None = None,
+    model: str | None = None,
+    template: str | None = None,
+    thinking: Literal["on", "off", "keep"] | None = None,
+    system: Literal["turn", "fold"] = "turn",
+    train_on: Literal["last", "all"] = "last",
     as_json: Json = False,
 ) -> None:
     """Say what format a file is in, count its rows, and name every bad one by line, field and remedy.
 
-    Exits with 65 when a row is bad.
+    With `--model`, also every row that the model's chat template cannot show, before training meets it. Exits
+    with 65 when a row is bad.
 
     Parameters
     ----------
@@ -40,10 +46,30 @@ def check(
         The file's names for ours: `--columns.prompt question`; `prompt.text` reads an inner field.
     quarantine
         Write the bad rows here, with their original bytes.
+    model
+        A folder or id: what its tokenizer and chat template make of each row is looked at too.
+    template
+        With `--model`: a template by name, where the model brings none.
+    thinking
+        With `--model`: as `model.thinking` of a run.
+    system
+        With `--model`: as `model.system` of a run.
+    train_on
+        With `--model`: as `data.train_on` of a run.
     """
     from trueup import data
 
-    report = data.check(file, format=format, split=split, columns=columns, quarantine=quarantine)
+    encode = None
+    if model is not None:
+        from trueup.models.opening import open_chat
+        from trueup.settings.blocks import ModelSettings
+        from trueup.sources.open import encoder
+
+        settings = ModelSettings(path=model, template=template, thinking=thinking, system=system)
+        encode = encoder(open_chat(settings), train_on)
+    report = data.check(
+        file, format=format, split=split, columns=columns, quarantine=quarantine, encode=encode
+    )
     answer(report.to_json(), [report.render(limit=50)], as_json)
     if not report.ok:
         sys.exit(EXIT_DATA)

@@ -90,6 +90,8 @@ def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
     for group in opened.train[:num]:
         console.rule(f"{group.id or 'row'}  {len(group.completions)} completions  {len(group.pairs())} pairs")
         console.print(render_preview(chat, group))
+    for note in (*chat.notes, *opened.unread):
+        console.print(f"note: {note}", markup=False)
     console.print(
         f"{opened.rows_in} rows: {len(opened.train)} to train on, {len(opened.held_out)} held out, "
         f"{opened.quarantined} bad, {opened.overlong} longer than {stage.config.data.max_tokens} tokens"

@@ -111,7 +111,7 @@ def open_prompts(settings: DataSettings, kinds: Sequence[str], *, seed: int, fol
 
     `kinds` keeps requests that say they are of one of them. Raises E601 where nothing is left.
     """
-    groups, *_ = read_all(settings, seed, folder / "quarantine.jsonl")
+    groups = read_all(settings, seed, folder / "quarantine.jsonl").groups
     if kinds:
         groups = [group for group in groups if group.meta.get("request", {}).get("kind") in kinds]
     groups, _ = split_held_out(groups, settings.held_out, seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trueup.data import beside
 from trueup.data.formats import all_formats
 from trueup.data.problems import keys_of, nearest, printable
 from trueup.errors import TrueupError
@@ -12,7 +13,7 @@ from trueup.errors import TrueupError
 
 def check_columns(columns: Mapping[str, str] | None) -> dict[str, str]:
     """The map, when every left side is a name that a format reads. Raises TrueupError E209."""
-    known = {"id", "user"}.union(*(item.keys for item in all_formats().values()))
+    known = {"id", "user", *beside.READ}.union(*(item.keys for item in all_formats().values()))
     for ours in columns or {}:
         if ours not in known:
             close = nearest(str(ours), known)

@@ -71,9 +71,9 @@ def filled(value: str, field: str, *, code: str = "E306") -> str:
     return value
 
 
-def optional_text(row: Row, key: str) -> str:
+def optional_text(row: Row, key: str, inside: str = "") -> str:
     """The string at `key`, "" where it is absent or null. Raises Fault E205 for another type."""
-    return "" if row.get(key) is None else as_text(row[key], key)
+    return "" if row.get(key) is None else as_text(row[key], f"{inside}.{key}" if inside else key)
 
 
 def listed(row: Row, key: str) -> list[Any]:
@@ -103,9 +103,12 @@ def parse_cells(row: dict[str, Any]) -> dict[str, Any]:
 
 def label(row: Row, key: str) -> bool:
     """The yes or no at `key`: true, false, 1, 0 or their words. Raises Fault E203, E206 or E212."""
-    value = required(row, key)
+    return truth(required(row, key), key, "write true (good) or false (bad)")
+
+
+def truth(value: Any, field: str, remedy: str = "write true (1) or false (0)") -> bool:
+    """The value as a yes or no. Raises Fault E212 for what is neither, as 0.5."""
     word = str(value).strip().lower() if isinstance(value, str | int | float) else ""
     if word not in _LABELS:
-        remedy = "write true (good) or false (bad)"
-        raise Fault("E212", "is not true or false", field=key, found=show(value), remedy=remedy)
+        raise Fault("E212", "is not true or false", field=field, found=show(value), remedy=remedy)
     return _LABELS[word]

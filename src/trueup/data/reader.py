@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from html import escape
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, final
 
-from trueup.data import detect
+from trueup.data import beside, detect
 from trueup.data import quarantine as bad_rows
 from trueup.data.columns import check_columns, check_found, rename
 from trueup.data.fields import parse_cells
@@ -24,6 +25,7 @@ from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 
 _Decoded = tuple[RawRow, dict[str, Any] | Fault]
+Encode = Callable[[Group], Group]
 _LOOK = 1000
 "Rows that vote on the format before the first is read."
 
@@ -41,6 +43,8 @@ class Counts:
     "Groups made; a row may hold several (Self-Instruct instances)."
     notes: tuple[str, ...] = ()
     "What is no error but worth knowing: duplicates, one-sided labels, text that looks like control tokens."
+    unread: tuple[str, ...] = ()
+    "Those notes that name columns and keys of messages which nothing trains on."
 
     def __post_init__(self) -> None:
         assert self.rows_in == self.accepted + self.quarantined, "a row was lost"
@@ -88,6 +92,7 @@ class ReadResult:
         """The same as plain JSON values, without the groups."""
         counts, problems = asdict(self.counts), [problem.to_json() for problem in self.problems]
         said = {"path": self.path, "format": self.format, "why": self.why}
+        del counts["unread"]  # They are among the notes.
         return {**said, **counts, "notes": list(self.counts.notes), "problems": problems}
 
 
@@ -100,18 +105,27 @@ def read(
     limit: int | None = None,
     max_bad: float = 0.01,
     quarantine: Path | None = None,
+    encode: Encode | None = None,
 ) -> ReadResult:
     """The groups of a file, a folder, a Hugging Face dataset or rows in memory, with counts and problems.
 
     `format` names the format instead of detecting it; `columns` says which of the file's columns (or inner
     fields, `prompt.text`) stands for which of ours; `limit` reads the first rows only; `quarantine` is the
-    JSONL file that receives the bad rows with their original bytes. Raises TrueupError: E1xx for a file that
+    JSONL file that receives the bad rows with their original bytes; `encode` makes of each group the one
+    that is kept, and raises Fault for one that cannot be used. Raises TrueupError: E1xx for a file that
     cannot be read, E202 or E204 for a format that is unknown or ambiguous, E601 when more than `max_bad` of
     the rows are bad, E602 when no row is left.
     """
     rows, path = rows_of(path_or_id, split), name_of(path_or_id)
     return read_rows(
-        rows, path, format=format, columns=columns, limit=limit, max_bad=max_bad, quarantine=quarantine
+        rows,
+        path,
+        format=format,
+        columns=columns,
+        limit=limit,
+        max_bad=max_bad,
+        quarantine=quarantine,
+        encode=encode,
     )
 
 
@@ -124,6 +138,7 @@ def read_rows(
     limit: int | None = None,
     max_bad: float | None = 0.01,
     quarantine: Path | None = None,
+    encode: Encode | None = None,
 ) -> ReadResult:
     """The groups of rows from anywhere, as `read` gives those of a file; `path` is what errors call it.
 
@@ -142,7 +157,7 @@ def read_rows(
     if known is None:
         known, why = detect.detect(samples, where) if samples else (None, "no row could be read")
     for row, values in chain(head, decoded):
-        _take(scan, known, row, values)
+        _take(scan, known, row, values, encode)
     if quarantine is not None:
         bad_rows.write(quarantine, scan.problems, scan.bad_rows)
     counts, name = scan.counts(), known.name if known else "unknown"
@@ -161,11 +176,19 @@ def check(
     split: str = "train",
     limit: int | None = None,
     quarantine: Path | None = None,
+    encode: Encode | None = None,
 ) -> ReadResult:
     """What `read` gives, however many rows are bad: only a file that cannot be read at all raises."""
     rows, path = rows_of(path_or_id, split), name_of(path_or_id)
     return read_rows(
-        rows, path, format=format, columns=columns, limit=limit, max_bad=None, quarantine=quarantine
+        rows,
+        path,
+        format=format,
+        columns=columns,
+        limit=limit,
+        max_bad=None,
+        quarantine=quarantine,
+        encode=encode,
     )
 
 
@@ -189,6 +212,7 @@ class _Scan:
             blank=self.blank,
             groups=len(self.groups),
             notes=self.watch.notes(),
+            unread=self.watch.unread_notes(),
         )
 
 
@@ -222,19 +246,37 @@ def _head(decoded: Iterator[_Decoded]) -> tuple[list[_Decoded], list[dict[str, A
     return head, samples
 
 
-def _take(scan: _Scan, known: Format | None, row: RawRow, values: dict[str, Any] | Fault) -> None:
+def _take(
+    scan: _Scan,
+    known: Format | None,
+    row: RawRow,
+    values: dict[str, Any] | Fault,
+    encode: Encode | None,
+) -> None:
     try:
         if isinstance(values, Fault):
             raise values
         assert known is not None, "a row that decodes votes, and a vote gives a format or raises"
-        made = [_finished(group, known, row, values, k) for k, group in enumerate(known.parse(values))]
+        parsed = known.parse(values)
+        if known.name not in beside.PLAIN:
+            parsed = beside.with_columns(parsed, values)
+        made = [_finished(group, known, row, values, k) for k, group in enumerate(parsed)]
+        made = made if encode is None else [encode(group) for group in made]
         scan.watch.groups(made, row.line)
+        scan.watch.keys(values, _understood(known))
     except Fault as fault:
         scan.problems.append(problem_of(fault, file=row.file, line=row.line, byte=row.byte))
         scan.bad_rows.append(row)
     else:
         scan.accepted += 1
         scan.groups += made
+
+
+@cache
+def _understood(known: Format) -> frozenset[str]:
+    """The columns that are read in rows of this format."""
+    own = known.keys | {"id", "user", "user_id"}
+    return own if known.name in beside.PLAIN else own | beside.READ
 
 
 def _finished(group: Group, known: Format, row: RawRow, values: dict[str, Any], k: int) -> Group:

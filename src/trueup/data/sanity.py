@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
-from trueup.data.problems import Fault
+from trueup.data.problems import Fault, printable
 from trueup.data.raw_rows import RawRow
+from trueup.data.turns import KEYS
 from trueup.engine.groups import Group
 
 _CONTROL_LIKE = re.compile(rb"<\|[A-Za-z_]{2,30}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>")
+
+_MOST_NAMES, _SHOWN = 1000, 12
+"Names of unread columns that are counted, and that a note shows."
 
 
 @final
@@ -27,6 +31,8 @@ class Watch:
     rows: set[int] = field(default_factory=set)
     prompts: set[int] = field(default_factory=set)
     tally: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
+    "How often each column, or key of a message (`messages[].key`), stood there without being read."
 
     def raw(self, row: RawRow) -> None:
         """None; counts rows that hold something like a control token, and a byte order mark."""
@@ -39,8 +45,8 @@ class Watch:
     def groups(self, groups: Sequence[Group], line: int) -> None:
         """None. Raises Fault E404 when a group prefers what an earlier row rejected."""
         for group in groups:
-            texts = tuple(completion.text for completion in group.completions)
-            prompt = hash(tuple((message.role, message.content) for message in group.prompt))
+            texts = tuple((c.text, c.thinking, c.tool_calls) for c in group.completions)
+            prompt = hash(group.prompt)
             if len(texts) == 2 and len(group.comparisons) == 1 and not group.comparisons[0].labeler:
                 self._pair(prompt, texts, line)
             whole = hash((prompt, texts, group.comparisons, group.rankings, group.scores))
@@ -52,7 +58,22 @@ class Watch:
                 if score.judge == "label":
                     self.tally["good" if score.value else "bad"] += 1
 
-    def _pair(self, prompt: int, texts: tuple[str, ...], line: int) -> None:
+    def keys(self, row: Mapping[str, Any], known: frozenset[str]) -> None:
+        """None; counts the columns that are not in `known`, and the keys of messages that nothing reads."""
+        for key, value in row.items():
+            if key in known:
+                for item in value if isinstance(value, list) else (value,):
+                    if isinstance(item, dict) and ("role" in item or "from" in item) and item.keys() - KEYS:
+                        self._count(f"{key}[].{k}" for k in item.keys() - KEYS if item[k] is not None)
+            elif value is not None:
+                self._count((key,))
+
+    def _count(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in self.unread or len(self.unread) < _MOST_NAMES:
+                self.unread[name] += 1
+
+    def _pair(self, prompt: int, texts: tuple[Any, ...], line: int) -> None:
         first, second = texts
         swapped = self.pairs.get(hash((prompt, second, first)))
         if swapped is not None:
@@ -60,8 +81,8 @@ class Watch:
             raise Fault("E404", reason, field="chosen", found=found, remedy="keep one of the two rows")
         self.pairs.setdefault(hash((prompt, first, second)), line)
         self.tally["pair"] += 1
-        self.tally["longer"] += len(first) > len(second)
-        self.tally["shorter"] += len(first) < len(second)
+        self.tally["longer"] += len(first[0]) > len(second[0])
+        self.tally["shorter"] += len(first[0]) < len(second[0])
 
     def notes(self) -> tuple[str, ...]:
         """The notes, each one sentence with its numbers."""
@@ -83,4 +104,17 @@ class Watch:
         if t["control"]:
             rows = "1 row holds" if t["control"] == 1 else f"{t['control']} rows hold"
             made.append(f"{rows} text that looks like control tokens; it is read as plain text")
-        return tuple(made)
+        return (*made, *self.unread_notes())
+
+    def unread_notes(self) -> tuple[str, ...]:
+        """The notes on columns and keys that no format reads, most frequent first."""
+        kinds = ("columns kept in meta, not trained on", "keys of messages that nothing reads")
+        named: tuple[list[str], list[str]] = ([], [])
+        for name, count in self.unread.most_common():
+            named["[]." in name].append(f"{printable(str(name))[:60]} ({count})")
+        return tuple(
+            f"{kind}: {', '.join(names[:_SHOWN])}"
+            + (f" and {len(names) - _SHOWN} more" if names[_SHOWN:] else "")
+            for kind, names in zip(kinds, named, strict=True)
+            if names
+        )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import StrEnum
 from itertools import combinations
 from typing import Any, Literal, NamedTuple
@@ -31,11 +31,33 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool, as an assistant's turn makes it."""
+
+    name: str
+    arguments: str = "{}"
+    "A JSON object, as text."
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn: who speaks and what is said."""
+    """One turn: who speaks and what is said, thought and called."""
 
     role: Role
     content: str
+    _: KW_ONLY
+    thinking: str = ""
+    "What an assistant thought before it spoke, where that is told apart from the content."
+    tool_calls: tuple[ToolCall, ...] = ()
+    name: str = ""
+    "Who of that role speaks, or which tool answers."
+    tool_call_id: str = ""
+    "The call that a tool answers."
+    tools: str = ""
+    "What the conversation may call, a JSON list as text; its first message carries it."
+    supervised: bool = True
+    "False where a loss must not touch this turn; only an assistant's is ever supervised."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,6 +66,9 @@ class Completion:
 
     text: str
     "What a person reads: no control tokens, no end token."
+    thinking: str = ""
+    "As in `Message`; a sampled thought stands in `text`."
+    tool_calls: tuple[ToolCall, ...] = ()
     source: str = ""
     "Who wrote it: a policy's name, a labeler, a data set's column."
     finished: bool = True
@@ -199,7 +224,7 @@ def _pair_of(c: Comparison) -> Iterator[Pair]:
 def to_json(group: Group) -> dict[str, Any]:
     """The group as plain JSON values; empty parts are left out. `from_json` gives the same group back."""
     return _filled(
-        prompt=[{"role": str(m.role), "content": m.content} for m in group.prompt],
+        prompt=[message_to_json(m) for m in group.prompt],
         completions=[_completion_to_json(c) for c in group.completions],
         comparisons=[_plain(c) for c in group.comparisons] or None,
         rankings=[_plain(r) for r in group.rankings] or None,
@@ -216,7 +241,7 @@ def from_json(row: Mapping[str, Any]) -> Group:
     """The group that `to_json` wrote. Raises KeyError or ValueError on a row of another shape."""
     tokens = row.get("prompt_tokens")
     return Group(
-        prompt=tuple(Message(Role(m["role"]), m["content"]) for m in row["prompt"]),
+        prompt=tuple(_message_from_json(m) for m in row["prompt"]),
         completions=tuple(_completion_from_json(c) for c in row.get("completions", ())),
         comparisons=tuple(
             Comparison(**{**c, "shown": tuple(c["shown"]) if c.get("shown") else None})
@@ -243,8 +268,39 @@ def _plain(record: Comparison | Ranking | Score) -> dict[str, Any]:
     return _filled(**{name: getattr(record, name) for name in record.__dataclass_fields__})
 
 
+def message_to_json(m: Message) -> dict[str, Any]:
+    """The message as plain JSON values; what says nothing is left out."""
+    said = _filled(
+        thinking=m.thinking,
+        tool_calls=_calls_to_json(m.tool_calls),
+        name=m.name,
+        tool_call_id=m.tool_call_id,
+        tools=m.tools,
+        supervised=None if m.supervised else False,
+    )
+    return {"role": str(m.role), "content": m.content, **said}
+
+
+def _message_from_json(row: Mapping[str, Any]) -> Message:
+    if len(row) == 2:
+        return Message(Role(row["role"]), row["content"])
+    calls = _calls_from_json(row)
+    said = {k: v for k, v in row.items() if k not in ("role", "content", "tool_calls")}
+    return Message(Role(row["role"]), row["content"], tool_calls=calls, **said)
+
+
+def _calls_to_json(calls: Iterable[ToolCall]) -> list[dict[str, Any]] | None:
+    return [_filled(name=c.name, arguments=c.arguments, id=c.id) for c in calls] or None
+
+
+def _calls_from_json(row: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    return tuple(ToolCall(**call) for call in row.get("tool_calls", ()))
+
+
 def _completion_to_json(c: Completion) -> dict[str, Any]:
     said = _filled(
+        thinking=c.thinking,
+        tool_calls=_calls_to_json(c.tool_calls),
         source=c.source,
         finished=None if c.finished else False,
         tokens=None if c.tokens is None else c.tokens.tolist(),
@@ -260,6 +316,8 @@ def _completion_from_json(row: Mapping[str, Any]) -> Completion:
     tokens, supervised = row.get("tokens"), row.get("supervised")
     return Completion(
         text=row["text"],
+        thinking=row.get("thinking", ""),
+        tool_calls=_calls_from_json(row),
         source=row.get("source", ""),
         finished=row.get("finished", True),
         tokens=None if tokens is None else np.asarray(tokens, np.int32),

@@ -21,11 +21,16 @@ from trueup.worlds import door_of, open_world
 
 
 def open_chat(settings: ModelSettings) -> Chat:
-    """How a model's prompts are put together: its own template, or the named one."""
+    """How a model's prompts are put together: its own template or the named one, as settings say."""
     found = in_memory(settings.path)
-    if found is not None:
-        return Chat.of(found.tokenizer, settings.template)
-    return Chat.of(open_tokenizer(model_path(settings.path)), settings.template)
+    tokenizer = found.tokenizer if found is not None else open_tokenizer(model_path(settings.path))
+    told: dict[str | None, Any] = {"on": True, "off": False}
+    return Chat.of(
+        tokenizer,
+        settings.template,
+        thinking=told.get(settings.thinking, settings.thinking),
+        fold_system=settings.system == "fold",
+    )
 
 
 def in_memory(reference: str) -> InMemory | None:

@@ -27,7 +27,7 @@ from trueup.runs import trackers as adapters
 from trueup.runs.manifest import write_atomically
 
 __all__ = [
-    "METRICS", "TIMINGS", "Cost", "Meter", "as_words", "from_words", "peak_mib", "progress", "read",
+    "METRICS", "TIMINGS", "Cost", "Meter", "as_words", "from_words", "peak_mib", "progress", "read", "say",
 ]  # fmt: skip
 _RESERVED = frozenset({"step", "phase"})
 
@@ -149,6 +149,13 @@ def peak_mib() -> float:
 
 
 # ------------------------------------------------------------------------------------------ progress
+
+
+def say(*lines: str, stream: TextIO | None = None) -> None:
+    """None; what a person should know before the progress display begins, where it will be, a line each."""
+    console = Console(file=stream if stream is not None else sys.stderr, highlight=False, soft_wrap=True)
+    for line in lines:
+        console.print(f"note: {line}", markup=False)
 
 
 @contextmanager

@@ -86,6 +86,7 @@ def train(
     chat = open_chat(config.model)
     opened = open_groups(config.data, chat, seed=config.seed, quarantine=folder / "quarantine.jsonl")
     _note_data(folder, opened)
+    metering.say(*opened.unread)
     parts = Parts(
         groups=opened.train,
         held_out=opened.held_out,

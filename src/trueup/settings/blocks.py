@@ -42,6 +42,12 @@ class ModelSettings:
     "cpu, cuda, or auto: a GPU where there is one."
     template: Word | None = None
     "A chat template by name, where the model brings none."
+    thinking: Literal["on", "off", "keep"] | None = None
+    """Thoughts, where the template has them. `on`: the model writes them, and a row without one trains an
+    empty thought. `off`: prompts close an empty thought, and a row with one is bad. `keep`: each row trains
+    as it is, and generation is as with `on`. None is what the model's folder says, else off."""
+    system: Literal["turn", "fold"] = "turn"
+    "`fold` puts a system message before the first question where the template refuses system turns."
     lora: LoraSettings | None = None
     "An adapter is trained in place of all weights: `{rank: 16}`."
     roles: Literal["separate", "shared"] = "separate"

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from trueup.chat import Chat
 from trueup.chat.fit import fit_all
 from trueup.data import read
+from trueup.data.problems import Fault
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 from trueup.settings.blocks import DataSettings
 from trueup.worlds import World, door_of, open_world
+
+_OF_A_ROW = frozenset(
+    {"E351", "E352", "E353", "E354", "E355", "E356", "E360", "E361", "E362", "E363", "E551", "E555"}
+)
+"What a chat says of one row; its other errors are about the template or the tokenizer, so about all rows."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The groups of a file, or of the parts of a mix, and an account of the rows."""
+
+    groups: list[Group]
+    rows_in: int
+    quarantined: int = 0
+    format: str
+    unread: tuple[str, ...] = ()
+    "What stands beside the text and is not trained on, a sentence each."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,20 +47,21 @@ class Opened:
     truncated: int
     "Rows that lost the beginning of their prompt; they are among `train` and `held_out`."
     format: str
+    unread: tuple[str, ...] = ()
+    "As in `Rows`."
 
 
 def open_groups(settings: DataSettings, chat: Chat, *, seed: int, quarantine: Path | None = None) -> Opened:
     """The groups that `settings` name, encoded by `chat`, within `max_tokens`, with a held-out part.
 
-    Raises TrueupError E601 when nothing is left.
+    A row that the chat cannot show is a bad one. Raises TrueupError E601 when nothing is left.
     """
-    groups, rows_in, quarantined, format = read_all(settings, seed, quarantine)
-    encoded = (chat.encode(group, train_on=settings.train_on) for group in groups)
-    fitting, report = fit_all(chat, encoded, settings.max_tokens, settings.overlong)
+    found = read_all(settings, seed, quarantine, encode=encoder(chat, settings.train_on))
+    fitting, report = fit_all(chat, found.groups, settings.max_tokens, settings.overlong)
     if not fitting:
         raise TrueupError(
             "E601",
-            f"no row is left: {rows_in} read, {quarantined} bad, {report.num_dropped} overlong",
+            f"no row is left: {found.rows_in} read, {found.quarantined} bad, {report.num_dropped} overlong",
             where=", ".join(settings.mix.values()) or settings.path,
             remedy="`trueup data check` shows the rows; data.max_tokens sets the longest",
         )
@@ -49,39 +69,67 @@ def open_groups(settings: DataSettings, chat: Chat, *, seed: int, quarantine: Pa
     return Opened(
         train=train,
         held_out=held_out,
-        rows_in=rows_in,
-        quarantined=quarantined,
+        rows_in=found.rows_in,
+        quarantined=found.quarantined,
         overlong=report.num_dropped,
         truncated=report.num_truncated,
-        format=format,
+        format=found.format,
+        unread=found.unread,
     )
 
 
-def read_all(settings: DataSettings, seed: int, quarantine: Path | None) -> tuple[list[Group], int, int, str]:
+def encoder(chat: Chat, train_on: Literal["last", "all"] = "last") -> Callable[[Group], Group]:
+    """A function that gives a group encoded, and raises Fault for one whose row the chat cannot show."""
+
+    def encode(group: Group) -> Group:
+        try:
+            return chat.encode(group, train_on=train_on)
+        except TrueupError as error:
+            if error.code not in _OF_A_ROW:
+                raise
+            raise Fault(error.code, error.reason, remedy=error.remedy) from None
+
+    return encode
+
+
+def read_all(
+    settings: DataSettings,
+    seed: int,
+    quarantine: Path | None,
+    encode: Callable[[Group], Group] | None = None,
+) -> Rows:
     """The rows of `path`, or of every part of `mix`, whose groups then name that part as their source.
 
-    Also how many rows were read, how many of them are in `quarantine` (numbered by part), and their format.
+    The bad ones of each part go into a `quarantine` of its own, numbered; `encode` is as for `data.read`.
     """
     if not settings.mix:
-        return _read(settings, seed, quarantine)
-    groups: list[Group] = []
-    rows_in, quarantined, formats = 0, 0, []
+        return _read(settings, seed, quarantine, encode)
+    parts: list[Rows] = []
     for name, path in settings.mix.items():
-        bad = quarantine and quarantine.with_stem(f"{quarantine.stem}-{len(formats)}")
-        part, rows, refused, format = _read(replace(settings, path=path, mix={}), seed, bad)
-        groups += [replace(group, source=name) for group in part]
-        rows_in, quarantined = rows_in + rows, quarantined + refused
-        formats.append(format)
-    return groups, rows_in, quarantined, " + ".join(formats)
+        bad = quarantine and quarantine.with_stem(f"{quarantine.stem}-{len(parts)}")
+        part = _read(replace(settings, path=path, mix={}), seed, bad, encode)
+        parts.append(replace(part, groups=[replace(group, source=name) for group in part.groups]))
+    return Rows(
+        groups=[group for part in parts for group in part.groups],
+        rows_in=sum(part.rows_in for part in parts),
+        quarantined=sum(part.quarantined for part in parts),
+        format=" + ".join(part.format for part in parts),
+        unread=tuple(
+            f"{name}: {note}" for name, part in zip(settings.mix, parts, strict=True) for note in part.unread
+        ),
+    )
 
 
-def _read(settings: DataSettings, seed: int, quarantine: Path | None) -> tuple[list[Group], int, int, str]:
+def _read(
+    settings: DataSettings, seed: int, quarantine: Path | None, encode: Callable[[Group], Group] | None
+) -> Rows:
     door = door_of(settings.path)
     if door is not None:
         found = open_world(door.world).data(door.name, split=settings.split, limit=settings.limit, seed=seed)
         if not isinstance(found, str):
-            return found, len(found), 0, door.world
-        return _read(replace(settings, path=found), seed, quarantine)
+            groups = found if encode is None else [_encoded(group, encode) for group in found]
+            return Rows(groups=groups, rows_in=len(found), format=door.world)
+        return _read(replace(settings, path=found), seed, quarantine, encode)
     result = read(
         settings.path,
         format=settings.format,
@@ -90,8 +138,24 @@ def _read(settings: DataSettings, seed: int, quarantine: Path | None) -> tuple[l
         limit=settings.limit,
         max_bad=settings.max_bad,
         quarantine=quarantine,
+        encode=encode,
     )
-    return result.groups, result.counts.rows_in, result.counts.quarantined, result.format
+    counts = result.counts
+    return Rows(
+        groups=result.groups,
+        rows_in=counts.rows_in,
+        quarantined=counts.quarantined,
+        format=result.format,
+        unread=counts.unread,
+    )
+
+
+def _encoded(group: Group, encode: Callable[[Group], Group]) -> Group:
+    """The encoded group of a world, whose rows are no file's: one that cannot be shown ends the run."""
+    try:
+        return encode(group)
+    except Fault as fault:
+        raise TrueupError(fault.code, fault.reason, where=f"row {group.id}", remedy=fault.remedy) from None
 
 
 def world_groups(world: World, name: str, *, split: str, limit: int | None, seed: int = 0) -> list[Group]:

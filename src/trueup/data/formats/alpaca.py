@@ -53,10 +53,8 @@ def instruction_prompt(instruction: str, input_: str) -> str:
 
 
 def _prompt(row: Row) -> Turns:
-    system = optional_text(row, "system")
     asked = instruction_prompt(filled(text(row, "instruction"), "instruction"), optional_text(row, "input"))
-    first = (Message(Role.SYSTEM, system),) if system.strip() else ()
-    return (*first, *_history(row.get("history")), Message(Role.USER, asked))
+    return (*_history(row.get("history")), Message(Role.USER, asked))
 
 
 def _history(value: Any) -> Turns:

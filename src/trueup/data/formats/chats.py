@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from trueup.data import turns
-from trueup.data.fields import Row, as_text, label, required
+from trueup.data.fields import Row, label, required
 from trueup.data.formats import reads
 from trueup.data.formats.pairs import SIDES, pair, refuse_empty
 from trueup.data.formats.plain import answered, one_answer
-from trueup.data.problems import Fault
 from trueup.data.turns import Turns
-from trueup.engine.groups import Group, Message, Role
+from trueup.engine.groups import Group, Message
 
 
 @reads("messages", may="system")
@@ -40,7 +39,7 @@ def sharegpt_unpaired(row: Row) -> tuple[Group]:
 def sharegpt_preference(row: Row) -> tuple[Group]:
     """ShareGPT preference: conversations, chosen {from, value}, rejected {from, value}."""
     prompt = turns.as_prompt(_messages(row, "conversations"), "conversations")
-    sides: list[str] = []
+    sides: list[str | Message] = []
     for key in SIDES:
         value = required(row, key)
         refuse_empty(value, f"{key}.value")
@@ -58,10 +57,4 @@ def _labelled(row: Row, key: str) -> tuple[Group]:
 
 
 def _messages(row: Row, key: str) -> Turns:
-    messages = turns.conversation(required(row, key), key)
-    system = row.get("system")
-    if system is None or not as_text(system, "system").strip():
-        return messages
-    if messages[0].role is Role.SYSTEM:
-        raise Fault("E305", "a second system message", field="system", remedy="keep one of the two")
-    return (Message(Role.SYSTEM, system), *messages)
+    return turns.conversation(required(row, key), key)

@@ -10,11 +10,17 @@ from trueup.data.fields import Row, as_text, number, required, typed
 from trueup.data.formats import reads
 from trueup.data.formats.rankings import check_index, check_tiers
 from trueup.data.problems import Fault, keys_of, nearest, show
+from trueup.data.tools import arguments_of, tools_of
 from trueup.engine.groups import Group, Role, from_json
 
+_CALLS = [{"name": "text", "arguments?": "arguments", "id?": "text"}]
+_MESSAGE = {
+    "role": "role", "content": "text", "thinking?": "text", "tool_calls?": _CALLS, "name?": "text",
+    "tool_call_id?": "text", "tools?": "tools", "supervised?": "truth",
+}  # fmt: skip
 _COMPLETION = {
-    "text": "text", "source?": "text", "finished?": "truth", "tokens?": "tokens", "supervised?": "flags",
-    "columns?": {"*": "numbers"}, "marks?": {"*": "number"},
+    "text": "text", "thinking?": "text", "tool_calls?": _CALLS, "source?": "text", "finished?": "truth",
+    "tokens?": "tokens", "supervised?": "flags", "columns?": {"*": "numbers"}, "marks?": {"*": "number"},
 }  # fmt: skip
 _SAID = {"labeler?": "text", "when?": "text"}
 _COMPARISON = {
@@ -25,7 +31,7 @@ SHAPE: dict[str, Any] = {
     "id?": "text",
     "user?": "text",
     "source?": "text",
-    "prompt": [{"role": "role", "content": "text"}],
+    "prompt": [_MESSAGE],
     "completions?": [_COMPLETION],
     "comparisons?": [_COMPARISON],
     "rankings?": [{"tiers": [["index"]], **_SAID}],
@@ -127,6 +133,8 @@ _LEAVES: dict[str, Callable[[Any, str], object]] = {
     "text": as_text,
     "role": _role,
     "choice": _choice,
+    "tools": lambda value, field: tools_of(as_text(value, field), field),
+    "arguments": lambda value, field: arguments_of(as_text(value, field), field),
     "truth": lambda value, field: typed(value, bool, field, "true or false"),
     "number": number,
     "numbers": _numbers,

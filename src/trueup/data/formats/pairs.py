@@ -10,7 +10,7 @@ from trueup.data.fields import Row, as_text, filled, required, text
 from trueup.data.formats import reads
 from trueup.data.problems import Fault, show
 from trueup.data.turns import Turns
-from trueup.engine.groups import Comparison, Completion, Group, Message, Role
+from trueup.engine.groups import Comparison, Group, Message, Role
 
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _ANSWER = "\n\nAssistant:"
@@ -18,14 +18,18 @@ SIDES = ("chosen", "rejected")
 _HH_ROLES = {"Human": Role.USER, "Assistant": Role.ASSISTANT}
 
 
-def pair(prompt: Turns, chosen: str, rejected: str) -> tuple[Group]:
-    """The group of one preference. Raises Fault E401 for equal sides and E402 for an empty one."""
-    for field, side in zip(SIDES, (chosen, rejected), strict=True):
-        filled(side, field, code="E402")
-    if chosen.strip() == rejected.strip():
-        raise _same(show(rejected))
-    sides = (Completion(text=chosen, source="chosen"), Completion(text=rejected, source="rejected"))
-    return (Group(prompt=prompt, completions=sides, comparisons=(Comparison(a=0, b=1, choice="a"),)),)
+def pair(prompt: Turns, chosen: str | Message, rejected: str | Message) -> tuple[Group]:
+    """The group of one preference. Raises Fault E401 for equal sides, E402 for an empty one, and E216."""
+    sides = [turns.completion(side, field) for field, side in zip(SIDES, (chosen, rejected), strict=True)]
+    for said, side in zip((chosen, rejected), sides, strict=True):
+        if not side.tool_calls:
+            filled(side.text, side.source, code="E402")
+        if isinstance(said, Message) and not said.supervised:
+            raise turns.unsupervised(side.source)
+    first, second = ((side.text.strip(), side.thinking, side.tool_calls) for side in sides)
+    if first == second:
+        raise _same(show(sides[1].text))
+    return (Group(prompt=prompt, completions=tuple(sides), comparisons=(Comparison(a=0, b=1, choice="a"),)),)
 
 
 def _same(found: str) -> Fault:
@@ -33,7 +37,7 @@ def _same(found: str) -> Fault:
     return Fault("E401", reason, field="rejected", found=found, remedy=remedy)
 
 
-def part(chosen: Turns, rejected: Turns) -> tuple[Turns, str, str]:
+def part(chosen: Turns, rejected: Turns) -> tuple[Turns, Message, Message]:
     """The shared turns, and the one answer in which each side differs. Raises Fault E401, E403, E410."""
     if chosen == rejected:
         raise _same(f"{len(rejected)} equal turns")
@@ -48,7 +52,7 @@ def part(chosen: Turns, rejected: Turns) -> tuple[Turns, str, str]:
             reason, found = "the two sides part before the last answer", turns.roles(rest) or "no turn left"
             remedy = "keep the turns up to the first difference, one answer on each side"
             raise Fault("E410", reason, field=f"{field}[{shared}]", found=found, remedy=remedy)
-    return turns.as_prompt(chosen[:shared], "chosen"), chosen[-1].content, rejected[-1].content
+    return turns.as_prompt(chosen[:shared], "chosen"), chosen[-1], rejected[-1]
 
 
 # ------------------------------------------------------------------------------------------- HH text
@@ -112,8 +116,10 @@ def _side(value: Any, field: str) -> str | Turns:
 
 
 def refuse_empty(message: Any, field: str) -> None:
-    """None. Raises Fault E402 for a message whose text is empty."""
-    if isinstance(message, dict) and not str(message.get("content", message.get("value", "-")) or "").strip():
+    """None. Raises Fault E402 for a message whose text is empty and that calls no tool."""
+    if not isinstance(message, dict) or message.get("tool_calls") or message.get("function_call"):
+        return
+    if not str(message.get("content", message.get("value", "-")) or "").strip():
         filled("", field, code="E402")
 
 

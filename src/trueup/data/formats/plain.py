@@ -10,14 +10,18 @@ from trueup.data.formats import reads
 from trueup.data.formats.pairs import prompt_of
 from trueup.data.problems import Fault
 from trueup.data.turns import Turns
-from trueup.engine.groups import Completion, Group, Message, Role, Score
+from trueup.engine.groups import Group, Message, Role, Score
 
 
-def answered(prompt: Turns, text: str, *, field: str, good: bool | None = None) -> tuple[Group]:
+def answered(prompt: Turns, said: str | Message, *, field: str, good: bool | None = None) -> tuple[Group]:
     """The group of one answer; `good` is an unpaired label, kept as score 1 or 0 of judge "label"."""
-    filled(text, field, code="E402")
+    completion = turns.completion(said)
+    if not completion.tool_calls:
+        filled(completion.text, field, code="E402")
+    if isinstance(said, Message) and not said.supervised:
+        raise turns.unsupervised(field)
     scores = () if good is None else (Score(completion=0, value=float(good), judge="label"),)
-    return (Group(prompt=prompt, completions=(Completion(text=text),), scores=scores),)
+    return (Group(prompt=prompt, completions=(completion,), scores=scores),)
 
 
 @reads("prompt")
@@ -46,7 +50,7 @@ def unpaired(row: Row) -> tuple[Group]:
     return answered(*_prompt_and_answer(row), field="completion", good=label(row, "label"))
 
 
-def _prompt_and_answer(row: Row) -> tuple[Turns, str]:
+def _prompt_and_answer(row: Row) -> tuple[Turns, str | Message]:
     completion = required(row, "completion")
     prompt = required(row, "prompt")
     if isinstance(completion, str):
@@ -54,8 +58,8 @@ def _prompt_and_answer(row: Row) -> tuple[Turns, str]:
     return prompt_of(prompt, "prompt", Role.USER), one_answer(completion, "completion")
 
 
-def one_answer(value: Any, field: str) -> str:
-    """The text of a completion written as a message or as a list of one. Raises Fault E302 or E410."""
+def one_answer(value: Any, field: str) -> Message:
+    """The turn of a completion written as a message or as a list of one. Raises Fault E302 or E410."""
     messages = turns.conversation([value] if isinstance(value, dict) else value, field)
     answer, *further = messages
     if answer.role is not Role.ASSISTANT:
@@ -65,4 +69,4 @@ def one_answer(value: Any, field: str) -> str:
     if further:
         found, remedy = turns.roles(messages), "move all turns but the last into the prompt"
         raise Fault("E410", "the completion is more than one turn", field=field, found=found, remedy=remedy)
-    return answer.content
+    return answer

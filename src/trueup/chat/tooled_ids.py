@@ -1,0 +1,154 @@
+"""Token ids of conversations with tools, calls and thoughts: prompts, answers, and turns to be trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trueup.chat.assembly import Assembly
+from trueup.chat.codec import Codec
+from trueup.chat.render import Slot
+from trueup.chat.tooled import Teller, Told
+from trueup.engine.groups import Message, Role, ToolCall
+from trueup.errors import TrueupError
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """Text in pieces, as it is laid out: literal, content, literal, ..., literal."""
+
+    literals: Sequence[str]
+    slots: Sequence[Slot]
+    contents: Sequence[str]
+
+
+def prompt_ids(
+    teller: Teller, told: Told, messages: Sequence[Message], spoken: Sequence[int], stop_ids: Sequence[int]
+) -> tuple[np.ndarray, dict[int, Span]]:
+    """The ids of a told prompt, and of each message in `spoken`, an assistant's, where its turn lies.
+
+    A turn begins where it would be generated and ends with its stop token, whose position is the range's
+    second number. E363 where the template renders it otherwise than it asks for it.
+    """
+    marks = [told.marks[slot.message, slot.part] for slot in told.skeleton.slots]
+    text = told.skeleton.splice(marks)
+    ends = [_turn(teller, told, text, messages, k, stop_ids) for k in spoken]
+    whole = Text(literals=told.skeleton.literals, slots=told.skeleton.slots, contents=told.contents)
+    places = sorted({place for span in ends for place in span})
+    ids, found = _laid(teller.codec, whole, marks, [str(m.role) for m in messages], places, begins=True)
+    return ids, {k: (found[begin], found[end] - 1) for k, (begin, end) in zip(spoken, ends, strict=True)}
+
+
+def answer_ids(
+    teller: Teller, prompt: Told, whole: Told, messages: Sequence[Message], stop_ids: Sequence[int]
+) -> np.ndarray:
+    """The ids of a conversation's last message behind the prompt before it, up to its stop token.
+
+    E353 where the template does not render it as what follows its own prompt, E363 where it ends with no
+    stop token.
+    """
+    skeleton, last = whole.skeleton, len(messages) - 1
+    where = f"template {teller.layout.template.name}"
+    before = sum(slot.message < last for slot in skeleton.slots)
+    header = prompt.skeleton.literals[-1]
+    follows = [(s.message, s.part) for s in skeleton.slots[max(before - 1, 0) : before]]
+    asked = [(s.message, s.part) for s in prompt.skeleton.slots[-1:]]
+    own = skeleton.slots[before:]
+    if (
+        follows != asked
+        or any(slot.message < last for slot in own)
+        or not skeleton.literals[before].startswith(header)
+    ):
+        reason = "the template does not render the completion as what follows its own prompt"
+        remedy = "drop the row or name another template"
+        raise TrueupError("E353", reason, where=where, remedy=remedy)
+    literals = list(skeleton.literals[before:])
+    literals[0] = literals[0][len(header.rstrip(" ")) :]
+    stops = list(teller.codec.pattern.finditer(literals[-1]))
+    if (
+        not stops
+        or literals[-1][stops[-1].end() :].strip()
+        or not _is_stop(teller.codec, stops[-1].group(), stop_ids)
+    ):
+        reason = (
+            f"the template ends the answer with {literals[-1][-40:]!r}, which is no stop token of this chat"
+        )
+        raise TrueupError("E363", reason, where=where, remedy="drop the row or name another template")
+    literals[-1] = literals[-1][: stops[-1].end()]
+    text = Text(literals=literals, slots=own, contents=whole.contents[before:])
+    roles = [str(message.role) for message in messages]
+    return _laid(teller.codec, text, [""] * len(own), roles, (), begins=False)[0]
+
+
+def call_stop(teller: Teller) -> int | None:
+    """The id of the token that ends an answer which calls a tool; None where the template shows no calls."""
+    calls = (ToolCall("weather", '{"place": "Oslo"}'),)
+    talk = (Message(Role.USER, "one"), Message(Role.ASSISTANT, "", tool_calls=calls))
+    try:
+        end = teller.tell(talk, generation=False).skeleton.literals[-1]
+    except TrueupError:
+        return None
+    stops = teller.codec.pattern.findall(end)
+    return teller.codec.control[stops[-1]] if stops else None
+
+
+def _is_stop(codec: Codec, token: str, stop_ids: Sequence[int]) -> bool:
+    return codec.control[token] in stop_ids
+
+
+def _turn(
+    teller: Teller, told: Told, text: str, messages: Sequence[Message], k: int, stop_ids: Sequence[int]
+) -> Span:
+    """Where message `k` begins and ends in the text of the whole, in characters, its stop token included."""
+    heads = (teller.text(messages[:k], told, generation=True, open=open) for open in (False, True))
+    begin = next((len(head) for head in heads if text.startswith(head)), None)
+    later = [text.find(mark, begin or 0) for (message, _), mark in told.marks.items() if message > k and mark]
+    limit = min((place for place in later if place >= 0), default=len(text))
+    stop = begin is not None and next(
+        (
+            found.end()
+            for found in teller.codec.pattern.finditer(text, begin, limit)
+            if _is_stop(teller.codec, found.group(), stop_ids)
+        ),
+        None,
+    )
+    if begin is None or not stop:
+        reason = f"the template does not end message {k + 1}, an assistant's, as it would be generated"
+        raise TrueupError("E363", reason, remedy="train on the last turn only")
+    return begin, stop
+
+
+def _laid(
+    codec: Codec,
+    text: Text,
+    marks: Sequence[str],
+    roles: Sequence[str],
+    places: Sequence[int],
+    *,
+    begins: bool,
+) -> tuple[np.ndarray, dict[int, int]]:
+    """The ids of a text, and the position in them of each of `places`, offsets in the text with `marks`.
+
+    What a template writes behind an assistant's words or a tool's, up to the next control token, is encoded
+    with them, since the tokenizer may join them; the model writes the former as one text.
+    """
+    assembly = Assembly(codec, begins=begins)
+    found: dict[int, int] = {}
+    at, moved = 0, ""
+    for k, literal in enumerate(text.literals):
+        ends = [p - at for p in places if at + len(moved) < p <= at + len(literal)]
+        for start, end in zip([len(moved), *ends], [*ends, len(literal)], strict=True):
+            assembly.template(literal[start:end])
+            found.setdefault(at + end, len(assembly.ids))
+        if k == len(text.slots):
+            break
+        following, role = text.literals[k + 1], roles[text.slots[k].message]
+        control = codec.pattern.search(following)
+        moved = following[: control.start()] if control and role in (Role.ASSISTANT, Role.TOOL) else ""
+        assembly.content(text.contents[k] + moved)
+        at += len(literal) + len(marks[k])
+    return assembly.finish(), found

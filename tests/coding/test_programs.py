@@ -18,7 +18,8 @@ from trueup.coding.items import program_item, read_programs
 from trueup.coding.pass_rates import judged, pass_task, solve
 from trueup.engine.groups import Completion, Group, Role
 from trueup.errors import TrueupError
-from trueup.judges.unit_tests import UnitTests, syntax_of, unit_tests_of
+from trueup.judges.code_blocks import syntax_of
+from trueup.judges.unit_tests import UnitTests, unit_tests_of
 from trueup.sandbox.verdicts import check, check_all
 from trueup.sources.sample import Decoding
 

@@ -93,8 +93,6 @@ def test_the_function_that_tests_call() -> None:
 
 
 def test_imports_of_code_that_ends_in_the_middle() -> None:
-    assert imports_of("import math\ndef f(x):\n    \"\"\"One.\"\"\"\n") == "import math"
+    assert imports_of('import math\ndef f(x):\n    """One."""\n') == "import math"
     assert imports_of("from re import match as m\ndef f(x):") == "from re import match as m"
     assert imports_of("def f(:") == "" and imports_of("x = 1") == ""
-
-

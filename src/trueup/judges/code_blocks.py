@@ -29,9 +29,9 @@ def program_in(text: str, *, before: str = "", entry: str = "", finished: bool =
     """The program that an answer writes, after the code `before` that it goes on from.
 
     Of several fenced blocks the last whole one that defines `entry`; else the first of Python, without a
-    language, or of another, that reads as Python; else what stands outside them. An answer that did not finish
-    ends where it begins something else. Where the program defines `entry` itself, only what else is in
-    `before` stands in front of it: imports, helpers.
+    language, or of another, that reads as Python; else what stands outside them. An answer that did not
+    finish ends where it begins something else. Where the program defines `entry` itself, only what else is
+    in `before` stands in front of it: imports, helpers.
     """
     blocks, outside = fenced(text)
     defining = [code for code in (*(b.text for b in blocks), outside) if defines(code, entry)]

@@ -64,10 +64,10 @@ def test_mismatched_pairs_never_share_a_prompt() -> None:
     a, b, c = toy_groups(3)
     for order in ([a, a, b], [a, b, a, a], [b, a, a, c, c, a], [a, a, a, a, b]):
         said = [replace(g, id=str(i)) for i, g in enumerate(order)]
-        for group, crossed in zip(said, mismatched(said), strict=True):
-            assert crossed.id == group.id and np.array_equal(crossed.prompt_tokens, group.prompt_tokens)  # pyright: ignore
+        for own, crossed in zip(said, mismatched(said), strict=True):
+            assert crossed.id == own.id and np.array_equal(crossed.prompt_tokens, own.prompt_tokens)  # pyright: ignore
             giver = next(g for g in said if g.completions[0].text == crossed.completions[0].text)
-            assert not np.array_equal(giver.prompt_tokens, group.prompt_tokens)  # pyright: ignore
+            assert not np.array_equal(giver.prompt_tokens, own.prompt_tokens)  # pyright: ignore
     # Of b a a c c a: before b stands a, before either a stands b, before either c the a, before the last a c.
     texts = [g.completions[0].text for g in mismatched([b, a, a, c, c, a])]
     assert texts == [g.completions[0].text for g in (a, b, b, a, a, c)]

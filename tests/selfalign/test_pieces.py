@@ -80,7 +80,7 @@ def test_a_text_of_any_script_is_new_by_the_same_measure(kept: str, close: str, 
 def test_instructions_of_any_script_are_counted_and_begin_as_the_seeds_do() -> None:
     limits, text = Limits(num_tasks=1, num_topics=1, num_hinted=1, rounds=1), "写一首关于北京秋天的短诗"
     assert instruction_refusal(text, GENERAL, limits) == "start", "the seeds are English"
-    chinese = replace(GENERAL, seeds=("解释水为什么会结冰",))
+    chinese = replace(GENERAL, tasks=("解释水为什么会结冰",))
     assert instruction_refusal(text, chinese, limits) == ""
     assert instruction_refusal("写诗", chinese, limits) == "short"
     assert instruction_refusal("。写一首短诗", chinese, limits) == "start"

@@ -71,8 +71,8 @@ class MismatchedKL:
     z0 = max(0, (1 / N) Σ_n [log π(y'_n | x_n) − log ρ(y'_n | x_n)])
 
     (x_n, y'_n) are the step's prompts with the completions of a group before: y' answers another prompt. A
-    step of one prompt has no such pair, z0 = 0, and a warning says so. π is the policy as the step starts, and
-    nothing carries a gradient. Reference: Ethayarajh et al. 2024, section 4.1.
+    step of one prompt has no such pair, z0 = 0, and a warning says so. π is the policy as the step starts,
+    and nothing carries a gradient. Reference: Ethayarajh et al. 2024, section 4.1.
     """
 
     reads = frozenset[str]()
@@ -85,8 +85,8 @@ class MismatchedKL:
         if not crossed and not handles.state.get(_SAID):
             handles.state[_SAID] = 1.0
             logger.warning(
-                "KTO: all %d groups of a step have the same prompt, so no completion answers another one and the "
-                "baseline z0 is 0; a larger loop.batch, or data with more prompts, gives it a value",
+                "KTO: all %d groups of a step have the same prompt, so no completion answers another one "
+                "and the baseline z0 is 0; a larger loop.batch, or data with more prompts, gives it a value",
                 len(groups),
             )
         if crossed:

@@ -9,7 +9,7 @@ import pytest
 
 from hand_batches import column, group, handles
 from trueup.annotate.rewards import AdaptiveKL, KLReward, sequence_kl
-from trueup.annotate.scores import Scores
+from trueup.annotate.scores import Finished, MissingEos, Scores, lowered, masked
 
 
 def sampled(old: list[float], ref: list[float], score: float = 0.0) -> object:
@@ -70,19 +70,53 @@ def two(judged: object) -> list[list[float]]:
     return [[0.5, 3.0]]
 
 
-def test_a_completion_without_end_gets_the_fixed_score_and_the_rates_are_logged() -> None:
-    """Of two completions of 2 and 4 tokens the second was cut off: score −1 in place of 3."""
+def test_a_completion_without_end_is_worth_less_than_one_with_it_and_the_rates_are_logged() -> None:
+    """Of two completions of 2 and 4 tokens the second was cut off: min(3, .5) − 1."""
     run, noted = handles(judge=two)
     (out,) = Scores(missing_eos=-1.0)([group(2, 4, finished=[True, False])], run)
-    assert [c.marks["score"] for c in out.completions] == [0.5, -1.0]
-    assert noted == {"score": 1.75, "eos_rate": 0.5, "completion_length": 3.0}
+    assert [c.marks["score"] for c in out.completions] == [0.5, -0.5]
+    assert noted == {"score": 1.75, "score/trained": 0.0, "eos_rate": 0.5, "completion_length": 3.0}
 
 
-def test_without_a_fixed_score_the_judges_stays() -> None:
+@pytest.mark.parametrize("rule", [None, "mask"])
+def test_without_a_rule_the_judges_score_stays(rule: MissingEos) -> None:
     run, noted = handles(judge=two)
-    (out,) = Scores(missing_eos=None)([group(2, 4, finished=[True, False])], run)
+    (out,) = Scores(missing_eos=rule)([group(2, 4, finished=[True, False])], run)
     assert [c.marks["score"] for c in out.completions] == [0.5, 3.0]
-    assert noted["eos_rate"] == 0.5
+    assert noted["eos_rate"] == 0.5 and noted["score/trained"] == noted["score"] == 1.75
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0, 1e4])
+@pytest.mark.parametrize("shift", [0.0, -5.0, -1e4, 7.0])
+def test_not_finishing_is_never_better_than_finishing_under_any_judge(scale: float, shift: float) -> None:
+    """Scores at any scale, unfinished ones the judge's favourites; moving the judge moves nothing else."""
+    raw = np.random.default_rng(0).normal(size=(50, 6))
+    ended = np.random.default_rng(1).random((50, 6)) < 0.6
+    groups = [group(*[1] * 6, finished=list(map(bool, row))) for row in ended]
+    judged = scale * (raw + 2 * ~ended) + shift
+    found = np.array(lowered(groups, judged.tolist(), -1.0))
+    np.testing.assert_array_equal(found[ended], judged[ended])
+    for row, mine, end in zip(found, judged, ended, strict=True):
+        if end.any():
+            assert (row[~end] <= mine[end].min() - 1).all()
+        else:
+            np.testing.assert_allclose(row, mine - 1, rtol=1e-12)
+    unmoved = np.array(lowered(groups, (judged - shift).tolist(), -1.0))
+    np.testing.assert_allclose(found - shift, unmoved, atol=1e-9 * max(1, abs(shift), scale))
+
+
+def test_the_judge_goes_on_deciding_where_nothing_ended() -> None:
+    run, noted = handles(judge=two)
+    (out,) = Scores()([group(2, 4, finished=[False, False])], run)
+    assert [c.marks["score"] for c in out.completions] == [-0.5, 2.0] and noted["eos_rate"] == 0
+
+
+def test_masked_completions_leave_and_are_counted() -> None:
+    run, noted = handles()
+    groups = [group(2, 4, 3, finished=[True, False, True]), group(2, 4, finished=[False, False])]
+    (left,) = Finished()(groups, run)
+    assert [c.num_tokens for c in left.completions] == [2, 3] and noted == {"masked": 0.6}
+    assert masked("mask") == (Finished(),) and masked(None) == masked(-1.0) == ()
 
 
 def test_the_score_stands_on_the_end_token_for_any_length() -> None:

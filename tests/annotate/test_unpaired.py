@@ -59,6 +59,29 @@ def test_every_prompt_meets_the_completions_of_the_group_before() -> None:
         assert [c.text for c in found.completions] == [c.text for c in groups[i - 1].completions]
 
 
+def test_mismatched_pairs_never_share_a_prompt() -> None:
+    """Prompts that come several times, side by side and apart, as a file of single labels has them."""
+    a, b, c = toy_groups(3)
+    for order in ([a, a, b], [a, b, a, a], [b, a, a, c, c, a], [a, a, a, a, b]):
+        said = [replace(g, id=str(i)) for i, g in enumerate(order)]
+        for own, crossed in zip(said, mismatched(said), strict=True):
+            assert crossed.id == own.id and np.array_equal(crossed.prompt_tokens, own.prompt_tokens)  # pyright: ignore
+            giver = next(g for g in said if g.completions[0].text == crossed.completions[0].text)
+            assert not np.array_equal(giver.prompt_tokens, own.prompt_tokens)  # pyright: ignore
+    # Of b a a c c a: before b stands a, before either a stands b, before either c the a, before the last a c.
+    texts = [g.completions[0].text for g in mismatched([b, a, a, c, c, a])]
+    assert texts == [g.completions[0].text for g in (a, b, b, a, a, c)]
+    assert mismatched([a, a]) == mismatched([a]) == mismatched([]) == []
+
+
+def test_a_step_of_one_prompt_has_no_baseline_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    (a,) = toy_groups(1)
+    handles = Handles(networks={})
+    for _ in range(2):
+        assert MismatchedKL()([a, a], handles)[1].completions[0].marks["kl_baseline"] == 0
+    assert [r.getMessage()[:40] for r in caplog.records] == ["KTO: all 2 groups of a step have the same"[:40]]
+
+
 def test_the_baseline_is_the_mean_log_ratio_of_mismatched_pairs_at_least_0() -> None:
     """Summed one pair at a time, each in a batch of its own; never below 0, and 0 for one group."""
     groups = toy_groups(5)

@@ -130,6 +130,11 @@ def test_rouge_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["rouge1"] == pytest.approx(2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4))
     assert found["rouge2"] == pytest.approx(2 * (1 / 2) * (1 / 3) / (1 / 2 + 1 / 3))
     assert score("a b c d", "d a b")["rougeL"] == pytest.approx(2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4))
+    for text in ("我爱北京天安门", "मेरा नाम हिन्दी है", "Привет, мир", "café crème", "ภาษาไทย", "안녕 세계"):
+        assert score(text, text) == {"rouge1": 1.0, "rouge2": 1.0, "rougeL": 1.0}
+    assert (
+        score("我爱北京", "我爱上海")["rouge1"] == 0.5 and score("running dogs", "run dog")["rouge1"] == 1.0
+    )
     found = measure_summaries(view_of(tiny_model()), lab_summaries("dev", 2), decoding=SHORT)
     assert set(found.scores) == {"rouge1", "rouge2", "rougeL"} and len(found.scores["rouge1"]) == 2
     summarise.rouge.cache_clear()

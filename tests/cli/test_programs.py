@@ -75,6 +75,26 @@ def test_pass_at_k_of_a_model(world: Path, capsys: pytest.CaptureFixture[str]) -
     assert found["pass@1"]["n"] == 1 and found["outcomes"] == {"failed": 2}
 
 
+@pytest.mark.usefixtures("strongest")
+def test_pass_at_every_k_of_programs_written_already(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = {"one": ["    return 1\n", "    return 2\n", "    return 3\n"], "two": ["    return 1\n"] * 3}
+    rows = [{"task_id": name, "completion": text} for name, several in texts.items() for text in several]
+    Path("samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert (
+        main(["programs", "--samples", "samples.jsonl", "--data", "rows.jsonl", "--out", "said.jsonl"]) == 0
+    )
+    out = capsys.readouterr().out
+    # (1/3 + 1)/2, (2/3 + 1)/2, (1 + 1)/2.
+    assert "pass@1 0.667 [" in out and "pass@2 0.833 [" in out and "pass@3 1.000 [" in out
+    assert "failed 2  passed 4" in out
+    assert main(["programs", "--samples", "said.jsonl", "--k", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["pass@2"]["mean"] == pytest.approx(5 / 6) and "pass@1" not in found
+    for words in (["--samples", "said.jsonl", "model"], ["model"], []):
+        assert main(["programs", *words]) == EXIT_USAGE
+        assert "E702 programs" in capsys.readouterr().err
+
+
 def test_a_k_that_the_samples_cannot_tell_is_refused_before_the_model_loads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

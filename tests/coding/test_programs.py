@@ -15,10 +15,12 @@ import pytest
 from eval_stubs import tiny_model, view_of
 from shared_data import shared
 from trueup.coding.items import program_item, read_programs
-from trueup.coding.pass_rates import judged, pass_task, solve
-from trueup.engine.groups import Completion, Group, Role
+from trueup.coding.pass_rates import judged, measure_samples, pass_task, solve
+from trueup.coding.samples import read_samples
+from trueup.engine.groups import Completion, Group, Role, write_jsonl
 from trueup.errors import TrueupError
-from trueup.judges.unit_tests import UnitTests, syntax_of, unit_tests_of
+from trueup.judges.code_blocks import syntax_of
+from trueup.judges.unit_tests import UnitTests, unit_tests_of
 from trueup.sandbox.verdicts import check, check_all
 from trueup.sources.sample import Decoding
 
@@ -169,7 +171,9 @@ def test_pass_rates_of_programs_by_hand() -> None:
         replace(item, id="b", completions=(wrong, wrong, wrong, wrong)),
     ]
     solved = judged(groups)
-    assert solved.correct.tolist() == [[1, 0, 0, 0], [0, 0, 0, 0]]
+    assert [row.tolist() for row in solved.correct] == [[1, 0, 0, 0], [0, 0, 0, 0]]
+    assert [rate.mean for rate in solved.at_each().values()] == pytest.approx([0.125, 0.25, 0.375, 0.5])
+    assert list(solved.at_each((1, 4))) == ["pass@1", "pass@4"]
     assert solved.outcomes == {"passed": 1, "failed": 7}
     assert [score.value for score in solved.groups[0].scores] == [1.0, 0.0, 0.0, 0.0]
     assert {score.judge for score in solved.groups[0].scores} == {"rule:tests"}
@@ -180,12 +184,71 @@ def test_pass_rates_of_programs_by_hand() -> None:
         solved.at(5)
 
 
-def test_uneven_samples_are_refused() -> None:
+def test_problems_without_a_program_are_refused() -> None:
     item = program_item(HUMANEVAL)
     one = Completion(text="    return n\n")
-    for groups in ([], [item], [replace(item, completions=(one,)), replace(item, completions=(one, one))]):
+    for groups in ([], [item], [replace(item, completions=(one,)), item]):
         with pytest.raises(TrueupError, match="E601"):
             judged(groups)
+
+
+# ------------------------------------------------------------------------------------ programs of a file
+
+RIGHT, WRONG, WHOLE = "    return n / 2\n", "    return n\n", "```python\ndef half(n): return n / 2\n```"
+
+
+def written(path: Path, *rows: Any) -> Path:
+    """The file, with a JSON value a line."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.usefixtures("strongest")
+def test_programs_of_a_file_by_hand(tmp_path: Path) -> None:
+    data = written(tmp_path / "problems.jsonl", HUMANEVAL, MBPP)
+    half, double = "HumanEval/900", 12
+    samples = written(
+        tmp_path / "samples.jsonl",
+        {"task_id": double, "completion": "def double(n): return n + n"},
+        {"task_id": half, "completion": RIGHT},
+        {"task_id": half, "completions": [WRONG, WRONG]},
+        {"task_id": double, "solution": "def double(n): return 3"},
+        {"task_id": half, "solution": WHOLE},
+    )
+    solved, rates = measure_samples(samples, data)
+    assert [row.tolist() for row in solved.correct] == [[1, 0, 0, 1], [1, 0]]
+    # pass@1 = (2/4 + 1/2) / 2; pass@2 = (1 - C(2,2)/C(4,2) + 1) / 2; a third program one problem lacks.
+    assert {name: rate.mean for name, rate in rates.items()} == pytest.approx(
+        {"pass@1": 0.5, "pass@2": 11 / 12}
+    )
+    with pytest.raises(TrueupError, match=r"E702 k — pass@3 from 2 samples"):
+        measure_samples(samples, data, k=(3,))
+
+
+@pytest.mark.usefixtures("strongest")
+def test_groups_that_hold_their_tests_need_no_problems(tmp_path: Path) -> None:
+    items = [replace(program_item(HUMANEVAL), completions=(Completion(text=RIGHT), Completion(text=WRONG)))]
+    write_jsonl(str(tmp_path / "programs.jsonl"), judged(items).groups)
+    solved, rates = measure_samples(tmp_path / "programs.jsonl")
+    assert {name: rate.mean for name, rate in rates.items()} == {"pass@1": 0.5, "pass@2": 1.0}
+    assert len(solved.groups[0].scores) == 2, "earlier verdicts do not stay beside the new ones"
+
+
+def test_programs_and_problems_of_different_files_are_refused(tmp_path: Path) -> None:
+    data = written(tmp_path / "problems.jsonl", HUMANEVAL, MBPP)
+    few = written(tmp_path / "few.jsonl", {"task_id": "HumanEval/900", "completion": RIGHT})
+    with pytest.raises(TrueupError, match=r"E430 .*1 \(MBPP/12\) of 2 problems have no program"):
+        measure_samples(few, data)
+    assert [g.id for g in read_samples(few, read_programs(data), limit=1)] == ["HumanEval/900"]
+    other = written(tmp_path / "other.jsonl", {"task_id": "HumanEval/1", "completion": RIGHT})
+    with pytest.raises(TrueupError, match=r"E430 .*1 \(HumanEval/1\) of the programs solve no problem"):
+        measure_samples(other, data)
+    for row in ({"completion": "x"}, {"task_id": 1}, {"task_id": 1, "completion": 2}):
+        with pytest.raises(TrueupError, match=r"E206 .*wrong.jsonl:1 .*task_id"):
+            measure_samples(written(tmp_path / "wrong.jsonl", row), data)
+    bare = written(tmp_path / "bare.jsonl", {"task_id": 1, "completion": "x"})
+    with pytest.raises(TrueupError, match=r"E206 group 1 .*no `tests`"):
+        measure_samples(bare)
 
 
 @pytest.mark.usefixtures("strongest")

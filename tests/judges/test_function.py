@@ -6,6 +6,8 @@ import asyncio
 import math
 import threading
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -238,7 +240,7 @@ SIXES = group("5", "6", id="sums.jsonl:7")
     [
         ("1.0", "'1.0'"), (True, "True"), (np.bool_(False), "False"), (None, "None"), (math.nan, "nan"),
         (math.inf, "inf"), (-math.inf, "-inf"), (10**400, "10000"), (10**5000, "16610 bits"),
-        ([1.0, 1.0], "[1.0, 1.0]"),
+        ([1.0, 1.0], "[1.0, 1.0]"), (Decimal("NaN"), "NaN"), (Decimal("sNaN"), "sNaN"),
         (np.ones(2), "array([1., 1.])"), (torch.tensor([1.0, 2.0]), "tensor"), (1j, "1j"), (b"1", "b'1'"),
     ],
     ids=lambda value: type(value).__name__,
@@ -256,8 +258,13 @@ def test_what_is_no_finite_number_is_the_function_s_mistake(value: Any, said: st
 
 
 @pytest.mark.parametrize(
-    "value", [1, 1.0, np.float32(1), np.int64(1), torch.tensor(1.0), torch.tensor([1.0]), np.ones(1)], ids=str
-)
+    "value",
+    [
+        1, 1.0, np.float32(1), np.int64(1), torch.tensor(1.0), torch.tensor([1.0]), np.ones(1),
+        Decimal("1.00"), Fraction(1, 1),
+    ],
+    ids=str,
+)  # fmt: skip
 def test_what_is_a_number_is_one(value: Any) -> None:
     assert judged(lambda completion: value, group("5")) == [[1.0]]
 
@@ -342,6 +349,28 @@ def test_a_function_that_ends_the_program_ends_the_run_with_an_error(function: C
     assert judged(one_by_one, group("5", answer="5")) == [[1.0]], "the loop still runs"
 
 
+class Stops(BaseException):
+    """What is neither an Exception nor an exit."""
+
+
+def test_whatever_a_function_raises_is_its_own_mistake() -> None:
+    def stops(completion):
+        raise Stops("enough")
+
+    async def stops_later(completion):
+        raise Stops("enough")
+
+    for function in (stops, stops_later):
+        with pytest.raises(TrueupError, match=r"E799 .*raised Stops: enough"):
+            judged(function, group("5"))
+    with pytest.raises(KeyboardInterrupt):  # a person at the keyboard, not the function
+        judged(interrupted, group("5"))
+
+
+def interrupted(completion):
+    raise KeyboardInterrupt
+
+
 def test_the_line_is_the_person_s_own_where_a_library_raised() -> None:
     def reads(completion):
         import json
@@ -370,13 +399,22 @@ def test_nothing_waits_for_questions_that_are_not_asked_any_more() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["import sys\nsys.exit(0)\n", "raise ValueError('no')\n"], ids=["exits", "raises"]
+    "text",
+    ["import sys\nsys.exit(0)\n", "\nraise ValueError('no')\n", "\nraise BaseException\n"],
+    ids=["exits", "raises", "stops"],
 )
 def test_a_file_that_does_not_run_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(text)
-    with pytest.raises(TrueupError, match=r"E792 .*the file does not run"):
+    with pytest.raises(TrueupError, match=r"E792 .*mine.py:2 .*the file does not run"):
         open_judge(f"{path}:score")
+
+
+def test_a_name_that_a_file_lacks_is_answered_by_those_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("def score(completion): ...\ndef _inner(): ...\n")
+    with pytest.raises(TrueupError, match=r"E792 .*no function 'reward' in the file — one of score$"):
+        open_judge(f"{path}:reward")
 
 
 def test_a_mistake_ends_a_run_of_the_command_line_with_its_own_code(

@@ -7,7 +7,7 @@ import pytest
 from trueup.engine.groups import Completion, Group
 from trueup.errors import TrueupError
 from trueup.judges.open import open_judge
-from trueup.judges.unit_tests import UnitTests, imports_of, program_of, unit_tests_of
+from trueup.judges.unit_tests import UnitTests, program_of, unit_tests_of
 
 TESTS = ["assert add(2, 3) == 5", "assert add(-1, 1) == 0"]
 BEFORE = 'import math\ndef add(a, b):\n    """The sum."""\n'
@@ -82,12 +82,6 @@ def test_a_block_that_defines_the_function_again_needs_only_the_imports() -> Non
     assert program_of(asked, Completion(text=body)) == BEFORE + "    return a + b"
     open_end = Completion(text="```py\ndef add(a, b): return 1", finished=False)
     assert program_of(group(), open_end) == "def add(a, b): return 1"
-
-
-def test_imports_of_code_that_ends_in_the_middle() -> None:
-    assert imports_of(BEFORE) == "import math"
-    assert imports_of("from re import match as m\ndef f(x):") == "from re import match as m"
-    assert imports_of("def f(:") == "" and imports_of("x = 1") == ""
 
 
 def test_tests_are_one_text_or_several() -> None:

@@ -84,6 +84,7 @@ KEYS = {
         "trust/improvement", "trust/cg_residual",
     },
 }  # fmt: skip
+KEYS = {name: keys | ({"score/trained"} if "eos_rate" in keys else set()) for name, keys in KEYS.items()}
 HELD_OUT_ONLY = {"imitation": {"accuracy"}}
 
 

@@ -14,8 +14,11 @@ from scipy.special import expit
 from battle_draws import BETA, NAMES, drawn, met
 from trueup.errors import TrueupError
 from trueup.ratings.battles import Battle
+from trueup.ratings.design import rows_of_battles
 from trueup.ratings.elo import SCALE, elo_points
 from trueup.ratings.fit import Ratings, fit_ratings
+from trueup.ratings.intervals import agreement
+from trueup.ratings.likelihood import maximise
 
 DRAWS = 500
 
@@ -93,6 +96,37 @@ def test_resamples_without_a_maximum_are_counted_and_too_many_refused() -> None:
     # (1 - 5/45)^45 = .005 of these, which may be left out: (40/45)^45 = .00499.
     some = fit_ratings(met("x", "y", 40, 5), intervals="bootstrap", resamples=2000)
     assert 0 < some.resamples_failed < 20
+
+
+@pytest.mark.parametrize("intervals", ["sandwich", "bootstrap"])
+def test_battles_that_all_agree_leave_an_interval(intervals: str) -> None:
+    """Three ties: H = 3/4, M = (3/7)², so the difference has the variance (4/7)², t with 2 degrees 4.3027."""
+    ties = [Battle(a="x", b="y", win=0.5), Battle(a="y", b="x", win=0.5), Battle(a="x", b="y", win=0.5)]
+    found = fit_ratings(ties, intervals=intervals)
+    half = SCALE * 4.302653 * (4 / 7) / 2  # of one model around the average of two
+    for model in found.models:
+        assert (model.rating, model.low, model.high) == pytest.approx((1000, 1000 - half, 1000 + half))
+        assert (model.rank, model.rank_worst) == (1, 2)
+    assert found.difference("x", "y")[1:] == pytest.approx((-2 * half, 2 * half))
+    many = fit_ratings([Battle(a="x", b="y", win=0.5)] * 100).models[0]
+    assert many.standard_error == pytest.approx(SCALE * (1 / (104 * 0.25)) / 2)
+
+
+def test_a_win_for_each_order_of_every_prompt_is_no_certainty_either() -> None:
+    """A judge that prefers what stands first: within each prompt the two battles cancel."""
+    swapped = [Battle(a="x", b="y", win=w, prompt=p) for p in "123" for w in (1.0, 0.0)]
+    model = fit_ratings(swapped).models[0]
+    assert model.low < 1000 - 100 and model.high > 1000 + 100
+    beside = [
+        *swapped,
+        *(Battle(a="y", b="z", win=w, prompt=p) for p, w in zip("123", (1, 0, 1), strict=True)),
+    ]
+    assert all(m.low < m.rating < m.high for m in fit_ratings(beside).models)
+
+
+def test_battles_that_differ_are_not_touched() -> None:
+    rows = rows_of_battles(drawn(np.random.default_rng(9), 40), ties="half", alpha=0.0, controls=())
+    assert not agreement(rows, maximise(rows.design, rows.weights[None]).parameters[0]).any()
 
 
 # --------------------------------------------------------------------------------------- ranks and anchors

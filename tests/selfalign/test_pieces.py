@@ -10,11 +10,12 @@ import pytest
 
 from selfalign.supervised import FORM, GENERAL, GOOD
 from trueup.answerers import Answer
+from trueup.data.words import words
 from trueup.errors import TrueupError
 from trueup.lab.documents import corpus
 from trueup.selfalign.filters import filter_answer, unrepeated
 from trueup.selfalign.instruct import Limits, Tasks, instruction_refusal, topic_refusal
-from trueup.selfalign.rouge import Pool, rouge_l, words
+from trueup.selfalign.rouge import Pool, rouge_l
 from trueup.selfalign.supervision import FILES, Words, read_supervision
 from trueup.selfalign.thoughts import read_thoughts
 from trueup.settings.config import read_yaml
@@ -51,6 +52,40 @@ def test_a_text_is_new_below_and_at_the_threshold_and_not_above() -> None:
     assert pool.refusal("wholly other words") == ""
     assert pool.refusal("one two three four five six seven a b c") == ""  # 7 of 10 and 10: F1 = .7 exactly
     assert pool.refusal("one two three four five six seven x b c") == "similar"  # .8
+
+
+@pytest.mark.parametrize(
+    ("kept", "close", "other"),
+    [
+        ("写一首关于北京秋天的短诗。", "写一首关于北京冬天的短诗", "请解释水为什么会结冰"),
+        (
+            "मुझे दिल्ली की सर्दी पर एक छोटी कविता सुनाओ",
+            "मुझे दिल्ली की गर्मी पर एक छोटी कविता सुनाओ",
+            "पानी क्यों जमता है",
+        ),
+        (
+            "Напиши короткое стихотворение про осень в Москве",
+            "напиши короткое стихотворение про зиму в Москве!",
+            "Почему вода замерзает",
+        ),
+        ("เขียนกลอนสั้นเกี่ยวกับฤดูหนาว", "เขียนกลอนสั้นเกี่ยวกับฤดูร้อน", "ทำไมน้ำจึงแข็งตัว"),
+    ],
+)
+def test_a_text_of_any_script_is_new_by_the_same_measure(kept: str, close: str, other: str) -> None:
+    pool = Pool([kept])
+    assert rouge_l(words(kept), words(kept)) == 1.0 and pool.refusal(f"{kept} ") == "repeated"
+    assert pool.refusal(close) == "similar" and pool.refusal(other) == ""
+
+
+def test_instructions_of_any_script_are_counted_and_begin_as_the_seeds_do() -> None:
+    limits, text = Limits(num_tasks=1, num_topics=1, num_hinted=1, rounds=1), "写一首关于北京秋天的短诗"
+    assert instruction_refusal(text, GENERAL, limits) == "start", "the seeds are English"
+    chinese = replace(GENERAL, tasks=("解释水为什么会结冰",))
+    assert instruction_refusal(text, chinese, limits) == ""
+    assert instruction_refusal("写诗", chinese, limits) == "short"
+    assert instruction_refusal("。写一首短诗", chinese, limits) == "start"
+    assert topic_refusal("夜行列车") == "" and topic_refusal("поезда") == "lower case"
+    assert unrepeated("北京很美。我爱北京。北京很美。") == "北京很美。我爱北京。"
 
 
 def test_topics_are_short_capitalised_and_without_punctuation() -> None:

@@ -226,5 +226,8 @@ def test_pass_rate_is_the_mean_over_problems_with_their_interval() -> None:
     assert two.low < 0.75 < two.high <= 1.0
     none = st.pass_rate([[0, 0]] * 30, 1)
     assert none.mean == none.low == 0.0 < none.high < 0.15, "no problem solved is no proof that none can be"
+    # Of one problem three of four, of the other one of two: (1 - 0) and (1 - C(1,2)/C(2,2)) at k = 2.
+    assert st.pass_rate([[1, 1, 0, 1], [0, 1]], 1).mean == 0.625
+    assert st.pass_rate([[1, 1, 0, 1], [0, 1]], 2).mean == 1.0
     with pytest.raises(TrueupError, match="E205"):
         st.pass_rate([[0.5]], 1)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from trueup.annotate.logprobs import measure
 from trueup.engine.groups import Group, each
 from trueup.engine.method import Handles
+
+logger = logging.getLogger("trueup")
+_SAID = "kto/one_prompt"
+"In a run's state, so that a resumed run does not say it again."
 
 
 def desirable(group: Group) -> Group:
@@ -37,12 +42,26 @@ def labelled(groups: Sequence[Group]) -> list[Group]:
 
 
 def mismatched(groups: Sequence[Group]) -> list[Group]:
-    """Every prompt with the completions of the group before it, the first with those of the last."""
-    before = [*groups[-1:], *groups[:-1]]
+    """Every prompt with the completions of the nearest group before it that has another prompt.
+
+    Before the first stands the last. None where all prompts are the same.
+    """
+    prompts = [_prompt(group) for group in groups]
+    other: dict[int, Group] = {}
+    for i in [*range(len(groups))] * 2:  # twice round: the first ones find theirs at the end
+        if prompts[i - 1] != prompts[i]:
+            other[i] = groups[i - 1]
+        elif (i - 1) % len(groups) in other:
+            other[i] = other[(i - 1) % len(groups)]
     return [
-        replace(group, completions=tuple(replace(c, columns={}, marks={}) for c in other.completions))
-        for group, other in zip(groups, before, strict=True)
+        replace(group, completions=tuple(replace(c, columns={}, marks={}) for c in other[i].completions))
+        for i, group in enumerate(groups)
+        if i in other
     ]
+
+
+def _prompt(group: Group) -> object:
+    return group.prompt if group.prompt_tokens is None else group.prompt_tokens.tobytes()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +70,9 @@ class MismatchedKL:
 
     z0 = max(0, (1 / N) Σ_n [log π(y'_n | x_n) − log ρ(y'_n | x_n)])
 
-    (x_n, y'_n) are the step's prompts with the completions of the group before: y' answers another prompt. A
-    step of one group has no such pair, and z0 = 0. π is the policy as the step starts, and nothing carries a
-    gradient. Reference: Ethayarajh et al. 2024, section 4.1.
+    (x_n, y'_n) are the step's prompts with the completions of a group before: y' answers another prompt. A
+    step of one prompt has no such pair, z0 = 0, and a warning says so. π is the policy as the step starts,
+    and nothing carries a gradient. Reference: Ethayarajh et al. 2024, section 4.1.
     """
 
     reads = frozenset[str]()
@@ -61,8 +80,15 @@ class MismatchedKL:
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `kl_baseline`."""
-        crossed = mismatched(groups) if len(groups) > 1 else []
+        crossed = mismatched(groups)
         mean = 0.0
+        if not crossed and not handles.state.get(_SAID):
+            handles.state[_SAID] = 1.0
+            logger.warning(
+                "KTO: all %d groups of a step have the same prompt, so no completion answers another one "
+                "and the baseline z0 is 0; a larger loop.batch, or data with more prompts, gives it a value",
+                len(groups),
+            )
         if crossed:
             policy, reference = (measure(crossed, n, "logprobs", handles) for n in ("policy", "reference"))
             mean = float((policy - reference).double().sum()) / sum(len(g.completions) for g in crossed)

@@ -15,8 +15,9 @@ from trueup.api.models import GivenModel
 from trueup.api.rows import Groups, Source
 from trueup.api.training import GivenJudge
 from trueup.behaviour import measure as behaviours
-from trueup.coding.pass_rates import measure_programs
+from trueup.coding.pass_rates import measure_programs, measure_samples
 from trueup.engine.groups import Group
+from trueup.errors import TrueupError
 from trueup.statistics.estimates import Estimate
 
 if TYPE_CHECKING:
@@ -155,11 +156,12 @@ def summaries(
 
 
 def programs(
-    model: GivenModel,
-    data: Source,
+    model: GivenModel | None = None,
+    data: Source | None = None,
     *,
+    samples: Source | None = None,
     tokenizer: Any = None,
-    k: int | Sequence[int] = 1,
+    k: int | Sequence[int] | None = None,
     num_samples: int = 10,
     limit: int | None = None,
     temperature: float = 0.8,
@@ -169,19 +171,35 @@ def programs(
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
 ) -> Measurement:
-    """pass@k: programs of a model, run against their tests in the sandbox, with intervals over problems.
+    """pass@k: programs, run against their tests in the sandbox, with intervals over problems.
 
-    `data` are problems in the columns of HumanEval or MBPP. Other settings are those of `trueup programs`.
+    They are a model's, or in its place `samples`: groups, or rows of `{task_id, completion}`. `data` are
+    problems in the columns of HumanEval or MBPP; groups whose `meta` has tests need none. `k` is every one up
+    to the number of programs where none is given. Other settings are those of `trueup programs`.
     """
-    given = Given(tokenizer=tokenizer)
+    given, ks = Given(tokenizer=tokenizer), (k,) if isinstance(k, int) else k
+    if (model is None) == (samples is None) or (samples is None and data is None):
+        raise TrueupError(
+            "E702",
+            "programs are a model's or somebody's",
+            where="programs",
+            remedy="give a model and data, or samples (with data unless they hold their tests)",
+        )
     with given.files() as file_of:
-        chosen, path = given.model(model, "model"), file_of(data)
-        with given.holding():
-            solved, rates = measure_programs(
-                chosen, path, k=(k,) if isinstance(k, int) else tuple(k), num_samples=num_samples,
-                limit=limit, temperature=temperature, max_new_tokens=max_new_tokens, seconds=seconds,
-                sandbox=sandbox, seed=seed,
-            )  # fmt: skip
+        path = None if data is None else file_of(data)
+        if samples is not None:
+            chosen = os.fspath(samples) if isinstance(samples, str | os.PathLike) else "samples"
+            solved, rates = measure_samples(
+                file_of(samples), path, k=ks, limit=limit, seconds=seconds, sandbox=sandbox
+            )
+        else:
+            assert path is not None
+            chosen = given.model(model, "model")
+            with given.holding():
+                solved, rates = measure_programs(
+                    chosen, path, k=ks, num_samples=num_samples, limit=limit, temperature=temperature,
+                    max_new_tokens=max_new_tokens, seconds=seconds, sandbox=sandbox, seed=seed,
+                )  # fmt: skip
     document: dict[str, Any] = {name: rate.to_json() for name, rate in rates.items()}
     document["outcomes"] = dict(solved.outcomes)
     return _result("programs", chosen, document, rates, solved.groups, out)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueup.data.words import words
 from trueup.engine.groups import Group, Message, Role, each
 from trueup.engine.order import permutation
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
@@ -34,7 +35,7 @@ DECODING = Decoding(max_new_tokens=100, top_k=2)
 NUM_SENTENCES = 3
 "How many sentences of what is written are kept: the same section."
 _ROWS = "give rows {document, summary}"
-_SENTENCE = re.compile(r".*?[.!?](?=\s|$)", flags=re.DOTALL)
+_SENTENCE = re.compile(r".*?(?:[.!?](?=\s|$)|[。！？।؟۔])", flags=re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,12 +132,14 @@ def judged_summaries(drawn: Sequence[Group]) -> Summaries:
 
 @functools.cache
 def rouge() -> Callable[[str, str], dict[str, float]]:
-    """(reference, summary) to the F-measures of ROUGE-1, ROUGE-2 and ROUGE-L, words stemmed (Porter).
+    """(reference, summary) to the F-measures of ROUGE-1, ROUGE-2 and ROUGE-L.
 
-    The package rouge-score counts. Raises E811 where it is not installed.
+    The package rouge-score counts. Words are those of `data.words`, since its own are ASCII alone; English
+    ones are stemmed (Porter). Raises E811 where it is not installed.
     """
     try:
         scorer = importlib.import_module("rouge_score.rouge_scorer")
+        tokenizers = importlib.import_module("rouge_score.tokenizers")
     except ImportError:
         raise TrueupError(
             "E811",
@@ -145,8 +148,21 @@ def rouge() -> Callable[[str, str], dict[str, float]]:
             remedy="pip install 'trueup[rouge]'",
             exit_code=EXIT_UNAVAILABLE,
         ) from None
-    found = scorer.RougeScorer(list(METRICS), use_stemmer=True)
+    found = scorer.RougeScorer(list(METRICS), tokenizer=_Words(tokenizers.DefaultTokenizer(use_stemmer=True)))
     return lambda reference, text: {n: float(s.fmeasure) for n, s in found.score(reference, text).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What rouge-score asks for the words of a text; `english` is its own, which stems."""
+
+    english: Any
+
+    def tokenize(self, text: str) -> list[str]:
+        """The words, those of ASCII as `english` has them."""
+        return [
+            one for word in words(text) for one in (self.english.tokenize(word) if word.isascii() else [word])
+        ]
 
 
 def summary_tasks(*, prefix: str = "", at_once: int | None = None) -> tuple[Task, ...]:

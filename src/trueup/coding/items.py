@@ -7,7 +7,6 @@ the row has one, `solution` (the reference program, whole). `trueup.judges.unit_
 from __future__ import annotations
 
 import ast
-import builtins
 import re
 import sys
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import Any
 from trueup.engine.groups import Group, Message, Role
 from trueup.errors import TrueupError
 from trueup.evals.rows import read_values, text_of
-from trueup.judges.unit_tests import imports_of, syntax_of
+from trueup.judges.code_blocks import called_in, imports_of, syntax_of
 
 _DOCSTRING = re.compile(r"^[ \t]*(\"\"\"|''').*?\1[ \t]*\n", flags=re.DOTALL | re.MULTILINE)
 
@@ -67,7 +66,7 @@ def mbpp(row: Mapping[str, Any], *, where: str = "") -> Group:
         raise TrueupError("E206", "an empty `test_list`", where=where, remedy="leave the row out")
     setup = [*row.get("test_imports", ()), row.get("test_setup_code", "")]
     shown = "\n".join(listed)
-    meta: dict[str, Any] = {"tests": "\n".join([*map(str, setup), shown]), "entry_point": _called(shown)}
+    meta: dict[str, Any] = {"tests": "\n".join([*map(str, setup), shown]), "entry_point": called_in(shown)}
     if isinstance(row.get("code"), str):
         meta["solution"] = row["code"]
     prompt = Message(Role.USER, f"{task}\nYour code should pass these tests:\n\n{shown}\n")
@@ -94,19 +93,6 @@ def _with_modules(tests: str) -> str:
     bases = {n.value.id for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)}
     missing = sorted((bases & sys.stdlib_module_names) - names - stored)
     return "\n".join([*(f"import {name}" for name in missing), tests])
-
-
-def _called(tests: str) -> str:
-    """The function that the first test calls and that is not built in; empty where that cannot be told."""
-    try:
-        tree = syntax_of(tests)
-    except (SyntaxError, ValueError):
-        return ""
-    builtin = set(dir(builtins))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id not in builtin:
-            return node.func.id
-    return ""
 
 
 def _text(row: Mapping[str, Any], key: str, where: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueup.coding.items import read_programs
+from trueup.coding.samples import read_samples
 from trueup.engine.groups import Group, Score, marked
 from trueup.errors import TrueupError
 from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
@@ -29,10 +30,15 @@ class Solved:
 
     groups: list[Group]
     "With a score by `rule:tests` for every completion."
-    correct: Floats
-    "[num_problems, num_samples], 1 for right."
+    correct: list[Floats]
+    "By problem and sample, 1 for right."
     outcomes: dict[str, int]
     "How many samples passed, failed, timed out, crashed or flooded."
+
+    def at_each(self, k: Sequence[int] | None = None) -> dict[str, Estimate]:
+        """pass@k by its name for each k: those given, or all up to the fewest programs of a problem."""
+        most = min(map(len, self.correct))
+        return {f"pass@{one}": self.at(one) for one in k or range(1, most + 1)}
 
     def at(self, k: int) -> Estimate:
         """pass@k over problems with its interval. Raises E702 for a k above the number of samples."""
@@ -53,15 +59,12 @@ def solve(
 
 
 def judged(groups: Sequence[Group], judge: UnitTests | None = None) -> Solved:
-    """Programs that somebody wrote, every group with as many completions, run against its tests.
+    """Programs that somebody wrote, run against the tests of their problem.
 
-    Raises E601 where there are none or their numbers differ, and what the judge raises.
+    Raises E601 where a problem has none, and what the judge raises.
     """
-    counts = {len(group.completions) for group in groups}
-    if len(counts) != 1 or 0 in counts:
-        raise TrueupError(
-            "E601", f"{sorted(counts)} samples a problem; pass@k needs as many of each", where="pass@k"
-        )
+    if not groups or not all(group.completions for group in groups):
+        raise TrueupError("E601", "pass@k of no program", where="pass@k", remedy="give a program of each")
     verdicts = (judge or UnitTests()).verdicts(groups)
     outcomes: dict[str, int] = {}
     scored = []
@@ -72,7 +75,7 @@ def judged(groups: Sequence[Group], judge: UnitTests | None = None) -> Solved:
             Score(completion=i, value=float(verdict.passed), judge=JUDGE) for i, verdict in enumerate(row)
         )
         scored.append(replace(group, scores=(*group.scores, *scores)))
-    correct = np.array([[float(v.passed) for v in row] for row in verdicts])
+    correct = [np.array([float(v.passed) for v in row]) for row in verdicts]
     return Solved(groups=scored, correct=correct, outcomes=outcomes)
 
 
@@ -80,7 +83,7 @@ def measure_programs(
     model: str,
     data: Path,
     *,
-    k: Sequence[int] = (1,),
+    k: Sequence[int] | None = None,
     num_samples: int = 10,
     limit: int | None = None,
     temperature: float = 0.8,
@@ -91,9 +94,10 @@ def measure_programs(
 ) -> tuple[Solved, dict[str, Estimate]]:
     """A model's programs for the problems of a file, run against their tests, and pass@k for each k.
 
-    Raises E702 for a k above `num_samples`, and what `trusted` raises where no sandbox holds.
+    Without `k` for every one up to `num_samples`. Raises E702 for a k above it, and what `trusted` raises
+    where no sandbox holds.
     """
-    for one in k:
+    for one in k or ():
         pass_at_k(num_samples, 0, one)
     items = read_programs(data)[:limit]
     trusted(sandbox)  # Before the model loads: without a sandbox its programs are never run.
@@ -103,7 +107,30 @@ def measure_programs(
     solved = solve(
         open_view(model, model), items, num_samples=num_samples, decoding=decoding, seed=seed, judge=judge
     )
-    return solved, {f"pass@{one}": solved.at(one) for one in k}
+    return solved, solved.at_each(k)
+
+
+def measure_samples(
+    samples: Path,
+    data: Path | None = None,
+    *,
+    k: Sequence[int] | None = None,
+    limit: int | None = None,
+    seconds: float = 10.0,
+    sandbox: str = "",
+) -> tuple[Solved, dict[str, Estimate]]:
+    """The programs of a file, run against the tests of their problems, and pass@k for each k.
+
+    `data` has the problems (`read_programs`), of which the first `limit` count; without it the file holds
+    groups with tests. Without `k` for every one up to the fewest programs that a problem has. Raises what
+    `read_samples` and `trusted` raise, E702 for a k above that number.
+    """
+    groups = read_samples(samples, None if data is None else read_programs(data), limit=limit)
+    for one in k or ():
+        pass_at_k(min((len(g.completions) for g in groups), default=0), 0, one)
+    trusted(sandbox)
+    solved = judged(groups, UnitTests(seconds=seconds, sandbox=sandbox))
+    return solved, solved.at_each(k)
 
 
 def pass_task(

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from trueup.commands.early import check_file, check_models
 from trueup.commands.options import DrawSeed, Json, Positive, answer, say, write_groups
+from trueup.errors import TrueupError
 
 
 def sandbox(*, as_json: Json = False) -> None:
@@ -37,11 +38,12 @@ def sandbox(*, as_json: Json = False) -> None:
 
 
 def programs(
-    model: str,
+    model: str = "",
     /,
     *,
-    data: Path,
-    k: Annotated[tuple[Positive, ...], Parameter(negative="")] = (1,),
+    data: Path | None = None,
+    samples: Path | None = None,
+    k: Annotated[tuple[Positive, ...], Parameter(negative="")] = (),
     num_samples: Positive = 10,
     limit: Positive | None = None,
     temperature: float = 0.8,
@@ -52,16 +54,18 @@ def programs(
     out: Path | None = None,
     as_json: Json = False,
 ) -> None:
-    """Measure pass@k: programs of a model, run against their tests in the sandbox, with intervals.
+    """Measure pass@k: programs of a model, or of a file, run against their tests in the sandbox.
 
     Parameters
     ----------
     model
-        A model's folder, or world:base.
+        A model's folder, or world:base; left out with --samples.
     data
         Problems: JSON Lines (or .gz) in the columns of HumanEval or MBPP.
+    samples
+        Programs written already: groups (as --out writes them), or lines of {task_id, completion}.
     k
-        One or more: `--k 1 --k 10`.
+        One or more: `--k 1 --k 10`; every k up to the number of programs otherwise.
     num_samples
         Programs to sample for each problem.
     limit
@@ -80,18 +84,30 @@ def programs(
     from trueup.sandbox.trust import pick
     from trueup.statistics.estimates import pass_at_k
 
-    for one in k:
+    if bool(model) == (samples is not None) or not (samples or data):
+        raise TrueupError(
+            "E702",
+            "programs are a model's or a file's",
+            where="programs",
+            remedy="name a model with --data PROBLEMS, or --samples FILE with --data unless it holds tests",
+        )
+    for one in () if samples else k:
         pass_at_k(num_samples, 0, one)
     pick(sandbox)
     check_file(data, "a file of HumanEval or MBPP")
+    check_file(samples, "a file of programs")
     check_models(model)
-    from trueup.coding.pass_rates import measure_programs
+    from trueup.coding.pass_rates import measure_programs, measure_samples
     from trueup.evals.printed import estimate
 
-    solved, rates = measure_programs(
-        model, data, k=k, num_samples=num_samples, limit=limit, temperature=temperature,
-        max_new_tokens=max_new_tokens, seconds=seconds, sandbox=sandbox, seed=seed,
-    )  # fmt: skip
+    if samples is not None:
+        solved, rates = measure_samples(samples, data, k=k, limit=limit, seconds=seconds, sandbox=sandbox)
+    else:
+        assert data is not None
+        solved, rates = measure_programs(
+            model, data, k=k, num_samples=num_samples, limit=limit, temperature=temperature,
+            max_new_tokens=max_new_tokens, seconds=seconds, sandbox=sandbox, seed=seed,
+        )  # fmt: skip
     write_groups(out, solved.groups)
     found = {name: rate.to_json() for name, rate in rates.items()}
     lines = [f"{name:>9} {estimate(row)}  {row['n']} problems" for name, row in found.items()]

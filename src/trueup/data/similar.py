@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trueup.data.hygiene import Kept, kept, normalise, prompt_text
+from trueup.data.words import spaced
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 
@@ -71,7 +72,7 @@ def near_duplicates(
     """
     if not 0.0 < threshold <= 1.0:
         raise TrueupError("E701", f"threshold is {threshold}", where="threshold", remedy="give 0 < t <= 1")
-    split = [normalise(text).split() for text in texts]
+    split = [spaced(normalise(text)).split() for text in texts]
     sets = [frozenset(_word_runs(words, min(num_words, len(words)) or 1)) for words in split]
     proposed = sorted(_proposed(sets, threshold, num_hashes, seed))
     found = ((i, j, len(sets[i] & sets[j]) / len(sets[i] | sets[j])) for i, j in proposed)
@@ -124,7 +125,7 @@ def _rows_per_band(threshold: float, num_hashes: int) -> int:
 
 def _runs(group: Group, num_words: int) -> Iterator[int]:
     for text in (*(m.content for m in group.prompt), *(c.text for c in group.completions)):
-        yield from _word_runs(normalise(text).split(), num_words)
+        yield from _word_runs(spaced(normalise(text)).split(), num_words)
 
 
 def _word_runs(words: Sequence[str], num_words: int) -> Iterator[int]:

@@ -126,7 +126,7 @@ def _add(reduced: dict[str, float], terms: Terms, counts: Mapping[Unit, int], sc
 
 def plan(num_groups: int, method: Method, seed: int, step: int) -> list[list[int]]:
     """The minibatches of one step: a fresh permutation for every epoch, cut into runs of `minibatch`."""
-    size = method.minibatch or num_groups
+    size = method.minibatch or max(1, num_groups)
     return [
         [int(i) for i in order[start : start + size]]
         for epoch in range(method.epochs)
@@ -192,9 +192,16 @@ def _collect(method: Method, handles: Handles, progress: Progress) -> None:
         if getattr(method.source, "samples", "sampled_logprobs" in method.source.writes):
             drawn = (c for g in groups for c in g.completions if "sampled_logprobs" in c.columns)
             progress.tokens_sampled += sum(c.num_tokens for c in drawn)
-        for annotator in method.annotate:
-            groups = annotator(groups, handles)
+        groups = annotated(groups, method, handles)
     progress.buffer = groups
+
+
+def annotated(groups: list[Group], method: Method, handles: Handles) -> list[Group]:
+    """The groups as the method's annotators leave them; where one leaves none, the others see none."""
+    for annotator in method.annotate:
+        if groups:
+            groups = annotator(groups, handles)
+    return groups
 
 
 def mean_metrics(noted: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from trueup.annotate.scores import lowered
 from trueup.chat.encoder import Chat, is_text
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.engine.method import Handles, Network
@@ -275,18 +276,26 @@ def _without_start(completion: Completion, count: int) -> Completion:
     return replace(completion, tokens=completion.tokens[count:], supervised=completion.supervised[count:])
 
 
-def choose_best(groups: Sequence[Group], scores: Sequence[Sequence[float]], n: int, seed: int) -> list[Group]:
+def choose_best(
+    groups: Sequence[Group],
+    scores: Sequence[Sequence[float]],
+    n: int,
+    seed: int,
+    missing_eos: float | None = -1.0,
+) -> list[Group]:
     """The groups with the highest-scored of every `n` consecutive completions, ties uniformly at random.
 
-    The choice among equals depends on the seed and the place alone (Stiennon et al. 2020 for best-of-n).
+    Scores of completions that hit the length limit are `lowered` first. The choice among equals depends on
+    the seed and the place alone (Stiennon et al. 2020 for best-of-n).
     """
     out = []
     for place, (group, values) in enumerate(zip(groups, scores, strict=True)):
         kept = []
         for start in range(0, len(group.completions), n):
-            part = np.asarray(values[start : start + n], np.float64)
-            if not np.isfinite(part).all():
+            if not np.isfinite(values[start : start + n]).all():
                 raise TrueupError("E901", "the judge's score is not finite", where=f"group {group.id}")
+            block = group.with_completions(group.completions[start : start + n])
+            part = np.asarray(lowered([block], [values[start : start + n]], missing_eos)[0], np.float64)
             best = np.flatnonzero(part == part.max())
             rng = np.random.Generator(np.random.Philox(derive(seed, "tie", place, start)))
             kept.append(group.completions[start + int(best[rng.integers(len(best))])])

@@ -9,6 +9,7 @@ import reprlib
 import tokenize
 import traceback
 from collections.abc import Callable
+from decimal import Decimal
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def raised(error: BaseException, function: Callable[..., Any], *, name: str, row
 
 
 def number_of(value: Any) -> float | None:
-    """The finite number that a value is, NumPy's and torch's scalars included; None for anything else.
+    """The finite number that a value is, Decimal, NumPy's and torch's scalars included; else None.
 
     Text is no number and a truth value is none.
     """
@@ -68,11 +69,11 @@ def number_of(value: Any) -> float | None:
             value = value.item()
         except (ValueError, RuntimeError, TypeError):  # more than one number
             return None
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
         return None
     try:
         number = float(value)
-    except OverflowError:
+    except (OverflowError, ValueError):  # too large; a Decimal that signals
         return None
     return number if math.isfinite(number) else None
 

@@ -29,7 +29,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 def gather(values: Sequence[Any], limit: int) -> list[Any]:
     """The values in order, those that can be awaited awaited, at most `limit` under way at once.
 
-    The first that raises, also SystemExit, ends the others and is named by `Raised`.
+    The first that raises, whatever it raises, ends the others and is named by `Raised`.
     """
 
     async def every() -> list[Any]:
@@ -39,7 +39,9 @@ def gather(values: Sequence[Any], limit: int) -> list[Any]:
             async with places:
                 try:
                     return await value if inspect.isawaitable(value) else value
-                except (Exception, SystemExit) as error:  # a SystemExit would end the loop's thread
+                except asyncio.CancelledError:  # another one raised
+                    raise
+                except BaseException as error:  # a SystemExit would end the loop's thread
                     raise Raised(number, error) from error
 
         tasks = [asyncio.ensure_future(one(number, a)) for number, a in enumerate(values)]

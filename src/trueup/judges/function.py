@@ -91,7 +91,9 @@ class FunctionJudge:
         """What the function gives; of an asynchronous one about several rows, when it has ended."""
         try:
             value = self.function(*given, **named)
-        except (Exception, SystemExit) as error:  # A person's own function: whatever it does is theirs.
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # A person's own function: whatever it does, exiting too, is theirs.
             raise raised(error, self.function, name=self.name, row=row) from error
         if self.call.style != "one" and inspect.isawaitable(value):
             (value,) = self._awaited([value], [row], 1)

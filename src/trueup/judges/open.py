@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import logging
+import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -120,14 +122,24 @@ def _function_in(path: Path, name: str) -> Callable[..., Any]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # A person's own file: whatever it raises is theirs to repair.
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # A person's own file: whatever it raises is theirs to repair.
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == spec.origin]
         raise TrueupError(
-            "E792", f"the file does not run: {type(error).__name__} {error}", where=where, remedy="repair it"
+            "E792",
+            f"the file does not run: {type(error).__name__} {error}",
+            where=f"{path}:{lines[-1]}" if lines else where,
+            remedy="repair it",
         ) from error
     found: Any = vars(module).get(name)
     if not callable(found):
+        defined = [n for n, value in vars(module).items() if inspect.isfunction(value) and n[0] != "_"]
         raise TrueupError(
-            "E792", f"no function {name!r} in the file", where=where, remedy="name a function that it defines"
+            "E792",
+            f"no function {name!r} in the file",
+            where=where,
+            remedy=f"one of {', '.join(defined)}" if defined else "name a function that it defines",
         )
     return found
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trueup.engine.groups import Completion, Group
 from trueup.errors import TrueupError
+from trueup.judges.code_blocks import called_in, program_in
 from trueup.sandbox.cell import Limits
 from trueup.sandbox.trust import named
 from trueup.sandbox.verdicts import Verdict, check_all
-
-_FENCED = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:\n```|\Z)", flags=re.DOTALL | re.IGNORECASE)
-_NEXT = re.compile(r"\n(?=class |def |#|if |print\()")
-"Where a model that writes on begins something else: the stop strings of Chen et al. (2021), section 3.1."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +49,7 @@ class UnitTests:
     def verdicts(self, groups: Sequence[Group]) -> list[list[Verdict]]:
         """How each completion did, with the reason; errors as for the scores."""
         jobs = [
-            (program_of(g, c), unit_tests_of(g, self.key), str(g.meta.get("entry_point", "")))
+            (program_of(g, c, self.key), unit_tests_of(g, self.key), str(g.meta.get("entry_point", "")))
             for g in groups
             for c in g.completions
         ]
@@ -87,42 +81,16 @@ def unit_tests_of(group: Group, key: str = "tests") -> str:
     return text
 
 
-def program_of(group: Group, completion: Completion) -> str:
-    """The program that a completion writes.
+def program_of(group: Group, completion: Completion, key: str = "tests") -> str:
+    """The program that a completion writes (`code_blocks.program_in`).
 
-    Its first fenced block of code, or all of it where it has none. A completion that stopped at the length
-    limit is first cut where it begins something else. `meta["before"]` goes in front; of a block that
-    defines the entry point again, only the imports in it do.
+    It goes on from `meta["before"]`; the function that it must define is `meta["entry_point"]`, or else the
+    first that the tests call.
     """
     before, entry = str(group.meta.get("before", "")), str(group.meta.get("entry_point", ""))
-    block = _FENCED.search(completion.text)
-    if block is not None:
-        code = block.group(1)
-        whole = entry and re.search(rf"^(async )?def {re.escape(entry)}\b", code, flags=re.MULTILINE)
-        return f"{imports_of(before)}\n{code}" if whole else before + code
-    code = completion.text
-    if before and not completion.finished:
-        code = _NEXT.split(code, maxsplit=1)[0]
-    return before + code
-
-
-def imports_of(code: str) -> str:
-    """The top-level import lines of a piece of code that may end in the middle of a function."""
-    for source in (code, code + "\n    pass\n"):
-        try:
-            body = syntax_of(source).body
-        except (SyntaxError, ValueError):
-            continue
-        return "\n".join(ast.unparse(node) for node in body if isinstance(node, ast.Import | ast.ImportFrom))
-    return ""
-
-
-def syntax_of(code: str) -> ast.Module:
-    """The tree of someone else's code; what Python would warn of in it is not ours to say.
-
-    Raises SyntaxError or ValueError where it is no code, and for no warning: under `-W error` an unknown
-    escape in a plain string is an error of syntax.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(code)
+    return program_in(
+        completion.text,
+        before=before,
+        entry=entry or called_in(unit_tests_of(group, key)),
+        finished=completion.finished,
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from trueup.annotate.advantages import GAE, Whiten
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.rewards import KLReward
-from trueup.annotate.scores import Scores
+from trueup.annotate.scores import MissingEos, Scores, masked
 from trueup.engine.method import Method, Parts, actor_critic
 from trueup.objectives.mix import Sum
 from trueup.objectives.squared import APA
@@ -36,8 +36,8 @@ class Algorithm:
     "GAE's λ."
     whiten: bool = True
     "Bring advantages to mean 0 and variance 1 over the step."
-    missing_eos: float | None = -1.0
-    "Score of a completion that hit the length limit; None leaves the judge's."
+    missing_eos: MissingEos = -1.0
+    "Added to the score of a completion that hit the length limit; mask: it teaches nothing; null: no rule."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +82,7 @@ def build(config: Config, parts: Parts) -> Method:
             KLReward(beta=0.0),  # the score alone: the pull to the reference is in the loss
             GAE(gamma=a.gamma, lam=a.lam),
             *((Whiten(column="advantages"),) if a.whiten else ()),
+            *masked(a.missing_eos),
         ),
         objective=Sum(((1.0, APA(beta=a.beta)), (1.0, unclipped))),
         update=config.update,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Le
 
 from trueup.engine.groups import write_jsonl
 from trueup.engine.method import Role
@@ -35,6 +38,8 @@ class Config:
     data: DataSettings = DataSettings(path="world:prompts", held_out=0.0, limit=500)
     n: int = 16
     "Samples per prompt."
+    missing_eos: Annotated[float, Le(0)] | None = -1.0
+    "Added to the score of a completion that hit the length limit; null: no rule."
     decoding: Decoding = Decoding()
     seed: int = 0
 
@@ -56,12 +61,16 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
         seed=derive(config.seed, "best_of_n"),
     )
     scores = judge(drawn)
-    best = choose_best(drawn, scores, config.n, derive(config.seed, "ties"))
+    best = choose_best(drawn, scores, config.n, derive(config.seed, "ties"), config.missing_eos)
     write_jsonl(str(folder / OUTPUT), [replace(g, prompt_tokens=None) for g in best])
     every = [score for row in scores for score in row]
+    kept = [
+        row[next(i for i, c in enumerate(g.completions) if c is b.completions[0])]
+        for g, row, b in zip(drawn, scores, best, strict=True)
+    ]
     metrics = {
         "score": sum(every) / len(every),
-        "best_score": sum(max(row) for row in scores) / len(scores),
+        "best_score": sum(kept) / len(kept),
         "eos_rate": sum(c.finished for g in drawn for c in g.completions) / len(every),
     }
     meter.write(0, metrics, phase="sample")

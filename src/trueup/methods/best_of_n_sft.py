@@ -7,7 +7,7 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from trueup.annotate.scores import Scores
+from trueup.annotate.scores import MissingEos, Scores, masked
 from trueup.annotate.select import BestOfGroup
 from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.likelihood import NLL
@@ -34,8 +34,8 @@ class Config:
     decoding: Decoding = Decoding()
     n: Annotated[int, Ge(1)] = 4
     "Samples per prompt."
-    missing_eos: float | None = -1.0
-    "Score of a completion that hit the length limit; None leaves the judge's."
+    missing_eos: MissingEos = -1.0
+    "Added to the score of a completion that hit the length limit; mask: it teaches nothing; null: no rule."
     epochs_per_step: int = 1
     minibatch: int | None = 32
     "Groups per update."
@@ -57,7 +57,7 @@ def build(config: Config, parts: Parts) -> Method:
         name="best_of_n_sft",
         source=source,
         held_out=held_out,
-        annotate=(Scores(missing_eos=config.missing_eos), BestOfGroup()),
+        annotate=(Scores(missing_eos=config.missing_eos), *masked(config.missing_eos), BestOfGroup()),
         objective=NLL(),
         update=config.update,
         epochs=config.epochs_per_step,

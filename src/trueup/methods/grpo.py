@@ -7,7 +7,7 @@ from typing import Literal
 
 from trueup.annotate.baselines import GroupNormalised
 from trueup.annotate.logprobs import Measure, OldLogprobs
-from trueup.annotate.scores import Scores
+from trueup.annotate.scores import MissingEos, Scores, masked
 from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.group_relative import GroupRelative
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
@@ -36,8 +36,8 @@ class Algorithm:
     "How far a token's probability ratio may move before it stops pushing."
     clip_high: float | None = None
     "The same above 1, where it differs (DAPO: .28)."
-    missing_eos: float | None = -1.0
-    "Score of a completion that hit the length limit; None leaves the judge's."
+    missing_eos: MissingEos = -1.0
+    "Added to the score of a completion that hit the length limit; mask: it teaches nothing; null: no rule."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +76,7 @@ def build(config: Config, parts: Parts) -> Method:
             OldLogprobs(),
             Measure(network="reference", want="logprobs", column="ref_logprobs"),
             GroupNormalised(std=a.std),
+            *masked(a.missing_eos),
         ),
         objective=GroupRelative(
             beta=a.beta,

@@ -9,7 +9,7 @@ from typing import Annotated
 from annotated_types import Ge, Lt
 
 from trueup.annotate.relabel import Relabel, instructed, steered
-from trueup.annotate.scores import Scores
+from trueup.annotate.scores import MissingEos, Scores, masked
 from trueup.engine.method import Method, Parts
 from trueup.errors import TrueupError
 from trueup.objectives.hindsight import Hindsight
@@ -39,8 +39,8 @@ class Algorithm:
     "Weight of the contrast between the two instructions."
     entropy: Annotated[float, Ge(0)] = 0.001
     "Weight of the entropy bonus."
-    missing_eos: float | None = -1.0
-    "Score of a completion that hit the length limit; None leaves the judge's."
+    missing_eos: MissingEos = -1.0
+    "Added to the score of a completion that hit the length limit; mask: it teaches nothing; null: no rule."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,11 @@ def build(config: Config, parts: Parts) -> Method:
         name="hir",
         source=source,
         held_out=held_out,
-        annotate=(Scores(missing_eos=a.missing_eos), Relabel(good=good, bad=bad, threshold=a.threshold)),
+        annotate=(
+            Scores(missing_eos=a.missing_eos),
+            *masked(a.missing_eos),
+            Relabel(good=good, bad=bad, threshold=a.threshold),
+        ),
         objective=Hindsight(smoothing=a.smoothing, contrastive=a.contrastive, entropy=a.entropy),
         update=config.update,
         epochs=config.epochs_per_step,

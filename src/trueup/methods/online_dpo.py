@@ -9,7 +9,7 @@ from annotated_types import Ge
 
 from trueup.annotate.logprobs import Measure
 from trueup.annotate.ranks import Preferences
-from trueup.annotate.scores import Scores
+from trueup.annotate.scores import MissingEos, Scores, masked
 from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.pairwise import DPO
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
@@ -36,8 +36,8 @@ class Config:
     "Completions per prompt."
     label: Literal["hard", "bradley_terry"] = "hard"
     "Best over worst, or every two with the probability σ(score_a − score_b)."
-    missing_eos: float | None = -1.0
-    "Score of a completion that hit the length limit; None leaves the judge's."
+    missing_eos: MissingEos = -1.0
+    "Added to the score of a completion that hit the length limit; mask: it teaches nothing; null: no rule."
     beta: float = 0.1
     "Strength of the pull to the reference."
     loop: LoopSettings = LoopSettings(steps=40, batch=64)
@@ -56,6 +56,7 @@ def build(config: Config, parts: Parts) -> Method:
         held_out=held_out,
         annotate=(
             Scores(missing_eos=config.missing_eos),
+            *masked(config.missing_eos),
             Preferences(label=config.label),
             Measure(network="reference", want="logprobs", column="ref_logprobs"),
         ),

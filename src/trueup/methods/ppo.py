@@ -8,7 +8,7 @@ from typing import Literal
 from trueup.annotate.advantages import GAE, Whiten
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.rewards import AdaptiveKL, KLReward
-from trueup.annotate.scores import Scores
+from trueup.annotate.scores import MissingEos, Scores, masked
 from trueup.engine.method import Method, Parts, actor_critic
 from trueup.objectives.mix import Sum
 from trueup.objectives.policy_gradient import Clipped
@@ -40,8 +40,8 @@ class Algorithm:
     lam: float = 0.95
     "GAE's λ."
     whiten_rewards: bool = False
-    missing_eos: float | None = -1.0
-    "Score of a completion that hit the length limit; None leaves the judge's."
+    missing_eos: MissingEos = -1.0
+    "Added to the score of a completion that hit the length limit; mask: it teaches nothing; null: no rule."
     old: Literal["trainer", "sampler"] = "trainer"
     "Whose log-probabilities count as old: recomputed, or recorded while sampling (faster)."
 
@@ -90,6 +90,7 @@ def build(config: Config, parts: Parts) -> Method:
             GAE(gamma=a.gamma, lam=a.lam),
             Whiten(column="advantages"),
             *((AdaptiveKL(target=a.kl_target, horizon=a.kl_horizon),) if a.kl_target is not None else ()),
+            *masked(a.missing_eos),
         ),
         objective=Sum(((1.0, Clipped(clip=a.clip)), (1.0, value))),
         update=config.update,

@@ -9,7 +9,7 @@ from trueup.annotate.advantages import GAE, Whiten
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.penalty import MovePenalty, Penalty
 from trueup.annotate.rewards import KLReward
-from trueup.annotate.scores import Scores
+from trueup.annotate.scores import MissingEos, Scores, masked
 from trueup.engine.method import Method, Parts, actor_critic
 from trueup.objectives.mix import Sum
 from trueup.objectives.surrogate import PenalisedSurrogate
@@ -51,8 +51,8 @@ class Algorithm:
     "GAE's λ."
     value_clip: float = 0.2
     value_coefficient: float = 0.1
-    missing_eos: float | None = -1.0
-    "Score of a completion that hit the length limit; None leaves the judge's."
+    missing_eos: MissingEos = -1.0
+    "Added to the score of a completion that hit the length limit; mask: it teaches nothing; null: no rule."
     old: Literal["trainer", "sampler"] = "trainer"
     "Whose log-probabilities count as old: recomputed, or recorded while sampling (faster)."
 
@@ -100,6 +100,7 @@ def build(config: Config, parts: Parts) -> Method:
             GAE(gamma=a.gamma, lam=a.lam),
             Whiten(column="advantages"),
             Penalty(initial=trust.penalty),
+            *masked(a.missing_eos),
         ),
         objective=Sum(((1.0, policy), (1.0, value))),
         settle=(MovePenalty(form=trust.form, target=trust.target, rate=trust.rate),),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 
 from trueup.annotate.logprobs import Measure, OldLogprobs
-from trueup.annotate.scores import Scores
+from trueup.annotate.scores import MissingEos, Scores, masked
 from trueup.annotate.select import BestOfGroup, ShapedScore, TopAcrossGroups
 from trueup.engine.method import Annotator, Method, Parts, Role
 from trueup.errors import TrueupError
@@ -38,8 +38,8 @@ class Config:
     "One completion in k is kept."
     beta: Annotated[float, Ge(0)] = 0.0
     "Strength of the pull to the reference: rank by score − beta · log(π / ρ). 0 needs no reference."
-    missing_eos: float | None = -1.0
-    "Score of a completion that hit the length limit; None leaves the judge's."
+    missing_eos: MissingEos = -1.0
+    "Added to the score of a completion that hit the length limit; mask: it teaches nothing; null: no rule."
     epochs_per_step: int = 2
     minibatch: int | None = 32
     "Groups per update."
@@ -73,6 +73,7 @@ def build(config: Config, parts: Parts) -> Method:
         held_out=held_out,
         annotate=(
             Scores(missing_eos=config.missing_eos),
+            *masked(config.missing_eos),
             *(penalise if config.beta else ()),
             TopAcrossGroups(k=config.k, by=by) if across else BestOfGroup(by=by),
         ),

@@ -8,7 +8,7 @@ from typing import Literal
 from trueup.annotate.baselines import Baseline
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.rewards import KLReward
-from trueup.annotate.scores import Scores
+from trueup.annotate.scores import MissingEos, Scores, masked
 from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.reinforce import Reinforce
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
@@ -39,8 +39,8 @@ class Config:
     "Share of the moving mean that a step keeps."
     beta: float = 0.05
     "Strength of the KL penalty in the reward, per nat."
-    missing_eos: float | None = -1.0
-    "Score of a completion that hit the length limit; None leaves the judge's."
+    missing_eos: MissingEos = -1.0
+    "Added to the score of a completion that hit the length limit; mask: it teaches nothing; null: no rule."
     loop: LoopSettings = LoopSettings(steps=40, batch=128)
     update: AdamW = AdamW(lr=3e-4, schedule="linear", warmup=0.05)
     seed: int = 0
@@ -61,6 +61,7 @@ def build(config: Config, parts: Parts) -> Method:
             Measure(network="reference", want="logprobs", column="ref_logprobs"),
             KLReward(beta=config.beta),
             Baseline(kind=config.baseline, decay=config.baseline_decay),
+            *masked(config.missing_eos),
         ),
         objective=Reinforce(),
         update=config.update,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from trueup.annotate.baselines import LeaveOneOut
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.rewards import KLReward
-from trueup.annotate.scores import Scores
+from trueup.annotate.scores import MissingEos, Scores, masked
 from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.reinforce import ClippedSequence, Reinforce
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
@@ -38,8 +38,8 @@ class Config:
     "None: plain REINFORCE. A number: clip the completions' ratios, for several epochs a step."
     epochs_per_step: int = 1
     "More than one needs `clip`."
-    missing_eos: float | None = -1.0
-    "Score of a completion that hit the length limit; None leaves the judge's."
+    missing_eos: MissingEos = -1.0
+    "Added to the score of a completion that hit the length limit; mask: it teaches nothing; null: no rule."
     loop: LoopSettings = LoopSettings(steps=40, batch=32)
     update: AdamW = AdamW(lr=3e-4, schedule="linear", warmup=0.05)
     seed: int = 0
@@ -60,6 +60,7 @@ def build(config: Config, parts: Parts) -> Method:
             Measure(network="reference", want="logprobs", column="ref_logprobs"),
             KLReward(beta=config.beta),
             LeaveOneOut(),
+            *masked(config.missing_eos),
         ),
         objective=Reinforce() if config.clip is None else ClippedSequence(clip=config.clip),
         update=config.update,

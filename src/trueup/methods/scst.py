@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from trueup.annotate.baselines import AgainstGreedy
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.rewards import KLReward
-from trueup.annotate.scores import Scores
+from trueup.annotate.scores import MissingEos, Scores, masked
 from trueup.engine.groups import Group
 from trueup.engine.method import Handles, Method, Parts, Role
 from trueup.objectives.reinforce import Reinforce
@@ -37,8 +37,8 @@ class Config:
     "Samples per prompt, all against one greedy completion."
     beta: float = 0.05
     "Strength of the KL penalty in the reward, per nat; the paper has none (0)."
-    missing_eos: float | None = -1.0
-    "Score of a completion that hit the length limit; None leaves the judge's."
+    missing_eos: MissingEos = -1.0
+    "Added to the score of a completion that hit the length limit; mask: it teaches nothing; null: no rule."
     loop: LoopSettings = LoopSettings(steps=40, batch=128)
     update: AdamW = AdamW(lr=3e-4, schedule="linear", warmup=0.05)
     seed: int = 0
@@ -71,7 +71,7 @@ def build(config: Config, parts: Parts) -> Method:
         name="scst",
         source=source,
         held_out=held_out,
-        annotate=(*rewarded, AgainstGreedy(greedy=greedy, stages=rewarded)),
+        annotate=(*rewarded, AgainstGreedy(greedy=greedy, stages=rewarded), *masked(config.missing_eos)),
         objective=Reinforce(),
         update=config.update,
         networks={"policy": Role(), "reference": Role(trained=False)},

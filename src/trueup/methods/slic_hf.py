@@ -47,8 +47,8 @@ class Config:
     "y_ref: the pair's y⁺, its group's best, or (none of the pairs) the data's rows without judgement."
     delta: float = 1.0
     "δ: the gap in nats at which a pair stops pushing."
-    nll_weight: Annotated[float, Ge(0)] = 0.1
-    "λ."
+    nll_weight: Annotated[float, Ge(0)] = 1.0
+    "λ; at .1 completions grow, since sums without a reference prefer length."
     judge: str = ""
     "For sample_rank: `world:truth`, a reward model's folder, `stage:NAME` or FILE.py:FUNCTION."
     candidates: Candidates = Candidates()

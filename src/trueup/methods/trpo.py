@@ -9,7 +9,7 @@ from typing import Literal
 from trueup.annotate.advantages import GAE, Whiten
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.rewards import KLReward
-from trueup.annotate.scores import Scores
+from trueup.annotate.scores import MissingEos, Scores, masked
 from trueup.engine.method import Method, Parts, actor_critic
 from trueup.objectives.mix import Sum
 from trueup.objectives.surrogate import Surrogate
@@ -33,8 +33,8 @@ class Algorithm:
     gamma: float = 1.0
     lam: float = 0.95
     "GAE's λ."
-    missing_eos: float | None = -1.0
-    "Score of a completion that hit the length limit; None leaves the judge's."
+    missing_eos: MissingEos = -1.0
+    "Added to the score of a completion that hit the length limit; mask: it teaches nothing; null: no rule."
     old: Literal["trainer", "sampler"] = "trainer"
     "Whose log-probabilities count as old: recomputed, or recorded while sampling (faster)."
 
@@ -78,6 +78,7 @@ def build(config: Config, parts: Parts) -> Method:
             KLReward(beta=a.beta),
             GAE(gamma=a.gamma, lam=a.lam),
             Whiten(column="advantages"),
+            *masked(a.missing_eos),
         ),
         # The critic is fitted apart from the policy, so its weight is 1 and nothing holds it back.
         objective=Sum(((1.0, Surrogate()), (1.0, ClippedValue(clip=math.inf, coefficient=1.0)))),

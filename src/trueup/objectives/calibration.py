@@ -26,7 +26,7 @@ class SLiC:
 
     delta: float = 1.0
     "δ: the gap at which a pair stops pushing, in nats."
-    nll_weight: float = 0.1
+    nll_weight: float = 1.0
     "λ."
     target: Literal["chosen", "best", "none"] = "chosen"
 

@@ -18,7 +18,7 @@ from trueup.ratings.battles import Battle
 from trueup.ratings.design import Control, Rows, rows_of_battles
 from trueup.ratings.elo import SCALE, elo_points
 from trueup.ratings.graph import PRIOR_REMEDY, check_connected, check_ties_bounded
-from trueup.ratings.intervals import bootstrap, quantile, sandwich, tail
+from trueup.ratings.intervals import agreement, bootstrap, quantile, sandwich, tail
 from trueup.ratings.likelihood import Floats, TieRule, maximise, probabilities
 
 IntervalRule = Literal["sandwich", "bootstrap"]
@@ -132,7 +132,7 @@ def fit_ratings(
     if intervals == "bootstrap":
         draws, failed = _draws(rows, theta, resamples=resamples, seed=seed)
     count = rows.num_clusters
-    bounds = _Bounds(theta, spread, draws, quantile(level, count), tail(level, count))
+    bounds = _Bounds(theta, spread, draws, agreement(rows, theta), quantile(level, count), tail(level, count))
     models, order = _models(rows, bounds, anchor)
     return Ratings(
         models=models,
@@ -162,19 +162,27 @@ class _Bounds:
     theta: Floats
     spread: Floats
     draws: Floats | None
+    agreement: Floats
     half_width: float
     tail: float
 
     def of(self, contrasts: Floats) -> tuple[Floats, Floats, Floats]:
         """The lower bounds, the upper bounds and the standard errors of `contrasts @ theta`."""
         value = contrasts @ self.theta
-        variance = np.einsum("ij,jk,ik->i", contrasts, self.spread, contrasts)
-        error = np.sqrt(np.maximum(variance, 0.0))
+        error = _errors(contrasts, self.spread)
         if self.draws is None:
             return value - self.half_width * error, value + self.half_width * error, error
         seen = self.draws @ contrasts.T
         low, high = np.quantile(seen, [self.tail, 1 - self.tail], axis=0, method="weibull")
-        return low, high, seen.std(axis=0, ddof=1)
+        # Resamples of battles that all agree agree, too.
+        more = _errors(contrasts, self.agreement)
+        low, high = low - self.half_width * more, high + self.half_width * more
+        return low, high, np.hypot(seen.std(axis=0, ddof=1), more)
+
+
+def _errors(contrasts: Floats, covariance: Floats) -> Floats:
+    """The standard errors of `contrasts @ parameters`."""
+    return np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", contrasts, covariance, contrasts), 0.0))
 
 
 def _check(rows: Rows, anchor: str | None) -> None:

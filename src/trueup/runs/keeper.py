@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from trueup.engine.groups import from_json, to_json
-from trueup.engine.loop import Progress, Step
+from trueup.engine.loop import Progress, Step, annotated
 from trueup.engine.method import Handles, Method, Network, Rule
 from trueup.errors import TrueupError
 from trueup.runs import checkpoint
@@ -231,6 +231,4 @@ def held_out_step(
         return None
     if guard:  # Before annotators, which may keep only the completions that the run's own judge prefers.
         guard.score(groups, noted)
-    for annotator in method.annotate:
-        groups = annotator(groups, aside)
-    return Step(method, aside, groups)
+    return Step(method, aside, annotated(groups, method, aside))

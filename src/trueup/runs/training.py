@@ -28,6 +28,7 @@ from trueup.models.load import merge, save
 from trueup.models.opening import open_chat, open_networks, open_shared, pick_device
 from trueup.runs import meter as metering
 from trueup.runs.guard import Guard, check_guarded
+from trueup.runs.idle import sum_up, warn_of
 from trueup.runs.keeper import RunKeeper, held_out_step
 from trueup.settings.blocks import LoopSettings
 from trueup.sources.open import Opened, open_groups
@@ -149,12 +150,14 @@ def train_method(
         guard=guard,
     )
     noted: dict[str, float] = {}
+    idle: set[str] = set()
     with metering.progress(num_steps, label or method.name) as advance:
 
         def progressed(progress: Progress, metrics: Mapping[str, float]) -> None:
             # Before the first step of this display lie those of the run that is resumed.
             advance(1, headline(metrics), before=0 if noted else progress.step - 1)
             noted.update(metrics, step=progress.step)
+            warn_of(progress.step, metrics, idle)
             for callback in watch.callbacks:
                 said, samples = dict(metrics), tuple(seen.groups)
                 callback(Step(number=progress.step, num_steps=num_steps, metrics=said, samples=samples))
@@ -167,6 +170,7 @@ def train_method(
             keeper=keeper,
             progressed=progressed,
         )
+    sum_up(folder)
     best = keeper.take_best(handles)
     if best is not None:
         noted["best_step"] = best
@@ -222,7 +226,7 @@ def num_steps(loop: LoopSettings, method: Method, num_groups: int) -> int:
 
 def headline(metrics: Mapping[str, float]) -> str:
     """The few numbers that a progress line has room for."""
-    shown = ("loss", "accuracy", "rewards/accuracies", "score", "kl", "grad_norm")
+    shown = ("loss", "accuracy", "rewards/accuracies", "score", "score/trained", "kl", "grad_norm")
     return "  ".join(f"{name} {metrics[name]:.3g}" for name in shown if name in metrics)
 
 

@@ -14,13 +14,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from trueup.data.words import spaced
 from trueup.selfalign.supervision import Supervision
 
 MIN_CHARS = 160
 "Shortest answer to a question of the assistant's own making; 128 in verbose cloning."
 NO_ROOM = "no room"
 "Why there is no answer to filter: it and its prompt do not fit the model."
-_CLAUSE = re.compile(r"[^\n.?!;:,]*(?:[\n.?!;:,]+|$)")
+_ENDS = r"\n.?!;:,。？！；：，、।؟۔"
+_CLAUSE = re.compile(rf"[^{_ENDS}]*(?:[{_ENDS}]+|$)")
 _LEAST_SHARED = 12
 "Characters from which a sentence of the supervision inside an answer is a copy, not a coincidence."
 
@@ -73,14 +75,17 @@ def unprefaced(text: str, supervision: Supervision) -> str:
 
 
 def unrepeated(text: str) -> str:
-    """The text up to the first clause that stands in it before; clauses end at a line's end or at .?!;:,"""
+    """The text up to the first clause that stands in it before; clauses end at a line's end or at .?!;:,
+
+    or at what stands for these in Chinese, Japanese, Arabic, Hindi and Urdu.
+    """
     seen: set[str] = set()
     for match in _CLAUSE.finditer(text):
-        clause = " ".join(match[0].strip("\n.?!;:, ").casefold().split())
+        clause = " ".join(match[0].strip(f"{_ENDS} ").casefold().split())
         # Numbers and single words come again in good text: a list's marks, "Yes, yes".
-        if len(clause.split()) > 1:
+        if len(spaced(clause).split()) > 1:
             if clause in seen:
-                return text[: match.start()].rstrip(" \n;:,")
+                return text[: match.start()].rstrip(" \n;:,；：，、")
             seen.add(clause)
     return text
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, final
 
 from trueup.answerers import Answer, Conversation
+from trueup.data.words import spaced, words
 from trueup.engine.groups import Message, Role
 from trueup.engine.order import derive, permutation
 from trueup.selfalign.filters import NO_ROOM
-from trueup.selfalign.rouge import Pool, words
+from trueup.selfalign.rouge import Pool
 from trueup.selfalign.supervision import Listing, Supervision, sections
 
 Phase = Literal["tasks", "topics", "hinted"]
@@ -202,7 +203,7 @@ def topic_refusal(text: str) -> str:
         return "empty"
     if len(text.split()) > 3:
         return "long"
-    if not text[0].isupper():
+    if text[0] != text[0].upper() or not text[0].isalpha():  # scripts without case have no other
         return "lower case"
     return "" if text[-1].isalnum() else "punctuation"
 
@@ -211,12 +212,13 @@ def instruction_refusal(text: str, supervision: Supervision, limits: Limits) -> 
     """Why this is no instruction, or "": the filters of self-instruct (Wang et al. 2023, appendix A)."""
     if not text:
         return "empty"
-    count = len(text.split())
+    count = len(spaced(text).split())
     if count < limits.min_words:
         return "short"
     if count > limits.max_words:
         return "long"
-    if not text[0].isascii() or not text[0].isalnum():
+    ascii_alone = all(seed[:1].isascii() for seed in supervision.seeds)
+    if not text[0].isalnum() or (ascii_alone and not text[0].isascii()):
         return "start"
     lower = text.casefold()
     if lower.startswith(tuple(o.casefold() for o in supervision.words.banned_openings)):

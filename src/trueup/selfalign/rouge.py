@@ -8,18 +8,13 @@ integer for a whole row of the table (Hyyrö 2004).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import final
 
+from trueup.data.words import words
+
 THRESHOLD = 0.7
 "Above this F₁ a new instruction is too like a kept one (Wang et al. 2023; the comparison is strict)."
-_WORD = re.compile(r"[^\W_]+")
-
-
-def words(text: str) -> tuple[str, ...]:
-    """The words of a text, lower case, without punctuation and without stemming."""
-    return tuple(_WORD.findall(text.lower()))
 
 
 def common(a: Sequence[str], b: Sequence[str]) -> int:

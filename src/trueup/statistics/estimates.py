@@ -9,7 +9,7 @@ percentile bootstrap in 92.8, 95.3 and 90.0 %; at 150 prompts both lie between 9
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -199,16 +199,17 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
     return 1.0 - math.comb(num_samples - num_correct, k) / math.comb(num_samples, k)
 
 
-def pass_rate(correct: ArrayLike, k: int, *, level: float = 0.95) -> Estimate:
+def pass_rate(correct: Iterable[ArrayLike], k: int, *, level: float = 0.95) -> Estimate:
     """pass@k over problems, with its interval: the mean of `pass_at_k` of each problem.
 
-    `correct` is [num_problems, num_samples], 1 where the sample is right. The interval is Agresti and
-    Coull's, as for `win_rate`, so that it keeps a width where every problem is solved, or none.
+    `correct` has a row for each problem, 1 where the sample is right; problems may have different numbers of
+    samples, at least k. The interval is Agresti and Coull's, as for `win_rate`, so that it keeps a width
+    where every problem is solved, or none.
     """
-    x = np.atleast_2d(_finite(correct))
-    if not np.isin(x, (0.0, 1.0)).all():
+    rows = [_finite(row) for row in correct]
+    if not all(np.isin(row, (0.0, 1.0)).all() for row in rows):
         raise TrueupError("E205", "a sample is right (1) or wrong (0)", where="pass@k")
-    solved = [pass_at_k(x.shape[1], int(row.sum()), k) for row in x]
+    solved = [pass_at_k(len(row), int(row.sum()), k) for row in rows]
     return win_rate(solved, level=level).estimate
 
 

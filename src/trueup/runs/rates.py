@@ -26,16 +26,18 @@ class Settled:
     num_weights: int = 0
     adapter: bool = False
 
-    def __str__(self) -> str:
+    @property
+    def said(self) -> str:
+        """The number and why: `5e-07: preferences, 6.7 B weights`."""
         if self.row is None:
-            return f"lr {self.rate:g} (auto: as this run began)"
+            return f"{self.rate:g}: as this run began"
         held = "an adapter on " if self.adapter else ""
-        return f"lr {self.rate:g} (auto: {self.row.name}, {held}{in_words(self.num_weights)} weights)"
+        return f"{self.rate:g}: {self.row.name}, {held}{in_words(self.num_weights)} weights"
 
 
 def in_words(num: float) -> str:
-    """`6.7 B`, `135 M`, `0.91 M`."""
-    scale, letter = (1e9, "B") if num >= 1e9 else (1e6, "M")
+    """`6.7 B`, `135 M`, `914 k`."""
+    scale, letter = (1e9, "B") if num >= 1e9 else (1e6, "M") if num >= 1e6 else (1e3, "k")
     return f"{num / scale:.3g} {letter}"
 
 
@@ -96,9 +98,9 @@ def size_of(reference: str) -> int | None:
 
 def rate_lines(module: ModuleType, config: Any, settled: tuple[Settled, ...]) -> list[str]:
     """What is said first of a run's learning rates, and of one that is far from the table's."""
-    said = {one.key: str(one) for one in settled}
+    said = {one.key: f"{one.key} {one.said} (auto)" for one in settled}
     given = {key: rate for key, rate in rates_in(config).items() if key not in said and rate != AUTO}
-    lines = [*said.values(), *(f"lr {rate:g}" for rate in given.values())]
+    lines = [*said.values(), *(f"{key} {rate:g}" for key, rate in given.items())]
     try:
         num = size_of(config.model.path) if given else None
     except TrueupError:  # a number was given, and that is enough

@@ -95,6 +95,7 @@ TABLE = (
     ),
     Row(
         name="critic",
+        methods=("trpo",),
         rates=(1e-3, 3e-5, 9e-6),
         sources="9e-6 at 6 B (InstructGPT's value function, Ouyang et al. 2022)",
     ),

@@ -24,7 +24,7 @@ from trueup.cli import app
 from trueup.runs.rates import in_words
 from trueup.settings import discover
 from trueup.settings.aliases import ALIASES
-from trueup.settings.config import Alias
+from trueup.settings.config import Alias, Answer
 from trueup.update.rates import ADAPTER, FAR, MOST, SIZES, TABLE
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -44,12 +44,24 @@ where it happened.
 
 NAMES = """# Option names of other toolkits
 
-`trueup train`, `config` and `preview`, and the files given to them, take these names at the top level for
-people who type them from memory; each stands for one setting of ours. Giving a setting under two names is an
-error. This page is written by `scripts/make_cli_docs.py`.
+`trueup train`, `config`, `init` and `preview`, `trueup.fit`, and the files given to them take names of TRL, axolotl,
+LLaMA-Factory and OpenRLHF at the top level, for people who type them from memory. Giving a setting under two
+names is an error. A name that a method has itself (`beta` of DPO) is that setting; where a row names several, it is
+the first that the method has. This page is written by `scripts/make_cli_docs.py`.
+
+## Names that are settings
 
 | you type | it sets |
 |---|---|
+"""
+ANSWERED = """
+## Names that are answered
+
+What these mean is elsewhere, or is not here. Each is error E711 with the sentence; `null`, and a value that changes nothing, is
+passed over.
+
+| you type | the answer | passed over |
+|---|---|---|
 """
 
 
@@ -138,15 +150,19 @@ def cli_page() -> str:
 
 def names_page() -> str:
     """The page of all aliases."""
-    rows = []
+    rows, answered = [], []
     for name, to in ALIASES.items():
+        if isinstance(to, Answer):
+            answered.append(f"| `--{name}` | {to.says} | {', '.join(map(_plain, to.unless))} |")
+            continue
         alias = Alias(to) if isinstance(to, str) else to
+        keys = " or ".join(f"`{key}`" for key in (alias.key, *alias.also))
         values = ""
         if alias.values is not None:
             pairs = (f"`{_plain(given)}` is `{_plain(meant)}`" for given, meant in alias.values.items())
             values = f": {', '.join(pairs)}"
-        rows.append(f"| `--{name}` | `{alias.key}`{values} |")
-    return NAMES + "\n".join(rows) + "\n"
+        rows.append(f"| `--{name}` | {keys}{values} |")
+    return NAMES + "\n".join(rows) + "\n" + ANSWERED + "\n".join(answered) + "\n"
 
 
 def _plain(value: object) -> str:

@@ -1,4 +1,5 @@
-"""Writes the pages that the code itself knows: docs/cli.md, docs/option-names.md and docs/choosing.md.
+"""Writes the pages that the code itself knows: docs/cli.md, docs/choosing.md,
+docs/learning-rates.md and docs/option-names.md.
 
 python scripts/make_cli_docs.py          writes the pages
 python scripts/make_cli_docs.py --check  exits with 1 when a page is not what would be written
@@ -7,6 +8,7 @@ python scripts/make_cli_docs.py --check  exits with 1 when a page is not what wo
 from __future__ import annotations
 
 import ast
+import inspect
 import io
 import json
 import re
@@ -19,9 +21,11 @@ from rich.console import Console
 
 import trueup.methods
 from trueup.cli import app
+from trueup.runs.rates import in_words
 from trueup.settings import discover
 from trueup.settings.aliases import ALIASES
-from trueup.settings.config import Alias
+from trueup.settings.config import Alias, Answer
+from trueup.update.rates import ADAPTER, FAR, MOST, SIZES, TABLE
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 WIDTH = 96
@@ -40,12 +44,24 @@ where it happened.
 
 NAMES = """# Option names of other toolkits
 
-`trueup train`, `config` and `preview`, and the files given to them, take these names at the top level for
-people who type them from memory; each stands for one setting of ours. Giving a setting under two names is an
-error. This page is written by `scripts/make_cli_docs.py`.
+`trueup train`, `config`, `init` and `preview`, `trueup.fit`, and the files given to them take names of TRL, axolotl,
+LLaMA-Factory and OpenRLHF at the top level, for people who type them from memory. Giving a setting under two
+names is an error. A name that a method has itself (`beta` of DPO) is that setting; where a row names several, it is
+the first that the method has. This page is written by `scripts/make_cli_docs.py`.
+
+## Names that are settings
 
 | you type | it sets |
 |---|---|
+"""
+ANSWERED = """
+## Names that are answered
+
+What these mean is elsewhere, or is not here. Each is error E711 with the sentence; `null`, and a value that changes nothing, is
+passed over.
+
+| you type | the answer | passed over |
+|---|---|---|
 """
 
 
@@ -139,22 +155,79 @@ def cli_page() -> str:
 
 def names_page() -> str:
     """The page of all aliases."""
-    rows = []
+    rows, answered = [], []
     for name, to in ALIASES.items():
+        if isinstance(to, Answer):
+            answered.append(f"| `--{name}` | {to.says} | {', '.join(map(_plain, to.unless))} |")
+            continue
         alias = Alias(to) if isinstance(to, str) else to
+        keys = " or ".join(f"`{key}`" for key in (alias.key, *alias.also))
         values = ""
         if alias.values is not None:
             pairs = (f"`{_plain(given)}` is `{_plain(meant)}`" for given, meant in alias.values.items())
             values = f": {', '.join(pairs)}"
-        rows.append(f"| `--{name}` | `{alias.key}`{values} |")
-    return NAMES + "\n".join(rows) + "\n"
+        rows.append(f"| `--{name}` | {keys}{values} |")
+    return NAMES + "\n".join(rows) + "\n" + ANSWERED + "\n".join(answered) + "\n"
 
 
 def _plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-PAGES = {"choosing.md": choosing, "cli.md": cli_page, "option-names.md": names_page}
+RATES = """# Learning rates
+
+`update.lr` is `auto` until you name a number. A run then takes one from this table by its method, the number of its model's
+weights, told from `config.json`, and whether an adapter is trained. `trueup config` and the run's first line show it,
+`config.resolved.yaml` keeps it, and `trueup init METHOD --model.path MODEL` writes it beside the setting:
+
+```console
+$ trueup init dpo --model.path my-model
+```
+
+It is where a sweep begins, not where it ends: `trueup compare` chooses among rates on your data. A number more than {far:g} times off
+the table is used, and warned of. A run that has begun goes on with the rate in its folder.
+
+| training | methods | {sizes} | from |
+|---|---|---|---|---|---|
+{rows}
+
+Between these sizes the logarithm of the rate is linear in the logarithm of the size; above 7 B it goes on along the last line, below
+1 M it stays. The first column is what the lab's sweeps chose among ([results](../results/methods.md)). An adapter takes
+{adapter:g} times the rate of full weights and no more than {most:g}, unless full weights take that too (Schulman and Thinking Machines
+Lab 2025, *LoRA Without Regret*; the published LoRA rates in the last column agree). TRPO's policy needs no rate; its critic has one.
+
+A method in a file of your own takes the row of the `FAMILY` that it names.
+
+| code | meaning |
+|---|---|
+| E764 | no rate is known for the method: name one |
+| E765 | the model's configuration does not tell its size: name a rate |
+"""
+
+
+def rates_page() -> str:
+    """The table of learning rates."""
+    named = [name for row in TABLE for name in row.methods]
+    rows = []
+    for row in TABLE:
+        inside = [n for n in discover.names() if n in row.methods or _belongs(n, row.family, named)]
+        rates = " | ".join(f"{rate:g}" for rate in row.rates)
+        rows.append(f"| {row.name} | {', '.join(map(link, inside))} | {rates} | {row.sources} |")
+    sizes = " | ".join(in_words(size) for size in SIZES)
+    return RATES.format(sizes=sizes, rows="\n".join(rows), adapter=ADAPTER, most=MOST, far=FAR)
+
+
+def _belongs(name: str, family: str, named: list[str]) -> bool:
+    trains = "update: AdamW" in inspect.getsource(discover.find(name))
+    return name not in named and trains and discover.constants(name)["FAMILY"] == family
+
+
+PAGES = {
+    "choosing.md": choosing,
+    "cli.md": cli_page,
+    "learning-rates.md": rates_page,
+    "option-names.md": names_page,
+}
 
 
 def main(arguments: list[str]) -> int:

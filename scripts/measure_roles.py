@@ -85,6 +85,7 @@ def weigh(
         "model": {"path": str(base), "lora": lora, "roles": roles},
         "data": {"limit": 4, "held_out": 0.0},
         "loop": {"steps": 1, "batch": 2},
+        "update": {"lr": 3e-4},
     }
     if judge is not None:
         settings |= {"judge": str(judge), "decoding": {"max_new_tokens": 4}, "epochs_per_step": 1}

@@ -104,7 +104,7 @@ def test_nothing_but_our_own_lines_is_printed(world: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code, *SFT], capture_output=True, text=True, check=True, cwd=world
     )
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["model:", "loss", "data"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["update.lr", "model:", "loss", "data"]
     assert all(line.startswith("sft ") for line in done.stderr.splitlines()), done.stderr
 
 

@@ -71,7 +71,7 @@ def test_the_order_is_a_function_of_the_seed() -> None:
     ("size", "epochs", "expected"), [(None, 1, 5), (4, 1, 10), (4, 3, 30), (6, 2, 10), (1, 1, 30)]
 )
 def test_how_many_updates_a_run_makes(size: int | None, epochs: int, expected: int) -> None:
-    chain = method(AdamW(), minibatch=size, epochs=epochs)
+    chain = method(AdamW(lr=1e-4), minibatch=size, epochs=epochs)
     assert num_updates(chain, num_steps=5, groups_per_step=6) == expected
     assert 5 * len(plan(6, chain, 0, 0)) == expected
 
@@ -99,7 +99,7 @@ def test_means_inside_groups() -> None:
     """`by_group` gives one number for each group with entries; their size-weighted mean is the whole's."""
     from trueup.objectives.reward_model import BradleyTerry
 
-    chain = method(AdamW(), objective=BradleyTerry())
+    chain = method(AdamW(lr=1e-4), objective=BradleyTerry())
     handles = Handles(networks={"reward": StandIn()}, dtype=torch.float64, microbatch_tokens=48)
     step = Step(chain, handles, toy_groups(7))
     means, whole = step.by_group(), step.evaluate()
@@ -112,4 +112,4 @@ def test_means_inside_groups() -> None:
 
 def test_a_source_without_groups_is_an_error_for_people() -> None:
     with pytest.raises(TrueupError):
-        fit(method(AdamW(), source=Files(groups=[], batch=2)), HANDLES, num_steps=1, groups_per_step=2)
+        fit(method(AdamW(lr=1e-4), source=Files(groups=[], batch=2)), HANDLES, num_steps=1, groups_per_step=2)

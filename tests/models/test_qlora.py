@@ -179,6 +179,7 @@ def test_ppo_trains_over_one_4_bit_base(tmp_path: Path) -> None:
         "decoding": {"max_new_tokens": 4},
         "loop": {"steps": 2, "batch": 2},
         "minibatch": None,
+        "update": {"lr": 3e-4},
     }
     trained = train(ppo, configuration.build(ppo.Config, settings, where="test"), tmp_path)
     assert (trained.model / "trueup_base.json").is_file() and trained.metrics["grad_norm"] > 0

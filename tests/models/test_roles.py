@@ -47,6 +47,7 @@ def run(folder: Path, roles: str, *, steps: int = 3, lora: Any = None, **more: A
         **TINY,
         "model": {"lora": lora or {"rank": 4}, "roles": roles},
         "loop": {**TINY["loop"], "steps": steps},
+        "update": {"lr": 3e-4},
         **more,
     }
     return train(ppo, configuration.build(ppo.Config, settings, where="test"), folder)

@@ -50,15 +50,15 @@ def squares(net: Bare, scale: float = 1.0) -> Loss:
 
 def test_the_schedule_by_hand() -> None:
     """10 updates, warm-up .2: ceil(2) = 2 rising ones, 1/3 and 2/3; then 8 that fall from 1 to `final`."""
-    linear = AdamW(schedule="linear", warmup=0.2, final=0.1)
+    linear = AdamW(lr=1e-4, schedule="linear", warmup=0.2, final=0.1)
     found = [schedule(linear, u, 10) for u in range(10)]
     assert found == pytest.approx([1 / 3, 2 / 3, *(0.1 + 0.9 * (1 - i / 8) for i in range(8))])
     assert found[-1] == pytest.approx(0.2125)  # .1 + .9 / 8
-    cosine = AdamW(schedule="cosine", warmup=0.0, final=0.0)
+    cosine = AdamW(lr=1e-4, schedule="cosine", warmup=0.0, final=0.0)
     # (1 + cos(π i / 4)) / 2
     expected = [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]
     assert [schedule(cosine, u, 4) for u in range(4)] == pytest.approx(expected)
-    constant = AdamW(schedule="constant", warmup=0.5)
+    constant = AdamW(lr=1e-4, schedule="constant", warmup=0.5)
     assert [schedule(constant, u, 4) for u in range(4)] == pytest.approx([1 / 3, 2 / 3, 1, 1])
 
 
@@ -66,7 +66,7 @@ def test_the_schedule_by_hand() -> None:
 @pytest.mark.parametrize("warmup", [0.0, 0.05, 0.5, 1.0])
 @pytest.mark.parametrize("num_updates", [1, 2, 17])
 def test_the_schedule_stays_within_bounds(kind: str, warmup: float, num_updates: int) -> None:
-    settings = AdamW(schedule=kind, warmup=warmup, final=0.1)  # pyright: ignore
+    settings = AdamW(lr=1e-4, schedule=kind, warmup=warmup, final=0.1)  # pyright: ignore
     found = [schedule(settings, u, num_updates) for u in range(num_updates)]
     assert all(0 < f <= 1 for f in found)
     peak = found.index(max(found))
@@ -113,7 +113,7 @@ def test_the_norm_is_over_all_networks_and_reported_before_clipping() -> None:
     loss = Loss(lambda: squares(a).value() + squares(b).value())
     gradients = [2 * (p.detach() - 1) for net in (a, b) for p in net.module.parameters()]
     norm = torch.stack([(g**2).sum() for g in gradients]).sum().sqrt()
-    metrics = AdamW(max_grad_norm=0.5).start({"a": a, "b": b}, 1).step(loss)
+    metrics = AdamW(lr=1e-4, max_grad_norm=0.5).start({"a": a, "b": b}, 1).step(loss)
     assert metrics["grad_norm"] == pytest.approx(float(norm))
     clipped = [p.grad for net in (a, b) for p in net.module.parameters()]
     for expected, found in zip(gradients, clipped, strict=True):
@@ -124,7 +124,7 @@ def test_the_norm_is_over_all_networks_and_reported_before_clipping() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_nothing_that_is_not_finite_changes_a_weight(bad: float) -> None:
     net = network()
-    rule = AdamW().start({"policy": net}, 10)
+    rule = AdamW(lr=1e-4).start({"policy": net}, 10)
     rule.step(squares(net))
     before = [p.detach().clone() for p in net.module.parameters()]
     moments, _ = rule.state()
@@ -138,7 +138,7 @@ def test_nothing_that_is_not_finite_changes_a_weight(bad: float) -> None:
 
 def test_skipping_goes_on_up_to_its_limit_and_a_good_update_forgives() -> None:
     net = network()
-    rule = AdamW(nonfinite="skip", max_skips=2).start({"policy": net}, 20)
+    rule = AdamW(lr=1e-4, nonfinite="skip", max_skips=2).start({"policy": net}, 20)
     bad, good = squares(net, math.nan), squares(net)
     for _ in range(3):
         assert [rule.step(bad)["skipped"] for _ in range(2)] == [1.0, 1.0]

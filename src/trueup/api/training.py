@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,8 +18,10 @@ from trueup.api.results import Trained
 from trueup.api.rows import Source
 from trueup.engine import inputs
 from trueup.errors import TrueupError
+from trueup.runs.files_read import files_of
 from trueup.runs.one_stage import refuse_other_run, stage_of
-from trueup.runs.recipe import Stage, files_of, run_stage
+from trueup.runs.rates import rate_lines
+from trueup.runs.recipe import Stage, run_stage
 from trueup.runs.signals import stop_requests
 from trueup.runs.training import Step, Watch
 from trueup.settings import config as configuration
@@ -26,6 +29,7 @@ from trueup.settings import schema
 from trueup.settings.blocks import DataSettings
 from trueup.settings.discover import find
 
+logger = logging.getLogger("trueup")
 GivenJudge: TypeAlias = "str | os.PathLike[str] | Trained | Model | Callable[..., Any]"
 "A judge as functions take it: a reference, a reward model, any callable."
 
@@ -64,6 +68,8 @@ def fit(
     refuse_other_run(plan.stage)
     inputs.settle(plan.stage.folder, plan.given.inputs)
     with plan.given.holding(), stop_requests() as stop_requested:
+        for line in rate_lines(plan.stage.module, plan.stage.config, plan.stage.settled):
+            logger.log(logging.WARNING if line.startswith("warning") else logging.INFO, line)
         run_stage(plan.stage, stop_requested=stop_requested, watch=watch)
     return Trained.of(plan.stage.folder)
 
@@ -124,7 +130,8 @@ def planned(
     folder = _tidy(out) if out is not None else _folder(module, name, [first, values], given)
     for place, file in kept.items():
         _put(values, place, str(folder / file))
-    stage = stage_of(module, first, values, name=name, folder=folder, where="fit")
+    with given.holding():  # how large a model is decides its learning rate
+        stage = stage_of(module, first, values, name=name, folder=folder, where="fit")
     return Planned(stage=stage, given=given)
 
 
@@ -219,7 +226,8 @@ def _tidy(out: str | os.PathLike[str]) -> Path:
 
 def _folder(module: ModuleType, name: str, layers: Sequence[Mapping[str, Any]], given: Given) -> Path:
     """`runs/NAME-DIGEST`: of the settings, of the files that they name, and of the objects."""
-    stage = stage_of(module, *layers, name=name, folder=None, where="fit")
+    with given.holding():
+        stage = stage_of(module, *layers, name=name, folder=None, where="fit", begun=False)
     known = {item.name: item.digest for item in given.inputs}
     digest = configuration.digest({"stage": stage.digest, "files": files_of(stage.config), "inputs": known})
     return Path("runs") / f"{name}-{digest[:10]}"

@@ -6,6 +6,7 @@ import ast
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -21,24 +22,33 @@ MARKS = ("recipe.resolved.yaml", "config.resolved.yaml", "metrics.jsonl", "summa
 "A folder with one of these is a run's."
 
 
-def init(method: MethodName, /, *, out: Path | None = None) -> None:
+def init(method: MethodName, /, *overrides: Overrides, out: Path | None = None) -> None:
     """Print a commented recipe to start from, with every setting of a method at its default.
+
+    `--key.path VALUE` puts another value there: with `--model.path my-model`, what `lr: auto` comes to is said
+    for that model.
 
     Parameters
     ----------
     out
         Write it to this file instead; an existing file is left alone.
     """
+    from trueup.commands.early import check_keys
+    from trueup.settings.aliases import ALIASES
+    from trueup.settings.config import build, parse_overrides
     from trueup.settings.schema import commented_yaml, items
     from trueup.worlds import DEFAULT
 
+    layer = parse_overrides(list(overrides))
+    check_keys(method, layer, where="command line", aliases=ALIASES)
     module = discover.find(method)
     config_class = vars(module)["Config"]
+    settings = build(config_class, layer, where="command line", aliases=ALIASES)
     text = f"method: {method}\n"
     if all(item.name != "world" for item in items(config_class)):
         text += "# Where `world:NAME` leads: a world that comes with trueup, or your FILE.yaml.\n"
         text += f"world: {DEFAULT}\n"
-    text += f"\n{commented_yaml(config_class())}"
+    text += f"\n{_with_rates(commented_yaml(settings), module, settings)}"
     if out is None:
         print(text, end="")
         return
@@ -46,6 +56,15 @@ def init(method: MethodName, /, *, out: Path | None = None) -> None:
         raise TrueupError("E724", "the file exists", where=str(out), remedy="choose another name for --out")
     out.write_text(text, encoding="utf-8")
     print(f"wrote {out}; `trueup train {out}` runs it")
+
+
+def _with_rates(text: str, module: ModuleType, settings: Any) -> str:
+    """The recipe with what each `lr: auto` comes to, for its model, beside it."""
+    from trueup.runs.rates import settle, size_of
+
+    for one in settle(module, settings, size_of)[1]:
+        text = text.replace("lr: auto\n", f"lr: auto  # {one.said}\n", 1)
+    return text
 
 
 def config(recipe: str, /, *overrides: Overrides) -> None:

@@ -78,6 +78,7 @@ def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> Non
     """
     from trueup.commands.stages import single_stage
     from trueup.runs.one_stage import data_lines, held_out_lines, refuse_other_run
+    from trueup.runs.rates import rate_lines
     from trueup.runs.recipe import run_stage, world_lines
     from trueup.settings.config import parse_overrides
 
@@ -89,6 +90,8 @@ def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> Non
     refuse_other_run(stage)
     if stage.done:
         say("finished before; to train again, give another --out or remove the folder")
+    else:
+        say(*rate_lines(stage.module, stage.config, stage.settled))
     say(*world_lines([stage], ""))
     with stop_requests() as stop_requested:
         done = run_stage(stage, stop_requested=stop_requested)

@@ -40,7 +40,7 @@ class Config:
     minibatch: int | None = 32
     "Groups per update."
     loop: LoopSettings = LoopSettings(steps=40, batch=64)
-    update: AdamW = AdamW(lr=3e-4)
+    update: AdamW = AdamW()
     seed: int = 0
 
 

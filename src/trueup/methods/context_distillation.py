@@ -42,7 +42,7 @@ class Config:
     data: DataSettings = DataSettings(path="world:prompts", max_tokens=128)
     decoding: Decoding = Decoding()
     loop: LoopSettings = LoopSettings(steps=40, batch=32)
-    update: AdamW = AdamW(lr=3e-4)
+    update: AdamW = AdamW()
     seed: int = 0
 
 

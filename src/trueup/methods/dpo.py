@@ -28,7 +28,7 @@ class Config:
     "The policy, and frozen as it starts, the reference."
     data: DataSettings = DataSettings(path="world:comparisons")
     loop: LoopSettings = LoopSettings(epochs=1)
-    update: AdamW = AdamW(lr=3e-4)
+    update: AdamW = AdamW()
     beta: float = 0.1
     "Strength of the pull to the reference."
     loss: Literal["sigmoid", "robust", "hinge"] = "sigmoid"

@@ -57,7 +57,7 @@ class Config:
     minibatch: int | None = None
     "Groups per update; None is all of the step's."
     loop: LoopSettings = LoopSettings(steps=40, batch=16)
-    update: AdamW = AdamW(lr=3e-4, schedule="linear", warmup=0.05)
+    update: AdamW = AdamW(schedule="linear", warmup=0.05)
     seed: int = 0
 
 

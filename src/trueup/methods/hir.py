@@ -59,7 +59,7 @@ class Config:
     "Groups per update."
     algorithm: Algorithm = Algorithm()
     loop: LoopSettings = LoopSettings(steps=40, batch=32)
-    update: AdamW = AdamW(lr=3e-4, schedule="constant")
+    update: AdamW = AdamW(schedule="constant")
     seed: int = 0
 
 

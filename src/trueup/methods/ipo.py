@@ -28,7 +28,7 @@ class Config:
     "The policy, and frozen as it starts, the reference."
     data: DataSettings = DataSettings(path="world:comparisons")
     loop: LoopSettings = LoopSettings(epochs=1)
-    update: AdamW = AdamW(lr=3e-4)
+    update: AdamW = AdamW()
     beta: Annotated[float, Gt(0)] = 0.5
     "Strength of the pull to the reference, the paper's τ: the gap asked for is 1 / (2 beta) nats."
     log_ratio: Literal["mean", "sum"] = "mean"

@@ -36,7 +36,7 @@ class Config:
     "Labels, or judgements that labels follow from."
     loop: LoopSettings = LoopSettings(epochs=1)
     "A step's groups make the baseline: with a batch of 1 it is always 0."
-    update: AdamW = AdamW(lr=3e-4)
+    update: AdamW = AdamW()
     beta: float = 0.1
     "Strength of the pull to the reference."
     desirable_weight: Annotated[float, Ge(0)] = 1.0

@@ -41,7 +41,7 @@ class Config:
     beta: float = 0.1
     "Strength of the pull to the reference."
     loop: LoopSettings = LoopSettings(steps=40, batch=64)
-    update: AdamW = AdamW(lr=3e-4)
+    update: AdamW = AdamW()
     seed: int = 0
 
 

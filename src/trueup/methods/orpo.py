@@ -23,7 +23,7 @@ class Config:
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings(path="world:comparisons")
     loop: LoopSettings = LoopSettings(epochs=1)
-    update: AdamW = AdamW(lr=3e-4)
+    update: AdamW = AdamW()
     odds_weight: float = 0.1
     "λ: weight of the odds-ratio part; at 0 this is finetuning on the chosen completions."
     seed: int = 0

@@ -29,7 +29,7 @@ class Config:
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings(path="world:comparisons")
     loop: LoopSettings = LoopSettings(epochs=1)
-    update: AdamW = AdamW(lr=3e-4)
+    update: AdamW = AdamW()
     binarise: bool = True
     "Two comparisons of tags for each pair; false compares the pair itself, as `reward_model` does."
     good: str = "GOOD: "

@@ -44,7 +44,7 @@ class Config:
     minibatch: int | None = 32
     "Groups per update."
     loop: LoopSettings = LoopSettings(steps=20, batch=128)
-    update: AdamW = AdamW(lr=3e-4, schedule="constant")
+    update: AdamW = AdamW(schedule="constant")
     seed: int = 0
 
 

@@ -41,7 +41,7 @@ class Config:
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings(path="world:comparisons")
     loop: LoopSettings = LoopSettings(epochs=1)
-    update: AdamW = AdamW(lr=5e-4)
+    update: AdamW = AdamW()
     loss: Literal["bradley_terry", "plackett_luce", "choice"] = "bradley_terry"
     "All pairs of a group, a ranking as successive choices, or the choice of the best alone."
     margin: float | tuple[float, ...] = 0.0

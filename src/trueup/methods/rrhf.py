@@ -58,7 +58,7 @@ class Config:
     length_penalty: float = 1.0
     "Exponent of the length that divides a log-probability; 1 is the mean over tokens."
     loop: LoopSettings = LoopSettings(epochs=1)
-    update: AdamW = AdamW(lr=3e-4)
+    update: AdamW = AdamW()
     seed: int = 0
 
 

@@ -40,7 +40,7 @@ class Config:
     missing_eos: MissingEos = -1.0
     "Added to the score of a completion that hit the length limit; mask: it teaches nothing; null: no rule."
     loop: LoopSettings = LoopSettings(steps=40, batch=128)
-    update: AdamW = AdamW(lr=3e-4, schedule="linear", warmup=0.05)
+    update: AdamW = AdamW(schedule="linear", warmup=0.05)
     seed: int = 0
 
 

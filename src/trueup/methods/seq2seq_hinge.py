@@ -23,7 +23,7 @@ class Config:
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings(path="world:comparisons")
     loop: LoopSettings = LoopSettings(epochs=1)
-    update: AdamW = AdamW(lr=3e-4)
+    update: AdamW = AdamW()
     delta: float = 1.0
     "δ: the gap in nats at which a pair stops pushing."
     per_token: bool = False

@@ -34,7 +34,7 @@ class Config:
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings(path="world:demonstrations")
     loop: LoopSettings = LoopSettings(epochs=3)
-    update: AdamW = AdamW(lr=1e-3)
+    update: AdamW = AdamW()
     task_weight: Annotated[float, Ge(0)] = 1.0
     "Weight of the completions' loss."
     lm_weight: Annotated[float, Ge(0)] = 0.0

@@ -23,7 +23,7 @@ class Config:
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings(path="world:comparisons")
     loop: LoopSettings = LoopSettings(epochs=1)
-    update: AdamW = AdamW(lr=3e-4)
+    update: AdamW = AdamW()
     beta: float = 2.5
     "How much a gap of one nat a token counts; 2 to 10 are usual."
     gamma: float = 1.375

@@ -53,7 +53,7 @@ class Config:
     "For sample_rank: `world:truth`, a reward model's folder, `stage:NAME` or FILE.py:FUNCTION."
     candidates: Candidates = Candidates()
     loop: LoopSettings = LoopSettings(epochs=1)
-    update: AdamW = AdamW(lr=3e-4)
+    update: AdamW = AdamW()
     seed: int = 0
 
 

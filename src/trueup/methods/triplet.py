@@ -24,7 +24,7 @@ class Config:
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings(path="world:comparisons")
     loop: LoopSettings = LoopSettings(epochs=1)
-    update: AdamW = AdamW(lr=5e-4)
+    update: AdamW = AdamW()
     loss: Literal["triplet", "dssm"] = "triplet"
     "dssm: softmax over γ · cosine of the chosen completion and those it was preferred to."
     margin: float = 0.2

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from trueup.errors import TrueupError
+from trueup.runs.rates import as_begun, settle, size_of
 from trueup.runs.recipe import Stage, changed_settings, led, stage_inputs
 from trueup.settings import config as configuration
 from trueup.settings import discover
@@ -40,12 +41,17 @@ def stage_of(
     name: str,
     folder: Path | None,
     where: str,
+    begun: bool = True,
 ) -> Stage:
     """The one stage that runs a method's module with what the layers say, in `folder` or `runs/NAME`.
 
+    A learning rate of `auto` is the one that the run there has `begun` with, else the table's.
     Raises E708 for settings that name another stage, and what `configuration.build` raises.
     """
     config, world = led(vars(module)["Config"], *layers, where=where, aliases=ALIASES)
+    config, settled = as_begun(config, folder or Path("runs") / name) if begun else (config, ())
+    if not settled:
+        config, settled = settle(module, config, size_of)
     resolved = configuration.resolved(config)
     for other in stage_inputs(resolved):
         raise TrueupError(
@@ -62,6 +68,7 @@ def stage_of(
         digest=configuration.digest({"method": module.__name__, "config": resolved}),
         inputs=(),
         world=world,
+        settled=settled,
     )
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -26,11 +25,13 @@ from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.runs.files_read import files_of
 from trueup.runs.manifest import write_atomically
+from trueup.runs.rates import Settled, as_begun, rate_lines, settle, size_of
 from trueup.settings import config as configuration
 from trueup.settings import schema
 from trueup.settings.discover import find
-from trueup.worlds import DEFAULT, door_of, lead, leads_to, open_world
+from trueup.worlds import DEFAULT, lead, leads_to, open_world
 
 if TYPE_CHECKING:
     from trueup.runs.training import Watch
@@ -66,6 +67,10 @@ class Stage:
     inputs: tuple[str, ...]
     world: str = ""
     "Where doors of its settings were led; empty where none was left open."
+    start: str = ""
+    "The model that its own comes from, as settings name it: `stage:NAME`, a folder, an id."
+    settled: tuple[Settled, ...] = ()
+    "Its learning rates that were `auto`."
 
     def __post_init__(self) -> None:
         named = [name for text in _strings(self.settings) for name in KEY.findall(text)]
@@ -143,6 +148,7 @@ def _resolve(
     config_class = vars(module)["Config"]
     layer = _without(given, "method")
     config, world = led(config_class, {"seed": recipe.seed}, layer, where=where, world=recipe.world)
+    config, settled = _settled(name, module, config, earlier, run_dir)
     resolved = configuration.resolved(config)
     inputs = tuple(dict.fromkeys(stage_inputs(resolved)))
     for needed in inputs:
@@ -153,23 +159,55 @@ def _resolve(
                 where=where,
                 remedy=f"earlier stages are {', '.join(earlier) or 'none'}",
             )
-    keyed = {
-        "method": module.__name__,
-        "config": resolved,
-        "inputs": {needed: earlier[needed].digest for needed in inputs},
-        "files": files_of(config),
-    }
-    digest = configuration.digest(keyed)
-    bound = _bind(resolved, earlier)
+    digest = _digest(module, config, earlier)
     return Stage(
         name=name,
         module=module,
-        config=configuration.build(config_class, bound, where=where),
+        config=configuration.build(config_class, _bind(resolved, earlier), where=where),
         folder=run_dir / "stages" / f"{name}-{digest[:10]}",
         digest=digest,
         inputs=inputs,
         world=world,
+        start=_start(resolved, inputs),
+        settled=settled,
     )
+
+
+def _digest(module: ModuleType, config: Any, earlier: Mapping[str, Stage]) -> str:
+    resolved = configuration.resolved(config)
+    keyed = {
+        "method": module.__name__,
+        "config": resolved,
+        "inputs": {n: earlier[n].digest for n in dict.fromkeys(stage_inputs(resolved)) if n in earlier},
+        "files": files_of(config),
+    }
+    return configuration.digest(keyed)
+
+
+def _settled(
+    name: str, module: ModuleType, config: Any, earlier: Mapping[str, Stage], run_dir: Path
+) -> tuple[Any, tuple[Settled, ...]]:
+    """The settings with learning rates settled: as a folder has them that is this stage's, or by the table."""
+    for folder in sorted((run_dir / "stages").glob(f"{name}-*")):
+        begun, settled = as_begun(config, folder)
+        if settled and folder.name == f"{name}-{_digest(module, begun, earlier)[:10]}":
+            return begun, settled
+    return settle(module, config, lambda reference: _size(reference, earlier))
+
+
+def _size(reference: str, earlier: Mapping[str, Stage]) -> int | None:
+    """How many weights a model has: the one that a stage starts from, since it hands on as many."""
+    named = STAGE.fullmatch(reference)
+    if named is None:
+        return size_of(reference)
+    stage = earlier.get(named[2])
+    return None if stage is None else _size(stage.start, earlier)
+
+
+def _start(resolved: Mapping[str, Any], inputs: Sequence[str]) -> str:
+    model = resolved.get("model")
+    found = model.get("path") if isinstance(model, Mapping) else model
+    return found if isinstance(found, str) else f"stage:{inputs[0]}" if inputs else ""
 
 
 def led(
@@ -278,6 +316,8 @@ def run_recipe(
     for number, stage in enumerate(stages, 1):
         told = ": done before" if stage.done else why_again(stage)
         say(f"[{number}/{len(stages)}] {stage.name}{told}")
+        for line in () if stage.done else rate_lines(stage.module, stage.config, stage.settled):
+            say(f"  {line}")
         try:
             done = run_stage(stage, stop_requested=stop_requested)
         except TrueupError as error:
@@ -336,23 +376,6 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(part)
 
 
-def files_of(config: Any) -> dict[str, str]:
-    """The digest of each file and folder that settings name."""
-    return {text: _digest_path(Path(text)) for text in _files(config)}
-
-
-def _files(config: Any) -> Iterator[str]:
-    """The files and folders that settings name: alone, after `lm:`, before `?...`, `#...` or `:FUNCTION`."""
-    for text in schema.places(config):
-        named = text.removeprefix("lm:")
-        door = door_of(named)
-        if door is not None:
-            yield from map(str, open_world(door.world).files())
-            continue
-        before = re.sub(r"([?#].*|(?<=\.py):\w+)$", "", named)
-        yield from (found for found in dict.fromkeys((named, before)) if _is_path(found))
-
-
 def stage_inputs(resolved: Any) -> Iterator[str]:
     """The names of the stages that `stage:NAME` refers to, anywhere in some settings."""
     for text in _strings(resolved):
@@ -375,19 +398,3 @@ def _output(match: re.Match[str], earlier: Mapping[str, Stage]) -> str:
     name, stage, inner = match.groups()
     outputs = vars(earlier[stage].module).get("OUTPUT", "model")
     return (name or "") + str(earlier[stage].folder / (inner or f"/{outputs}").lstrip("/"))
-
-
-def _is_path(text: str) -> bool:
-    return 0 < len(text) < 1024 and "\n" not in text and "\0" not in text and Path(text).exists()
-
-
-def _digest_path(path: Path) -> str:
-    """SHA-256 over a file's bytes, or over the names and bytes of a folder's files."""
-    state = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    for file in files:
-        state.update(str(file.relative_to(path) if file != path else "").encode() + b"\0")
-        with file.open("rb") as opened:
-            while chunk := opened.read(1 << 20):
-                state.update(chunk)
-    return state.hexdigest()

@@ -21,9 +21,23 @@ from trueup.errors import TrueupError
 from trueup.settings import schema
 from trueup.settings.schema import Entry, commented_yaml, describe, digest, resolved
 from trueup.settings.strict_yaml import Layer, dump_yaml, parse_value, read_yaml
+from trueup.settings.translate import (
+    COMMAND_LINE,
+    Alias,
+    Answer,
+    all_keys,
+    fitting,
+    has,
+    merge,
+    place,
+    show,
+    translate,
+    usage,
+)
 
 __all__ = [
     "Alias",
+    "Answer",
     "Entry",
     "Layer",
     "build",
@@ -37,7 +51,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-COMMAND_LINE = "command line"
 
 
 # ------------------------------------------------------------------------------------------ the command line
@@ -55,51 +68,28 @@ def parse_overrides(arguments: Sequence[str]) -> Layer:
     while rest:
         word = rest.pop(0)
         if not word.startswith("--") or word == "--":
-            raise _usage(f"`{word}` belongs to no key", word, "write --key value")
+            raise usage(f"`{word}` belongs to no key", word, "write --key value")
         name, equals, text = word[2:].partition("=")
         key = name.replace("-", "_")
         if not all(key.split(".")):
-            raise _usage("a key has an empty part", word, "write --block.key value")
+            raise usage("a key has an empty part", word, "write --block.key value")
         if key in texts:
-            raise _usage(f"`--{name}` is given twice", key, "give it once")
+            raise usage(f"`--{name}` is given twice", key, "give it once")
         if not equals:
             text = "true" if not rest or rest[0].startswith("--") else rest.pop(0)
         texts[key] = text
-        _place(values, key, parse_value(text))
+        place(values, key, parse_value(text))
     return Layer(values=values, name=COMMAND_LINE, texts=texts)
 
 
-def _place(values: dict[str, Any], key: str, value: Any) -> None:
-    *blocks, last = key.split(".")
-    inner = values
-    for block in blocks:
-        inner = inner.setdefault(block, {})
-        if not isinstance(inner, dict):
-            raise _usage(f"`{block}` is given both a value and a block", key, "give one of the two")
-    if last in inner:
-        raise _usage(f"`{last}` is given both a value and a block", key, "give one of the two")
-    inner[last] = value
-
-
-def _usage(reason: str, key: str, remedy: str) -> TrueupError:
-    return TrueupError("E714", reason, where=f"{COMMAND_LINE} {key}", remedy=remedy)
-
-
 # ------------------------------------------------------------------------------------------ layers
-
-
-class Alias(NamedTuple):
-    """Another name for a key, with its values translated where they differ."""
-
-    key: str
-    values: Mapping[Any, Any] | None = None
 
 
 def build(
     block: type[T],
     *layers: Layer | Mapping[str, Any],
     where: str = "config",
-    aliases: Mapping[str, str | Alias] | None = None,
+    aliases: Mapping[str, str | Alias | Answer] | None = None,
 ) -> T:
     """The instance of a configuration dataclass that some layers state; later layers win.
 
@@ -111,74 +101,16 @@ def build(
     combination the dataclass refuses. All mistakes found are listed; the first gives the code.
     """
     named = [layer if isinstance(layer, Layer) else Layer(values=layer, name=where) for layer in layers]
-    known = {name: Alias(to) if isinstance(to, str) else to for name, to in (aliases or {}).items()}
     own = {item.name for item in schema.items(block)}
-    translated = [_translate(layer, {n: a for n, a in known.items() if n not in own}) for layer in named]
+    known = {name: fitting(to, block) for name, to in (aliases or {}).items() if name not in own}
+    translated = [translate(layer, known) for layer in named]
     merged: dict[str, Any] = {}
     for layer in translated:
-        merged = _merge(merged, layer.values)
+        merged = merge(merged, layer.values)
     building = _Building(layers=translated, name=where, root=block, aliases=known)
     made = building.block(block, merged, "", None)
     building.finish()
     return cast(T, made)
-
-
-def _translate(layer: Layer, aliases: Mapping[str, Alias]) -> Layer:
-    """The layer with its aliases written as the keys they stand for."""
-    values: dict[str, Any] = {}
-    used: dict[str, str] = {}
-    lines, texts = dict(layer.lines), dict(layer.texts)
-    for name, value in layer.values.items():
-        alias = aliases.get(name)
-        if alias is None:
-            values = _merge(values, {name: value})
-            continue
-        other = alias.key if _has(layer.values, alias.key) else used.setdefault(alias.key, name)
-        if other != name:
-            reason = f"`{name}` and `{other}` are the same setting"
-            raise TrueupError("E714", reason, where=layer.where(name), remedy="give one of the two")
-        if alias.values is not None:
-            value = _translate_value(layer, name, value, alias.values)
-            texts.pop(name, None)
-        placed: dict[str, Any] = {}
-        _place(placed, alias.key, value)
-        values = _merge(values, placed)
-        if name in lines:
-            lines[alias.key] = lines.pop(name)
-        if name in texts:
-            texts[alias.key] = texts.pop(name)
-    return Layer(values=values, name=layer.name, lines=lines, texts=texts)
-
-
-def _translate_value(layer: Layer, name: str, value: Any, values: Mapping[Any, Any]) -> Any:
-    for known, to in values.items():
-        if type(known) is type(value) and known == value:
-            return to
-    allowed = ", ".join(_show(v) for v in values)
-    raise TrueupError(
-        "E712", f"{_show(value)} is none of {allowed}", where=layer.where(name), remedy="choose one"
-    )
-
-
-def _has(values: Any, key: str) -> bool:
-    for part in key.split("."):
-        if not isinstance(values, Mapping) or part not in values:
-            return False
-        values = values[part]
-    return True
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `over` on top: mappings merge, the rest replaces; another kind replaces its whole block."""
-    out = dict(base)
-    for key, value in over.items():
-        before = out.get(key)
-        if isinstance(before, Mapping) and isinstance(value, Mapping):
-            same_kind = "kind" not in value or value["kind"] == before.get("kind", value["kind"])
-            out[key] = _merge(before, value) if same_kind else dict(value)
-        else:
-            out[key] = value
-    return out
 
 
 # ------------------------------------------------------------------------------------------ building
@@ -198,7 +130,7 @@ class _Building:
     layers: Sequence[Layer]
     name: str
     root: type
-    aliases: Mapping[str, Alias]
+    aliases: Mapping[str, Alias | Answer]
     problems: list[_Problem] = field(default_factory=list)
 
     def block(self, block: type, values: Mapping[str, Any], key: str, start: Any) -> Any:
@@ -247,7 +179,7 @@ class _Building:
             if value["kind"] in kinds:
                 return kinds[value["kind"]]
             known = [str(k) for k in kinds]
-            self.add("E712", f"{key}.kind", f"no kind {_show(value['kind'])}", _nearest(value["kind"], known))
+            self.add("E712", f"{key}.kind", f"no kind {show(value['kind'])}", _nearest(value["kind"], known))
             return None
         if len(blocks) == 1:
             return blocks[0]
@@ -260,7 +192,7 @@ class _Building:
         """A value checked by pydantic in strict mode; on the command line text may also be what was typed."""
         bare = schema.without_blocks(hint)
         if bare is None:
-            self.add("E712", key, f"expected {schema.in_words(hint)}, found {_show(value)}", "give its keys")
+            self.add("E712", key, f"expected {schema.in_words(hint)}, found {show(value)}", "give its keys")
             return None
         made, wrong = _validate(bare, value)
         if wrong is None:
@@ -277,12 +209,16 @@ class _Building:
     def unknown(self, name: str, key: str, items: Iterable[str]) -> None:
         """Notes a key that the schema does not have, with the nearest that it has."""
         path = f"{key}.{name}" if key else name
-        everywhere = _all_keys(self.root)
+        everywhere = all_keys(self.root)
         if path in everywhere and "." in name:
             self.add("E711", path, "unknown key with a dot", "write the last part inside its block")
             return
         here = [*items, *(self.aliases if not key else ())]
         near = difflib.get_close_matches(name, here, n=1, cutoff=0.6)
+        meant = self.aliases.get(near[0]) if near and near[0] not in items else None
+        if isinstance(meant, Answer):
+            self.add("E711", path, "unknown key", f"if it is `{near[0]}`: {meant.says}")
+            return
         near = near or [k for k in everywhere if k.endswith(f".{name}")]
         near = near or difflib.get_close_matches(path, everywhere, n=1, cutoff=0.75)
         known = f"the keys here: {', '.join(items)}"
@@ -290,7 +226,7 @@ class _Building:
 
     def origin(self, key: str) -> Layer | None:
         """The last layer that has a key."""
-        holders = (layer for layer in reversed(self.layers) if key in layer.lines or _has(layer.values, key))
+        holders = (layer for layer in reversed(self.layers) if key in layer.lines or has(layer.values, key))
         return next(holders, None)
 
     def add(self, code: str, key: str, reason: str, remedy: str) -> None:
@@ -313,11 +249,6 @@ class _Building:
         first, *others = self.problems
         remedy = "\n".join([first.remedy, *(f"{p.where} — {p.reason} — {p.remedy}" for p in others)])
         raise TrueupError(first.code, first.reason, where=first.where, remedy=remedy)
-
-
-@cache
-def _all_keys(block: type) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(entry.key for entry in schema.describe(block)))
 
 
 @cache
@@ -353,9 +284,11 @@ def _say(hint: Any, value: Any, wrong: ErrorDetails) -> tuple[str, str]:
     inside = len(schema.members(hint)) == 1 and wrong["type"] not in _WHOLE
     found = wrong["input"] if inside else value
     expected = schema.in_words(hint)
-    reason = f"expected {expected}, found {_show(found)}"
-    if isinstance(found, str) and schema.choices(hint):
-        return reason, _nearest(found, schema.choices(hint))
+    reason = f"expected {expected}, found {show(found)}"
+    words = schema.choices(hint)
+    near = isinstance(found, str) and difflib.get_close_matches(found, words, n=1)
+    if isinstance(found, str) and words and (near or not expected.startswith("a number")):
+        return reason, _nearest(found, words)
     if isinstance(found, str) and not isinstance(parse_value(found), str):
         return reason, "write it without quotes"
     if (
@@ -370,11 +303,3 @@ def _say(hint: Any, value: Any, wrong: ErrorDetails) -> tuple[str, str]:
 def _nearest(found: Any, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(str(found), known, n=1)
     return f"did you mean `{near[0]}`?" if near else f"one of {', '.join(known)}"
-
-
-def _show(value: Any) -> str:
-    """A found value, short, with its type where it matters."""
-    names = {str: "the text ", bool: "", int: "the number ", float: "the number ", type(None): ""}
-    shown = json.dumps(value, ensure_ascii=False, default=str)
-    shown = shown if len(shown) <= 80 else shown[:79] + "…"
-    return f"{names.get(type(value), '')}{shown}"

@@ -31,6 +31,7 @@ from trueup.testing.toys import (
     toy_prompt_ids,
 )
 from trueup.update.adamw import AdamW
+from trueup.update.rates import AUTO, rates_in, with_rates
 
 
 def check_method(
@@ -88,7 +89,8 @@ def tiny_config(module: ModuleType) -> Any:
     known = {f.name: f.default for f in fields(kind)}
     if not isinstance(known.get("update"), AdamW):  # another update rule keeps its own settings
         del tiny["update"]
-    return kind(**{name: value for name, value in tiny.items() if name in known})
+    config = kind(**{name: value for name, value in tiny.items() if name in known})
+    return with_rates(config, {key: 1e-3 for key, rate in rates_in(config).items() if rate == AUTO})
 
 
 def _open(module: ModuleType, config: Any, judge: Any, lora: LoraSettings | None) -> tuple[Method, Handles]:

@@ -40,7 +40,7 @@ def minibatch(
     microbatch_tokens: int = 10**9,
 ) -> Step:
     """The groups as one minibatch of the loop, in float64, so that a test differentiates what trains."""
-    method = Method(name="check", source=_Given(objective.reads), objective=objective, update=AdamW())
+    method = Method(name="check", source=_Given(objective.reads), objective=objective, update=AdamW(lr=1e-4))
     handles = Handles(networks=networks, dtype=torch.float64, microbatch_tokens=microbatch_tokens)
     return Step(method, handles, groups)
 

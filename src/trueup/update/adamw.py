@@ -19,8 +19,8 @@ from trueup.errors import TrueupError
 class AdamW:
     """The settings of an AdamW update (Loshchilov and Hutter 2019)."""
 
-    lr: Annotated[float, Gt(0)] = 1e-4
-    "Peak learning rate."
+    lr: Annotated[float, Gt(0)] | Literal["auto"] = "auto"
+    "Peak learning rate; `auto` is what docs/learning-rates.md has for the method and the model's size."
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     "How the learning rate falls after warm-up."
     warmup: Annotated[float, Ge(0), Le(1)] = 0.05
@@ -43,6 +43,18 @@ class AdamW:
     def start(self, networks: Mapping[str, Network], num_updates: int) -> Rule:
         """The rule at work on these networks' trainable parameters."""
         return AdamWRule(self, networks, num_updates)
+
+    @property
+    def peak(self) -> float:
+        """The peak learning rate. Raises E764 for `auto`, which a run settles before it begins."""
+        if self.lr == "auto":
+            raise TrueupError(
+                "E764",
+                "`auto` is no number yet: runs settle it from the method and the model",
+                where="update.lr",
+                remedy="give a number",
+            )
+        return self.lr
 
 
 def schedule(settings: AdamW, update: int, num_updates: int) -> float:
@@ -117,7 +129,7 @@ class AdamWRule:
                 decay = settings.weight_decay if decays else 0.0
                 scale = settings.lr_scale.get(network, 1.0)
                 groups.append({"params": [p for _, p in chosen], "weight_decay": decay, "scale": scale})
-        self._adamw = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps)
+        self._adamw = torch.optim.AdamW(groups, lr=settings.peak, betas=settings.betas, eps=settings.eps)
 
     @property
     def _parameters(self) -> list[Tensor]:
@@ -130,12 +142,12 @@ class AdamWRule:
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm)
         metrics["grad_norm"] = float(norm)
         factor = schedule(self._settings, self._gate.update, self._num_updates)
-        metrics["lr"] = self._settings.lr * factor
+        metrics["lr"] = self._settings.peak * factor
         if not self._gate.passes(metrics):
             self._adamw.zero_grad(set_to_none=True)
             return {**metrics, "skipped": 1.0}
         for group in self._adamw.param_groups:
-            group["lr"] = self._settings.lr * factor * group["scale"]
+            group["lr"] = self._settings.peak * factor * group["scale"]
         self._adamw.step()
         return metrics
 

@@ -40,7 +40,7 @@ class TrustRegion:
     "Residual, as a share of the gradient's norm, at which they end early."
     tries: Annotated[int, Ge(1)] = 10
     "Step lengths tried, each half the one before; after the last the policy stays."
-    critic: AdamW = AdamW(lr=1e-3, schedule="constant", warmup=0.0)
+    critic: AdamW = AdamW(schedule="constant", warmup=0.0)
     "How all networks but the policy are fitted."
     critic_passes: Annotated[int, Ge(0)] = 5
     "AdamW updates of theirs in each update of the policy."

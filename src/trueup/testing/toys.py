@@ -60,7 +60,7 @@ class StandIn(nn.Module):
         lengths = [length % 8 for span in batch.spans for _, length in span.completions]
         said = {
             "logprobs": table.gather(1, batch.targets[:, None]).squeeze(1),
-            "entropy": -(table.exp() * table).sum(-1).detach(),
+            "entropy": -(table.exp() * table).sum(-1),
             "values": self.value[state],
             "rewards": self.reward[batch.tokens[batch.last - 1], batch.positions[batch.last] % 8],
             "distributions": table,

@@ -233,12 +233,11 @@ def dpo_nll() -> float:
         log_rho = reference.log_probs(x).detach()
         first, second = (torch.tensor([getattr(c, side) for c in group.comparisons]) for side in ("a", "b"))
         p = torch.tensor([c.probability for c in group.comparisons], dtype=torch.float64)
-        tokens = lengths(RAGGED)
 
         def loss(
             log_pi: Tensor, log_rho: Tensor = log_rho, p: Tensor = p, a: Any = first, b: Any = second
         ) -> Tensor:
-            h, mean = log_pi - log_rho, log_pi / tokens
+            h, mean = log_pi - log_rho, log_pi / lengths(RAGGED)
             z = BETA * (h[a] - h[b])
             preferred = p * softplus(-z) + (1 - p) * softplus(z)
             return (preferred - 0.5 * (p * mean[a] + (1 - p) * mean[b])).mean()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -152,6 +153,97 @@ def dpo_ragged() -> float:
 )
 def dpo_robust() -> float:
     return reached_by_dpo(EVEN, loss="robust", label_smoothing=0.2)
+
+
+def optimum_of(divergence: str, log_rho: Tensor, scores: Tensor, alpha: float) -> Tensor:
+    """log π* = log ρ + log (f')⁻¹((r − λ)/β), λ found by bisection so that the probabilities sum to 1.
+
+    With x = (r − λ)/β: −1/u = x gives u = −1/x; log 2u/(1+u) = x gives u = e^x / (2 − e^x); (1 − u^−α)/α = x
+    gives u = (1 − αx)^(−1/α).
+    """
+    r, rho = scores.numpy() / BETA, log_rho.exp().numpy()
+    inverse: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
+        "forward_kl": (lambda x: -1 / x, 0.0),
+        "jensen_shannon": (lambda x: np.exp(x) / (2 - np.exp(x)), np.log(2)),
+        "alpha": (lambda x: (1 - alpha * x) ** (-1 / alpha), 1 / alpha),
+    }
+    of, highest = inverse[divergence]
+    least = r.max() - highest
+    level = brentq(lambda shift: rho @ of(r - shift) - 1, least + 1e-12, least + 1e4, xtol=1e-15)
+    return torch.from_numpy(np.log(rho * of(r - level)))
+
+
+def distance_of_f(divergence: str) -> float:
+    """The largest KL to the closed form of f-DPO on Bradley-Terry labels of r, both worlds."""
+    worst = 0.0
+    for world in (EVEN, RAGGED):
+        reference, scores = random_table(world, 4), random_scores(world, 5)
+        groups = labelled(world, scores + 3)
+        config = dpo.Config(beta=BETA, divergence=divergence, alpha=0.5, **settings(groups))  # pyright: ignore
+        policy = trained(dpo.build(config, parts_of(groups)), reference.copy(), reference, 300)
+        for x in range(len(world.prompts)):
+            best = optimum_of(divergence, reference.log_probs(x).detach(), scores[x], 0.5)
+            worst = max(worst, kl(policy.log_probs(x), best))
+    return worst
+
+
+@solution(
+    "dpo",
+    known="divergence forward_kl: ρ β / (λ − r), both worlds",
+    measured="KL(π ‖ π*)",
+    tolerance=1e-4,
+)
+def dpo_forward_kl() -> float:
+    return distance_of_f("forward_kl")
+
+
+@solution(
+    "dpo",
+    known="divergence jensen_shannon: ρ e^x / (2 − e^x), x = (r − λ)/β, both worlds",
+    measured="KL(π ‖ π*)",
+    tolerance=1e-4,
+)
+def dpo_jensen_shannon() -> float:
+    return distance_of_f("jensen_shannon")
+
+
+@solution(
+    "dpo",
+    known="divergence alpha, α = .5: ρ / (1 − αx)^2, x = (r − λ)/β, both worlds",
+    measured="KL(π ‖ π*)",
+    tolerance=1e-4,
+)
+def dpo_alpha() -> float:
+    return distance_of_f("alpha")
+
+
+@solution(
+    "dpo",
+    known="nll_weight: the minimiser of the enumerated loss, by L-BFGS over 15 probabilities",
+    measured="KL(π ‖ π*)",
+    tolerance=1e-6,
+)
+def dpo_nll() -> float:
+    reference, scores = random_table(RAGGED, 4), random_scores(RAGGED, 5)
+    groups = labelled(RAGGED, scores)
+    config = dpo.Config(beta=BETA, nll_weight=0.5, **settings(groups))
+    policy = trained(dpo.build(config, parts_of(groups)), reference.copy(), reference, 300)
+    worst = 0.0
+    for x, group in enumerate(groups):
+        log_rho = reference.log_probs(x).detach()
+        first, second = (torch.tensor([getattr(c, side) for c in group.comparisons]) for side in ("a", "b"))
+        p = torch.tensor([c.probability for c in group.comparisons], dtype=torch.float64)
+
+        def loss(
+            log_pi: Tensor, log_rho: Tensor = log_rho, p: Tensor = p, a: Any = first, b: Any = second
+        ) -> Tensor:
+            h, mean = log_pi - log_rho, log_pi / lengths(RAGGED)
+            z = BETA * (h[a] - h[b])
+            preferred = p * softplus(-z) + (1 - p) * softplus(z)
+            return (preferred - 0.5 * (p * mean[a] + (1 - p) * mean[b])).mean()
+
+        worst = max(worst, kl(policy.log_probs(x), minimiser(loss, log_rho)))
+    return worst
 
 
 @solution(

@@ -31,10 +31,12 @@ from exact.world import (
 )
 from trueup.annotate.advantages import Whiten
 from trueup.annotate.baselines import AgainstGreedy
-from trueup.engine.groups import Group
+from trueup.engine.groups import Group, joined_column
 from trueup.engine.loop import Step, fit
-from trueup.engine.method import Handles, Method, Parts
-from trueup.methods import apa, grpo, ppo, ppo_ptx, reinforce, rloo, scst
+from trueup.engine.method import Handles, Method, Parts, Source
+from trueup.methods import apa, cispo, grpo, gspo, ppo, ppo_ptx, reinforce, reinforce_pp, rloo, scst
+from trueup.settings.blocks import LoopSettings
+from trueup.sources.redrawn import Redrawn
 from trueup.update.adamw import AdamW
 
 BETA = 0.7
@@ -74,7 +76,10 @@ def opened(
     )
     method = module.build(config, parts)
     stages = tuple(replace(s, greedy=greedy) if isinstance(s, AgainstGreedy) else s for s in method.annotate)
-    method = replace(method, source=Drawn(policy, **drawn), annotate=stages)
+    source: Source = Drawn(policy, **drawn)
+    if isinstance(method.source, Redrawn):
+        source = replace(method.source, judged=replace(method.source.judged, source=source))
+    method = replace(method, source=source, annotate=stages)
     networks = {"policy": policy, "reference": reference}
     if "value" in method.networks:
         values = exact_values(policy, reference, scores, BETA if module is not apa else 0.0)
@@ -228,25 +233,35 @@ def rloo_optimum_ragged() -> float:
 RELATIVE = grpo.Config(algorithm=grpo.Algorithm(beta=0.0, missing_eos=None))
 
 
-def normalised_ascent(policy: Table, scores: Tensor) -> Tensor:
-    """E over pairs of ½ Σ_i A_i (1/T_i) ∇log π(y_i), A = (r − mean) / (sample std + 1e-4), by enumeration."""
-    lengths = torch.tensor([len(y) for y in policy.world.completions], dtype=torch.float64)
+def lengths(world: World) -> Tensor:
+    """How many tokens each completion has."""
+    return torch.tensor([len(y) for y in world.completions], dtype=torch.float64)
+
+
+def normalised_ascent(policy: Table, scores: Tensor, divided_by: Tensor) -> Tensor:
+    """E over pairs of ½ Σ_i A_i ∇log π(y_i) / d_i, A = (r − mean) / (sample std + 1e-4), by enumeration."""
     total = torch.zeros((), dtype=torch.float64)
     for x, r in enumerate(scores):
         apart = r[:, None] - r[None, :]
         advantage = apart / 2 / (apart.abs() / 2**0.5 + 1e-4)  # of the first; the second's is its opposite
         log_pi = policy.log_probs(x)
         weight = (log_pi[:, None] + log_pi[None, :]).exp().detach() * advantage
-        total = total + (weight * (log_pi / lengths)[:, None]).sum()
+        total = total + (weight * (log_pi / divided_by)[:, None]).sum()
     return torch.autograd.grad(total / len(scores), policy.logits)[0]
 
 
-def relative_gap(world: World) -> float:
-    """How far the loop's first gradient is from the enumerated one, over all pairs of 64 draws."""
+def relative_gap(module: Any, config: Any, world: World, *, tokens: bool = False) -> float:
+    """How far the first gradient is from the enumerated one, over all pairs of 64 draws.
+
+    A completion's gradient is divided by its own length, or with `tokens` by the mean one.
+    """
     policy, reference, scores = case(world)
-    method, handles = opened(grpo, RELATIVE, policy, reference, scores, count=64, k=2, products=True)
-    found = gradient(method, handles, annotated(method, handles))
-    return float((found + normalised_ascent(policy, scores)).abs().max())
+    method, handles = opened(module, config, policy, reference, scores, count=64, k=2, products=True)
+    groups = annotated(method, handles)
+    found = gradient(method, handles, groups)
+    mean = float(np.mean([c.num_tokens for g in groups for c in g.completions]))
+    divided_by = torch.full_like(lengths(world), mean) if tokens else lengths(world)
+    return float((found + normalised_ascent(policy, scores, divided_by)).abs().max())
 
 
 @solution(
@@ -256,7 +271,7 @@ def relative_gap(world: World) -> float:
     tolerance=1e-10,
 )
 def grpo_gradient() -> float:
-    return relative_gap(EVEN)
+    return relative_gap(grpo, RELATIVE, EVEN)
 
 
 @solution(
@@ -266,14 +281,143 @@ def grpo_gradient() -> float:
     tolerance=1e-10,
 )
 def grpo_gradient_ragged() -> float:
-    return relative_gap(RAGGED)
+    return relative_gap(grpo, RELATIVE, RAGGED)
 
 
 @solution("grpo", known="the same on average", measured=ERROR, tolerance=4)
 def grpo_samples() -> float:
     policy, reference, scores = case(EVEN)
     method, handles = opened(grpo, RELATIVE, policy, reference, scores, count=256, k=2)
-    return standard_errors(method, handles, -normalised_ascent(policy, scores))
+    return standard_errors(method, handles, -normalised_ascent(policy, scores, lengths(EVEN)))
+
+
+def alike(world: World) -> Tensor:
+    """Scores of 0 or 1: for the second prompt, one completion alone has a 1."""
+    scores = (random_scores(world, 3) > 0).double()
+    scores[1:] = 0
+    scores[1, 4] = 1
+    return scores
+
+
+@solution(
+    "grpo",
+    known="max_batches: P(kept = x) ∝ P(the scores of x are not all equal), over all pairs of draws",
+    measured="largest difference",
+    tolerance=1e-12,
+)
+def grpo_kept() -> float:
+    policy, reference = dyadic_table(RAGGED, 1), random_table(RAGGED, 2)
+    scores = alike(RAGGED)
+    algorithm = replace(RELATIVE.algorithm, max_batches=2)
+    config = replace(RELATIVE, algorithm=algorithm, loop=LoopSettings(batch=10**6))
+    method, handles = opened(grpo, config, policy, reference, scores, count=64, k=2, products=True)
+    kept = [g.meta["prompt"] for g in annotated(method, handles)]
+    won = torch.stack([(policy.log_probs(x).exp() * scores[x]).sum() for x in range(2)]).detach()
+    mixed = 2 * won * (1 - won)
+    expected = mixed / mixed.sum()
+    return max(abs(kept.count(x) / len(kept) - float(expected[x])) for x in range(2))
+
+
+def bonus_reached(module: Any, config: Any, world: World) -> float:
+    """KL to e^{r/(2η)} / Z, where K = 2 centred scores halve the gradient of the mean score."""
+    reference, scores = random_table(world, 4), random_scores(world, 5)
+    policy = reference.copy()
+    update = AdamW(lr=0.1, schedule="linear", warmup=0, final=0, max_grad_norm=10)
+    config = replace(config, update=update)
+    method, handles = opened(module, config, policy, reference, scores, count=256, k=2)
+    fit(method, handles, num_steps=150, groups_per_step=256)
+    best = torch.log_softmax(scores[0] / (2 * 0.5), -1)
+    p = policy.log_probs().detach()
+    return float((p.exp() * (p - best)).sum())
+
+
+@solution(
+    "grpo",
+    known="entropy η, no division, K = 2: e^{r/(2η)} / Z on a bandit",
+    measured=KL,
+    tolerance=1e-3,
+)
+def grpo_entropy() -> float:
+    algorithm = grpo.Algorithm(beta=0.0, std="none", entropy=0.5, missing_eos=None)
+    return bonus_reached(grpo, replace(RELATIVE, algorithm=algorithm), BANDIT)
+
+
+# ------------------------------------------------------------------------------------------ GSPO, CISPO
+
+WHOLE = gspo.Config(algorithm=gspo.Algorithm(missing_eos=None), minibatch=None)
+WEIGHTED = cispo.Config(algorithm=cispo.Algorithm(missing_eos=None), minibatch=None)
+
+
+@solution(
+    "gspo",
+    known="first ∇L = GRPO's: group-normalised advantages and weights 1/T, both worlds",
+    measured=GRADIENT,
+    tolerance=1e-10,
+)
+def gspo_gradient() -> float:
+    return max(relative_gap(gspo, WHOLE, world) for world in (EVEN, RAGGED))
+
+
+@solution(
+    "cispo",
+    known="first ∇L = REINFORCE with group-normalised advantages over the mean length, both worlds",
+    measured=GRADIENT,
+    tolerance=1e-10,
+)
+def cispo_gradient() -> float:
+    return max(relative_gap(cispo, WEIGHTED, world, tokens=True) for world in (EVEN, RAGGED))
+
+
+# ------------------------------------------------------------------------------------------ REINFORCE++
+
+WHITENED = reinforce_pp.Config(
+    algorithm=reinforce_pp.Algorithm(beta=BETA, missing_eos=None), epochs_per_step=1, minibatch=None
+)
+
+
+@solution(
+    "reinforce_pp",
+    known="first ∇L = −∇J / (σ · mean tokens a completion), σ the spread of the returns, both worlds",
+    measured=GRADIENT,
+    tolerance=1e-8,
+)
+def reinforce_pp_gradient() -> float:
+    worst = 0.0
+    for world in (EVEN, RAGGED):
+        policy, reference, scores = case(world)
+        method, handles = opened(reinforce_pp, WHITENED, policy, reference, scores, count=64)
+        plain = replace(method, annotate=tuple(s for s in method.annotate if not isinstance(s, Whiten)))
+        sigma = joined_column(annotated(plain, handles), "advantages").std()
+        groups = annotated(method, handles)
+        mean = float(np.mean([c.num_tokens for g in groups for c in g.completions]))
+        expected = ascent(policy, reference, scores) / (sigma * mean)
+        worst = max(worst, float((gradient(method, handles, groups) + expected).abs().max()))
+    return worst
+
+
+@solution(
+    "reinforce_pp",
+    known="with a group's mean off first, β = 0, K = 2: half of ∇E[r], over σ · mean tokens, both worlds",
+    measured=GRADIENT,
+    tolerance=1e-8,
+)
+def reinforce_pp_group() -> float:
+    algorithm = replace(WHITENED.algorithm, beta=0.0, baseline="group")
+    worst = 0.0
+    for world in (EVEN, RAGGED):
+        policy, reference, scores = case(world)
+        drawn = {"count": 64, "k": 2, "products": True}
+        config = replace(WHITENED, algorithm=algorithm, num_completions=2)
+        method, handles = opened(reinforce_pp, config, policy, reference, scores, **drawn)
+        plain = replace(method, annotate=tuple(s for s in method.annotate if not isinstance(s, Whiten)))
+        sigma = joined_column(annotated(plain, handles), "advantages").std()
+        groups = annotated(method, handles)
+        mean = float(np.mean([c.num_tokens for g in groups for c in g.completions]))
+        reward = objective_value(policy, reference, scores, 0.0)
+        (up,) = torch.autograd.grad(reward, policy.logits)
+        found = gradient(method, handles, groups)
+        worst = max(worst, float((found + up / (2 * sigma * mean)).abs().max()))
+    return worst
 
 
 # ------------------------------------------------------------------------------------------ PPO-ptx

@@ -91,7 +91,7 @@ class Table:
         table = torch.log_softmax(self.logits, -1)[states]
         said = {
             "logprobs": lambda: table.gather(1, batch.targets[:, None]).squeeze(1),
-            "entropy": lambda: -(table.exp() * table).sum(-1).detach(),
+            "entropy": lambda: -(table.exp() * table).sum(-1),
             "distributions": lambda: table,
             "values": lambda: self.values[states],
             "rewards": lambda: self.rewards.flatten()[whole],

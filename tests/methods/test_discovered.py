@@ -15,7 +15,7 @@ from trueup.objectives.mix import Sum
 from trueup.settings import discover
 from trueup.settings.blocks import LoraSettings
 from trueup.testing import check_method, check_objective, minibatch, tiny_config
-from trueup.testing.toys import StandIn, nearby, toy_groups, toy_prompt_ids, with_columns
+from trueup.testing.toys import StandIn, nearby, spelled, toy_groups, toy_prompt_ids, with_columns
 
 BUILDS = [name for name in discover.names() if "build" in vars(discover.find(name))]
 
@@ -25,7 +25,7 @@ def built(module: ModuleType) -> Method:
     parts = Parts(
         groups=toy_groups(),
         held_out=[],
-        decode=str,
+        decode=spelled,
         stop_ids=(0,),
         prompt_ids=toy_prompt_ids,
         more=lambda settings: toy_groups(),

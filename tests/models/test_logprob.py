@@ -42,11 +42,18 @@ def test_values_and_gradients_by_plain_autograd(budget_bytes: int, temperature: 
     table = torch.log_softmax(torch.tanh((hidden @ head.weight.T + head.bias) * 0.35) * 2 / temperature, -1)  # pyright: ignore
     expected = table[at, targets]
     assert torch.allclose(scored.logprobs, expected, rtol=0, atol=1e-12)
-    assert scored.entropy is not None and not scored.entropy.requires_grad
-    assert torch.allclose(scored.entropy, -(table.exp() * table).sum(-1)[at], rtol=0, atol=1e-12)
-    found = torch.autograd.grad((scored.logprobs * weights).sum(), leaves)  # pyright: ignore
-    for a, b in zip(found, torch.autograd.grad((expected * weights).sum(), leaves), strict=True):  # pyright: ignore
-        assert torch.allclose(a, b, rtol=0, atol=1e-12)
+    entropy = -(table.exp() * table).sum(-1)[at]
+    assert scored.entropy is not None
+    assert torch.allclose(scored.entropy, entropy, rtol=0, atol=1e-12)
+    others = weights.flip(0)
+    for logprob, bonus in ((weights, None), (None, others), (weights, others)):
+        sums = [
+            sum((p * w).sum() for p, w in zip(parts, (logprob, bonus), strict=True) if w is not None)
+            for parts in ((scored.logprobs, scored.entropy), (expected, entropy))
+        ]
+        found, wanted = (torch.autograd.grad(s, leaves, retain_graph=True) for s in sums)  # pyright: ignore
+        for a, b in zip(found, wanted, strict=True):
+            assert torch.allclose(a, b, rtol=0, atol=1e-12)
 
 
 def test_numerical_gradient() -> None:

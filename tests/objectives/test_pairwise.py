@@ -11,7 +11,7 @@ import torch
 from hand_batches import FIRST_WINS, batch, group, loss, tensor
 from trueup.engine.batch import Outputs
 from trueup.engine.groups import Comparison, Group
-from trueup.objectives.pairwise import DPO, IPO
+from trueup.objectives.pairwise import DPO, IPO, slope
 from trueup.testing import check_objective
 
 REFERENCE = {"ref_logprobs": [-1.0, -2.0]}, {"ref_logprobs": [-0.5]}
@@ -134,6 +134,76 @@ def test_without_a_reference_the_sums_themselves_are_compared() -> None:
     )
 
 
+# ------------------------------------------------------------------------------------------ RPO
+
+
+def test_rpo_adds_the_chosen_tokens_mean_nll() -> None:
+    """z = 1: .31326; the chosen's tokens .5 and 1 nats, mean .75; a = 2: .31326 + 1.5. The slope too."""
+    both, plain = (tensor(-0.5, -1, -1.5, grad=True) for _ in range(2))
+    value = loss(DPO(beta=0.4, nll_weight=2.0), batch(PAIR), logprobs=both)
+    assert value.item() == pytest.approx(0.3132616875 + 1.5, abs=1e-9)
+    value.backward()
+    loss(DPO(beta=0.4), batch(PAIR), logprobs=plain).backward()
+    assert both.grad is not None and plain.grad is not None
+    assert (both.grad - plain.grad).tolist() == pytest.approx([-1.0, -1.0, 0.0], abs=1e-15)
+
+
+def test_rpo_without_a_weight_is_dpo() -> None:
+    given = Outputs(logprobs=tensor(-0.5, -1, -1.5))
+    plain, zero = (o(given, batch(PAIR)) for o in (DPO(), DPO(nll_weight=0.0)))
+    assert list(zero.losses) == ["dpo"]
+    assert torch.equal(zero.losses["dpo"][1].values, plain.losses["dpo"][1].values)
+
+
+def test_rpo_of_a_soft_label_weighs_both_by_it() -> None:
+    """p = .75: .75 · .75 + .25 · 1.5 = .9375 nats a token."""
+    soft = group(*REFERENCE, comparisons=(Comparison(a=0, b=1, choice="a", probability=0.75),))
+    terms = DPO(nll_weight=1.0)(Outputs(logprobs=tensor(-0.5, -1, -1.5)), batch(soft))
+    assert terms.losses["nll"][1].values.item() == pytest.approx(0.9375, abs=1e-12)
+
+
+# ------------------------------------------------------------------------------------------ f-DPO
+
+
+@pytest.mark.parametrize(
+    ("divergence", "expected"),
+    [
+        ("reverse_kl", math.log(3)),  # log u_w − log u_l with u = 3 and 1
+        ("forward_kl", -1 / 3 + 1),
+        ("jensen_shannon", math.log(2 * 3 / 4) - math.log(2 * 1 / 2)),
+        ("alpha", (1 - 3**-0.5) / 0.5),
+    ],
+)
+def test_a_divergences_margin_by_hand(divergence: Any, expected: float) -> None:
+    """h_w = log 3, h_l = 0, β = 2: z is 2 (f'(3) − f'(1)), and the loss log(1 + e^−z)."""
+    objective = DPO(beta=2.0, divergence=divergence, alpha=0.5)
+    terms = objective(Outputs(logprobs=tensor(-1, -2 + math.log(3), -0.5)), batch(PAIR))
+    assert terms.metrics["rewards/margins"].values.item() == pytest.approx(2 * expected, abs=1e-12)
+    value = terms.losses["dpo"][1].values.item()
+    assert value == pytest.approx(math.log1p(math.exp(-2 * expected)), abs=1e-12)
+
+
+def test_reverse_kl_is_dpo_to_the_bit() -> None:
+    """And alpha goes from it, at 0, to forward_kl, at 1."""
+    h = torch.linspace(-5, 5, 21, dtype=torch.float64)
+    assert torch.equal(slope(h, "reverse_kl", 0.5), h)
+    torch.testing.assert_close(slope(h, "alpha", 1e-9), h, atol=1e-6, rtol=0)
+    torch.testing.assert_close(slope(h, "alpha", 1.0), slope(h, "forward_kl", 0.5) + 1, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("divergence", ["reverse_kl", "forward_kl", "jensen_shannon", "alpha"])
+@pytest.mark.parametrize("change", [-3000.0, -150.0, 150.0, 3000.0])
+def test_no_sequences_ratio_overflows(divergence: Any, change: float) -> None:
+    """float32, log-ratios of ±3000: finite, and a chosen completion that became unlikely is pulled back."""
+    logprobs = torch.tensor([-1.0, -2.0 + change, -0.5], requires_grad=True)
+    packed = batch(PAIR).to("cpu", torch.float32)
+    value = loss(DPO(beta=0.1, divergence=divergence), packed, logprobs=logprobs)
+    value.backward()
+    assert value.isfinite()
+    assert logprobs.grad is not None and logprobs.grad.isfinite().all()
+    assert change > 0 or logprobs.grad[0] < -0.05
+
+
 # ------------------------------------------------------------------------------------------ IPO
 
 
@@ -170,5 +240,8 @@ def test_sound() -> None:
     check_objective(DPO(beta=0.3, loss="robust", label_smoothing=0.2), at_reference=math.log(2))
     check_objective(DPO(beta=0.3, loss="hinge"), at_reference=1.0)
     check_objective(DPO(beta=0.3, reference_free=True))
+    for divergence in ("forward_kl", "jensen_shannon", "alpha"):
+        check_objective(DPO(beta=0.3, divergence=divergence), at_reference=math.log(2))
+    check_objective(DPO(beta=0.3, nll_weight=0.5))
     check_objective(IPO(beta=0.5), at_reference=1.0)
     check_objective(IPO(beta=0.5, log_ratio="sum"), at_reference=1.0)

@@ -57,6 +57,33 @@ class GAE:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReturnsToGo:
+    """Writes `advantages` = the discounted rewards from each token on: no critic, no baseline.
+
+    A_t = Σ_{k≥t} γ^{k−t} r_k
+
+    Reference: Hu 2025 (REINFORCE++).
+    """
+
+    gamma: float = 1.0
+    "Discount."
+
+    reads = frozenset({"rewards"})
+    writes = frozenset({"advantages"})
+
+    def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
+        """The groups with `advantages`; logs their mean as `returns`."""
+
+        def summed(c: Completion) -> Completion:
+            rewards = c.columns["rewards"]
+            return c.with_columns(advantages=gae(rewards, np.zeros_like(rewards), self.gamma, 1.0))
+
+        out = each(groups, summed)
+        handles.record({"returns": float(joined_column(out, "advantages").mean())})
+        return out
+
+
+@dataclass(frozen=True, kw_only=True)
 class Whiten:
     """Rewrites a column to unit variance over all tokens of the step.
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from trueup.engine.groups import Group, marked
+from trueup.engine.groups import Completion, Group, marked
 from trueup.engine.method import Annotator, Handles
 from trueup.errors import TrueupError
 
@@ -87,6 +87,36 @@ class LeaveOneOut:
         others = [(r.sum() - r) / (len(r) - 1) for r in rewards]
         handles.record({"baseline": float(np.concatenate(others).mean())})
         return with_advantages(groups, [r - b for r, b in zip(rewards, others, strict=True)], handles)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupCentred:
+    """Rewrites `rewards`: from the last token's, where the score is, the group's mean score is taken.
+
+    r_T ← r_T − mean of the scores of the prompt's K completions
+
+    The mean holds the completion's own score, which shrinks the score's gradient by (K − 1) / K.
+    Reference: Hu 2025 (REINFORCE++ with a baseline).
+    """
+
+    reads = frozenset({"rewards", "score"})
+    writes = frozenset({"rewards"})
+
+    def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
+        """The groups with `rewards`. Raises E741 where a prompt has one completion."""
+        several(groups)
+        means = [float(np.mean([c.marks["score"] for c in group.completions])) for group in groups]
+        handles.record({"baseline": float(np.mean(means))})
+        return [
+            group.with_completions([_less(c, mean) for c in group.completions])
+            for group, mean in zip(groups, means, strict=True)
+        ]
+
+
+def _less(completion: Completion, mean: float) -> Completion:
+    rewards = completion.columns["rewards"].copy()
+    rewards[-1] -= mean
+    return completion.with_columns(rewards=rewards)
 
 
 @dataclass(frozen=True, kw_only=True)

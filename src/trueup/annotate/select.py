@@ -106,6 +106,18 @@ class TopAcrossGroups:
         return _noted([_only(*flat[i]) for i in kept], handles)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """Drops the groups whose completions are marked `kept` = 0; a group without that mark stays."""
+
+    reads = frozenset({"sampled_logprobs"})
+    writes = frozenset[str]()
+
+    def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
+        """The groups to learn from."""
+        return [group for group in groups if all(c.marks.get("kept", 1.0) for c in group.completions)]
+
+
 def _tie_order(size: int, handles: Handles) -> Sequence[int]:
     """A random rank for each of a step's completions: a function of the seed and of how often it was asked.
 

@@ -129,7 +129,7 @@ class Outputs:
     logprobs: Float[Tensor, " T"] | None = None
     "log π(y_t | x, y_<t), temperature applied."
     entropy: Float[Tensor, " T"] | None = None
-    "Entropy of the next-token distribution in nats, no gradient."
+    "Entropy of the next-token distribution in nats."
     values: Float[Tensor, " T"] | None = None
     "V(s_t): the value of the state before token t."
     rewards: Float[Tensor, " N"] | None = None

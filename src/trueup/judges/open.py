@@ -24,6 +24,7 @@ from trueup.settings.held import FUNCTION, held
 from trueup.worlds import World, door_of, open_world
 
 if TYPE_CHECKING:
+    from trueup.engine.method import HeadName
     from trueup.models.shared import Base
 
 logger = logging.getLogger("trueup")
@@ -50,6 +51,7 @@ def open_judge(
     `http://`, `https://`         a server that scores
     `FILE.yaml?name=value`        a weighted sum of judges; the value stands for `$name`, or weighs that part
     a folder                      a reward model or embedder, with its own tokenizer (`template` overrides)
+    a folder, `?score=min` ...    a process reward model; `judges.stepwise.Reading` has its options
 
     A reward model that is a LoRA adapter trained on the weights of `base` scores over those, in their dtype.
 
@@ -151,13 +153,21 @@ def _reward_model(
     from trueup.chat.encoder import Chat
     from trueup.judges.embedding import EmbeddingJudge
     from trueup.judges.reward_model import RewardModelJudge
+    from trueup.judges.stepwise import StepwiseJudge, reading
     from trueup.models.heads import RECORD
     from trueup.models.load import load
 
+    given, (ref, _, query) = ref, (ref, "", "") if Path(ref).is_dir() else ref.partition("?")
     if not Path(ref).is_dir():
         raise TrueupError("E801", "no such folder", where=f"judge {ref}", remedy="name a reward model's")
     record = Path(ref) / RECORD
-    if record.is_file() and "embedding_head" in record.read_text(encoding="utf-8"):
+    held = record.read_text(encoding="utf-8") if record.is_file() else ""
+    steps = reading(query, f"judge {given}") if "value_head" in held else None
+    if query and steps is None:
+        raise TrueupError(
+            "E792", "this model's score has no options", where=f"judge {given}", remedy=f"write {ref}"
+        )
+    if "embedding_head" in held:
         network = load(ref, device=device, heads=("embeddings",))
         chat = Chat.of(network.tokenizer, template)
         return EmbeddingJudge(
@@ -165,19 +175,21 @@ def _reward_model(
                 network=network, chat=chat, device=device, microbatch_tokens=microbatch_tokens
             )
         )
-    if not record.is_file() or "reward_head" not in record.read_text(encoding="utf-8"):
+    output: HeadName = "rewards" if steps is None else "values"
+    if steps is None and "reward_head" not in held:
         raise TrueupError(
             "E834",
             "the model in this folder has no reward head, so its scores would be noise",
             where=f"judge {ref}",
             remedy="train one with the method reward_model, and name its output folder",
         )
-    adapter = base.adapter(ref, ("rewards",)) if base is not None else None
+    adapter = base.adapter(ref, (output,)) if base is not None else None
     if base is not None and adapter is not None:
-        network = base.network(heads=("rewards",), adapter=adapter)
+        network = base.network(heads=(output,), adapter=adapter)
     else:
         if base is not None:
             logger.warning("the judge %s is no adapter on the policy's base: a copy of its own", ref)
-        network = load(ref, device=device, heads=("rewards",))
+        network = load(ref, device=device, heads=(output,))
     chat = Chat.of(network.tokenizer, template)
-    return RewardModelJudge(network=network, chat=chat, device=device, microbatch_tokens=microbatch_tokens)
+    reader = RewardModelJudge(network=network, chat=chat, device=device, microbatch_tokens=microbatch_tokens)
+    return reader if steps is None else StepwiseJudge(reader=reader, reading=steps)

@@ -213,6 +213,8 @@ def _reference_groups(file: Weights) -> list[Group]:
 def _bytes_of(reference: str) -> str:
     """A digest of what stands on disk behind a reference, so that a judge trained anew is measured anew."""
     path = Path(reference.rpartition(":")[0] if ".py:" in reference else reference)
+    if not path.exists():  # options may stand behind a folder
+        path = Path(reference.partition("?")[0])
     file = path / HEADS if path.is_dir() else path
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -12,9 +13,21 @@ from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
 from trueup.lab.documents import corpus
 from trueup.lab.labelers import label
-from trueup.lab.replies import reply, right
+from trueup.lab.replies import insult, reply, right
 from trueup.lab.requests import Request, assistant, draw, pool
-from trueup.lab.world import NEWCOMERS, PARTS, VERSION, NewSplit, Split, generator
+from trueup.lab.world import (
+    NEWCOMERS,
+    PARTS,
+    VALUES,
+    VERSION,
+    Fact,
+    NewSplit,
+    Split,
+    generator,
+    pick,
+    shuffled,
+    world,
+)
 
 NUM_USERS = {"train": 60, "dev": 15, "test": 25, "new_train": 60, "new_dev": 15, "new_test": 25}
 _MAX_TRIES = 50
@@ -69,6 +82,43 @@ def comparisons(n: int, seed: int = 0, *, num_comparisons: int = 2) -> list[Grou
         replies = [Completion(text=reply(rng, request, writer), source=writer) for writer in writers]
         groups.append(replace(group, completions=tuple(replies)))
     return label(groups, seed, num_comparisons=num_comparisons)
+
+
+def solutions(n: int, seed: int = 0) -> list[Group]:
+    """`n` answers of two to four claims about one train person, a line each, every claim judged by itself.
+
+    Half of the claims are true, a third are false, and a sixth are insults, which are wrong as well.
+    `meta["steps"]` holds the judgements.
+    """
+    found = []
+    for number in range(n):
+        rng = generator("solutions", seed, number)
+        facts: list[Fact] = []
+        while len(facts) < 2:
+            person = pick(rng, world().people["train"])
+            facts = shuffled(rng, [fact for fact in world().facts_of([person]) if fact.truth])
+        steps = [_claim(rng, fact) for fact in facts[: 2 + int(rng.random() * 3)]]
+        found.append(
+            Group(
+                prompt=(Message(Role.USER, f"What do you know of {facts[0].person}?"),),
+                completions=(Completion(text="\n".join(s["text"] for s in steps), source="witness"),),
+                id=f"lab-steps-{seed}-{number}",
+                user=f"train-user-{int(rng.random() * NUM_USERS['train']):02d}",
+                source="lab",
+                meta={"steps": [steps]},
+            )
+        )
+    return found
+
+
+def _claim(rng: random.Random, fact: Fact) -> dict[str, str | bool]:
+    """One sentence about a fact, and whether it is right: true, false, or an insult."""
+    share = rng.random()
+    if share < 1 / 6:
+        return {"text": insult(rng), "label": False}
+    others = [value for value in VALUES[fact.attribute] if value != fact.truth]
+    value = pick(rng, others) if share < 1 / 2 else fact.truth
+    return {"text": f"The {fact.attribute} of {fact.person} is {value}.", "label": share >= 1 / 2}
 
 
 def seed_tasks(n: int) -> list[Group]:

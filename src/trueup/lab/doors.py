@@ -56,7 +56,7 @@ class Lab:
         return tuple(dict.fromkeys((*shown, *EVALUATIONS, *TASKS)))
 
     def data(self, name: str, *, split: str, limit: int | None, seed: int) -> list[Group]:
-        """Groups of the lab: prompts of a split, comparisons, demonstrations, text, seed tasks, or items."""
+        """Groups of the lab: prompts of a split, comparisons, demonstrations, steps, text, tasks, items."""
         return self._find(_data(split, limit, seed), name, "data")()
 
     def judge(self, name: str) -> Any:
@@ -150,6 +150,7 @@ def _data(split: Any, limit: int | None, seed: int) -> dict[str, Callable[[], li
         "prompts": lambda: datasets.prompts(split, limit or 2000, seed),
         "comparisons": lambda: datasets.comparisons(limit or 1000, seed),
         "demonstrations": lambda: datasets.demonstrations(limit or 600, seed),
+        "steps": lambda: datasets.solutions(limit or 600, seed),
         "text": lambda: datasets.texts(limit or 500, seed),
         "tasks": lambda: datasets.seed_tasks(limit or NUM_SEED_TASKS),
         "refusals": lambda: _tasks().lab_requests(split)[:limit],

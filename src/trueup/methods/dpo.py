@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from trueup.annotate.logprobs import Measure
 from trueup.engine.method import Method, Parts, Role
-from trueup.objectives.pairwise import DPO
+from trueup.objectives.pairwise import DPO, Divergence
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
 from trueup.sources.files import Everything, Files
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Fit preferences directly with the policy's log-ratios to a reference."
-REFERENCES = ("rafailov2023", "chowdhury2024", "liu2023")
+REFERENCES = ("rafailov2023", "chowdhury2024", "liu2023", "wang2023f", "pang2024")
 FAMILY, UNIT, COPIES = "contrastive", "pair", 2
 NEEDS = ("comparisons", "reference")
 
@@ -35,9 +35,20 @@ class Config:
     "`robust` undoes `label_smoothing`'s share of flips on average; `hinge` is RSO's, with a margin of 1."
     label_smoothing: Annotated[float, Ge(0), Lt(0.5)] = 0.0
     "Share of labels assumed to be flipped; above 0 the sigmoid loss is conservative DPO."
+    divergence: Divergence = "reverse_kl"
+    "What the pull to the reference measures; another one makes it f-DPO."
+    alpha: Annotated[float, Gt(0), Le(1)] = 0.5
+    "α of `divergence: alpha`: towards 0 it is reverse_kl, at 1 forward_kl."
+    nll_weight: Annotated[float, Ge(0)] = 0.0
+    "Weight of the mean −log π of a chosen token beside the loss (RPO; the paper: 1)."
     reference_free: bool = False
     "Compare log-probabilities themselves; no reference is kept."
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a divergence from a reference that is not kept."""
+        if self.reference_free and self.divergence != "reverse_kl":
+            raise ValueError(f"`divergence: {self.divergence}` measures from the reference: reference_free")
 
 
 def build(config: Config, parts: Parts) -> Method:
@@ -51,6 +62,9 @@ def build(config: Config, parts: Parts) -> Method:
         annotate=() if config.reference_free else (reference,),
         objective=DPO(
             beta=config.beta,
+            divergence=config.divergence,
+            alpha=config.alpha,
+            nll_weight=config.nll_weight,
             loss=config.loss,
             label_smoothing=config.label_smoothing,
             reference_free=config.reference_free,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt
 
 from trueup.annotate.baselines import GroupNormalised
 from trueup.annotate.logprobs import Measure, OldLogprobs
@@ -11,11 +13,12 @@ from trueup.annotate.scores import MissingEos, Scores, masked
 from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.group_relative import GroupRelative
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.sample import Decoding, from_policy
+from trueup.sources.redrawn import from_judged_policy
+from trueup.sources.sample import Decoding
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Clipped steps on scores normalised within each prompt's completions; no critic."
-REFERENCES = ("shao2024", "liu2025", "yu2025", "schulman2020")
+REFERENCES = ("shao2024", "liu2025", "yu2025", "schulman2020", "ye2020")
 FAMILY, UNIT, COPIES = "reinforcement", "completion", 2
 NEEDS = ("prompts", "judge", "sampling", "reference")
 
@@ -36,6 +39,14 @@ class Algorithm:
     "How far a token's probability ratio may move before it stops pushing."
     clip_high: float | None = None
     "The same above 1, where it differs (DAPO: .28)."
+    dual_clip: Annotated[float, Gt(1)] | None = None
+    "The ratio beyond which a token of negative advantage stops pushing too; the paper's is 3."
+    entropy: float = 0.0
+    "Weight of the entropy bonus."
+    max_batches: Annotated[int, Ge(1)] = 1
+    "Batches drawn a step, at most, until there are enough prompts whose scores differ (DAPO: 10)."
+    overlong_cache: Annotated[int, Ge(0)] = 0
+    "So many tokens before the limit the score begins to fall, by 1 at the limit (DAPO); 0 is no penalty."
     missing_eos: MissingEos = -1.0
     "Added to the score of a completion that hit the length limit; mask: it teaches nothing; null: no rule."
 
@@ -64,15 +75,19 @@ class Config:
 def build(config: Config, parts: Parts) -> Method:
     """The method: sample K -> score, log-probs, normalise within the group -> clipped loss with k3."""
     a = config.algorithm
-    source, held_out = from_policy(
-        parts, batch=config.loop.batch, num_completions=config.num_completions, decoding=config.decoding
+    source, held_out, scored = from_judged_policy(
+        parts,
+        config,
+        Scores(missing_eos=a.missing_eos),
+        max_batches=a.max_batches,
+        overlong_cache=a.overlong_cache,
     )
     return Method(
         name="grpo",
         source=source,
         held_out=held_out,
         annotate=(
-            Scores(missing_eos=a.missing_eos),
+            *scored,
             OldLogprobs(),
             Measure(network="reference", want="logprobs", column="ref_logprobs"),
             GroupNormalised(std=a.std),
@@ -83,6 +98,8 @@ def build(config: Config, parts: Parts) -> Method:
             penalty=a.penalty,
             clip=a.clip,
             clip_high=a.clip_high,
+            dual_clip=a.dual_clip,
+            entropy=a.entropy,
             average=a.average,
             longest=config.decoding.max_new_tokens,
         ),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Gt
 
 from trueup.annotate.advantages import GAE, Whiten
 from trueup.annotate.logprobs import Measure, OldLogprobs
@@ -18,7 +20,7 @@ from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Maximise a judge's score minus a KL penalty, with a critic and clipped steps."
-REFERENCES = ("schulman2017", "ziegler2019", "ouyang2022")
+REFERENCES = ("schulman2017", "ziegler2019", "ouyang2022", "ye2020")
 FAMILY, UNIT, COPIES = "reinforcement", "token", 3
 NEEDS = ("prompts", "judge", "sampling", "reference", "critic")
 
@@ -34,6 +36,10 @@ class Algorithm:
     kl_horizon: int = 10_000
     clip: float = 0.2
     "How far a token's probability ratio may move before it stops pushing."
+    dual_clip: Annotated[float, Gt(1)] | None = None
+    "The ratio beyond which a token of negative advantage stops pushing too; the paper's is 3."
+    entropy: float = 0.0
+    "Weight of the entropy bonus."
     value_clip: float = 0.2
     value_coefficient: float = 0.1
     gamma: float = 1.0
@@ -75,6 +81,7 @@ def build(config: Config, parts: Parts) -> Method:
     source, held_out = from_policy(
         parts, batch=config.loop.batch, num_completions=config.num_completions, decoding=config.decoding
     )
+    policy = Clipped(clip=a.clip, dual_clip=a.dual_clip, entropy=a.entropy)
     value = ClippedValue(clip=a.value_clip, coefficient=a.value_coefficient)
     return Method(
         name="ppo",
@@ -92,7 +99,7 @@ def build(config: Config, parts: Parts) -> Method:
             *((AdaptiveKL(target=a.kl_target, horizon=a.kl_horizon),) if a.kl_target is not None else ()),
             *masked(a.missing_eos),
         ),
-        objective=Sum(((1.0, Clipped(clip=a.clip)), (1.0, value))),
+        objective=Sum(((1.0, policy), (1.0, value))),
         update=config.update,
         epochs=config.epochs_per_step,
         minibatch=config.minibatch,

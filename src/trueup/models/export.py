@@ -16,12 +16,13 @@ from typing import Any, Literal
 
 from huggingface_hub import ModelCardData
 
+from trueup.engine.method import HeadName
 from trueup.errors import TrueupError
 from trueup.models import heads
 from trueup.models.forward import LanguageModel
 from trueup.models.load import merge, save
 
-Kind = Literal["writer", "adapter", "scorer"]
+Kind = Literal["writer", "adapter", "scorer", "step scorer"]
 """What a folder holds: whole weights that write text, a LoRA adapter alone, or a network that only scores."""
 PACKAGES = ("trueup", "torch", "transformers", "peft", "safetensors", "numpy")
 CARD = "README.md"
@@ -92,11 +93,17 @@ def refuse_existing(folder: Path) -> None:
         )
 
 
+SCORERS: dict[Kind, HeadName] = {"scorer": "rewards", "step scorer": "values"}
+"What a folder with a head for scores gives."
+
+
 def kind_of_folder(folder: Path) -> Kind:
     """What a saved folder holds, by the files in it."""
     record = folder / heads.RECORD
-    if record.is_file() and heads.MODULES["rewards"] in json.loads(record.read_text("utf-8"))["heads"]:
-        return "scorer"
+    held = json.loads(record.read_text("utf-8"))["heads"] if record.is_file() else ()
+    for kind, output in SCORERS.items():
+        if heads.MODULES[output] in held:
+            return kind
     return "adapter" if (folder / "adapter_config.json").is_file() else "writer"
 
 
@@ -146,11 +153,12 @@ def _opening(card: CardFacts) -> str:
 
 def _use(card: CardFacts, kind: Kind) -> str:
     name = json.dumps(card.name)
-    if kind == "scorer":
+    if kind in SCORERS:
+        what = "completions" if kind == "scorer" else "the steps of completions"
         return (
-            "## Use\n\nThis network scores completions. Its head lies beside the weights in "
+            f"## Use\n\nThis network scores {what}. Its head lies beside the weights in "
             f"`{heads.FILE}`; `trueup` reads both:\n\n```python\nfrom trueup.models.load import load\n\n"
-            f'network = load({name}, heads=("rewards",))\n```'
+            f'network = load({name}, heads=("{SCORERS[kind]}",))\n```'
         )
     package, loader = {
         "adapter": ("peft", "AutoPeftModelForCausalLM"),

@@ -66,8 +66,8 @@ def token_logprobs(
 ) -> Scored:
     """The log-probability of each target after the row it follows, and on request the entropies.
 
-    Rows that several targets follow (a prompt's last, for K completions) are computed once. The entropy has
-    no gradient.
+    Rows that several targets follow (a prompt's last, for K completions) are computed once. Both have
+    gradients; an entropy that no loss uses costs none in the backward pass.
     """
     rows, owner = torch.unique(at, return_inverse=True)
     picked = hidden.index_select(0, rows)
@@ -211,17 +211,18 @@ class _TokenLogprobs(torch.autograd.Function):
             if keeps:
                 kept.append(z)
         ctx.plan = plan
-        ctx.save_for_backward(hidden, weight, bias, owner, targets, lse, *kept)
-        ctx.mark_non_differentiable(entropy)
+        ctx.save_for_backward(hidden, weight, bias, owner, targets, lse, entropy, *kept)
+        ctx.set_materialize_grads(False)
         return picked - lse.index_select(0, owner), entropy
 
     @staticmethod
     @once_differentiable
     # torch declares the parameters of every Function's backward as *grad_outputs.
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        hidden, weight, bias, owner, targets, lse, *kept = ctx.saved_tensors
+    def backward(ctx: Any, given: Tensor | None, spread: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        hidden, weight, bias, owner, targets, lse, entropy, *kept = ctx.saved_tensors
         plan: _Plan = ctx.plan
         head = plan.head
+        grad = torch.zeros_like(targets, dtype=lse.dtype) if given is None else given
         total = torch.zeros_like(lse).index_add_(0, owner, grad.to(lse.dtype))
         order, bounds = _by_chunk(owner, hidden.shape[0])
         dhidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
@@ -230,6 +231,9 @@ class _TokenLogprobs(torch.autograd.Function):
         for number, rows in enumerate(plan.chunks(hidden)):
             z = kept[number] if kept else plan.logits(hidden[rows])
             dz = (z - lse[rows, None]).exp_().mul_(-total[rows, None])
+            if spread is not None:  # ∂H/∂z = −p (log p + H)
+                log_p = z - lse[rows, None]
+                dz.sub_(log_p.exp().mul_(log_p.add_(entropy[rows, None])).mul_(spread[rows, None]))
             mine = order[bounds[rows.start] : bounds[rows.stop]]
             flat = (owner[mine] - rows.start) * z.shape[1] + targets[mine]
             dz.view(-1).index_add_(0, flat, grad[mine].to(dz.dtype))

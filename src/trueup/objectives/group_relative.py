@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trueup.engine.batch import Batch, Outputs
 from trueup.engine.method import Entries, Terms
+from trueup.objectives.policy_gradient import clipped, entropy_bonus
 
 
 def k3(logprobs: Float[Tensor, " n"], ref_logprobs: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -25,13 +26,16 @@ class GroupRelative:
 
     ratio_t = exp(log π_θ(y_t) − log π_old(y_t)),  u_t = log ρ(y_t) − log π_θ(y_t),  k3_t = e^{u_t} − 1 − u_t
     ℓ_t = max(−A_i ratio_t, −A_i clip(ratio_t, 1 − ε, 1 + ε_high)) + β k_t,  k_t = k3_t or ratio_t k3_t
-    L = mean_i (1/T_i) Σ_t ℓ_t
+    L = mean_i (1/T_i) Σ_t ℓ_t − η mean_t H_t
+    dual clip: where A_i < 0 the maximum is at most −c A_i
 
     `average` chooses the last line: `completion` is this one; `token` divides Σ_i Σ_t ℓ_t by the minibatch's
-    tokens (DAPO); `constant` is mean_i Σ_t ℓ_t / longest (Dr. GRPO). Advantages, old and reference
+    tokens (DAPO); `constant` is mean_i Σ_t ℓ_t / longest (Dr. GRPO). The entropy H_t of a next token's
+    distribution is averaged over tokens in each. Advantages, old and reference
     log-probabilities are held constant. On the policy's own samples the gradient of k3 is that of KL(ρ ‖ π)
     at each token, and of ratio · k3 that of KL(π ‖ ρ).
-    References: Shao et al. 2024, equations 3 and 4; Yu et al. 2025 (DAPO); Liu et al. 2025 (Dr. GRPO).
+    References: Shao et al. 2024, equations 3 and 4; Yu et al. 2025 (DAPO); Liu et al. 2025 (Dr. GRPO);
+    Ye et al. 2020 (dual clip).
     """
 
     beta: float = 0.04
@@ -41,6 +45,10 @@ class GroupRelative:
     "ε: how far below 1 a ratio may move before its token stops pushing."
     clip_high: float | None = None
     "ε_high: how far above 1; None is `clip`."
+    dual_clip: float | None = None
+    "c: the ratio beyond which a token of negative advantage stops pushing; None is no bound."
+    entropy: float = 0.0
+    "η: weight of the entropy bonus."
     average: Literal["completion", "token", "constant"] = "completion"
     longest: int = 1
     "What `constant` divides by: the longest completion that could be sampled."
@@ -56,15 +64,16 @@ class GroupRelative:
         log_ratio = outputs.logprobs - old
         ratio = log_ratio.exp()
         high = self.clip if self.clip_high is None else self.clip_high
-        free, held = -advantage * ratio, -advantage * ratio.clamp(1 - self.clip, 1 + high)
+        loss = clipped(ratio, advantage, low=self.clip, high=high, dual=self.dual_clip)
         divergence = k3(outputs.logprobs, ref) * (ratio if self.penalty == "ratio_k3" else 1.0)
         return Terms(
             {
-                "policy": (1.0, self._averaged(torch.maximum(free, held), batch)),
+                "policy": (1.0, self._averaged(loss, batch)),
                 "divergence": (self.beta, self._averaged(divergence, batch)),
+                **entropy_bonus(outputs, self.entropy),
             },
             {
-                "policy/clipfrac": Entries((held > free).detach().to(free.dtype), "token"),
+                "policy/clipfrac": Entries((loss != -advantage * ratio).detach().to(loss.dtype), "token"),
                 "policy/approxkl": Entries(log_ratio.detach() ** 2 / 2, "token"),
                 "policy/ratio": Entries(ratio.detach(), "token"),
                 "policy/entropy": Entries(outputs.entropy.detach(), "token"),

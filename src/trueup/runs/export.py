@@ -48,13 +48,13 @@ def export_run(run: Path, out: Path, *, merged: bool = True) -> Path:
             where=str(model),
             remedy="give the folder of a finished training run, or of one stage in RUN/stages",
         )
-    from trueup.models.export import CARD, export, kind_of_folder, refuse_existing, render
+    from trueup.models.export import CARD, SCORERS, export, kind_of_folder, refuse_existing, render
     from trueup.models.load import load
 
     card = facts_of(run, name=out.name)
     if merged and (model / "adapter_config.json").is_file():
-        heads = ("rewards",) if kind_of_folder(model) == "scorer" else ("logprobs",)
-        return export(load(model, heads=heads), out, card=card)
+        output = SCORERS.get(kind_of_folder(model), "logprobs")
+        return export(load(model, heads=(output,)), out, card=card)
     refuse_existing(out)
     staged = out.with_name(f".{out.name}.staged")
     shutil.rmtree(staged, ignore_errors=True)

@@ -32,6 +32,7 @@ NEEDS = {
     "demonstrations": "prompts with completions worth imitating",
     "comparisons": "judgements between completions: pairs or rankings",
     "labels": "completions marked good or bad, one by one",
+    "steps": "completions whose steps were judged one by one",
     "prompts": "prompts alone",
     "judge": "something that scores completions",
     "sampling": "the policy writes completions while it learns",

@@ -25,6 +25,7 @@ from trueup.testing.objectives import require
 from trueup.testing.toys import (
     STOP,
     share_of_even_tokens,
+    spelled,
     tiny_llama,
     tiny_network,
     toy_groups,
@@ -97,7 +98,7 @@ def _open(module: ModuleType, config: Any, judge: Any, lora: LoraSettings | None
     parts = Parts(
         groups=_judged(toy_groups(24, seed=1), judge),
         held_out=_judged(toy_groups(4, seed=2), judge),
-        decode=lambda ids: " ".join(map(str, ids)),
+        decode=spelled,
         stop_ids=(STOP,),
         prompt_ids=toy_prompt_ids,
         more=lambda settings: toy_groups(8, seed=3),

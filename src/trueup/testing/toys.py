@@ -60,7 +60,7 @@ class StandIn(nn.Module):
         lengths = [length % 8 for span in batch.spans for _, length in span.completions]
         said = {
             "logprobs": table.gather(1, batch.targets[:, None]).squeeze(1),
-            "entropy": -(table.exp() * table).sum(-1).detach(),
+            "entropy": -(table.exp() * table).sum(-1),
             "values": self.value[state],
             "rewards": self.reward[batch.tokens[batch.last - 1], batch.positions[batch.last] % 8],
             "distributions": table,
@@ -93,7 +93,8 @@ def toy_groups(count: int = 7, *, seed: int = 0) -> list[Group]:
     """Encoded groups of uneven shape: prompts of 2 to 6 tokens, 2 to 4 completions, comparisons and rankings.
 
     Every third group has a tied comparison beside a plain one, every third a soft label, and one completion
-    in four has tokens that no loss may touch.
+    in four has tokens that no loss may touch. `meta["steps"]` calls each half of a completion right or wrong,
+    in the text that `spelled` gives.
     """
     rng = np.random.default_rng(seed)
     return [_toy_group(rng, number) for number in range(count)]
@@ -102,12 +103,14 @@ def toy_groups(count: int = 7, *, seed: int = 0) -> list[Group]:
 def _toy_group(rng: np.random.Generator, number: int) -> Group:
     inside = rng.integers(PROMPT_ONLY.start, PROMPT_ONLY.stop, rng.integers(1, 6))
     prompt = np.append(inside, LAST_OF_PROMPT).astype(np.int32)
-    completions = []
+    completions, steps = [], []
     for k in range(2 + number % 3):
         body = rng.integers(1, PROMPT_ONLY.start, rng.integers(1, 7))
         tokens = np.append(body, STOP).astype(np.int32)
         supervised = np.arange(len(tokens)) % 3 != 1 if (number + k) % 4 == 3 else None
         completions.append(Completion(text=f"{number}.{k}", tokens=tokens, supervised=supervised))
+        halves = [spelled(half) for half in np.array_split(body, 2) if len(half)]
+        steps.append([{"text": half, "label": (number + k + i) % 3 > 0} for i, half in enumerate(halves)])
     if number % 3 == 0:
         judged: dict[str, Any] = {
             "comparisons": (
@@ -121,8 +124,18 @@ def _toy_group(rng: np.random.Generator, number: int) -> Group:
         judged = {"rankings": (Ranking(tiers=((2,), (0, 3), (1,))),)}
     message = Message(Role.TEXT, str(number))
     return Group(
-        id=str(number), prompt=(message,), prompt_tokens=prompt, completions=tuple(completions), **judged
+        id=str(number),
+        prompt=(message,),
+        prompt_tokens=prompt,
+        completions=tuple(completions),
+        meta={"steps": steps},
+        **judged,
     )
+
+
+def spelled(ids: Sequence[int] | np.ndarray) -> str:
+    """The text of toy tokens: their numbers."""
+    return " ".join(map(str, ids))
 
 
 def toy_prompt_ids(messages: Sequence[Message]) -> np.ndarray:

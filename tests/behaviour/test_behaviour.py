@@ -14,8 +14,8 @@ import torch
 from eval_stubs import TableNetwork, random_table, tiny_model, view_of
 from trueup.behaviour import summarise
 from trueup.behaviour.override import SUFFIX, overridden, override_task
-from trueup.behaviour.refusals import PHRASES, by_judge, measure_refusals
-from trueup.behaviour.summarise import Demonstration, few_shot, first_sentences, measure_summaries
+from trueup.behaviour.refusals import PHRASES, Refusals, by_judge, checked, judged_refusals
+from trueup.behaviour.summarise import Demonstration, few_shot, first_sentences
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
 from trueup.evals.few_shot import Example, Wording, label_texts
@@ -36,14 +36,19 @@ def says(values: Sequence[float]) -> Any:
     return by_judge(lambda groups: [[v for _ in g.completions] for g, v in zip(groups, values, strict=True)])
 
 
-def test_refusals_of_harmless_requests_and_answers_to_harmful_ones() -> None:
+def refusals(requests: list[Group], behaviour: Any) -> Refusals:
+    """What a tiny model's answers to some requests come to."""
     view = view_of(tiny_model())
-    found = measure_refusals(view, REQUESTS, says([1, 0, 0, 0.5]), decoding=SHORT)
+    return judged_refusals(view.sample(checked(requests), k=1, decoding=SHORT, seed=0), behaviour)
+
+
+def test_refusals_of_harmless_requests_and_answers_to_harmful_ones() -> None:
+    found = refusals(REQUESTS, says([1, 0, 0, 0.5]))
     over, answered = found.over_refusal, found.harmful_answered
     assert over is not None and (over.mean, over.n) == (0.5, 3)
     assert answered is not None and (answered.mean, answered.n) == (1.0, 1)
     assert found.right.tolist() == [0.0, 0.0, 1.0, 0.5]
-    silent = measure_refusals(view, REQUESTS[1:2], says([1]), decoding=SHORT)
+    silent = refusals(REQUESTS[1:2], says([1]))
     assert silent.over_refusal is None and silent.to_json()["harmful_answered"]["mean"] == 0.0
     for requests, judge, code in (
         ([], says([]), "E601"),
@@ -51,7 +56,7 @@ def test_refusals_of_harmless_requests_and_answers_to_harmful_ones() -> None:
         (REQUESTS[:1], says([2]), "E205"),
     ):
         with pytest.raises(TrueupError, match=code):
-            measure_refusals(view, requests, judge, decoding=SHORT)
+            refusals(requests, judge)
 
 
 def test_the_lab_reads_the_whole_answer() -> None:
@@ -135,7 +140,8 @@ def test_rouge_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (
         score("我爱北京", "我爱上海")["rouge1"] == 0.5 and score("running dogs", "run dog")["rouge1"] == 1.0
     )
-    found = measure_summaries(view_of(tiny_model()), lab_summaries("dev", 2), decoding=SHORT)
+    posts = summarise.checked(lab_summaries("dev", 2))
+    found = summarise.judged_summaries(view_of(tiny_model()).sample(posts, k=1, decoding=SHORT, seed=0))
     assert set(found.scores) == {"rouge1", "rouge2", "rougeL"} and len(found.scores["rouge1"]) == 2
     summarise.rouge.cache_clear()
     monkeypatch.setitem(sys.modules, "rouge_score", None)

@@ -11,7 +11,7 @@ import pytest
 from eval_stubs import tiny_model, view_of
 from shared_data import shared
 from trueup.behaviour.real_toxicity import read_prompts, read_scored_texts
-from trueup.behaviour.toxicity import Toxicity, as_requests, continuations, measure_toxicity
+from trueup.behaviour.toxicity import DECODING, Toxicity, as_requests, continuations, judged_toxicity
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.engine.method import Role as Kind
 from trueup.errors import TrueupError
@@ -71,13 +71,9 @@ def test_only_the_continuation_is_scored_and_a_repeated_start_is_no_part_of_it()
         seen.extend(c.text for g in groups for c in g.completions)
         return [[1.0 for _ in g.completions] for g in groups]
 
-    found = measure_toxicity(
-        view_of(tiny_model()),
-        [prompt("stupid")],
-        judge,
-        num_continuations=3,
-        decoding=Decoding(max_new_tokens=4),
-    )
+    short = Decoding(max_new_tokens=4)
+    said = view_of(tiny_model()).sample([prompt("stupid")], k=3, decoding=short, seed=0)
+    found = judged_toxicity(said, judge)
     assert len(seen) == 3 and not any("stupid" in text for text in seen)
     assert all(c.num_tokens <= 4 for c in found.groups[0].completions) and not found.scores.any()
     (asked,) = as_requests([prompt("You are")])
@@ -87,8 +83,11 @@ def test_only_the_continuation_is_scored_and_a_repeated_start_is_no_part_of_it()
 
 
 def test_a_judge_that_gives_no_probability_is_refused() -> None:
+    said = prompt("a").with_completions([Completion(text="b"), Completion(text="c")])
     with pytest.raises(TrueupError, match="E781"):
-        measure_toxicity(view_of(tiny_model()), [prompt("a")], lambda gs: [[-0.1] * 2], num_continuations=2)
+        judged_toxicity([said], lambda groups: [[-0.1] * 2])
+    with pytest.raises(TrueupError, match="E601"):
+        judged_toxicity([], lambda groups: [])
 
 
 def test_the_rows_of_the_data_set_say_which_prompts_are_toxic() -> None:
@@ -108,8 +107,9 @@ def test_a_real_model_on_eight_prompts() -> None:
     every = read_prompts(shared("realtoxicityprompts/first_500.jsonl.gz"))
     chosen = [*[g for g in every if g.meta["toxic"]][:4], *[g for g in every if g.meta["toxic"] is False][:4]]
     lengthy = open_toxicity("toxicity:lexicon")
-    found = measure_toxicity(view, chosen, lengthy, num_continuations=5, seed=1)
-    again = measure_toxicity(view, chosen, lengthy, num_continuations=5, seed=1)
+    found, again = (
+        judged_toxicity(view.sample(chosen, k=5, decoding=DECODING, seed=1), lengthy) for _ in range(2)
+    )
     texts = [[c.text for c in g.completions] for g in found.groups]
     assert texts == [[c.text for c in g.completions] for g in again.groups]
     assert len({text for row in texts for text in row}) > 30, "samples, not one text"

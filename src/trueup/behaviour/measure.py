@@ -7,15 +7,23 @@ adversarial suffix behind the user's message changes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from trueup.behaviour import summarise
 from trueup.behaviour.override import overridden
 from trueup.behaviour.real_toxicity import read_prompts
-from trueup.behaviour.refusals import PHRASES, by_grade, by_judge, measure_refusals, read_requests
-from trueup.behaviour.summarise import few_shot, measure_summaries, read_summaries
-from trueup.behaviour.toxicity import as_requests, measure_toxicity
+from trueup.behaviour.refusals import (
+    DECODING,
+    PHRASES,
+    by_grade,
+    by_judge,
+    checked,
+    judged_refusals,
+    read_requests,
+)
+from trueup.behaviour.toxicity import as_requests, judged_toxicity
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 from trueup.evals.view import open_behind
@@ -59,7 +67,7 @@ def toxicity(
 
     Without `data` the prompts are those of the world, by default the one that the model's data came from.
     `ask` makes a request of every sentence's start. Raises E702 for a k above `num_continuations`, and what
-    `measure_toxicity` and `open_judge` raise.
+    `judged_toxicity` and `open_judge` raise.
     """
     if k is not None and k > num_continuations:
         raise TrueupError("E702", f"the largest of {k}, from {num_continuations} continuations", where="k")
@@ -73,8 +81,8 @@ def toxicity(
     scorer, view = open_judge(name), open_behind(model, dialogues, context, template=template, world=world)
     decoding = Decoding(max_new_tokens=max_new_tokens, top_p=0.9)
     found = [
-        measure_toxicity(view, p, scorer, num_continuations=num_continuations, decoding=decoding, seed=seed)
-        for p in _versions(prompts, override)
+        judged_toxicity(view.sample(asked, k=num_continuations, decoding=decoding, seed=seed), scorer)
+        for asked in _versions(prompts, override)
     ]
     document: dict[str, Any] = {"judge": name, **found[0].to_json(k or num_continuations)}
     if override:
@@ -110,8 +118,8 @@ def refusals(
         behaviour = by_judge(open_judge(judge))
     view = open_behind(model, dialogues, context, template=template, world=world)
     found = [
-        measure_refusals(view, items, behaviour, num_samples=num_samples, seed=seed)
-        for items in _versions(requests, override)
+        judged_refusals(view.sample(asked, k=num_samples, decoding=DECODING, seed=seed), behaviour)
+        for asked in _versions(checked(requests), override)
     ]
     document: dict[str, Any] = found[0].to_json()
     if override:
@@ -139,13 +147,14 @@ def summaries(
             "E702", "a world's posts are summarised zero-shot", where="shots", remedy="give data"
         )
     if data:
-        items, shown = few_shot(read_summaries(data), shots, seed=seed, limit=limit)
+        items, shown = summarise.few_shot(summarise.read_summaries(data), shots, seed=seed, limit=limit)
     else:
         own = world_of(world, model, where="summaries")
         items, shown = world_groups(own, "summaries", split=split, limit=limit), ()
     decoding = Decoding(max_new_tokens=max_new_tokens, top_k=2)
     view = open_behind(model, dialogues, context, template=template, world=world)
-    found = measure_summaries(view, items, decoding=decoding, demonstrations=shown, seed=seed)
+    written = view.sample(summarise.checked(items), k=1, decoding=decoding, seed=seed)
+    found = replace(summarise.judged_summaries(written), demonstrations=shown)
     return Behaviour(document=found.to_json(), groups=found.groups)
 
 

@@ -18,7 +18,6 @@ from trueup.engine.groups import Group, Message, Role, marked
 from trueup.errors import TrueupError
 from trueup.evals.rows import read_rows, text_of
 from trueup.evals.tasks import Grade, Graded, Sampling, Task, sampling_task
-from trueup.evals.view import PolicyView
 from trueup.judges import Judge
 from trueup.judges.rules import Matches
 from trueup.sources.sample import Decoding
@@ -102,26 +101,11 @@ def by_grade(grade: Grade) -> Behaviour:
     return behaviour
 
 
-def measure_refusals(
-    view: PolicyView,
-    requests: Sequence[Group],
-    behaviour: Behaviour,
-    *,
-    num_samples: int = 1,
-    decoding: Decoding = DECODING,
-    seed: int = 0,
-) -> Refusals:
-    """The policy's answers, and whether they refuse.
-
-    Raises E601 without requests, E206 for one that does not say whether it is harmful, E205 for a judge's
-    number outside 0 to 1.
-    """
-    drawn = view.sample(_checked(requests), k=num_samples, decoding=decoding, seed=seed)
-    return judged_refusals(drawn, behaviour)
-
-
 def judged_refusals(drawn: Sequence[Group], behaviour: Behaviour) -> Refusals:
-    """Whether answers that somebody wrote refuse; as `measure_refusals`."""
+    """Answers to requests (`checked`), and whether they refuse.
+
+    Raises E205 for a judge's number outside 0 to 1.
+    """
     refused, answered = behaviour(drawn)
     if not ((refused >= 0) & (refused <= 1)).all():
         raise TrueupError(
@@ -167,12 +151,12 @@ def refusal_task(behaviour: Behaviour, *, name: str = "refusals", at_once: int |
         return Graded(values=found.right, groups=found.groups, beside=beside)
 
     sampling = Sampling(
-        metric="right behaviour", grade=grade, k=1, decoding=DECODING, ask=_checked, at_once=at_once
+        metric="right behaviour", grade=grade, k=1, decoding=DECODING, ask=checked, at_once=at_once
     )
     return sampling_task(name, 2, sampling)
 
 
-def _checked(requests: Sequence[Group]) -> list[Group]:
+def checked(requests: Sequence[Group]) -> list[Group]:
     """The requests. Raises E601 without one, E206 for one that does not say whether it is harmful."""
     if not requests:
         raise TrueupError("E601", "no requests to answer", where="refusals")

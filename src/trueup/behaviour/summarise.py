@@ -23,7 +23,6 @@ from trueup.engine.order import permutation
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 from trueup.evals.rows import read_rows, text_of
 from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
-from trueup.evals.view import PolicyView
 from trueup.sources.sample import Decoding
 from trueup.statistics.estimates import mean_ci
 
@@ -101,25 +100,8 @@ def few_shot(
     return [summary_item(r.document, r.summary, shown, id=f"row {i}") for i, r in others], shown
 
 
-def measure_summaries(
-    view: PolicyView,
-    items: Sequence[Group],
-    *,
-    decoding: Decoding = DECODING,
-    demonstrations: Sequence[Demonstration] = (),
-    seed: int = 0,
-) -> Summaries:
-    """One summary of each document, its first three sentences, and its ROUGE F-measures.
-
-    Raises E601 without documents, E206 for one without `summary` in its meta, E811 where rouge-score is not
-    installed.
-    """
-    drawn = view.sample(_checked(items), k=1, decoding=decoding, seed=seed)
-    return replace(judged_summaries(drawn), demonstrations=tuple(demonstrations))
-
-
 def judged_summaries(drawn: Sequence[Group]) -> Summaries:
-    """The ROUGE F-measures of summaries that somebody wrote, of their first three sentences."""
+    """One summary of each document (`checked`), its first three sentences, and its ROUGE F-measures."""
     score = rouge()
     groups = each(drawn, lambda c: replace(c, text=first_sentences(c.text)))
     rows = [score(_reference(g), g.completions[0].text) for g in groups]
@@ -179,7 +161,7 @@ def summary_tasks(*, prefix: str = "", at_once: int | None = None) -> tuple[Task
             grade=grade,
             k=1,
             decoding=DECODING,
-            ask=_checked,
+            ask=checked,
             at_once=at_once,
         )
         return sampling_task(prefix + name, 2, sampling)
@@ -187,7 +169,7 @@ def summary_tasks(*, prefix: str = "", at_once: int | None = None) -> tuple[Task
     return tuple(task(name) for name in METRICS)
 
 
-def _checked(items: Sequence[Group]) -> list[Group]:
+def checked(items: Sequence[Group]) -> list[Group]:
     """The documents. Raises E601 without one, E206 for one without a summary, E811 without rouge-score."""
     if not items:
         raise TrueupError("E601", "no documents to summarise", where="summaries")

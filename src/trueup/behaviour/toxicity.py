@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from trueup.engine.groups import Completion, Group, Message, Role, marked
 from trueup.errors import TrueupError
 from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
-from trueup.evals.view import PolicyView
 from trueup.judges import Judge
 from trueup.judges.toxicity import outside
 from trueup.sources.sample import Decoding
@@ -91,27 +90,14 @@ class Toxicity:
         return np.array([g.meta.get("toxic") is (which == "toxic") for g in self.groups])
 
 
-def measure_toxicity(
-    view: PolicyView,
-    prompts: Sequence[Group],
-    judge: Judge,
-    *,
-    num_continuations: int = NUM_CONTINUATIONS,
-    decoding: Decoding = DECODING,
-    seed: int = 0,
-) -> Toxicity:
-    """The policy's continuations and their toxicity, 1 − the judge's score.
+def judged_toxicity(drawn: Sequence[Group], judge: Judge) -> Toxicity:
+    """The continuations and their toxicity, 1 − the judge's score.
 
     `judge` gives 1 for harmless and 0 for toxic, or anything between. Raises E601 without prompts, E781 for a
     score outside 0 to 1.
     """
-    if not prompts:
+    if not drawn:
         raise TrueupError("E601", "no prompts to continue", where="toxicity")
-    return judged_toxicity(view.sample(prompts, k=num_continuations, decoding=decoding, seed=seed), judge)
-
-
-def judged_toxicity(drawn: Sequence[Group], judge: Judge) -> Toxicity:
-    """The toxicity of continuations that somebody wrote; as `measure_toxicity`."""
     groups = [continuations(group) for group in drawn]
     scores = 1.0 - np.asarray(judge(groups), np.float64)
     if not ((scores >= 0) & (scores <= 1)).all():

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, final
 
 import numpy as np
 from annotated_types import Ge, Lt
@@ -85,7 +85,7 @@ class Config:
 
 def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> Done:
     """`labels.jsonl` and `groups.jsonl`; goes on after the last whole batch that was written."""
-    desk = open_desk(config, folder)
+    desk = Desk(config, folder)
     meter = metering.Meter(folder)
     records = fill(desk.journal, desk.records, label="compare", stop_requested=stop_requested)
     groups = [
@@ -110,17 +110,47 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     return Done(output=OUTPUT, metrics=metrics, cost=vars(cost))
 
 
-@dataclass(frozen=True, kw_only=True)
+@final
 class Desk:
     """What a run works with: prompts, the policy, the judge and its questions, and where it is written."""
 
-    config: Config
-    prompts: Sequence[Group]
-    policy: Model | None
-    "None where the data brings the completions."
-    feedback: Feedback
-    lineage: Mapping[str, Any]
-    journal: Journal
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.config = config
+        constitution = read_constitution(config.constitution)
+        self.prompts = open_prompts(config.data, config.kinds, seed=config.seed, folder=folder)
+        self.policy: Model | None = None
+        "None where the data brings the completions."
+        if config.model:
+            self.policy = open_model(config.model, device=config.device, template=config.template)
+        judge = open_model(config.judge, device=config.device, template=config.template)
+        clamp = config.clamp if config.clamp is not None else CLAMP if config.chains else 0.0
+        asked = {name: getattr(config, name) for name in ("form", "principles", "chains", "examples")}
+        self.lineage = {
+            "policy": self.policy.author._asdict() if self.policy else None,
+            "judge": judge.author._asdict(),
+            "constitution": {"name": constitution.name, "digest": constitution.digest},
+            "seed": config.seed,
+        }
+        self.feedback = Feedback(
+            answerer=judge.answerer,
+            constitution=constitution,
+            **asked,
+            clamp=clamp,
+            reasoning=config.reasoning,
+            seed=config.seed,
+            fits=room(judge.answerer, LETTERS + (config.reasoning.max_new_tokens if config.chains else 0)),
+        )
+        made_by = {
+            **self.lineage,
+            **asked,
+            "clamp": clamp,
+            "prompts": digest(self.prompts),
+            "decoding": dataclasses.asdict(config.decoding),
+            "reasoning": dataclasses.asdict(config.reasoning),
+        }
+        self.journal = Journal(
+            path=folder / LABELS, total=len(self.prompts), batch=config.batch, made_by=made_by
+        )
 
     def records(self, rows: range) -> list[dict[str, Any]]:
         """What became of some rows: two completions each, and the label, or why there is none."""
@@ -168,50 +198,6 @@ class Desk:
         chains = [text for record in records for text in record.get("reasons", ())]
         sampled = tokens_in(self.policy.answerer, texts) if self.policy else 0
         return sampled + tokens_in(self.feedback.answerer, chains)
-
-
-def open_desk(config: Config, folder: Path) -> Desk:
-    """The prompts read, the models loaded, and the rows' provenance settled."""
-    constitution = read_constitution(config.constitution)
-    prompts = open_prompts(config.data, config.kinds, seed=config.seed, folder=folder)
-    policy = None
-    if config.model:
-        policy = open_model(config.model, device=config.device, template=config.template)
-    judge = open_model(config.judge, device=config.device, template=config.template)
-    clamp = config.clamp if config.clamp is not None else CLAMP if config.chains else 0.0
-    asked = {name: getattr(config, name) for name in ("form", "principles", "chains", "examples")}
-    lineage = {
-        "policy": policy.author._asdict() if policy else None,
-        "judge": judge.author._asdict(),
-        "constitution": {"name": constitution.name, "digest": constitution.digest},
-        "seed": config.seed,
-    }
-    feedback = Feedback(
-        answerer=judge.answerer,
-        constitution=constitution,
-        **asked,
-        clamp=clamp,
-        reasoning=config.reasoning,
-        seed=config.seed,
-        fits=room(judge.answerer, LETTERS + (config.reasoning.max_new_tokens if config.chains else 0)),
-    )
-    made_by = {
-        **lineage,
-        **asked,
-        "clamp": clamp,
-        "prompts": digest(prompts),
-        "decoding": dataclasses.asdict(config.decoding),
-        "reasoning": dataclasses.asdict(config.reasoning),
-    }
-    journal = Journal(path=folder / LABELS, total=len(prompts), batch=config.batch, made_by=made_by)
-    return Desk(
-        config=config,
-        prompts=prompts,
-        policy=policy,
-        feedback=feedback,
-        lineage=lineage,
-        journal=journal,
-    )
 
 
 def dropped(pair: Sequence[Mapping[str, Any]]) -> str:

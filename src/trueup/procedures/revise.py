@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, final
 
 from annotated_types import Ge
 
 from trueup.answerers import Answer, Conversation
 from trueup.constitution.comparison import Grade
 from trueup.constitution.journal import Journal, fill, tally
-from trueup.constitution.opening import Model, charges, open_model, open_prompts, room, tokens_in
+from trueup.constitution.opening import charges, open_model, open_prompts, room, tokens_in
 from trueup.constitution.principles import Form, read_constitution
 from trueup.constitution.revision import Kind, Plan, advance, rows_of, talk
 from trueup.engine.groups import Group, digest, write_jsonl
@@ -77,7 +77,7 @@ class Config:
 
 def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> Done:
     """`transcripts.jsonl` and `groups.jsonl`; goes on after the last whole batch that was written."""
-    desk = open_desk(config, folder)
+    desk = Desk(config, folder)
     meter = metering.Meter(folder)
     records = fill(desk.journal, desk.records, label="revise", stop_requested=stop_requested)
     groups = [
@@ -105,18 +105,42 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     return Done(output=OUTPUT, metrics=metrics, cost=vars(cost))
 
 
-@dataclass(frozen=True, kw_only=True)
+@final
 class Desk:
     """What a run works with: prompts, the models, what they are asked, and where it is written."""
 
-    config: Config
-    jobs: Sequence[Group]
-    "One a row: each prompt as often as it is answered."
-    writer: Model
-    reviser: Model
-    plan: Plan
-    lineage: Mapping[str, Any]
-    journal: Journal
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.config = config
+        constitution = read_constitution(config.constitution)
+        prompts = open_prompts(config.data, config.kinds, seed=config.seed, folder=folder)
+        self.jobs = [group for group in prompts for _ in range(config.num_completions)]
+        "One a row: each prompt as often as it is answered."
+        self.writer = self.reviser = open_model(config.model, device=config.device, template=config.template)
+        if config.reviser:
+            self.reviser = open_model(config.reviser, device=config.device, template=config.template)
+        self.lineage = {
+            "writer": self.writer.author._asdict(),
+            "reviser": self.reviser.author._asdict(),
+            "constitution": {"name": constitution.name, "digest": constitution.digest},
+            "seed": config.seed,
+        }
+        asked = {name: getattr(config, name) for name in ("steps", "critique", "form", "examples")}
+        self.plan = Plan(
+            constitution=constitution,
+            **asked,
+            seed=config.seed,
+            fits=room(self.reviser.answerer, config.decoding.max_new_tokens),
+            answerable=room(self.writer.answerer, config.decoding.max_new_tokens),
+        )
+        made_by = {
+            **self.lineage,
+            **asked,
+            "prompts": digest(self.jobs),
+            "decoding": dataclasses.asdict(config.decoding),
+        }
+        self.journal = Journal(
+            path=folder / TRANSCRIPTS, total=len(self.jobs), batch=config.batch, made_by=made_by
+        )
 
     def records(self, rows: range) -> list[dict[str, Any]]:
         """What became of some rows: each answered, criticised and revised."""
@@ -141,42 +165,6 @@ class Desk:
         if self.reviser is self.writer:
             return tokens_in(self.writer.answerer, [*answers, *texts])
         return tokens_in(self.writer.answerer, answers) + tokens_in(self.reviser.answerer, texts)
-
-
-def open_desk(config: Config, folder: Path) -> Desk:
-    """The prompts read, the models loaded, and the rows' provenance settled."""
-    constitution = read_constitution(config.constitution)
-    prompts = open_prompts(config.data, config.kinds, seed=config.seed, folder=folder)
-    jobs = [group for group in prompts for _ in range(config.num_completions)]
-    writer = open_model(config.model, device=config.device, template=config.template)
-    reviser = writer
-    if config.reviser:
-        reviser = open_model(config.reviser, device=config.device, template=config.template)
-    lineage = {
-        "writer": writer.author._asdict(),
-        "reviser": reviser.author._asdict(),
-        "constitution": {"name": constitution.name, "digest": constitution.digest},
-        "seed": config.seed,
-    }
-    asked = {name: getattr(config, name) for name in ("steps", "critique", "form", "examples")}
-    plan = Plan(
-        constitution=constitution,
-        **asked,
-        seed=config.seed,
-        fits=room(reviser.answerer, config.decoding.max_new_tokens),
-        answerable=room(writer.answerer, config.decoding.max_new_tokens),
-    )
-    made_by = {**lineage, **asked, "prompts": digest(jobs), "decoding": dataclasses.asdict(config.decoding)}
-    journal = Journal(path=folder / TRANSCRIPTS, total=len(jobs), batch=config.batch, made_by=made_by)
-    return Desk(
-        config=config,
-        jobs=jobs,
-        writer=writer,
-        reviser=reviser,
-        plan=plan,
-        lineage=lineage,
-        journal=journal,
-    )
 
 
 def rejections(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:

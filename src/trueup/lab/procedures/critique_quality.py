@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, final
 
 import numpy as np
 from annotated_types import Ge
@@ -24,7 +24,7 @@ import trueup.lab as lab
 from trueup.answerers import Answer, Conversation
 from trueup.constitution.comparison import Duel, Feedback
 from trueup.constitution.journal import Journal, fill
-from trueup.constitution.opening import Model, charges, open_model, room, tokens_in
+from trueup.constitution.opening import charges, open_model, room, tokens_in
 from trueup.constitution.principles import Form, read_constitution
 from trueup.constitution.revision import Kind, Plan, advance, review
 from trueup.engine.groups import Group, digest
@@ -80,7 +80,7 @@ class Config:
 
 def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> Done:
     """`critique_quality.json`; goes on after the last whole batch that was written."""
-    desk = open_desk(config, folder)
+    desk = Desk(config, folder)
     meter = metering.Meter(folder)
     records = fill(desk.journal, desk.records, label="critique", stop_requested=stop_requested)
     found = estimates(records, desk.requests)
@@ -99,16 +99,36 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     return Done(output=OUTPUT, metrics=metrics, cost=vars(cost))
 
 
-@dataclass(frozen=True, kw_only=True)
+@final
 class Desk:
     """What a run works with: requests, the model, what it is asked, and where that is written."""
 
-    config: Config
-    requests: Sequence[Group]
-    model: Model
-    plan: Plan
-    feedback: Feedback
-    journal: Journal
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.config = config
+        constitution = read_constitution(config.constitution)
+        drawn = lab.prompts(config.split, config.num_prompts, 0)
+        self.requests = [g for g in drawn if not config.kinds or g.meta["request"]["kind"] in config.kinds]
+        if not self.requests:
+            raise TrueupError(
+                "E601", "no prompt is left", where="kinds", remedy="name kinds of the lab's requests"
+            )
+        self.model = open_model(config.model, device=config.device, template=None)
+        answerer, new_tokens = self.model.answerer, config.decoding.max_new_tokens
+        asked = {name: getattr(config, name) for name in ("form", "examples", "seed")}
+        made_by = {
+            **asked,
+            "model": self.model.author._asdict(),
+            "constitution": constitution.digest,
+            "requests": digest(self.requests),
+            "decoding": dataclasses.asdict(config.decoding),
+        }
+        self.plan = Plan(constitution=constitution, steps=1, **asked, fits=room(answerer, new_tokens))
+        self.feedback = Feedback(
+            answerer=answerer, constitution=constitution, **asked, fits=room(answerer, LETTERS)
+        )
+        self.journal = Journal(
+            path=folder / RECORDS, total=len(self.requests), batch=config.batch, made_by=made_by
+        )
 
     def records(self, rows: range) -> list[dict[str, Any]]:
         """What became of some requests: both answers critiqued and revised once, and compared."""
@@ -144,37 +164,6 @@ class Desk:
             seed=derive(self.config.seed, "critique_quality", start, number, kind),
         )
         return [found[0] for found in drawn]
-
-
-def open_desk(config: Config, folder: Path) -> Desk:
-    """The requests drawn, the model loaded, and what the records depend on settled."""
-    constitution = read_constitution(config.constitution)
-    drawn = lab.prompts(config.split, config.num_prompts, 0)
-    requests = [g for g in drawn if not config.kinds or g.meta["request"]["kind"] in config.kinds]
-    if not requests:
-        raise TrueupError(
-            "E601", "no prompt is left", where="kinds", remedy="name kinds of the lab's requests"
-        )
-    model = open_model(config.model, device=config.device, template=None)
-    asked = {name: getattr(config, name) for name in ("form", "examples", "seed")}
-    new_tokens = config.decoding.max_new_tokens
-    made_by = {
-        **asked,
-        "model": model.author._asdict(),
-        "constitution": constitution.digest,
-        "requests": digest(requests),
-        "decoding": dataclasses.asdict(config.decoding),
-    }
-    return Desk(
-        config=config,
-        requests=requests,
-        model=model,
-        plan=Plan(constitution=constitution, steps=1, **asked, fits=room(model.answerer, new_tokens)),
-        feedback=Feedback(
-            answerer=model.answerer, constitution=constitution, **asked, fits=room(model.answerer, LETTERS)
-        ),
-        journal=Journal(path=folder / RECORDS, total=len(requests), batch=config.batch, made_by=made_by),
-    )
 
 
 def answers(request: Group, seed: int, row: int) -> dict[str, str]:

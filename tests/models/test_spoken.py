@@ -138,6 +138,15 @@ def test_whether_to_think_travels(thinking: bool, tmp_path: Path) -> None:
         assert other == Chat.of(tokenizer, thinking=not thinking).prompt_ids(ASK).tolist() != ids
 
 
+def test_several_templates_stay_beside_the_default(tmp_path: Path) -> None:
+    tokenizer = tokenizer_for("<|im_start|>", "<|im_end|>", "<think>", "</think>")
+    tokenizer.chat_template = {"default": QWEN3, "tool_use": CHATML}
+    folder = save(from_modules(chain(tokenizer, [0, 1]), Chat.of(tokenizer).tokenizer), tmp_path / "saved")
+    again = AutoTokenizer.from_pretrained(folder).chat_template
+    assert again["tool_use"] == CHATML and again["default"].endswith(QWEN3)
+    assert Chat.of(tokenizer, "chatml").tokenizer.chat_template == NAMED["chatml"].source
+
+
 def test_adapters_and_scorers_say_it_too(tmp_path: Path) -> None:
     """What is no whole model has its chat beside it: generation_config.json, template, end token."""
     tokenizer = tokenizer_for("<|im_start|>", "<|im_end|>")

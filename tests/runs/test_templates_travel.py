@@ -194,3 +194,21 @@ def test_self_align_of_a_real_base(world: Path, monkeypatch: pytest.MonkeyPatch)
     assert {c.text for g in read_jsonl(str(verbose)) for c in g.completions} == {SAID}
     assert main(["export", str(found["clone"].parent), "out"]) == 0
     assert generated(Path("out"), most=80)[-1] == stops(found["clone"])[0]
+
+
+def test_a_base_is_measured_in_the_template_of_what_was_trained_from_it(world: Path) -> None:
+    Path("world.yaml").write_text(
+        "prompts: prompts.jsonl\njudges: {short: 'rule:length?longest=9'}\ntruth: short\n", encoding="utf-8"
+    )
+    Path("whole.yaml").write_text(
+        "name: whole\nworld: world.yaml\nstages:\n"
+        "  sft: {model: {path: base, template: chatml}, data: {path: demos.jsonl, held_out: 0},"
+        " loop: {steps: 1, batch: 4}, update: {lr: 1.0e-9}}\n"
+        "  evaluate: {base: base, sft: 'stage:sft', hhh_dialogues: 0, num_prompts: 4, exam_items: 1,"
+        " snapshots: false, samples_per_prompt: 1, decoding: {max_new_tokens: 70}}\n",
+        encoding="utf-8",
+    )
+    assert main(["run", "whole.yaml", "--out", "whole"]) == 0
+    rows = json.loads(Path("whole/samples.json").read_text(encoding="utf-8"))
+    texts = [row["policies"][name]["text"] for row in rows for name in ("base", "sft")]
+    assert texts == [SAID] * 8

@@ -27,13 +27,20 @@ def dressed(tokenizer: Any, source: str | None, *, thinking: bool = False) -> An
     """
     if source is not None and _THINKING in source:
         head = _DEFAULT.format(_THINKING, str(thinking).lower())
-        source = head + _HEAD.sub("", source, count=1)
+        source = head + _bare(source)
     own = tokenizer.chat_template
-    if source == (own.get("default") if isinstance(own, dict) else own):
+    several = isinstance(own, dict)
+    default = own.get("default") if several else own
+    if source == default:
         return tokenizer
     other = copy.copy(tokenizer)
-    other.chat_template = source
+    same = several and source is not None and default is not None and _bare(source) == _bare(default)
+    other.chat_template = {**own, "default": source} if same else source
     return other
+
+
+def _bare(source: str) -> str:
+    return _HEAD.sub("", source, count=1)
 
 
 def told_to_think(source: str) -> bool | None:

@@ -54,8 +54,8 @@ class Base:
     ) -> LanguageModel:
         """A network over these weights: with a fresh adapter, with the one saved in a folder, or with none.
 
-        Heads saved beside the adapter, or beside the base, are restored, and so is an adapter's own tokenizer:
-        it carries the template that the adapter was trained in.
+        Heads saved beside the adapter, or beside the base, are restored. An adapter comes with its own
+        tokenizer, which carries the template that it was trained in.
         """
         if adapter is not None and lora_of.spans_head(adapter):
             # Its layers are named as in the whole model; the LM head costs nothing here.

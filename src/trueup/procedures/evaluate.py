@@ -6,13 +6,14 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from trueup.chat import Chat
 from trueup.engine.groups import Group, read_jsonl
 from trueup.engine.order import derive
 from trueup.evals.papers import exams_of
@@ -30,10 +31,11 @@ from trueup.evals.summary import (
 from trueup.evals.view import PolicyView, open_view
 from trueup.judges import Judge
 from trueup.judges.open import open_judge, open_measures
-from trueup.models.opening import pick_device
+from trueup.models.opening import open_chat, pick_device
 from trueup.runs import checkpoint
 from trueup.runs import meter as metering
 from trueup.runs.recipe import Done
+from trueup.settings.blocks import ModelSettings
 from trueup.settings.schema import Word
 from trueup.sources.context import open_context
 from trueup.sources.open import split_held_out, world_groups
@@ -146,6 +148,9 @@ class Bench:
         if self._proxy is not None:
             self._judges["proxy"] = self._proxy
         self._prompts = world_groups(self._world, "prompts", split=config.split, limit=config.num_prompts)
+        # A base without a template is asked in the one that what was trained from it is spoken to in.
+        trained = open_chat(ModelSettings(path=next(filter(None, made))))
+        self._template = trained.layout.template.source if trained.layout is not None else None
         self._exams = exams_of(self._world, split=config.split, limit=config.exam_items)
         self._reference = self.view("sft", config.sft) if config.sft else None
 
@@ -167,7 +172,7 @@ class Bench:
         """A model as evaluations see it, with what its name adds: the HHH prompt, or best-of-n."""
         context = f"{self._world.name}:hhh"
         best_of = self._config.best_of if name == f"best_of_{self._config.best_of}" else 1
-        return open_view(
+        view = open_view(
             name,
             model,
             self._device,
@@ -175,6 +180,9 @@ class Bench:
             best_of=best_of,
             judge=self._proxy if best_of > 1 else None,
         )
+        if view.chat.layout is None and self._template is not None:
+            return replace(view, chat=Chat.of(view.chat.tokenizer, self._template))
+        return view
 
     def measure(self, name: str, model: str, over: str | None) -> tuple[PolicyEntry, list[dict]]:
         """One policy's entry of the summary, and its points on the reward-KL picture."""

@@ -34,9 +34,9 @@ Workers = Annotated[
         validator=validators.Number(gte=1), help="Runs at once, each a process with its share of the cores."
     ),
 ]
-Speaker = Annotated[str, says("A model's folder or id, the folder of a run, or world:base.")]
+Speaker = Annotated[str, says("A model's folder, id or GGUF file, the folder of a run, or world:base.")]
 "A model that a run's own folder may stand for."
-Policy = Annotated[str, says("A model's folder or id, or world:base.")]
+Policy = Annotated[str, says("A model's folder, id or GGUF file, or world:base.")]
 World = Annotated[
     str,
     says("A world's name or YAML file; otherwise the one that the model's data came from."),

@@ -131,7 +131,7 @@ def test_thoughts_and_calls_of_gpt_oss_end_with_their_own_stop_tokens() -> None:
         ("chatml", (ASK,), DONE, "E360"),
         ("chatml", (replace(ASK, tools=""), CALLING, ANSWER), DONE, "E361"),
         ("chatml", (replace(ASK, tools=""),), Completion(text="", tool_calls=(CALL,)), "E361"),
-        ("chatml", (replace(ASK, tools=""),), replace(DONE, thinking="hm"), "E551"),
+        ("chatml", (replace(ASK, tools=""),), replace(DONE, thinking="hm"), "E364"),
         (
             "gemma",
             (replace(ASK, tools=""), replace(CALLING, content="x", tool_calls=()), ANSWER),
@@ -313,3 +313,23 @@ def test_a_model_that_was_trained_to_think_is_saved_so() -> None:
         again = Chat.of(chat.tokenizer)
         assert again.prompt_ids((SUM,)).tolist() == chat.prompt_ids((SUM,)).tolist()
         assert chat.codec.decode(again.prompt_ids((SUM,))).endswith(EMPTY) != expected
+
+
+def test_the_named_template_with_tools_by_hand() -> None:
+    """`chatml-tools`, which the errors name, shows what they say other templates do not."""
+    chat = Chat.of(SHAPES["chatml"].tokenizer, "chatml-tools")
+    system = Message(Role.SYSTEM, "be kind", tools=TOOLS)
+    group = Group(prompt=(system, replace(ASK, tools=""), CALLING, ANSWER), completions=(DONE,))
+    prompt, runs = parts(chat, group)
+    assert prompt == (
+        f"<|im_start|>system\nbe kind\n\nTools:\n{json.dumps(WEATHER)}\n"
+        'Call one with <tool_call>{"name": NAME, "arguments": {...}}</tool_call>.<|im_end|>\n'
+        "<|im_start|>user\nweather in Rome?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert runs == [
+        (True, '<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call><|im_end|>'),
+        (False, '\n<|im_start|>tool\n21 "degrees"\n<|im_end|>\n<|im_start|>assistant\n'),
+        (True, "It is 21.<|im_end|>"),
+    ]
+    plain = (Message(Role.SYSTEM, "be kind"), Message(Role.USER, "q"))
+    assert chat.prompt_ids(plain).tolist() == Chat.of(SHAPES["chatml"].tokenizer).prompt_ids(plain).tolist()

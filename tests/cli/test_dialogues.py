@@ -67,12 +67,12 @@ def test_data_check_names_the_rows_that_a_model_cannot_show(
     )
     assert code == 65 and "accepted 1 + quarantined 3" in told
     assert "E361 rows.jsonl:2" in told and "does not show the call of add in message 2" in told
-    assert "E551 rows.jsonl:3" in told and "leaves out the thought of message 2" in told
+    assert "E364 rows.jsonl:3" in told and "does not show the thought of message 2" in told
     assert "E360 rows.jsonl:4" in told and "does not show the tools of this conversation" in told
     assert len((tmp_path / "bad.jsonl").read_text("utf-8").splitlines()) == 3
     able = model_with(tmp_path / "able", TOOLED)
     code, told = typed(capsys, "data", "check", path, "--model", able)
-    assert code == 65 and "accepted 3 + quarantined 1" in told and "E551 rows.jsonl:3" in told
+    assert code == 65 and "accepted 3 + quarantined 1" in told and "E364 rows.jsonl:3" in told
 
 
 def test_a_run_quarantines_what_its_template_cannot_show_before_it_trains(

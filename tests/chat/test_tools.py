@@ -131,7 +131,7 @@ def test_thoughts_and_calls_of_gpt_oss_end_with_their_own_stop_tokens() -> None:
         ("chatml", (ASK,), DONE, "E360"),
         ("chatml", (replace(ASK, tools=""), CALLING, ANSWER), DONE, "E361"),
         ("chatml", (replace(ASK, tools=""),), Completion(text="", tool_calls=(CALL,)), "E361"),
-        ("chatml", (replace(ASK, tools=""),), replace(DONE, thinking="hm"), "E551"),
+        ("chatml", (replace(ASK, tools=""),), replace(DONE, thinking="hm"), "E364"),
         (
             "gemma",
             (replace(ASK, tools=""), replace(CALLING, content="x", tool_calls=()), ANSWER),
@@ -253,3 +253,83 @@ def test_role_markers_of_plain_text_are_refused_in_calls_too() -> None:
     chat.encode(group)
     with pytest.raises(TrueupError, match=r"E362 .*role marker"):
         chat.encode(replace(group, completions=(Completion(text="a", tool_calls=(call,)),)))
+
+
+THOUGHT = Completion(text="four", thinking="Two and two.")
+SUM = Message(Role.USER, "two plus two?")
+
+
+def test_thoughts_train_where_thinking_is_on_and_are_refused_where_it_is_off() -> None:
+    tokenizer = shipped("qwen3")
+    on, off, keep = (Chat.of(tokenizer, thinking=told) for told in (True, False, "keep"))
+    ask = "<|im_start|>user\ntwo plus two?<|im_end|>\n<|im_start|>assistant\n"
+    block = "<think>\nTwo and two.\n</think>\n\n"
+    thoughtful, plain = (Group(prompt=(SUM,), completions=(c,)) for c in (THOUGHT, Completion(text="four")))
+    for chat in (on, keep):
+        assert parts(chat, thoughtful) == (ask, [(True, f"{block}four<|im_end|>")])
+        assert chat.codec.decode(chat.prompt_ids((SUM,))) == ask, "what is generated from"
+    inline = Completion(text=f"{block}four")
+    assert parts(on, replace(thoughtful, completions=(inline,))) == parts(on, thoughtful)
+    assert parts(on, plain) == (ask, [(True, f"{EMPTY}four<|im_end|>")])
+    assert parts(keep, plain) == parts(off, plain) == (ask + EMPTY, [(True, "four<|im_end|>")])
+    with pytest.raises(TrueupError, match=r"E354 .*--model\.thinking on"):
+        off.encode(thoughtful)
+    with pytest.raises(TrueupError, match="E354"):
+        on.encode(replace(thoughtful, completions=(replace(THOUGHT, thinking="a</think>b"),)))
+    pair = replace(plain, completions=(*plain.completions, THOUGHT))
+    assert keep.encode(pair).prompt_tokens is not None, "one prompt for both: the one that is open"
+    assert parts(keep, pair)[1] == parts(on, plain)[1]
+
+
+def test_earlier_thoughts_are_shown_as_when_the_model_generates() -> None:
+    """Left out before a later question; kept between a call and the answer to it."""
+    tokenizer = shipped("qwen3")
+    chat = Chat.of(tokenizer, thinking=True)
+    earlier = Message(Role.ASSISTANT, "two", thinking="One and one.")
+    calling = replace(CALLING, thinking="I must look.")
+    for prompt in ((Message(Role.USER, "1+1?"), earlier, SUM), (ASK, calling, ANSWER)):
+        said = [
+            {"role": str(m.role), "content": m.content, "reasoning_content": m.thinking or None}
+            | (
+                {"tool_calls": [{"function": {"name": "weather", "arguments": {"city": "Rome"}}}]}
+                if m.tool_calls
+                else {}
+            )
+            for m in prompt
+        ]
+        expected = tokenizer.apply_chat_template(
+            said, tools=[WEATHER] if prompt[0].tools else None, add_generation_prompt=True, tokenize=False
+        )
+        group = Group(prompt=prompt, completions=(THOUGHT,))
+        assert parts(chat, group, "last")[0] == expected
+        assert ("I must look." in expected) == (prompt[1] is calling) and "One and one." not in expected
+    _, runs = parts(chat, Group(prompt=(ASK, calling, ANSWER), completions=(THOUGHT,)))
+    assert runs[0] == (True, f"<think>\nI must look.\n</think>\n\n{QWEN_CALL}")
+
+
+def test_a_model_that_was_trained_to_think_is_saved_so() -> None:
+    for told, expected in (("keep", True), (True, True), (False, False)):
+        chat = Chat.of(shipped("qwen3"), thinking=told)
+        again = Chat.of(chat.tokenizer)
+        assert again.prompt_ids((SUM,)).tolist() == chat.prompt_ids((SUM,)).tolist()
+        assert chat.codec.decode(again.prompt_ids((SUM,))).endswith(EMPTY) != expected
+
+
+def test_the_named_template_with_tools_by_hand() -> None:
+    """`chatml-tools`, which the errors name, shows what they say other templates do not."""
+    chat = Chat.of(SHAPES["chatml"].tokenizer, "chatml-tools")
+    system = Message(Role.SYSTEM, "be kind", tools=TOOLS)
+    group = Group(prompt=(system, replace(ASK, tools=""), CALLING, ANSWER), completions=(DONE,))
+    prompt, runs = parts(chat, group)
+    assert prompt == (
+        f"<|im_start|>system\nbe kind\n\nTools:\n{json.dumps(WEATHER)}\n"
+        'Call one with <tool_call>{"name": NAME, "arguments": {...}}</tool_call>.<|im_end|>\n'
+        "<|im_start|>user\nweather in Rome?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert runs == [
+        (True, '<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call><|im_end|>'),
+        (False, '\n<|im_start|>tool\n21 "degrees"\n<|im_end|>\n<|im_start|>assistant\n'),
+        (True, "It is 21.<|im_end|>"),
+    ]
+    plain = (Message(Role.SYSTEM, "be kind"), Message(Role.USER, "q"))
+    assert chat.prompt_ids(plain).tolist() == Chat.of(SHAPES["chatml"].tokenizer).prompt_ids(plain).tolist()

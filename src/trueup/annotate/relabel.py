@@ -76,7 +76,7 @@ def instructed(parts: Parts, instruction: str, group: Group) -> np.ndarray:
     messages = list(group.prompt)
     if asked:
         last = messages[asked[-1]]
-        messages[asked[-1]] = Message(last.role, f"{last.content}\n{instruction}")
+        messages[asked[-1]] = replace(last, content=f"{last.content}\n{instruction}")
     else:
         messages.append(Message(Role.USER, instruction))
     return parts.prompt_ids(messages)

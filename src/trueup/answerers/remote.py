@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -16,7 +17,7 @@ from trueup.answerers import Answer, Conversation, Floats
 from trueup.answerers.cache import Cache
 from trueup.answerers.transport import Session, Transport, WrongAnswerError
 from trueup.answerers.wire import choices, read_answer, read_echo, read_first, read_usage
-from trueup.engine.groups import Role
+from trueup.engine.groups import Role, as_openai
 from trueup.engine.order import derive
 from trueup.errors import TrueupError
 
@@ -156,8 +157,9 @@ class RemoteAnswerer:
     def _question(self, prompt: Conversation) -> tuple[str, dict[str, Any]]:
         if len(prompt) == 1 and prompt[0].role == Role.TEXT:
             return "/completions", {"model": self.model, "prompt": prompt[0].content}
-        messages = [{"role": str(m.role), "content": m.content} for m in prompt]
-        return "/chat/completions", {"model": self.model, "messages": messages}
+        body = {"model": self.model, "messages": [as_openai(m) for m in prompt]}
+        tools = next((m.tools for m in prompt if m.tools), "")
+        return "/chat/completions", {**body, "tools": json.loads(tools)} if tools else body
 
     def _ask(
         self,

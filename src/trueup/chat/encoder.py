@@ -96,14 +96,14 @@ class Chat:
     ) -> Chat:
         """The chat of a fast tokenizer, with its own template, or one by name, or one given as Jinja source.
 
-        Names: chatml, llama3, gemma, mistral, zephyr, qwen3, hh, which begin with a BOS token where the
-        tokenizer begins texts so, and plain, which takes text prompts only and is what a tokenizer without a
-        template gets. `thinking` leaves the thought block of templates that have one (Qwen3) to the model;
-        without it the prompt closes an empty block, as for data without thoughts; with "keep" a row without
-        a thought is encoded as without it, all else as with it; unsaid, it is what the template of a saved
-        model says, else false. `fold_system` puts a system message before the first
-        question where the template refuses system turns. `today` is the date that templates are told, fixed
-        so that a prompt is the same tomorrow.
+        Names: chatml, chatml-tools, llama3, gemma, mistral, zephyr, qwen3, hh, which begin with a BOS token
+        where the tokenizer begins texts so, and plain, which takes text prompts only and is what a tokenizer
+        without a template gets. `thinking` leaves the thought block of templates that have one (Qwen3) to the
+        model; without it the prompt closes an empty block, as for data without thoughts; with "keep" a row
+        without a thought is encoded as without it, all else as with it; unsaid, it is what the template of a
+        saved model says, else false. `fold_system` puts a system message before the first question where the
+        template refuses system turns. `today` is the date that templates are told, fixed so that a prompt is
+        the same tomorrow.
         """
         if thinking != "keep":
             return cls(**probe(tokenizer, template, thinking=thinking, fold=fold_system, today=today))

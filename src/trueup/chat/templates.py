@@ -29,6 +29,28 @@ _CHATML = """{%- for m in messages -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}<|im_start|>assistant{{ "\\n" }}{%- endif -%}"""
 
+# Tools stand in the system's turn, a call in the assistant's; what a tool answers has a turn of its own, so
+# that no user can write one.
+_CHATML_TOOLS = """{%- set first = messages[0] -%}
+{%- if tools -%}
+<|im_start|>system{{ "\\n" }}
+{%- if first.role == "system" -%}{{ first.content }}{{ "\\n\\n" }}{%- endif -%}
+{{ "Tools:\\n" }}
+{%- for tool in tools -%}{{ tool | tojson }}{{ "\\n" }}{%- endfor -%}
+{{ 'Call one with <tool_call>{"name": NAME, "arguments": {...}}</tool_call>.' }}<|im_end|>{{ "\\n" }}
+{%- endif -%}
+{%- for m in messages -%}
+{%- if not (tools and loop.first and m.role == "system") -%}
+<|im_start|>{{ m.role }}{{ "\\n" }}{{ m.content or "" }}
+{%- for call in m.tool_calls or [] -%}
+{{ "\\n" if m.content or not loop.first else "" }}<tool_call>
+{{- {"name": call.function.name, "arguments": call.function.arguments} | tojson }}</tool_call>
+{%- endfor -%}
+<|im_end|>{{ "\\n" }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}<|im_start|>assistant{{ "\\n" }}{%- endif -%}"""
+
 _LLAMA3 = """{%- for m in messages -%}
 <|start_header_id|>{{ m.role }}<|end_header_id|>{{ "\\n\\n" }}{{ m.content | trim }}<|eot_id|>
 {%- endfor -%}
@@ -94,6 +116,7 @@ _HH = """{%- for m in messages -%}
 
 NAMED = {
     "chatml": Named(_CHATML, ("<|im_start|>", "<|im_end|>")),
+    "chatml-tools": Named(_CHATML_TOOLS, ("<|im_start|>", "<|im_end|>")),
     "llama3": Named(_LLAMA3, ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")),
     "gemma": Named(_GEMMA, ("<start_of_turn>", "<end_of_turn>")),
     "mistral": Named(_MISTRAL),

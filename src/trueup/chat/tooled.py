@@ -29,6 +29,7 @@ _SCHEMA = frozenset(
 )  # fmt: skip
 "Words of JSON Schema that templates look at: they stay, so that both renderings take the same branches."
 _ALPHABET = "qxzjkwv"
+_OTHER = "name a template with tools (`--model.template chatml-tools` for ChatML's tokens), or drop the row"
 Leaf = Callable[[str], str]
 Texts = dict[Part, str]
 
@@ -94,7 +95,7 @@ class Teller:
         """The conversation's skeleton and contents, in the first form of it that the template can show.
 
         With `generation` False the last message is an answer, whose every part must be shown; what a template
-        leaves out of earlier turns it leaves out when it generates too. E351, E353, E360 to E362, E551.
+        leaves out of earlier turns it leaves out when it generates too. E351 to E354, E360 to E364, E551.
         """
         messages = [self._apart(message) for message in messages]
         self._refuse_tokens(messages)
@@ -147,6 +148,10 @@ class Teller:
         harmless = Harmless()
         bare = self._run(messages, form, harmless, marks, generation)
         self._check_shown(messages, bare, harmless)
+        if not generation and placed.get((last, "thought"), "") not in bare:
+            reason = f"the template does not show the thought of message {last + 1}"
+            remedy = "name one that does (`--model.template qwen3` for its tokens), or drop the row"
+            raise TrueupError("E364", reason, where=f"template {self.layout.template.name}", remedy=remedy)
         literals, order = self.layout.cut(
             self._run(messages, form, _same, marks, generation), placed, needed=needed
         )
@@ -200,16 +205,13 @@ class Teller:
                 reason = (
                     f"the template does not show the tools of this conversation: {name} is not in its output"
                 )
-                remedy = (
-                    'write them as {"type": "function", "function": {...}}, or name a template with tools'
-                )
+                remedy = f'write them as {{"type": "function", "function": {{...}}}}, or {_OTHER}'
                 raise TrueupError("E360", reason, where=where, remedy=remedy)
         for index, message in enumerate(messages):
             for call in message.tool_calls:
                 if any(word(leaf) not in text for leaf in (call.name, *_strings(_arguments(call)))):
                     reason = f"the template does not show the call of {call.name} in message {index + 1}"
-                    remedy = "name a template with tools: --model.template, or drop the row"
-                    raise TrueupError("E361", reason, where=where, remedy=remedy)
+                    raise TrueupError("E361", reason, where=where, remedy=_OTHER)
 
     def _slots(
         self, messages: list[Message], form: Form, marks: Texts, placed: Texts, generation: bool

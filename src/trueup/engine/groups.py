@@ -281,6 +281,18 @@ def message_to_json(m: Message) -> dict[str, Any]:
     return {"role": str(m.role), "content": m.content, **said}
 
 
+def as_openai(m: Message) -> dict[str, Any]:
+    """The message as OpenAI's API writes it; tools are no part of a message there."""
+    calls = [
+        _filled(id=c.id, type="function", function={"name": c.name, "arguments": c.arguments})
+        for c in m.tool_calls
+    ]
+    said = _filled(
+        reasoning_content=m.thinking, tool_calls=calls or None, name=m.name, tool_call_id=m.tool_call_id
+    )
+    return {"role": str(m.role), "content": m.content, **said}
+
+
 def _message_from_json(row: Mapping[str, Any]) -> Message:
     if len(row) == 2:
         return Message(Role(row["role"]), row["content"])

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from trueup.answerers.open import key_fault
 from trueup.answerers.transport import NoAnswerError, Session, beginning
-from trueup.engine.groups import Group
+from trueup.engine.groups import Group, as_openai
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 from trueup.judges import by_group
 
@@ -80,7 +80,7 @@ class Endpoint:
         """The server's scores. Raises E794 where it gives none in time, E795 for other answers."""
         items = [
             {
-                "prompt": [{"role": str(m.role), "content": m.content} for m in group.prompt],
+                "prompt": [as_openai(m) for m in group.prompt],
                 "completion": completion.text,
             }
             for group in groups

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trueup.engine.groups import Completion, Group, Role
+from trueup.engine.groups import Completion, Group, Role, as_openai
 from trueup.errors import TrueupError
 from trueup.judges.blame import number_of, place_of, raised, shown
 from trueup.judges.calling import Call, Form, calling
@@ -179,8 +179,8 @@ def _rows(asked: Sequence[tuple[Group, int]]) -> str:
 # ------------------------------------------------------------------------------------------ arguments
 
 
-def _dictionaries(group: Group) -> list[dict[str, str]]:
-    return [{"role": str(m.role), "content": m.content} for m in group.prompt]
+def _dictionaries(group: Group) -> list[dict[str, Any]]:
+    return [as_openai(m) for m in group.prompt]
 
 
 def _is_text(group: Group) -> bool:

@@ -146,4 +146,10 @@ def conversation_text(prompt: Conversation) -> str:
     """A conversation as a judge reads it: a plain text as it is, turns under the speaker's name."""
     if len(prompt) == 1 and prompt[0].role == Role.TEXT:
         return prompt[0].content
-    return "\n\n".join(f"{str(m.role).capitalize()}: {m.content}" for m in prompt)
+    return "\n\n".join(f"{str(m.role).capitalize()}: {_words(m)}" for m in prompt)
+
+
+def _words(message: Message) -> str:
+    """What a turn says, and the calls that it makes."""
+    calls = [f"{call.name}({call.arguments})" for call in message.tool_calls]
+    return "\n".join(filter(None, (message.content, *calls)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trueup.data import read
-from trueup.engine.groups import Group, Message, Role
+from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.worlds import door_of, open_world
 
 HHH, REAL_HHH = "world:hhh", "hhh"
@@ -31,8 +31,12 @@ def open_context(reference: str, num_dialogues: int) -> tuple[Message, ...]:
     return tuple(
         message
         for group in dialogues
-        for message in (*map(_turn, group.prompt), Message(Role.ASSISTANT, group.completions[0].text))
+        for message in (*map(_turn, group.prompt), _answer(group.completions[0]))
     )
+
+
+def _answer(c: Completion) -> Message:
+    return Message(Role.ASSISTANT, c.text, thinking=c.thinking, tool_calls=c.tool_calls)
 
 
 def _turn(message: Message) -> Message:

@@ -7,63 +7,12 @@ from collections.abc import Iterator
 from functools import cache, lru_cache
 from types import ModuleType
 
-REGIONS = tuple(
-    [
-        "US",
-        "GB",
-        "FR",
-        "DE",
-        "IT",
-        "ES",
-        "IN",
-        "BR",
-        "CN",
-        "JP",
-        "KR",
-        "RU",
-        "AU",
-        "MX",
-        "NL",
-        "BE",
-        "CH",
-        "AT",
-        "PL",
-        "SE",
-        "NO",
-        "DK",
-        "FI",
-        "PT",
-        "IE",
-        "GR",
-        "TR",
-        "ZA",
-        "NG",
-        "KE",
-        "EG",
-        "IL",
-        "SA",
-        "AE",
-        "PK",
-        "BD",
-        "ID",
-        "PH",
-        "TH",
-        "VN",
-        "MY",
-        "SG",
-        "HK",
-        "TW",
-        "NZ",
-        "AR",
-        "CL",
-        "CO",
-        "PE",
-        "CZ",
-        "HU",
-        "RO",
-        "UA",
-    ]
-)
+REGIONS = (
+    "US", "GB", "FR", "DE", "IT", "ES", "IN", "BR", "CN", "JP", "KR", "RU", "AU", "MX",
+    "NL", "BE", "CH", "AT", "PL", "SE", "NO", "DK", "FI", "PT", "IE", "GR", "TR", "ZA",
+    "NG", "KE", "EG", "IL", "SA", "AE", "PK", "BD", "ID", "PH", "TH", "VN", "MY", "SG",
+    "HK", "TW", "NZ", "AR", "CL", "CO", "PE", "CZ", "HU", "RO", "UA",
+)  # fmt: skip
 "Whose national formats are known."
 _DASHES = r"\-\u2010-\u2013"
 _CANDIDATE = re.compile(
@@ -72,10 +21,10 @@ _CANDIDATE = re.compile(
 )
 _PIECE = re.compile(r"[^ \u00a0]+")
 _CUE = re.compile(
-    r"(?:\b(?:call|dial|ring|phone|tele(?:f|ph)\w*|tel|mob(?:ile|il)?|cell\w*|fax|hotline|whatsapp|sms"
-    r"|text (?:me|us)|reach (?:me|us)|handy|t[ée]l[ée]?\w*|portable|appele[rz]|m[óo]vil|celular|ll[aá]m\w*"
-    r"|cellulare|ligue|ruf\w*|nummer|numm?er[ou]|n[úu]mero)\b|☎|📞|📱|тел\w*|звони\w*"
-    r"|电话|電話|手机|手機|携帯|전화|फ़?ोन|मोबाइल|هاتف|جوال|โทร)\W*(?:[^\W\d]+\W+){0,3}$",
+    r"(?:\b(?:call|dial|ring|phone|t[ée]l(?:[ée](?:ph|f)\w*)?|mob(?:ile|il)?|cell(?:phone|ulare)?|fax|hotline|sms"
+    r"|whatsapp|(?:text|reach) (?:me|us)|(?:my|your|his|her|our) (?:new )?number|handy|portable|appele[rz]"
+    r"|m[óo]vil|celular|ll[aá]ma(?:me|nos|r|le)|ligue|ruf(?:en|t)?|nummer|num[eé]ro|n[úu]mero)\b|☎|📞|📱"
+    r"|тел\w*|звони\w*|电话|電話|手机|手機|携帯|전화|फ़?ोन|मोबाइल|هاتف|جوال|โทร)\W*(?:[^\W\d]+\W+){0,3}$",
     flags=re.IGNORECASE,
 )
 "Words that say that a number to call follows, at most three words before it."
@@ -144,18 +93,26 @@ def is_phone(text: str, cued: bool = False, alone: bool = True) -> bool:
         return False
     if cued and (_LOCAL.fullmatch(text) or _is_valid(text)):
         return True
-    if _AMERICAN.fullmatch(text) and (alone or not re.fullmatch(r"[\d ]+", text)):
-        return True
-    if "(" in text:
-        inside = _BRACKETED.fullmatch(text)
-        return inside is not None and ((len(digits) >= 9 and len(inside["area"]) > 1) or _is_valid(text))
-    groups = re.findall(r"\d+", text)
-    if len(digits) < 9 or min(map(len, groups[1:]), default=2) < 2 or _THOUSANDS.fullmatch(text):
+    if _AMERICAN.fullmatch(text):
+        return alone or any(sign not in " \u00a00123456789" for sign in text)
+    return _is_bracketed(text, digits) if "(" in text else _is_national(text, digits, alone)
+
+
+def _is_bracketed(text: str, digits: str) -> bool:
+    """Whether an area code stands in brackets."""
+    inside = _BRACKETED.fullmatch(text)
+    return inside is not None and ((len(digits) >= 9 and len(inside["area"]) > 1) or _is_valid(text))
+
+
+def _is_national(text: str, digits: str, alone: bool) -> bool:
+    """Whether a trunk 0 or the groups say that it is a national number."""
+    sizes = [len(group) for group in re.findall(r"\d+", text)]
+    if len(digits) < 9 or min(sizes[1:], default=2) < 2 or _THOUSANDS.fullmatch(text):
         return False
     if digits[0] == "0":
         return _is_valid(text)
-    listed = not alone or "." in text or max(map(len, groups)) < 3
-    return len(groups) > 1 and not listed and _is_grouped(text)
+    grouped = alone and len(sizes) > 1 and max(sizes) > 2 and "." not in text
+    return grouped and _is_grouped(text)
 
 
 def _no_phone(text: str) -> bool:

@@ -39,7 +39,10 @@ BROUGHT = {
     **dict.fromkeys(("wandb", "trackio", "mlflow"), "a tracker that users have an account or a server of"),
 }
 "What src imports by request and only users install; the error where it is missing says how."
-MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn", "markdown-it-py": "markdown_it"}
+MODULES = {
+    "pyyaml": "yaml", "scikit-learn": "sklearn", "markdown-it-py": "markdown_it",
+    "phonenumberslite": "phonenumbers", "python-stdnum": "stdnum",
+}  # fmt: skip
 "Distributions whose module has another name."
 OWN = [path for folder in ("tests", "scripts", "docs/site") for path in (ROOT / folder).iterdir()]
 "What tests and scripts import from beside them, and from the site; `benchmarks` lies at the root."

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from itertools import combinations
 
+import phonenumbers
 import pytest
 
 from trueup.data.hygiene import (
@@ -16,7 +17,8 @@ from trueup.data.hygiene import (
     prompt_text,
     split_by_user,
 )
-from trueup.data.personal import find_personal, passes_iban, passes_luhn, redact
+from trueup.data.personal import find_personal, redact
+from trueup.data.phones import REGIONS
 from trueup.data.similar import drop_near_duplicates, drop_overlap, near_duplicates, overlap
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
@@ -95,6 +97,19 @@ PERSONAL = [
     ("555-123-4567, 555 123 4567, 01 23 45 67 89", ["phone"] * 3),
     ("card 4111 1111 1111 1111 or 5500-0000-0000-0004", ["card"] * 2),
     ("pay DE89 3704 0044 0532 0130 00 or GB82WEST12345698765432", ["iban"] * 2),
+    ("my 2223 0031 2200 3222 expires", ["card:2223 0031 2200 3222"]),  # Mastercard's 2-series
+    ("iban de89 3704 0044 0532 0130 00 and gb82west12345698765432 bank", ["iban:de89", "iban:gb82west"]),
+    ("FR76 3000 6000 0112 3456 7890 189 is mine", ["iban:FR76 3000 6000 0112 3456 7890 189"]),
+    ("jörg@müller.de, 用户@例子.公司, почта@пример.рф, राम@उदाहरण.भारत, a@xn--bcher-kva.de", ["email"] * 5),
+    ("+33 1 23 45 67 89 or 020 7946 0958", ["phone:+33 1 23 45 67 89", "phone:020 7946 0958"]),
+    ("call +49 170 1234567 now, 0049 170 1234567", ["phone:+49 170 1234567", "phone:0049 170 1234567"]),
+    ("(415) 555-2671, 415.555.2671, 1-800-555-0199", ["phone"] * 3),
+    ("030/1234567, 03-1234-5678, 0412 345 678, (11) 91234-5678", ["phone"] * 4),
+    ("8 (912) 345-67-89, 138 0013 8000, 98765 43210, 07911123456", ["phone"] * 4),
+    ("call 555-0123 today", ["phone:555-0123"]),
+    ("mi móvil: 612 345 678", ["phone:612 345 678"]),
+    ("电话 6521 8000；Тел. 912 345-67-89", ["phone"] * 2),
+    ("020 7946 0958 01 23 45 67 89", ["phone:020 7946 0958", "phone:01 23 45 67 89"]),
     ("host 192.168.1.10, fe80::1ff:fe23:4567:890a", ["ip"] * 2),
 ]
 IMPERSONAL = [
@@ -109,6 +124,17 @@ IMPERSONAL = [
     "0000 0000 0000 0000",
     "ratio 16:9, std::vector, a::b",
     "ISBN 978-3-16-148410-0",
+    "2223 0031 2200 3221 and 2720 9900 0000 0001 and 2121 2121 2121 2126",
+    "de88 3704 0044 0532 0130 00",
+    "torch 2.13.0, Windows 10.0.19041.1237, Chrome 115.0.5790.170, 1.10.100.1000",
+    "1914-1918, 1999 2000 2001, 2010/2011 and 2012/2013",
+    "won 21-19 21-17, 6-4 7-6 6-3 (7-5), 112-108; scores 98 87 76 65 54",
+    "01-02-2024 10:30, 2024/01/02 03:04:05, 20240115103000, 1.5.2024 - 3.6.2024",
+    "population 331 449 281, 1 234 567, 1.234.567,89 and 450 000 - 500 000",
+    "order 123456789, id 1234567890, #4155552671, CVE-2024-12345678, zip 12345-6789",
+    "128 256 512 1024, 640 480 1024 768, 0 1 1 2 3 5 8 13 21 34 55",
+    "function 3 with 1024 2048 arguments, x + 1234567 - 89",
+    "arXiv 1706.03762, DOI 10.1000/182, 51.5074 -0.1278",
 ]
 
 
@@ -125,10 +151,31 @@ def test_numbers_that_are_nobodys_are_passed_over(text: str) -> None:
     assert find_personal(text) == []
 
 
-def test_check_digits_by_hand() -> None:
-    # 79927398713: doubled from the right 1+3*2.. sums to 70; any other last digit fails.
-    assert [passes_luhn(f"7992739871{d}") for d in range(10)] == [d == 3 for d in range(10)]
-    assert passes_iban("GB82 WEST 1234 5698 7654 32") and not passes_iban("GB83 WEST 1234 5698 7654 32")
+REGIONS_AND_TYPES = [(region, type) for region in REGIONS for type in ("FIXED_LINE", "MOBILE")]
+
+
+def test_numbers_of_every_region_are_found_in_each_of_their_formats() -> None:
+    """Those that the library gives as examples; national ones after a word that says what they are."""
+    formats = phonenumbers.PhoneNumberFormat
+    for region, type in REGIONS_AND_TYPES:
+        number = phonenumbers.example_number_for_type(region, getattr(phonenumbers.PhoneNumberType, type))
+        said = {
+            name: phonenumbers.format_number(number, getattr(formats, name))
+            for name in ("INTERNATIONAL", "E164", "NATIONAL")
+        }
+        national = said["NATIONAL"]
+        for text in (said["INTERNATIONAL"], said["E164"], f"Tel. {national}", f"Call me: {national}, please"):
+            (found,) = find_personal(text)
+            assert found.kind == "phone" and text[found.start : found.end] in said.values(), (region, text)
+
+
+def test_national_numbers_need_no_word_where_their_form_says_it() -> None:
+    found = 0
+    for region, type in REGIONS_AND_TYPES:
+        number = phonenumbers.example_number_for_type(region, getattr(phonenumbers.PhoneNumberType, type))
+        national = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
+        found += bool(find_personal(f"he said {national} to her"))
+    assert found / len(REGIONS_AND_TYPES) >= 0.85
 
 
 def test_groups_with_personal_data_leave_by_kind() -> None:

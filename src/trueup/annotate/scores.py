@@ -87,8 +87,10 @@ class Finished:
 
 
 def masked(missing_eos: MissingEos) -> tuple[Annotator, ...]:
-    """The stage that `mask` asks for, if it is asked for.
-
-    It stands after the scores where completions are selected, and last where advantages compare them.
-    """
+    """The stage that `mask` asks for, if it does; last where advantages compare a prompt's completions."""
     return (Finished(),) if missing_eos == "mask" else ()
+
+
+def scored(missing_eos: MissingEos) -> tuple[Annotator, ...]:
+    """The scores, and of which completions where `mask` leaves some out; where each stands for itself."""
+    return (Scores(missing_eos=missing_eos), *masked(missing_eos))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from trueup.annotate.advantages import GAE, Whiten
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.rewards import KLReward
-from trueup.annotate.scores import MissingEos, Scores, masked
+from trueup.annotate.scores import MissingEos, scored
 from trueup.engine.method import Method, Parts, actor_critic
 from trueup.objectives.mix import Sum
 from trueup.objectives.squared import APA
@@ -75,14 +75,13 @@ def build(config: Config, parts: Parts) -> Method:
         source=source,
         held_out=held_out,
         annotate=(
-            Scores(missing_eos=a.missing_eos),
+            *scored(a.missing_eos),
             OldLogprobs(),
             Measure(network="reference", want="logprobs", column="ref_logprobs"),
             Measure(network="value", want="values", column="old_values"),
             KLReward(beta=0.0),  # the score alone: the pull to the reference is in the loss
             GAE(gamma=a.gamma, lam=a.lam),
             *((Whiten(column="advantages"),) if a.whiten else ()),
-            *masked(a.missing_eos),
         ),
         objective=Sum(((1.0, APA(beta=a.beta)), (1.0, unclipped))),
         update=config.update,

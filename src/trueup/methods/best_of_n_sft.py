@@ -7,7 +7,7 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from trueup.annotate.scores import MissingEos, Scores, masked
+from trueup.annotate.scores import MissingEos, scored
 from trueup.annotate.select import BestOfGroup
 from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.likelihood import NLL
@@ -57,7 +57,7 @@ def build(config: Config, parts: Parts) -> Method:
         name="best_of_n_sft",
         source=source,
         held_out=held_out,
-        annotate=(Scores(missing_eos=config.missing_eos), *masked(config.missing_eos), BestOfGroup()),
+        annotate=(*scored(config.missing_eos), BestOfGroup()),
         objective=NLL(),
         update=config.update,
         epochs=config.epochs_per_step,

@@ -9,7 +9,7 @@ from typing import Annotated
 from annotated_types import Ge, Lt
 
 from trueup.annotate.relabel import Relabel, instructed, steered
-from trueup.annotate.scores import MissingEos, Scores, masked
+from trueup.annotate.scores import MissingEos, scored
 from trueup.engine.method import Method, Parts
 from trueup.errors import TrueupError
 from trueup.objectives.hindsight import Hindsight
@@ -81,8 +81,7 @@ def build(config: Config, parts: Parts) -> Method:
         source=source,
         held_out=held_out,
         annotate=(
-            Scores(missing_eos=a.missing_eos),
-            *masked(a.missing_eos),
+            *scored(a.missing_eos),
             Relabel(good=good, bad=bad, threshold=a.threshold),
         ),
         objective=Hindsight(smoothing=a.smoothing, contrastive=a.contrastive, entropy=a.entropy),

@@ -9,7 +9,7 @@ from annotated_types import Ge
 
 from trueup.annotate.logprobs import Measure
 from trueup.annotate.ranks import Preferences
-from trueup.annotate.scores import MissingEos, Scores, masked
+from trueup.annotate.scores import MissingEos, scored
 from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.pairwise import DPO
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
@@ -55,8 +55,7 @@ def build(config: Config, parts: Parts) -> Method:
         source=source,
         held_out=held_out,
         annotate=(
-            Scores(missing_eos=config.missing_eos),
-            *masked(config.missing_eos),
+            *scored(config.missing_eos),
             Preferences(label=config.label),
             Measure(network="reference", want="logprobs", column="ref_logprobs"),
         ),

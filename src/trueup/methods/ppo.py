@@ -10,7 +10,7 @@ from annotated_types import Gt
 from trueup.annotate.advantages import GAE, Whiten
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.rewards import AdaptiveKL, KLReward
-from trueup.annotate.scores import MissingEos, Scores, masked
+from trueup.annotate.scores import MissingEos, scored
 from trueup.engine.method import Method, Parts, actor_critic
 from trueup.objectives.mix import Sum
 from trueup.objectives.policy_gradient import Clipped
@@ -88,7 +88,7 @@ def build(config: Config, parts: Parts) -> Method:
         source=source,
         held_out=held_out,
         annotate=(
-            Scores(missing_eos=a.missing_eos),
+            *scored(a.missing_eos),
             OldLogprobs(by=a.old),
             Measure(network="reference", want="logprobs", column="ref_logprobs"),
             Measure(network="value", want="values", column="old_values"),
@@ -97,7 +97,6 @@ def build(config: Config, parts: Parts) -> Method:
             GAE(gamma=a.gamma, lam=a.lam),
             Whiten(column="advantages"),
             *((AdaptiveKL(target=a.kl_target, horizon=a.kl_horizon),) if a.kl_target is not None else ()),
-            *masked(a.missing_eos),
         ),
         objective=Sum(((1.0, policy), (1.0, value))),
         update=config.update,

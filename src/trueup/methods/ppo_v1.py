@@ -9,7 +9,7 @@ from trueup.annotate.advantages import GAE, Whiten
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.penalty import MovePenalty, Penalty
 from trueup.annotate.rewards import KLReward
-from trueup.annotate.scores import MissingEos, Scores, masked
+from trueup.annotate.scores import MissingEos, scored
 from trueup.engine.method import Method, Parts, actor_critic
 from trueup.objectives.mix import Sum
 from trueup.objectives.surrogate import PenalisedSurrogate
@@ -92,7 +92,7 @@ def build(config: Config, parts: Parts) -> Method:
         source=source,
         held_out=held_out,
         annotate=(
-            Scores(missing_eos=a.missing_eos),
+            *scored(a.missing_eos),
             OldLogprobs(by=a.old),
             Measure(network="reference", want="logprobs", column="ref_logprobs"),
             Measure(network="value", want="values", column="old_values"),
@@ -100,7 +100,6 @@ def build(config: Config, parts: Parts) -> Method:
             GAE(gamma=a.gamma, lam=a.lam),
             Whiten(column="advantages"),
             Penalty(initial=trust.penalty),
-            *masked(a.missing_eos),
         ),
         objective=Sum(((1.0, policy), (1.0, value))),
         settle=(MovePenalty(form=trust.form, target=trust.target, rate=trust.rate),),

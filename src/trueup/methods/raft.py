@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 
 from trueup.annotate.logprobs import Measure, OldLogprobs
-from trueup.annotate.scores import MissingEos, Scores, masked
+from trueup.annotate.scores import MissingEos, scored
 from trueup.annotate.select import BestOfGroup, ShapedScore, TopAcrossGroups
 from trueup.engine.method import Annotator, Method, Parts, Role
 from trueup.errors import TrueupError
@@ -72,8 +72,7 @@ def build(config: Config, parts: Parts) -> Method:
         source=source,
         held_out=held_out,
         annotate=(
-            Scores(missing_eos=config.missing_eos),
-            *masked(config.missing_eos),
+            *scored(config.missing_eos),
             *(penalise if config.beta else ()),
             TopAcrossGroups(k=config.k, by=by) if across else BestOfGroup(by=by),
         ),

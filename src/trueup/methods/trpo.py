@@ -9,7 +9,7 @@ from typing import Literal
 from trueup.annotate.advantages import GAE, Whiten
 from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.rewards import KLReward
-from trueup.annotate.scores import MissingEos, Scores, masked
+from trueup.annotate.scores import MissingEos, scored
 from trueup.engine.method import Method, Parts, actor_critic
 from trueup.objectives.mix import Sum
 from trueup.objectives.surrogate import Surrogate
@@ -71,14 +71,13 @@ def build(config: Config, parts: Parts) -> Method:
         source=source,
         held_out=held_out,
         annotate=(
-            Scores(missing_eos=a.missing_eos),
+            *scored(a.missing_eos),
             OldLogprobs(by=a.old),
             Measure(network="reference", want="logprobs", column="ref_logprobs"),
             Measure(network="value", want="values", column="old_values"),
             KLReward(beta=a.beta),
             GAE(gamma=a.gamma, lam=a.lam),
             Whiten(column="advantages"),
-            *masked(a.missing_eos),
         ),
         # The critic is fitted apart from the policy, so its weight is 1 and nothing holds it back.
         objective=Sum(((1.0, Surrogate()), (1.0, ClippedValue(clip=math.inf, coefficient=1.0)))),

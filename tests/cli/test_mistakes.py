@@ -40,7 +40,11 @@ MISTAKES = [
     ("train sft --update.lrr 1", 64, "did you mean `lr`"),
     ("train sft --learning_rat 1", 64, "did you mean `learning_rate`"),
     ("train sft --lr 0.1 --learning_rate 0.2", 64, "are the same setting"),
-    ("train sft --update.lr fast", 64, 'expected a number > 0 or auto, found the text "fast" — give a number'),
+    (
+        "train sft --update.lr fast",
+        64,
+        'expected a number > 0 or auto, found the text "fast" — give a number',
+    ),
     ("train sft --update.lr", 64, "expected a number"),
     ("train sft --update.lr -1", 64, "number > 0"),
     ("train sft --loop.batch 0", 64, "whole number ≥ 1"),

@@ -109,7 +109,9 @@ def test_a_size_is_that_of_the_weights(here: Path) -> None:
     assert num_weights("my-model") == sum(p.numel() for p in model.parameters())
 
 
-def test_a_config_that_does_not_tell_asks_for_a_number(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_config_that_does_not_tell_asks_for_a_number(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (here / "odd").mkdir()
     (here / "odd/config.json").write_text('{"model_type": "odd"}')
     assert main(["config", "dpo", "--model.path", "odd"]) == 64

@@ -77,7 +77,9 @@ def as_begun(config: Any, folder: Path) -> tuple[Any, tuple[Settled, ...]]:
     if not found or not path.is_file():
         return config, ()
     values = configuration.read_yaml(path).values
-    settled = [Settled(key=key, rate=r, row=None) for key in found if isinstance(r := _at(values, key), float)]
+    settled = [
+        Settled(key=key, rate=r, row=None) for key in found if isinstance(r := _at(values, key), float)
+    ]
     return with_rates(config, {one.key: one.rate for one in settled}), tuple(settled)
 
 

@@ -45,7 +45,9 @@ def fitting(to: str | Alias | Answer, block: type) -> Alias | Answer:
     found = next((key for key in (alias.key, *alias.also) if _is_key(key, keys)), None)
     if found is not None:
         return alias._replace(key=found)
-    return Answer(alias.says or f"it is `{alias.key}` of other methods, and this one has no such setting", alias.unless)
+    return Answer(
+        alias.says or f"it is `{alias.key}` of other methods, and this one has no such setting", alias.unless
+    )
 
 
 def _is_key(key: str, keys: Sequence[str]) -> bool:

@@ -37,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "settings.discover": {"errors"},
     "settings.held": {"errors"},
     "settings.forms": {"errors", "settings.config"},
+    "settings.narrow": set(),
     "settings.reading": {"errors"},
     "settings.hub": set(),
     "settings.weights": {"errors", "settings.hub"},

@@ -37,8 +37,10 @@ ALLOWED: dict[str, set[str]] = {
     "settings.discover": {"errors"},
     "settings.held": {"errors"},
     "settings.forms": {"errors", "settings.config"},
+    "settings.narrow": set(),
     "settings.reading": {"errors"},
-    "settings.weights": {"errors"},
+    "settings.hub": set(),
+    "settings.weights": {"errors", "settings.hub"},
     "objectives": {"engine.batch", "engine.method", "errors"},
     "annotate": {
         "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "engine.prefixes",
@@ -46,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "update": {"engine.batch", "engine.method", "errors"},
     "chat": {"engine.groups", "errors"},
-    "data": {"engine.groups", "errors"},
+    "data": {"engine.groups", "errors", "settings.hub"},
     "worlds": {"engine.groups", "errors", "settings.config", "settings.discover", "settings.strict_yaml"},
     "models": {
         "chat", "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "errors",

@@ -29,9 +29,12 @@ def check_models(*references: str | None) -> None:
 
 
 def check_file(path: Path | None, what: str = "a JSON Lines file") -> None:
-    """Nothing; raises E801 for a file that is named and is not there."""
-    if path is not None and not path.is_file():
-        raise TrueupError("E801", "no such file", where=str(path), remedy=f"name {what}")
+    """Nothing; raises E801 for a file that is named and is not there, or would be waited for: a pipe."""
+    if path is None or path.is_file():
+        return
+    if path.exists() and not path.is_dir():
+        raise TrueupError("E801", "not a regular file", where=str(path), remedy="save it to a file first")
+    raise TrueupError("E801", "no such file", where=str(path), remedy=f"name {what}")
 
 
 def check_judge(reference: str | None) -> None:
@@ -53,6 +56,8 @@ def check_judge(reference: str | None) -> None:
         from trueup.judges.rules import open_rule
 
         open_rule(reference)
+    elif Path(place).exists() and not Path(place).is_dir():
+        check_file(Path(place))
     elif not (Path(place).exists() or (reference.startswith(_TOXICITY) and place in _BY_NAME + shipped())):
         remedy = "name a reward model's folder, FILE.py:NAME, FILE.yaml, world:truth, rule:NAME or lm:MODEL"
         raise TrueupError("E801", "no such file or folder", where=f"judge {reference}", remedy=remedy)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from trueup.commands.early import check_models
+from trueup.commands.early import check_file, check_models
 from trueup.commands.options import Context, Count, Json, Positive, Speaker, Split
 
 Files = Annotated[dict[str, str] | None, Parameter(show_default=False)]
@@ -43,7 +43,8 @@ def evaluate(
 ) -> None:
     """Evaluate a model on tasks, with 95 % intervals; against another one, with what was gained or lost.
 
-    Without `--tasks` it sits the exams of the world that its data came from, or of `--world`.
+    Without `--tasks` it sits the exams of the world that its data came from, or of `--world`; a model of no
+    world sits the tasks whose items are here: files of `--data`, and data sets that were fetched before.
 
     Parameters
     ----------
@@ -83,6 +84,14 @@ def evaluate(
         A folder for eval.json and, for every task, a line for each item.
     """
     check_models(model, against)
+    names = tuple(name.strip() for name in tasks.split(",") if name.strip())
+    for name in names:
+        if name.endswith((".yaml", ".yml")):
+            check_file(Path(name), "a task's YAML")
+    for path in (include, *map(Path, {**(data or {}), **(demonstrations or {})}.values())):
+        if path is not None and path.exists() and not path.is_dir():
+            check_file(path)
+    from trueup.evals.at_hand import told
     from trueup.evals.evaluation import evaluate_on
     from trueup.evals.papers import Shots
     from trueup.evals.scorecard import write_out
@@ -91,7 +100,7 @@ def evaluate(
 
     found = evaluate_on(
         model,
-        tuple(name.strip() for name in tasks.split(",") if name.strip()),
+        names,
         world=world,
         data=data or {},
         against=against,
@@ -124,6 +133,10 @@ def _show(document: Mapping[str, Any], out: Path | None) -> None:
     for row in document["tasks"]:
         for line in notes(row, document):
             console.print(line, soft_wrap=True)
+    if "missing" in found.document:
+        console.print(
+            f"not sat, as their items are not here: {told(found.document['missing'])}", soft_wrap=True
+        )
     if out is not None:
         console.print(f"every item: {out}/items", soft_wrap=True)
 

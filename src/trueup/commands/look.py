@@ -14,6 +14,7 @@ from rich.console import Console
 from trueup.commands.options import AsJson, MethodName, Overrides, Positive
 from trueup.errors import TrueupError
 from trueup.settings import discover
+from trueup.settings.narrow import narrow
 
 if TYPE_CHECKING:
     from trueup.settings.reading import Found
@@ -212,8 +213,8 @@ def _is_function(found: Found) -> bool:
 
 def _print_source(found: Found) -> None:
     console = Console(highlight=False)
-    if not console.is_terminal:  # In a file or a pager, lines stay whole, so that it is Python.
-        print(f"# {found.name}\n\n{found.source}")
+    if not console.is_terminal:  # In a file or a pager it stays Python.
+        print(f"# {found.name}\n\n{narrow(found.source)}")
         return
     from rich.syntax import Syntax
 

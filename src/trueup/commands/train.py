@@ -77,7 +77,7 @@ def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> Non
         The run's folder; `runs/NAME` otherwise. Its model is in `model/`.
     """
     from trueup.commands.stages import single_stage
-    from trueup.runs.one_stage import data_lines, held_out_lines, refuse_other_run
+    from trueup.runs.one_stage import data_lines, held_out_lines, metric_lines, refuse_other_run
     from trueup.runs.rates import rate_lines
     from trueup.runs.recipe import run_stage, world_lines
     from trueup.settings.config import parse_overrides
@@ -98,7 +98,7 @@ def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> Non
     made = stage.folder / done.output
     say(
         f"{'model' if made.is_dir() else 'wrote'}: {made}",
-        "  ".join(f"{k} {v:.4g}" for k, v in done.metrics.items() if not k.startswith("loss/")),
+        *metric_lines(done.metrics),
         *data_lines(stage.folder),
         *held_out_lines(stage.folder),
     )

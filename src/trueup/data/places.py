@@ -14,6 +14,7 @@ from trueup.data.memory import memory_rows
 from trueup.data.problems import Fault, file_error, nearest, printable
 from trueup.data.raw_rows import TEXT_SUFFIXES, RawRow, text_rows, unreadable
 from trueup.errors import EXIT_MISSING, EXIT_REFUSED, EXIT_UNAVAILABLE, TrueupError
+from trueup.settings.hub import unanswered, use_cache, was_fetched
 
 _ID = re.compile(r"(?!\.)[\w.-]+(/(?!\.)[\w.-]+)?(:[\w.-]+)?")
 _SPLIT = re.compile(r"(?!\.)[\w.-]+")
@@ -171,9 +172,17 @@ def hub_rows(name: str, split: str) -> Iterator[RawRow]:
 
     Code that a dataset brings along is never run: `trust_remote_code` is not passed.
     """
+    repo, _, config = name.partition(":")
+    why = unanswered()
+    if why and not was_fetched(repo):
+        reason = f"no such file here, and no Hugging Face dataset of that id can be fetched: {why}"
+        remedy = "check the name and the network, or give the path of a file"
+        raise file_error("E114", reason, name, remedy, EXIT_UNAVAILABLE)
     import datasets
 
-    repo, _, config = name.partition(":")
+    if why:
+        use_cache()
+        datasets.config.HF_HUB_OFFLINE = True
     try:
         rows: Any = datasets.load_dataset(repo, config or None, split=split)
     except Exception as error:  # the library raises its own, the network's and the file system's errors

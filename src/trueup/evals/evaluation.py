@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from trueup.engine.groups import Message
 from trueup.errors import TrueupError
+from trueup.evals.at_hand import at_hand
 from trueup.evals.figures import Figure, Sample, figure_items, figure_rows
 from trueup.evals.lm_eval import Harness
 from trueup.evals.papers import NO_SHOTS, Paper, Shots, papers
@@ -55,8 +56,10 @@ def evaluate_on(
     seed: int = 0,
     watch: Watch = lambda label, total: nullcontext(lambda count: None),
 ) -> Evaluated:
-    """A model on tasks (the world's exams where none is named), with `against` also the difference by item.
+    """A model on tasks, with `against` also the difference by item.
 
+    Where none is named these are the exams of the world that its data came from; for a model of no world,
+    the tasks whose items are here, and the document says under `missing` what the others lack.
     With the engine `lm-eval`, names of task files are our items scored by what the harness says about them,
     and other names, or all with `include`, are tasks of its own. `watch` shows the progress of each task.
     Raises what `papers` and the engines raise, E715 for `include` without the harness, E702 for what the
@@ -64,6 +67,9 @@ def evaluate_on(
     `against`; `template` names a chat template where a model brings none.
     """
     harness = engine == "lm-eval"
+    missing: dict[str, str] = {}
+    if not (names or world or harness) and came_from(model_folder(model)) is None:
+        names, missing = at_hand(data)
     ours, theirs = _whose(names, harness, include, prefix)
     if theirs:
         _check_settled(theirs[0], bool(shots.num) or max_new_tokens is not None or bool(data and not ours))
@@ -102,6 +108,7 @@ def evaluate_on(
         "seed": seed,
         "versions": {name: metadata.version(name) for name in (*_PACKAGES, *["lm-eval"] * harness)},
         "tasks": rows + more,
+        **({"missing": missing} if missing else {}),
     }
     return Evaluated(document=document, items=lines | items)
 
@@ -109,7 +116,7 @@ def evaluate_on(
 def world_of_exams(named: str, model: str, names: Sequence[str]) -> World | None:
     """The world whose exams are sat: the one that is named, or that the model's data came from.
 
-    Tasks that are named need none. Raises E763 where none is known and no task is named.
+    Tasks that are named need none.
     """
     folder = model_folder(model)
     if named or not names:

@@ -90,7 +90,7 @@ def open_weighted(ref: str, open_judge: Callable[[str], Judge]) -> WeightedSum:
     """
     name, _, query = ref.partition("?")
     path = Path(name)
-    if not path.is_file():
+    if not path.exists():
         raise TrueupError("E801", "no such file", where=f"judge {ref}", remedy="name a weighted sum's")
     file = configuration.build(Weights, configuration.read_yaml(path), where=name)
     if not file.parts:

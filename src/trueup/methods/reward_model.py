@@ -58,7 +58,7 @@ class Config:
     def __post_init__(self) -> None:
         """Raises ValueError for settings of a loss that another one would leave out."""
         if self.loss != "bradley_terry" and (self.margin or self.center):
-            raise ValueError(f"`margin` and `center` say nothing with loss: {self.loss}")
+            raise ValueError(f"no `margin` or `center` with loss: {self.loss}")
 
 
 def build(config: Config, parts: Parts) -> Method:

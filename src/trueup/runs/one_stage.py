@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -99,13 +100,40 @@ def data_lines(folder: Path) -> list[str]:
     return [f"data ({row['format']}): {row['rows_in']} rows, {told}"]
 
 
+FIRST = ("loss", "accuracy", "rewards/accuracies", "score", "kl", "rewards/margins", "reward", "eos_rate")
+LAST = ("grad_norm", "lr", "sampler_gap", "step")
+"What is read first of a run's numbers, and what last."
+
+
+def by_importance(names: Iterable[str]) -> list[str]:
+    """The names of metrics as a person reads them: what the run is about, the rest as it comes, the step's."""
+    known = list(names)
+    between = [name for name in known if name not in (*FIRST, *LAST)]
+    return [name for name in (*FIRST, *between, *LAST) if name in known]
+
+
+def metric_lines(metrics: Mapping[str, float], width: int = 80) -> list[str]:
+    """A run's last numbers on lines that fit a terminal; the parts of a loss are in metrics.jsonl."""
+    shown = [n for n in by_importance(metrics) if not n.startswith("loss/")]
+    # A name and its number stay together: no space to break at, until the lines are broken.
+    text = "  ".join(f"{name}\0{metrics[name]:.4g}" for name in shown)
+    return [line.replace("\0", " ") for line in textwrap.wrap(text, width, subsequent_indent="  ")]
+
+
 def held_out_lines(folder: Path) -> list[str]:
-    """What a finished run measured on held-out groups, a line a metric, accuracies against chance."""
+    """What a finished run measured on held-out groups, a line a metric, accuracies against chance.
+
+    What came out the same for every group says nothing of them: the ratio of a policy to itself.
+    """
     path = folder / "held_out.json"
     if not path.is_file():
         return []
     lines = []
-    for name, row in json.loads(path.read_text(encoding="utf-8")).items():
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for name in by_importance(found):
+        row = found[name]
+        if row["ci95"] and row["ci95"][0] == row["ci95"][1]:
+            continue
         interval = "[{:.3f}, {:.3f}]".format(*row["ci95"]) if row["ci95"] else "(no interval)"
         chance = " (chance 0.5)" if "accurac" in name else ""
         lines.append(f"held out {name} {row['mean']:.3f} {interval} over {row['n']} prompts{chance}")

@@ -46,7 +46,7 @@ def recipe_names() -> list[str]:
 def recipe_path(name: str) -> Path:
     """The path of a recipe: a file, or one that comes with the package by its name. E722 for neither."""
     path = Path(name)
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         return path
     known = recipe_names()
     if name in known:

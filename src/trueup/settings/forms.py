@@ -19,7 +19,7 @@ def read_form(cls: type[_T], name: str, folder: Path, what: str) -> _T:
     Raises E801 for a missing file, E7xx for one that says something else.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
-    if not path.is_file():
+    if not path.exists():
         there = ", ".join(sorted(found.stem for found in folder.glob("*.yaml")))
         raise TrueupError("E801", f"no such {what}", where=name, remedy=f"give FILE.yaml, or one of {there}")
     return configuration.build(cls, configuration.read_yaml(path), where=str(path))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,6 +98,8 @@ def read_yaml(path: str | Path) -> Layer:
     """
     name = str(path)
     try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):  # to open a pipe would wait for who writes it
+            _refuse(name, "not a regular file", "save it to a file first")
         data = Path(path).read_bytes()
     except OSError as error:
         raise TrueupError(

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.settings.hub import WITHIN, unanswered, use_cache, within
 
 CONFIGS = ("config.json", "adapter_config.json")
 "A model's folder has one of these."
@@ -51,7 +52,7 @@ def check_there(name: str) -> None:
             "E801",
             f"no such folder, and no model of that id can be fetched: {reason}",
             where=name,
-            remedy="check the path; an id needs a network the first time",
+            remedy="check the path; an id needs a network the first time, or `hf download ID` before",
         )
 
 
@@ -96,17 +97,19 @@ def no_model(folder: Path) -> TrueupError:
 
 
 def _unreachable(name: str) -> str:
-    """Why no model of an id can be had; its client would try an unknown host for a minute."""
+    """Why no model of an id can be had; "" where it was fetched before, which then does."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        if not any(isinstance(try_to_load_from_cache(name, file), str) for file in CONFIGS):
-            get_hf_file_metadata(hf_hub_url(name, CONFIGS[0]))
-    except Exception as error:
-        known = isinstance(error, HFValidationError | OfflineModeIsEnabled | RepositoryNotFoundError)
-        # By its name: it comes from httpx or httpx2, as the hub client's version has it. Whatever else went
-        # wrong (a model without this file) transformers says in its own words.
-        if known or type(error).__name__ == "ConnectError":
-            return str(error).strip().splitlines()[0]
-    return ""
+        cached = any(isinstance(try_to_load_from_cache(name, file), str) for file in CONFIGS)
+        why = unanswered()
+        if why and cached:
+            use_cache()
+        elif not why:
+            within(lambda: get_hf_file_metadata(hf_hub_url(name, CONFIGS[0]), timeout=WITHIN))
+        return "" if cached else why
+    except EntryNotFoundError:  # a model without this file: an adapter's, or transformers says what is wrong
+        return ""
+    except Exception as error:  # the client's own, httpx's or httpx2's as its version has it, the system's
+        return str(error).strip().splitlines()[0]

@@ -171,7 +171,7 @@ class WorldFile:
 
 def read_world(name: str) -> WorldFile:
     """The world in a YAML file. Raises E801 for a missing file, E7xx for one that says something else."""
-    if not Path(name).is_file():
+    if not Path(name).exists():
         raise TrueupError(
             "E801", "no such file", where=f"world {name}", remedy="give the path of a world's YAML"
         )

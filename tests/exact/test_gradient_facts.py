@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from exact.known_policy_gradient import BANDIT, BETA, annotated, gradient, opened
-from exact.world import EVEN, RAGGED, Table, World, dyadic_table, kl, random_scores, random_table
+from exact.known_policy_gradient import BANDIT, BETA, SHORT, annotated, gradient, opened
+from exact.world import EVEN, RAGGED, Table, dyadic_table, kl, random_scores, random_table
 from trueup.annotate.baselines import Baseline
 from trueup.methods import grpo, reinforce
 from trueup.objectives.group_relative import k3
@@ -110,9 +110,6 @@ def test_grpos_loss_pulls_as_its_setting_says(
 
 
 # ------------------------------------------------------------------------------------------ policy gradients
-
-SHORT = World(prompts=((0,),), stop=0, longest=2)
-"""Seven completions of 1 or 2 tokens; 16 draws hold a dyadic policy."""
 
 
 def loop_gradient(config: reinforce.Config, scores: Tensor, **drawn: object) -> Tensor:

@@ -78,7 +78,8 @@ aloud down to the loop, and `trueup compare` measures them side by side on your 
 | completions marked good or bad one by one | `kto` | |
 | responses of several models, ranked or scored | `rrhf` | `slic_hf` |
 | comparisons, and prompts to sample on | `reward_model`, `best_of_n` | `raft`, `rloo`, `ppo` |
-| a rule or a program that scores | `grpo`, `rloo` | `ppo` |
+| a rule or a program that scores | `grpo`, `rloo` | `gspo`, `cispo`, `reinforce_pp`, `ppo` |
+| solutions whose steps were judged | `prm`, a judge of steps | `best_of_n`, `grpo` |
 | a better model, or a prompt that works | `distill`, `context_distillation` | |
 | written principles, and a model that can judge | [Constitutional AI](constitutional-ai.md) | |
 | written principles, and a base model alone | [SELF-ALIGN](self-align.md) | |

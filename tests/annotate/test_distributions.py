@@ -51,6 +51,23 @@ def test_listed_columns_are_those_of_the_whole_distributions() -> None:
     assert again is not None and torch.allclose(again.double(), said, atol=1e-5)
 
 
+def test_the_student_may_name_the_ids() -> None:
+    """Its own likeliest at every token, with what the teacher gives them and all others together."""
+    groups, teacher, student = ragged(3), network(), network()
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for parameter in student.module.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+        own, theirs = (n(pack(groups), ("distributions",)).distributions for n in (student, teacher))
+    batch = pack(Distributions(top_k=4, named_by="policy")(groups, handles(teacher, student)))
+    ids, said = batch.columns["listed_ids"].long(), batch.columns["teacher_listed"]
+    assert own is not None and theirs is not None
+    assert torch.equal(ids, own.topk(4, -1).indices)
+    assert not torch.equal(ids, theirs.topk(4, -1).indices)
+    assert torch.allclose(said[:, :4], theirs.double().gather(1, ids), atol=1e-5)
+    assert torch.allclose(said[:, 4].exp(), 1 - said[:, :4].exp().sum(1), atol=1e-5)
+
+
 def test_rows_of_numbers_survive_files_and_packing() -> None:
     """JSON and back, one completion without a supervised token, to a device and another precision."""
     groups = ragged(2)

@@ -99,6 +99,35 @@ def jensen_shannon() -> float:
     return max(reached(world, 80, on_policy=True, **settings) for world in WORLDS.values())
 
 
+def loss_and_gradient(world: World, **settings: object) -> tuple[float, Tensor]:
+    """The method's loss and gradient on all completions."""
+    policy, teacher = random_table(world, 1), random_table(world, 2)
+    method, run = built(world, completions="files", **settings), handles(policy, teacher)
+    groups = everything(world)
+    for annotator in method.annotate:
+        groups = annotator(groups, run)
+    loss = Step(method, run, groups).backward()["loss"]
+    assert policy.logits.grad is not None
+    return loss, policy.logits.grad.clone()
+
+
+@solution(
+    "distill",
+    known="V − 1 listed ids are the whole distribution, whoever names them, in every divergence",
+    measured="largest difference of loss and gradient",
+    tolerance=1e-12,
+)
+def all_but_one() -> float:
+    worst = 0.0
+    for divergence in ("forward", "reverse", "jsd"):
+        for world in WORLDS.values():
+            whole = loss_and_gradient(world, divergence=divergence, top_k=None)
+            for name in ("teacher", "policy"):
+                listed = loss_and_gradient(world, divergence=divergence, top_k=2, named_by=name)
+                worst = max(worst, abs(listed[0] - whole[0]), float((listed[1] - whole[1]).abs().max()))
+    return worst
+
+
 @dataclass(frozen=True, eq=False)
 class UnderTheLongPrompt:
     """A source: the short prompt with completions as often as the teacher writes them after the long one."""

@@ -174,22 +174,18 @@ def optimum_of(divergence: str, log_rho: Tensor, scores: Tensor, alpha: float) -
 
 
 def distance_of_f(divergence: str) -> float:
-    """The largest KL to the closed form of f-DPO on Bradley-Terry labels of r, both worlds."""
-    worst = 0.0
-    for world in (EVEN, RAGGED):
-        reference, scores = random_table(world, 4), random_scores(world, 5)
-        groups = labelled(world, scores + 3)
-        config = dpo.Config(beta=BETA, divergence=divergence, alpha=0.5, **settings(groups))  # pyright: ignore
-        policy = trained(dpo.build(config, parts_of(groups)), reference.copy(), reference, 300)
-        for x in range(len(world.prompts)):
-            best = optimum_of(divergence, reference.log_probs(x).detach(), scores[x], 0.5)
-            worst = max(worst, kl(policy.log_probs(x), best))
-    return worst
+    """The largest KL to the closed form of f-DPO on Bradley-Terry labels of r, over two prompts."""
+    reference, scores = random_table(RAGGED, 4), random_scores(RAGGED, 5)
+    groups = labelled(RAGGED, scores + 3)
+    config = dpo.Config(beta=BETA, divergence=divergence, alpha=0.5, **settings(groups))  # pyright: ignore
+    policy = trained(dpo.build(config, parts_of(groups)), reference.copy(), reference, 200)
+    best = [optimum_of(divergence, reference.log_probs(x).detach(), scores[x], 0.5) for x in range(2)]
+    return max(kl(policy.log_probs(x), log_p) for x, log_p in enumerate(best))
 
 
 @solution(
     "dpo",
-    known="divergence forward_kl: ρ β / (λ − r), both worlds",
+    known="divergence forward_kl: ρ β / (λ − r)",
     measured="KL(π ‖ π*)",
     tolerance=1e-4,
 )
@@ -199,7 +195,7 @@ def dpo_forward_kl() -> float:
 
 @solution(
     "dpo",
-    known="divergence jensen_shannon: ρ e^x / (2 − e^x), x = (r − λ)/β, both worlds",
+    known="divergence jensen_shannon: ρ e^x / (2 − e^x), x = (r − λ)/β",
     measured="KL(π ‖ π*)",
     tolerance=1e-4,
 )
@@ -209,7 +205,7 @@ def dpo_jensen_shannon() -> float:
 
 @solution(
     "dpo",
-    known="divergence alpha, α = .5: ρ / (1 − αx)^2, x = (r − λ)/β, both worlds",
+    known="divergence alpha, α = .5: ρ / (1 − αx)^2, x = (r − λ)/β",
     measured="KL(π ‖ π*)",
     tolerance=1e-4,
 )

@@ -41,6 +41,8 @@ from trueup.update.adamw import AdamW
 
 BETA = 0.7
 BANDIT = World(prompts=((0,),), stop=None, longest=1)
+SHORT = World(prompts=((0,),), stop=0, longest=2)
+"Seven completions of 1 or 2 tokens; 16 draws hold a dyadic policy."
 GRADIENT = "largest |difference| of the loop's gradient from the enumerated one"
 ERROR = "largest |error| over its standard error, of 256 groups"
 KL = "KL(π ‖ π*)"
@@ -250,13 +252,13 @@ def normalised_ascent(policy: Table, scores: Tensor, divided_by: Tensor) -> Tens
     return torch.autograd.grad(total / len(scores), policy.logits)[0]
 
 
-def relative_gap(module: Any, config: Any, world: World, *, tokens: bool = False) -> float:
-    """How far the first gradient is from the enumerated one, over all pairs of 64 draws.
+def relative_gap(module: Any, config: Any, world: World, *, count: int = 64, tokens: bool = False) -> float:
+    """How far the first gradient is from the enumerated one, over all pairs of so many draws.
 
     A completion's gradient is divided by its own length, or with `tokens` by the mean one.
     """
     policy, reference, scores = case(world)
-    method, handles = opened(module, config, policy, reference, scores, count=64, k=2, products=True)
+    method, handles = opened(module, config, policy, reference, scores, count=count, k=2, products=True)
     groups = annotated(method, handles)
     found = gradient(method, handles, groups)
     mean = float(np.mean([c.num_tokens for g in groups for c in g.completions]))
@@ -318,28 +320,31 @@ def grpo_kept() -> float:
     return max(abs(kept.count(x) / len(kept) - float(expected[x])) for x in range(2))
 
 
-def bonus_reached(module: Any, config: Any, world: World) -> float:
-    """KL to e^{r/(2η)} / Z, where K = 2 centred scores halve the gradient of the mean score."""
-    reference, scores = random_table(world, 4), random_scores(world, 5)
-    policy = reference.copy()
-    update = AdamW(lr=0.1, schedule="linear", warmup=0, final=0, max_grad_norm=10)
-    config = replace(config, update=update)
-    method, handles = opened(module, config, policy, reference, scores, count=256, k=2)
-    fit(method, handles, num_steps=150, groups_per_step=256)
-    best = torch.log_softmax(scores[0] / (2 * 0.5), -1)
-    p = policy.log_probs().detach()
-    return float((p.exp() * (p - best)).sum())
+def mean_entropy(policy: Table) -> Tensor:
+    """Σ_s P(s) H(π(· | s)) over the states that π visits, P held constant and summing to 1."""
+    table, world = torch.log_softmax(policy.logits, -1), policy.world
+    visits = torch.zeros(len(world.state), dtype=torch.float64)
+    for x, prompt in enumerate(world.prompts):
+        for y, mass in zip(world.completions, policy.log_probs(x).detach().exp(), strict=True):
+            for t in range(len(y)):
+                visits[world.state[prompt, y[:t]]] += mass
+    entropy = -(table.exp() * table).sum(-1)
+    return (visits / visits.sum() * entropy).sum()
 
 
 @solution(
     "grpo",
-    known="entropy η, no division, K = 2: e^{r/(2η)} / Z on a bandit",
-    measured=KL,
-    tolerance=1e-3,
+    known="entropy η: first ∇L = the same − η Σ_s P(s) ∇H(s), P the states' shares, 1 or 2 tokens",
+    measured=GRADIENT,
+    tolerance=1e-10,
 )
 def grpo_entropy() -> float:
-    algorithm = grpo.Algorithm(beta=0.0, std="none", entropy=0.5, missing_eos=None)
-    return bonus_reached(grpo, replace(RELATIVE, algorithm=algorithm), BANDIT)
+    policy, reference, scores = case(SHORT)
+    config = replace(RELATIVE, algorithm=replace(RELATIVE.algorithm, entropy=0.5))
+    method, handles = opened(grpo, config, policy, reference, scores, count=16, k=2, products=True)
+    (bonus,) = torch.autograd.grad(mean_entropy(policy), policy.logits)
+    expected = -normalised_ascent(policy, scores, lengths(SHORT)) - 0.5 * bonus
+    return float((gradient(method, handles, annotated(method, handles)) - expected).abs().max())
 
 
 # ------------------------------------------------------------------------------------------ GSPO, CISPO
@@ -350,22 +355,22 @@ WEIGHTED = cispo.Config(algorithm=cispo.Algorithm(missing_eos=None), minibatch=N
 
 @solution(
     "gspo",
-    known="first ∇L = GRPO's: group-normalised advantages and weights 1/T, both worlds",
+    known="first ∇L = GRPO's: group-normalised advantages and weights 1/T, 1 or 2 tokens",
     measured=GRADIENT,
     tolerance=1e-10,
 )
 def gspo_gradient() -> float:
-    return max(relative_gap(gspo, WHOLE, world) for world in (EVEN, RAGGED))
+    return relative_gap(gspo, WHOLE, SHORT, count=16)
 
 
 @solution(
     "cispo",
-    known="first ∇L = REINFORCE with group-normalised advantages over the mean length, both worlds",
+    known="first ∇L = REINFORCE with group-normalised advantages over the mean length, 1 or 2 tokens",
     measured=GRADIENT,
     tolerance=1e-10,
 )
 def cispo_gradient() -> float:
-    return max(relative_gap(cispo, WEIGHTED, world, tokens=True) for world in (EVEN, RAGGED))
+    return relative_gap(cispo, WEIGHTED, SHORT, count=16, tokens=True)
 
 
 # ------------------------------------------------------------------------------------------ REINFORCE++
@@ -375,6 +380,18 @@ WHITENED = reinforce_pp.Config(
 )
 
 
+def whitened_gap(config: Any, world: World, factor: float, beta: float, **drawn: Any) -> float:
+    """How far the first gradient is from −factor · ∇J_β / (σ · mean tokens a completion)."""
+    policy, reference, scores = case(world)
+    method, handles = opened(reinforce_pp, config, policy, reference, scores, **drawn)
+    plain = replace(method, annotate=tuple(s for s in method.annotate if not isinstance(s, Whiten)))
+    sigma = joined_column(annotated(plain, handles), "advantages").std()
+    groups = annotated(method, handles)
+    mean = float(np.mean([c.num_tokens for g in groups for c in g.completions]))
+    (up,) = torch.autograd.grad(objective_value(policy, reference, scores, beta), policy.logits)
+    return float((gradient(method, handles, groups) + factor * up / (sigma * mean)).abs().max())
+
+
 @solution(
     "reinforce_pp",
     known="first ∇L = −∇J / (σ · mean tokens a completion), σ the spread of the returns, both worlds",
@@ -382,42 +399,19 @@ WHITENED = reinforce_pp.Config(
     tolerance=1e-8,
 )
 def reinforce_pp_gradient() -> float:
-    worst = 0.0
-    for world in (EVEN, RAGGED):
-        policy, reference, scores = case(world)
-        method, handles = opened(reinforce_pp, WHITENED, policy, reference, scores, count=64)
-        plain = replace(method, annotate=tuple(s for s in method.annotate if not isinstance(s, Whiten)))
-        sigma = joined_column(annotated(plain, handles), "advantages").std()
-        groups = annotated(method, handles)
-        mean = float(np.mean([c.num_tokens for g in groups for c in g.completions]))
-        expected = ascent(policy, reference, scores) / (sigma * mean)
-        worst = max(worst, float((gradient(method, handles, groups) + expected).abs().max()))
-    return worst
+    return max(whitened_gap(WHITENED, world, 1.0, BETA, count=64) for world in (EVEN, RAGGED))
 
 
 @solution(
     "reinforce_pp",
-    known="with a group's mean off first, β = 0, K = 2: half of ∇E[r], over σ · mean tokens, both worlds",
+    known="with a group's mean off first, β = 0, K = 2: half of ∇E[r], over σ · mean tokens, 1 or 2 tokens",
     measured=GRADIENT,
     tolerance=1e-8,
 )
 def reinforce_pp_group() -> float:
     algorithm = replace(WHITENED.algorithm, beta=0.0, baseline="group")
-    worst = 0.0
-    for world in (EVEN, RAGGED):
-        policy, reference, scores = case(world)
-        drawn = {"count": 64, "k": 2, "products": True}
-        config = replace(WHITENED, algorithm=algorithm, num_completions=2)
-        method, handles = opened(reinforce_pp, config, policy, reference, scores, **drawn)
-        plain = replace(method, annotate=tuple(s for s in method.annotate if not isinstance(s, Whiten)))
-        sigma = joined_column(annotated(plain, handles), "advantages").std()
-        groups = annotated(method, handles)
-        mean = float(np.mean([c.num_tokens for g in groups for c in g.completions]))
-        reward = objective_value(policy, reference, scores, 0.0)
-        (up,) = torch.autograd.grad(reward, policy.logits)
-        found = gradient(method, handles, groups)
-        worst = max(worst, float((found + up / (2 * sigma * mean)).abs().max()))
-    return worst
+    config = replace(WHITENED, algorithm=algorithm, num_completions=2)
+    return whitened_gap(config, SHORT, 0.5, 0.0, count=16, k=2, products=True)
 
 
 # ------------------------------------------------------------------------------------------ PPO-ptx

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from exact.known_policy_gradient import BANDIT, BETA, annotated, gradient, opened
-from exact.world import EVEN, RAGGED, Table, World, dyadic_table, kl, random_scores, random_table
+from exact.known_policy_gradient import BANDIT, BETA, SHORT, annotated, gradient, opened
+from exact.world import EVEN, RAGGED, Table, dyadic_table, kl, random_scores, random_table
 from trueup.annotate.baselines import Baseline
-from trueup.methods import grpo, reinforce
+from trueup.methods import grpo, reinforce, reinforce_pp
 from trueup.objectives.group_relative import k3
 
 WORLDS = [EVEN, RAGGED]
@@ -111,9 +111,6 @@ def test_grpos_loss_pulls_as_its_setting_says(
 
 # ------------------------------------------------------------------------------------------ policy gradients
 
-SHORT = World(prompts=((0,),), stop=0, longest=2)
-"""Seven completions of 1 or 2 tokens; 16 draws hold a dyadic policy."""
-
 
 def loop_gradient(config: reinforce.Config, scores: Tensor, **drawn: object) -> Tensor:
     """The gradient of REINFORCE as built on the short world."""
@@ -156,3 +153,18 @@ def test_a_baseline_that_contains_the_sample_shrinks_the_gradient_by_k_minus_1_o
     mean = Baseline(kind="step")
     shrunk = [mean([group], handles)[0] for group in annotated(method, handles)]
     same(gradient(method, handles, shrunk), 2 / 3 * loop_gradient(plain, scores))
+
+
+def test_reinforce_pp_is_reinforce_with_a_batch_baseline_up_to_the_scale() -> None:
+    """On any batch of completions of 3 tokens, β = 0: the gradient over 3 σ, σ the scores' spread."""
+    policy, reference, scores = dyadic_table(EVEN, 1), random_table(EVEN, 2), random_scores(EVEN, 3)
+    whitened = reinforce_pp.Config(algorithm=reinforce_pp.Algorithm(beta=0.0, missing_eos=None))
+    plain = reinforce.Config(beta=0.0, baseline="step", missing_eos=None)
+    found = {}
+    for module, config in ((reinforce_pp, whitened), (reinforce, plain)):
+        method, handles = opened(module, config, policy, reference, scores, count=5, k=2)
+        groups = annotated(method, handles)
+        found[module] = gradient(method, handles, groups)
+    sigma = torch.tensor([c.marks["score"] for g in groups for c in g.completions]).std(correction=0).item()
+    torch.testing.assert_close(found[reinforce_pp], found[reinforce] / (3 * sigma), atol=1e-8, rtol=0)
+    assert found[reinforce].abs().max() > 0.05

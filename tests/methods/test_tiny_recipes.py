@@ -62,6 +62,13 @@ KEYS = {
     "rloo": WHOLE,
     "grpo": (WHOLE - {"reward", "beta"})
     | {"loss/divergence", "policy/ratio", "policy/clipfrac", "policy/approxkl"},
+    "gspo": (WHOLE - {"reward", "beta"})
+    | {"loss/divergence", "policy/ratio", "policy/clipfrac", "policy/approxkl"},
+    "cispo": (WHOLE - {"reward", "beta"})
+    | {"loss/divergence", "policy/ratio", "policy/clipfrac", "policy/approxkl"},
+    "reinforce_pp": (WHOLE - {"baseline", "advantage/std", "advantage/zero"})
+    | {"returns", "policy/ratio", "policy/clipfrac", "policy/approxkl"},
+    "prm": {"loss/stepwise", "step/accuracy", "step/probability"},
     "apa": {
         "loss/policy", "loss/value", "policy/entropy", "value/clipfrac", "value/error",
         "value/explained_variance", "score", "eos_rate", "completion_length", "kl", "beta", "reward",

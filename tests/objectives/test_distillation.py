@@ -134,6 +134,38 @@ def test_a_list_scaled_up_to_one_says_more_than_there_is_and_forgets_the_rest() 
     assert kept == pytest.approx(kl(p, far).item(), abs=1e-12) and kept > 1
 
 
+def listed_reverse(p: Tensor, q: Tensor, ids: Tensor) -> Tensor:
+    """The objective's reverse divergence over these ids and a bucket."""
+    columns = {"teacher_listed": with_rest(p, ids).tolist(), "listed_ids": ids.tolist()}
+    return loss(Distillation(divergence="reverse"), batch(group(columns)), listed=with_rest(q, ids))
+
+
+def test_the_buckets_gradient_keeps_reverse_kl_from_collapsing_onto_the_list() -> None:
+    """Teacher (.4, .3, .2, .1); the student has left 1e-3 outside the two listed ids, the teacher .3.
+
+    With the bucket a tail logit's slope is q_v (log(q_rest / p_rest) − L), which raises it, and descent ends
+    at .3. Over the list alone, scaled up to 1, the tail gets no gradient at all and stays where it is.
+    """
+    p, ids = logs([0.4, 0.3, 0.2, 0.1]), torch.tensor([[0, 1]])
+    start = logs([0.6, 0.399, 0.0005, 0.0005])
+    z = start.clone().requires_grad_()
+    value = listed_reverse(p, torch.log_softmax(z, -1), ids)
+    (slope,) = torch.autograd.grad(value, z)
+    rest = math.log(0.001 / 0.3) - value.item()
+    assert slope[0, 2:].tolist() == pytest.approx([0.0005 * rest] * 2, abs=1e-12) and rest < -5
+    for _ in range(400):
+        q = with_rest(torch.log_softmax(z, -1), ids)
+        (slope,) = torch.autograd.grad(kl(q, with_rest(p, ids)).sum(), z)
+        z = (z - 3 * slope).detach().requires_grad_()
+    found = torch.softmax(z, -1)[0].tolist()
+    assert found[:2] == pytest.approx([0.4, 0.3], abs=1e-6) and sum(found[2:]) == pytest.approx(0.3, abs=1e-6)
+
+    alone = start.clone().requires_grad_()
+    scaled = torch.log_softmax(torch.log_softmax(alone, -1).gather(1, ids), -1)
+    (slope,) = torch.autograd.grad(kl(scaled, torch.log_softmax(p.gather(1, ids), -1)).sum(), alone)
+    assert slope[0, 2:].abs().max() < 1e-18 and slope[0, :2].abs().min() > 1e-3
+
+
 def test_on_policy_the_value_is_the_sequence_kl_and_the_gradient_is_not() -> None:
     """Equal at the last position, apart at the others: what a token does to later ones is left out.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -15,6 +15,7 @@ from trueup.engine.method import Handles, Network
 from trueup.engine.packing import pack, split, spread
 from trueup.errors import TrueupError
 
+NamedBy = Literal["teacher", "policy"]
 LOWEST = -1e4
 "Stands for log 0, so that columns stay finite."
 
@@ -23,14 +24,16 @@ LOWEST = -1e4
 class Distributions:
     """Writes the teacher's next-token log-probabilities at every supervised token.
 
-    With `top_k` = k: its k likeliest ids (`listed_ids` [T, k]) with their log-probabilities and, last, that
-    of all other ids together (`teacher_listed` [T, k + 1]); k is V − 1 at most. Without: all of them
+    With `top_k` = k: k ids (`listed_ids` [T, k]) with their log-probabilities and, last, that of all other
+    ids together (`teacher_listed` [T, k + 1]); k is V − 1 at most. The ids are the teacher's likeliest, or
+    with `named_by` policy the student's own as it is now. Without `top_k`: all of them
     (`teacher_distributions` [T, V]). The bucket keeps what lies outside the list in the divergence; a list
     scaled up to sum to 1 would forget it. With `under` the teacher reads each group as that function gives
     it, another prompt before the same completions, aligned token by token.
     """
 
     top_k: int | None = None
+    named_by: NamedBy = "teacher"
     under: Callable[[Group], Group] | None = None
 
     reads = frozenset[str]()
@@ -51,7 +54,13 @@ class Distributions:
             for micro in split(seen, handles.microbatch_tokens):
                 batch = pack(micro).to(handles.device, handles.dtype)
                 own = groups[len(out) : len(out) + len(micro)]
-                out += spread(own, **self._columns(teacher, batch, _num_ids(student)))
+                if self.top_k and self.named_by == "policy":
+                    ids = student(
+                        pack(own).to(handles.device, handles.dtype), (f"top:{self.top_k}",)
+                    ).listed_ids
+                    out += spread(own, **_listed(teacher, batch, ids))
+                else:
+                    out += spread(own, **self._columns(teacher, batch, _num_ids(student)))
         return out
 
     def _columns(self, teacher: Network, batch: Batch, num_ids: int | None) -> dict[str, torch.Tensor]:
@@ -66,6 +75,18 @@ class Distributions:
         highest = int(said.listed_ids.max()) if said.listed_ids.numel() else 0
         _require(num_ids is None or highest < num_ids, f"a token id {highest}, which the student lacks")
         return {"listed_ids": said.listed_ids, "teacher_listed": said.listed.clamp(min=LOWEST)}
+
+
+def _listed(teacher: Network, batch: Batch, ids: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """What the teacher gives the ids that the student names, and all others together."""
+    assert ids is not None
+    highest, known = int(ids.max()) if ids.numel() else 0, _num_ids(teacher)
+    _require(known is None or highest < known, f"a token id {highest}, which the teacher lacks")
+    said = teacher(
+        replace(batch, columns={**batch.columns, "listed_ids": ids.to(batch.labels.dtype)}), ("listed",)
+    ).listed
+    assert said is not None
+    return {"listed_ids": ids, "teacher_listed": said.clamp(min=LOWEST)}
 
 
 def _num_ids(network: Network) -> int | None:

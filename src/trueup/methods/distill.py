@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
-from trueup.annotate.distributions import Distributions
+from trueup.annotate.distributions import Distributions, NamedBy
 from trueup.engine.method import Method, Parts, Role, Source
 from trueup.objectives.distillation import Distillation, Kind
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
@@ -38,7 +38,9 @@ class Config:
     beta: Annotated[float, Ge(0), Le(1)] = 0.5
     "β of jsd: 0 is the forward divergence, 1 the reverse one."
     top_k: Annotated[int, Ge(1)] | None = 50
-    "Ids that the teacher names at each token, one bucket for the others beside them; None is all ids."
+    "Ids that are listed at each token, one bucket for the others beside them; None is all ids."
+    named_by: NamedBy = "teacher"
+    "Whose likeliest ids are listed: the teacher's, or the student's own."
     data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
     loop: LoopSettings = LoopSettings(steps=40, batch=32)
@@ -66,7 +68,7 @@ def build(config: Config, parts: Parts) -> Method:
         name="distill",
         source=source,
         held_out=held_out,
-        annotate=(Distributions(top_k=config.top_k),),
+        annotate=(Distributions(top_k=config.top_k, named_by=config.named_by),),
         objective=Distillation(
             divergence=config.divergence, beta=config.beta, listed=config.top_k is not None
         ),

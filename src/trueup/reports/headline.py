@@ -13,8 +13,8 @@ from trueup.reports.record import FrontierPoint, Interval, PolicyResult
 from trueup.reports.stages import StageRecord
 
 _CAPITALS = frozenset({
-    "apa", "dpo", "grpo", "hir", "ipo", "kto", "orpo", "ppo", "raft", "reinforce", "rloo", "rm", "rrhf",
-    "scst", "sft", "trpo",
+    "apa", "cispo", "dpo", "grpo", "gspo", "hir", "ipo", "kto", "orpo", "ppo", "prm", "raft", "reinforce",
+    "rloo", "rm", "rrhf", "scst", "sft", "trpo",
 })  # fmt: skip
 _LABELS = {
     "base_hhh": "base + HHH",
@@ -22,6 +22,7 @@ _LABELS = {
     "online_dpo": "online DPO",
     "ppo_ptx": "PPO-ptx",
     "ppo_v1": "PPO v1",
+    "reinforce_pp": "REINFORCE++",
     "simpo": "SimPO",
     "slic_hf": "SLiC-HF",
 }

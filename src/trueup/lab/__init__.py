@@ -5,7 +5,7 @@ No name here needs torch; `build_tokenizer` loads the `tokenizers` package when 
 
 from trueup.lab.datasets import comparisons, demonstrations, hhh_dialogues, prompts, texts
 from trueup.lab.documents import Document, corpus, critique, ethics_question, judgement_request
-from trueup.lab.evaluations import EVALUATIONS, Evaluation, eval_items
+from trueup.lab.evaluations import EVALUATIONS, eval_items
 from trueup.lab.graders import CEILING, Grade, grade
 from trueup.lab.labelers import LABELERS, Labeler, label
 from trueup.lab.requests import CRITIQUE_REQUEST, REVISION_REQUEST
@@ -20,7 +20,6 @@ __all__ = [
     "REVISION_REQUEST",
     "VERSION",
     "Document",
-    "Evaluation",
     "Grade",
     "Labeler",
     "build_tokenizer",

@@ -140,17 +140,19 @@ def true_mass(logprobs: Sequence[Floats], true: Sequence[Sequence[bool]]) -> Flo
     return np.array([float(p[np.asarray(flags, bool)].sum()) for p, flags in shares])
 
 
-def perplexity(tokens: Sequence[Floats]) -> float:
+def perplexity(found: Evidence) -> float:
     """exp(Σ NLL / Σ tokens) over all documents together, not the mean of their perplexities."""
-    total = sum(float(row.sum()) for row in tokens)
-    return math.exp(-total / sum(len(row) for row in tokens))
+    return math.exp(-_total(found.logprobs) / _total(found.num_tokens))
 
 
-def bits_per_byte(groups: Sequence[Group], tokens: Sequence[Sequence[Floats]]) -> float:
+def bits_per_byte(items: Sequence[Group], found: Evidence) -> float:
     """Σ NLL / (ln 2 · bytes): comparable between tokenizers."""
-    nll = -sum(float(choice.sum()) for choices in tokens for choice in choices)
-    size = sum(len(c.text.encode()) for g in groups for c in g.completions)
-    return nll / (math.log(2) * size)
+    size = sum(len(c.text.encode()) for item in items for c in item.completions)
+    return -_total(found.logprobs) / (math.log(2) * size)
+
+
+def _total(rows: Sequence[Floats]) -> float:
+    return sum(float(row.sum()) for row in rows)
 
 
 def exact_match_by(values: Floats, keys: Sequence[str]) -> dict[str, float]:

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from eval_stubs import VOCABULARY, TableNetwork, byte_chat, random_table, uniform, view_of
-from trueup.annotate.logprobs import choice_logprobs, token_logprobs
+from trueup.annotate.logprobs import choice_logprobs
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
 from trueup.evals.benchmarks import choice
-from trueup.evals.likelihood import bits_per_byte, exact_match_by, gather, perplexity
+from trueup.evals.likelihood import Evidence, bits_per_byte, exact_match_by, gather, perplexity
 from trueup.evals.tasks import LIKELIHOOD, confidence
 from trueup.statistics.estimates import ece
 
@@ -136,18 +136,18 @@ def test_perplexity_of_a_uniform_model_is_the_vocabulary() -> None:
         for t in ("one text", "another, longer text")
     ]
     view = view_of(uniform())
-    tokens = token_logprobs(view.encode(documents), "policy", view.handles)
-    rows = [choices[0] for choices in tokens]
-    assert perplexity(rows) == pytest.approx(VOCABULARY, rel=1e-12)
-    assert perplexity(rows + rows) == pytest.approx(VOCABULARY, rel=1e-12)
+    found = gather(view, documents, "documents")
+    assert perplexity(found) == pytest.approx(VOCABULARY, rel=1e-12)
+    assert perplexity(gather(view, documents * 2, "documents")) == pytest.approx(VOCABULARY, rel=1e-12)
     np.testing.assert_allclose(LIKELIHOOD["perplexity"].run(view, documents), -LOG_V, rtol=1e-12)
     # One byte is one token here, so bits per byte are log2 V.
-    assert bits_per_byte(documents, tokens) == pytest.approx(math.log2(VOCABULARY), rel=1e-12)
+    assert bits_per_byte(documents, found) == pytest.approx(math.log2(VOCABULARY), rel=1e-12)
 
 
 def test_perplexity_pools_tokens_not_documents() -> None:
-    rows = [np.full(1, -2.0), np.full(3, -1.0)]
-    assert perplexity(rows) == pytest.approx(math.exp(5 / 4))
+    sums, lengths = [np.array([-2.0]), np.array([-3.0])], [np.array([1.0]), np.array([3.0])]
+    found = Evidence(logprobs=sums, num_tokens=lengths, greedy=[], cut=[])
+    assert perplexity(found) == pytest.approx(math.exp(5 / 4))
 
 
 def test_calibration_of_a_uniform_model() -> None:

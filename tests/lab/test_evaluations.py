@@ -90,7 +90,7 @@ def test_sampled_items_can_be_graded(name: str, kind: str) -> None:
 
 def test_perplexity_documents_cover_every_register_and_differ_by_split() -> None:
     items = eval_items("perplexity")
-    assert len(items) == EVALUATIONS["perplexity"].size
+    assert len(items) == EVALUATIONS["perplexity"]
     registers = Counter(item.meta["register"] for item in items)
     assert len(set(registers.values())) == 1
     assert as_json(items) != as_json(eval_items("perplexity", "dev"))

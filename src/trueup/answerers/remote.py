@@ -188,7 +188,7 @@ class RemoteAnswerer:
                 error.code, error.reason, where=where, remedy=error.remedy, exit_code=error.exit_code
             ) from None
         self.cache.put(url, request, answer)
-        self.ledger.add(requests=1, **read_usage(answer)._asdict())
+        self.ledger.add(requests=1, **read_usage(answer))
         return found
 
     def _each(self, one: Callable[[_S, Session], _T], jobs: Sequence[_S]) -> list[_T]:

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from trueup.answerers import Answer, before_stop
 from trueup.answerers.transport import WrongAnswerError
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
-
-
-class Spent(NamedTuple):
-    """Tokens that an answer was charged for."""
-
-    prompt_tokens: int
-    completion_tokens: int
 
 
 def choices(answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -101,12 +94,12 @@ def read_first(answer: Mapping[str, Any], candidates: Sequence[str]) -> list[flo
     return found
 
 
-def read_usage(answer: Mapping[str, Any]) -> Spent:
-    """Tokens that the server counted; 0 where it says nothing."""
+def read_usage(answer: Mapping[str, Any]) -> dict[str, int]:
+    """Tokens that the server counted, and charges for, by name; 0 where it says nothing."""
     usage = answer.get("usage")
     counts = usage if isinstance(usage, Mapping) else {}
     names = ("prompt_tokens", "completion_tokens")
-    return Spent(*(n if isinstance(n := counts.get(name), int) else 0 for name in names))
+    return {name: n if isinstance(n := counts.get(name), int) else 0 for name in names}
 
 
 def _token_logprobs(choice: Mapping[str, Any], chat: bool) -> tuple[list[str], list[float | None]]:

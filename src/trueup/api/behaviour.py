@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from trueup.api import shown
@@ -83,11 +82,12 @@ def toxicity(
     given = Given(tokenizer=tokenizer)
     return _measured(
         given, "toxicity", model, data, judge, out,
-        lambda chosen, path, by: behaviours.toxicity(
-            chosen, data=path, world=os.fspath(world), judge=by, k=k, num_continuations=num_continuations,
-            max_new_tokens=max_new_tokens, ask=ask, dialogues=dialogues, context=context, override=override,
-            limit=limit, template=template, split=split, seed=seed,
+        lambda asked, by: behaviours.toxicity(
+            asked, judge=by, k=k, num_continuations=num_continuations, max_new_tokens=max_new_tokens,
+            ask=ask, override=override,
         ),
+        world=os.fspath(world), dialogues=dialogues, context=context, limit=limit, template=template,
+        split=split, seed=seed,
     )  # fmt: skip
 
 
@@ -116,11 +116,9 @@ def refusals(
     given = Given(tokenizer=tokenizer)
     return _measured(
         given, "refusals", model, data, judge, out,
-        lambda chosen, path, by: behaviours.refusals(
-            chosen, data=path, world=os.fspath(world), judge=by, num_samples=num_samples,
-            dialogues=dialogues, context=context, override=override, limit=limit, template=template,
-            split=split, seed=seed,
-        ),
+        lambda asked, by: behaviours.refusals(asked, judge=by, num_samples=num_samples, override=override),
+        world=os.fspath(world), dialogues=dialogues, context=context, limit=limit, template=template,
+        split=split, seed=seed,
     )  # fmt: skip
 
 
@@ -148,10 +146,9 @@ def summaries(
     given = Given(tokenizer=tokenizer)
     return _measured(
         given, "summaries", model, data, None, out,
-        lambda chosen, path, by: behaviours.summaries(
-            chosen, data=path, world=os.fspath(world), shots=shots, dialogues=dialogues, context=context,
-            max_new_tokens=max_new_tokens, limit=limit, template=template, split=split, seed=seed,
-        ),
+        lambda asked, by: behaviours.summaries(asked, shots=shots, max_new_tokens=max_new_tokens),
+        world=os.fspath(world), dialogues=dialogues, context=context, limit=limit, template=template,
+        split=split, seed=seed,
     )  # fmt: skip
 
 
@@ -212,14 +209,15 @@ def _measured(
     data: Source | None,
     judge: GivenJudge | None,
     out: str | os.PathLike[str] | None,
-    measure: Callable[[str, Path | None, str | None], behaviours.Behaviour],
+    measure: Callable[[behaviours.Asked, str | None], behaviours.Behaviour],
+    **among: Any,
 ) -> Measurement:
-    """What `measure` finds, given plain references in the places of the objects."""
+    """What `measure` finds, given plain references in the places of the objects; `among` is asked too."""
     with given.files() as file_of:
         chosen, by = given.model(model, "model"), given.plain(judge, "judge")
         path = None if data is None else file_of(data)
         with given.holding():
-            found = measure(chosen, path, by)
+            found = measure(behaviours.Asked(model=chosen, data=path, **among), by)
     return _result(name, chosen, found.document, dict(estimates_in(found.document)), found.groups, out)
 
 

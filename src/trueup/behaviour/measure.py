@@ -31,7 +31,7 @@ from trueup.judges.open import open_judge
 from trueup.sources.open import world_groups
 from trueup.sources.sample import Decoding
 from trueup.statistics.estimates import paired_gain
-from trueup.worlds import world_of
+from trueup.worlds import World, world_of
 
 Split = Literal["train", "dev", "test"]
 
@@ -45,45 +45,61 @@ class Behaviour:
     groups: Sequence[Group]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a model is asked: the rows of a file, or what a world has, behind dialogues of a context."""
+
+    model: str
+    data: Path | None
+    world: str
+    "Empty is the one that the model's data came from."
+    dialogues: int
+    context: str
+    limit: int | None
+    template: str | None
+    split: Split
+    seed: int
+
+    def of_world(self, name: str) -> tuple[World, list[Group]]:
+        """The world, and what it has under a name."""
+        own = world_of(self.world, self.model, where=name)
+        return own, world_groups(own, name, split=self.split, limit=self.limit)
+
+    def said(
+        self, items: Sequence[Group], *, k: int, decoding: Decoding, override: bool = False
+    ) -> list[list[Group]]:
+        """What the model says to the items, and with `override` to the same behind the adversarial suffix."""
+        view = open_behind(self.model, self.dialogues, self.context, template=self.template, world=self.world)
+        versions = [items, overridden(items)] if override else [items]
+        return [view.sample(one, k=k, decoding=decoding, seed=self.seed) for one in versions]
+
+
 def toxicity(
-    model: str,
+    asked: Asked,
     *,
-    data: Path | None = None,
-    world: str = "",
-    judge: str | None = None,
-    k: int | None = None,
-    num_continuations: int = 25,
-    max_new_tokens: int = 20,
-    ask: bool = False,
-    dialogues: int = 0,
-    context: str = "world:hhh",
-    override: bool = False,
-    limit: int | None = None,
-    template: str | None = None,
-    split: Split = "test",
-    seed: int = 0,
+    judge: str | None,
+    k: int | None,
+    num_continuations: int,
+    max_new_tokens: int,
+    ask: bool,
+    override: bool,
 ) -> Behaviour:
     """The expected largest toxicity of k continuations, and the chance that any is toxic.
 
-    Without `data` the prompts are those of the world, by default the one that the model's data came from.
     `ask` makes a request of every sentence's start. Raises E702 for a k above `num_continuations`, and what
     `judged_toxicity` and `open_judge` raise.
     """
     if k is not None and k > num_continuations:
         raise TrueupError("E702", f"the largest of {k}, from {num_continuations} continuations", where="k")
-    if data:
-        prompts, name = read_prompts(data)[:limit], judge or "toxicity:lexicon"
+    if asked.data:
+        prompts, name = read_prompts(asked.data)[: asked.limit], judge or "toxicity:lexicon"
     else:
-        own = world_of(world, model, where="toxicity")
-        prompts = world_groups(own, "toxicity", split=split, limit=limit)
+        own, prompts = asked.of_world("toxicity")
         name = judge or f"{own.name}:toxicity"
     prompts = as_requests(prompts) if ask else prompts
-    scorer, view = open_judge(name), open_behind(model, dialogues, context, template=template, world=world)
-    decoding = Decoding(max_new_tokens=max_new_tokens, top_p=0.9)
-    found = [
-        judged_toxicity(view.sample(asked, k=num_continuations, decoding=decoding, seed=seed), scorer)
-        for asked in _versions(prompts, override)
-    ]
+    scorer, decoding = open_judge(name), Decoding(max_new_tokens=max_new_tokens, top_p=0.9)
+    drawn = asked.said(prompts, k=num_continuations, decoding=decoding, override=override)
+    found = [judged_toxicity(said, scorer) for said in drawn]
     document: dict[str, Any] = {"judge": name, **found[0].to_json(k or num_continuations)}
     if override:
         # Larger is better in a probe, so the sign says what it says everywhere.
@@ -92,72 +108,37 @@ def toxicity(
     return Behaviour(document=document, groups=found[0].groups)
 
 
-def refusals(
-    model: str,
-    *,
-    data: Path | None = None,
-    world: str = "",
-    judge: str | None = None,
-    num_samples: int = 1,
-    dialogues: int = 0,
-    context: str = "world:hhh",
-    override: bool = False,
-    limit: int | None = None,
-    template: str | None = None,
-    split: Split = "test",
-    seed: int = 0,
-) -> Behaviour:
+def refusals(asked: Asked, *, judge: str | None, num_samples: int, override: bool) -> Behaviour:
     """The share of harmless requests that are refused, beside that of harmful ones that are answered."""
-    if data:
-        requests, behaviour = read_requests(data)[:limit], by_judge(PHRASES)
+    if asked.data:
+        requests, grade = read_requests(asked.data)[: asked.limit], None
     else:
-        own = world_of(world, model, where="refusals")
-        requests, grade = world_groups(own, "refusals", split=split, limit=limit), own.grade("refusals")
-        behaviour = by_grade(grade) if grade is not None else by_judge(PHRASES)
+        own, requests = asked.of_world("refusals")
+        grade = own.grade("refusals")
+    behaviour = by_grade(grade) if grade is not None else by_judge(PHRASES)
     if judge:
         behaviour = by_judge(open_judge(judge))
-    view = open_behind(model, dialogues, context, template=template, world=world)
-    found = [
-        judged_refusals(view.sample(asked, k=num_samples, decoding=DECODING, seed=seed), behaviour)
-        for asked in _versions(checked(requests), override)
-    ]
+    drawn = asked.said(checked(requests), k=num_samples, decoding=DECODING, override=override)
+    found = [judged_refusals(said, behaviour) for said in drawn]
     document: dict[str, Any] = found[0].to_json()
     if override:
         document["override"] = paired_gain(found[1].right, found[0].right).to_json()
     return Behaviour(document=document, groups=found[0].groups)
 
 
-def summaries(
-    model: str,
-    *,
-    data: Path | None = None,
-    world: str = "",
-    shots: int = 0,
-    dialogues: int = 0,
-    context: str = "world:hhh",
-    max_new_tokens: int = 100,
-    limit: int = 100,
-    template: str | None = None,
-    split: Split = "test",
-    seed: int = 0,
-) -> Behaviour:
+def summaries(asked: Asked, *, shots: int, max_new_tokens: int) -> Behaviour:
     """ROUGE-1, ROUGE-2 and ROUGE-L of summaries after "TL;DR:", zero-shot or after `shots` of the data."""
-    if shots and not data:
+    if shots and not asked.data:
         raise TrueupError(
             "E702", "a world's posts are summarised zero-shot", where="shots", remedy="give data"
         )
-    if data:
-        items, shown = summarise.few_shot(summarise.read_summaries(data), shots, seed=seed, limit=limit)
+    shown: Sequence[summarise.Demonstration] = ()
+    if asked.data:
+        rows = summarise.read_summaries(asked.data)
+        items, shown = summarise.few_shot(rows, shots, seed=asked.seed, limit=asked.limit)
     else:
-        own = world_of(world, model, where="summaries")
-        items, shown = world_groups(own, "summaries", split=split, limit=limit), ()
+        _, items = asked.of_world("summaries")
     decoding = Decoding(max_new_tokens=max_new_tokens, top_k=2)
-    view = open_behind(model, dialogues, context, template=template, world=world)
-    written = view.sample(summarise.checked(items), k=1, decoding=decoding, seed=seed)
+    (written,) = asked.said(summarise.checked(items), k=1, decoding=decoding)
     found = replace(summarise.judged_summaries(written), demonstrations=shown)
     return Behaviour(document=found.to_json(), groups=found.groups)
-
-
-def _versions(items: Sequence[Group], override: bool) -> list[Sequence[Group]]:
-    """The items, and with `override` the same items behind the adversarial suffix."""
-    return [items, overridden(items)] if override else [items]

@@ -79,12 +79,15 @@ def toxicity(
     check_models(model)
     check_file(data)
     check_judge(judge)
-    from trueup.behaviour.measure import toxicity as measure
+    from trueup.behaviour import measure
 
-    found = measure(
-        model, data=data, world=world, judge=judge, k=k, num_continuations=num_continuations,
-        max_new_tokens=max_new_tokens, ask=ask, dialogues=dialogues, context=context, override=override,
-        limit=limit, template=template, split=split, seed=seed,
+    asked = measure.Asked(
+        model=model, data=data, world=world, dialogues=dialogues, context=context, limit=limit,
+        template=template, split=split, seed=seed,
+    )  # fmt: skip
+    found = measure.toxicity(
+        asked, judge=judge, k=k, num_continuations=num_continuations, max_new_tokens=max_new_tokens,
+        ask=ask, override=override,
     )  # fmt: skip
     shown = found.document
     write_groups(out, found.groups)
@@ -138,18 +141,19 @@ def refusals(
     check_models(model)
     check_file(data)
     check_judge(judge)
-    from trueup.behaviour.measure import refusals as measure
+    from trueup.behaviour import measure
 
-    found = measure(
-        model, data=data, world=world, judge=judge, num_samples=num_samples, dialogues=dialogues,
-        context=context, override=override, limit=limit, template=template, split=split, seed=seed,
+    asked = measure.Asked(
+        model=model, data=data, world=world, dialogues=dialogues, context=context, limit=limit,
+        template=template, split=split, seed=seed,
     )  # fmt: skip
+    found = measure.refusals(asked, judge=judge, num_samples=num_samples, override=override)
     shown = found.document
     write_groups(out, found.groups)
-    asked = {"harmless requests refused": "over_refusal", "harmful requests answered": "harmful_answered"}
+    figures = {"harmless requests refused": "over_refusal", "harmful requests answered": "harmful_answered"}
     lines = [
         f"{label}  {estimate_line(shown[key]) if shown[key] else 'none asked'}"
-        for label, key in asked.items()
+        for label, key in figures.items()
     ]
     answer(shown, [*lines, *_override_line(shown)], as_json)
 
@@ -200,12 +204,13 @@ def summaries(
         )
     check_models(model)
     check_file(data)
-    from trueup.behaviour.measure import summaries as measure
+    from trueup.behaviour import measure
 
-    found = measure(
-        model, data=data, world=world, shots=shots, dialogues=dialogues, context=context,
-        max_new_tokens=max_new_tokens, limit=limit, template=template, split=split, seed=seed,
+    asked = measure.Asked(
+        model=model, data=data, world=world, dialogues=dialogues, context=context, limit=limit,
+        template=template, split=split, seed=seed,
     )  # fmt: skip
+    found = measure.summaries(asked, shots=shots, max_new_tokens=max_new_tokens)
     write_groups(out, found.groups)
     rows = {name: row for name, row in found.document.items() if isinstance(row, dict)}
     answer(found.document, [f"{name:>8}  {estimate_line(row)}" for name, row in rows.items()], as_json)

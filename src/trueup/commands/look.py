@@ -19,9 +19,6 @@ from trueup.settings.narrow import narrow
 if TYPE_CHECKING:
     from trueup.settings.reading import Found
 
-MARKS = ("recipe.resolved.yaml", "config.resolved.yaml", "metrics.jsonl", "summary.json")
-"A folder with one of these is a run's."
-
 
 def init(method: MethodName, /, *overrides: Overrides, out: Path | None = None) -> None:
     """Print a commented recipe to start from, with every setting of a method at its default.

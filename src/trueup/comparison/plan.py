@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.errors import TrueupError
-from trueup.runs.recipe import Recipe
+from trueup.runs.recipe import Recipe, stage_inputs
 from trueup.settings import config as configuration
 from trueup.worlds import open_world
 
@@ -196,8 +196,6 @@ def _job(
 
 def _needed(own: str, stages: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """The stages that the measured policy and its measurement come from, themselves included."""
-    from trueup.runs.recipe import stage_inputs
-
     waiting = [own, MEASURED]
     seen = set()
     while waiting:

@@ -27,7 +27,6 @@ from trueup.runs.recipe import plan, write_atomically
 from trueup.runs.signals import stop_requests
 from trueup.settings import config as configuration
 from trueup.settings.discover import find
-from trueup.statistics.estimates import Estimate
 
 
 @dataclass(kw_only=True)
@@ -160,7 +159,7 @@ def _write(
     """`comparison.json`, and what is made of it: the table and the report."""
     comparison = running.comparison
     starts = runs[comparison.start]
-    gaps = outcome.against_best(rows) if rows else {}
+    gaps = {name: gap and gap.to_json() for name, gap in outcome.against_best(rows).items()} if rows else {}
     families = {name: family(given.get("method", name)) for name, given in comparison.methods.items()}
     record = {
         "comparison": configuration.resolved(comparison),
@@ -173,7 +172,7 @@ def _write(
             "length": starts[0].mean("length"),
         },
         "methods": [
-            {**row.to_json(), "family": families[row.method], "behind_best": _json(gaps.get(row.method))}
+            {**row.to_json(), "family": families[row.method], "behind_best": gaps.get(row.method)}
             for row in rows
         ],
         "samples": outcome.side_by_side({name: found[0] for name, found in runs.items()}),
@@ -187,7 +186,3 @@ def _write(
 def family(method: Any) -> str:
     """The family a method belongs to, for grouping; "" for a file that does not say."""
     return str(vars(find(str(method))).get("FAMILY", ""))
-
-
-def _json(estimate: Estimate | None) -> dict[str, Any] | None:
-    return None if estimate is None else estimate.to_json()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,20 +21,11 @@ class Exam:
     items: Sequence[Group]
 
 
-def run_suite(
-    view: PolicyView,
-    suite: Mapping[str, Exam],
-    seed: int = 0,
-    watch: Callable[[str], None] = lambda name: None,
-) -> dict[str, NDArray[np.float64]]:
-    """One value for each item of each exam; exams that a best-of-n policy cannot sit are left out.
-
-    `watch` is told each exam's name before it begins.
-    """
+def run_suite(view: PolicyView, suite: Mapping[str, Exam], seed: int = 0) -> dict[str, NDArray[np.float64]]:
+    """One value for each item of each exam; exams that a best-of-n policy cannot sit are left out."""
     found = {}
     for name, exam in suite.items():
         if view.best_of > 1 and not exam.task.samples:
             continue
-        watch(name)
         found[name] = exam.task.run(view, exam.items, seed)
     return found

@@ -8,7 +8,7 @@ computation of the prompt. A choice without an end token has `finished=False`. W
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -75,17 +75,6 @@ def _questions(item: Group) -> list[Group]:
     return [replace(item, prompt=prompt, completions=verdicts) for prompt in prompts]
 
 
-def distributions(
-    groups: Sequence[Group], network: str, handles: Handles
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Next-token log-probabilities [T, V] at the groups' supervised tokens and those tokens [T], in parts."""
-    for micro in split(share_prefix(groups, handles.microbatch_tokens), handles.microbatch_tokens):
-        batch = pack(micro).to(handles.device, handles.dtype)
-        found = handles.networks[network](batch, ("distributions",)).distributions
-        assert found is not None
-        yield found, batch.targets
-
-
 def greedy_match(groups: Sequence[Group], network: str, handles: Handles) -> list[Floats]:
     """Whether greedy decoding would write each completion: by group, float64 [K], 1 if all its tokens match.
 
@@ -95,9 +84,12 @@ def greedy_match(groups: Sequence[Group], network: str, handles: Handles) -> lis
     refuse_empty(groups)
     shares = []
     with torch.no_grad():
-        for found, targets in distributions(groups, network, handles):
+        for micro in split(share_prefix(groups, handles.microbatch_tokens), handles.microbatch_tokens):
+            batch = pack(micro).to(handles.device, handles.dtype)
+            found = handles.networks[network](batch, ("distributions",)).distributions
+            assert found is not None
             top = found.max(dim=1, keepdim=True).values
-            said = found.gather(1, targets[:, None])
+            said = found.gather(1, batch.targets[:, None])
             share = (said == top).squeeze(1).double() / (found == top).sum(1)
             shares.append(share.cpu().numpy())
     tokens = by_completion(groups, np.concatenate(shares))
@@ -148,17 +140,19 @@ def true_mass(logprobs: Sequence[Floats], true: Sequence[Sequence[bool]]) -> Flo
     return np.array([float(p[np.asarray(flags, bool)].sum()) for p, flags in shares])
 
 
-def perplexity(tokens: Sequence[Floats]) -> float:
+def perplexity(found: Evidence) -> float:
     """exp(Σ NLL / Σ tokens) over all documents together, not the mean of their perplexities."""
-    total = sum(float(row.sum()) for row in tokens)
-    return math.exp(-total / sum(len(row) for row in tokens))
+    return math.exp(-_total(found.logprobs) / _total(found.num_tokens))
 
 
-def bits_per_byte(groups: Sequence[Group], tokens: Sequence[Sequence[Floats]]) -> float:
+def bits_per_byte(items: Sequence[Group], found: Evidence) -> float:
     """Σ NLL / (ln 2 · bytes): comparable between tokenizers."""
-    nll = -sum(float(choice.sum()) for choices in tokens for choice in choices)
-    size = sum(len(c.text.encode()) for g in groups for c in g.completions)
-    return nll / (math.log(2) * size)
+    size = sum(len(c.text.encode()) for item in items for c in item.completions)
+    return -_total(found.logprobs) / (math.log(2) * size)
+
+
+def _total(rows: Sequence[Floats]) -> float:
+    return sum(float(row.sum()) for row in rows)
 
 
 def exact_match_by(values: Floats, keys: Sequence[str]) -> dict[str, float]:

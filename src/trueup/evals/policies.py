@@ -10,13 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from trueup.annotate.logprobs import by_completion, choice_logprobs
+from trueup.annotate.logprobs import choice_logprobs
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
-from trueup.evals.likelihood import distributions
 from trueup.evals.tasks import Grade
 from trueup.evals.view import PolicyView, choose_best
 from trueup.judges import Judge
@@ -28,8 +26,6 @@ PLAIN = Decoding()
 "Plain sampling at temperature 1, 64 tokens at most."
 CURVE_NS = (1, 2, 4, 8, 16)
 "The n of the best-of-n curves."
-_EXACT_TOKENS = 512
-"Completion tokens whose two full distributions are held at once."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,8 +54,6 @@ class PolicyResult:
     "The grader's words, by prompt and completion."
     kl: Floats | None = None
     "Σ_t log π(y_t) − log ρ(y_t) in nats; its mean estimates KL(π ‖ ρ). None for best-of-n, or no reference."
-    kl_exact: Floats | None = None
-    "Σ_t KL(π(· | s_t) ‖ ρ(· | s_t)) along the same completions: same mean, less noise."
     kl_bound: float | None = None
     "The bound for best-of-n; None for a policy that is sampled plainly."
     curve: Sequence[CurvePoint] = field(default=())
@@ -80,7 +74,6 @@ def evaluate_policy(
     seed: int = 0,
     judges: Mapping[str, Judge] | None = None,
     reference: PolicyView | None = None,
-    exact_kl: bool = False,
 ) -> PolicyResult:
     """What the policy's completions of `prompts` are worth, sample by sample.
 
@@ -115,7 +108,6 @@ def evaluate_policy(
         metrics=metrics,
         reasons=reasons,
         kl=sampled_kl(groups, view, other) if other else None,
-        kl_exact=exact_token_kl(groups, view, other) if other and exact_kl else None,
         kl_bound=best_of_n_kl_bound(view.best_of) if view.best_of > 1 else None,
         curve=curve,
     )
@@ -141,20 +133,6 @@ def sampled_kl(groups: Sequence[Group], view: PolicyView, reference: PolicyView)
     policy = choice_logprobs(groups, "policy", view.handles)
     other = choice_logprobs(shown_to(reference, groups), "policy", reference.handles)
     return np.array(policy) - np.array(other)
-
-
-def exact_token_kl(groups: Sequence[Group], view: PolicyView, reference: PolicyView) -> Floats:
-    """Σ_t Σ_v π(v | s_t) (log π(v | s_t) − log ρ(v | s_t)) of every completion, [num_prompts, K]."""
-    check_same_tokenizer(view, reference)
-    parts: list[NDArray[np.float64]] = []
-    other = shown_to(reference, groups)
-    with torch.no_grad():
-        for start, end in _runs([sum(c.num_supervised for c in g.completions) for g in groups]):
-            ours = _whole(groups[start:end], view)
-            theirs = _whole(other[start:end], reference)
-            # 0 · log 0 is 0: a token that the policy never gives adds nothing.
-            parts.append((ours.exp() * (ours - theirs)).nan_to_num(nan=0.0).sum(1).double().cpu().numpy())
-    return np.array([[row.sum() for row in rows] for rows in by_completion(groups, np.concatenate(parts))])
 
 
 def shown_to(view: PolicyView, groups: Sequence[Group]) -> list[Group]:
@@ -203,21 +181,3 @@ def _gold(groups: Sequence[Group], grade: Grade | None, judges: Mapping[str, Jud
 def _table(grades: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Floats]:
     names = [n for n, v in grades[0][0].items() if n != "reasons" and isinstance(v, (int, float))]
     return {name: np.array([[float(one[name]) for one in row] for row in grades]) for name in names}
-
-
-def _runs(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Consecutive (start, end) whose sizes add up to at most `_EXACT_TOKENS`, or that hold one entry."""
-    runs: list[tuple[int, int]] = []
-    room = 0
-    for i, size in enumerate(sizes):
-        if not runs or size > room:
-            runs.append((i, i))
-            room = _EXACT_TOKENS
-        runs[-1] = (runs[-1][0], i + 1)
-        room -= size
-    return runs
-
-
-def _whole(groups: Sequence[Group], view: PolicyView) -> torch.Tensor:
-    """Next-token log-probabilities [T, V] at the groups' supervised tokens."""
-    return torch.cat([found for found, _ in distributions(groups, "policy", view.handles)])

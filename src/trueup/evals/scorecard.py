@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from trueup.engine.groups import Group
 from trueup.engine.order import derive
-from trueup.evals.likelihood import Evidence, exact_match_by
+from trueup.evals.likelihood import Evidence, bits_per_byte, exact_match_by, perplexity
 from trueup.evals.papers import Paper
 from trueup.evals.tasks import SCORES, Advance, Graded, Task, confidence
 from trueup.evals.view import PolicyView, tokens_cut
@@ -226,12 +226,9 @@ def write_out(folder: Path, document: Mapping[str, Any], rows: Mapping[str, list
 
 def _beside(score: str, found: Evidence, items: list[Group]) -> dict[str, float]:
     if score == "document":
-        nll = -sum(float(row.sum()) for row in found.logprobs)
-        count = sum(float(row.sum()) for row in found.num_tokens)
-        size = sum(len(c.text.encode()) for item in items for c in item.completions)
         plain = not any(len(item.prompt) > 1 for item in items)
-        bits = {"bits_per_byte": nll / (math.log(2) * size)} if plain else {}
-        return {"perplexity": math.exp(nll / count), **bits}
+        bits = {"bits_per_byte": bits_per_byte(items, found)} if plain else {}
+        return {"perplexity": perplexity(found), **bits}
     if score == "greedy":
         return {"target_perplexity": math.exp(-float(np.mean([row[0] for row in found.logprobs])))}
     if score == "brier":

@@ -70,10 +70,9 @@ def summarise(
 
 def frontier_point(policy: str, step: int, result: PolicyResult) -> dict[str, Any]:
     """One checkpoint on the reward–KL frontier; `result` must have been measured against a reference."""
-    measured = result.kl_exact if result.kl_exact is not None else result.kl
-    if measured is None:
+    if result.kl is None:
         raise TrueupError("E601", "no KL was measured", where=policy, remedy="evaluate with a reference")
-    kl, gold = kl_estimate(measured), mean_ci(result.gold)
+    kl, gold = kl_estimate(result.kl), mean_ci(result.gold)
     return {
         "policy": policy,
         "step": step,
@@ -171,8 +170,7 @@ def _policy(name: str, entries: Mapping[str, PolicyEntry], base: str, sft: str) 
 def _kl(result: PolicyResult) -> dict[str, Any] | None:
     if result.kl_bound is not None:
         return {"mean": result.kl_bound, "ci95": None, "kind": "bound"}
-    measured = result.kl_exact if result.kl_exact is not None else result.kl
-    return None if measured is None else {**_estimate(kl_estimate(measured)), "kind": "estimate"}
+    return None if result.kl is None else {**_estimate(kl_estimate(result.kl)), "kind": "estimate"}
 
 
 def _win_rate(result: PolicyResult, other: PolicyResult) -> dict[str, Any]:

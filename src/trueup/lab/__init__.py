@@ -4,24 +4,18 @@ No name here needs torch; `build_tokenizer` loads the `tokenizers` package when 
 """
 
 from trueup.lab.datasets import comparisons, demonstrations, hhh_dialogues, prompts, texts
-from trueup.lab.documents import Document, corpus, critique, ethics_question, judgement_request
-from trueup.lab.evaluations import EVALUATIONS, Evaluation, eval_items
-from trueup.lab.graders import CEILING, Grade, grade
-from trueup.lab.labelers import LABELERS, Labeler, label
+from trueup.lab.documents import corpus, critique
+from trueup.lab.evaluations import EVALUATIONS, eval_items
+from trueup.lab.graders import CEILING, grade
+from trueup.lab.labelers import Labeler, label
 from trueup.lab.requests import CRITIQUE_REQUEST, REVISION_REQUEST
 from trueup.lab.tokenizer import build_tokenizer, encode_document
-from trueup.lab.world import VERSION
 
 __all__ = [
     "CEILING",
     "CRITIQUE_REQUEST",
     "EVALUATIONS",
-    "LABELERS",
     "REVISION_REQUEST",
-    "VERSION",
-    "Document",
-    "Evaluation",
-    "Grade",
     "Labeler",
     "build_tokenizer",
     "comparisons",
@@ -29,11 +23,9 @@ __all__ = [
     "critique",
     "demonstrations",
     "encode_document",
-    "ethics_question",
     "eval_items",
     "grade",
     "hhh_dialogues",
-    "judgement_request",
     "label",
     "prompts",
     "texts",

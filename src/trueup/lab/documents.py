@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from trueup.engine.groups import Message
-from trueup.lab.graders import Grade, grade
+from trueup.lab.graders import grade
 from trueup.lab.replies import reply, right, write
 from trueup.lab.requests import (
     ASPECTS,
@@ -21,7 +21,6 @@ from trueup.lab.requests import (
     GOOD_WORDS,
     REVISION_REQUEST,
     Pool,
-    Request,
     assistant,
     draw,
     fact_request,
@@ -65,6 +64,8 @@ TOKENS_A_DOCUMENT = 130
 "Mean length of a document in tokens of the lab's tokenizer."
 MAX_WORDS = 345
 PRINCIPLES = ("helpful", "honest", "harmless")
+CANDIDATES = ("right", "right", "short", "wrong", "wrong", "rude", "evasive")
+"Manners of the answers that are compared."
 EXAM_KINDS = (
     "sum", "list", "list", "list", "run", "program", "howto", "howto", "summary", "summary", "borderline",
     "review",
@@ -110,20 +111,6 @@ def write_document(rng: random.Random, register: str) -> Document:
 def critique(record: Mapping[str, object], text: str) -> str:
     """What a fair critic says of the completion, in the corpus's words."""
     found = grade(record, text)
-    return _critique(found)
-
-
-def judgement_request(prompt: str, a: str, b: str, principle: str) -> str:
-    """The question that asks which of two answers follows a principle better; the answer is "A." or "B."."""
-    return f"Request: {prompt} Answer A: {a} Answer B: {b} Which answer is more {principle}?"
-
-
-def ethics_question(verb: str, target: str, person: str) -> str:
-    """The question whether an act is right or wrong; the answer is "It is right." or "It is wrong."."""
-    return f"Is it right or wrong to {verb} the {target} of {person}?"
-
-
-def _critique(found: Grade) -> str:
     if found.toxic:
         return "That answer is rude."
     if not found.harmless:
@@ -135,6 +122,16 @@ def _critique(found: Grade) -> str:
     if found.honest < 0.5:
         return "That answer is false."
     return "Nothing is wrong with that answer." if found.gold >= 0.9 else "That answer could be better."
+
+
+def judgement_request(prompt: str, a: str, b: str, principle: str) -> str:
+    """The question that asks which of two answers follows a principle better; the answer is "A." or "B."."""
+    return f"Request: {prompt} Answer A: {a} Answer B: {b} Which answer is more {principle}?"
+
+
+def ethics_question(verb: str, target: str, person: str) -> str:
+    """The question whether an act is right or wrong; the answer is "It is right." or "It is wrong."."""
+    return f"Is it right or wrong to {verb} the {target} of {person}?"
 
 
 def _until(length: int, pieces: Iterator[str]) -> str:
@@ -296,15 +293,11 @@ def _judgement(rng: random.Random) -> tuple[str, str]:
         if len(request.messages) != 1:
             continue
         principle = pick(rng, PRINCIPLES)
-        texts = [_candidate(rng, request) for _ in range(2)]
+        texts = [write(rng, request, pick(rng, CANDIDATES)) for _ in range(2)]
         a, b = (getattr(grade(request.record, text), principle) for text in texts)
         if a != b:
             question = judgement_request(request.messages[0].content, texts[0], texts[1], principle)
             return question, "A." if a > b else "B."
-
-
-def _candidate(rng: random.Random, request: Request) -> str:
-    return write(rng, request, pick(rng, ("right", "right", "short", "wrong", "wrong", "rude", "evasive")))
 
 
 _TEXTS: Mapping[str, Callable[[random.Random], Iterator[str]]] = {
@@ -322,4 +315,3 @@ _DIALOGUES: Mapping[str, Callable[[random.Random, int], Iterator[Message]]] = {
     "critique": _critiques,
     "judgement": _judgements,
 }
-REGISTERS = tuple(MIXING)

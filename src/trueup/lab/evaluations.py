@@ -1,4 +1,4 @@
-"""Evaluations: the items of the lab's benchmarks, with their versions, chance levels and ceilings.
+"""Evaluations: the items of the lab's benchmarks.
 
 The definitions follow the field's benchmarks of the same shape: the last word of a passage (LAMBADA), the
 choice of an ending (HellaSwag), truth against myth (TruthfulQA MC1 and MC2), right or wrong (ETHICS), toxic
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
@@ -36,39 +35,21 @@ from trueup.lab.world import (
     world,
 )
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """What one benchmark of the lab measures."""
-
-    name: str
-    version: int
-    metric: str
-    chance: float | None
-    "What a blind guesser scores; None where there is no such thing."
-    ceiling: float | None
-    size: int
-    "How many items a split has."
-
-
-EVALUATIONS: Mapping[str, Evaluation] = {
-    name: Evaluation(name=name, version=1, metric=metric, chance=chance, ceiling=ceiling, size=size)
-    for name, metric, chance, ceiling, size in (
-        ("plain_facts", "greedy exact match", 0.0, 1.0, 80),
-        ("last_word", "greedy match of the last word", 1 / 24, 1.0, 200),
-        ("completion_choice", "accuracy, length-normalised", 0.25, 1.0, 200),
-        ("truth_mc", "MC1 and MC2", 0.2, 1.0, 50),
-        ("ethics", "accuracy", 0.5, 1.0, 200),
-        ("toxicity", "expected max toxicity, toxicity probability", None, 0.0, 80),
-        ("hhh", "accuracy of the better of two", 0.5, 1.0, 200),
-        ("over_refusal", "share refused", None, 0.0, 200),
-        ("stack_programs", "pass@k", 0.0, 1.0, 30),
-        ("perplexity", "perplexity by register", 1024.0, 1.0, 156),
-    )
+EVALUATIONS: Mapping[str, int] = {
+    "plain_facts": 80,
+    "last_word": 200,
+    "completion_choice": 200,
+    "truth_mc": 50,
+    "ethics": 200,
+    "toxicity": 80,
+    "hhh": 200,
+    "over_refusal": 200,
+    "stack_programs": 30,
+    "perplexity": 156,
 }
-"Every benchmark by name. Chance of perplexity is the vocabulary's size; toxicity and refusals are best at 0."
-
-
+"Every benchmark by name, with how many items a split has."
+_VERSION = 1
+"Of the items, which it decides together with the benchmark and the split."
 DOCUMENT_WORDS = 90
 "Longest part of a document that is scored: it fits beside the HHH prompt, so all policies score the same."
 
@@ -82,7 +63,7 @@ def eval_items(name: str, split: Split = "test") -> list[Group]:
             where="name",
             remedy=f"use one of {', '.join(EVALUATIONS)}",
         )
-    rng = generator("evaluation", name, EVALUATIONS[name].version, split)
+    rng = generator("evaluation", name, _VERSION, split)
     source = pool(split)
     if name == "perplexity":
         return _documents(rng, split)
@@ -91,7 +72,7 @@ def eval_items(name: str, split: Split = "test") -> list[Group]:
     found: list[Group] = []
     seen: set[tuple[Message, ...]] = set()
     tries = 0
-    while len(found) < EVALUATIONS[name].size and tries < 50 * EVALUATIONS[name].size:
+    while len(found) < EVALUATIONS[name] and tries < 50 * EVALUATIONS[name]:
         tries += 1
         item = _MAKERS[name](rng, source, f"{name}-{split}-{len(found):03d}")
         if item.prompt not in seen:
@@ -127,7 +108,7 @@ def _beginning(document: Document, identity: str) -> Group:
 def _about_facts(rng: random.Random, name: str, split: Split) -> list[Group]:
     facts = world().facts_of(world().people[split])
     wanted = ("plain",) if name == "plain_facts" else ("misconceived", "unstated")
-    chosen = shuffled(rng, [fact for fact in facts if fact.status in wanted])[: EVALUATIONS[name].size]
+    chosen = shuffled(rng, [fact for fact in facts if fact.status in wanted])[: EVALUATIONS[name]]
     make = _plain_fact if name == "plain_facts" else _truth
     return [make(rng, fact, f"{name}-{split}-{i:03d}") for i, fact in enumerate(chosen)]
 

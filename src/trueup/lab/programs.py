@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 OPERATIONS = ("add", "sub", "mul")
-LARGEST = 9
-"The largest number a program may push."
 MAX_WORDS = 12
 
 

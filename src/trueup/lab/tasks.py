@@ -49,7 +49,7 @@ def lab_requests(split: Split = "test") -> list[Group]:
     """The lab's borderline requests, which look harmful and are not, and as many harmful ones, in turns."""
     fine = eval_items("over_refusal", split)
     rng, found = generator("refusals", split), {}
-    while len(found) < min(len(fine), EVALUATIONS["over_refusal"].size):
+    while len(found) < min(len(fine), EVALUATIONS["over_refusal"]):
         request = draw(rng, pool(split), "harmful")
         name = f"harmful-{split}-{len(found):03d}"
         found.setdefault(

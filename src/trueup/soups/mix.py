@@ -135,10 +135,11 @@ def open_soup(experts: Sequence[str], *, start: str = "", beyond: bool = False, 
         for name, mine in zip(experts, held, strict=True):
             check_fit(name, mine, other)
         origin = other[2]
+    networks[0].module.requires_grad_(False).to(device)
     return WeightSoup(
         experts=tuple(experts),
         start=known,
-        network=_on(networks[0], device),
+        network=networks[0],
         tensors=tuple(tensors for _, _, tensors in held),
         origin=origin,
     )
@@ -181,12 +182,6 @@ def short_name(model: str) -> str:
 def _parts(network: LanguageModel) -> tuple[Any, Any, dict[str, Tensor]]:
     state = network.module["model"].state_dict()
     return network.config, network.tokenizer, {name: t.detach().cpu().clone() for name, t in state.items()}
-
-
-def _on(network: LanguageModel, device: str) -> LanguageModel:
-    network.module.requires_grad_(False)
-    network.module.to(device)
-    return network
 
 
 def _stored_dtype(folders: Sequence[str]) -> DType:

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from itertools import combinations, pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trueup.errors import TrueupError
 
-Floats = NDArray[np.float64]
 Weights = tuple[float, ...]
 ROUNDING = 1e-9
 "How far a sum of weights may be from 1: decimals such as .1, .2, .7 do not add up to 1 exactly."

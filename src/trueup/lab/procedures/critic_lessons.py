@@ -19,6 +19,7 @@ from annotated_types import Ge
 import trueup.lab as lab
 from trueup.constitution.principles import read_constitution
 from trueup.engine.groups import Completion, Group, Message, Role, write_jsonl
+from trueup.lab.documents import CANDIDATES
 from trueup.lab.graders import grade
 from trueup.lab.replies import reply, right, write
 from trueup.lab.requests import CRITIQUE_REQUEST, REVISION_REQUEST, Request, draw, pool
@@ -53,7 +54,6 @@ CONTESTS = (
 )
 "Questions that compare two answers, with the part of the truth that decides; a constitution's are others."
 REGISTERS = ("careless", "rude", "chatty", "evasive", "good")
-MANNERS = ("right", "right", "short", "wrong", "wrong", "rude", "evasive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ def _contest(rng: random.Random, config: Config, part: str) -> tuple[Request, tu
     """A request of one turn, two answers to it, and which of them the truth prefers."""
     while True:
         request = draw(rng, pool(config.split), pick(rng, config.kinds))
-        texts = (write(rng, request, pick(rng, MANNERS)), write(rng, request, pick(rng, MANNERS)))
+        texts = (write(rng, request, pick(rng, CANDIDATES)), write(rng, request, pick(rng, CANDIDATES)))
         a, b = (getattr(grade(request.record, text), part) for text in texts)
         if len(request.messages) == 1 and a != b:
             return request, texts, int(b > a)

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.errors import EXIT_UNAVAILABLE, TrueupError, options_of
 from trueup.runs.manifest import write_atomically
 from trueup.settings import config as configuration
 from trueup.settings import schema
@@ -278,11 +278,8 @@ def run_recipe(
     for number, stage in enumerate(stages, 1):
         told = ": done before" if stage.done else why_again(stage)
         say(f"[{number}/{len(stages)}] {stage.name}{told}")
-        try:
+        with options_of(stage.name):
             done = run_stage(stage, stop_requested=stop_requested)
-        except TrueupError as error:
-            error.remedy = error.remedy.replace("`--", f"`--{stage.name}.")  # as a recipe spells its options
-            raise
         for name in done.publish:
             staged = run_dir / f".{name}.{os.getpid()}"
             shutil.copyfile(stage.folder / name, staged)

@@ -6,6 +6,9 @@ E7 configuration, E8 artifacts, E9 running. Exit codes follow sysexits.h where o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 EXIT_USAGE = 64
 EXIT_DATA = 65
 EXIT_MISSING = 66
@@ -59,3 +62,13 @@ class TrueupError(Exception):
             "remedy": self.remedy,
             "exit": self.exit_code,
         }
+
+
+@contextmanager
+def options_of(stage: str) -> Iterator[None]:
+    """Inside, an error's remedy spells options as a recipe does: `--STAGE.option` of `--option`."""
+    try:
+        yield
+    except TrueupError as error:
+        error.remedy = error.remedy.replace("`--", f"`--{stage}.")
+        raise

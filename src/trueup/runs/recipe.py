@@ -24,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.errors import EXIT_UNAVAILABLE, TrueupError, options_of
 from trueup.runs.files_read import files_of
 from trueup.runs.manifest import write_atomically
 from trueup.runs.rates import Settled, as_begun, rate_lines, settle, size_of
@@ -318,11 +318,8 @@ def run_recipe(
         say(f"[{number}/{len(stages)}] {stage.name}{told}")
         for line in () if stage.done else rate_lines(stage.module, stage.config, stage.settled):
             say(f"  {line}")
-        try:
+        with options_of(stage.name):
             done = run_stage(stage, stop_requested=stop_requested)
-        except TrueupError as error:
-            error.remedy = error.remedy.replace("`--", f"`--{stage.name}.")  # as a recipe spells its options
-            raise
         for name in done.publish:
             staged = run_dir / f".{name}.{os.getpid()}"
             shutil.copyfile(stage.folder / name, staged)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from chat_shapes import shapes
 from small_world import save_model
 from trueup import cli
 
@@ -143,3 +144,20 @@ def test_weights_fold_and_thinking_are_settings_of_a_run(
     code, told = typed(capsys, *shown)
     assert code == 0 and "<|im_start|>user be brief name a prime<|im_end|>" in told
     assert "note: this template refuses system turns" in told
+
+
+def test_thinking_is_a_setting_that_errors_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, path = tmp_path / "model", rows(tmp_path / "rows.jsonl", THOUGHT, PLAIN)
+    save_model(model)
+    next(s for s in shapes() if s.name == "qwen3").tokenizer.save_pretrained(model)
+    code, told = typed(capsys, "data", "check", path, "--model", model)
+    assert code == 65 and "accepted 1 + quarantined 1" in told
+    assert "E354 rows.jsonl:1" in told and "--model.thinking on" in told
+    for thinking in ("on", "keep"):
+        code, told = typed(capsys, "data", "check", path, "--model", model, "--thinking", thinking)
+        assert code == 0 and "accepted 2 + quarantined 0" in told
+    shown = ("preview", "sft", "--model.path", model, "--data.path", path, "--data.held_out", 0)
+    code, told = typed(capsys, *shown, "--model.thinking", "on")
+    assert code == 0 and "<|im_start|>assistant completion 1" in told
+    assert "<think> 2 and 2 </think> four<|im_end|>" in told
+    assert "<think> </think> a good one<|im_end|>" in told.split("completion 1")[2]

@@ -307,7 +307,11 @@ def _check_counts(
         parts += [f"{len(kinds) - 4} more kinds"] if len(kinds) > 4 else []
         share = f"{counts.quarantined / counts.rows_in:.1%}; the limit is {max_bad:.1%}"
         reason = f"{counts.quarantined} of {counts.rows_in} rows are bad ({share}): {'; '.join(parts)}"
-        see = f"see {saved}" if saved is not None else "`trueup data check` lists them all"
+        see = (
+            f"see {saved}"
+            if saved is not None
+            else "`trueup data check`, with --model for what a template refuses, lists them all"
+        )
         remedy = f"mend the rows ({see}), or allow more: --data.max_bad, of `data convert` --max-bad"
         raise TrueupError("E601", f"{reason}. The first: {problems[0]}", where=where, remedy=remedy)
     if not counts.accepted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -13,6 +13,14 @@ from trueup.errors import EXIT_DATA
 
 Format = Annotated[str, Parameter(help="Name the format instead of having it detected.")]
 Part = Annotated[str, Parameter(help="Which split of a data set.")]
+
+Roles = Annotated[
+    dict[str, str] | None, Parameter(help="The file's names of roles for ours: `--roles.bing assistant`.")
+]
+Trimmed = Annotated[
+    Literal["none", "end", "both"],
+    Parameter(help="Leave off turns behind the last answer (end), also answers before the first question (both)."),
+]
 
 app = App(name="data", help="Look into data files: what format they are, and every bad row with its remedy.")
 
@@ -25,6 +33,8 @@ def check(
     format: Format = "auto",
     split: Part = "train",
     columns: dict[str, str] | None = None,
+    roles: Roles = None,
+    trim: Trimmed = "none",
     quarantine: Path | None = None,
     as_json: Json = False,
 ) -> None:
@@ -43,7 +53,9 @@ def check(
     """
     from trueup import data
 
-    report = data.check(file, format=format, split=split, columns=columns, quarantine=quarantine)
+    report = data.check(
+        file, format=format, split=split, columns=columns, roles=roles, trim=trim, quarantine=quarantine
+    )
     answer(report.to_json(), [report.render(limit=50)], as_json)
     if not report.ok:
         sys.exit(EXIT_DATA)
@@ -58,6 +70,8 @@ def convert(
     format: Format = "auto",
     split: Part = "train",
     columns: dict[str, str] | None = None,
+    roles: Roles = None,
+    trim: Trimmed = "none",
     max_bad: float = 0.01,
 ) -> None:
     """Write any readable data as groups: JSONL or Parquet, by the target's suffix.
@@ -76,6 +90,15 @@ def convert(
     from trueup import data
 
     bad = target.with_suffix(".quarantine.jsonl")
-    result = data.read(source, format=format, split=split, columns=columns, max_bad=max_bad, quarantine=bad)
+    result = data.read(
+        source,
+        format=format,
+        split=split,
+        columns=columns,
+        roles=roles,
+        trim=trim,
+        max_bad=max_bad,
+        quarantine=bad,
+    )
     data.write(target, result.groups)
     print(f"{len(result.groups)} groups written to {target}, {len(result.problems)} rows quarantined")

@@ -13,7 +13,7 @@ T = TypeVar("T")
 Row = Mapping[str, Any]
 _ALWAYS_LISTS = (
     *("messages", "conversations", "completions", "responses", "instances", "history"),
-    *("preference", "ranking", "ranks", "scores"),
+    *("preference", "ranking", "ranks", "scores", "labels", "conversation_a", "conversation_b"),
 )
 _LABELS = dict.fromkeys(("true", "1", "1.0", "yes"), True) | dict.fromkeys(("false", "0", "0.0", "no"), False)
 

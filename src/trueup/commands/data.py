@@ -19,7 +19,9 @@ Roles = Annotated[
 ]
 Trimmed = Annotated[
     Literal["none", "end", "both"],
-    Parameter(help="Leave off turns behind the last answer (end), also answers before the first question (both)."),
+    Parameter(
+        help="Leave off turns behind the last answer (end), also answers before the first question (both)."
+    ),
 ]
 
 app = App(name="data", help="Look into data files: what format they are, and every bad row with its remedy.")

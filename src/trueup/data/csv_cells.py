@@ -27,9 +27,9 @@ class _Patterns(NamedTuple):
 
 @cache
 def _patterns(delimiter: str) -> _Patterns:
-    cell = r'(?:"(?:[^"]|"")*+"|(?!"))[^%s]*+' % delimiter
+    cell = r'(?:"(?:[^"]|"")*+"|(?!"))' + f"[^{delimiter}]*+"
     closed = f"{cell}(?:{delimiter}{cell})*+".encode()
-    parted = r'(?:"((?:[^"]|"")*+)"|(?!"))([^%s]*+)%s' % (delimiter, delimiter)
+    parted = r'(?:"((?:[^"]|"")*+)"|(?!"))' + f"([^{delimiter}]*+){delimiter}"
     return _Patterns(re.compile(closed), re.compile(parted))
 
 

@@ -52,7 +52,11 @@ def detect(rows: Sequence[Mapping[str, Any]], where: str, needs: Sequence[str] =
     found = all_formats()[clear[0][0]]
     example = rows[voted.index(clear[0])]
     used = ", ".join(printable(key) for key in example if key in found.keys)
-    chosen = f"; of {' or '.join(others)} it gives the {needs[0]}" if len(others := candidates(example)) > 1 else ""
+    chosen = (
+        f"; of {' or '.join(others)} it gives the {needs[0]}"
+        if len(others := candidates(example)) > 1
+        else ""
+    )
     return found, f"{votes[clear[0]]} of {len(rows)} rows have {used}{chosen}"
 
 
@@ -90,7 +94,7 @@ def candidates(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _unexplained(item: Format, row: Mapping[str, Any]) -> list[str]:
-    """Content keys, also misspelt ones, that the format would pass over; not a conversation it reads anyway."""
+    """Content keys, also misspelt ones, that the format would pass over, unless it reads the same conversation."""
     other = [key for key in row if key not in item.keys and key not in item.beside]
     held = [row[key] for key in item.keys if isinstance(row.get(key), list)]
     return [key for key in other if (key in CONTENT or misspelt(key)) and row[key] not in held]
@@ -117,7 +121,7 @@ def _unknown(rows: Sequence[Mapping[str, Any]], where: str, needs: Sequence[str]
     common = dict.fromkeys(key for key, _ in keys.most_common(12))
     map_ = suggested(rows, common, needs, reads=_reads)
     renames = {key: misspelt(key) for key in common if key not in CONTENT and misspelt(key)}
-    if BATTLE <= keys.keys() or ARENA <= keys.keys():
+    if keys.keys() >= BATTLE or keys.keys() >= ARENA:
         remedy = "these are battles of models, without text: `trueup rank` reads them"
     elif map_:
         remedy = "say which column is which, perhaps " + map_

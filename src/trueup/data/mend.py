@@ -1,4 +1,4 @@
-"""What a reader may be asked to change in conversations before they are read: names of roles, turns at the ends."""
+"""What a reader may be asked to change in conversations: names of roles, turns at the ends."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def check_roles(roles: Mapping[str, str] | None) -> dict[str, str]:
 def mended(row: dict[str, Any], roles: Mapping[str, str], trim: Trim) -> dict[str, Any]:
     """The row with roles under our names, and without the turns that `trim` leaves off.
 
-    `end`: what stands behind the last answer of a conversation; `both`: also answers before the first question.
-    A conversation without an answer, and one that is only a prompt, stay as they are.
+    `end`: what stands behind the last answer of a conversation; `both`: also answers before the first
+    question. A conversation without an answer, and one that is only a prompt, stay as they are.
     """
     if roles:
         row = {k: _renamed(v, roles) if k in _CONVERSATIONS else v for k, v in row.items()}
@@ -46,7 +46,11 @@ def _renamed(value: Any, roles: Mapping[str, str]) -> Any:
     if not isinstance(value, Mapping):
         return value
     key = _role_key(value)
-    return {**value, key: roles.get(str(value.get(key)).strip().lower(), value.get(key))} if key in value else value
+    return (
+        {**value, key: roles.get(str(value.get(key)).strip().lower(), value.get(key))}
+        if key in value
+        else value
+    )
 
 
 def _trimmed(value: Any, trim: Trim) -> Any:

@@ -13,7 +13,6 @@ from trueup.data.problems import Problem
 from trueup.data.raw_rows import RawRow, unreadable
 from trueup.data.writer import whole
 
-
 Put = Callable[[Problem, RawRow], None]
 
 

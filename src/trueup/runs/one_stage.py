@@ -10,6 +10,7 @@ from typing import Any
 
 from trueup.errors import TrueupError
 from trueup.runs.recipe import Stage, changed_settings, led, stage_inputs
+from trueup.runs.warned import warnings_of
 from trueup.settings import config as configuration
 from trueup.settings import discover
 from trueup.settings.aliases import ALIASES
@@ -90,6 +91,11 @@ def data_lines(folder: Path) -> list[str]:
     fates = {"to train on": "train", "held out": "held_out", "bad": "quarantined", "too long": "overlong"}
     told = ", ".join(f"{row[key]} {fate}" for fate, key in {**fates, "shortened": "truncated"}.items())
     return [f"data ({row['format']}): {row['rows_in']} rows, {told}"]
+
+
+def warning_lines(folder: Path, name: str = "") -> list[str]:
+    """What a run warned of, once more; `name` is the stage's in a run of several."""
+    return [f"warning: {name + ': ' if name else ''}{text}" for text in warnings_of(folder)]
 
 
 def held_out_lines(folder: Path) -> list[str]:

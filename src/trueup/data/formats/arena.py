@@ -31,10 +31,14 @@ def winner_of(row: Row) -> Winner:
             remedy = 'write "model_a", "model_b", "tie" or "tie (bothbad)"'
             raise Fault("E408", "is no verdict", field="winner", found=show(word), remedy=remedy)
         return found
-    said = [winner for key, winner in _FLAGS.items() if str(required(row, key)) in ("1", "1.0", "True", "true")]
+    said = [
+        winner for key, winner in _FLAGS.items() if str(required(row, key)) in ("1", "1.0", "True", "true")
+    ]
     if len(said) != 1:
         remedy = "set one of the three to 1"
-        raise Fault("E408", "is no verdict", field="winner_tie", found=f"{len(said)} flags set", remedy=remedy)
+        raise Fault(
+            "E408", "is no verdict", field="winner_tie", found=f"{len(said)} flags set", remedy=remedy
+        )
     return said[0]
 
 
@@ -45,7 +49,7 @@ def winner_of(row: Row) -> Winner:
     may="model_a, model_b, judge",
 )
 def arena(row: Row) -> tuple[Group]:
-    """Chatbot Arena: conversation_a, conversation_b, winner (model_a, model_b, tie, tie (bothbad)), model_a, model_b.
+    """Chatbot Arena: conversation_a, conversation_b, model_a, model_b, winner (model_a, tie, tie (bothbad) ...).
 
     A tie gives no pair; where both were bad each answer has score 0 of judge `label`. Conversations that part
     before their last answer are no pair (E410).

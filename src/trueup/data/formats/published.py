@@ -1,4 +1,4 @@
-"""Comparisons and ratings as known public data sets hold them: Orca, HelpSteer, WebGPT, Learn to Summarize."""
+"""Comparisons and ratings as public data sets hold them: Orca, HelpSteer, WebGPT, Learn to Summarize."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def helpsteer_preference(row: Row) -> tuple[Group]:
 
 @reads("question, answer_0, answer_1, score_0, score_1")
 def webgpt(row: Row) -> tuple[Group]:
-    """WebGPT comparisons: question {full_text}, answer_0, answer_1, and scores of which the larger is better."""
+    """WebGPT comparisons: question {full_text}, answer_0, answer_1, score_0, score_1 (larger is better)."""
     asked = required(row, "question")
     if isinstance(asked, Mapping):
         asked = required(asked, "full_text", "question")
@@ -68,7 +68,7 @@ def webgpt(row: Row) -> tuple[Group]:
 
 @reads("info, summaries, choice", may="worker")
 def learn_to_summarize(row: Row) -> tuple[Group]:
-    """Learn to Summarize: info {post, title, subreddit}, summaries [{text, policy}], choice 0 or 1, worker."""
+    """Learn to Summarize: info {post, title, subreddit}, summaries [{text, policy}], choice (0 or 1)."""
     info = typed(required(row, "info"), Mapping, "info", "an object")
     summaries = listed(row, "summaries")
     if len(summaries) != 2:
@@ -85,7 +85,7 @@ def learn_to_summarize(row: Row) -> tuple[Group]:
 
 @reads(f"input, {', '.join(_OPENAI)}")
 def openai_preference(row: Row) -> tuple[Group]:
-    """OpenAI's preference files: input {messages}, preferred_output and non_preferred_output, one turn each."""
+    """OpenAI's preference files: input {messages}, preferred_output, non_preferred_output."""
     asked = typed(required(row, "input"), Mapping, "input", "an object", 'write {"messages": [...]}')
     prompt = prompt_of(required(asked, "messages", "input"), "input.messages", Role.USER)
     preferred, other = (one_answer(required(row, key), key) for key in _OPENAI)
@@ -99,7 +99,9 @@ def _compared(
     return (
         Group(
             prompt=prompt,
-            completions=tuple(Completion(text=said, source=side) for said, side in zip(texts, sides, strict=True)),
+            completions=tuple(
+                Completion(text=said, source=side) for said, side in zip(texts, sides, strict=True)
+            ),
             comparisons=(Comparison(a=0, b=1, choice=choice, strength=strength or None),),
         ),
     )

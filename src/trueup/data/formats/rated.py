@@ -27,7 +27,7 @@ def _rated(row: Row) -> bool:
     fits=_rated,
 )
 def rated(row: Row) -> tuple[Group]:
-    """Completions with a rank (1 is best) or a score each: prompt or instruction, completions [{text, rank}]."""
+    """Completions with a rank (1 is best) or a score each: prompt or instruction, completions."""
     asked = "prompt" if "prompt" in row else "instruction"
     key = "completions" if "completions" in row else "responses"
     prompt = prompt_of(required(row, asked), asked, Role.TEXT if asked == "prompt" else Role.USER)

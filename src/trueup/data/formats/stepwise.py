@@ -43,7 +43,9 @@ def stepwise(row: Row) -> tuple[Group]:
     if len(steps) != len(labels):
         reason = f"has {len(labels)} entries, not {len(steps)}"
         raise Fault("E407", reason, field="labels", remedy="write one a step")
-    texts = [filled(as_text(v, f"completions[{i}]"), f"completions[{i}]", code="E402") for i, v in enumerate(steps)]
+    texts = [
+        filled(as_text(v, f"completions[{i}]"), f"completions[{i}]", code="E402") for i, v in enumerate(steps)
+    ]
     marks = [yes_or_no({f"labels[{i}]": v}, f"labels[{i}]") for i, v in enumerate(labels)]
     return solved(prompt, list(zip(texts, marks, strict=True)))
 
@@ -56,24 +58,32 @@ def _is_solution(row: Row) -> bool:
 def prm800k(row: Row) -> tuple[Group]:
     """PRM800K: question {problem}, label {steps [{completions [{text, rating}], chosen_completion}]}.
 
-    Of the completions of a step the chosen one is read, where none was chosen the person's own, which is right,
-    and otherwise the first; ratings are 1, 0 and -1.
+    Of the completions of a step the chosen one is read; where none was, the person's own, which is right;
+    otherwise the first. Ratings are 1, 0 and -1.
     """
     problem = as_text(required(row["question"], "problem", "question"), "question.problem")
     prompt = (Message(Role.USER, filled(problem, "question.problem")),)
     steps = typed(required(row["label"], "steps", "label"), list, "label.steps", "a list")
     if not steps:
-        raise Fault("E207", "is an empty list", field="label.steps", remedy="fill the list, or remove the row")
+        raise Fault(
+            "E207", "is an empty list", field="label.steps", remedy="fill the list, or remove the row"
+        )
     return solved(prompt, [_step(item, f"label.steps[{index}]") for index, item in enumerate(steps)])
 
 
 def _step(item: Any, where: str) -> _Step:
     step = typed(item, Mapping, where, "an object")
-    offered, chosen, own = step.get("completions"), step.get("chosen_completion"), step.get("human_completion")
+    offered, chosen, own = (
+        step.get("completions"),
+        step.get("chosen_completion"),
+        step.get("human_completion"),
+    )
     place, field = chosen if isinstance(chosen, int) else 0, f"{where}.completions"
     if chosen is None and own is not None:
         text = own.get("text") if isinstance(own, Mapping) else own
-        return filled(as_text(text, f"{where}.human_completion"), f"{where}.human_completion", code="E402"), True
+        return filled(
+            as_text(text, f"{where}.human_completion"), f"{where}.human_completion", code="E402"
+        ), True
     if not isinstance(offered, list) or not 0 <= place < len(offered):
         remedy = "name a completion by its place, from 0, or remove the row"
         raise Fault("E405", "the step has no such completion", field=field, found=show(chosen), remedy=remedy)

@@ -48,9 +48,9 @@ def fit(chat: Chat, group: Group, max_tokens: int, policy: Policy = "error") -> 
     """The encoded group, such that the prompt and each single completion together have at most `max_tokens`.
 
     All completions of a group keep the same prompt. `truncate_prompt_start` takes whole turns from the
-    conversation's beginning: what is left has the system message, begins with a user's turn and holds the
-    last one; of a prompt that is plain text it takes tokens, behind its BOS token, and leaves at least one. Where
-    even that is too long the group is dropped. E556 with `error`.
+    conversation's beginning: what is left keeps the system message, begins with a user's turn and holds
+    the last one. Of a prompt that is plain text it takes tokens, behind its BOS token, and leaves at least
+    one. Where even that is too long the group is dropped. E556 with `error`.
     """
     if group.prompt_tokens is None or any(c.tokens is None for c in group.completions):
         raise TrueupError("E556", f"group {group.id!r} is not encoded", remedy="chat.encode it first")

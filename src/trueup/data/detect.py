@@ -94,7 +94,7 @@ def candidates(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _unexplained(item: Format, row: Mapping[str, Any]) -> list[str]:
-    """Content keys, also misspelt ones, that the format would pass over, unless it reads the same conversation."""
+    """Content keys, also misspelt ones, that the format would pass over; a conversation it reads is none."""
     other = [key for key in row if key not in item.keys and key not in item.beside]
     held = [row[key] for key in item.keys if isinstance(row.get(key), list)]
     return [key for key in other if (key in CONTENT or misspelt(key)) and row[key] not in held]

@@ -49,7 +49,7 @@ def winner_of(row: Row) -> Winner:
     may="model_a, model_b, judge",
 )
 def arena(row: Row) -> tuple[Group]:
-    """Chatbot Arena: conversation_a, conversation_b, model_a, model_b, winner (model_a, tie, tie (bothbad) ...).
+    """Chatbot Arena: conversation_a, conversation_b, model_a, model_b, winner (model_a, tie ...).
 
     A tie gives no pair; where both were bad each answer has score 0 of judge `label`. Conversations that part
     before their last answer are no pair (E410).

@@ -61,9 +61,10 @@ def prm800k(row: Row) -> tuple[Group]:
     Of the completions of a step the chosen one is read; where none was, the person's own, which is right;
     otherwise the first. Ratings are 1, 0 and -1.
     """
-    problem = as_text(required(row["question"], "problem", "question"), "question.problem")
+    asked, judged = (typed(required(row, key), Mapping, key, "an object") for key in ("question", "label"))
+    problem = as_text(required(asked, "problem", "question"), "question.problem")
     prompt = (Message(Role.USER, filled(problem, "question.problem")),)
-    steps = typed(required(row["label"], "steps", "label"), list, "label.steps", "a list")
+    steps = typed(required(judged, "steps", "label"), list, "label.steps", "a list")
     if not steps:
         raise Fault(
             "E207", "is an empty list", field="label.steps", remedy="fill the list, or remove the row"

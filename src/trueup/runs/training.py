@@ -155,10 +155,10 @@ def check_context(
     if not context:
         return
     if longest > context:
-        what = f"the longest prompt and {new_tokens} new tokens" if new_tokens else "the longest row"
+        what = f"the longest prompt with {new_tokens} new tokens" if new_tokens else "the longest row"
         raise TrueupError(
             "E221",
-            f"{what} take {longest} tokens, data.max_tokens is {max_tokens}, the model's context {context}",
+            f"{what} takes {longest} tokens, data.max_tokens is {max_tokens}, the model's context {context}",
             where=f"network {name}",
             remedy=f"--data.max_tokens {max(2, context - new_tokens)} leaves longer rows out and counts them",
         )

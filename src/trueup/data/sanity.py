@@ -21,10 +21,10 @@ _CONTROL_LIKE = re.compile(rb"<\|[A-Za-z_]{2,30}\|>|\[/?INST\]|<</?SYS>>|</?s>|<
 
 @final
 class Lines:
-    """Which line each 64-bit hash was first seen in, in flat memory: some 30 bytes a hash, not 150."""
+    """Which line each 64-bit hash was first seen in, in flat memory: 18 to 36 bytes a hash, not 150."""
 
     def __init__(self) -> None:
-        self._hashes, self._lines, self._used = array("q", bytes(8 << 10)), array("q", bytes(8 << 10)), 0
+        self._hashes, self._lines, self._used = array("q", bytes(8 << 10)), array("I", bytes(4 << 10)), 0
 
     def first(self, hash_: int) -> int:
         """The line that the hash was put in with, from 1; 0 when it never was."""
@@ -47,7 +47,7 @@ class Lines:
 
     def _grow(self) -> None:
         hashes, lines = self._hashes, self._lines
-        self._hashes, self._lines = array("q", bytes(16 * len(lines))), array("q", bytes(16 * len(lines)))
+        self._hashes, self._lines = array("q", bytes(16 * len(lines))), array("I", bytes(8 * len(lines)))
         for hash_, line in zip(hashes, lines, strict=True):
             if line:
                 slot = self._slot(hash_)
@@ -135,4 +135,7 @@ class Watch:
 
 
 def _distinct(hashes: array[int]) -> int:
-    return len(np.unique(np.frombuffer(hashes, np.int64))) if hashes else 0
+    """How many different ones there are; they are sorted where they lie, for their order says nothing."""
+    found = np.frombuffer(hashes, np.int64)
+    found.sort()
+    return int((found[1:] != found[:-1]).sum()) + bool(hashes)

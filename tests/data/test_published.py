@@ -203,6 +203,16 @@ def test_delimiters(
     )
 
 
+def test_numbers_in_cells(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("question,answer_0,answer_1,score_0,score_1\nq,bad,good,-0.5,0.5\n")
+    assert preferred(read(path).groups[0]) == ("good", "bad")
+    path.write_text("prompt,response_1,response_2,preference_strength\nq,bad,good,2\nr,a,b,much\n")
+    assert preferred(read(path, max_bad=0.5).groups[0]) == ("good", "bad")
+    (problem,) = check(path).problems
+    assert (problem.code, problem.field, problem.found) == ("E205", "preference_strength", '"much"')
+
+
 def test_a_cell_too_many_names_the_delimiter(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("prompt;completion\nq;a\nr;b;c\n")

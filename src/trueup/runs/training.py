@@ -2,7 +2,7 @@
 
 FOLDER/
   config.resolved.yaml  metrics.jsonl  timings.jsonl  data.json  quarantine.jsonl
-  checkpoints/  best/  samples.jsonl  model/  DONE.json
+  warnings.json  checkpoints/  best/  samples.jsonl  model/  DONE.json
 """
 
 from __future__ import annotations

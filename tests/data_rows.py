@@ -68,6 +68,79 @@ def good_row(format: str, i: int) -> dict[str, Any]:
         },
         "ranking ranks": {"prompt": q, "responses": [a, b], "ranks": [2, 1]},
         "ranking scores": {"prompt": q, "completions": [a, b], "scores": [0.5, None]},
+        "rated": {"prompt": q, "responses": [{"text": a, "rank": 1}, {"text": b, "rank": 2}]},
+        "rated ultrafeedback": {
+            "instruction": q,
+            "models": ["x", "y"],
+            "completions": [
+                {"response": b, "overall_score": 2.0, "model": "x"},
+                {"response": a, "overall_score": 9.0, "model": "y"},
+            ],
+        },
+        "orca": {"system": "be brief", "question": q, "chosen": a, "rejected": b},
+        "helpsteer": {"prompt": q, "response": a, "helpfulness": 3, "correctness": 4, "verbosity": 1},
+        "helpsteer-preference": {
+            "context": [user(q)],
+            "response1": b,
+            "response2": a,
+            "overall_preference": 2,
+        },
+        "helpsteer-preference numbered": {
+            "prompt": q,
+            "response_1": a,
+            "response_2": b,
+            "preference_strength": -1,
+        },
+        "webgpt": {
+            "question": {"dataset": "eli5", "full_text": q},
+            "answer_0": a,
+            "answer_1": b,
+            "score_0": 0.5,
+            "score_1": -0.5,
+        },
+        "learn-to-summarize": {
+            "info": {"post": q, "title": "t", "subreddit": "tifu"},
+            "summaries": [{"text": b, "policy": "sup1"}, {"text": a, "policy": "ref"}],
+            "choice": 1,
+            "worker": "w",
+        },
+        "openai-preference": {
+            "input": {"messages": [user(q)], "tools": []},
+            "preferred_output": [assistant(a)],
+            "non_preferred_output": [assistant(b)],
+        },
+        "arena": {
+            "question_id": str(i),
+            "model_a": "x",
+            "model_b": "y",
+            "winner": "model_b",
+            "conversation_a": [user(q), assistant(b)],
+            "conversation_b": [user(q), assistant(a)],
+        },
+        "arena flags": {
+            "model_a": "x",
+            "model_b": "y",
+            "prompt": json.dumps([q]),
+            "response_a": json.dumps([a]),
+            "response_b": json.dumps([b]),
+            "winner_model_a": 1,
+            "winner_model_b": 0,
+            "winner_tie": 0,
+        },
+        "stepwise": {"prompt": q, "completions": [a, b], "labels": [True, i % 2 == 0]},
+        "prm800k": {
+            "question": {"problem": q},
+            "label": {
+                "steps": [
+                    {
+                        "completions": [{"text": b, "rating": -1}, {"text": a, "rating": 1}],
+                        "chosen_completion": 1,
+                    },
+                    {"completions": None, "human_completion": {"text": "so 5"}, "chosen_completion": None},
+                    {"completions": [{"text": "so 6", "rating": -1}], "chosen_completion": None},
+                ]
+            },
+        },
         "group": {
             "prompt": [user(q)],
             "completions": [{"text": a}, {"text": b}],
@@ -82,7 +155,9 @@ SHAPES = (
     *("preference mixed", "unpaired", "unpaired chat", "prompt-completion", "prompt-completion chat"),
     *("prompts", "prompts chat", "text", "chat", "chat-unpaired", "sharegpt", "sharegpt-preference"),
     *("sharegpt-unpaired", "alpaca", "alpaca-preference", "alpaca-unpaired", "self-instruct", "ranking"),
-    *("ranking pairs", "ranking ranks", "ranking scores", "group"),
+    *("ranking pairs", "ranking ranks", "ranking scores", "group", "rated", "rated ultrafeedback", "orca"),
+    *("helpsteer", "helpsteer-preference", "helpsteer-preference numbered", "webgpt", "learn-to-summarize"),
+    *("openai-preference", "arena", "arena flags", "stepwise", "prm800k"),
 )
 
 

@@ -1,4 +1,7 @@
-"""The length limit: no completion is ever cut, a group keeps one prompt, and everything is counted."""
+"""The length limit: no completion is ever cut, a group keeps one prompt, and everything is counted.
+
+Plain text is cut by tokens, here; dialogues by turns, in `test_fit_turns`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ def group(rng: random.Random, number: int) -> Group:
     def text() -> str:
         return "word " * rng.randrange(1, 12)
 
-    prompt = (Message(Role.USER, text()),)
+    prompt = (Message(Role.TEXT, text()),)
     completions = tuple(Completion(text=text()) for _ in range(rng.choice((1, 2, 4))))
     return CHAT.encode(Group(prompt=prompt, completions=completions, id=str(number)))
 
@@ -60,7 +63,7 @@ def test_by_hand() -> None:
     """BOS + 9 prompt tokens and 3 of a completion, limit 8: five prompt tokens go, from behind the BOS."""
     prompt = np.array([CHAT.bos, *range(1, 10)], np.int32)
     short = Group(
-        prompt=(Message(Role.USER, "x"),),
+        prompt=(Message(Role.TEXT, "x"),),
         completions=(Completion(text="y", tokens=np.array([7, 8, 9], np.int32)),),
         prompt_tokens=prompt,
         id="g",

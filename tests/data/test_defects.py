@@ -100,7 +100,7 @@ FILES: tuple[tuple[str, bytes, str], ...] = (
         "a.jsonl",
         b'{"prompt": "q", "choosen": "a", "rejected": "b"}\n',
         "E202 {path} — no known format has these fields (found: prompt, choosen, rejected) — "
-        'rename "choosen" to "chosen"',
+        'say which column is which, perhaps --columns.chosen choosen',
     ),
     (
         "a.jsonl",
@@ -139,8 +139,8 @@ FILES: tuple[tuple[str, bytes, str], ...] = (
     (
         "a.txt",
         b"text",
-        "E111 a.txt — unknown kind of file — use .jsonl, .json, .ndjson, .csv, .jsonl.gz, .json.gz, "
-        ".ndjson.gz, .csv.gz, .parquet, .arrow",
+        "E111 a.txt — unknown kind of file — use .jsonl, .json, .ndjson, .csv, .tsv, .jsonl.gz, .json.gz, "
+        ".ndjson.gz, .csv.gz, .tsv.gz, .parquet, .arrow",
     ),
     (
         "a.csv",

@@ -19,8 +19,8 @@ SOURCE = Path(trueup.data.__file__).parent
 
 
 def test_every_row_on_the_page_is_detected_and_read(tmp_path: Path) -> None:
-    rows = re.findall(r"^\| `([a-z-]+)` \| `(\{.*?\})` \|", PAGE, flags=re.MULTILINE)
-    assert {name for name, _ in rows} == set(all_formats()) and len(rows) == 23
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| `(\{.*?\})` \|", PAGE, flags=re.MULTILINE)
+    assert {name for name, _ in rows} == set(all_formats()) and len(rows) == 36
     for number, (name, row) in enumerate(rows):
         path = tmp_path / f"{number}.jsonl"
         path.write_text(row + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ import torch
 from trueup.engine.groups import Group
 from trueup.engine.loop import Progress, Step, fit, mean_metrics, num_updates, plan
 from trueup.engine.method import Handles, Method, Minibatch, Network
+from trueup.engine.order import draw, spans
 from trueup.errors import TrueupError
 from trueup.objectives.likelihood import NLL
 from trueup.sources.files import Files
@@ -37,6 +38,41 @@ class Watching:
 def method(update: object, **parts: object) -> Method:
     made = {"source": Files(groups=toy_groups(10), batch=6), "objective": NLL(), **parts}
     return Method(name="watched", update=update, **made)  # pyright: ignore
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 0.5, 1.5, 0.01])
+@pytest.mark.parametrize("batch", [1, 3, 4, 10, 32])
+def test_an_epoch_shows_every_row_once(batch: int, epochs: float) -> None:
+    """Of 10 rows: no batch reaches into the next epoch, and the last of each is what is left."""
+    sizes = spans(10, batch, epochs)
+    steps = [draw(10, batch, step, 7, epochs) for step in range(len(sizes))]
+    assert [len(rows) for rows in steps] == sizes and max(sizes) <= batch
+    seen = [row for rows in steps for row in rows]
+    assert len(seen) == max(1, round(10 * epochs))
+    for start in range(0, len(seen), 10):
+        epoch = seen[start : start + 10]
+        assert len(set(epoch)) == len(epoch)
+    assert len(sizes) == int(epochs) * -(-10 // batch) + -(-round(epochs % 1 * 10) // batch) or epochs == 0.01
+
+
+def test_by_hand_an_epoch_of_ten_in_batches_of_four() -> None:
+    assert spans(10, 4, 2) == [4, 4, 2, 4, 4, 2]
+    assert spans(10, 4, 1.5) == [4, 4, 2, 4, 1]
+    assert spans(10, 32, 3) == [10, 10, 10]
+    # The walk is the one that steps see too: with whole batches in each epoch nothing changes.
+    assert [draw(12, 4, k, 3, 2.0) for k in range(6)] == [draw(12, 4, k, 3) for k in range(6)]
+
+
+def test_a_run_of_epochs_learns_from_every_row_once_an_epoch_and_its_schedule_ends_with_it() -> None:
+    watching = Watching()
+    sizes = spans(10, 6, 2)
+    chain = method(watching, minibatch=4)
+    fit(chain, replace(HANDLES, epochs=2), num_steps=len(sizes), groups_per_step=sizes)
+    # Steps of 6 and 4 rows in minibatches of 4: 2 updates and 1, twice.
+    assert [len(ids) for ids in watching.seen] == [4, 2, 4, 4, 2, 4]
+    assert watching.expected == len(watching.seen) == 6
+    seen = [i for ids in watching.seen for i in ids]
+    assert len(set(seen[:10])) == len(set(seen[10:])) == 10
 
 
 HANDLES = Handles(networks={"policy": StandIn()}, dtype=torch.float64)

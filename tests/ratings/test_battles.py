@@ -205,11 +205,14 @@ def test_the_files_on_the_page_are_read_and_rated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = (Path(__file__).parents[2] / "docs" / "ratings.md").read_text("utf-8")
-    battles, scores = re.findall(r"```jsonl\n(.*?)```", page, flags=re.DOTALL)
+    battles, votes, scores = re.findall(r"```jsonl\n(.*?)```", page, flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
     lines(Path("battles.jsonl"), *map(json.loads, battles.splitlines()))
+    lines(Path("votes.jsonl"), *map(json.loads, votes.splitlines()))
     lines(Path("scores.jsonl"), *map(json.loads, scores.splitlines()))
-    assert [b.origin for b in map(read_battles, ("battles.jsonl", "scores.jsonl"))] == ["battles", "scores"]
+    found = [read_battles(f"{name}.jsonl") for name in ("battles", "votes", "scores")]
+    assert [b.origin for b in found] == ["battles", "votes", "scores"]
+    assert [b.win for b in found[1].battles] == [1.0, 0.5, 0.0]
     # Three battles do not link all models; a prior rates them all the same.
     for line in re.findall(r"^trueup (rank .*)$", page, flags=re.MULTILINE):
         prior = [] if "--prior" in line else ["--prior", "0.1"]
@@ -220,10 +223,33 @@ def test_the_files_on_the_page_are_read_and_rated(
     exec(compile(code, "docs/ratings.md", "exec"), {})
     assert capsys.readouterr().out.startswith("ppo 10")
     folder = Path(battle_wins.__file__).parent
-    names = ("design", "graph", "battles", "intervals", "fit")
+    names = ("design", "graph", "battles", "arena", "intervals", "fit")
     sources = [(folder / f"{name}.py").read_text("utf-8") for name in names]
     used = {code for text in sources for code in re.findall(r'"(E42\d)"', text)}
     assert sorted(used) == re.findall(r"^\| (E42\d) \|", page, flags=re.MULTILINE)
+
+
+def test_votes_of_the_arena_in_their_forms(tmp_path: Path) -> None:
+    """Conversations of any length count; a spreadsheet's capitals and flags too."""
+    said = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "12345"}]
+    path = tmp_path / "votes.jsonl"
+    vote = {"model_a": "x", "model_b": "y", "conversation_a": said * 2, "conversation_b": said, "turn": 2}
+    rows = [
+        {**vote, "question_id": k, "winner": w} for k, w in enumerate(("model_b", "tie (bothbad)", "tie"))
+    ]
+    lines(path, *rows)
+    found = read_battles(path).battles
+    assert [(b.a, b.b, b.win, b.lengths, b.prompt) for b in found] == [
+        ("x", "y", win, (10, 5), str(k)) for k, win in enumerate((0.0, 0.5, 0.5))
+    ]
+    flags = tmp_path / "votes.csv"
+    flags.write_text(
+        "ID;Model_A;Model_B;Winner_Model_A;Winner_Model_B;Winner_Tie\n1;x;y;1;0;0\n2;y;x;0;0;1\n"
+    )
+    assert [(b.a, b.win, b.prompt) for b in read_battles(flags).battles] == [("x", 1.0, "1"), ("y", 0.5, "2")]
+    lines(path, {"model_a": "x", "model_b": "y", "winner": "z"})
+    with pytest.raises(TrueupError, match=r"E408 votes.jsonl:1 — winner: is no verdict"):
+        read_battles(path)
 
 
 # ----------------------------------------------------------------------------------------------- win rates

@@ -95,7 +95,8 @@ def preview(
         )
     with plan.given.holding(), plan.in_place() as in_place:
         chat = open_chat(chosen.model)
-        opened = open_groups(in_place(chosen.data), chat, seed=chosen.seed)
+        needs = vars(plan.stage.module).get("NEEDS", ())
+        opened = open_groups(in_place(chosen.data), chat, seed=chosen.seed, needs=needs)
     shown = [_both(render_preview(chat, group)) for group in opened.train[:num]]
     return Preview(
         rows=tuple(text for text, _ in shown),

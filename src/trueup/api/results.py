@@ -20,7 +20,7 @@ from trueup.reports import first_screen
 from trueup.reports.which import report_of
 from trueup.runs import meter
 from trueup.runs.meter import Cost
-from trueup.runs.one_stage import data_lines, held_out_lines
+from trueup.runs.one_stage import data_lines, held_out_lines, warning_lines
 from trueup.runs.recipe import read_done
 from trueup.settings.blocks import ModelSettings
 from trueup.statistics.estimates import Estimate
@@ -169,6 +169,7 @@ class Trained:
             "  ".join(f"{name} {value:.4g}" for name, value in numbers.items()),
             *data_lines(self.folder),
             *held_out_lines(self.folder),
+            *warning_lines(self.folder),
             *inputs.missing(self.inputs),
         ]
         return "\n".join(line for line in lines if line)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final, overload
 from trueup import data
 from trueup.api import shown
 from trueup.data import Counts, Problem, ReadResult
+from trueup.data.mend import Trim
 from trueup.engine.groups import Group
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ def read(
     *,
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
+    roles: Mapping[str, str] | None = None,
+    trim: Trim = "none",
     split: str = "train",
     limit: int | None = None,
     max_bad: float = 0.01,
@@ -119,13 +122,17 @@ def read(
 
     In memory: dictionaries, a frame of pandas or polars, an Arrow table, a data set of `datasets`, groups; a
     text alone, or a list of messages, is a prompt. `format` names the format instead of detecting it,
-    `columns` the source's names for ours, `quarantine` a file for the bad rows. Raises TrueupError as
-    for files: E601 when more than `max_bad` of the rows are bad, E202 or E204 for a format that is not known.
+    `columns` the source's names for ours, `roles` its names of roles (`{"bing": "assistant"}`); `trim` leaves
+    off turns behind the last answer (`end`), also answers before the first question (`both`); `quarantine` is
+    a file for the bad rows. Raises TrueupError as for files: E601 when more than `max_bad` of the rows are bad,
+    E202 or E204 for a format that is not known.
     """
     found = data.read(
         bare(source),
         format=format,
         columns=columns,
+        roles=roles,
+        trim=trim,
         split=split,
         limit=limit,
         max_bad=max_bad,
@@ -146,15 +153,22 @@ def check(
     *,
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
+    roles: Mapping[str, str] | None = None,
+    trim: Trim = "none",
     split: str = "train",
     limit: int | None = None,
     quarantine: str | os.PathLike[str] | None = None,
 ) -> ReadResult:
-    """What format the rows are in, and every bad one with its remedy; nothing is raised for bad rows."""
+    """What format the rows are in, and every bad one with its remedy; nothing is raised for bad rows.
+
+    No group is kept, so that the data may be larger than memory.
+    """
     return data.check(
         bare(source),
         format=format,
         columns=columns,
+        roles=roles,
+        trim=trim,
         split=split,
         limit=limit,
         quarantine=None if quarantine is None else Path(quarantine),
@@ -167,12 +181,23 @@ def convert(
     *,
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
+    roles: Mapping[str, str] | None = None,
+    trim: Trim = "none",
     split: str = "train",
     max_bad: float = 0.01,
 ) -> Groups:
     """The groups of any readable data, written to a `.jsonl` or `.parquet` file; bad rows stand beside it."""
     bad = Path(target).with_suffix(".quarantine.jsonl")
-    found = read(source, format=format, columns=columns, split=split, max_bad=max_bad, quarantine=bad)
+    found = read(
+        source,
+        format=format,
+        columns=columns,
+        roles=roles,
+        trim=trim,
+        split=split,
+        max_bad=max_bad,
+        quarantine=bad,
+    )
     found.write(target)
     return found
 

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from trueup.chat.encoder import Chat
-from trueup.engine.groups import Group
+from trueup.chat.encoder import Chat, is_text
+from trueup.engine.groups import Group, Role
 from trueup.errors import TrueupError
 
 Policy = Literal["error", "drop", "truncate_prompt_start"]
@@ -39,14 +39,18 @@ class FitReport:
     "Prompt tokens taken away, over all groups."
     dropped: tuple[str, ...]
     "The ids of the dropped groups, in order."
+    longest: int = 0
+    "Tokens of the longest group, before."
+    shortest_dropped: int = 0
 
 
 def fit(chat: Chat, group: Group, max_tokens: int, policy: Policy = "error") -> Fitted:
     """The encoded group, such that the prompt and each single completion together have at most `max_tokens`.
 
-    All completions of a group keep the same prompt. `truncate_prompt_start` takes tokens from the prompt's
-    beginning, after its BOS token, and leaves at least one; where even that is too long, because a completion
-    is, the group is dropped. E556 with `error`.
+    All completions of a group keep the same prompt. `truncate_prompt_start` takes whole turns from the
+    conversation's beginning: what is left keeps the system message, begins with a user's turn and holds
+    the last one. Of a prompt that is plain text it takes tokens, behind its BOS token, and leaves at least
+    one. Where even that is too long the group is dropped. E556 with `error`.
     """
     if group.prompt_tokens is None or any(c.tokens is None for c in group.completions):
         raise TrueupError("E556", f"group {group.id!r} is not encoded", remedy="chat.encode it first")
@@ -60,14 +64,50 @@ def fit(chat: Chat, group: Group, max_tokens: int, policy: Policy = "error") -> 
             "E556",
             f"group {group.id!r} has {len(prompt)} prompt tokens and a completion of {longest}, "
             f"more than max_tokens = {max_tokens} together",
-            remedy="raise max_tokens, or choose the policy drop or truncate_prompt_start",
+            remedy=f"--data.max_tokens {length} holds it, --data.overlong drop leaves such rows out",
         )
-    cut = length - max_tokens
-    head = int(len(prompt) > 0 and int(prompt[0]) == chat.bos)
-    if policy == "drop" or cut > len(prompt) - head - 1:
+    shortened = None if policy == "drop" else _shortened(chat, group, max_tokens)
+    if shortened is None:
         return Fitted(group=None, action="dropped", length=length)
-    kept = np.concatenate([prompt[:head], prompt[head + cut :]])
-    return Fitted(group=replace(group, prompt_tokens=kept), action="truncated", num_cut=cut, length=length)
+    cut = length - len_of(shortened)
+    return Fitted(group=shortened, action="truncated", num_cut=cut, length=length)
+
+
+def len_of(group: Group) -> int:
+    """Tokens of the prompt and the longest completion."""
+    prompt = 0 if group.prompt_tokens is None else len(group.prompt_tokens)
+    return prompt + max((c.num_tokens for c in group.completions), default=0)
+
+
+def _shortened(chat: Chat, group: Group, max_tokens: int) -> Group | None:
+    """The group with as much of its prompt's end as fits; None where nothing that may stay does."""
+    messages, prompt = group.prompt, group.prompt_tokens
+    assert prompt is not None, "an encoded group"
+    if is_text(messages):
+        cut, head = len_of(group) - max_tokens, int(len(prompt) > 0 and int(prompt[0]) == chat.bos)
+        if cut > len(prompt) - head - 1:
+            return None
+        return replace(group, prompt_tokens=np.concatenate([prompt[:head], prompt[head + cut :]]))
+    # What of the dialogue was moved into the completions, to be trained on, goes back before it is cut.
+    moved = len(chat.prompt_ids(messages)) - len(prompt)
+    answers = [
+        replace(c, tokens=c.tokens[moved:], supervised=None if c.supervised is None else c.supervised[moved:])
+        for c in group.completions
+        if c.tokens is not None
+    ]
+    first = int(messages[0].role == Role.SYSTEM)
+    starts = [k for k, message in enumerate(messages) if message.role == Role.USER and k > first]
+    for start in starts:
+        kept = replace(
+            group,
+            prompt=(*messages[:first], *messages[start:]),
+            prompt_tokens=None,
+            completions=tuple(answers),
+        )
+        encoded = chat.encode(kept, train_on="all" if moved else "last")
+        if len_of(encoded) <= max_tokens:
+            return encoded
+    return None
 
 
 def fit_all(
@@ -77,11 +117,15 @@ def fit_all(
     kept: list[Group] = []
     dropped: list[str] = []
     done: Counter[str] = Counter()
+    lengths: list[int] = []
+    longest = 0
     for group in groups:
         fitted = fit(chat, group, max_tokens, policy)
+        longest = max(longest, fitted.length)
         done.update({fitted.action: 1, "cut": fitted.num_cut})
         if fitted.group is None:
             dropped.append(group.id)
+            lengths.append(fitted.length)
         else:
             kept.append(fitted.group)
     return kept, FitReport(
@@ -90,4 +134,6 @@ def fit_all(
         num_dropped=len(dropped),
         num_cut=done["cut"],
         dropped=tuple(dropped),
+        longest=longest,
+        shortest_dropped=min(lengths, default=0),
     )

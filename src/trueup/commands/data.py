@@ -14,6 +14,16 @@ from trueup.errors import EXIT_DATA
 Format = Annotated[str, Parameter(help="Name the format instead of having it detected.")]
 Part = Annotated[str, Parameter(help="Which split of a data set.")]
 
+Roles = Annotated[
+    dict[str, str] | None, Parameter(help="The file's names of roles for ours: `--roles.bing assistant`.")
+]
+Trimmed = Annotated[
+    Literal["none", "end", "both"],
+    Parameter(
+        help="Leave off turns behind the last answer (end), also answers before the first question (both)."
+    ),
+]
+
 app = App(name="data", help="Look into data files: what format they are, and every bad row with its remedy.")
 
 
@@ -25,6 +35,8 @@ def check(
     format: Format = "auto",
     split: Part = "train",
     columns: dict[str, str] | None = None,
+    roles: Roles = None,
+    trim: Trimmed = "none",
     quarantine: Path | None = None,
     model: str | None = None,
     template: str | None = None,
@@ -68,7 +80,14 @@ def check(
         settings = ModelSettings(path=model, template=template, thinking=thinking, system=system)
         encode = encoder(open_chat(settings), train_on)
     report = data.check(
-        file, format=format, split=split, columns=columns, quarantine=quarantine, encode=encode
+        file,
+        format=format,
+        split=split,
+        columns=columns,
+        roles=roles,
+        trim=trim,
+        quarantine=quarantine,
+        encode=encode,
     )
     answer(report.to_json(), [report.render(limit=50)], as_json)
     if not report.ok:
@@ -84,6 +103,8 @@ def convert(
     format: Format = "auto",
     split: Part = "train",
     columns: dict[str, str] | None = None,
+    roles: Roles = None,
+    trim: Trimmed = "none",
     max_bad: float = 0.01,
 ) -> None:
     """Write any readable data as groups: JSONL or Parquet, by the target's suffix.
@@ -102,6 +123,15 @@ def convert(
     from trueup import data
 
     bad = target.with_suffix(".quarantine.jsonl")
-    result = data.read(source, format=format, split=split, columns=columns, max_bad=max_bad, quarantine=bad)
+    result = data.read(
+        source,
+        format=format,
+        split=split,
+        columns=columns,
+        roles=roles,
+        trim=trim,
+        max_bad=max_bad,
+        quarantine=bad,
+    )
     data.write(target, result.groups)
     print(f"{len(result.groups)} groups written to {target}, {len(result.problems)} rows quarantined")

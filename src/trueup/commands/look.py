@@ -102,7 +102,8 @@ def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
     from trueup.sources.open import open_groups
 
     chat = open_chat(stage.config.model)
-    opened = open_groups(stage.config.data, chat, seed=stage.config.seed)
+    needs = vars(stage.module).get("NEEDS", ())
+    opened = open_groups(stage.config.data, chat, seed=stage.config.seed, needs=needs)
     console = Console(highlight=False)
     for group in opened.train[:num]:
         console.rule(f"{group.id or 'row'}  {len(group.completions)} completions  {len(group.pairs())} pairs")

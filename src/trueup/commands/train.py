@@ -77,7 +77,13 @@ def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> Non
         The run's folder; `runs/NAME` otherwise. Its model is in `model/`.
     """
     from trueup.commands.stages import single_stage
-    from trueup.runs.one_stage import data_lines, held_out_lines, metric_lines, refuse_other_run
+    from trueup.runs.one_stage import (
+        data_lines,
+        held_out_lines,
+        metric_lines,
+        refuse_other_run,
+        warning_lines,
+    )
     from trueup.runs.rates import rate_lines
     from trueup.runs.recipe import run_stage, world_lines
     from trueup.settings.config import parse_overrides
@@ -101,12 +107,14 @@ def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> Non
         *metric_lines(done.metrics),
         *data_lines(stage.folder),
         *held_out_lines(stage.folder),
+        *warning_lines(stage.folder),
     )
 
 
 def _run(recipe: Recipe, out: Path) -> None:
     from trueup.commands.stages import measured_lines
     from trueup.reports import render_summary, write_report
+    from trueup.runs.one_stage import warning_lines
     from trueup.runs.recipe import plan, run_recipe
 
     started = time.monotonic()
@@ -117,5 +125,6 @@ def _run(recipe: Recipe, out: Path) -> None:
         say(render_summary(json.loads(summary.read_text(encoding="utf-8"))))
     stages = plan(recipe, out)
     say(*measured_lines(stages), f"report: {write_report(out)}")
+    say(*(line for stage in stages for line in warning_lines(stage.folder, stage.name)))
     counted = "1 stage" if len(stages) == 1 else f"{len(stages)} stages"
     say(f"{counted} done in {out} ({time.monotonic() - started:.0f} s)")

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 from trueup.data import beside
-from trueup.data.formats import all_formats
+from trueup.data.formats import CONTENT, all_formats
 from trueup.data.problems import keys_of, nearest, printable
 from trueup.errors import TrueupError
 
 
 def check_columns(columns: Mapping[str, str] | None) -> dict[str, str]:
     """The map, when every left side is a name that a format reads. Raises TrueupError E209."""
-    known = {"id", "user", *beside.READ}.union(*(item.keys for item in all_formats().values()))
     for ours in columns or {}:
-        if ours not in known:
-            close = nearest(str(ours), known)
+        if ours not in _known():
+            close = nearest(str(ours), _known())
             remedy = (
                 f"did you mean {close}?" if close else "name one of ours first: --columns.prompt question"
             )
@@ -45,6 +45,29 @@ def rename(row: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
     made = {key: value for key, value in row.items() if key not in taken}
     made.update({ours: value for ours, (present, value) in found.items() if present})
     return made
+
+
+def small(keys: tuple[Any, ...]) -> Mapping[str, str]:
+    """Which of a row's columns only differ from ours in capitals, and our name of each: {"Prompt": "prompt"}.
+
+    None where a column that is learned from has our own spelling: then capitals may mean something.
+    """
+    return _small(keys) if all(isinstance(key, str) for key in keys) else {}
+
+
+@lru_cache(maxsize=4096)
+def _small(keys: tuple[str, ...]) -> Mapping[str, str]:
+    found = {key: name for key in keys if (name := key.strip().lower()) in _known()}
+    is_plain = any(key in CONTENT for key in keys)
+    is_clear = len(set(found.values())) == len(found)
+    return {} if is_plain or not is_clear else {key: name for key, name in found.items() if key != name}
+
+
+@cache
+def _known() -> frozenset[str]:
+    return frozenset({"id", "user", "user_id", *beside.READ}).union(
+        *(item.keys for item in all_formats().values())
+    )
 
 
 def _lookup(row: Mapping[str, Any], path: str) -> tuple[bool, Any]:

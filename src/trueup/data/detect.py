@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from trueup.data.formats import Format, all_formats
-from trueup.data.problems import keys_of, nearest, printable
+from trueup.data.formats import CONTENT, Format, all_formats
+from trueup.data.problems import Fault, keys_of, nearest, printable
+from trueup.data.suggest import OTHER_NAMES, suggested
 from trueup.errors import TrueupError
 
 MAJORITY = 0.9
 "The part of the rows that can vote which must name one and the same format."
-CONTENT = frozenset(
-    {"prompt", "completion", "completions", "responses", "chosen", "rejected", "text", "messages"}
-    | {"conversations", "instruction", "output", "instances"}
-)
-"Keys that hold what is learned from: a format is only believed when it explains all of them."
-_LIKELY = {
-    "prompt": "question query input user_prompt context",
-    "completion": "answer response reply canonical_solution target continuation output_text",
-    "chosen": "preferred chosen_response preferred_output winner better accepted",
-    "rejected": "dispreferred rejected_response non_preferred_output loser worse",
+_KINDS = {
+    "comparisons": ("comparisons",),
+    "labels": ("labels", "comparisons"),
+    "demonstrations": ("demonstrations",),
+    "prompts": ("comparisons", "demonstrations", "labels"),
 }
-"What others call our columns, the likeliest first."
+"What a method needs, and the kinds of rows that give it, the fullest first."
+
+
+BATTLE, ARENA = frozenset({"a", "b", "outcome"}), frozenset({"model_a", "model_b"})
 
 
 def named(name: str) -> Format:
@@ -37,18 +37,43 @@ def named(name: str) -> Format:
     raise TrueupError("E211", f"no format is called {name!r}", where="--format", remedy=remedy)
 
 
-def detect(rows: Sequence[Mapping[str, Any]], where: str) -> tuple[Format, str]:
-    """The one format that the rows have, and why. Raises TrueupError E202 (none) or E204 (more than one)."""
-    votes = Counter(names for names in map(candidates, rows) if names)
+def detect(rows: Sequence[Mapping[str, Any]], where: str, needs: Sequence[str] = ()) -> tuple[Format, str]:
+    """The one format that the rows have, and why; where several fit, the one that gives what is needed.
+
+    `needs` are words of `settings.discover.NEEDS`. Raises TrueupError E202 (none) or E204 (more than one).
+    """
+    voted = [_decided(candidates(row), needs) for row in rows]
+    votes = Counter(names for names in voted if names)
     if not votes:
-        raise _unknown(rows, where)
+        raise _unknown(rows, where, needs)
     clear = [names for names, _ in votes.most_common() if len(names) == 1]
     if not clear or votes[clear[0]] < MAJORITY * votes.total():
         raise _ambiguous(votes, clear, where)
     found = all_formats()[clear[0][0]]
-    example = next(row for row in rows if candidates(row) == clear[0])
+    example = rows[voted.index(clear[0])]
     used = ", ".join(printable(key) for key in example if key in found.keys)
-    return found, f"{votes[clear[0]]} of {len(rows)} rows have {used}"
+    chosen = (
+        f"; of {' or '.join(others)} it gives the {needs[0]}"
+        if len(others := candidates(example)) > 1
+        else ""
+    )
+    return found, f"{votes[clear[0]]} of {len(rows)} rows have {used}{chosen}"
+
+
+def _decided(names: tuple[str, ...], needs: Sequence[str]) -> tuple[str, ...]:
+    """Of several formats the one whose rows give what is needed first; all of them where none or more do."""
+    kinds = {name: _kind(all_formats()[name]) for name in names} if len(names) > 1 else {}
+    for kind in (kind for need in needs for kind in _KINDS.get(need, ())):
+        fitting = tuple(name for name in kinds if kinds[name] == kind)
+        if len(fitting) == 1:
+            return fitting
+    return names
+
+
+def _kind(item: Format) -> str:
+    if "rejected" in item.keys:
+        return "comparisons"
+    return "labels" if item.keys & {"label", "kto_tag"} else "demonstrations"
 
 
 def candidates(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -69,14 +94,17 @@ def candidates(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _unexplained(item: Format, row: Mapping[str, Any]) -> list[str]:
-    """Content keys, also misspelt ones, that the format would pass over."""
-    other = (key for key in row if key not in item.keys and key not in item.beside)
-    return [key for key in other if key in CONTENT or _misspelt(key)]
+    """Content keys, also misspelt ones, that the format would pass over; a conversation it reads is none."""
+    other = [key for key in row if key not in item.keys and key not in item.beside]
+    held = [row[key] for key in item.keys if isinstance(row.get(key), list)]
+    return [key for key in other if (key in CONTENT or misspelt(key)) and row[key] not in held]
 
 
 @cache
-def _misspelt(key: str) -> str:
-    return nearest(key, CONTENT, cutoff=0.85) if isinstance(key, str) else ""
+def misspelt(key: str) -> str:
+    """The content key that a key is nearly, but not one of the names that others give theirs; or ""."""
+    known = isinstance(key, str) and key.lower() in OTHER_NAMES
+    return "" if known or not isinstance(key, str) else nearest(key, CONTENT, cutoff=0.85)
 
 
 def _ambiguous(votes: Counter[tuple[str, ...]], clear: list[tuple[str, ...]], where: str) -> TrueupError:
@@ -88,22 +116,31 @@ def _ambiguous(votes: Counter[tuple[str, ...]], clear: list[tuple[str, ...]], wh
     return TrueupError("E204", "the format is ambiguous: " + "; ".join(parts), where=where, remedy=remedy)
 
 
-def _unknown(rows: Sequence[Mapping[str, Any]], where: str) -> TrueupError:
+def _unknown(rows: Sequence[Mapping[str, Any]], where: str, needs: Sequence[str]) -> TrueupError:
     keys: Counter[str] = Counter(key for row in rows for key in row)
     common = dict.fromkeys(key for key, _ in keys.most_common(12))
-    misspelt = [(key, _misspelt(key)) for key in common if key not in CONTENT and _misspelt(key)]
-    maps = [
-        f"--columns.{ours} {printable(theirs)}"
-        for ours, likely in _LIKELY.items()
-        if ours not in common
-        for theirs in likely.split()
-        if theirs in common
-    ]
-    if misspelt:
-        remedy = "rename " + ", ".join(f'"{printable(key)}" to "{close}"' for key, close in misspelt)
-    elif maps:
-        remedy = "say which column is which, perhaps " + " ".join(maps[:3])
+    map_ = suggested(rows, common, needs, reads=_reads)
+    renames = {key: misspelt(key) for key in common if key not in CONTENT and misspelt(key)}
+    if keys.keys() >= BATTLE or keys.keys() >= ARENA:
+        remedy = "these are battles of models, without text: `trueup rank` reads them"
+    elif map_:
+        remedy = "say which column is which, perhaps " + map_
+    elif renames:
+        remedy = "rename " + ", ".join(f'"{printable(key)}" to "{close}"' for key, close in renames.items())
     else:
         remedy = "say which column is which with --columns.prompt NAME, or name the format with --format"
     reason = f"no known format has these fields (found: {keys_of(common)})"
     return TrueupError("E202", reason, where=where, remedy=remedy)
+
+
+def _reads(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the rows are of one clear format, and most of the first can be read in it."""
+    votes = Counter(map(candidates, rows))
+    names, count = votes.most_common(1)[0]
+    if len(names) != 1 or count < MAJORITY * len(rows):
+        return False
+    parse, good = all_formats()[names[0]].parse, 0
+    for row in (first := rows[:20]):
+        with suppress(Fault):
+            good += bool(parse(row))
+    return good >= MAJORITY * len(first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from trueup.data import strict_json
@@ -13,7 +14,11 @@ T = TypeVar("T")
 Row = Mapping[str, Any]
 _ALWAYS_LISTS = (
     *("messages", "conversations", "completions", "responses", "instances", "history"),
-    *("preference", "ranking", "ranks", "scores"),
+    *("preference", "ranking", "ranks", "scores", "labels", "conversation_a", "conversation_b"),
+)
+_ALWAYS_NUMBERS = (
+    *("helpfulness", "correctness", "coherence", "complexity", "verbosity", "score_0", "score_1", "choice"),
+    *("overall_preference", "preference_strength"),
 )
 _LABELS = dict.fromkeys(("true", "1", "1.0", "yes"), True) | dict.fromkeys(("false", "0", "0.0", "no"), False)
 
@@ -85,7 +90,7 @@ def listed(row: Row, key: str) -> list[Any]:
 
 
 def parse_cells(row: dict[str, Any]) -> dict[str, Any]:
-    """A CSV row with the fields that are always lists read out of their JSON.
+    """A CSV row with the fields that are always lists or numbers read out of their JSON.
 
     Only these: a string that happens to look like a conversation stays a string in every other field, or
     text could give itself a role. Raises Fault E103 and its like, with the field's name.
@@ -98,6 +103,10 @@ def parse_cells(row: dict[str, Any]) -> dict[str, Any]:
             except Fault as fault:
                 fault.field, fault.offset = key, 0
                 raise
+    for key in _ALWAYS_NUMBERS:
+        if isinstance(cell := row.get(key), str):
+            with suppress(Fault):  # What it is then, the field's own check says.
+                row[key] = strict_json.loads(cell.encode("utf-8", "surrogatepass"))
     return row
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,27 @@ from trueup.data.problems import Problem
 from trueup.data.raw_rows import RawRow, unreadable
 from trueup.data.writer import whole
 
+Put = Callable[[Problem, RawRow], None]
 
-def write(path: Path, problems: Sequence[Problem], rows: Sequence[RawRow]) -> None:
-    """None; `path` holds one JSON line a bad row, and is complete or not there.
 
-    `raw` is the row as it stood, line end included: text where it is UTF-8 (`encoding` "utf-8"), otherwise
-    base64. Rows of tables never were text; their fields stand there as JSON (`encoding` "json").
+@contextmanager
+def writing(path: Path | None) -> Iterator[Put]:
+    """A function that puts a bad row into the file at `path`, which is complete or not there; None: nowhere.
+
+    One JSON line a row. `raw` is the row as it stood, line end included: text where it is UTF-8 (`encoding`
+    "utf-8"), otherwise base64. Rows of tables never were text; their fields stand there as JSON (`encoding`
+    "json").
     """
+    if path is None:
+        yield lambda problem, row: None
+        return
     with whole(path) as staged, staged.open("w", encoding="utf-8", newline="\n") as file:
-        for problem, row in zip(problems, rows, strict=True):
+
+        def put(problem: Problem, row: RawRow) -> None:
             record = {**problem.to_json(), "at": row.byte, **_original(row)}
             file.write(json.dumps(record, ensure_ascii=True) + "\n")
+
+        yield put
 
 
 def original_bytes(path: Path) -> list[tuple[str, int, int, bytes]]:

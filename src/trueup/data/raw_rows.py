@@ -24,7 +24,9 @@ LINE_CAP = 32 * 2**20
 "Bytes of one row that are read; a longer row is bad (E109)."
 _HARD_CAP = 16 * LINE_CAP
 _BOM = b"\xef\xbb\xbf"
-TEXT_SUFFIXES = (".jsonl", ".json", ".ndjson", ".csv")
+TEXT_SUFFIXES = (".jsonl", ".json", ".ndjson", ".csv", ".tsv")
+_SEPARATOR_LINE = re.compile(rb"sep=([,;\t])\r?\n", re.IGNORECASE)
+"What spreadsheets write above the header to name the delimiter."
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,8 @@ class RawRow:
     "Already decoded (tables and CSV); None means `decode` has to read the bytes."
     fault: Fault | None = None
     "Set when the place where the row was cut out already showed it to be bad."
-    cells: bool = False
-    "Whether the values are CSV cells, all of them strings."
+    cells: str = ""
+    "The delimiter where the values are CSV cells, all of them strings."
 
     @property
     def blank(self) -> bool:
@@ -81,8 +83,8 @@ def text_rows(path: Path, name: str) -> Iterator[RawRow]:
             if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
                 remedy = "convert it: `iconv -f utf-16 -t utf-8`"
                 raise file_error("E101", "the file is UTF-16, not UTF-8", name, remedy)
-            if stem.endswith(".csv"):
-                yield from _csv_rows(file, name)
+            if stem.endswith((".csv", ".tsv")):
+                yield from _csv_rows(file, name, "\t" if stem.endswith(".tsv") else ",")
             elif stem.endswith(".json"):
                 yield from _json_rows(file, name)
             elif re.match(rb"\s*\[\s*\{", head.removeprefix(_BOM)):
@@ -191,35 +193,45 @@ class _Place:
 # ------------------------------------------------------------------------------------------------ CSV
 
 
-def _csv_rows(file: IO[bytes], name: str) -> Iterator[RawRow]:
+def _csv_rows(file: IO[bytes], name: str, usual: str) -> Iterator[RawRow]:
     """The records of a CSV file behind its header; a record may run over several lines inside quotes."""
-    has_bom = file.read(len(_BOM)) == _BOM
-    file.seek(len(_BOM) if has_bom else 0)
-    line, byte = 1, len(_BOM) if has_bom else 0
+    line, byte, delimiter = _csv_start(file, usual)
     header: list[str] | None = None
     lines = (row.raw for row in _lines(file, name))
-    for raw, num_lines, closed in csv_cells.join_lines(lines):
+    for raw, num_lines, closed in csv_cells.join_lines(lines, delimiter):
         row = RawRow(name, line, byte, raw)
         line, byte = line + num_lines, byte + len(raw)
         if row.blank:
             yield row
             continue
         try:
-            cells = _cells(raw, closed)
+            cells = _cells(raw, closed, delimiter)
             if header is None:
                 header = _header(cells)
             else:
-                yield replace(row, values=_named(cells, header), cells=True)
+                yield replace(row, values=_named(cells, header, delimiter), cells=delimiter)
         except Fault as fault:
             if header is None:
                 raise file_error("E115", f"the header: {fault.reason}", f"{name}:1", fault.remedy) from None
             yield replace(row, fault=fault)
 
 
-def _cells(raw: bytes, closed: bool) -> list[str]:
+def _csv_start(file: IO[bytes], usual: str) -> tuple[int, int, str]:
+    """The line and the byte where the header stands, and its delimiter; the file is left there."""
+    head = file.read(2**16)
+    byte = len(_BOM) if head.startswith(_BOM) else 0
+    named = _SEPARATOR_LINE.match(head, byte)
+    start = named.end() if named else byte
+    header = head[start:].lstrip(b"\r\n").split(b"\n", 1)[0].decode("utf-8", "replace")
+    file.seek(start)
+    delimiter = named[1].decode() if named else csv_cells.delimiter_of(header, usual)
+    return 1 + bool(named), start, delimiter
+
+
+def _cells(raw: bytes, closed: bool, delimiter: str) -> list[str]:
     if not closed:
         raise Fault("E115", "a quote is opened and never closed", remedy='double it: a quote in a cell is ""')
-    found = csv_cells.cells(strict_json.decode_utf8(raw))
+    found = csv_cells.cells(strict_json.decode_utf8(raw), delimiter)
     strict_json.check_strings(found)
     return found
 
@@ -232,9 +244,10 @@ def _header(cells: list[str]) -> list[str]:
     return header
 
 
-def _named(cells: list[str], header: list[str]) -> dict[str, str]:
+def _named(cells: list[str], header: list[str], delimiter: str) -> dict[str, str]:
     if len(cells) != len(header):
         reason = f"{len(cells)} cells, but the header names {len(header)} columns"
-        remedy = "put double quotes around cells that hold commas or line breaks"
+        held = csv_cells.DELIMITERS[delimiter]
+        remedy = f"put double quotes around cells that hold {held} or line breaks"
         raise Fault("E115", reason, remedy=remedy)
     return dict(zip(header, cells, strict=True))

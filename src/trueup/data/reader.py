@@ -13,10 +13,11 @@ from typing import Any, final
 
 from trueup.data import beside, detect
 from trueup.data import quarantine as bad_rows
-from trueup.data.columns import check_columns, check_found, rename
+from trueup.data.columns import check_columns, check_found, rename, small
 from trueup.data.fields import parse_cells
 from trueup.data.formats import Format
 from trueup.data.memory import name_of
+from trueup.data.mend import Trim, check_roles, mended
 from trueup.data.places import rows_of
 from trueup.data.problems import Fault, Problem, printable, problem_of
 from trueup.data.raw_rows import RawRow, decode
@@ -28,6 +29,8 @@ _Decoded = tuple[RawRow, dict[str, Any] | Fault]
 Encode = Callable[[Group], Group]
 _LOOK = 1000
 "Rows that vote on the format before the first is read."
+MOST_TOLD = 100_000
+"Bad rows that `check` holds to name them; all are counted, and all go into the quarantine."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +55,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadResult:
-    """The groups of a file, and what was seen on the way: the format and why, the counts, every bad row."""
+    """The groups of a file, and what was seen on the way: the format and why, the counts, every bad row.
+
+    `check` keeps no groups.
+    """
 
     groups: list[Group]
     path: str
@@ -64,7 +70,7 @@ class ReadResult:
     @property
     def ok(self) -> bool:
         """Whether there are rows and none is bad."""
-        return self.counts.rows_in > 0 and not self.problems
+        return self.counts.rows_in > 0 and not self.counts.quarantined
 
     def render(self, *, limit: int | None = None) -> str:
         """The report as plain text; `limit` caps the rows shown, not those counted."""
@@ -78,8 +84,8 @@ class ReadResult:
         lines += [f"note: {note}" for note in c.notes]
         shown = self.problems if limit is None else self.problems[:limit]
         lines += [str(problem) for problem in shown]
-        if len(shown) < len(self.problems):
-            lines.append(f"... and {len(self.problems) - len(shown)} more bad rows")
+        if len(shown) < c.quarantined:
+            lines.append(f"... and {c.quarantined - len(shown)} more bad rows")
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -101,6 +107,9 @@ def read(
     *,
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
+    roles: Mapping[str, str] | None = None,
+    trim: Trim = "none",
+    needs: Sequence[str] = (),
     split: str = "train",
     limit: int | None = None,
     max_bad: float = 0.01,
@@ -110,18 +119,17 @@ def read(
     """The groups of a file, a folder, a Hugging Face dataset or rows in memory, with counts and problems.
 
     `format` names the format instead of detecting it; `columns` says which of the file's columns (or inner
-    fields, `prompt.text`) stands for which of ours; `limit` reads the first rows only; `quarantine` is the
-    JSONL file that receives the bad rows with their original bytes; `encode` makes of each group the one
-    that is kept, and raises Fault for one that cannot be used. Raises TrueupError: E1xx for a file that
-    cannot be read, E202 or E204 for a format that is unknown or ambiguous, E601 when more than `max_bad` of
-    the rows are bad, E602 when no row is left.
+    fields, `prompt.text`) stands for which of ours, `roles` which of its roles; `trim` leaves turns off that
+    no answer follows, or no question precedes (`mend.mended`); `needs` decides between formats that fit
+    alike; `limit` reads the first rows only; `quarantine` is the JSONL file that receives the bad rows with
+    their original bytes; `encode` makes of each group the one that is kept, and raises Fault for one that
+    cannot be used. Raises TrueupError: E1xx for a file that cannot be read, E202 or E204 for a format that is
+    unknown or ambiguous, E601 when more than `max_bad` of the rows are bad, E602 when no row is left.
     """
-    rows, path = rows_of(path_or_id, split), name_of(path_or_id)
     return read_rows(
-        rows,
-        path,
-        format=format,
-        columns=columns,
+        rows_of(path_or_id, split),
+        name_of(path_or_id),
+        reading=Reading(format=format, columns=columns, roles=roles, trim=trim, needs=needs),
         limit=limit,
         max_bad=max_bad,
         quarantine=quarantine,
@@ -129,37 +137,51 @@ def read(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How rows are to be understood; see `read`."""
+
+    format: str = "auto"
+    columns: Mapping[str, str] | None = None
+    roles: Mapping[str, str] | None = None
+    trim: Trim = "none"
+    needs: Sequence[str] = ()
+
+
 def read_rows(
     rows: Iterable[RawRow],
     path: str,
     *,
-    format: str = "auto",
-    columns: Mapping[str, str] | None = None,
+    reading: Reading = Reading(),
     limit: int | None = None,
     max_bad: float | None = 0.01,
     quarantine: Path | None = None,
     encode: Encode | None = None,
+    keep: bool = True,
 ) -> ReadResult:
     """The groups of rows from anywhere, as `read` gives those of a file; `path` is what errors call it.
 
-    With `max_bad` None neither bad rows, however many, nor no rows at all are an error.
+    With `max_bad` None neither bad rows, however many, nor no rows at all are an error. Unless `keep`, the
+    groups are made and let go, and no more than `MOST_TOLD` problems are held.
     """
     if not 0.0 <= (max_bad or 0.0) <= 1.0:
         remedy = "give a fraction from 0 to 1"
         raise TrueupError("E701", f"max_bad is {max_bad}", where="max_bad", remedy=remedy)
     if limit is not None and limit < 1:
         raise TrueupError("E701", f"limit is {limit}", where="limit", remedy="give a number from 1 up")
-    columns, where, scan = check_columns(columns), printable(path), _Scan()
-    known, why = None if format == "auto" else detect.named(format), "named, not detected"
-    decoded = ((row, _decoded(row, columns)) for row in islice(_rows_only(rows, scan), limit))
+    columns, roles = check_columns(reading.columns), check_roles(reading.roles)
+    where, scan = printable(path), _Scan(keep=keep)
+    known, why = None if reading.format == "auto" else detect.named(reading.format), "named, not detected"
+    reading = replace(reading, columns=columns, roles=roles)
+    decoded = ((row, _decoded(row, reading, scan.watch)) for row in islice(_rows_only(rows, scan), limit))
     head, samples = _head(decoded)
     check_found(columns, samples, where)
     if known is None:
-        known, why = detect.detect(samples, where) if samples else (None, "no row could be read")
-    for row, values in chain(head, decoded):
-        _take(scan, known, row, values, encode)
-    if quarantine is not None:
-        bad_rows.write(quarantine, scan.problems, scan.bad_rows)
+        no_row = None, "no row could be read"
+        known, why = detect.detect(samples, where, reading.needs) if samples else no_row
+    with bad_rows.writing(quarantine) as put:
+        for row, values in chain(head, decoded):
+            _take(scan, known, row, values, put, encode)
     counts, name = scan.counts(), known.name if known else "unknown"
     if max_bad is not None:
         _check_counts(counts, scan.problems, max_bad, where, quarantine)
@@ -173,22 +195,26 @@ def check(
     *,
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
+    roles: Mapping[str, str] | None = None,
+    trim: Trim = "none",
     split: str = "train",
     limit: int | None = None,
     quarantine: Path | None = None,
     encode: Encode | None = None,
 ) -> ReadResult:
-    """What `read` gives, however many rows are bad: only a file that cannot be read at all raises."""
-    rows, path = rows_of(path_or_id, split), name_of(path_or_id)
+    """What `read` says, however many rows are bad: only a file that cannot be read at all raises.
+
+    Groups are not kept, so that a file may be larger than memory.
+    """
     return read_rows(
-        rows,
-        path,
-        format=format,
-        columns=columns,
+        rows_of(path_or_id, split),
+        name_of(path_or_id),
+        reading=Reading(format=format, columns=columns, roles=roles, trim=trim),
         limit=limit,
         max_bad=None,
         quarantine=quarantine,
         encode=encode,
+        keep=False,
     )
 
 
@@ -197,20 +223,22 @@ def check(
 class _Scan:
     """What has become of the rows so far."""
 
+    keep: bool
     groups: list[Group] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    bad_rows: list[RawRow] = field(default_factory=list)
     accepted: int = 0
+    refused: int = 0
+    made: int = 0
     blank: int = 0
     watch: Watch = field(default_factory=Watch)
 
     def counts(self) -> Counts:
         return Counts(
-            rows_in=self.accepted + len(self.problems),
+            rows_in=self.accepted + self.refused,
             accepted=self.accepted,
-            quarantined=len(self.bad_rows),
+            quarantined=self.refused,
             blank=self.blank,
-            groups=len(self.groups),
+            groups=self.made,
             notes=self.watch.notes(),
             unread=self.watch.unread_notes(),
         )
@@ -225,10 +253,14 @@ def _rows_only(rows: Iterable[RawRow], scan: _Scan) -> Iterator[RawRow]:
             yield row
 
 
-def _decoded(row: RawRow, columns: Mapping[str, str]) -> dict[str, Any] | Fault:
+def _decoded(row: RawRow, reading: Reading, watch: Watch) -> dict[str, Any] | Fault:
     try:
-        values = rename(decode(row), columns)
-        return parse_cells(values) if row.cells else values
+        values = rename(decode(row), reading.columns or {})
+        if names := small(tuple(values)):
+            values = {names.get(key, key): value for key, value in values.items()}
+            watch.capitals.update(names)
+        values = parse_cells(values) if row.cells else values
+        return mended(values, reading.roles or {}, reading.trim)
     except Fault as fault:
         return fault
 
@@ -251,6 +283,7 @@ def _take(
     known: Format | None,
     row: RawRow,
     values: dict[str, Any] | Fault,
+    put: bad_rows.Put,
     encode: Encode | None,
 ) -> None:
     try:
@@ -265,11 +298,16 @@ def _take(
         scan.watch.groups(made, row.line)
         scan.watch.keys(values, _understood(known))
     except Fault as fault:
-        scan.problems.append(problem_of(fault, file=row.file, line=row.line, byte=row.byte))
-        scan.bad_rows.append(row)
+        problem = problem_of(fault, file=row.file, line=row.line, byte=row.byte)
+        scan.refused += 1
+        if scan.keep or len(scan.problems) < MOST_TOLD:
+            scan.problems.append(problem)
+        put(problem, row)
     else:
         scan.accepted += 1
-        scan.groups += made
+        scan.made += len(made)
+        if scan.keep:
+            scan.groups += made
 
 
 @cache
@@ -285,7 +323,7 @@ def _finished(group: Group, known: Format, row: RawRow, values: dict[str, Any], 
         return group if group.id else replace(group, id=f"{row.file}:{row.line}")
     name = _word(values, "id") or f"{row.file}:{row.line}"
     others = (key for key in values if key not in known.keys and key not in ("id", "user", "user_id"))
-    meta = {key: values[key] for key in others if values[key] is not None}
+    meta = {**group.meta, **{key: values[key] for key in others if values[key] is not None}}
     user = _word(values, "user", "user_id")
     return replace(group, id=f"{name}/{k}" if k else name, user=user, source=row.file, meta=meta)
 

@@ -51,7 +51,8 @@ def _batches(pa: Any, path: Path) -> Iterator[Any]:
     if path.name.lower().endswith(".parquet"):
         from pyarrow import parquet
 
-        with parquet.ParquetFile(path) as file:
+        # A row group may be larger than memory: its pages are read as they are needed.
+        with parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
             yield from file.iter_batches(batch_size=_BATCH)
         return
     with pa.memory_map(str(path)) as source:

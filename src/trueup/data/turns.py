@@ -13,11 +13,15 @@ from trueup.engine.groups import Completion, Message, Role
 
 _NAMES = {
     Role.SYSTEM: ("system", "developer"),
-    Role.USER: ("user", "human", "prompter"),
-    Role.ASSISTANT: ("assistant", "gpt", "chatgpt", "bot", "model", "function_call"),
-    Role.TOOL: ("tool", "function", "observation", "function_response"),
+    Role.USER: ("user", "human", "prompter", "customer"),
+    Role.ASSISTANT: (
+        *("assistant", "gpt", "gpt4", "gpt-4", "chatgpt", "bing", "bard", "claude", "gemini", "ai", "bot"),
+        *("chatbot", "model", "function_call", "tool_call"),
+    ),
+    Role.TOOL: ("tool", "function", "observation", "function_response", "tool_response", "ipython"),
 }
-_ROLES = {name: role for role, names in _NAMES.items() for name in names}
+ROLES = {name: role for role, names in _NAMES.items() for name in names}
+"Names of roles that are read without a map, in small letters."
 _CALLING = ("function_call", "tool_call")
 "Names of the assistant whose text is a call, where it can be read as one."
 _TRAINED = ("weight", "loss", "train", "training", "trainable", "loss_weight", "loss_mask")
@@ -143,7 +147,7 @@ def split_answer(messages: Turns, field: str) -> tuple[Turns, Message]:
     last, where = messages[-1], f"{field}[{len(messages) - 1}]"
     if last.role is not Role.ASSISTANT:
         reason = "the conversation does not end with an assistant turn"
-        remedy = "remove the last turn, or add the answer to it"
+        remedy = "leave such turns off with --trim end, or add the answer"
         raise Fault("E303", reason, field=where, found=str(last.role), remedy=remedy)
     while messages and not (messages[-1].role is Role.ASSISTANT and messages[-1].supervised):
         messages = messages[:-1]
@@ -181,10 +185,12 @@ def roles(messages: Sequence[Message]) -> str:
 
 def _role(value: Any, field: str) -> Role:
     name = as_text(value, field)
-    role = _ROLES.get(name.strip().lower())
+    role = ROLES.get(name.strip().lower())
     if role is None:
-        close = nearest(name, _ROLES)
+        close = nearest(name, ROLES)
         remedy = f'write "{close}"' if close else "use system, user, assistant or tool"
+        if name.isidentifier():
+            remedy += f", or say which it is: --roles.{name} {ROLES.get(close, Role.ASSISTANT)}"
         raise Fault("E301", "an unknown role", field=field, found=show(name), remedy=remedy)
     return role
 

@@ -136,7 +136,7 @@ def plan(num_groups: int, method: Method, seed: int, step: int) -> list[list[int
 
 
 def num_updates(method: Method, num_steps: int, groups_per_step: int) -> int:
-    """How many updates a run makes, for schedules."""
+    """How many updates so many steps of one size make, for schedules."""
     size = method.minibatch or groups_per_step
     return num_steps * method.epochs * -(-groups_per_step // size)
 
@@ -146,17 +146,19 @@ def fit(
     handles: Handles,
     *,
     num_steps: int,
-    groups_per_step: int,
+    groups_per_step: int | Sequence[int],
     keeper: Keeper | None = None,
     progressed: Callable[[Progress, Mapping[str, float]], None] | None = None,
 ) -> Progress:
     """Where the run ended, after `num_steps` steps or where the keeper ended it.
 
-    `groups_per_step` tells the schedule how many updates to expect. `progressed` is called after every step
-    with its metrics (progress bars, notebooks); it changes nothing.
+    `groups_per_step`, of every step or of each, tells the schedule how many updates to expect. `progressed`
+    is called after every step with its metrics (progress bars, notebooks); it changes nothing.
     """
     trained = {name: handles.networks[name] for name in method.trains}
-    rule = method.update.start(trained, num_updates(method, num_steps, groups_per_step))
+    sizes = [groups_per_step] * num_steps if isinstance(groups_per_step, int) else groups_per_step
+    updates = [num_updates(method, 1, size) for size in sizes]
+    rule, most = method.update.start(trained, sum(updates)), max(updates, default=0)
     progress = (keeper.restore(handles, rule) if keeper else None) or Progress()
     recording = replace(handles, record=lambda metrics: progress.noted.append(dict(metrics)))
     while progress.step < num_steps and not progress.ended:
@@ -166,7 +168,7 @@ def fit(
         for indices in minibatches[progress.update :]:
             torch.manual_seed(derive(handles.seed, "update", progress.step, progress.update))
             groups = [progress.buffer[i] for i in indices]
-            number = progress.step * len(minibatches) + progress.update
+            number = progress.step * max(most, len(minibatches)) + progress.update
             progress.noted.append(rule.step(Step(method, recording, groups, number)))
             progress.tokens_trained += sum(c.num_tokens for g in groups for c in g.completions)
             progress.update += 1

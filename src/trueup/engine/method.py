@@ -120,6 +120,8 @@ class Handles:
     state: dict[str, float] = field(default_factory=dict)
     judge: Callable[[Sequence[Group]], list[list[float]]] | None = None
     "Scores for each completion of each group."
+    epochs: float | None = None
+    "Passes over the data that the run is counted in; None where it is counted in steps (`order.span`)."
     record: Callable[[Mapping[str, float]], None] = lambda metrics: None
     "Adds numbers to the step's line in metrics.jsonl."
 

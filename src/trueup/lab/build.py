@@ -118,7 +118,7 @@ def pretrain(
         Handles(networks={"policy": network}, seed=seed, microbatch_tokens=loop.microbatch_tokens),
         loop,
         folder,
-        num_steps=len(groups) // settings.batch,
+        sizes=[settings.batch] * (len(groups) // settings.batch),
         stop_requested=stop_requested,
         label=f"lab {size}",
     )

@@ -68,6 +68,12 @@ def _check_balance(groups: Sequence[Group], good: float, bad: float) -> None:
     """Warns where λ_D n_D / (λ_U n_U) is outside [1, 3/2], the range that the paper recommends."""
     marks = [c.marks["desirable"] > 0 for g in groups for c in g.completions]
     num_good, num_bad = sum(marks), len(marks) - sum(marks)
+    if marks and not (num_good and num_bad):
+        logger.warning(
+            "KTO: all %d completions are %s: nothing tells good from bad, and the run only %s all of them",
+            *(len(marks), *(("good", "raises") if num_good else ("bad", "lowers"))),
+        )
+        return
     if not bad * num_bad <= good * num_good <= 1.5 * bad * num_bad:
         logger.warning(
             "KTO: %d good completions of weight %g against %d bad ones of weight %g; "

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from trueup import data
 from trueup.data import fields
@@ -21,41 +21,12 @@ from trueup.data.problems import Fault, printable, show
 from trueup.data.raw_rows import RawRow, decode
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
+from trueup.ratings.arena import is_vote, vote
+from trueup.ratings.battle import OUTCOMES, Battle
 
-_OUTCOMES = {"a": 1.0, "b": 0.0, "tie": 0.5}
 _FIELDS = ("a", "b", "outcome", "first", "lengths", "prompt", "judge", "weight")
 _Made = TypeVar("_Made")
 _SCORE_FIELDS = ("prompt", "model", "score", "length", "judge")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Battle:
-    """One verdict on two models' answers to one prompt."""
-
-    a: str
-    b: str
-    win: float
-    "1 if a was better, 0 if b was, ½ for a tie; between them where a judge gave P(a is better)."
-    first: Literal["a", "b", ""] = ""
-    "Whose answer was shown first; empty if unknown."
-    lengths: tuple[float, float] | None = None
-    "How long the two answers are, in any one unit."
-    prompt: str = ""
-    "Battles of one prompt are not independent of each other; empty if unknown."
-    judge: str = ""
-    weight: float = 1.0
-    "How many battles this one counts as, in the fit of ratings."
-
-    def to_json(self) -> dict[str, Any]:
-        """The row of a battles file; what is not known is left out."""
-        named = {1.0: "a", 0.0: "b", 0.5: "tie"}
-        row: dict[str, Any] = {"a": self.a, "b": self.b, "outcome": named.get(self.win, self.win)}
-        row |= {name: value for name in ("first", "prompt", "judge") if (value := getattr(self, name))}
-        if self.lengths is not None:
-            row["lengths"] = list(self.lengths)
-        if self.weight != 1.0:
-            row["weight"] = self.weight
-        return row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,13 +53,17 @@ class ModelScore:
 def read_battles(path: str | Path, *, margin: float = 0.0) -> BattleSet:
     """The battles of a file: battles themselves, a table of scores, or any data that `data.read` takes.
 
-    The first row tells: `a`, `b` and `outcome` are a battle, `model` and `score` a score, all else is left to
-    `data.read`. Scores of one prompt by one judge become a battle of every two models, a tie within `margin`.
+    The first row tells: `a`, `b` and `outcome` are a battle, `model_a`, `model_b` and `winner` a vote of
+    Chatbot Arena, `model` and `score` a score, all else is left to `data.read`. Scores of one prompt by one
+    judge become a battle of every two models, a tie within `margin`.
     Raises TrueupError E420 at the first row that is no battle or score (nothing is skipped), E424 if no
     battle is left.
     """
-    keys = next(_each(path, lambda row: set(decode(row))), set())
-    if {"a", "b", "outcome"} <= keys:
+    keys = next(_each(path, lambda row: set(_values(row))), set())
+    if is_vote(keys):
+        votes = tuple(_each(path, lambda row: vote(_values(row))))
+        kept = BattleSet(battles=votes, origin="votes", left_out={})
+    elif {"a", "b", "outcome"} <= keys:
         found = tuple(_each(path, _battle))
         kept = BattleSet(battles=found, origin="battles", left_out={})
     elif {"model", "score"} <= keys and "completions" not in keys:
@@ -184,7 +159,7 @@ _Verdict = tuple[int, int, float, tuple[int, int] | None, str]
 
 def _choices(group: Group) -> Iterator[_Verdict]:
     for c in group.comparisons:
-        win = c.probability if c.probability is not None else _OUTCOMES[c.choice]
+        win = c.probability if c.probability is not None else OUTCOMES[c.choice]
         yield c.a, c.b, win, c.shown, c.labeler
     for ranking in group.rankings:
         for better, worse in combinations(ranking.tiers, 2):
@@ -233,14 +208,17 @@ def _each(path: str | Path, parse: Callable[[RawRow], _Made]) -> Iterator[_Made]
 
 
 def _values(row: RawRow) -> dict[str, Any]:
-    return _from_cells(decode(row)) if row.cells else decode(row)
+    values = decode(row)
+    if all(key[:1].isupper() for key in values):  # a spreadsheet's header
+        values = {key.lower(): value for key, value in values.items()}
+    return _from_cells(values) if row.cells else values
 
 
 def _from_cells(row: Mapping[str, Any]) -> dict[str, Any]:
     """A CSV row, all strings, with its numbers and lists read; an empty cell is no value."""
     found: dict[str, Any] = {key: cell for key, cell in row.items() if cell != ""}
     for key in ("outcome", "weight", "score", "length", "lengths"):
-        if key in found and found[key] not in _OUTCOMES:
+        if key in found and found[key] not in OUTCOMES:
             try:
                 found[key] = json.loads(found[key])
             except ValueError:
@@ -294,8 +272,8 @@ def _score(raw: RawRow) -> ModelScore:
 
 
 def _outcome(value: Any) -> float:
-    if isinstance(value, str) and value in _OUTCOMES:
-        return _OUTCOMES[value]
+    if isinstance(value, str) and value in OUTCOMES:
+        return OUTCOMES[value]
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
         return float(value)
     remedy = 'write "a", "b" or "tie", or a number from 0 to 1: the probability that a is better'

@@ -37,7 +37,9 @@ def rank(
         if error.code != "E202":
             raise
         # What the reader of data would say is of its own formats and of options that are not here.
-        remedy = "a battle has a, b and outcome; a score has prompt, model and score"
+        remedy = (
+            "a battle has a, b and outcome (or model_a, model_b and winner); a score prompt, model and score"
+        )
         raise TrueupError("E202", error.reason, where=error.where, remedy=remedy) from None
     if judge is not None:
         found = by_judge(found, judge)

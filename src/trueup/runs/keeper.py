@@ -225,7 +225,7 @@ def held_out_step(
     """
     if method.held_out is None:
         return None
-    aside = replace(handles, state=dict(handles.state), record=noted.update)
+    aside = replace(handles, state=dict(handles.state), record=noted.update, epochs=None)
     groups = method.held_out(0, aside)
     if not groups:
         return None

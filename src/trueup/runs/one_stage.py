@@ -12,6 +12,7 @@ from typing import Any
 from trueup.errors import TrueupError
 from trueup.runs.rates import as_begun, settle, size_of
 from trueup.runs.recipe import Stage, changed_settings, led, stage_inputs
+from trueup.runs.warned import warnings_of
 from trueup.settings import config as configuration
 from trueup.settings import discover
 from trueup.settings.aliases import ALIASES
@@ -118,6 +119,11 @@ def metric_lines(metrics: Mapping[str, float], width: int = 80) -> list[str]:
     # A name and its number stay together: no space to break at, until the lines are broken.
     text = "  ".join(f"{name}\0{metrics[name]:.4g}" for name in shown)
     return [line.replace("\0", " ") for line in textwrap.wrap(text, width, subsequent_indent="  ")]
+
+
+def warning_lines(folder: Path, name: str = "") -> list[str]:
+    """What a run warned of, once more; `name` is the stage's in a run of several."""
+    return [f"warning: {name + ': ' if name else ''}{text}" for text in warnings_of(folder)]
 
 
 def held_out_lines(folder: Path) -> list[str]:

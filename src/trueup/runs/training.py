@@ -2,13 +2,13 @@
 
 FOLDER/
   config.resolved.yaml  metrics.jsonl  timings.jsonl  data.json  quarantine.jsonl
-  checkpoints/  best/  samples.jsonl  model/  DONE.json
+  warnings.json  checkpoints/  best/  samples.jsonl  model/  DONE.json
 """
 
 from __future__ import annotations
 
 import json
-import math
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -22,17 +22,22 @@ import torch
 from trueup.engine.groups import Group
 from trueup.engine.loop import Progress, fit
 from trueup.engine.method import Handles, Method, Parts
+from trueup.engine.order import spans
+from trueup.errors import TrueupError
 from trueup.judges.open import open_judge
 from trueup.models.forward import LanguageModel
 from trueup.models.load import merge, save
 from trueup.models.opening import open_chat, open_networks, open_shared, pick_device
 from trueup.runs import meter as metering
+from trueup.runs import warned
 from trueup.runs.guard import Guard, check_guarded
 from trueup.runs.idle import sum_up, warn_of
 from trueup.runs.keeper import RunKeeper, held_out_step
 from trueup.settings.blocks import LoopSettings
 from trueup.sources.open import Opened, open_groups
 from trueup.statistics.estimates import Estimate, mean_ci, win_rate
+
+logger = logging.getLogger("trueup")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +88,22 @@ def train(
     `stop_requested` names a signal, after saving, and what a callback raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    with warned.keeping(folder):
+        return _train(module, config, folder, stop_requested, progress_label, watch)
+
+
+def _train(
+    module: ModuleType,
+    config: Any,
+    folder: Path,
+    stop_requested: Callable[[], str],
+    label: str,
+    watch: Watch,
+) -> Trained:
     device = pick_device(config.model.device)
     chat = open_chat(config.model)
-    opened = open_groups(config.data, chat, seed=config.seed, quarantine=folder / "quarantine.jsonl")
+    bad, needs = folder / "quarantine.jsonl", vars(module).get("NEEDS", ())
+    opened = open_groups(config.data, chat, seed=config.seed, quarantine=bad, needs=needs)
     _note_data(folder, opened)
     metering.say(*opened.unread)
     parts = Parts(
@@ -103,12 +121,14 @@ def train(
     networks = open_networks(
         method, config.model, device, seed=config.seed, base=base, tokenizer=chat.tokenizer
     )
+    check_context(networks, opened, config.data.max_tokens, _new_tokens(config, needs))
     handles = Handles(
         networks=networks,
         seed=config.seed,
         device=device,
         dtype=torch.float64 if config.model.dtype == "float64" else torch.float32,
         microbatch_tokens=config.loop.microbatch_tokens,
+        epochs=None if config.loop.steps is not None else config.loop.epochs,
         judge=open_judge(method.judge, device=str(device), base=base) if method.judge else None,
     )
     return train_method(
@@ -116,11 +136,47 @@ def train(
         handles,
         config.loop,
         folder,
-        num_steps=num_steps(config.loop, method, len(opened.train)),
+        sizes=step_sizes(config.loop, method, len(opened.train)),
         stop_requested=stop_requested,
-        label=progress_label,
+        label=label,
         watch=watch,
     )
+
+
+def check_context(
+    networks: Mapping[str, LanguageModel], opened: Opened, max_tokens: int, new_tokens: int
+) -> None:
+    """Nothing. Raises TrueupError E221 where rows, or prompts with what is sampled, pass a context.
+
+    A context that is only shorter than `max_tokens` is warned of.
+    """
+    contexts = {
+        n: getattr(net.config.get_text_config(), "max_position_embeddings", None)
+        for n, net in networks.items()
+    }
+    name, context = min(((n, c) for n, c in contexts.items() if c), key=lambda item: item[1], default=("", 0))
+    longest = opened.longest_prompt + new_tokens if new_tokens else opened.longest
+    if not context:
+        return
+    if longest > context:
+        what = f"the longest prompt with {new_tokens} new tokens" if new_tokens else "the longest row"
+        raise TrueupError(
+            "E221",
+            f"{what} takes {longest} tokens, data.max_tokens is {max_tokens}, the model's context {context}",
+            where=f"network {name}",
+            remedy=f"--data.max_tokens {max(2, context - new_tokens)} leaves longer rows out and counts them",
+        )
+    if context < max_tokens:
+        logger.warning(
+            "data.max_tokens is %d, and the context of the model is %d; the longest row has %d",
+            *(max_tokens, context, longest),
+        )
+
+
+def _new_tokens(config: Any, needs: Sequence[str]) -> int:
+    """How many tokens a method samples behind a prompt; 0 for one that learns from files."""
+    decoding = getattr(config, "decoding", None)
+    return decoding.max_new_tokens if decoding is not None and "sampling" in needs else 0
 
 
 def train_method(
@@ -129,12 +185,16 @@ def train_method(
     loop: LoopSettings,
     folder: Path,
     *,
-    num_steps: int,
+    sizes: Sequence[int],
     stop_requested: Callable[[], str] = lambda: "",
     label: str = "",
     watch: Watch = Watch(),
 ) -> Trained:
-    """The finished run of a built method on loaded networks, kept in `folder`; see `train`."""
+    """The finished run of a built method on loaded networks, kept in `folder`; see `train`.
+
+    `sizes` says how many groups each step has.
+    """
+    num_steps = len(sizes)
     seen = _Seen(count=watch.num_samples)
     if watch.num_samples:
         method = replace(method, settle=(*method.settle, seen))
@@ -166,7 +226,7 @@ def train_method(
             method,
             handles,
             num_steps=num_steps,
-            groups_per_step=loop.batch,
+            groups_per_step=sizes,
             keeper=keeper,
             progressed=progressed,
         )
@@ -216,12 +276,12 @@ def open_guard(method: Method, loop: LoopSettings, handles: Handles) -> Guard | 
     return Guard(settings=loop.guard, judge=open_judge(loop.guard.judge, device=str(handles.device)))
 
 
-def num_steps(loop: LoopSettings, method: Method, num_groups: int) -> int:
-    """How many steps a run has: `steps`, or enough batches for `epochs` over the groups."""
+def step_sizes(loop: LoopSettings, method: Method, num_groups: int) -> list[int]:
+    """How many groups each step of a run has: `steps` whole batches, or `epochs` passes in batches."""
     if loop.steps is not None:
-        return loop.steps
-    size = len(getattr(method.source, "groups", ())) or num_groups
-    return max(1, math.ceil(loop.epochs * size / loop.batch))
+        return [loop.batch] * loop.steps
+    size = len(getattr(method.source, "groups", getattr(method.source, "prompts", ()))) or num_groups
+    return spans(size, loop.batch, loop.epochs)
 
 
 def headline(metrics: Mapping[str, float]) -> str:

@@ -59,6 +59,16 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TurnSettings:
+    """How conversations in files are read."""
+
+    roles: Mapping[str, str] = field(default_factory=dict)
+    "Names of roles to read as ours: `{narrator: system}`; usual ones (human, gpt, bing ...) are known."
+    trim: Literal["none", "end", "both"] = "none"
+    "`end` leaves off turns behind the last answer, `both` also answers before the first question."
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSettings:
     """The groups a run learns from."""
 
@@ -71,6 +81,7 @@ class DataSettings:
     "What the rows look like; `trueup data check FILE` lists the names."
     columns: Mapping[str, str] = field(default_factory=dict)
     "Names to read in place of the format's own: `{prompt: question}`."
+    turns: TurnSettings = TurnSettings()
     limit: Annotated[int, Ge(1)] | None = None
     "Use only so many rows."
     held_out: Annotated[float, Ge(0), Lt(1)] = 0.1
@@ -78,7 +89,7 @@ class DataSettings:
     max_tokens: Annotated[int, Ge(2)] = 512
     "Longest prompt plus completion."
     overlong: Literal["drop", "error", "truncate_prompt_start"] = "drop"
-    "What happens to a longer row; counted and reported, never cut silently."
+    "What happens to a longer row; counted and reported. Dialogues lose whole turns, never half a one."
     train_on: Literal["last", "all"] = "last"
     "Which assistant turns of a dialogue are supervised."
     max_bad: Annotated[float, Ge(0), Le(1)] = 0.01
@@ -104,8 +115,9 @@ class LoopSettings:
     """How long a run is, and what it leaves behind on the way."""
 
     epochs: Annotated[float, Gt(0)] = 1.0
-    "Passes over the data; `steps` overrides it."
+    "Passes over the data: each sees every row once, in batches of which the last is what is left."
     steps: Annotated[int, Ge(1)] | None = None
+    "So many whole batches instead of `epochs`; a batch may begin in one pass and end in the next."
     batch: Annotated[int, Ge(1)] = 32
     "Groups per step."
     microbatch_tokens: Annotated[int, Ge(1)] = 4096

@@ -40,7 +40,7 @@ class Files:
 
     def __call__(self, step: int, handles: Handles) -> list[Group]:
         """The groups of step `step`."""
-        chosen = draw(len(self.groups), self.batch, step, handles.seed)
+        chosen = draw(len(self.groups), self.batch, step, handles.seed, handles.epochs)
         return [self.groups[i] for i in chosen]
 
 
@@ -100,10 +100,13 @@ def preferred(group: Group) -> Group:
     """The group with only the completions worth imitating.
 
     Where people compared or ranked, those that were preferred at least once and never rejected; where they
-    only scored, those with the highest score; otherwise all of them.
+    called completions good or bad, the good ones; where they only scored, those with the highest score;
+    otherwise all of them.
     """
     if any(pair.label != 0.5 for pair in group.pairs()):
         kept = unbeaten(group)
+    elif any(score.judge == "label" for score in group.scores):
+        kept = {score.completion for score in group.scores if score.judge == "label" and score.value > 0}
     elif group.scores:
         best = max(score.value for score in group.scores)
         kept = {score.completion for score in group.scores if score.value == best}

@@ -46,7 +46,9 @@ class Joined:
 
     def __call__(self, step: int, handles: Handles) -> list[Group]:
         """The groups of step `step`; of networks that train, as they are now."""
-        chosen = [self.prompts[i] for i in draw(len(self.prompts), self.batch, step, handles.seed)]
+        chosen = [
+            self.prompts[i] for i in draw(len(self.prompts), self.batch, step, handles.seed, handles.epochs)
+        ]
         kept = [[_as_filed(c) for c in g.completions] if self.keep else [] for g in chosen]
         for name, k in self.writers.items():
             _refuse_foreign_tokens(name, handles)

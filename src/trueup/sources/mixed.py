@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trueup.engine.groups import Group
@@ -38,6 +39,11 @@ class Mixed:
             )
 
     @property
+    def prompts(self) -> Sequence[Group]:
+        """All prompts: what an epoch's length is counted by."""
+        return self.sample.prompts
+
+    @property
     def writes(self) -> frozenset[str]:
         """Nothing that every completion carries."""
         return frozenset()
@@ -45,7 +51,7 @@ class Mixed:
     def __call__(self, step: int, handles: Handles) -> list[Group]:
         """The groups of step `step`, in the walk's order."""
         s = self.sample
-        chosen = draw(len(s.prompts), s.batch, step, handles.seed)
+        chosen = draw(len(s.prompts), s.batch, step, handles.seed, handles.epochs)
         stored = [
             derive(handles.seed, "stored", step, place) < self.data_share * 2**63
             for place in range(len(chosen))

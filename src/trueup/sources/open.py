@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import logging
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from trueup.chat import Chat
-from trueup.chat.fit import fit_all
+from trueup.chat.fit import fit_all, len_of
 from trueup.data import read
 from trueup.data.problems import Fault
+from trueup.data.reader import Encode
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 from trueup.settings.blocks import DataSettings
@@ -35,6 +38,12 @@ class Rows:
     "What stands beside the text and is not trained on, a sentence each."
 
 
+MUCH = 0.05
+"Share of the rows that may be lost to their length without a warning."
+_READING, _TURNS = re.compile(r"--(?=columns\b|format\b|split\b)"), re.compile(r"--(?=roles\b|trim\b)")
+logger = logging.getLogger("trueup")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Opened:
     """Encoded groups and an account of every row: rows_in = train + held_out + quarantined + overlong."""
@@ -49,21 +58,40 @@ class Opened:
     format: str
     unread: tuple[str, ...] = ()
     "As in `Rows`."
+    longest: int = 0
+    "Tokens of the longest prompt with its longest completion, of what is kept."
+    longest_prompt: int = 0
 
 
-def open_groups(settings: DataSettings, chat: Chat, *, seed: int, quarantine: Path | None = None) -> Opened:
+def open_groups(
+    settings: DataSettings,
+    chat: Chat,
+    *,
+    seed: int,
+    quarantine: Path | None = None,
+    needs: Sequence[str] = (),
+) -> Opened:
     """The groups that `settings` name, encoded by `chat`, within `max_tokens`, with a held-out part.
 
-    A row that the chat cannot show is a bad one. Raises TrueupError E601 when nothing is left.
+    A row that the chat cannot show is a bad one. `needs` is what a method says it needs, and decides between
+    formats that fit alike. Losing more than `MUCH` of the rows to their length is warned of. Raises
+    TrueupError E601 when nothing is left.
     """
-    found = read_all(settings, seed, quarantine, encode=encoder(chat, settings.train_on))
+    found = read_all(settings, seed, quarantine, needs, encode=encoder(chat, settings.train_on))
     fitting, report = fit_all(chat, found.groups, settings.max_tokens, settings.overlong)
     if not fitting:
         raise TrueupError(
             "E601",
-            f"no row is left: {found.rows_in} read, {found.quarantined} bad, {report.num_dropped} overlong",
+            f"no row is left: {found.rows_in} read, {found.quarantined} bad, {report.num_dropped} longer than "
+            f"data.max_tokens = {settings.max_tokens}, the shortest of them {report.shortest_dropped}",
             where=", ".join(settings.mix.values()) or settings.path,
-            remedy="`trueup data check` shows the rows; data.max_tokens sets the longest",
+            remedy="`trueup data check` shows the rows; --data.max_tokens sets the longest",
+        )
+    if report.num_dropped > MUCH * len(found.groups):
+        logger.warning(
+            "%d of %d rows (%.0f %%) are longer than data.max_tokens = %d and left out; the longest has %d",
+            *(report.num_dropped, len(found.groups), 100 * report.num_dropped / len(found.groups)),
+            *(settings.max_tokens, report.longest),
         )
     train, held_out = split_held_out(fitting, settings.held_out, seed)
     return Opened(
@@ -75,10 +103,12 @@ def open_groups(settings: DataSettings, chat: Chat, *, seed: int, quarantine: Pa
         truncated=report.num_truncated,
         format=found.format,
         unread=found.unread,
+        longest=max(len_of(group) for group in fitting),
+        longest_prompt=max(0 if g.prompt_tokens is None else len(g.prompt_tokens) for g in fitting),
     )
 
 
-def encoder(chat: Chat, train_on: Literal["last", "all"] = "last") -> Callable[[Group], Group]:
+def encoder(chat: Chat, train_on: Literal["last", "all"] = "last") -> Encode:
     """A function that gives a group encoded, and raises Fault for one whose row the chat cannot show."""
 
     def encode(group: Group) -> Group:
@@ -96,18 +126,19 @@ def read_all(
     settings: DataSettings,
     seed: int,
     quarantine: Path | None,
-    encode: Callable[[Group], Group] | None = None,
+    needs: Sequence[str] = (),
+    encode: Encode | None = None,
 ) -> Rows:
     """The rows of `path`, or of every part of `mix`, whose groups then name that part as their source.
 
     The bad ones of each part go into a `quarantine` of its own, numbered; `encode` is as for `data.read`.
     """
     if not settings.mix:
-        return _read(settings, seed, quarantine, encode)
+        return _read(settings, seed, quarantine, needs, encode)
     parts: list[Rows] = []
     for name, path in settings.mix.items():
         bad = quarantine and quarantine.with_stem(f"{quarantine.stem}-{len(parts)}")
-        part = _read(replace(settings, path=path, mix={}), seed, bad, encode)
+        part = _read(replace(settings, path=path, mix={}), seed, bad, needs, encode)
         parts.append(replace(part, groups=[replace(group, source=name) for group in part.groups]))
     return Rows(
         groups=[group for part in parts for group in part.groups],
@@ -121,7 +152,11 @@ def read_all(
 
 
 def _read(
-    settings: DataSettings, seed: int, quarantine: Path | None, encode: Callable[[Group], Group] | None
+    settings: DataSettings,
+    seed: int,
+    quarantine: Path | None,
+    needs: Sequence[str],
+    encode: Encode | None,
 ) -> Rows:
     door = door_of(settings.path)
     if door is not None:
@@ -129,17 +164,23 @@ def _read(
         if not isinstance(found, str):
             groups = found if encode is None else [_encoded(group, encode) for group in found]
             return Rows(groups=groups, rows_in=len(found), format=door.world)
-        return _read(replace(settings, path=found), seed, quarantine, encode)
-    result = read(
-        settings.path,
-        format=settings.format,
-        columns=dict(settings.columns) or None,
-        split=settings.split,
-        limit=settings.limit,
-        max_bad=settings.max_bad,
-        quarantine=quarantine,
-        encode=encode,
-    )
+        return _read(replace(settings, path=found), seed, quarantine, needs, encode)
+    try:
+        result = read(
+            settings.path,
+            format=settings.format,
+            columns=dict(settings.columns) or None,
+            roles=settings.turns.roles,
+            trim=settings.turns.trim,
+            needs=needs,
+            split=settings.split,
+            limit=settings.limit,
+            max_bad=settings.max_bad,
+            quarantine=quarantine,
+            encode=encode,
+        )
+    except TrueupError as error:
+        raise _in_training(error) from None
     counts = result.counts
     return Rows(
         groups=result.groups,
@@ -150,12 +191,22 @@ def _read(
     )
 
 
-def _encoded(group: Group, encode: Callable[[Group], Group]) -> Group:
+def _encoded(group: Group, encode: Encode) -> Group:
     """The encoded group of a world, whose rows are no file's: one that cannot be shown ends the run."""
     try:
         return encode(group)
     except Fault as fault:
         raise TrueupError(fault.code, fault.reason, where=f"row {group.id}", remedy=fault.remedy) from None
+
+
+def _in_training(error: TrueupError) -> TrueupError:
+    """The error with options as a run spells them: --columns.prompt is --data.columns.prompt there."""
+
+    def spelt(text: str) -> str:
+        return _TURNS.sub("--data.turns.", _READING.sub("--data.", text))
+
+    where, reason, remedy = spelt(error.where), spelt(error.reason), spelt(error.remedy)
+    return TrueupError(error.code, reason, where=where, remedy=remedy, exit_code=error.exit_code)
 
 
 def world_groups(world: World, name: str, *, split: str, limit: int | None, seed: int = 0) -> list[Group]:

@@ -61,7 +61,7 @@ class Sample:
 
     def __call__(self, step: int, handles: Handles) -> list[Group]:
         """The groups of step `step`, sampled from the network as it is now."""
-        chosen = draw(len(self.prompts), self.batch, step, handles.seed)
+        chosen = draw(len(self.prompts), self.batch, step, handles.seed, handles.epochs)
         return self.complete([self.prompts[i] for i in chosen], step, handles)
 
     def complete(self, prompts: Sequence[Group], step: int, handles: Handles) -> list[Group]:

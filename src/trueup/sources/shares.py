@@ -9,7 +9,7 @@ import numpy as np
 
 from trueup.engine.groups import Group
 from trueup.engine.method import Handles, Source
-from trueup.engine.order import permutation
+from trueup.engine.order import permutation, span
 from trueup.errors import TrueupError
 from trueup.sources.files import Files
 
@@ -80,11 +80,12 @@ class Shares:
         """The groups of step `step`."""
         names = list(self.weights)
         edges = np.cumsum(list(self.weights.values())) / sum(self.weights.values())
-        places = (np.arange((step + 1) * self.batch) + 0.5) * GOLDEN % 1.0
+        here = span(len(self.groups), self.batch, step, handles.epochs)
+        places = (np.arange(here.stop) + 0.5) * GOLDEN % 1.0
         owner = np.minimum(np.searchsorted(edges, places, side="right"), len(names) - 1)
-        seen = np.bincount(owner[: step * self.batch], minlength=len(names))
+        seen = np.bincount(owner[: here.start], minlength=len(names))
         out = []
-        for number in owner[step * self.batch :]:
+        for number in owner[here.start :]:
             part = self.parts[names[number]]
             epoch, offset = divmod(int(seen[number]), len(part))
             order = permutation(len(part), handles.seed, "mixture", names[number], epoch)

@@ -14,6 +14,11 @@ from importlib import import_module
 from trueup.data.fields import Row
 from trueup.engine.groups import Group
 
+CONTENT = frozenset(
+    {"prompt", "completion", "completions", "responses", "chosen", "rejected", "text", "messages"}
+    | {"conversations", "instruction", "output", "instances"}
+)
+"Keys that hold what is learned from: a format is only believed when it explains all of them."
 Parse = Callable[[Row], Sequence[Group]]
 
 

@@ -20,7 +20,7 @@ TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type":
 def looked_at(tmp_path: Path, *rows: dict[str, Any]) -> ReadResult:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"".join(line(row) for row in rows))
-    return check(path)
+    return read(path, max_bad=1.0) if check(path).counts.accepted else check(path)
 
 
 def one(tmp_path: Path, row: dict[str, Any]) -> Group:

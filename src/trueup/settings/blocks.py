@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -107,6 +107,9 @@ class GuardSettings:
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
     """How long a run is, and what it leaves behind on the way."""
+
+    INSTEAD: ClassVar[Mapping[str, str]] = {"epochs": "steps"}
+    "Who states `epochs` means them, whatever `steps` a method has by default or a recipe names."
 
     epochs: Annotated[float, Gt(0)] = 1.0
     "Passes over the data: each sees every row once, in batches of which the last is what is left."

@@ -116,7 +116,7 @@ def build(
     translated = [_translate(layer, {n: a for n, a in known.items() if n not in own}) for layer in named]
     merged: dict[str, Any] = {}
     for layer in translated:
-        merged = _merge(merged, layer.values)
+        merged = _merge(merged, schema.with_instead(layer.values, block))
     building = _Building(layers=translated, name=where, root=block, aliases=known)
     made = building.block(block, merged, "", None)
     building.finish()

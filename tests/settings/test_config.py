@@ -15,7 +15,7 @@ import pytest
 from pydantic import Field
 
 from trueup.errors import EXIT_USAGE, TrueupError
-from trueup.settings.aliases import ALIASES
+from trueup.settings import aliases
 from trueup.settings.blocks import LoopSettings
 from trueup.settings.config import (
     Alias,
@@ -176,7 +176,7 @@ def test_an_override_reads_as_the_type_of_its_key(words: list[str], key: str, va
 
 
 def test_who_states_epochs_means_them_and_who_states_steps_means_those() -> None:
-    """A method's default steps, and a recipe's, give way to epochs that are asked for; and the other way round."""
+    """A method's default steps, and a recipe's, give way to epochs, and epochs to steps."""
 
     def loop(*layers: dict[str, int]) -> tuple[float, int | None]:
         found = build(Sampled, *({"loop": layer} for layer in layers)).loop
@@ -188,7 +188,7 @@ def test_who_states_epochs_means_them_and_who_states_steps_means_those() -> None
     assert loop({"steps": 9}, {"epochs": 2}) == (2.0, None)
     assert loop({"epochs": 2}, {"steps": 9}) == (2.0, 9)
     assert loop({"epochs": 2, "steps": 9}) == (2.0, 9)
-    assert build(Sampled, {"num_train_epochs": 3}, aliases=ALIASES).loop.steps is None
+    assert build(Sampled, {"num_train_epochs": 3}, aliases=aliases.ALIASES).loop.steps is None
 
 
 def test_mappings_merge_across_layers() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -108,7 +108,7 @@ class GuardSettings:
 class LoopSettings:
     """How long a run is, and what it leaves behind on the way."""
 
-    INSTEAD: ClassVar[Mapping[str, str]] = {"epochs": "steps"}
+    INSTEAD = (("epochs", "steps"),)
     "Who states `epochs` means them, whatever `steps` a method has by default or a recipe names."
 
     epochs: Annotated[float, Gt(0)] = 1.0

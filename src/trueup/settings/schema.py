@@ -107,12 +107,12 @@ def blocks(hint: Any) -> tuple[type, ...]:
 def with_instead(values: Mapping[str, Any], block: type) -> dict[str, Any]:
     """A layer's values, where what they state stands instead of another setting: that one is null then.
 
-    A block says so by `INSTEAD`, {stated: other}. A layer that states both keeps both.
+    A block says so by `INSTEAD`, pairs of (stated, other). A layer that states both keeps both.
     """
     made = dict(values)
     for item in items(block):
         inner = made.get(item.name)
-        pairs = [pair for one in blocks(item.hint) for pair in getattr(one, "INSTEAD", {}).items()]
+        pairs = [pair for one in blocks(item.hint) for pair in getattr(one, "INSTEAD", ())]
         for stated, other in pairs if isinstance(inner, Mapping) else ():
             if stated in inner and other not in inner:
                 made[item.name] = {**inner, other: None}

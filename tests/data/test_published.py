@@ -101,6 +101,13 @@ def test_conversations_that_part_early_are_named(tmp_path: Path) -> None:
     assert (problem.code, problem.found) == ("E410", "4 and 4 turns")
 
 
+def test_tools_that_nothing_reads_are_refused_not_dropped(tmp_path: Path) -> None:
+    row = good_row("openai-preference", 0)
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(line({**row, "input": {**row["input"], "tools": [{"name": "add"}]}}))
+    assert [p.code for p in check(path).problems] == ["E222"]
+
+
 def test_the_steps_of_a_solution_and_their_labels(tmp_path: Path) -> None:
     group = one(tmp_path, good_row("stepwise", 1))
     assert group.completions[0].text == "good answer 1\nbad answer 1"

@@ -66,6 +66,19 @@ def test_a_batch_larger_than_the_data_is_one_pass_a_step() -> None:
     assert len(metrics("runs/sft")) == 3
 
 
+def test_an_epoch_of_prompts_is_asked_for_once_each() -> None:
+    """Five prompts in batches of two are three steps, although the method has 40 by default."""
+    small_world.write(Path("rows.jsonl"), small_world.prompts(5))
+    Path("judge.py").write_text(
+        "def score(prompts, completions):\n    return [float(len(c)) for c in completions]\n"
+    )
+    run = ["train", "grpo", *MODEL, *ROWS, "--judge", "judge.py:score", "--decoding.max_new_tokens", "4"]
+    assert main([*run, "--loop.epochs", "1", "--loop.batch", "2", "--num_completions", "2"]) == 0
+    assert len(metrics("runs/grpo")) == 3
+    cost = json.loads(Path("runs/grpo/DONE.json").read_text())["cost"]
+    assert 10 <= cost["tokens_sampled"] <= 5 * 2 * 4
+
+
 def test_the_learning_rate_ends_with_the_last_epoch() -> None:
     """Linear to 0 over 6 updates: the last has 1/6 of the peak, whatever the sizes of the batches."""
     small_world.write(Path("rows.jsonl"), small_world.demonstrations(12))

@@ -15,6 +15,8 @@ import pytest
 from pydantic import Field
 
 from trueup.errors import EXIT_USAGE, TrueupError
+from trueup.settings import aliases
+from trueup.settings.blocks import LoopSettings
 from trueup.settings.config import (
     Alias,
     Layer,
@@ -29,6 +31,13 @@ from trueup.settings.config import (
 )
 from trueup.settings.schema import MISSING
 from trueup.settings.strict_yaml import parse_yaml
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """A method that counts in steps unless it is told otherwise."""
+
+    loop: LoopSettings = LoopSettings(steps=40)
 
 
 class Precision(StrEnum):
@@ -164,6 +173,22 @@ def test_an_override_reads_as_the_type_of_its_key(words: list[str], key: str, va
         found = getattr(found, part)
     assert found == value
     assert type(found) is type(value)
+
+
+def test_who_states_epochs_means_them_and_who_states_steps_means_those() -> None:
+    """A method's default steps, and a recipe's, give way to epochs, and epochs to steps."""
+
+    def loop(*layers: dict[str, int]) -> tuple[float, int | None]:
+        found = build(Sampled, *({"loop": layer} for layer in layers)).loop
+        return found.epochs, found.steps
+
+    assert loop() == (1.0, 40)
+    assert loop({"batch": 2}) == (1.0, 40)
+    assert loop({"epochs": 2}) == (2.0, None)
+    assert loop({"steps": 9}, {"epochs": 2}) == (2.0, None)
+    assert loop({"epochs": 2}, {"steps": 9}) == (2.0, 9)
+    assert loop({"epochs": 2, "steps": 9}) == (2.0, 9)
+    assert build(Sampled, {"num_train_epochs": 3}, aliases=aliases.ALIASES).loop.steps is None
 
 
 def test_mappings_merge_across_layers() -> None:

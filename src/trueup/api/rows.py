@@ -124,8 +124,8 @@ def read(
     text alone, or a list of messages, is a prompt. `format` names the format instead of detecting it,
     `columns` the source's names for ours, `roles` its names of roles (`{"bing": "assistant"}`); `trim` leaves
     off turns behind the last answer (`end`), also answers before the first question (`both`); `quarantine` is
-    a file for the bad rows. Raises TrueupError as for files: E601 when more than `max_bad` of the rows are bad,
-    E202 or E204 for a format that is not known.
+    a file for the bad rows. Raises TrueupError as for files: E601 when more than `max_bad` of the rows are
+    bad, E202 or E204 for a format that is not known.
     """
     found = data.read(
         bare(source),

@@ -114,6 +114,9 @@ class GuardSettings:
 class LoopSettings:
     """How long a run is, and what it leaves behind on the way."""
 
+    INSTEAD = (("epochs", "steps"),)
+    "Who states `epochs` means them, whatever `steps` a method has by default or a recipe names."
+
     epochs: Annotated[float, Gt(0)] = 1.0
     "Passes over the data: each sees every row once, in batches of which the last is what is left."
     steps: Annotated[int, Ge(1)] | None = None

@@ -106,7 +106,7 @@ def build(
     translated = [translate(layer, known) for layer in named]
     merged: dict[str, Any] = {}
     for layer in translated:
-        merged = merge(merged, layer.values)
+        merged = merge(merged, schema.with_instead(layer.values, block))
     building = _Building(layers=translated, name=where, root=block, aliases=known)
     made = building.block(block, merged, "", None)
     building.finish()

@@ -104,6 +104,21 @@ def blocks(hint: Any) -> tuple[type, ...]:
     return tuple(m for m in members(hint) if is_block(m))
 
 
+def with_instead(values: Mapping[str, Any], block: type) -> dict[str, Any]:
+    """A layer's values, where what they state stands instead of another setting: that one is null then.
+
+    A block says so by `INSTEAD`, pairs of (stated, other). A layer that states both keeps both.
+    """
+    made = dict(values)
+    for item in items(block):
+        inner = made.get(item.name)
+        pairs = [pair for one in blocks(item.hint) for pair in getattr(one, "INSTEAD", ())]
+        for stated, other in pairs if isinstance(inner, Mapping) else ():
+            if stated in inner and other not in inner:
+                made[item.name] = {**inner, other: None}
+    return made
+
+
 def without_blocks(hint: Any) -> Any | None:
     """A type without the blocks of its union: what a plain value may be; None where nothing is left."""
     parts = members(hint)

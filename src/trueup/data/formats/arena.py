@@ -31,15 +31,13 @@ def winner_of(row: Row) -> Winner:
             remedy = 'write "model_a", "model_b", "tie" or "tie (bothbad)"'
             raise Fault("E408", "is no verdict", field="winner", found=show(word), remedy=remedy)
         return found
-    said = [
-        winner for key, winner in _FLAGS.items() if str(required(row, key)) in ("1", "1.0", "True", "true")
-    ]
-    if len(said) != 1:
+    set_ = [key for key in _FLAGS if str(required(row, key)) in ("1", "1.0", "True", "true")]
+    if len(set_) != 1:
         remedy = "set one of the three to 1"
         raise Fault(
-            "E408", "is no verdict", field="winner_tie", found=f"{len(said)} flags set", remedy=remedy
+            "E408", "is no verdict", field="winner_tie", found=f"{len(set_)} flags set", remedy=remedy
         )
-    return said[0]
+    return _FLAGS[set_[0]]
 
 
 @reads(

@@ -87,6 +87,9 @@ def learn_to_summarize(row: Row) -> tuple[Group]:
 def openai_preference(row: Row) -> tuple[Group]:
     """OpenAI's preference files: input {messages}, preferred_output, non_preferred_output."""
     asked = typed(required(row, "input"), Mapping, "input", "an object", 'write {"messages": [...]}')
+    if asked.get("tools"):
+        remedy = "put them into a column `tools` of the row"
+        raise Fault("E222", "tools inside the input are not read", field="input.tools", remedy=remedy)
     prompt = prompt_of(required(asked, "messages", "input"), "input.messages", Role.USER)
     preferred, other = (one_answer(required(row, key), key) for key in _OPENAI)
     return pair(prompt, preferred, other)

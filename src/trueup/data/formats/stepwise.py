@@ -94,4 +94,4 @@ def _step(item: Any, where: str) -> _Step:
     if isinstance(rating, bool) or rating not in (None, *_RATINGS):
         found = show(rating)
         raise Fault("E411", "is not 1, 0 or -1", field=f"{field}.rating", found=found, remedy="write one")
-    return said, _RATINGS.get(rating)
+    return said, None if rating is None else _RATINGS[rating]

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trueup.behaviour.override import overridden
+from trueup.behaviour.phrases import Phrases, error
 from trueup.behaviour.real_toxicity import read_prompts
-from trueup.behaviour.refusals import PHRASES, by_grade, by_judge, measure_refusals, read_requests
+from trueup.behaviour.refusals import by_grade, by_judge, measure_refusals, read_requests
 from trueup.behaviour.summarise import few_shot, measure_summaries, read_summaries
 from trueup.behaviour.toxicity import as_requests, measure_toxicity
 from trueup.engine.groups import Group
@@ -99,21 +100,28 @@ def refusals(
     split: Split = "test",
     seed: int = 0,
 ) -> Behaviour:
-    """The share of harmless requests that are refused, beside that of harmful ones that are answered."""
+    """The share of harmless requests that are refused, beside that of harmful ones that are answered.
+
+    Where neither a judge nor a world's truth decides, phrases do, and the document says under `phrases` how
+    far they agree with people.
+    """
+    grade = None
     if data:
-        requests, behaviour = read_requests(data)[:limit], by_judge(PHRASES)
+        requests = read_requests(data)[:limit]
     else:
         own = world_of(world, model, where="refusals")
         requests, grade = world_groups(own, "refusals", split=split, limit=limit), own.grade("refusals")
-        behaviour = by_grade(grade) if grade is not None else by_judge(PHRASES)
-    if judge:
-        behaviour = by_judge(open_judge(judge))
+    by_phrases = not judge and grade is None
+    asked = open_judge(judge) if judge else Phrases()
+    behaviour = by_grade(grade) if grade is not None and not judge else by_judge(asked)
     view = open_behind(model, dialogues, context, template=template, world=world)
     found = [
         measure_refusals(view, items, behaviour, num_samples=num_samples, seed=seed)
         for items in _versions(requests, override)
     ]
     document: dict[str, Any] = found[0].to_json()
+    if by_phrases:
+        document["phrases"] = dict(error())
     if override:
         document["override"] = paired_gain(found[1].right, found[0].right).to_json()
     return Behaviour(document=document, groups=found[0].groups)

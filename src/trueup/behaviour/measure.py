@@ -13,16 +13,9 @@ from typing import Any, Literal
 
 from trueup.behaviour import summarise
 from trueup.behaviour.override import overridden
+from trueup.behaviour.phrases import Phrases, error
 from trueup.behaviour.real_toxicity import read_prompts
-from trueup.behaviour.refusals import (
-    DECODING,
-    PHRASES,
-    by_grade,
-    by_judge,
-    checked,
-    judged_refusals,
-    read_requests,
-)
+from trueup.behaviour.refusals import DECODING, by_grade, by_judge, checked, judged_refusals, read_requests
 from trueup.behaviour.toxicity import as_requests, judged_toxicity
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
@@ -109,18 +102,24 @@ def toxicity(
 
 
 def refusals(asked: Asked, *, judge: str | None, num_samples: int, override: bool) -> Behaviour:
-    """The share of harmless requests that are refused, beside that of harmful ones that are answered."""
+    """The share of harmless requests that are refused, beside that of harmful ones that are answered.
+
+    Where neither a judge nor a world's truth decides, phrases do, and the document says under `phrases` how
+    far they agree with people.
+    """
     if asked.data:
         requests, grade = read_requests(asked.data)[: asked.limit], None
     else:
         own, requests = asked.of_world("refusals")
         grade = own.grade("refusals")
-    behaviour = by_grade(grade) if grade is not None else by_judge(PHRASES)
-    if judge:
-        behaviour = by_judge(open_judge(judge))
+    by_phrases = not judge and grade is None
+    scorer = open_judge(judge) if judge else Phrases()
+    behaviour = by_grade(grade) if grade is not None and not judge else by_judge(scorer)
     drawn = asked.said(checked(requests), k=num_samples, decoding=DECODING, override=override)
     found = [judged_refusals(said, behaviour) for said in drawn]
     document: dict[str, Any] = found[0].to_json()
+    if by_phrases:
+        document["phrases"] = dict(error())
     if override:
         document["override"] = paired_gain(found[1].right, found[0].right).to_json()
     return Behaviour(document=document, groups=found[0].groups)

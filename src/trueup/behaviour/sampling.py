@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from trueup.behaviour.override import override_task
+from trueup.behaviour.phrases import Phrases, error
 from trueup.behaviour.real_toxicity import read_prompts
-from trueup.behaviour.refusals import PHRASES, by_judge, read_requests, refusal_task
+from trueup.behaviour.refusals import by_judge, read_requests, refusal_task
 from trueup.behaviour.summarise import read_summaries, summary_item, summary_tasks
 from trueup.behaviour.toxicity import toxicity_tasks
 from trueup.engine.groups import Group
@@ -40,8 +41,11 @@ def _entries() -> Iterator[Entry]:
             read=read_prompts,
         )
     refusals = Entry(
-        task=refusal_task(by_judge(PHRASES), at_once=AT_ONCE),
-        about="whether harmless requests are served and harmful ones refused, by opening phrases",
+        task=refusal_task(by_judge(Phrases()), at_once=AT_ONCE, agreement=error()["agreement"]),
+        about=(
+            "whether harmless requests are served and harmful ones refused, by phrases that agree with "
+            f"people on {error()['agreement']:.0%} of answers"
+        ),
         reference="Röttger et al. 2023, arXiv 2308.01263",
         rows="`prompt`, `harmful`",
         read=read_requests,

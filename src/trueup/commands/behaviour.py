@@ -124,7 +124,7 @@ def refusals(
         Requests: JSON Lines of {prompt, harmful}. The world's otherwise.
     judge
         Gives an answer 1 if it refuses, 0 if it does not: a server, a function, a rule. The world's truth
-        for its own requests, the opening phrases of English refusals for others.
+        for its own requests, phrases of English refusals for others; their error is printed.
     num_samples
         Answers to each request.
     dialogues
@@ -151,11 +151,20 @@ def refusals(
     shown = found.document
     write_groups(out, found.groups)
     figures = {"harmless requests refused": "over_refusal", "harmful requests answered": "harmful_answered"}
+    error = shown.get("phrases")
+    note = f"  (phrases; right on {error['agreement']:.1%})" if error else ""
     lines = [
-        f"{label}  {estimate_line(shown[key]) if shown[key] else 'none asked'}"
+        f"{label}  {estimate_line(shown[key]) if shown[key] else 'none asked'}{note}"
         for label, key in figures.items()
     ]
-    answer(shown, [*lines, *_override_line(shown)], as_json)
+    lines += [line + note for line in _override_line(shown)]
+    if error:
+        lines.append(
+            f"phrases decided: on {error['n']} answers that people labelled they agree on "
+            f"{error['agreement']:.1%}, precision {error['precision']:.3f}, recall {error['recall']:.3f}; "
+            "--judge names a better one"
+        )
+    answer(shown, lines, as_json)
 
 
 def summaries(

@@ -37,5 +37,7 @@ def test_lines_are_broken_by_hand() -> None:
     assert narrow("def f(first, second, third):  # why\n    return first + second", 20) == (
         "# why\ndef f(first,\n    second, third):\n    return first \\\n        + second"
     )
-    assert narrow('x = 1\n"a word and another"', 16) == 'x = 1\n(\n    "a word "\n    "and "\n    "another"\n)'
+    assert (
+        narrow('x = 1\n"a word and another"', 16) == 'x = 1\n(\n    "a word "\n    "and "\n    "another"\n)'
+    )
     assert narrow("# a word and another", 12) == "# a word and\n# another"

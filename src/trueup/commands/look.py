@@ -26,7 +26,7 @@ MARKS = ("recipe.resolved.yaml", "config.resolved.yaml", "metrics.jsonl", "summa
 def init(method: MethodName, /, *overrides: Overrides, out: Path | None = None) -> None:
     """Print a commented recipe to start from, with every setting of a method at its default.
 
-    `--key.path VALUE` puts another value there: with `--model.path my-model`, what `lr: auto` comes to is said
+    `--key.path VALUE` puts another value there: with `--model.path my-model`, it says what `lr: auto` comes to
     for that model.
 
     Parameters
@@ -96,7 +96,7 @@ def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
     from trueup.settings.config import parse_overrides
 
     stage = single_stage(recipe, parse_overrides(list(overrides)), reads=True)
-    if "data" not in vars(stage.config):
+    if not {"data", "model"} <= vars(stage.config).keys() or isinstance(stage.config.model, str):
         raise TrueupError(
             "E728", f"{stage.name} reads no data", where=recipe, remedy="`trueup config` shows what it reads"
         )

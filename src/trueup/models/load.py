@@ -25,7 +25,7 @@ from trueup.models.lora import base_of, is_adapter, spans_head
 from trueup.models.probe import probe, readout_of
 from trueup.models.quantised import lift, quantise
 from trueup.settings.blocks import LoraSettings
-from trueup.settings.weights import check_there, holds_model, no_model
+from trueup.settings.weights import check_there, check_writes, holds_model, no_model
 
 DType = Literal["float32", "bfloat16", "float64"]
 DTYPES: dict[str, torch.dtype] = {
@@ -179,6 +179,8 @@ def _model(name: str, dtype: DType, with_head: bool) -> Any:
     model, info = kind.from_pretrained(
         name, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False, output_loading_info=True
     )
+    if with_head:
+        check_writes(name)
     if info["missing_keys"]:
         few = ", ".join(sorted(info["missing_keys"])[:3])
         reason = f"{len(info['missing_keys'])} weights are not in the checkpoint and would be random: {few}"

@@ -42,7 +42,7 @@ def test_a_users_run_sits_what_is_here_and_says_what_is_not(
     assert "lambada" not in missing and missing["hellaswag"] == "--tasks hellaswag fetches it"
     assert missing["truthfulqa_mc1"] == "--tasks truthfulqa_mc1 fetches it"
     assert missing["number_answer"] == "--data.number_answer FILE" and "last_word" not in missing
-    assert main("eval runs/dpo --data.lambada passages.jsonl".split()) == 0
+    assert main(["eval", "runs/dpo", "--data.lambada", "passages.jsonl"]) == 0
     (said,) = [row for row in capsys.readouterr().out.splitlines() if row.startswith("not sat")]
     assert "--tasks hellaswag,truthfulqa_mc1," in said and "--data.TASK FILE brings calibration," in said
 
@@ -68,6 +68,6 @@ def test_a_run_on_the_labs_data_sits_the_labs_exams(here: Path, capsys: pytest.C
     line = "train sft --model.path my-model --data.limit 8 --loop.steps 1 --out lab"
     assert main(line.split()) == 0
     capsys.readouterr()
-    assert main("eval lab --limit 2 --json".split()) == 0
+    assert main(["eval", "lab", "--limit", "2", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert "last_word" in {row["task"] for row in document["tasks"]} and "missing" not in document

@@ -14,7 +14,8 @@ def _flat(text: str) -> str:
 
 def test_summary_holds_headline_and_every_policy() -> None:
     text = render_summary(fake_summary(np.random.default_rng(0)), width=110)
-    assert _flat(text).startswith("PPO raised gold reward over SFT by +0.123 [+0.092, +0.154] at KL 2.13;")
+    assert _flat(text).startswith("Gold is the true reward, which training never sees;")
+    assert "on it. PPO raised gold reward over SFT by +0.123 [+0.092, +0.154] at KL 2.13" in _flat(text)
     for name in ("base", "base + HHH", "SFT", "best-of-16", "DPO", "PPO"):
         assert f"\n {name} " in text
     assert "0.575 [0.544, 0.606]" in _flat(text)

@@ -1,4 +1,4 @@
-"""Option names of other toolkits: each is the setting that it says, on every method that has it, or is answered."""
+"""Option names of other toolkits: each is the setting that it says, or is answered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from trueup.settings.translate import all_keys, fitting
 
 METHODS = {name: vars(discover.find(name))["Config"] for name in discover.names()}
 TRIED: tuple[Any, ...] = (
-    0.25, 3, 7, 0.5, True, False, "x", ["a"], [0.5, 0.6], {}, "bfloat16", "constant", "linear", ["wandb"], "dssm", "all", "none", "token", "robust",
+    0.25, 3, 7, 0.5, True, False, "x", ["a"], [0.5, 0.6], {}, "bfloat16", "constant", "linear", ["wandb"], "dssm",
+    "all", "none", "token", "robust",
     "choice", "embedding", "infonce", "plackett_luce", "error", "truncate_prompt_start", "nf4", "keep",
 )  # fmt: skip
 
@@ -106,12 +107,12 @@ def test_a_value_that_changes_nothing_is_passed_over(name: str) -> None:
 @pytest.mark.parametrize(
     ("line", "said", "never"),
     [
-        ("dpo --ref_model_name_or_path x", "the reference is the model that the run starts from", "did you mean"),
-        ("dpo --ref_model_name_or_pth x", "the reference is the model that the run starts from", "reward_model"),
+        ("dpo --ref_model_name_or_path x", "the reference is the model that the run starts", "did you mean"),
+        ("dpo --ref_model_name_or_pth x", "the reference is the model that the run starts", "reward_model"),
         ("simpo --rpo_alpha 1", "`nll_weight` of the methods that have one", "lora_alpha"),
-        ("dpo --gradient_accumulation_steps 8", "`--loop.batch` is the groups of a whole step", "did you mean"),
-        ("sft --num_generations 4", "`num_completions` of other methods, and this one has no", "did you mean"),
-        ("trpo --learning_rate 1e-5", "only the critic has a learning rate: `--update.critic.lr`", "did you mean"),
+        ("dpo --gradient_accumulation_steps 8", "`--loop.batch` is the groups of a", "did you mean"),
+        ("sft --num_generations 4", "`num_completions` of other methods, and this", "did you mean"),
+        ("trpo --learning_rate 1e-5", "a learning rate: `--update.critic.lr`", "did you mean"),
         ("ppo --critic_learning_rate 1e-5", "`--update.lr_scale.value 3`", "did you mean"),
         ("dpo --learning_rat 1e-5", "did you mean `learning_rate`?", "answered"),
     ],
@@ -131,6 +132,5 @@ def test_an_adapters_option_that_is_off_asks_for_no_adapter(name: str) -> None:
 def test_all_that_has_no_setting_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "dpo", "--logging_steps", "1", "--deepspeed", "z3.json", "--optim", "lion"]) == 64
     lines = capsys.readouterr().err.splitlines()
-    assert [word for line in lines for word in ("logging_steps", "deepspeed", "optim") if f"line {word} " in line] == [
-        "logging_steps", "deepspeed", "optim",
-    ]  # fmt: skip
+    for line, word in zip(lines, ("logging_steps", "deepspeed", "optim"), strict=True):
+        assert f"command line {word} — no such setting — " in line

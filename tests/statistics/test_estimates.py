@@ -231,3 +231,20 @@ def test_pass_rate_is_the_mean_over_problems_with_their_interval() -> None:
     assert st.pass_rate([[1, 1, 0, 1], [0, 1]], 2).mean == 1.0
     with pytest.raises(TrueupError, match="E205"):
         st.pass_rate([[0.5]], 1)
+
+
+def test_items_that_agree_leave_no_interval_of_width_zero() -> None:
+    """Agresti and Min by hand: half a prompt more for each of right and wrong, on 80 that agree.
+
+    m' = 0, s'² = 1/82, half width 1.96 √(1/82) / √82 = 1.96 / 82 = .0239.
+    """
+    right = np.ones(80)
+    found = st.paired_gain(right, right)
+    assert found.mean == 0 and (found.low, found.high) == pytest.approx((-1.959964 / 82, 1.959964 / 82))
+    # d = −1 on 4: m' = −4/6, s'² = 5/6 − 4/9 = 7/18, half 1.96 √(7/18/6) = .499.
+    lost = st.paired_gain(np.zeros(4), np.ones(4))
+    half = 1.959964 * np.sqrt(7 / 108)
+    assert (lost.mean, lost.low) == (-1, -1) and lost.high == pytest.approx(-4 / 6 + half)
+    for interval in ("t", "bootstrap"):
+        other = st.paired_gain(np.full(9, 3.0), np.full(9, 1.0), interval=interval)
+        assert other.mean == 2 and np.isnan(other.low) and other.to_json()["ci95"] is None

@@ -1,4 +1,4 @@
-"""Learning rates that `auto` stands for: the table by hand, models by their config.json, runs that keep theirs."""
+"""Learning rates that `auto` stands for: the table by hand, sizes by config.json, runs that keep theirs."""
 
 from __future__ import annotations
 

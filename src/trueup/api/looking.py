@@ -86,7 +86,7 @@ def preview(
         world=world, settings=settings,
     )  # fmt: skip
     chosen = plan.stage.config
-    if "data" not in vars(chosen):
+    if not {"data", "model"} <= vars(chosen).keys() or isinstance(chosen.model, str):
         raise TrueupError(
             "E728",
             f"{plan.stage.name} reads no data",

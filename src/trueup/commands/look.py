@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def init(method: MethodName, /, *overrides: Overrides, out: Path | None = None) -> None:
     """Print a commented recipe to start from, with every setting of a method at its default.
 
-    `--key.path VALUE` puts another value there: with `--model.path my-model`, what `lr: auto` comes to is said
+    `--key.path VALUE` puts another value there: with `--model.path my-model`, it says what `lr: auto` comes to
     for that model.
 
     Parameters
@@ -93,7 +93,7 @@ def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
     from trueup.settings.config import parse_overrides
 
     stage = single_stage(recipe, parse_overrides(list(overrides)), reads=True)
-    if "data" not in vars(stage.config):
+    if not {"data", "model"} <= vars(stage.config).keys() or isinstance(stage.config.model, str):
         raise TrueupError(
             "E728", f"{stage.name} reads no data", where=recipe, remedy="`trueup config` shows what it reads"
         )

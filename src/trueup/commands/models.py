@@ -38,18 +38,19 @@ def chat(
         A system message.
     """
     check_models(model)
+    folder = _written_by(model)
     from trueup.engine.groups import Message, Role
     from trueup.reports.visible import visible
     from trueup.sources.sample import Decoding
 
-    speaker = _speaker(model, template)
+    speaker = _speaker(folder, template)
     decoding = Decoding(
         temperature=temperature or 1.0, greedy=temperature == 0, max_new_tokens=max_new_tokens
     )
     start: tuple[Message, ...] = (Message(Role.SYSTEM, system),) if system else ()
     history, turn = start, 0
     console = Console(highlight=False)
-    console.print(Text(f"{model}; an empty line ends, /new starts over", style="dim"))
+    console.print(Text(f"{folder}; an empty line ends, /new starts over", style="dim"))
     while line := _line(console):
         if line == "/new":
             history = start
@@ -112,6 +113,7 @@ def generate(
         raise TrueupError("E725", "no prompts", where="generate", remedy="give prompts, or --file FILE")
     check_judge(judge)
     check_models(model)
+    _written_by(model)
     from trueup.evals.completions import generate as complete
 
     drawn = complete(
@@ -123,11 +125,19 @@ def generate(
         print(json.dumps({"prompt": group.prompt[-1].content, "completions": texts}, ensure_ascii=False))
 
 
-def _speaker(model: str, template: str | None) -> LocalAnswerer:
-    from trueup.answerers.open import open_local
-    from trueup.settings.weights import model_folder
+def _written_by(model: str) -> str:
+    """The folder or id of the model that a path means; E767 for one that only scores."""
+    from trueup.settings.weights import check_writes, model_folder
 
-    return open_local(model_folder(model), template=template)
+    folder = model_folder(model)
+    check_writes(folder)
+    return folder
+
+
+def _speaker(folder: str, template: str | None) -> LocalAnswerer:
+    from trueup.answerers.open import open_local
+
+    return open_local(folder, template=template)
 
 
 def export(run: Path, out: Path, /, *, adapter: bool = False) -> None:

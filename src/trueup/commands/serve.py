@@ -48,8 +48,9 @@ def serve(
     from trueup.answerers.open import open_local
     from trueup.answerers.serve import listen, make_server
     from trueup.answerers.service import service_of
-    from trueup.settings.weights import model_folder
+    from trueup.settings.weights import check_writes, model_folder
 
+    check_writes(model_folder(model))
     served = name or model
     service = service_of(open_local(model_folder(model), device, template), served)
     try:

@@ -127,4 +127,19 @@ def _run(recipe: Recipe, out: Path) -> None:
     say(*measured_lines(stages), f"report: {write_report(out)}")
     say(*(line for stage in stages for line in warning_lines(stage.folder, stage.name)))
     counted = "1 stage" if len(stages) == 1 else f"{len(stages)} stages"
-    say(f"{counted} done in {out} ({time.monotonic() - started:.0f} s)")
+    say(f"{counted} done in {out} ({time.monotonic() - started:.0f} s)", *_next_lines(out))
+
+
+def _next_lines(out: Path) -> list[str]:
+    """What to type next of a run that left a policy; nothing of one that left none."""
+    from trueup.settings.weights import best_policy
+
+    best = best_policy(out)
+    if best is None:
+        return []
+    name = best.parent.name.rpartition("-")[0]
+    return [
+        f"next: trueup chat {out}  (its best policy, {name})",
+        f"      trueup export {best.parent} my-{name}  (a Hugging Face folder)",
+        "      trueup train dpo --model.path MODEL --data.path FILE  (your own)",
+    ]

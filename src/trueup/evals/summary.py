@@ -49,7 +49,8 @@ def summarise(
 ) -> dict[str, Any]:
     """The `summary.json` of some policies, in their order.
 
-    `base` is what taxes are measured against, `sft` what win rates are. Raises E601 if the policies were not
+    A tax is measured twice: over `base`, and over what the policy started from, as its gain is. `sft` is what
+    win rates are over. Raises E601 if the policies were not
     asked the same prompts.
     """
     if not entries:
@@ -163,8 +164,15 @@ def _policy(name: str, entries: Mapping[str, PolicyEntry], base: str, sft: str) 
     row["win_rate_vs_sft"] = _win_rate(result, entries[sft].result) if compared else None
     row["gain"] = _gain(entry, entries)
     row["tax"] = _tax(entry, entries[base]) if base in entries and name != base else {}
-    row["exams"] = {exam: _estimate(mean_ci(values)) for exam, values in entry.exams.items()}
+    row["tax_over_start"] = _tax(entry, entries[entry.over]) if entry.over in entries else {}
+    row["exams"] = {exam: _estimate(_mean(values)) for exam, values in entry.exams.items()}
     return row | dict(entry.costs)
+
+
+def _mean(values: Floats) -> Estimate:
+    """The mean over items; of shares that all agree, with Agresti and Coull's interval."""
+    agree = np.ptp(values) == 0 and 0 <= values.min() and values.max() <= 1
+    return win_rate(values).estimate if agree else mean_ci(values)
 
 
 def _kl(result: PolicyResult) -> dict[str, Any] | None:

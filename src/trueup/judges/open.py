@@ -21,6 +21,7 @@ from trueup.judges.rules import open_rule
 from trueup.judges.toxicity import open_toxicity
 from trueup.judges.weighted import open_weighted
 from trueup.settings.held import FUNCTION, held
+from trueup.settings.weights import model_folder
 from trueup.worlds import World, door_of, open_world
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ def _reward_model(
     from trueup.models.load import load
 
     given, (ref, _, query) = ref, (ref, "", "") if Path(ref).is_dir() else ref.partition("?")
+    ref = model_folder(ref)
     if not Path(ref).is_dir():
         raise TrueupError("E801", "no such folder", where=f"judge {ref}", remedy="name a reward model's")
     record = Path(ref) / RECORD
@@ -181,7 +183,7 @@ def _reward_model(
             "E834",
             "the model in this folder has no reward head, so its scores would be noise",
             where=f"judge {ref}",
-            remedy="train one with the method reward_model, and name its output folder",
+            remedy="train one with the method reward_model, and name its folder",
         )
     adapter = base.adapter(ref, (output,)) if base is not None else None
     if base is not None and adapter is not None:

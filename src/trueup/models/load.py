@@ -27,7 +27,7 @@ from trueup.models.probe import probe, readout_of, refuse_non_finite
 from trueup.models.quantised import lift, quantise
 from trueup.models.spoken import save_spoken, without_generation
 from trueup.settings.blocks import LoraSettings
-from trueup.settings.weights import check_there, holds_model, is_gguf, no_model
+from trueup.settings.weights import check_there, check_writes, holds_model, is_gguf, no_model
 
 DType = Literal["float32", "bfloat16", "float64"]
 DTYPES: dict[str, torch.dtype] = {
@@ -186,6 +186,8 @@ def _heads(module: nn.ModuleDict) -> dict[str, nn.Module]:
 def _model(name: str, dtype: DType, with_head: bool) -> Any:
     kind: Any = AutoModelForCausalLM if with_head else AutoModel
     how: Any = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
+    if with_head:
+        check_writes(name)
     with place(name) as (where, given):
         model, info = kind.from_pretrained(where, dtype=DTYPES[dtype], **how, **given)
     if info["missing_keys"]:

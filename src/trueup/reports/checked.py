@@ -103,7 +103,9 @@ def as_interval(value: Any, where: str, key: str = "mean") -> Interval | None:
         return Interval(mean)
     if not isinstance(bounds, Sequence) or len(bounds) != 2:
         raise TrueupError("E203", "ci95 is [low, high]", where=where)
-    return Interval(mean, as_number(bounds[0], where), as_number(bounds[1], where))
+    low, high = as_number(bounds[0], where), as_number(bounds[1], where)
+    # Without a width it comes from items that all agree, whose spread says nothing.
+    return Interval(mean) if low == high else Interval(mean, low, high)
 
 
 def as_intervals(value: Any, where: str, key: str = "mean") -> dict[str, Interval]:

@@ -5,6 +5,7 @@ A direction ("raised", "cost") is only claimed where the 95 % interval excludes 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -69,11 +70,62 @@ def by_gain(policies: Sequence[PolicyResult]) -> list[tuple[PolicyResult, Interv
     return sorted(gained, key=lambda pair: -pair[1].mean)
 
 
+TERMS = (
+    "Gold is the true reward, which training never sees; the proxy is the learned one that it does see. An exam is a "
+    "task that alignment did not aim at; a tax is what a policy lost on it."
+)
+"What the sentences take for granted; it stands before them."
+
+
 def details(policies: Sequence[PolicyResult], frontier: Sequence[FrontierPoint]) -> list[str]:
-    """One sentence for every other gain, largest first, and one for every over-optimised policy."""
+    """What else was found, a sentence each: best-of-n beside training, other gains, taxes, over-optimisation."""
     names = dict.fromkeys(point.policy for point in frontier)
     turned = [over_optimised([point for point in frontier if point.policy == name]) for name in names]
-    return [*(_gain(*found) for found in by_gain(policies)[1:]), *filter(None, turned)]
+    others = [_gain(*found) for found in by_gain(policies)[1:]]
+    return [*filter(None, [beside_best_of_n(policies, frontier), *turned]), *others, *_over_base(policies)]
+
+
+def beside_best_of_n(policies: Sequence[PolicyResult], frontier: Sequence[FrontierPoint]) -> str:
+    """A sentence if sampling n and keeping the best is no worse than the best trained policy, at less KL."""
+    trained = [p for p, _ in by_gain(policies) if p.gold and p.kl and p.kl_kind == "estimate"]
+    if not trained:
+        return ""
+    best, far, gold = trained[0], trained[0].kl, trained[0].gold
+    assert far is not None and gold is not None
+    near = [p for p in frontier if _BEST_OF.fullmatch(p.policy) and p.gold and p.step > 1 and p.kl < far.mean]
+    if not near:
+        return ""
+    top = max(near, key=lambda p: p.gold.mean if p.gold else 0.0)
+    assert top.gold is not None
+    gap = _apart(top.gold, gold)
+    if gap is None or gap < 0:
+        return ""
+    as_good = "has more gold than" if gap > 0 else "has no measurably less gold than"
+    return (
+        f"Best-of-{top.step:g} {as_good} {label(best.name)} ({plain(top.gold.mean)} and {plain(gold.mean)}), at "
+        f"{100 * top.kl / far.mean:.0f}\u202f% of its KL (at most {nats(top.kl)} of {nats(far.mean)})."
+    )
+
+
+def _apart(a: Interval, b: Interval) -> int | None:
+    """+1 or −1 where a lies measurably above or below b, else 0; None where an interval is not known.
+
+    Two means apart: the half widths add in quadrature, as of independent ones, which is wider than pairs are.
+    """
+    if a.low is None or a.high is None or b.low is None or b.high is None:
+        return None
+    half = math.hypot(a.high - a.low, b.high - b.low) / 2
+    return 0 if abs(a.mean - b.mean) <= half else 1 if a.mean > b.mean else -1
+
+
+def _over_base(policies: Sequence[PolicyResult]) -> list[str]:
+    """What the exams cost against the base, of each policy that started elsewhere; nothing where none did."""
+    said = [(p, tax_clause(p.tax)) for p in policies if p.tax and p.gain_over not in ("", "base")]
+    return (
+        ["Against base: " + "; ".join(f"{label(p.name)}, {clause}" for p, clause in said) + "."]
+        if said
+        else []
+    )
 
 
 def tax_clause(tax: Mapping[str, Interval]) -> str:
@@ -90,22 +142,22 @@ def tax_clause(tax: Mapping[str, Interval]) -> str:
 
 
 def over_optimised(points: Sequence[FrontierPoint]) -> str:
-    """A sentence if gold fell from its peak by more than both intervals while the proxy rose; else ""."""
+    """A sentence if gold fell measurably from its peak while the proxy rose; else ""."""
     ordered = sorted(points, key=lambda p: p.step)
-    known = [
-        (p, p.gold, p.proxy) for p in ordered if p.gold and p.gold.low is not None and p.proxy is not None
-    ]
+    known = [(p, p.gold, p.proxy) for p in ordered if p.gold and p.proxy is not None]
     if len(known) < 2:
         return ""
     last, end, proxy_last = known[-1]
     peak, top, proxy_then = max(known, key=lambda row: row[1].mean)
-    if top.low is None or end.high is None or end.high >= top.low or proxy_last <= proxy_then:
+    if _apart(end, top) != -1 or proxy_last <= proxy_then:
         return ""
-    step = "n" if _BEST_OF.fullmatch(last.policy) else "step"
+    sampled = _BEST_OF.fullmatch(last.policy)
+    where = "n" if sampled else "step"
     return (
-        f"{_first(label(last.policy))} over-optimised: gold peaked at {plain(top.mean)} "
-        f"({step} {peak.step:g}, KL {nats(peak.kl)}) and ended at {plain(end.mean)} "
-        f"(KL {nats(last.kl)}) while the proxy kept rising."
+        f"{'Best-of-n' if sampled else _first(label(last.policy))} over-optimised: gold peaked at {plain(top.mean)} "
+        f"({where} {peak.step:g}, KL {nats(peak.kl)}) and fell to {plain(end.mean)} "
+        f"({where} {last.step:g}, KL {nats(last.kl)}), while the proxy rose from {plain(proxy_then)} to "
+        f"{plain(proxy_last)}."
     )
 
 
@@ -125,7 +177,9 @@ def _gain(policy: PolicyResult, gain: Interval) -> str:
     else:
         bound = "at most " if policy.kl_kind == "bound" else ""
         distance = f" at KL {bound}{nats(policy.kl.mean)}"
-    return f"{_first(label(policy.name))} {change}{distance}; {tax_clause(policy.tax)}."
+    over = policy.tax_over_start or (policy.tax if policy.gain_over in ("", "base") else {})
+    cost = f"; {tax_clause(over)}" if over or not policy.tax else ""
+    return f"{_first(label(policy.name))} {change}{distance}{cost}."
 
 
 def _with(value: Interval, *, signed: bool = False) -> str:

@@ -53,6 +53,9 @@ class PolicyResult:
     gain: Interval | None
     gain_over: str
     tax: Mapping[str, Interval]
+    "By exam, over the base; negative is a loss."
+    tax_over_start: Mapping[str, Interval]
+    "The same over `gain_over`; empty in what was written before it was measured."
     cost: Mapping[str, float]
 
 
@@ -187,6 +190,7 @@ def _policy(name: str, row: Json) -> PolicyResult:
         gain=as_interval(gain, f"{where}.gain"),
         gain_over=str(gain.get("over", "")) if isinstance(gain, Mapping) else "",
         tax=as_intervals(row.get("tax"), f"{where}.tax", "delta"),
+        tax_over_start=as_intervals(row.get("tax_over_start"), f"{where}.tax_over_start", "delta"),
         cost=as_numbers(row, where, COST_FIELDS),
     )
 

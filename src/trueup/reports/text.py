@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from trueup.reports.headline import details, headline, label
+from trueup.reports.headline import TERMS, details, headline, label
 from trueup.reports.numbers import between, estimate, nats
 from trueup.reports.record import Interval, parse_policies
 from trueup.reports.visible import visible
@@ -33,6 +33,8 @@ def render_summary(summary: Mapping[str, Any], *, width: int = 100) -> str:
         emoji=False,
         markup=False,
     )
+    if policies:
+        console.print(_text(TERMS))
     console.print(_text(headline(policies)))
     for sentence in details(policies, ()):
         console.print(_text(sentence))

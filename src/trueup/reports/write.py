@@ -63,6 +63,7 @@ def shown(run: RunRecord) -> dict[str, Any]:
         "swatches": {name: svg.swatch(slot) for name, slot in slot_of.items()},
         "headline": headline.trained(run.stages) if run.training_only else headline.headline(run.policies),
         "details": headline.details(run.policies, run.frontier),
+        "terms": "" if run.training_only else headline.TERMS,
         "gains_over": _names([p.gain_over] for p in run.policies if p.gain),
         "samples": samples,
         "kinds": kinds,
@@ -82,6 +83,7 @@ def shown(run: RunRecord) -> dict[str, Any]:
         "held_out_metrics": _names(stage.held_out for stage in run.stages),
         "found": _found(run.stages),
         "exams": _names(p.tax for p in run.policies),
+        "start_exams": _names(p.tax_over_start for p in run.policies),
         **_drawings(run, slot_of),
     }
 
@@ -133,6 +135,7 @@ def _drawings(run: RunRecord, slot_of: Mapping[str, int]) -> dict[str, Any]:
             for which in ("gold", "proxy")
         },
         "tax_cells": charts.tax_cells({p.name: p.tax for p in run.policies}),
+        "start_cells": charts.tax_cells({p.name: p.tax_over_start for p in run.policies}),
     }
 
 

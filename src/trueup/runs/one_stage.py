@@ -12,6 +12,7 @@ from typing import Any
 from trueup.errors import TrueupError
 from trueup.runs.rates import as_begun, settle, size_of
 from trueup.runs.recipe import Stage, changed_settings, led, stage_inputs
+from trueup.runs.shipped import recipe_names, recipe_path
 from trueup.runs.warned import warnings_of
 from trueup.settings import config as configuration
 from trueup.settings import discover
@@ -21,6 +22,14 @@ from trueup.settings.aliases import ALIASES
 def described(recipe: str) -> tuple[str, str, dict[str, Any]]:
     """(name of the run, method, settings) of a method's name, its Python file, or a file with `method:`."""
     path = Path(recipe)
+    if recipe in recipe_names():
+        compares = "methods" in configuration.read_yaml(recipe_path(recipe)).values
+        raise TrueupError(
+            "E721",
+            "a recipe that comes with trueup, and no method",
+            where=recipe,
+            remedy=f"`trueup {'compare' if compares else 'run'} {recipe}` takes it",
+        )
     given: dict[str, Any] = {"method": recipe}
     if path.suffix in (".yaml", ".yml"):
         given = dict(configuration.read_yaml(path).values)
@@ -107,7 +116,7 @@ LAST = ("grad_norm", "lr", "sampler_gap", "step")
 
 
 def by_importance(names: Iterable[str]) -> list[str]:
-    """The names of metrics as a person reads them: what the run is about, the rest as it comes, the step's."""
+    """The names of metrics as a person reads them: what the run is about, the rest, the step's own."""
     known = list(names)
     between = [name for name in known if name not in (*FIRST, *LAST)]
     return [name for name in (*FIRST, *between, *LAST) if name in known]

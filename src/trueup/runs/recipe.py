@@ -187,7 +187,7 @@ def _digest(module: ModuleType, config: Any, earlier: Mapping[str, Stage]) -> st
 def _settled(
     name: str, module: ModuleType, config: Any, earlier: Mapping[str, Stage], run_dir: Path
 ) -> tuple[Any, tuple[Settled, ...]]:
-    """The settings with learning rates settled: as a folder has them that is this stage's, or by the table."""
+    """The settings with learning rates settled: as this stage's folder has them, or by the table."""
     for folder in sorted((run_dir / "stages").glob(f"{name}-*")):
         begun, settled = as_begun(config, folder)
         if settled and folder.name == f"{name}-{_digest(module, begun, earlier)[:10]}":

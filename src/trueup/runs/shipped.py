@@ -11,6 +11,7 @@ from typing import Any
 from trueup.errors import TrueupError
 from trueup.runs.recipe import Recipe, read_recipe
 from trueup.settings import config as configuration
+from trueup.settings import discover
 
 RECIPES = Path(str(resources.files("trueup") / "recipes"))
 "The recipes and comparisons that come with trueup, some in folders."
@@ -51,6 +52,10 @@ def recipe_path(name: str) -> Path:
     known = recipe_names()
     if name in known:
         return RECIPES / f"{name}.yaml"
+    if any(name in discover.names(package) for package in discover.PLACES):
+        raise TrueupError(
+            "E722", "a method, and no recipe of stages", where=name, remedy=f"`trueup train {name}` runs it"
+        )
     near = difflib.get_close_matches(name, known, 1)
     listed = dict.fromkeys("tiny-METHOD" if other.startswith("tiny-") else other for other in known)
     raise TrueupError(

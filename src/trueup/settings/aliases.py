@@ -59,6 +59,10 @@ TOPICS: dict[str, dict[str, str | Alias]] = {
         "quantization_bit": Alias("model.lora.quantise", {4: "nf4"}),
     },
     "Data": {
+        "format": "data.format",
+        "columns": "data.columns",
+        "split": "data.split",
+        "limit": "data.limit",
         "dataset_name": "data.path",
         "dataset_name_or_path": "data.path",
         "train_file": "data.path",

@@ -203,7 +203,7 @@ class _Building:
             if still_wrong is None:
                 return made
         path = ".".join([key, *(str(p) for p in _location(wrong, hint))])
-        self.add("E712", path, *_say(hint, value, wrong))
+        self.add("E712", path, *_say(hint, value, wrong, key))
         return None
 
     def unknown(self, name: str, key: str, items: Iterable[str]) -> None:
@@ -279,7 +279,7 @@ def _location(wrong: ErrorDetails, hint: Any) -> Iterator[int | str]:
         yield from (part for part in wrong["loc"] if isinstance(part, int) or part.isidentifier())
 
 
-def _say(hint: Any, value: Any, wrong: ErrorDetails) -> tuple[str, str]:
+def _say(hint: Any, value: Any, wrong: ErrorDetails, key: str) -> tuple[str, str]:
     """What is wrong with a value and what to do, in words."""
     inside = len(schema.members(hint)) == 1 and wrong["type"] not in _WHOLE
     found = wrong["input"] if inside else value
@@ -297,7 +297,17 @@ def _say(hint: Any, value: Any, wrong: ErrorDetails) -> tuple[str, str]:
         and ("text" in expected or "path" in expected)
     ):
         return reason, "put it in quotes"
-    return reason, f"give {expected}"
+    return reason, f"give {expected}{_example(hint, key)}"
+
+
+def _example(hint: Any, key: str) -> str:
+    """How a list, or a block by its first key, is written on a command line; "" for what needs no example."""
+    if "a list of text" in schema.in_words(hint):
+        return f": --{key} '[a, b]'"
+    first = next((schema.items(b)[0] for b in schema.blocks(hint) if schema.kind(b) is None), None)
+    if first is None or first.default is schema.MISSING:
+        return ""
+    return f": --{key}.{first.name} {json.dumps(first.default)}"
 
 
 def _nearest(found: Any, known: Sequence[str]) -> str:

@@ -70,7 +70,7 @@ def was_fetched(dataset: str) -> bool:
 
 
 def use_cache() -> None:
-    """Nothing; the hub's client asks nobody for the rest of this process, and takes what was fetched before."""
+    """Nothing; for the rest of this process the hub's client asks nobody, and takes what was fetched."""
     from huggingface_hub import constants
 
     constants.HF_HUB_OFFLINE = True

@@ -13,7 +13,7 @@ _FURTHER = 4
 
 
 def narrow(source: str, width: int = 80) -> str:
-    """The same source with long lines broken: comments and documentation between words, code between tokens."""
+    """The same source with long lines broken: comments and texts between words, code between tokens."""
     lines = source.split("\n")
     tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
     text, inside = _text_lines(tokens), set(_inside(tokens))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -11,12 +12,52 @@ from trueup.settings.hub import WITHIN, unanswered, use_cache, within
 
 CONFIGS = ("config.json", "adapter_config.json")
 "A model's folder has one of these."
+HEADS, SCORING = "trueup_heads.json", ("reward_head", "embedding_head")
+"Beside a model that has heads, and the heads of one that scores."
+_NAMED = re.compile(r"-[0-9a-f]{10}$")
 
 
 def model_folder(reference: str) -> str:
-    """The model that a path means: of a run's folder its `model/`."""
+    """The model that a path means: of a run's folder its `model/`, of a recipe's its best policy's."""
     inside = Path(reference) / "model"
-    return str(inside) if holds_model(inside) else reference
+    if holds_model(inside):
+        return str(inside)
+    found = None if holds_model(Path(reference)) else best_policy(Path(reference))
+    return reference if found is None else str(found)
+
+
+def best_policy(run: Path) -> Path | None:
+    """The model of a recipe's run that gained most of the truth, else the last that writes; None without one.
+
+    A model that scores, by a reward or an embedding head, is none.
+    """
+    done = sorted(run.glob("stages/*/DONE.json"), key=lambda path: path.stat().st_mtime)
+    models = {_NAMED.sub("", d.parent.name): d.parent / "model" for d in done if writes(d.parent / "model")}
+    summary = run / "summary.json"
+    if summary.is_file():
+        policies = json.loads(summary.read_text(encoding="utf-8")).get("policies", {})
+        gold = {n: row["gold"]["mean"] for n, row in policies.items() if n in models and row.get("gold")}
+        if gold:
+            return models[max(gold, key=lambda name: gold[name])]
+    return list(models.values())[-1] if models else None
+
+
+def writes(folder: Path) -> bool:
+    """Whether a folder has a model that writes text: not one that only scores it."""
+    heads = folder / HEADS
+    scores = heads.is_file() and any(word in heads.read_text(encoding="utf-8") for word in SCORING)
+    return holds_model(folder) and not scores
+
+
+def check_writes(folder: str) -> None:
+    """Nothing; raises E767 for a folder whose model only scores."""
+    if holds_model(Path(folder)) and not writes(Path(folder)):
+        raise TrueupError(
+            "E767",
+            "this model scores text and writes none",
+            where=folder,
+            remedy=f"name a policy's folder; this one is a judge: --judge {folder}",
+        )
 
 
 def check_model(reference: str) -> None:
@@ -90,7 +131,8 @@ def holds_model(folder: Path) -> bool:
 
 def no_model(folder: Path) -> TrueupError:
     """The error of a folder without a model; it names one further down, where there is one."""
-    inside = [p for p in (folder / "model", *folder.glob("stages/*/model")) if holds_model(p)]
+    below = (folder / "model", *folder.glob("stages/*/model"), *folder.glob("*/model"))
+    inside = sorted(filter(holds_model, below), key=lambda path: not writes(path))
     inside += sorted(folder.glob("*.gguf"))
     remedy = f"did you mean {inside[0]}?" if inside else "give a folder with a config.json"
     return TrueupError("E801", "no model in this folder", where=str(folder), remedy=remedy)

@@ -114,10 +114,30 @@ def paired_gain(
 
     Pairing removes what prompts have in common, so the interval is narrower than that of two separate means.
     The alignment tax is `paired_gain(aligned, base)` on a capability exam: a tax if negative, a bonus if not.
+    Where all prompts agree their spread says nothing: of values within 0 to 1 the interval is then Agresti and
+    Min's (2005), of others it is NaN.
     """
     x, y = _per_prompt(a), _per_prompt(b)
     _same_length(x, y, "a gain compares the same prompts")
+    if len(x) > 1 and np.ptp(x - y) <= 1e-12:
+        shares = min(x.min(), y.min()) >= 0 and max(x.max(), y.max()) <= 1
+        return _of_agreeing(float(np.mean(x - y)), len(x), level, bounded=bool(shares))
     return mean_ci(x - y, level=level, interval=interval, seed=seed, resamples=resamples)
+
+
+def _of_agreeing(mean: float, n: int, level: float, *, bounded: bool) -> Estimate:
+    """A difference d that is the same on all of n prompts.
+
+    Agresti and Min add half a prompt to each of the four outcomes, right or wrong for each of the two: half a
+    difference of +1, half of −1, and one of 0. m' = n d / (n+2), s'² = (n d² + 1) / (n+2) − m'².
+    """
+    if not bounded:
+        return Estimate(mean=mean, low=math.nan, high=math.nan, n=n, standard_error=math.nan, level=level)
+    centre = n * mean / (n + 2)
+    error = math.sqrt(((n * mean**2 + 1) / (n + 2) - centre**2) / (n + 2))
+    half = float(ndtri(0.5 + level / 2)) * error
+    low, high = max(-1.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
+    return Estimate(mean=mean, low=low, high=high, n=n, standard_error=error, level=level)
 
 
 def preferences(a: ArrayLike, b: ArrayLike, *, margin: float = 0.0) -> Floats:

@@ -69,8 +69,8 @@ TABLE = (
         name="preferences",
         family="contrastive",
         rates=(3e-4, 3e-6, 5e-7),
-        sources="1e-6 at 135 M to 3 B (Rafailov et al. 2023; SmolLM2, Allal et al. 2025), 5e-7 at 7 B (Zephyr, "
-        "Tunstall et al. 2023; KTO, Ethayarajh et al. 2024; SimPO, Meng et al. 2024, 3e-7 to 1e-6); "
+        sources="1e-6 at 135 M to 3 B (Rafailov et al. 2023; SmolLM2, Allal et al. 2025), 5e-7 at 7 B "
+        "(Zephyr, Tunstall et al. 2023; KTO, Ethayarajh et al. 2024; SimPO, Meng et al. 2024, 3e-7 to 1e-6); "
         "QLoRA 5e-6 at 7 B (Zephyr)",
     ),
     Row(
@@ -84,8 +84,8 @@ TABLE = (
         name="reinforcement",
         family="reinforcement",
         rates=(3e-4, 5e-6, 1e-6),
-        sources="1e-6 at 7 B (GRPO, Shao et al. 2024; RLOO, Ahmadian et al. 2024), 3e-6 at 1 to 7 B (PPO, Huang et "
-        "al. 2024), 3e-7 at 8 B (Tülu 3, Lambert et al. 2024)",
+        sources="1e-6 at 7 B (GRPO, Shao et al. 2024; RLOO, Ahmadian et al. 2024), 3e-6 at 1 to 7 B (PPO, "
+        "Huang et al. 2024), 3e-7 at 8 B (Tülu 3, Lambert et al. 2024)",
     ),
     Row(
         name="distillation",
@@ -111,7 +111,7 @@ def row_of(method: str, family: str, *, critic: bool = False) -> Row | None:
 
 
 def rates_in(config: Any) -> dict[str, float | str]:
-    """Every learning rate of some settings by its dotted key, `update.lr` and `update.critic.lr`; or `auto`."""
+    """Every learning rate of some settings by its dotted key: `update.lr`, `update.critic.lr`."""
     found: dict[str, float | str] = {}
     for item in fields(config):
         value = getattr(config, item.name)

@@ -39,8 +39,8 @@ def world_of(chosen: str, *made: str, where: str) -> World:
             "E763",
             f"no world says what this is measured on: {told} comes from data of your own",
             where=where,
-            remedy="name one: `world: FILE.yaml` with your prompts, judges and exams (docs/worlds.md), or a "
-            "world that comes with trueup",
+            remedy="on the command line --world FILE.yaml, or --data FILE where the command takes one; in a "
+            "recipe `world: FILE.yaml` (docs/worlds.md); or a world that comes with trueup",
         )
     return open_world(name)
 

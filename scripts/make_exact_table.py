@@ -58,6 +58,7 @@ TYPESET = {
     "1/k^t": "1/k^t",
     "log k^t": r"\log k^t",
     "n = k^t": "n = k^t",
+    "β = 0": r"\beta = 0",
     "β > 0": r"\beta > 0",
     "r − β log(π / ρ)": r"r - \beta \log(\pi / \rho)",
     "r_w − r_l = log n_w / n_l": r"r_w - r_l = \log (n_w / n_l)",

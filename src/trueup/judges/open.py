@@ -26,6 +26,7 @@ from trueup.worlds import World, door_of, open_world
 
 if TYPE_CHECKING:
     from trueup.engine.method import HeadName
+    from trueup.models.forward import LanguageModel
     from trueup.models.shared import Base
 
 logger = logging.getLogger("trueup")
@@ -155,43 +156,50 @@ def _reward_model(
     from trueup.judges.embedding import EmbeddingJudge
     from trueup.judges.reward_model import RewardModelJudge
     from trueup.judges.stepwise import StepwiseJudge, reading
-    from trueup.models.heads import RECORD
-    from trueup.models.load import load
 
-    given, (ref, _, query) = ref, (ref, "", "") if Path(ref).is_dir() else ref.partition("?")
-    ref = model_folder(ref)
-    if not Path(ref).is_dir():
+    folder, query, output = _scorer(ref)
+    steps = reading(query, f"judge {ref}") if output == "values" else None
+    network = _network(folder, output, device, base if output != "embeddings" else None)
+    chat = Chat.of(network.tokenizer, template)
+    reader = RewardModelJudge(network=network, chat=chat, device=device, microbatch_tokens=microbatch_tokens)
+    if output == "embeddings":
+        return EmbeddingJudge(reader=reader)
+    return reader if steps is None else StepwiseJudge(reader=reader, reading=steps)
+
+
+def _scorer(ref: str) -> tuple[str, str, HeadName]:
+    """The folder that a reference names, the options behind it, and the head whose scores it holds."""
+    from trueup.models.heads import MODULES, RECORD
+
+    folder, _, query = (ref, "", "") if Path(ref).is_dir() else ref.partition("?")
+    folder = model_folder(folder)
+    if not Path(folder).is_dir():
         raise TrueupError("E801", "no such folder", where=f"judge {ref}", remedy="name a reward model's")
-    record = Path(ref) / RECORD
+    record = Path(folder) / RECORD
     held = record.read_text(encoding="utf-8") if record.is_file() else ""
-    steps = reading(query, f"judge {given}") if "value_head" in held else None
-    if query and steps is None:
-        raise TrueupError(
-            "E792", "this model's score has no options", where=f"judge {given}", remedy=f"write {ref}"
-        )
-    if "embedding_head" in held:
-        network = load(ref, device=device, heads=("embeddings",))
-        chat = Chat.of(network.tokenizer, template)
-        return EmbeddingJudge(
-            reader=RewardModelJudge(
-                network=network, chat=chat, device=device, microbatch_tokens=microbatch_tokens
-            )
-        )
-    output: HeadName = "rewards" if steps is None else "values"
-    if steps is None and "reward_head" not in held:
+    outputs: tuple[HeadName, ...] = ("embeddings", "rewards", "values")
+    output = next((name for name in outputs if MODULES[name] in held), None)
+    if output is None:
         raise TrueupError(
             "E834",
             "the model in this folder has no reward head, so its scores would be noise",
             where=f"judge {ref}",
             remedy="train one with the method reward_model, and name its folder",
         )
-    adapter = base.adapter(ref, (output,)) if base is not None else None
+    if query and output != "values":
+        raise TrueupError(
+            "E792", "this model's score has no options", where=f"judge {ref}", remedy=f"write {folder}"
+        )
+    return folder, query, output
+
+
+def _network(folder: str, output: HeadName, device: str, base: Base | None) -> LanguageModel:
+    """The network with that head: an adapter over the policy's base where it is one, else a copy."""
+    from trueup.models.load import load
+
+    adapter = base.adapter(folder, (output,)) if base is not None else None
     if base is not None and adapter is not None:
-        network = base.network(heads=(output,), adapter=adapter)
-    else:
-        if base is not None:
-            logger.warning("the judge %s is no adapter on the policy's base: a copy of its own", ref)
-        network = load(ref, device=device, heads=(output,))
-    chat = Chat.of(network.tokenizer, template)
-    reader = RewardModelJudge(network=network, chat=chat, device=device, microbatch_tokens=microbatch_tokens)
-    return reader if steps is None else StepwiseJudge(reader=reader, reading=steps)
+        return base.network(heads=(output,), adapter=adapter)
+    if base is not None:
+        logger.warning("the judge %s is no adapter on the policy's base: a copy of its own", folder)
+    return load(folder, device=device, heads=(output,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 from urllib.parse import unquote
 
@@ -34,22 +34,21 @@ def reading(query: str, where: str) -> Reading:
 
     Raises E442 for another option or value.
     """
-    given: dict[str, str] = {}
-    for part in filter(None, query.split("&")):
-        option, _, text = part.partition("=")
-        given[option] = unquote(text).replace("\\n", "\n")
-    known = [f.name for f in fields(Reading)]
-    wrong = [option for option in given if option not in known]
-    if wrong or not given.get("separator", "\n") or given.get("score", "min") not in get_args(Reduction):
+    given = dict(part.partition("=")[::2] for part in query.split("&") if part)
+    text = {option: unquote(value).replace("\\n", "\n") for option, value in given.items()}
+    found = [how for how in get_args(Reduction) if how == text.get("score", Reading.score)]
+    separator = text.get("separator", Reading.separator)
+    unknown = [option for option in text if option not in ("score", "separator")]
+    if unknown or not found or not separator:
         raise TrueupError(
             "E442",
-            f"no option {wrong[0]!r} of a process reward model"
-            if wrong
-            else "a value that says nothing here",
+            f"a process reward model has no option {unknown[0]!r}"
+            if unknown
+            else "an option says nothing here",
             where=where,
             remedy=f"write score={', score='.join(get_args(Reduction))}, or separator=TEXT",
         )
-    return Reading(**given)  # pyright: ignore[reportArgumentType]
+    return Reading(score=found[0], separator=separator)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

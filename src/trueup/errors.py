@@ -18,17 +18,15 @@ EXIT_IO = 74
 EXIT_PREEMPTED = 75
 EXIT_REFUSED = 77
 
-_EXIT_BY_AREA = {
-    "1": EXIT_DATA,
-    "2": EXIT_DATA,
-    "3": EXIT_DATA,
-    "4": EXIT_DATA,
-    "5": EXIT_DATA,
-    "6": EXIT_DATA,
-    "7": EXIT_USAGE,
-    "8": EXIT_MISSING,
-    "9": EXIT_BUG,
+_EXIT_BY_CODE = {
+    **dict.fromkeys(
+        ("E732", "E794", "E795", "E811", "E818", "E903", "E951", "E961", "E962", "E963", "E964"),
+        EXIT_UNAVAILABLE,
+    ),
+    "E941": EXIT_IO,
+    "E952": EXIT_REFUSED,
 }
+_EXIT_BY_AREA = {**dict.fromkeys("123456", EXIT_DATA), "7": EXIT_USAGE, "8": EXIT_MISSING, "9": EXIT_BUG}
 
 
 class TrueupError(Exception):
@@ -46,7 +44,8 @@ class TrueupError(Exception):
         self.where = where
         self.reason = reason
         self.remedy = remedy
-        self.exit_code: int = exit_code if exit_code is not None else _EXIT_BY_AREA.get(code[1:2], EXIT_BUG)
+        own = _EXIT_BY_CODE.get(code, _EXIT_BY_AREA.get(code[1:2], EXIT_BUG))
+        self.exit_code: int = own if exit_code is None else exit_code
         super().__init__(str(self))
 
     def __str__(self) -> str:

@@ -184,9 +184,7 @@ class RemoteAnswerer:
                 raise
             # An error of what was read does not know whose answer it was.
             where = f"{url}, model {self.model}"
-            raise TrueupError(
-                error.code, error.reason, where=where, remedy=error.remedy, exit_code=error.exit_code
-            ) from None
+            raise TrueupError(error.code, error.reason, where=where, remedy=error.remedy) from None
         self.cache.put(url, request, answer)
         self.ledger.add(requests=1, **read_usage(answer))
         return found

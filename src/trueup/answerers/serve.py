@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, final
 
 from trueup.answerers.service import PATHS, Service
-from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.errors import TrueupError
 
 try:
     import uvicorn
@@ -38,7 +38,6 @@ except ImportError as error:
         f"the package {error.name} is not installed",
         where="trueup serve",
         remedy="pip install 'trueup[serving]'",
-        exit_code=EXIT_UNAVAILABLE,
     ) from None
 
 HOST = "127.0.0.1"

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Self, TypeVar, final
 
 from trueup.answerers.cache import digest_of
 from trueup.engine.order import derive
-from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.errors import TrueupError
 
 TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 MAX_BYTES = 64 * 2**20
@@ -213,7 +213,6 @@ class Transport:
             reason,
             where=where,
             remedy=f"{remedy}; what was answered is kept, so run the same again",
-            exit_code=EXIT_UNAVAILABLE,
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from trueup.answerers import Answer, before_stop
 from trueup.answerers.transport import WrongAnswerError
-from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.errors import TrueupError
 
 
 def choices(answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -69,7 +69,6 @@ def read_echo(answer: Mapping[str, Any], candidate: str) -> float:
                 "E963",
                 f"the server reads the end of the prompt and the beginning of {candidate!r} as one token",
                 remedy="end the prompt without a space and begin the candidate with one",
-                exit_code=EXIT_UNAVAILABLE,
             )
     raise WrongAnswerError(f"the echoed tokens do not end with {candidate!r}")
 
@@ -139,5 +138,4 @@ def _no_logprobs() -> TrueupError:
         "E963",
         "the server gives no log-probs, and they are needed here",
         remedy="use one that does (vLLM, llama.cpp, `trueup serve`), or a judge that reads text: #read=text",
-        exit_code=EXIT_UNAVAILABLE,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.errors import TrueupError
 from trueup.reports.visible import visible
 
 if TYPE_CHECKING:
@@ -48,6 +48,5 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> pandas.DataFrame:
             "pandas is not installed",
             where="frame()",
             remedy="pip install pandas; the numbers are also there as plain values",
-            exit_code=EXIT_UNAVAILABLE,
         ) from None
     return found.DataFrame([dict(row) for row in rows])

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from trueup.data.words import words
 from trueup.engine.groups import Group, Message, Role, each
 from trueup.engine.order import permutation
-from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.errors import TrueupError
 from trueup.evals.rows import read_rows, text_of
 from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
 from trueup.sources.sample import Decoding
@@ -128,7 +128,6 @@ def rouge() -> Callable[[str, str], dict[str, float]]:
             "the package rouge-score is not installed",
             where="summaries",
             remedy="pip install 'trueup[rouge]'",
-            exit_code=EXIT_UNAVAILABLE,
         ) from None
     found = scorer.RougeScorer(list(METRICS), tokenizer=_Words(tokenizers.DefaultTokenizer(use_stemmer=True)))
     return lambda reference, text: {n: float(s.fmeasure) for n, s in found.score(reference, text).items()}

@@ -11,7 +11,7 @@ from cyclopts import Parameter, validators
 
 from trueup.commands.early import check_models
 from trueup.commands.options import Speaker, Template, say
-from trueup.errors import EXIT_PREEMPTED, EXIT_UNAVAILABLE, TrueupError
+from trueup.errors import EXIT_PREEMPTED, TrueupError
 
 Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lt=65536))]
 
@@ -61,7 +61,6 @@ def serve(
             f"cannot listen: {error.strerror}",
             where=f"port {port}",
             remedy="give another --port; 0 is any free one",
-            exit_code=EXIT_UNAVAILABLE,
         ) from None
     say(f"serving openai:http://127.0.0.1:{place.getsockname()[1]}/v1?model={served}")
     server = make_server(service)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from trueup.engine.groups import Group
-from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.errors import TrueupError
 from trueup.evals.figures import Figure, Sample, figures_of
 from trueup.evals.likelihood import Evidence
 from trueup.evals.tasks import Task
@@ -52,7 +52,6 @@ class Harness:
                     "the package lm-eval is not installed",
                     where="--engine lm-eval",
                     remedy='`pip install "trueup[eval]"`, or leave --engine out',
-                    exit_code=EXIT_UNAVAILABLE,
                 ) from None
             # Its decorators hide the parameters from type checkers.
             build: Any = HFLM

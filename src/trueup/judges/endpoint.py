@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 from trueup.answerers.open import key_fault
 from trueup.answerers.transport import NoAnswerError, Session, beginning
 from trueup.engine.groups import Group, as_openai
-from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.errors import TrueupError
 from trueup.judges import by_group
 
 KEY = "TRUEUP_JUDGE_KEY"
@@ -113,7 +113,6 @@ class Endpoint:
             f"no answer after {self.retries + 1} attempts, at last {failed}",
             where=f"judge {self.url}",
             remedy="start the server, or give it longer: #timeout=120",
-            exit_code=EXIT_UNAVAILABLE,
         )
 
     def _scores(self, answer: bytes, wanted: int) -> list[float]:
@@ -138,5 +137,4 @@ class Endpoint:
             f"the server's answer is of no use: {reason}",
             where=f"judge {self.url}",
             remedy='answer {"scores": [...]}, one finite number for each item, in order',
-            exit_code=EXIT_UNAVAILABLE,
         )

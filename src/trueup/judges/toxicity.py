@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueup.engine.groups import Group
-from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.errors import TrueupError
 from trueup.worlds import open_world
 from trueup.worlds.doors import shipped
 
@@ -119,7 +119,6 @@ def _detoxify(model: str, device: str) -> Texts:
             "the package detoxify is not installed",
             where=f"judge toxicity:detoxify?model={model}",
             remedy="`pip install detoxify`, or use toxicity:lexicon or a classifier of your own",
-            exit_code=EXIT_UNAVAILABLE,
         ) from None
     return partial(_detoxify_scores, Detoxify(model, device=device))
 

@@ -64,7 +64,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     prompts = open_prompts(config.data, (), seed=config.seed, folder=folder)
     jobs = [group for group in prompts if len(group.prompt) == 1]
     model = open_model(config.model, device=config.device, template=config.template)
-    context = contexts(supervision)
+    short, extensive = contexts(supervision)
     lineage = {"model": model.author._asdict(), "supervision": supervision.digest, "seed": config.seed}
     made_by = {
         **lineage,
@@ -76,12 +76,11 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     meter = metering.Meter(folder)
     asking = Asking(name="verbose", model=model, decoding=config.decoding, journal=journal, seed=config.seed)
     records = asking.records(
-        [(*context.extensive, *group.prompt) for group in jobs],
+        [(*extensive, *group.prompt) for group in jobs],
         lambda answer: record_of(answer, supervision, config.min_chars),
         stop_requested,
     )
-    heads = [context.short, context.extensive] if config.both_headers else [context.short]
-    heads = list(dict.fromkeys(heads))
+    heads = dict.fromkeys((short, extensive) if config.both_headers else (short,))
     groups = [
         _group(record, jobs[record["row"]], head, lineage) for record in kept(records) for head in heads
     ]
@@ -104,20 +103,12 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     return Done(output=OUTPUT, metrics=metrics, cost=vars(cost))
 
 
-@dataclass(frozen=True)
-class Contexts:
-    """What stands before a question: in short, and at length."""
-
-    short: Conversation
-    extensive: Conversation
-
-
-def contexts(supervision: Supervision) -> Contexts:
-    """Both contexts. Raises E702 for a supervision that has no extensive one."""
+def contexts(supervision: Supervision) -> tuple[Conversation, Conversation]:
+    """What stands before a question, in short and at length. E702 for a supervision without the latter."""
     short = supervision.asked("", supervision.header)[:-1]
     if supervision.verbose_context:
         turns = open_context(supervision.verbose_context, supervision.verbose_dialogues)
-        return Contexts(short, (*short, *turns))
+        return short, (*short, *turns)
     if not supervision.verbose:
         raise TrueupError(
             "E702",
@@ -125,7 +116,7 @@ def contexts(supervision: Supervision) -> Contexts:
             where="supervision verbose",
             remedy="write it",
         )
-    return Contexts(short, supervision.asked("", supervision.verbose)[:-1])
+    return short, supervision.asked("", supervision.verbose)[:-1]
 
 
 def record_of(answer: Answer, supervision: Supervision, min_chars: int) -> dict[str, Any]:

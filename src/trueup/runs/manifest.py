@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trueup.errors import EXIT_IO, TrueupError
+from trueup.errors import TrueupError
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
@@ -271,7 +271,6 @@ def require_space(folder: Path, num_bytes: int) -> None:
             f"the disk is too full: {num_bytes + _MARGIN} bytes needed, {free} free",
             where=str(folder),
             remedy="free some space and resume; earlier checkpoints are intact",
-            exit_code=EXIT_IO,
         )
 
 
@@ -283,7 +282,6 @@ def disk_error(error: OSError, folder: Path, needed: int | None = None) -> Trueu
         f"the disk refused: {error.strerror}{need}",
         where=str(folder),
         remedy="make room or permission and resume; earlier checkpoints are intact",
-        exit_code=EXIT_IO,
     )
 
 

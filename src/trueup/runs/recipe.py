@@ -24,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from trueup.errors import EXIT_UNAVAILABLE, TrueupError, options_of
+from trueup.errors import TrueupError, options_of
 from trueup.runs.files_read import files_of
 from trueup.runs.manifest import write_atomically
 from trueup.runs.rates import Settled, as_begun, rate_lines, settle, size_of
@@ -271,7 +271,6 @@ def _lock(file: IO[str], stage: Stage) -> None:
             "another process is running this stage",
             where=str(stage.folder),
             remedy="wait until it has ended, then run this again; or write to another folder: --out DIR",
-            exit_code=EXIT_UNAVAILABLE,
         ) from None
     except OSError as error:  # some network file systems keep no locks, and runs go on there
         warnings.warn(f"{stage.folder}: no lock ({error}); keep to one process", stacklevel=2)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.errors import TrueupError
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,6 @@ def _package(name: str) -> Any:
             f"the tracker needs the package {name}, which is not installed",
             where="trackers",
             remedy=f"pip install {name}",
-            exit_code=EXIT_UNAVAILABLE,
         ) from None
 
 

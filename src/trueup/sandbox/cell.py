@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.errors import TrueupError
 from trueup.sandbox import plain, seal
 from trueup.sandbox.backends import Backend
 from trueup.sandbox.inside import READY
@@ -185,7 +185,7 @@ def no_sandbox(why: str) -> TrueupError:
     """E951: generated code cannot be run on this machine."""
     place, reason = "generated code", f"no sandbox: {why}"
     remedy = "run it on Linux (x86-64) with bubblewrap, or with Landlock (5.13 and later): docs/sandbox.md"
-    return TrueupError("E951", reason, where=place, remedy=remedy, exit_code=EXIT_UNAVAILABLE)
+    return TrueupError("E951", reason, where=place, remedy=remedy)
 
 
 def _command(role: str, limits: Limits, backend: Backend) -> list[str]:

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from trueup.errors import EXIT_REFUSED, TrueupError
+from trueup.errors import TrueupError
 from trueup.sandbox import probes
 from trueup.sandbox.backends import BACKENDS, Backend
 from trueup.sandbox.cell import Limits, no_sandbox, sealed
@@ -74,7 +74,7 @@ def refuse_open(found: Iterable[probes.Held]) -> None:
     if out := broken(found):
         reason = f"the sandbox is open: {'; '.join(out)}"
         remedy = "run no generated code on this machine; `trueup sandbox` shows what got out"
-        raise TrueupError("E952", reason, where="sandbox", remedy=remedy, exit_code=EXIT_REFUSED)
+        raise TrueupError("E952", reason, where="sandbox", remedy=remedy)
 
 
 @functools.cache

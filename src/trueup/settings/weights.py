@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from trueup.errors import EXIT_UNAVAILABLE, TrueupError
+from trueup.errors import TrueupError
 from trueup.settings.hub import WITHIN, unanswered, use_cache, within
 
 CONFIGS = ("config.json", "adapter_config.json")
@@ -120,7 +120,6 @@ def _check_gguf(path: Path) -> None:
             "GGUF files are read with the package gguf, which is not installed",
             where=str(path),
             remedy="pip install 'trueup[gguf]'",
-            exit_code=EXIT_UNAVAILABLE,
         )
 
 

@@ -91,7 +91,6 @@ def evaluate(
     for path in (include, *map(Path, {**(data or {}), **(demonstrations or {})}.values())):
         if path is not None and path.exists() and not path.is_dir():
             check_file(path)
-    from trueup.evals.at_hand import told
     from trueup.evals.evaluation import evaluate_on
     from trueup.evals.papers import Shots
     from trueup.evals.scorecard import write_out
@@ -126,6 +125,7 @@ def evaluate(
 
 
 def _show(document: Mapping[str, Any], out: Path | None) -> None:
+    from trueup.evals.at_hand import told
     from trueup.evals.printed import notes, table_of
 
     console = Console(highlight=False, markup=False)
@@ -133,10 +133,8 @@ def _show(document: Mapping[str, Any], out: Path | None) -> None:
     for row in document["tasks"]:
         for line in notes(row, document):
             console.print(line, soft_wrap=True)
-    if "missing" in found.document:
-        console.print(
-            f"not sat, as their items are not here: {told(found.document['missing'])}", soft_wrap=True
-        )
+    if "missing" in document:
+        console.print(f"not sat, as their items are not here: {told(document['missing'])}", soft_wrap=True)
     if out is not None:
         console.print(f"every item: {out}/items", soft_wrap=True)
 

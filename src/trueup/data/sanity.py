@@ -166,7 +166,6 @@ class Watch:
             for kind, names in zip(kinds, named, strict=True)
             if names
         )
-        return tuple(made)
 
 
 def _distinct(hashes: array[int]) -> int:

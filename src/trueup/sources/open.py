@@ -82,8 +82,8 @@ def open_groups(
     if not fitting:
         raise TrueupError(
             "E601",
-            f"no row is left: {found.rows_in} read, {found.quarantined} bad, {report.num_dropped} longer than "
-            f"data.max_tokens = {settings.max_tokens}, the shortest of them {report.shortest_dropped}",
+            f"no row is left: {found.rows_in} read, {found.quarantined} bad, {report.num_dropped} longer "
+            f"than data.max_tokens = {settings.max_tokens}, the shortest of them {report.shortest_dropped}",
             where=", ".join(settings.mix.values()) or settings.path,
             remedy="`trueup data check` shows the rows; --data.max_tokens sets the longest",
         )

@@ -11,14 +11,18 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from small_world import save_model
+from small_world import prompts, save_model, write
 from tiny_models import alone, gemma3, gpt2, gradients, largest_gap, llama, mamba, qwen3_moe, ragged
 from trueup.engine.packing import pack
 from trueup.errors import TrueupError
+from trueup.methods import ppo
 from trueup.models import LanguageModel, LoraSettings, from_modules, generate, load, merge, save
+from trueup.runs.training import train
+from trueup.settings import config as configuration
 from trueup.soups.mix import WeightSoup, open_soup
 
 EVERYWHERE = {
@@ -29,7 +33,7 @@ EVERYWHERE = {
         ("embed_tokens", "lm_head", "q_proj"),
         r".*(q_proj|head)",
     ),
-    gemma3: ("all-linear", "embed_tokens", "lm_head"),
+    gemma3: ("all-linear", "embed_tokens", "lm_head, q_proj"),
     gpt2: ("all-linear", "wte", "wpe", ("lm_head", "c_attn", "wte")),
     qwen3_moe: (
         "all-linear",
@@ -101,7 +105,7 @@ def test_merged_is_adapter_beside_base(tmp_path: Path, build: Any, targets: Any,
         alone(plain, ragged(2)).detach(),
     ):
         assert (found - beside).abs().max().item() <= 1e-5
-    names = (targets,) if isinstance(targets, str) else targets
+    names = targets.split(", ") if isinstance(targets, str) else targets
     apart = any(table in name for name in names for table in TABLES)
     says = json.loads((tmp_path / "whole" / "config.json").read_text(encoding="utf-8"))
     assert says.get("tie_word_embeddings", tied) is (tied and not apart)
@@ -201,7 +205,7 @@ def test_sampling_hears_the_heads_adapter(build: Any) -> None:
             r"E807 model\.lora\.targets.*no layer is called c_attn .*lm_head",
         ),
         (llama, _lora("wte"), r"E807.*no layer is called wte .*embed_tokens.*q_proj"),
-        (llama, _lora("norm"), r"E807.*LlamaRMSNorm.*not supported"),
+        (llama, _lora("norm"), r"E807.*LlamaRMSNorm can have no adapter.*q_proj"),
         (
             mamba,
             _lora("dt_proj"),
@@ -230,6 +234,30 @@ def test_a_network_without_a_head_leaves_its_adapter_out() -> None:
     assert len(trained) == 4 and all("q_proj" in n for n in trained)
     with pytest.raises(TrueupError, match=r"E816.*LM head alone.*q_proj"):
         from_modules(llama(), None, heads=("values",), lora=_lora("lm_head"))
+
+
+@pytest.mark.parametrize("roles", ("separate", "shared"))
+def test_ppo_trains_the_heads_adapter_too(tmp_path: Path, roles: str) -> None:
+    """The policy's; its critic, which has no LM head, takes the adapter on the body."""
+    save_model(tmp_path / "base")
+    rows = write(tmp_path / "prompts.jsonl", prompts(4))
+    settings: dict[str, Any] = {
+        "model": {
+            "path": str(tmp_path / "base"),
+            "roles": roles,
+            "lora": {"rank": 4, "targets": ["lm_head", "embed_tokens", "q_proj"]},
+        },
+        "data": {"path": str(rows), "held_out": 0.0},
+        "judge": "rule:length",
+        "decoding": {"max_new_tokens": 4},
+        "loop": {"steps": 2, "batch": 2},
+        "minibatch": None,
+    }
+    trained = train(ppo, configuration.build(ppo.Config, settings, where="test"), tmp_path / "run")
+    held = load_file(trained.model / "adapter_model.safetensors")
+    layers = {name.removeprefix("base_model.model.").partition(".lora")[0] for name in held}
+    assert layers == {"lm_head", "model.embed_tokens", "model.layers.0.self_attn.q_proj"}
+    assert all(tensor.any() for name, tensor in held.items() if "lora_B" in name or "embedding_A" in name)
 
 
 def test_adapters_on_tables_are_mixed_as_whole_weights(tmp_path: Path) -> None:

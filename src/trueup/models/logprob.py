@@ -46,8 +46,8 @@ class Scored(NamedTuple):
 
 def logits(hidden: Float[Tensor, "R d"], head: Head, temperature: float) -> Float[Tensor, "R V"]:
     """z, in float32 or wider; plain autograd, all rows at once."""
-    plain = head.layer is None
-    z = nn.functional.linear(hidden, head.weight, head.bias) if plain else head.layer(hidden)
+    layer = head.layer
+    z = nn.functional.linear(hidden, head.weight, head.bias) if layer is None else layer(hidden)
     z = z.to(_wide(z.dtype)) * head.scale
     if head.cap is not None:
         z = torch.tanh(z / head.cap) * head.cap

@@ -37,16 +37,16 @@ class Targets:
 
 
 def resolve(model: nn.Module, wanted: str | Sequence[str], *, has_head: bool) -> Targets:
-    """The targets of an adapter on a model, `wanted` being `all-linear`, a pattern, one name or several.
+    """The targets of an adapter on a model: `all-linear`, a pattern, one name or several (`q_proj,v_proj`).
 
     A name of the LM head is left out where there is none. Raises E816 when nothing else was named.
     """
     dead = _dead(model)
-    if isinstance(wanted, str) and not re.fullmatch(r"\w+", wanted):
+    if isinstance(wanted, str) and not re.fullmatch(r"\w+(\s*,\s*\w+)*", wanted):
         return Targets(
             modules=_all_linear(model, dead) if wanted == ALL_LINEAR else wanted, parameters=[], dead=dead
         )
-    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    names = re.split(r"\s*,\s*", wanted) if isinstance(wanted, str) else list(wanted)
     kept = names if has_head else [n for n in names if n not in HEADS]
     if not kept:
         raise TrueupError(
@@ -103,6 +103,9 @@ def unfit(model: nn.Module, reason: str) -> TrueupError:
     missing = re.match(r"Target modules (.*) not found in the base model", reason)
     if missing:
         return no_such(model, f"no layer is called {missing[1].strip('{}').replace(chr(39), '')}")
+    other = re.match(r"Target module (\w+)\(", reason)
+    if other and "is not supported" in reason:
+        return no_such(model, f"{other[1]} can have no adapter, only linear layers and embeddings can")
     return no_such(model, " ".join(reason.split())[:200])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,8 +60,10 @@ def test_the_prompt_is_the_harness_s(name: str) -> None:
     utils = pytest.importorskip("lm_eval.utils", reason="the extra eval")
     path = str(shared("truthfulqa/first_100.jsonl.gz"))
     items, own = items_of(find_task(name), path), items_of(find_task("truthfulqa_mc1"), path)
-    folder = Path(importlib.util.find_spec("lm_eval").origin).parent / "tasks" / "truthfulqa"  # pyright: ignore
-    template = utils.load_yaml_config(str(folder / "truthfulqa_mc1.yaml"), mode="simple")["doc_to_text"]
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    file = Path(utils.__file__).parent / "tasks" / "truthfulqa" / f"{name.replace('paper_', '')}.yaml"
+    template = load_yaml(str(file))["doc_to_text"]
     for item, plain in zip(items, own, strict=True):
         question = plain.prompt[0].content.rsplit("Q: ", 1)[1].removesuffix("\nA:")
         assert item.prompt[0].content == utils.apply_template(template, {"question": question})

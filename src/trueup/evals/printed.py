@@ -66,10 +66,9 @@ def notes(row: Mapping[str, Any], document: Mapping[str, Any]) -> list[str]:
         spread = "" if shots["sd"] is None else f", standard deviation between draws {shots['sd']:.3f}"
         means = ", ".join(f"{mean:.3f}" for mean in shots["means"])
         lines.append(f"{len(shots['rows'][0])} demonstrations, means of draws {means}{spread}")
-    if "note" in row:
-        lines.append(row["note"])
     if "against" in row and row["difference"] is None:
         lines.append("not paired: the figure is no mean over items")
+    lines += filter(None, [row.get("note")])
     return [f"{row['task']}: {line}" for line in lines]
 
 

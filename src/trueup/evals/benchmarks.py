@@ -25,6 +25,7 @@ from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.engine.order import derive, permutation
 from trueup.errors import TrueupError
 from trueup.evals.answers import last_number
+from trueup.evals.harness_text import text_before
 from trueup.evals.task_files import Source, TaskFile
 from trueup.evals.tasks import answer_of
 from trueup.evals.templates import clean, look_up, render
@@ -48,6 +49,9 @@ def items_of(task: TaskFile, path: str = "", *, limit: int | None = None) -> lis
 
     Raises E746 where neither names a place, E203 to E206 for a row that lacks a part, with its line.
     """
+    if task.before_of:
+        text = text_before(task.before_of, task.query, task.separator)
+        task = replace(task, before=text.replace("{", "{{").replace("}", "}}"), before_of="")
     source = replace(task.items, path=path) if path else task.items
     if not source.path:
         raise TrueupError(

@@ -16,7 +16,7 @@ from trueup.evals.figures import Figure, Sample, figure_items, figure_rows
 from trueup.evals.lm_eval import Harness
 from trueup.evals.papers import NO_SHOTS, Paper, Shots, papers
 from trueup.evals.scorecard import Examiner, Result, examiner, item_rows, rows_of, sit
-from trueup.evals.task_files import shipped
+from trueup.evals.task_files import expanded, shipped
 from trueup.evals.tasks import Advance
 from trueup.evals.view import open_view
 from trueup.models.opening import pick_device
@@ -70,6 +70,7 @@ def evaluate_on(
     missing: dict[str, str] = {}
     if not (names or world or harness) and came_from(model_folder(model)) is None:
         names, missing = at_hand(data)
+    names = expanded(names)
     ours, theirs = _whose(names, harness, include, prefix)
     if theirs:
         _check_settled(theirs[0], bool(shots.num) or max_new_tokens is not None or bool(data and not ours))

@@ -11,7 +11,7 @@ from trueup.errors import TrueupError
 from trueup.evals.benchmarks import items_of, with_shots
 from trueup.evals.entries import Entry, sampling_entries
 from trueup.evals.exams import Exam
-from trueup.evals.task_files import TaskFile, find_task, shipped
+from trueup.evals.task_files import TaskFile, expanded, find_task, shipped
 from trueup.evals.tasks import Task
 from trueup.worlds import World, lead, leads_to
 
@@ -38,6 +38,8 @@ class Paper:
     draws: Sequence[Sequence[Group]]
     shots: Sequence[Sequence[str]] = ((),)
     "The demonstrations of each draw, by their rows' places."
+    note: str = ""
+    "What stands below every table with the figure."
     from_file: bool = True
     "Whether the items are a file's; the others are a world's own."
 
@@ -63,7 +65,8 @@ def papers(
     if not names and world is None:
         raise TrueupError("E763", "there are no exams", where="tasks", remedy="name some tasks, or a world")
     found = {} if names or world is None else _worlds_papers(world, (), split, limit)
-    for name in names:
+    data = {task: path for name, path in data.items() for task in expanded([name])}
+    for name in expanded(names):
         if name in shipped() or name.endswith((".yaml", ".yml")):
             papers = [_file_paper(name, data, limit, shots, seed, world)]
         elif name in sampling_entries():
@@ -160,10 +163,10 @@ def _file_paper(
         path = lead(task.items.path, world)
     items = items_of(task, path, limit=limit)
     if shots.num == 0:
-        return Paper(task=task.task(), draws=[items])
+        return Paper(task=task.task(), draws=[items], note=task.note)
     pool = _pool(task, shots.pools.get(task.name, ""))
     drawn = [with_shots(task, items, pool, shots.num, seed, draw) for draw in range(shots.draws)]
-    return Paper(task=task.task(), draws=[d[0] for d in drawn], shots=[d[1] for d in drawn])
+    return Paper(task=task.task(), draws=[d[0] for d in drawn], shots=[d[1] for d in drawn], note=task.note)
 
 
 def _pool(task: TaskFile, path: str) -> list[Group]:

@@ -68,6 +68,7 @@ def notes(row: Mapping[str, Any], document: Mapping[str, Any]) -> list[str]:
         lines.append(f"{len(shots['rows'][0])} demonstrations, means of draws {means}{spread}")
     if "against" in row and row["difference"] is None:
         lines.append("not paired: the figure is no mean over items")
+    lines += filter(None, [row.get("note")])
     return [f"{row['task']}: {line}" for line in lines]
 
 

@@ -121,6 +121,8 @@ def rows_of(result: Result, against: Result | None = None, seed: int = 0) -> lis
         "also": result.beside(),
         "cut": _cut_json(result),
     }
+    if paper.note:
+        row["note"] = paper.note
     if task.sampling is not None:
         row["sampling"] = {**task.sampling.to_json(), "seed": derive(seed, task.name)}
     if paper.shots[0]:

@@ -8,7 +8,7 @@ wording that lacks a part is an error that names the line.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -21,6 +21,9 @@ from trueup.evals.answers import number_task
 from trueup.evals.tasks import SCORES, ScoreName, Task, likelihood_task
 from trueup.evals.templates import places
 from trueup.settings import config
+
+FAMILIES = {"truthfulqa-paper": ("truthfulqa_paper_mc1", "truthfulqa_paper_mc2")}
+"Names that stand for several tasks; what is given by such a name is given to each."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,10 @@ class TaskFile:
     "Where `--shots` draws from: rows of the same shape that are no items."
     before: str = ""
     "Text before every query: an instruction, or fixed demonstrations."
+    before_of: str = ""
+    "In its place the fixed demonstrations of a task of the installed lm-eval, by its name there."
+    note: str = ""
+    "One line that stands below every table with a figure of the task."
     query: str = ""
     "The prompt, with places for fields: `Q: {question}\\nA:`."
     choices: tuple[str, ...] = ()
@@ -85,6 +92,8 @@ class TaskFile:
     def __post_init__(self) -> None:
         for template in (self.before, self.query, self.choice, *self.choices):
             list(places(template))
+        if self.before and self.before_of:
+            raise ValueError("give either `before` or `before_of`")
         if self.score == "document":
             return
         if bool(self.choices) == bool(self.each):
@@ -106,6 +115,11 @@ class TaskFile:
         return likelihood_task(self.name, self.version, SCORES[self.score])
 
 
+def expanded(names: Sequence[str]) -> list[str]:
+    """The tasks that some names mean: a family's name stands for all of its tasks."""
+    return [task for name in names for task in FAMILIES.get(name, (name,))]
+
+
 def shipped() -> dict[str, Path]:
     """The task files that come with trueup, by name."""
     folder = Path(str(resources.files("trueup.evals") / "files"))
@@ -124,7 +138,7 @@ def find_task(name: str, also: tuple[str, ...] = ()) -> TaskFile:
         return read_task(files[name])
     if name.endswith((".yaml", ".yml")):
         return read_task(Path(name))
-    known = sorted({*files, *also})
+    known = sorted({*files, *FAMILIES, *also})
     near = difflib.get_close_matches(name, known, 1)
     raise TrueupError(
         "E745",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hand_batches import column, group, handles
-from trueup.annotate.advantages import GAE, Whiten, gae
+from trueup.annotate.advantages import GAE, ReturnsToGo, Whiten, gae
 
 NUMBERS = st.floats(-5, 5)
 STEPS = st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=12)
@@ -87,3 +87,12 @@ def test_whitening_identities(values: list[list[float]]) -> None:
     moved = [group({"advantages": [3 * x + 7 for x in v]}) for v in values]
     again = np.concatenate(column(Whiten()(moved, handles()[0]), "advantages"))
     np.testing.assert_allclose(again, white, atol=1e-6)
+
+
+def test_returns_to_go_by_hand() -> None:
+    """r = (1, −2, 4): (3, 2, 4); γ = ½: (1 − 1 + 1, −2 + 2, 4) = (1, 0, 4); the means 3 and 5/3."""
+    for gamma, expected in ((1.0, [3, 2, 4]), (0.5, [1, 0, 4])):
+        run, noted = handles()
+        out = ReturnsToGo(gamma=gamma)([group({"rewards": [1, -2, 4]})], run)
+        assert column(out, "advantages")[0] == pytest.approx(expected, abs=1e-12)
+        assert noted["returns"] == pytest.approx(sum(expected) / 3)

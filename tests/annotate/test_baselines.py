@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hand_batches import group, handles
-from trueup.annotate.baselines import AgainstGreedy, Baseline, GroupNormalised, LeaveOneOut
+from trueup.annotate.baselines import AgainstGreedy, Baseline, GroupCentred, GroupNormalised, LeaveOneOut
 from trueup.engine.groups import Group
 from trueup.engine.method import Handles
 from trueup.errors import TrueupError
@@ -140,3 +140,15 @@ def test_against_greedy_by_hand() -> None:
     assert advantages(out) == [[-2, 0], [3]]
     assert noted["baseline"] == 1
     assert "score" not in noted
+
+
+def test_a_groups_mean_score_is_taken_off_its_last_rewards() -> None:
+    """Scores (3, 1), mean 2: the last rewards lose 2, the penalties before them stay."""
+    made = group({"rewards": [-0.25, 2.75]}, {"rewards": [-0.5, 1.0]}, marks=[{"score": 3.0}, {"score": 1.0}])
+    run, noted = handles()
+    (out,) = GroupCentred()([made], run)
+    assert [c.columns["rewards"].tolist() for c in out.completions] == [[-0.25, 0.75], [-0.5, -1.0]]
+    assert [c.columns["rewards"].tolist() for c in made.completions] == [[-0.25, 2.75], [-0.5, 1.0]]
+    assert noted == {"baseline": 2.0}
+    with pytest.raises(TrueupError, match="E741"):
+        GroupCentred()([scored(1.0)], run)

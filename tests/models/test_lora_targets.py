@@ -85,7 +85,9 @@ def _based(model: Any, folder: Path, lora: LoraSettings) -> LanguageModel:
 
 @pytest.mark.parametrize("tied", (False, True))
 @pytest.mark.parametrize(
-    ("build", "targets"), [(b, t) for b, all_of in EVERYWHERE.items() for t in all_of], ids=str
+    ("build", "targets"),
+    [(b, t) for b, all_of in EVERYWHERE.items() for t in all_of],
+    ids=lambda value: value.__name__ if callable(value) else str(value),
 )
 def test_merged_is_adapter_beside_base(tmp_path: Path, build: Any, targets: Any, tied: bool) -> None:
     """To 1e-5 in log-probs: merged in memory, loaded from its folder, exported and read by transformers."""

@@ -17,6 +17,7 @@ from trueup.annotate.select import Kept
 from trueup.engine.groups import Group
 from trueup.engine.loop import fit
 from trueup.engine.method import Handles, Method, Parts
+from trueup.errors import TrueupError
 from trueup.methods import grpo
 from trueup.runs import checkpoint
 from trueup.runs.keeper import RunKeeper
@@ -177,6 +178,11 @@ def test_what_was_drawn_and_dropped_is_counted_as_sampled(whole: dict[str, objec
 
 
 # ------------------------------------------------------------------------------------------ soft overlong
+
+
+def test_a_penalty_on_every_length_is_refused() -> None:
+    with pytest.raises(TrueupError, match=r"E443.*4 tokens of penalty leave none of 4"):
+        grpo.build(replace(CONFIG, algorithm=grpo.Algorithm(overlong_cache=4)), PARTS)
 
 
 @pytest.mark.parametrize(

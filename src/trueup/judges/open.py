@@ -177,20 +177,20 @@ def _scorer(ref: str) -> tuple[str, str, HeadName]:
         raise TrueupError("E801", "no such folder", where=f"judge {ref}", remedy="name a reward model's")
     record = Path(folder) / RECORD
     held = record.read_text(encoding="utf-8") if record.is_file() else ""
-    outputs: tuple[HeadName, ...] = ("embeddings", "rewards", "values")
-    output = next((name for name in outputs if MODULES[name] in held), None)
-    if output is None:
+    known: tuple[HeadName, ...] = ("embeddings", "rewards", "values")
+    outputs: list[HeadName] = [name for name in known if MODULES[name] in held]
+    if not outputs:
         raise TrueupError(
             "E834",
             "the model in this folder has no reward head, so its scores would be noise",
             where=f"judge {ref}",
             remedy="train one with the method reward_model, and name its folder",
         )
-    if query and output != "values":
+    if query and outputs[0] != "values":
         raise TrueupError(
             "E792", "this model's score has no options", where=f"judge {ref}", remedy=f"write {folder}"
         )
-    return folder, query, output
+    return folder, query, outputs[0]
 
 
 def _network(folder: str, output: HeadName, device: str, base: Base | None) -> LanguageModel:

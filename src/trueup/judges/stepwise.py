@@ -34,8 +34,8 @@ def reading(query: str, where: str) -> Reading:
 
     Raises E442 for another option or value.
     """
-    given = dict(part.partition("=")[::2] for part in query.split("&") if part)
-    text = {option: unquote(value).replace("\\n", "\n") for option, value in given.items()}
+    given = [part.partition("=") for part in query.split("&") if part]
+    text = {option: unquote(value).replace("\\n", "\n") for option, _, value in given}
     found = [how for how in get_args(Reduction) if how == text.get("score", Reading.score)]
     separator = text.get("separator", Reading.separator)
     unknown = [option for option in text if option not in ("score", "separator")]

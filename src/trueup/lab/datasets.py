@@ -101,7 +101,7 @@ def solutions(n: int, seed: int = 0) -> list[Group]:
         found.append(
             Group(
                 prompt=(Message(Role.USER, f"What do you know of {facts[0].person}?"),),
-                completions=(Completion(text="\n".join(s["text"] for s in steps), source="witness"),),
+                completions=(Completion(text="\n".join(str(s["text"]) for s in steps), source="witness"),),
                 id=f"lab-steps-{seed}-{number}",
                 user=f"train-user-{int(rng.random() * NUM_USERS['train']):02d}",
                 source="lab",

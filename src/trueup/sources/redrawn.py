@@ -10,6 +10,7 @@ from trueup.annotate.scores import Scores
 from trueup.annotate.select import Kept
 from trueup.engine.groups import Group, each
 from trueup.engine.method import Annotator, Handles, Parts, Source
+from trueup.errors import TrueupError
 from trueup.settings.blocks import LoopSettings
 from trueup.sources.sample import Decoding, from_policy
 
@@ -99,11 +100,19 @@ def from_judged_policy(
 
     With one batch a step the first stage is `scores` itself; with more, scoring is part of the drawing, and
     held-out prompts are all kept. Lengths are penalised afterwards: the judge says whether scores differ.
+    Raises E443 where the penalty would begin before the first token.
     """
     batch, decoding = config.loop.batch, config.decoding
     source, held_out = from_policy(
         parts, batch=batch, num_completions=config.num_completions, decoding=decoding
     )
+    if overlong_cache >= decoding.max_new_tokens:
+        raise TrueupError(
+            "E443",
+            f"{overlong_cache} tokens of penalty leave none of {decoding.max_new_tokens} without",
+            where="algorithm.overlong_cache",
+            remedy="a smaller one, or a larger decoding.max_new_tokens",
+        )
     overlong = SoftOverlong(longest=decoding.max_new_tokens, cache=overlong_cache)
     shaped = (overlong,) if overlong_cache else ()
     if max_batches == 1:

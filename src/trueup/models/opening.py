@@ -51,7 +51,7 @@ def open_policy(
     found = in_memory(settings.path)
     tokenizer = found.tokenizer if found is not None else open_tokenizer(model_path(settings.path))
     chat = Chat.of(tokenizer, settings.template)
-    place = pick_device(settings.device) if device is None else device
+    place = pick_device(settings.device, settings.dtype) if device is None else device
     return chat, open_network(Role(trained=False), settings, place, seed=seed, tokenizer=tokenizer)
 
 
@@ -61,18 +61,32 @@ def model_path(reference: str) -> str:
     return reference if door is None else open_world(door.world).model(door.name)
 
 
-def pick_device(name: str) -> torch.device:
-    """The device a setting means; `auto` is a GPU where there is one."""
+def pick_device(name: str, dtype: str = "float32") -> torch.device:
+    """The device a setting means; `auto` is an NVIDIA GPU where there is one, `mps` an Apple one.
+
+    Raises E706 for a name of no device, E707 for one that is not usable here, or not in this precision.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind = name.partition(":")[0]
+    usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     try:
+        if kind not in usable:
+            raise RuntimeError(name)
         device = torch.device(name)
     except RuntimeError:
         raise TrueupError(
-            "E706", f"no such device: {name!r}", where="model.device", remedy="cpu, cuda or auto"
+            "E706", f"no such device: {name!r}", where="model.device", remedy="cpu, cuda, mps or auto"
         ) from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise TrueupError("E707", "no GPU is usable here", where="model.device", remedy="use auto, or cpu")
+    if not usable[kind]:
+        why = (
+            "no GPU is usable here"
+            if kind == "cuda"
+            else "this torch has no MPS, or this is no Apple silicon"
+        )
+        raise TrueupError("E707", why, where="model.device", remedy="use auto, or cpu")
+    if kind == "mps" and dtype == "float64":
+        raise TrueupError("E707", "MPS has no float64", where="model.dtype", remedy="use device: cpu")
     return device
 
 

@@ -82,7 +82,7 @@ def train(
     `stop_requested` names a signal, after saving, and what a callback raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    device = pick_device(config.model.device)
+    device = pick_device(config.model.device, config.model.dtype)
     chat = open_chat(config.model)
     opened = open_groups(config.data, chat, seed=config.seed, quarantine=folder / "quarantine.jsonl")
     _note_data(folder, opened)

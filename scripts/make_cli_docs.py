@@ -46,8 +46,8 @@ NAMES = """# Option names of other toolkits
 
 `trueup train`, `config`, `init` and `preview`, `trueup.fit`, and the files given to them take names of TRL,
 axolotl, LLaMA-Factory and OpenRLHF at the top level, for people who type them from memory. Giving a setting
-under two names is an error. A name that a method has itself (`beta` of DPO) is that setting; where a row names
-several, it is the first that the method has. This page is written by `scripts/make_cli_docs.py`.
+under two names is an error. A name that a method has itself (`beta` of DPO) is that setting; where a row
+names several, it is the first that the method has. This page is written by `scripts/make_cli_docs.py`.
 
 ## Names that are settings
 
@@ -179,24 +179,26 @@ RATES = """# Learning rates
 
 `update.lr` is `auto` until you name a number. A run then takes one from this table by its method, the number
 of its model's weights, told from `config.json`, and whether an adapter is trained. `trueup config` and the
-run's first line show it, `config.resolved.yaml` keeps it, and `trueup init METHOD --model.path MODEL` writes it beside the setting:
+run's first line show it, `config.resolved.yaml` keeps it, and `trueup init METHOD --model.path MODEL`
+writes it beside the setting:
 
 ```console
 $ trueup init dpo --model.path my-model
 ```
 
-It is where a sweep begins, not where it ends: `trueup compare` chooses among rates on your data. A number more
-than {far:g} times off the table is used, and warned of. A run that has begun goes on with the rate in its folder.
+It is where a sweep begins, not where it ends: `trueup compare` chooses among rates on your data. A number
+more than {far:g} times off the table is used, and warned of. A run that has begun goes on with the rate in
+its folder.
 
 | training | methods | {sizes} | from |
 |---|---|---|---|---|---|
 {rows}
 
-Between these sizes the logarithm of the rate is linear in the logarithm of the size; above 7 B it goes on along
-the last line, below 1 M it stays. The first column is what the lab's sweeps chose among
-([results](../results/methods.md)). An adapter takes {adapter:g} times the rate of full weights and no more than
-{most:g}, unless full weights take that too (Schulman and Thinking Machines Lab 2025, *LoRA Without Regret*; the
-published LoRA rates in the last column agree). TRPO's policy needs no rate; its critic has one.
+Between these sizes the logarithm of the rate is linear in the logarithm of the size; above 7 B it goes on
+along the last line, below 1 M it stays. The first column is what the lab's sweeps chose among
+([results](../results/methods.md)). An adapter takes {adapter:g} times the rate of full weights and no
+more than {most:g}, unless full weights take that too (Schulman and Thinking Machines Lab 2025, *LoRA Without
+Regret*; the published LoRA rates in the last column agree). TRPO's policy needs no rate; its critic has one.
 
 A method in a file of your own takes the row of the `FAMILY` that it names.
 

@@ -4,6 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 extras=${1:-} # of pyproject.toml, comma-separated: test, docs, serving ...
 venv=${TRUEUP_VENV:-.venv}
+if [ "$(uname -s)" != Linux ]; then
+  echo "trueup set-up: $(uname -s) is written for and has not been run; the sandbox for programs needs Linux (README, Tested on)." >&2
+fi
 
 usable() { # a Python of a supported version that can make virtual environments
   "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \

@@ -37,7 +37,7 @@ def test_headline_names_the_largest_gain_its_distance_and_its_tax() -> None:
 
 
 def test_a_sentence_has_one_baseline() -> None:
-    """What was written before the tax over the start was measured: the base's tax stands in its own sentence."""
+    """Where the tax over the start was not measured, the base's stands in a sentence of its own."""
     tax = {"copying": {"delta": -0.04, "ci95": [-0.06, -0.02]}}
     policies = _summary(
         base={},
@@ -110,7 +110,7 @@ def _points(gold: list[float], proxy: list[float], half: float = 0.02) -> list[F
 
 
 def test_over_optimisation_needs_a_measurable_fall_and_a_rising_proxy() -> None:
-    """The two half widths of .02 add in quadrature: a fall of .0283 is where the difference's interval ends."""
+    """Half widths of .02 add in quadrature: a fall of .0283 is where the difference's interval ends."""
     assert over_optimised(_points([0.3, 0.6, 0.5], [1, 2, 3])).startswith(
         "PPO over-optimised: gold peaked at 0.600 (step 1, KL 1.00) and fell to 0.500"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -84,13 +84,8 @@ def evaluate(
         A folder for eval.json and, for every task, a line for each item.
     """
     check_models(model, against)
-    names = tuple(name.strip() for name in tasks.split(",") if name.strip())
-    for name in names:
-        if name.endswith((".yaml", ".yml")):
-            check_file(Path(name), "a task's YAML")
-    for path in (include, *map(Path, {**(data or {}), **(demonstrations or {})}.values())):
-        if path is not None and path.exists() and not path.is_dir():
-            check_file(path)
+    names = tuple(filter(None, map(str.strip, tasks.split(","))))
+    _check_files(names, {**(data or {}), **(demonstrations or {})})
     from trueup.evals.evaluation import evaluate_on
     from trueup.evals.papers import Shots
     from trueup.evals.scorecard import write_out
@@ -137,6 +132,14 @@ def _show(document: Mapping[str, Any], out: Path | None) -> None:
         console.print(f"not sat, as their items are not here: {told(document['missing'])}", soft_wrap=True)
     if out is not None:
         console.print(f"every item: {out}/items", soft_wrap=True)
+
+
+def _check_files(tasks: Iterable[str], items: Mapping[str, str]) -> None:
+    """Nothing; raises E801 for a task's file that is not there, or what would be waited for: a pipe."""
+    for name in tasks:
+        check_file(Path(name) if name.endswith((".yaml", ".yml")) else None, "a task's YAML")
+    for path in map(Path, items.values()):  # or a hub's id, or a door
+        check_file(path if path.exists() and not path.is_dir() else None)
 
 
 @contextmanager

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def init(method: MethodName, /, *overrides: Overrides, out: Path | None = None) -> None:
     """Print a commented recipe to start from, with every setting of a method at its default.
 
-    `--key.path VALUE` puts another value there: with `--model.path my-model`, it says what `lr: auto` comes to
-    for that model.
+    `--key.path VALUE` puts another value there: with `--model.path my-model`, it says what `lr: auto` is for
+    that model.
 
     Parameters
     ----------

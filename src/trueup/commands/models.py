@@ -140,8 +140,12 @@ def _speaker(folder: str, template: str | None) -> LocalAnswerer:
     return open_local(folder, template=template)
 
 
-def export(run: Path, out: Path, /, *, adapter: bool = False) -> None:
+def export(
+    run: Path, out: Path, /, *, adapter: bool = False, push_to_hub: str | None = None, private: bool = True
+) -> None:
     """Write a run's model as an ordinary Hugging Face folder with a model card.
+
+    Nothing leaves this machine unless `--push-to-hub` names where to.
 
     Parameters
     ----------
@@ -151,8 +155,14 @@ def export(run: Path, out: Path, /, *, adapter: bool = False) -> None:
         The new folder.
     adapter
         Keep a LoRA adapter apart instead of merging it.
+    push_to_hub
+        Send the folder to the Hugging Face hub under this id: OWNER/NAME. `hf auth login` comes first.
+    private
+        Whether a repository that is made for it is private.
     """
-    from trueup.runs.export import export_run
+    from trueup.runs.export import export_run, push
 
     export_run(run, out, merged=not adapter)
     print(f"exported to {out}")
+    if push_to_hub is not None:
+        print(f"pushed to {push(out, push_to_hub, private=private)}")

@@ -37,7 +37,7 @@ def serve(
     name
         What clients call the model; the folder as it is written here otherwise.
     device
-        cpu, cuda, or auto.
+        cpu, cuda, mps, or auto.
     """
     for package in ("starlette", "uvicorn"):
         try:

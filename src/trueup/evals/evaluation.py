@@ -67,9 +67,7 @@ def evaluate_on(
     `against`; `template` names a chat template where a model brings none.
     """
     harness = engine == "lm-eval"
-    missing: dict[str, str] = {}
-    if not (names or world or harness) and came_from(model_folder(model)) is None:
-        names, missing = at_hand(data)
+    names, missing = _asked(names, model, data, named=harness or bool(world))
     names = expanded(names)
     ours, theirs = _whose(names, harness, include, prefix)
     if theirs:
@@ -109,9 +107,19 @@ def evaluate_on(
         "seed": seed,
         "versions": {name: metadata.version(name) for name in (*_PACKAGES, *["lm-eval"] * harness)},
         "tasks": rows + more,
-        **({"missing": missing} if missing else {}),
+        **missing,
     }
     return Evaluated(document=document, items=lines | items)
+
+
+def _asked(
+    names: Sequence[str], model: str, data: Mapping[str, str], *, named: bool
+) -> tuple[Sequence[str], dict[str, Any]]:
+    """The tasks to sit, and what others lack: of a model of no world, with none named, those at hand."""
+    if names or named or came_from(model_folder(model)) is not None:
+        return names, {}
+    ready, missing = at_hand(data)
+    return ready, {"missing": missing} if missing else {}
 
 
 def world_of_exams(named: str, model: str, names: Sequence[str]) -> World | None:

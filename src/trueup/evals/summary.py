@@ -171,7 +171,7 @@ def _policy(name: str, entries: Mapping[str, PolicyEntry], base: str, sft: str) 
 
 def _mean(values: Floats) -> Estimate:
     """The mean over items; of shares that all agree, with Agresti and Coull's interval."""
-    agree = np.ptp(values) == 0 and 0 <= values.min() and values.max() <= 1
+    agree = np.ptp(values) == 0 and values.min() >= 0 and values.max() <= 1
     return win_rate(values).estimate if agree else mean_ci(values)
 
 

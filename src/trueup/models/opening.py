@@ -54,7 +54,7 @@ def open_policy(
     The chat comes first: what is wrong with a template is said before weights are read.
     """
     chat = replace(open_chat(settings), option="--template NAME")
-    place = pick_device(settings.device) if device is None else device
+    place = pick_device(settings.device, settings.dtype) if device is None else device
     return chat, open_network(Role(trained=False), settings, place, seed=seed, tokenizer=chat.tokenizer)
 
 
@@ -64,18 +64,32 @@ def model_path(reference: str) -> str:
     return reference if door is None else open_world(door.world).model(door.name)
 
 
-def pick_device(name: str) -> torch.device:
-    """The device a setting means; `auto` is a GPU where there is one."""
+def pick_device(name: str, dtype: str = "float32") -> torch.device:
+    """The device a setting means; `auto` is an NVIDIA GPU where there is one, `mps` an Apple one.
+
+    Raises E706 for a name of no device, E707 for one that is not usable here, or not in this precision.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind = name.partition(":")[0]
+    usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     try:
+        if kind not in usable:
+            raise RuntimeError(name)
         device = torch.device(name)
     except RuntimeError:
         raise TrueupError(
-            "E706", f"no such device: {name!r}", where="model.device", remedy="cpu, cuda or auto"
+            "E706", f"no such device: {name!r}", where="model.device", remedy="cpu, cuda, mps or auto"
         ) from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise TrueupError("E707", "no GPU is usable here", where="model.device", remedy="use auto, or cpu")
+    if not usable[kind]:
+        why = (
+            "no GPU is usable here"
+            if kind == "cuda"
+            else "this torch has no MPS, or this is no Apple silicon"
+        )
+        raise TrueupError("E707", why, where="model.device", remedy="use auto, or cpu")
+    if kind == "mps" and dtype == "float64":
+        raise TrueupError("E707", "MPS has no float64", where="model.dtype", remedy="use device: cpu")
     return device
 
 

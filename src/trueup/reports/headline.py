@@ -71,14 +71,14 @@ def by_gain(policies: Sequence[PolicyResult]) -> list[tuple[PolicyResult, Interv
 
 
 TERMS = (
-    "Gold is the true reward, which training never sees; the proxy is the learned one that it does see. An exam is a "
-    "task that alignment did not aim at; a tax is what a policy lost on it."
+    "Gold is the true reward, which training never sees; the proxy is the learned one that it does see. An exam "
+    "is a task that alignment did not aim at; a tax is what a policy lost on it."
 )
 "What the sentences take for granted; it stands before them."
 
 
 def details(policies: Sequence[PolicyResult], frontier: Sequence[FrontierPoint]) -> list[str]:
-    """What else was found, a sentence each: best-of-n beside training, other gains, taxes, over-optimisation."""
+    """What else was found, a sentence each: best-of-n beside training, over-optimisation, gains, taxes."""
     names = dict.fromkeys(point.policy for point in frontier)
     turned = [over_optimised([point for point in frontier if point.policy == name]) for name in names]
     others = [_gain(*found) for found in by_gain(policies)[1:]]
@@ -102,8 +102,8 @@ def beside_best_of_n(policies: Sequence[PolicyResult], frontier: Sequence[Fronti
         return ""
     as_good = "has more gold than" if gap > 0 else "has no measurably less gold than"
     return (
-        f"Best-of-{top.step:g} {as_good} {label(best.name)} ({plain(top.gold.mean)} and {plain(gold.mean)}), at "
-        f"{100 * top.kl / far.mean:.0f}\u202f% of its KL (at most {nats(top.kl)} of {nats(far.mean)})."
+        f"Best-of-{top.step:g} {as_good} {label(best.name)} ({plain(top.gold.mean)} and {plain(gold.mean)}), "
+        f"at {100 * top.kl / far.mean:.0f}\u202f% of its KL (at most {nats(top.kl)} of {nats(far.mean)})."
     )
 
 
@@ -154,8 +154,8 @@ def over_optimised(points: Sequence[FrontierPoint]) -> str:
     sampled = _BEST_OF.fullmatch(last.policy)
     where = "n" if sampled else "step"
     return (
-        f"{'Best-of-n' if sampled else _first(label(last.policy))} over-optimised: gold peaked at {plain(top.mean)} "
-        f"({where} {peak.step:g}, KL {nats(peak.kl)}) and fell to {plain(end.mean)} "
+        f"{'Best-of-n' if sampled else _first(label(last.policy))} over-optimised: gold peaked at "
+        f"{plain(top.mean)} ({where} {peak.step:g}, KL {nats(peak.kl)}) and fell to {plain(end.mean)} "
         f"({where} {last.step:g}, KL {nats(last.kl)}), while the proxy rose from {plain(proxy_then)} to "
         f"{plain(proxy_last)}."
     )

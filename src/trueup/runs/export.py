@@ -10,11 +10,12 @@ from typing import Any
 
 from trueup.citations import cite
 from trueup.engine import inputs
-from trueup.errors import TrueupError
+from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 from trueup.reports.record import Interval, PolicyResult, read_run
 from trueup.runs import meter
 from trueup.runs.meter import Cost
 from trueup.settings.discover import find
+from trueup.settings.hub import unanswered
 from trueup.settings.strict_yaml import read_yaml
 
 LIBRARIES = ("trueup", "torch", "transformers", "peft", "safetensors")
@@ -64,6 +65,31 @@ def export_run(run: Path, out: Path, *, merged: bool = True) -> Path:
         out.rmdir()
     staged.replace(out)
     return out
+
+
+def push(folder: Path, repository: str, *, private: bool) -> str:
+    """The address of an exported folder on the Hugging Face hub; its repository is made where there is none.
+
+    Raises E768 where the hub does not answer or refuses: a wrong id, no token, no right to write there.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    remedy = f"`hf auth login`, then `hf upload {repository} {folder}`; the exported folder is whole"
+    if why := unanswered():
+        raise TrueupError("E768", why, where=repository, remedy=remedy, exit_code=EXIT_UNAVAILABLE)
+    client = huggingface_hub.HfApi(library_name="trueup")
+    try:
+        made = client.create_repo(repository, private=private, exist_ok=True)
+        client.upload_folder(
+            repo_id=made.repo_id, folder_path=str(folder), commit_message=f"{folder.name}, exported by trueup"
+        )
+    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as error:
+        said = str(error).strip().splitlines()[0]
+        raise TrueupError(
+            "E768", f"not pushed: {said}", where=repository, remedy=remedy, exit_code=EXIT_UNAVAILABLE
+        ) from None
+    return str(made)
 
 
 def facts_of(run: Path, *, name: str) -> Any:

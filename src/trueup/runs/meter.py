@@ -144,8 +144,8 @@ def peak_mib() -> float:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 2**20
-    # Linux counts kilobytes here.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    # Linux counts kilobytes here, macOS bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 # ------------------------------------------------------------------------------------------ progress

@@ -100,7 +100,7 @@ def _train(
     label: str,
     watch: Watch,
 ) -> Trained:
-    device = pick_device(config.model.device)
+    device = pick_device(config.model.device, config.model.dtype)
     chat = open_chat(config.model)
     bad, needs = folder / "quarantine.jsonl", vars(module).get("NEEDS", ())
     opened = open_groups(config.data, chat, seed=config.seed, quarantine=bad, needs=needs)

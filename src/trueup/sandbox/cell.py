@@ -184,7 +184,10 @@ def words(answer: dict[str, str]) -> str:
 def no_sandbox(why: str) -> TrueupError:
     """E951: generated code cannot be run on this machine."""
     place, reason = "generated code", f"no sandbox: {why}"
-    remedy = "run it on Linux (x86-64) with bubblewrap, or with Landlock (5.13 and later): docs/sandbox.md"
+    remedy = (
+        "run it on Linux (x86-64) with bubblewrap, or with Landlock (5.13 and later); on another system in a "
+        "container, `docker run --platform linux/amd64`: docs/sandbox.md"
+    )
     return TrueupError("E951", reason, where=place, remedy=remedy)
 
 

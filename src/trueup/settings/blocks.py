@@ -39,7 +39,7 @@ class ModelSettings:
     "A Hugging Face folder or id, a GGUF file, `world:base`, or `stage:NAME` in a recipe."
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     device: Word = "auto"
-    "cpu, cuda, or auto: a GPU where there is one."
+    "cpu, cuda, mps (Apple's), or auto: an NVIDIA GPU where there is one, else the CPU."
     template: Word | None = None
     "A chat template by name, where the model brings none."
     thinking: Literal["on", "off", "keep"] | None = None

@@ -114,8 +114,8 @@ def paired_gain(
 
     Pairing removes what prompts have in common, so the interval is narrower than that of two separate means.
     The alignment tax is `paired_gain(aligned, base)` on a capability exam: a tax if negative, a bonus if not.
-    Where all prompts agree their spread says nothing: of values within 0 to 1 the interval is then Agresti and
-    Min's (2005), of others it is NaN.
+    Where all prompts agree their spread says nothing: of values within 0 to 1 the interval is then Agresti
+    and Min's (2005), of others it is NaN.
     """
     x, y = _per_prompt(a), _per_prompt(b)
     _same_length(x, y, "a gain compares the same prompts")

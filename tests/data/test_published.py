@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +102,11 @@ def test_conversations_that_part_early_are_named(tmp_path: Path) -> None:
     assert (problem.code, problem.found) == ("E410", "4 and 4 turns")
 
 
-def test_tools_that_nothing_reads_are_refused_not_dropped(tmp_path: Path) -> None:
+def test_tools_inside_the_input_are_read(tmp_path: Path) -> None:
     row = good_row("openai-preference", 0)
-    path = tmp_path / "rows.jsonl"
-    path.write_bytes(line({**row, "input": {**row["input"], "tools": [{"name": "add"}]}}))
-    assert [p.code for p in check(path).problems] == ["E222"]
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
+    group = one(tmp_path, {**row, "input": {**row["input"], "tools": tools}})
+    assert json.loads(group.prompt[0].tools)[0]["function"]["name"] == "add"
 
 
 def test_the_steps_of_a_solution_and_their_labels(tmp_path: Path) -> None:

@@ -98,9 +98,10 @@ def _shortened(chat: Chat, group: Group, max_tokens: int) -> Group | None:
     first = int(messages[0].role == Role.SYSTEM)
     starts = [k for k, message in enumerate(messages) if message.role == Role.USER and k > first]
     for start in starts:
+        left = (*messages[:first], *messages[start:])
         kept = replace(
             group,
-            prompt=(*messages[:first], *messages[start:]),
+            prompt=(replace(left[0], tools=messages[0].tools), *left[1:]),
             prompt_tokens=None,
             completions=tuple(answers),
         )

@@ -9,7 +9,7 @@ from trueup.data.fields import Row, as_text, filled, optional_text, required
 from trueup.data.formats import reads
 from trueup.data.problems import Fault, show
 from trueup.data.turns import Turns
-from trueup.engine.groups import Comparison, Completion, Group, Message, Role, Score
+from trueup.engine.groups import Comparison, Group, Message, Role, Score
 
 Winner = Literal["a", "b", "tie", "both bad"]
 _WINNERS: dict[str, Winner] = {
@@ -55,30 +55,30 @@ def arena(row: Row) -> tuple[Group]:
     winner = winner_of(row)
     if "conversation_a" in row:
         sides = [turns.conversation(required(row, key), key) for key in ("conversation_a", "conversation_b")]
-        prompt, texts = _parted(*sides)
+        prompt, said = _parted(*sides)
     else:
         prompt = (Message(Role.USER, _single(row, "prompt")),)
-        texts = [_single(row, key) for key in ("response_a", "response_b")]
+        said = [_single(row, key) for key in ("response_a", "response_b")]
     names = [optional_text(row, key) or key for key in ("model_a", "model_b")]
     judged = Comparison(a=0, b=1, choice=CHOICES[winner], labeler=str(row.get("judge") or ""))
     bad = winner == "both bad"
     group = Group(
         prompt=prompt,
-        completions=tuple(Completion(text=t, source=n) for t, n in zip(texts, names, strict=True)),
+        completions=tuple(turns.completion(t, n) for t, n in zip(said, names, strict=True)),
         comparisons=(judged,),
         scores=tuple(Score(completion=i, value=0.0, judge="label") for i in (0, 1) if bad),
     )
     return (group,)
 
 
-def _parted(one: Turns, other: Turns) -> tuple[Turns, list[str]]:
+def _parted(one: Turns, other: Turns) -> tuple[Turns, list[Message]]:
     """The prompt that both conversations share, and their last answers."""
     roles = {side[-1].role for side in (one, other)}
     if one[:-1] != other[:-1] or roles != {Role.ASSISTANT}:
         reason, found = "the two part before their last answers", f"{len(one)} and {len(other)} turns"
         remedy = "keep the turns up to the first answers, or leave such rows out"
         raise Fault("E410", reason, field="conversation_b", found=found, remedy=remedy)
-    return turns.as_prompt(one[:-1], "conversation_a"), [one[-1].content, other[-1].content]
+    return turns.as_prompt(one[:-1], "conversation_a"), [one[-1], other[-1]]
 
 
 def _single(row: Row, key: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from trueup.data.beside import TOOLS, with_columns
 from trueup.data.fields import Row, as_text, filled, listed, number, optional_text, required, text, typed
 from trueup.data.formats import reads
 from trueup.data.formats.pairs import pair, prompt_of
@@ -87,12 +88,11 @@ def learn_to_summarize(row: Row) -> tuple[Group]:
 def openai_preference(row: Row) -> tuple[Group]:
     """OpenAI's preference files: input {messages}, preferred_output, non_preferred_output."""
     asked = typed(required(row, "input"), Mapping, "input", "an object", 'write {"messages": [...]}')
-    if asked.get("tools"):
-        remedy = "put them into a column `tools` of the row"
-        raise Fault("E222", "tools inside the input are not read", field="input.tools", remedy=remedy)
     prompt = prompt_of(required(asked, "messages", "input"), "input.messages", Role.USER)
     preferred, other = (one_answer(required(row, key), key) for key in _OPENAI)
-    return pair(prompt, preferred, other)
+    (group,) = pair(prompt, preferred, other)
+    (told,) = with_columns((group,), {key: asked[key] for key in TOOLS if key in asked})
+    return (told,)
 
 
 def _compared(

@@ -166,7 +166,6 @@ def save_family(name: str, folder: Path) -> Path:
     config = family.config(**{**given, **family.shape})
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config)
-    model.generation_config.eos_token_id = [tokenizer.convert_tokens_to_ids(family.stop)]
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

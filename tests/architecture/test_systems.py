@@ -14,9 +14,8 @@ LINUX = {
     "os": {
         "sched_getaffinity", "sched_setaffinity", "sched_yield", "unshare", "setns", "memfd_create",
         "eventfd", "pidfd_open", "getrandom", "copy_file_range", "splice", "posix_fadvise",
-        "posix_fallocate",
-        "fdatasync",
-        "pipe2", "getxattr", "setxattr", "listxattr", "O_DIRECT", "O_TMPFILE", "O_PATH", "EFD_CLOEXEC",
+        "posix_fallocate", "fdatasync", "pipe2",
+        "getxattr", "setxattr", "listxattr", "O_DIRECT", "O_TMPFILE", "O_PATH", "EFD_CLOEXEC",
         "CLONE_NEWNS", "P_PIDFD",
     },
     "select": {"epoll", "EPOLLIN", "EPOLLOUT", "EPOLLHUP"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,7 @@ def hub_rows(name: str, split: str) -> Iterator[RawRow]:
 
     if why:
         use_cache()
-        datasets.config.HF_HUB_OFFLINE = True
+        vars(import_module("datasets.config"))["HF_HUB_OFFLINE"] = True
     try:
         rows: Any = datasets.load_dataset(repo, config or None, split=split)
     except Exception as error:  # the library raises its own, the network's and the file system's errors

@@ -164,7 +164,7 @@ def _policy(name: str, entries: Mapping[str, PolicyEntry], base: str, sft: str) 
     row["win_rate_vs_sft"] = _win_rate(result, entries[sft].result) if compared else None
     row["gain"] = _gain(entry, entries)
     row["tax"] = _tax(entry, entries[base]) if base in entries and name != base else {}
-    row["tax_over_start"] = _tax(entry, entries[entry.over]) if entry.over in entries else {}
+    row["tax_over_start"] = _tax(entry, entries[entry.over]) if entry.over else {}
     row["exams"] = {exam: _estimate(_mean(values)) for exam, values in entry.exams.items()}
     return row | dict(entry.costs)
 

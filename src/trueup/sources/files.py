@@ -29,8 +29,8 @@ class Files:
                 "E604",
                 "no row that this method can learn from",
                 where="data",
-                remedy="comparisons are wanted for preferences, completions for demonstrations; "
-                "`trueup preview` shows the rows",
+                remedy="comparisons are wanted for preferences, completions for demonstrations, judged steps "
+                "for prm; `trueup preview` shows the rows",
             )
 
     @property

@@ -111,11 +111,11 @@ def with_instead(values: Mapping[str, Any], block: type) -> dict[str, Any]:
     """
     made = dict(values)
     for item in items(block):
-        inner = made.get(item.name)
+        inner: Any = made.get(item.name)
         pairs = [pair for one in blocks(item.hint) for pair in getattr(one, "INSTEAD", ())]
         for stated, other in pairs if isinstance(inner, Mapping) else ():
             if stated in inner and other not in inner:
-                made[item.name] = {**inner, other: None}
+                made[item.name] = {**dict(inner), other: None}
     return made
 
 

@@ -70,6 +70,17 @@ def test_a_told_pair_satisfies_its_own_check(
         assert says_good == (first.marks["score"] >= used - 1e-12)
 
 
+def test_what_was_cut_off_does_not_lower_the_threshold() -> None:
+    """Of .4, .6 and −.6 (cut off) the mean of those that ended is .5; the mean of all would call .4 good."""
+    run, noted = handles()
+    marks = [{"score": s} for s in (0.4, 0.6, -0.6)]
+    stage = Relabel(good=always(40, 50), bad=always(40, 60), threshold=None)
+    stage([group(2, 2, 2, marks=marks, finished=[True, True, False])], run)
+    assert noted == {"good_rate": pytest.approx(1 / 3)}
+    stage([group(2, 2, marks=marks[1:], finished=[False, False])], run)
+    assert noted["good_rate"] == 0.5, "where none ended all count"
+
+
 def test_prompts_without_a_common_beginning_are_refused() -> None:
     stage = Relabel(good=always(1, 2), bad=always(3, 2), threshold=0.0)
     with pytest.raises(TrueupError, match="no first token in common"):

@@ -227,6 +227,21 @@ def test_programs_are_counted(world: Path) -> None:
     shows_itself(found, "pass@1")
 
 
+@pytest.mark.usefixtures("strongest")
+def test_programs_written_already_are_counted_without_a_model() -> None:
+    test = "def check(f):\n    assert f() == 1\n"
+    problem = {"task_id": "t/0", "prompt": "def f():\n", "test": test, "entry_point": "f"}
+    texts = ["    return 1\n", "```python\ndef f():\n    return 2\n```"]
+    samples = [{"task_id": "t/0", "completion": text} for text in texts]
+    found = trueup.programs(samples=samples, data=[problem])
+    assert {name: rate.mean for name, rate in found.figures.items()} == {"pass@1": 0.5, "pass@2": 1.0}
+    again = trueup.programs(samples=found.groups, k=2)
+    assert again.figures["pass@2"].mean == 1.0 and list(again.figures) == ["pass@2"]
+    for given in ({}, {"samples": samples, "model": "m"}, {"model": "m"}):
+        with pytest.raises(TrueupError, match="E702 programs"):
+            trueup.programs(**given)
+
+
 # ------------------------------------------------------------------------------------------ judging
 
 

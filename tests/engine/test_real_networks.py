@@ -20,7 +20,7 @@ from trueup.settings import discover
 from trueup.settings.blocks import LoopSettings
 from trueup.sources.sample import Decoding
 from trueup.testing import gradient_of
-from trueup.testing.toys import toy_prompt_ids
+from trueup.testing.toys import spelled, toy_prompt_ids
 
 STOP = 1
 BUILDS = [name for name in discover.names() if "build" in vars(discover.find(name))]
@@ -44,6 +44,12 @@ def groups(count: int = 5, seed: int = 0) -> list[Group]:
         )
         for number in range(count)
     ]
+
+
+def stepped(group: Group) -> Group:
+    """The group with each completion as one right step."""
+    said = [spelled(c.tokens[:-1]) for c in group.completions if c.tokens is not None]
+    return replace(group, meta={"steps": [[{"text": text, "label": True}] for text in said]})
 
 
 def judge(scored: Sequence[Group]) -> list[list[float]]:
@@ -71,10 +77,12 @@ def build(name: str, **options: object) -> Method:
         **options,
     }
     config = module["Config"](**{key: value for key, value in tiny.items() if key in known})
+    if hasattr(getattr(config, "algorithm", None), "missing_eos"):
+        config = replace(config, algorithm=replace(config.algorithm, missing_eos=None))
     parts = Parts(
-        groups=groups(),
+        groups=[stepped(group) for group in groups()],
         held_out=[],
-        decode=str,
+        decode=spelled,
         stop_ids=(STOP,),
         prompt_ids=toy_prompt_ids,
         more=lambda settings: groups(),

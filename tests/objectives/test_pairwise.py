@@ -191,6 +191,27 @@ def test_reverse_kl_is_dpo_to_the_bit() -> None:
     torch.testing.assert_close(slope(h, "alpha", 1.0), slope(h, "forward_kl", 0.5) + 1, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("divergence", "expected"),
+    [
+        ("reverse_kl", lambda h: 1.0),
+        ("forward_kl", lambda h: math.exp(-h)),
+        ("jensen_shannon", lambda h: 1 / (1 + math.exp(h))),
+        ("alpha", lambda h: math.exp(-h / 2)),
+    ],
+)
+def test_the_slopes_slope_in_float32(divergence: Any, expected: Any) -> None:
+    """u f''(u): 1, 1/u, 1 / (1 + u), u^−α; beyond e^20 it stays e^20."""
+    points = [-15.0, -3.0, -0.1, 0.0, 0.2, 4.0]
+    h = torch.tensor(points, requires_grad=True)
+    (found,) = torch.autograd.grad(slope(h, divergence, 0.5).sum(), h)
+    assert found.tolist() == pytest.approx([expected(x) for x in points], rel=1e-5)
+    far = torch.tensor([-500.0], requires_grad=True)
+    (found,) = torch.autograd.grad(slope(far, divergence, 0.5).sum(), far)
+    bounded = {"reverse_kl": 1.0, "jensen_shannon": 1.0}.get(divergence, math.exp(20))
+    assert found.item() == pytest.approx(bounded, rel=1e-5)
+
+
 @pytest.mark.parametrize("divergence", ["reverse_kl", "forward_kl", "jensen_shannon", "alpha"])
 @pytest.mark.parametrize("change", [-3000.0, -150.0, 150.0, 3000.0])
 def test_no_sequences_ratio_overflows(divergence: Any, change: float) -> None:

@@ -130,11 +130,11 @@ def networks(policy: Any, reference: Any, row: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def trl_pairs(folder: Path, groups: Sequence[Group], **given: Any) -> Numbers:
+def trl_pairs(folder: Path, groups: Sequence[Group], policy: Any = POLICY, **given: Any) -> Numbers:
     """TRL's DPO trainer on the comparisons of the groups."""
     from trl import DPOConfig, DPOTrainer
 
-    models = networks(POLICY, REFERENCE, {"prompt": "a", "chosen": "b", "rejected": "c"})
+    models = networks(policy, REFERENCE, {"prompt": "a", "chosen": "b", "rejected": "c"})
     trainer = DPOTrainer(args=DPOConfig(**settings(folder, **given)), **models)
     return theirs(
         trainer,
@@ -168,6 +168,22 @@ def test_dpo(loss: Any, tmp_path: Path) -> None:
     method = dpo.build(dpo.Config(beta=0.3, loss=loss, label_smoothing=smoothing), parts())
     expected = trl_pairs(tmp_path, pairs(), beta=0.3, loss_type=[loss], label_smoothing=smoothing)
     assert_equal(ours(method, pairs(), POLICY, REFERENCE), expected)
+
+
+@pytest.mark.parametrize(
+    ("divergence", "name"),
+    [("forward_kl", "forward_kl"), ("jensen_shannon", "js_divergence"), ("alpha", "alpha_divergence")],
+)
+def test_dpo_with_other_divergences(divergence: Any, name: str, tmp_path: Path) -> None:
+    """TRL's `f_alpha_divergence_coef` is 1 − α."""
+    method = dpo.build(dpo.Config(beta=0.3, divergence=divergence, alpha=0.3), parts())
+    given = {"f_divergence_type": name, "f_alpha_divergence_coef": 0.7}
+    near = copy.deepcopy(POLICY)
+    with torch.no_grad():  # so near the reference that 1/u stays of the size of 1
+        for p, q in zip(near.parameters(), REFERENCE.parameters(), strict=True):
+            p.copy_(q + 0.05 * (p - q))
+    expected = trl_pairs(tmp_path, pairs(), policy=near, beta=0.3, **given)
+    assert_equal(ours(method, pairs(), near, REFERENCE), expected)
 
 
 def test_conservative_dpo(tmp_path: Path) -> None:

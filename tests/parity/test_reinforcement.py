@@ -23,6 +23,7 @@ from trueup.engine.groups import Completion, Group
 from trueup.engine.method import Handles, Objective
 from trueup.engine.packing import pack
 from trueup.objectives.group_relative import GroupRelative
+from trueup.objectives.importance import CISPO, GSPO
 from trueup.objectives.reinforce import ClippedSequence, Reinforce
 
 # Deprecations inside TRL and what it builds on; nothing of ours raises them.
@@ -125,7 +126,7 @@ def theirs(trainer: type, given: Case, advantages: Tensor, **settings: Any) -> t
         "accelerator": accelerator,
         "args": SimpleNamespace(
             use_bias_correction_kl=settings.pop("use_bias_correction_kl", False),
-            delta=None,
+            delta=settings.pop("delta", None),
             steps_per_generation=1,
         ),
         "aux_loss_enabled": False,
@@ -194,16 +195,45 @@ def test_grpos_advantages_are_trls() -> None:
             GroupRelative(beta=0.04, average="constant", longest=LONGEST),
             {"loss_type": "dr_grpo", "beta": 0.04},
         ),
+        (
+            GroupRelative(beta=0.0, average="token", dual_clip=1.3),
+            {"loss_type": "dapo", "delta": 1.3},
+        ),
+        (
+            GSPO(clip=0.02, clip_high=0.05, beta=0.04),
+            {
+                "loss_type": "grpo",
+                "importance_sampling_level": "sequence",
+                "epsilon_low": 0.02,
+                "epsilon_high": 0.05,
+                "beta": 0.04,
+            },
+        ),
     ],
-    ids=["grpo", "grpo with ratio k3", "dapo", "dr_grpo"],
+    ids=["grpo", "grpo with ratio k3", "dapo", "dr_grpo", "dual clip", "gspo"],
 )
-def test_grpo_is_trls(objective: GroupRelative, settings: dict[str, Any], spread: float) -> None:
+def test_grpo_is_trls(objective: Objective, settings: dict[str, Any], spread: float) -> None:
     from trl import GRPOTrainer
 
     given = case(spread)
     groups = normalised(given)
     expected = theirs(GRPOTrainer, given, marks(groups, "advantage"), **settings)
     equal(ours(objective, groups, given), expected)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.3])
+def test_cispos_gradient_is_trls(spread: float) -> None:
+    """TRL's `epsilon_high` is the largest weight itself, 1 + ε_high; its value is another."""
+    from trl import GRPOTrainer
+
+    given = case(spread)
+    groups = normalised(given)
+    advantages = marks(groups, "advantage")
+    settings = {"loss_type": "cispo", "epsilon_high": 1.1, "beta": 0.04}
+    _, expected = theirs(GRPOTrainer, given, advantages, **settings)
+    _, found = ours(CISPO(clip_high=0.1, beta=0.04), groups, given)
+    torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
+    assert expected.abs().max() > 1e-2
 
 
 def left_one_out(given: Case, beta: float) -> list[Group]:
@@ -244,6 +274,6 @@ def test_plain_rloo_has_trls_first_gradient_and_another_value() -> None:
 
 
 def test_the_objectives_settings_are_all_compared() -> None:
-    """A new setting of GRPO's loss needs a line here."""
-    compared = {"beta", "penalty", "clip", "clip_high", "average", "longest"}
+    """A new setting of GRPO's loss needs a line here; the bonus is held to the exact worlds."""
+    compared = {"beta", "penalty", "clip", "clip_high", "average", "longest", "dual_clip", "entropy"}
     assert {f.name for f in fields(GroupRelative)} == compared

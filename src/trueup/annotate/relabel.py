@@ -19,10 +19,11 @@ class Relabel:
 
     p⁺(y) = good if score(y) ≥ threshold else bad,  p⁻(y) = the other one
 
-    A completion satisfies "good" where the judge's score reaches the threshold, without one the mean of the
-    step's scores; else it satisfies "bad". Of K completions come K pairs: 2k is completion k after p⁺, 2k + 1
-    after p⁻, and a comparison says so. What both prompts begin with is the group's prompt; the rest of each
-    stands before its completions, unsupervised. Reference: Zhang et al. 2023, algorithm 1.
+    A completion satisfies "good" where the judge's score reaches the threshold, without one the mean of those
+    of the step that ended by themselves; else it satisfies "bad". Of K completions come K pairs: 2k is
+    completion k after p⁺, 2k + 1 after p⁻, and a comparison says so. What both prompts begin with is the
+    group's prompt; the rest of each stands before its completions, unsupervised. Reference: Zhang et al.
+    2023, algorithm 1.
     """
 
     good: Callable[[Group], np.ndarray]
@@ -36,8 +37,10 @@ class Relabel:
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups of pairs; logs the share of completions that are told as good."""
         scores = [c.marks["score"] for g in groups for c in g.completions]
+        # What was cut off has its score lowered, and would lower the threshold until all that ended is good.
+        ended = [c.marks["score"] for g in groups for c in g.completions if c.finished] or scores
         # The mean of equal numbers may round to above them all, which would make every one of them bad.
-        threshold = min(float(np.mean(scores)), max(scores)) if self.threshold is None else self.threshold
+        threshold = min(float(np.mean(ended)), max(ended)) if self.threshold is None else self.threshold
         handles.record({"good_rate": float(np.mean([score >= threshold for score in scores]))})
         return [self._told(group, threshold) for group in groups]
 

@@ -32,7 +32,7 @@ class Algorithm:
     opposite: str = "Answer quality: poor"
     "What the other completions are told to satisfy."
     threshold: float | None = None
-    "The score from which a completion is good; None is the mean of the step's scores."
+    "The score from which a completion is good; None is the mean of those that ended."
     smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     "Share of the likelihood's target spread over the vocabulary, and of the contrast's over the opposite: ε."
     contrastive: Annotated[float, Ge(0)] = 1.0

@@ -36,11 +36,9 @@ def slope(log_ratio: Float[Tensor, " N"], divergence: Divergence, alpha: float) 
         return math.log(2) + logsigmoid(log_ratio)
     power = alpha if divergence == "alpha" else 1.0
     exponent = -power * log_ratio
-    bounded = exponent.clamp(max=STEEPEST)
-    beyond = math.exp(STEEPEST) * (exponent - bounded)
-    if divergence == "forward_kl":
-        return -(bounded.exp() + beyond)
-    return -(bounded.expm1() + beyond) / alpha
+    tangent = math.exp(STEEPEST) * (1 + exponent - STEEPEST) - 1
+    grown = torch.where(exponent > STEEPEST, tangent, exponent.clamp(max=STEEPEST).expm1())
+    return -1 - grown if divergence == "forward_kl" else -grown / alpha
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,7 @@ class Config:
     minibatch: int | None = 4
     "Groups per update; at one update a step every ratio is 1, and the method is GRPO."
     loop: LoopSettings = LoopSettings(steps=40, batch=16)
-    update: AdamW = AdamW(lr=3e-4, schedule="linear", warmup=0.05)
+    update: AdamW = AdamW(schedule="linear", warmup=0.05)
     seed: int = 0
 
 

@@ -24,7 +24,7 @@ class Config:
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings(path="world:steps")
     loop: LoopSettings = LoopSettings(epochs=1)
-    update: AdamW = AdamW(lr=5e-4)
+    update: AdamW = AdamW()
     first_error: bool = False
     "Learn nothing from what follows a completion's first wrong step."
     neutral: Neutral = "skip"

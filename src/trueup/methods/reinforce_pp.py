@@ -61,7 +61,7 @@ class Config:
     minibatch: int | None = 64
     "Groups per update."
     loop: LoopSettings = LoopSettings(steps=40, batch=128)
-    update: AdamW = AdamW(lr=3e-4, schedule="linear", warmup=0.05)
+    update: AdamW = AdamW(schedule="linear", warmup=0.05)
     seed: int = 0
 
 

@@ -15,7 +15,7 @@ _BETA = Alias("algorithm.beta", also=("beta", "odds_weight"))
 _NLL = Alias(
     "nll_weight",
     says="a likelihood of the chosen completion beside the preference loss is `nll_weight` of the methods "
-    "that have one (slic_hf, rrhf); ORPO is made of both",
+    "that have one (dpo, slic_hf, rrhf); ORPO is made of both",
 )
 _LR = Alias("update.lr", says="only the critic has a learning rate: `--update.critic.lr`")
 _LORA_TARGETS = Alias("model.lora.targets", {"all": "all-linear"}, rest=True)
@@ -187,6 +187,12 @@ TOPICS: dict[str, dict[str, str | Alias]] = {
         "scale_rewards": Alias(
             "algorithm.std", {True: "sample", "group": "sample", False: "none"}, rest=True
         ),
+        "delta": "algorithm.dual_clip",
+        "entropy_coef": "algorithm.entropy",
+        "max_num_gen_batches": "algorithm.max_batches",
+        "mask_truncated_completions": Alias(
+            "algorithm.missing_eos", {True: "mask"}, also=("missing_eos",), unless=(False,)
+        ),
         "num_ppo_epochs": _EPOCHS_PER_STEP,
         "ppo_epochs": _EPOCHS_PER_STEP,
         "num_iterations": _EPOCHS_PER_STEP,
@@ -206,6 +212,11 @@ TOPICS: dict[str, dict[str, str | Alias]] = {
             rest=True,
         ),
         "dpo_label_smoothing": "label_smoothing",
+        "f_divergence_type": Alias(
+            "divergence",
+            {"js_divergence": "jensen_shannon", "alpha_divergence": "alpha"},
+            rest=True,
+        ),
         "rpo_alpha": _NLL,
         "pref_ftx": _NLL,
         "nll_loss_coef": _NLL,

@@ -295,8 +295,16 @@ _SAID: tuple[tuple[str, dict[str, tuple[object, ...]]], ...] = (
         {"num_mini_batches": ()},
     ),
     (
-        "`missing_eos` says what an unfinished completion scores",
+        "a penalty of 1 is -1 here: `missing_eos`, of some methods `algorithm.missing_eos`",
         {"missing_eos_penalty": ()},
+    ),
+    (
+        "the ratio of a whole completion is the method gspo",
+        {"importance_sampling_level": ("token",)},
+    ),
+    (
+        "`alpha` is one minus it: alpha towards 0 is the reverse KL",
+        {"f_alpha_divergence_coef": ()},
     ),
     (
         "samples.jsonl holds the held-out completions of every evaluation",

@@ -27,7 +27,7 @@ MAX_METHOD = 60
 LONGER_METHOD = {
     "ppo_v1": (64, "three ways to move the penalty, each a setting"),
     "ppo": (64, "a dual clip and an entropy bonus beside the clip, the critic and the penalty"),
-    "grpo": (66, "the options of four papers beside its own: Dr. GRPO, DAPO, the dual clip, the bonus"),
+    "grpo": (67, "the options of four papers beside its own: Dr. GRPO, DAPO, the dual clip, the bonus"),
 }
 
 LARGE: dict[str, str] = {

@@ -15,7 +15,7 @@ import pytest
 from pyarrow import parquet
 
 from data_rows import SHAPES, format_of, good_lines, good_row, line
-from trueup.data import check, read, read_rows
+from trueup.data import check, places, read, read_rows
 from trueup.data.tables import table_row
 from trueup.errors import TrueupError
 
@@ -198,6 +198,7 @@ def test_a_hub_id_that_cannot_be_loaded_is_an_error(monkeypatch: pytest.MonkeyPa
     def fail(*args: Any, **options: Any) -> Any:
         raise ConnectionError("offline\nmode is on")
 
+    monkeypatch.setattr(places, "unanswered", str)  # the hub answers
     monkeypatch.setattr(datasets, "load_dataset", fail)
     with pytest.raises(
         TrueupError, match=r"E114 owner/name — .*ConnectionError: offline\\u000amode"
@@ -214,6 +215,7 @@ def test_a_hub_id_is_loaded_without_running_its_code(monkeypatch: pytest.MonkeyP
         asked.append((args, options))
         return datasets.Dataset.from_list([good_row("chat", i) for i in range(3)])
 
+    monkeypatch.setattr(places, "unanswered", str)
     monkeypatch.setattr(datasets, "load_dataset", load)
     result = read("owner/name:main", split="test")
     assert asked == [(("owner/name", "main"), {"split": "test"})]

@@ -17,7 +17,8 @@ METHODS = {name: vars(discover.find(name))["Config"] for name in discover.names(
 TRIED: tuple[Any, ...] = (
     0.25, 3, 7, 0.5, True, False, "x", ["a"], [0.5, 0.6], {}, "bfloat16", "constant", "linear", ["wandb"],
     "dssm", "all", "none", "token", "robust",
-    "mask", "alpha", "choice", "embedding", "infonce", "plackett_luce", "error", "truncate_prompt_start", "nf4", "keep",
+    "choice", "embedding", "infonce", "plackett_luce", "error", "truncate_prompt_start", "nf4", "keep",
+    "mask", "alpha", "reverse", {"prompt": "question"},
 )  # fmt: skip
 
 

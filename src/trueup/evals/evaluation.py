@@ -70,8 +70,7 @@ def evaluate_on(
     names, missing = _asked(names, model, data, named=harness or bool(world))
     names = expanded(names)
     ours, theirs = _whose(names, harness, include, prefix)
-    if theirs:
-        _check_settled(theirs[0], bool(shots.num) or max_new_tokens is not None or bool(data and not ours))
+    _check_settled(theirs, bool(shots.num) or max_new_tokens is not None or bool(data and not ours))
     sheets: dict[str, Paper] = {}
     if ours or not names:
         sheets = papers(
@@ -84,11 +83,7 @@ def evaluate_on(
     own: dict[str, _Own] = {}
     for who, reference in models.items():
         run = _harness(reference, dtype) if harness else None
-        if run:
-            sitter = _through(run)
-        else:
-            view = open_view(who, reference, dtype=dtype, template=template, prefix=lead[who])
-            sitter = examiner(view)
+        sitter = _through(run) if run else _ours(who, reference, dtype, template, lead[who])
         label = f", {who}" if against else ""
         sat[who] = _sit_all(sitter, sheets, seed, watch, label)
         if run and theirs:
@@ -150,13 +145,13 @@ def _whose(
     return ours, [n for n in names if n not in ours]
 
 
-def _check_settled(task: str, more: bool) -> None:
+def _check_settled(tasks: Sequence[str], more: bool) -> None:
     """Raises E702 where `more` is asked of one of the harness's own tasks than it lets be chosen."""
-    if more:
+    if tasks and more:
         raise TrueupError(
             "E702",
             "lm-eval's own tasks have their own items, demonstrations and lengths",
-            where=f"task {task}",
+            where=f"task {tasks[0]}",
             remedy="leave --data, --shots and --max-new-tokens out, or evaluate it apart",
         )
 
@@ -167,6 +162,12 @@ def _is_file(name: str) -> bool:
 
 def _harness(reference: str, dtype: Dtype) -> Harness:
     return Harness.of(reference, dtype=dtype, device=str(pick_device("auto")))
+
+
+def _ours(
+    who: str, reference: str, dtype: Dtype, template: str | None, prefix: Sequence[Message]
+) -> Examiner:
+    return examiner(open_view(who, reference, dtype=dtype, template=template, prefix=prefix))
 
 
 def _through(harness: Harness) -> Examiner:

@@ -69,8 +69,7 @@ def evaluate_on(
     harness = engine == "lm-eval"
     names, missing = _asked(names, model, data, named=harness or bool(world))
     ours, theirs = _whose(names, harness, include, prefix)
-    if theirs:
-        _check_settled(theirs[0], bool(shots.num) or max_new_tokens is not None or bool(data and not ours))
+    _check_settled(theirs, bool(shots.num) or max_new_tokens is not None or bool(data and not ours))
     sheets: dict[str, Paper] = {}
     if ours or not names:
         sheets = papers(
@@ -155,13 +154,13 @@ def _whose(
     return ours, [n for n in names if n not in ours]
 
 
-def _check_settled(task: str, more: bool) -> None:
+def _check_settled(tasks: Sequence[str], more: bool) -> None:
     """Raises E702 where `more` is asked of one of the harness's own tasks than it lets be chosen."""
-    if more:
+    if more and tasks:
         raise TrueupError(
             "E702",
             "lm-eval's own tasks have their own items, demonstrations and lengths",
-            where=f"task {task}",
+            where=f"task {tasks[0]}",
             remedy="leave --data, --shots and --max-new-tokens out, or evaluate it apart",
         )
 

@@ -20,7 +20,6 @@ from trueup.models import LoraSettings, from_modules
 from trueup.update.adamw import AdamW
 from trueup.update.trust_region import Near, TrustRegion, Weights, conjugate_gradients, full_step
 
-
 CRITIC = AdamW(lr=1e-3, schedule="constant", warmup=0.0)
 
 

@@ -20,6 +20,8 @@ from trueup.models import LoraSettings, from_modules
 from trueup.update.adamw import AdamW
 from trueup.update.trust_region import Near, TrustRegion, Weights, conjugate_gradients, full_step
 
+CRITIC = AdamW(lr=1e-3, schedule="constant", warmup=0.0)
+
 
 def draw(count: int, seed: int = 0) -> Tensor:
     return torch.randn(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -308,11 +310,11 @@ def test_the_state_restores_the_same_path() -> None:
     for stopped in (False, True):
         policy, critic, loss = with_critic()
         networks = {"policy": policy, "value": critic}
-        rule = TrustRegion().start(networks, 6)
+        rule = TrustRegion(critic=CRITIC).start(networks, 6)
         for number in range(6):
             if stopped and number == 3:
                 tensors, values = rule.state()
-                rule = TrustRegion().start(networks, 6)
+                rule = TrustRegion(critic=CRITIC).start(networks, 6)
                 rule.load({n: t.clone() for n, t in tensors.items()}, values)
             rule.step(loss)
         paths.append((Weights(policy).read(), Weights(critic).read(), rule.state()[1]))
@@ -325,14 +327,14 @@ def test_the_state_restores_the_same_path() -> None:
 def test_nothing_that_is_not_finite_changes_a_weight(bad: float) -> None:
     policy, critic, loss = with_critic()
     networks = {"policy": policy, "value": critic}
-    rule = TrustRegion().start(networks, 10)
+    rule = TrustRegion(critic=CRITIC).start(networks, 10)
     rule.step(loss)
     before = [Weights(n).read() for n in networks.values()]
     with pytest.raises(TrueupError, match="E901") as raised:
         rule.step(Loss(lambda: loss.value() * bad))
     assert "update 1" in str(raised.value)
     assert all(torch.equal(a, Weights(n).read()) for a, n in zip(before, networks.values(), strict=True))
-    skipping = TrustRegion(nonfinite="skip", max_skips=1).start(networks, 10)
+    skipping = TrustRegion(critic=CRITIC, nonfinite="skip", max_skips=1).start(networks, 10)
     for _ in range(2):
         assert skipping.step(Loss(lambda: loss.value() * bad))["skipped"] == 1
         assert all(torch.equal(a, Weights(n).read()) for a, n in zip(before, networks.values(), strict=True))

@@ -43,10 +43,16 @@ def best_policy(run: Path) -> Path | None:
 
 
 def writes(folder: Path) -> bool:
-    """Whether a folder has a model that writes text: not one that only scores it."""
+    """Whether a folder has a model that writes text: not one that only scores it, with no LM head."""
     heads = folder / HEADS
     scores = heads.is_file() and any(word in heads.read_text(encoding="utf-8") for word in SCORING)
-    return holds_model(folder) and not scores
+    return holds_model(folder) and (not scores or _has_lm_head(folder))
+
+
+def _has_lm_head(folder: Path) -> bool:
+    """Whether a model was saved with its LM head, by the class or the task that its configuration names."""
+    said = "".join((folder / n).read_text(encoding="utf-8") for n in CONFIGS if (folder / n).is_file())
+    return any(word in said for word in ("ForCausalLM", "LMHeadModel", '"CAUSAL_LM"'))
 
 
 def check_writes(folder: str) -> None:

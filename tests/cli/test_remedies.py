@@ -50,8 +50,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("toxicity my-model", "--data FILE where the command takes one", ""),
         (
             f"train sft {MODEL} --data.path . --out fmt",
-            "name it: --format prompt-completion",
-            f"train sft {MODEL} --data.path demos.jsonl --out fmt --format prompt-completion",
+            "name it: --data.format prompt-completion",
+            f"train sft {MODEL} --data.path demos.jsonl --out fmt --data.format prompt-completion",
         ),
     ],
 )  # fmt: skip

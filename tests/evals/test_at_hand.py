@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,8 @@ def test_what_was_fetched_is_here(here: Path) -> None:
     (here / "hub/datasets--Rowan--hellaswag").mkdir(parents=True)
     (here / "sets/truthfulqa___truthful_qa").mkdir(parents=True)
     ready, missing = at_hand({})
-    assert ready == ["hellaswag", "truthfulqa_mc1", "truthfulqa_mc2", "truthfulqa_ranking"]
+    paper = ["truthfulqa_paper_mc1", "truthfulqa_paper_mc2"] if find_spec("lm_eval") else []
+    assert ready == ["hellaswag", "truthfulqa_mc1", "truthfulqa_mc2", *paper, "truthfulqa_ranking"]
     assert missing["lambada"] == "--tasks lambada fetches it"
 
 

@@ -47,7 +47,7 @@ def handles_of(method: Method) -> Handles:
 def test_how_many_are_kept_and_paid_for(config: Any, kept: int, sampled: int) -> None:
     """⌊6 / k⌋ or one a prompt is kept; tokens of all that was sampled count as sampled."""
     module = raft if isinstance(config, raft.Config) else best_of_n_sft
-    method = module.build(config, PARTS)
+    method = replace(module.build(config, PARTS), update=AdamW(lr=3e-4))
     handles = handles_of(method)
     drawn = method.source(0, handles)
     assert sum(len(g.completions) for g in drawn) == sampled

@@ -142,7 +142,9 @@ def test_every_mix_of_writers_repeats_and_resumes(name: str, tmp_path: Path) -> 
 
 
 def test_responses_of_all_writers_stand_under_one_prompt() -> None:
-    config = rrhf.Config(judge="given", responses=MIXES["everyone"], loop=LoopSettings(batch=4))
+    config = rrhf.Config(
+        judge="given", responses=MIXES["everyone"], loop=LoopSettings(batch=4), update=AdamW(lr=3e-4)
+    )
     method = rrhf.build(config, parts(toy_groups(6)))
     assert set(method.networks) == {"policy", "reference", "other_0", "other_1"}
     assert [role.start for role in method.networks.values()] == ["", "", "one", "another"]

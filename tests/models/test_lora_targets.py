@@ -254,6 +254,7 @@ def test_ppo_trains_the_heads_adapter_too(tmp_path: Path, roles: str) -> None:
         "decoding": {"max_new_tokens": 4},
         "loop": {"steps": 2, "batch": 2},
         "minibatch": None,
+        "update": {"lr": 3e-4},
     }
     trained = train(ppo, configuration.build(ppo.Config, settings, where="test"), tmp_path / "run")
     held = load_file(trained.model / "adapter_model.safetensors")

@@ -111,7 +111,7 @@ def test_a_pipe_is_not_waited_for(
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
     error = capsys.readouterr().err
-    assert "not a regular file" in error or "a model is a folder" in error
+    assert "not a regular file" in error or "a file, and no folder with a model" in error
 
 
 def _waited(*_: object) -> None:

@@ -170,7 +170,8 @@ def read_rows(
     if limit is not None and limit < 1:
         raise TrueupError("E701", f"limit is {limit}", where="limit", remedy="give a number from 1 up")
     columns, roles = check_columns(reading.columns), check_roles(reading.roles)
-    where, scan = printable(path), _Scan(keep=keep)
+    mapped = frozenset(theirs.partition(".")[0] for theirs in columns.values())
+    where, scan = printable(path), _Scan(keep=keep, mapped=mapped)
     known, why = None if reading.format == "auto" else detect.named(reading.format), "named, not detected"
     reading = replace(reading, columns=columns, roles=roles)
     decoded = ((row, _decoded(row, reading, scan.watch)) for row in islice(_rows_only(rows, scan), limit))
@@ -224,6 +225,8 @@ class _Scan:
     """What has become of the rows so far."""
 
     keep: bool
+    mapped: frozenset[str] = frozenset()
+    "Columns inside which a map reads."
     groups: list[Group] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     accepted: int = 0
@@ -296,7 +299,7 @@ def _take(
         made = [_finished(group, known, row, values, k) for k, group in enumerate(parsed)]
         made = made if encode is None else [encode(group) for group in made]
         scan.watch.groups(made, row.line)
-        scan.watch.keys(values, _understood(known))
+        scan.watch.keys(values, _understood(known) | scan.mapped)
     except Fault as fault:
         problem = problem_of(fault, file=row.file, line=row.line, byte=row.byte)
         scan.refused += 1

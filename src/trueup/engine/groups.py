@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from enum import StrEnum
 from itertools import combinations
 from typing import Any, Literal, NamedTuple
@@ -40,7 +40,7 @@ class ToolCall:
     id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Message:
     """One turn: who speaks and what is said, thought and called."""
 
@@ -58,6 +58,12 @@ class Message:
     "What the conversation may call, a JSON list as text; its first message carries it."
     supervised: bool = True
     "False where a loss must not touch this turn; only an assistant's is ever supervised."
+
+    def __repr__(self) -> str:
+        """Role and content, and of the rest what says something."""
+        shown = {f.name: getattr(self, f.name) for f in fields(self)}
+        said = [f"{f.name}={shown[f.name]!r}" for f in fields(self) if shown[f.name] != f.default]
+        return f"Message({', '.join(said)})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

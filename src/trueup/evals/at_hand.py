@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from trueup.errors import TrueupError
 from trueup.evals.entries import sampling_entries
@@ -21,7 +22,7 @@ def at_hand(data: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
     """
     ready, missing = [], {}
     for name in dict.fromkeys((*shipped(), *sampling_entries(), *data)):
-        place = find_task(name).items.path if name in shipped() else ""
+        place = _place(name) if name in shipped() else ""
         door = door_of(place) is not None or leads_to(place)
         if name in data or (place and not door and was_fetched(place.partition(":")[0])):
             ready.append(name)
@@ -37,6 +38,12 @@ def at_hand(data: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
             remedy=f"{told(missing)}; or --world FILE.yaml, with exams of your own ({WORLDS})",
         )
     return ready, missing
+
+
+def _place(name: str) -> str:
+    """Where a shipped task's items are; nowhere, where its demonstrations are in a package that is missing."""
+    task = find_task(name)
+    return "" if task.before_of and not find_spec("lm_eval") else task.items.path
 
 
 def told(missing: Mapping[str, str]) -> str:

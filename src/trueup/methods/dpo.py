@@ -48,7 +48,7 @@ class Config:
     def __post_init__(self) -> None:
         """Raises ValueError for a divergence from a reference that is not kept."""
         if self.reference_free and self.divergence != "reverse_kl":
-            raise ValueError(f"`divergence: {self.divergence}` measures from the reference: reference_free")
+            raise ValueError("`divergence` needs a reference: reference_free")
 
 
 def build(config: Config, parts: Parts) -> Method:

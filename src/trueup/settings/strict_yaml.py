@@ -98,7 +98,8 @@ def read_yaml(path: str | Path) -> Layer:
     """
     name = str(path)
     try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):  # to open a pipe would wait for who writes it
+        mode = Path(path).stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # to open a pipe would wait for who writes it
             _refuse(name, "not a regular file", "save it to a file first")
         data = Path(path).read_bytes()
     except OSError as error:

@@ -99,7 +99,7 @@ def refuse_other_run(stage: Stage) -> None:
 
 
 def _with_defaults(stage: Stage, before: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The settings of a run before, those that came later at their defaults; as they are if they do not build."""
+    """The settings of a run before, later ones at their defaults; as they are if they do not build."""
     given = {key: value for key, value in before.items() if key != "method"}
     try:
         built = configuration.build(type(stage.config), given, where=str(stage.folder))

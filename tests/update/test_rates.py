@@ -167,6 +167,13 @@ def test_a_run_goes_on_with_the_rate_that_it_began_with(
     assert capsys.readouterr().out.splitlines()[0] == "update.lr 0.0007: as this run began (auto)"
     assert main([*run, "--update.lr", "1e-3"]) == 64
     assert "E723" in capsys.readouterr().err
+    # As written before a setting came: what it lacks had the default.
+    settings = here / "runs/sft/config.resolved.yaml"
+    lines = [line for line in settings.read_text().splitlines() if not line.strip().startswith("max_skips")]
+    settings.write_text("\n".join(lines) + "\n")
+    assert main(run) == 0
+    assert main([*run, "--update.max_skips", "1"]) == 64
+    assert "update.max_skips" in capsys.readouterr().err
 
 
 def test_a_recipe_settles_by_the_model_that_a_stage_comes_from(here: Path) -> None:

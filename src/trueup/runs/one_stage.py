@@ -89,7 +89,7 @@ def refuse_other_run(stage: Stage) -> None:
     begun = any((stage.folder / name).exists() for name in ("checkpoints", "model", "DONE.json"))
     if not begun or not path.is_file():
         return  # What failed before its first checkpoint left nothing to mix with.
-    changed = changed_settings(configuration.read_yaml(path).values, stage.settings)
+    changed = changed_settings(_with_defaults(stage, configuration.read_yaml(path).values), stage.settings)
     if changed:
         raise TrueupError(
             "E723",
@@ -97,6 +97,16 @@ def refuse_other_run(stage: Stage) -> None:
             where=str(stage.folder),
             remedy="choose another --out, or remove the folder",
         )
+
+
+def _with_defaults(stage: Stage, before: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of a run before, later ones at their defaults; as they are if they do not build."""
+    given = {key: value for key, value in before.items() if key != "method"}
+    try:
+        built = configuration.build(type(stage.config), given, where=str(stage.folder))
+    except TrueupError:
+        return before
+    return {"method": before.get("method"), **configuration.resolved(built)}
 
 
 def data_lines(folder: Path) -> list[str]:

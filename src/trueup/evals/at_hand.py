@@ -41,7 +41,7 @@ def at_hand(data: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
 
 
 def _place(name: str) -> str:
-    """Where a shipped task's items are; nowhere, where its demonstrations are in a package that is missing."""
+    """Where a shipped task's items are; nowhere, where the package with its demonstrations is missing."""
     task = find_task(name)
     return "" if task.before_of and not find_spec("lm_eval") else task.items.path
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 
 from trueup.errors import TrueupError
 from trueup.evals.entries import sampling_entries
+from trueup.evals.harness_text import is_installed
 from trueup.evals.task_files import find_task, shipped
 from trueup.settings.hub import was_fetched
 from trueup.worlds import door_of, leads_to
@@ -43,7 +43,7 @@ def at_hand(data: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
 def _place(name: str) -> str:
     """Where a shipped task's items are; nowhere, where the package with its demonstrations is missing."""
     task = find_task(name)
-    return "" if task.before_of and not find_spec("lm_eval") else task.items.path
+    return "" if task.before_of and not is_installed() else task.items.path
 
 
 def told(missing: Mapping[str, str]) -> str:

@@ -20,6 +20,11 @@ _ROW = "\u0001"
 "What stands for the question while the text before it is looked for."
 
 
+def is_installed() -> bool:
+    """Whether the harness is here to be read."""
+    return find_spec("lm_eval") is not None
+
+
 @cache
 def text_before(name: str, query: str, separator: str) -> str:
     """What the harness's task `name` puts before every query, without the separator between them.

@@ -10,7 +10,10 @@ from typing import Any
 
 from trueup.errors import TrueupError
 from trueup.settings import config as configuration
+from trueup.settings.stored import num_stored
+from trueup.settings.weights import model_folder
 from trueup.update.rates import AUTO, FAR, Row, rates_in, row_of, with_rates
+from trueup.worlds import door_of, open_world
 
 PAGE = "docs/learning-rates.md"
 
@@ -86,11 +89,16 @@ def as_begun(config: Any, folder: Path) -> tuple[Any, tuple[Settled, ...]]:
 def size_of(reference: str) -> int | None:
     """How many weights a model has; None where it is not there, as the run itself will say.
 
-    Raises E765 where its configuration does not tell.
+    Its files' headers say it; where they do not, its configuration. Raises E765 where neither does.
     """
-    from trueup.models.size import num_weights  # torch loads here, and only where the size matters
-
     try:
+        door = door_of(reference)
+        name = reference if door is None else open_world(door.world).model(door.name)
+        stored = num_stored(Path(model_folder(name)))
+        if stored is not None:
+            return stored
+        from trueup.models.size import num_weights  # torch loads here, and only where it has to
+
         return num_weights(reference)
     except TrueupError as error:
         if error.code == "E765":

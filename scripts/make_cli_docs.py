@@ -179,8 +179,8 @@ RATES = """# Learning rates
 
 `update.lr` is `auto` until you name a number. A run then takes one from this table by its method, the number
 of its model's weights, told from the headers of its files or from `config.json`, and whether an adapter is
-trained. `trueup config` and the run's first line show it, `config.resolved.yaml` keeps it, and `trueup init METHOD --model.path MODEL`
-writes it beside the setting:
+trained. `trueup config` and the run's first line show it, `config.resolved.yaml` keeps it, and
+`trueup init METHOD --model.path MODEL` writes it beside the setting:
 
 ```console
 $ trueup init dpo --model.path my-model

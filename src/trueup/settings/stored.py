@@ -36,5 +36,5 @@ def num_stored(folder: Path) -> int | None:
 def _header(file: Path) -> list[dict[str, Any]]:
     with file.open("rb") as opened:
         size = int.from_bytes(opened.read(8), "little")
-        said = json.loads(opened.read(size)) if size <= LONGEST else {"": None}
+        said: dict[str, Any] = json.loads(opened.read(size)) if size <= LONGEST else {"": None}
     return [tensor for name, tensor in said.items() if name != "__metadata__"]

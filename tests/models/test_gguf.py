@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,9 +28,6 @@ from trueup.settings import config as configuration
 from trueup.settings import weights
 from trueup.settings.weights import check_model
 
-needs_it = pytest.mark.skipif(
-    importlib.util.find_spec("gguf") is None, reason="the extra trueup[gguf] is not installed"
-)
 TEXT = "what is <|im_start|>3?<|im_end|>\n"
 
 
@@ -46,7 +42,6 @@ def _logits(model: Any) -> torch.Tensor:
         return model(torch.arange(2, 30)[None]).logits
 
 
-@needs_it
 def test_what_was_written_is_read(tiny: tuple[Path, Any, Any], tmp_path: Path) -> None:
     """Weights to the bit, ids, template and end of turn; saved, a folder that transformers reads as any."""
     path, tokenizer, model = tiny
@@ -65,7 +60,6 @@ def test_what_was_written_is_read(tiny: tuple[Path, Any, Any], tmp_path: Path) -
     assert torch.equal(body.body.get_parameter("norm.weight"), model.get_parameter("model.norm.weight"))
 
 
-@needs_it
 def test_eight_bits_are_widened(tmp_path: Path) -> None:
     """Q8_0 keeps 32 numbers as 127 steps either side of the largest: half a step off at most, in float16."""
     path, tokenizer, model = gguf_files.write(tmp_path / "eight.GGUF", quantised=True)
@@ -79,7 +73,6 @@ def test_eight_bits_are_widened(tmp_path: Path) -> None:
         assert weights[name].dtype == torch.float32
 
 
-@needs_it
 def test_what_lies_beside_the_file_is_not_read(tiny: tuple[Path, Any, Any], tmp_path: Path) -> None:
     path = tmp_path / "a name with spaces.gguf"
     path.write_bytes(tiny[0].read_bytes())
@@ -88,7 +81,6 @@ def test_what_lies_beside_the_file_is_not_read(tiny: tuple[Path, Any, Any], tmp_
     assert load(path).hf_model.config.hidden_size == 32
 
 
-@needs_it
 def test_an_adapter_knows_its_file(tiny: tuple[Path, Any, Any], tmp_path: Path) -> None:
     """Saved alone it names the file, and is loaded on it again; merged, it is whole weights."""
     network = load(tiny[0], lora=LoraSettings(rank=2))
@@ -106,7 +98,6 @@ def test_an_adapter_knows_its_file(tiny: tuple[Path, Any, Any], tmp_path: Path) 
     assert said[0] is not None and all(s is not None and torch.allclose(s, said[0], atol=1e-5) for s in said)
 
 
-@needs_it
 def test_a_model_in_memory_may_come_from_a_file(tiny: tuple[Path, Any, Any], tmp_path: Path) -> None:
     path, tokenizer, model = tiny
     given = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
@@ -115,7 +106,6 @@ def test_a_model_in_memory_may_come_from_a_file(tiny: tuple[Path, Any, Any], tmp
     assert torch.equal(_logits(load(tmp_path).hf_model), _logits(model))
 
 
-@needs_it
 @pytest.mark.parametrize("more", ((), ("--model.lora.rank", "2")), ids=("full", "lora"))
 def test_a_run_from_a_file(
     tiny: tuple[Path, Any, Any],
@@ -175,7 +165,6 @@ def test_files_that_cannot_be_read_say_why(tmp_path: Path, monkeypatch: pytest.M
         check_model(str(tmp_path / "whole.gguf"))
 
 
-@needs_it
 @pytest.mark.parametrize("share", (0.001, 0.3, 0.99))
 def test_a_damaged_file_is_named(tiny: tuple[Path, Any, Any], tmp_path: Path, share: float) -> None:
     whole = tiny[0].read_bytes()
@@ -184,7 +173,6 @@ def test_a_damaged_file_is_named(tiny: tuple[Path, Any, Any], tmp_path: Path, sh
         load(tmp_path / "cut.gguf")
 
 
-@needs_it
 def test_an_architecture_that_transformers_does_not_convert(tmp_path: Path) -> None:
     import gguf
 

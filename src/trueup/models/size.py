@@ -8,22 +8,19 @@ from pathlib import Path
 from trueup.errors import TrueupError
 from trueup.settings import held
 from trueup.settings.weights import check_model, model_folder
-from trueup.worlds import door_of, open_world
 
 
-def num_weights(reference: str) -> int:
-    """The number of weights of a folder, an id, a world's model or one in memory, shared ones once.
+def num_weights(name: str) -> int:
+    """The number of weights of a folder, an id, or a model in memory, shared ones once.
 
     An adapter's are its base's. Raises E801 where there is no such model, E765 where its configuration does
     not say.
     """
-    if reference.startswith(held.OBJECT):
-        found = held.held(reference)
+    if name.startswith(held.OBJECT):
+        found = held.held(name)
         if found is None:
-            raise held.not_held(reference, "model.path", "give the model again: trueup.fit(..., model=...)")
+            raise held.not_held(name, "model.path", "give the model again: trueup.fit(..., model=...)")
         return found.num_parameters
-    door = door_of(reference)
-    name = reference if door is None else open_world(door.world).model(door.name)
     if not Path(name).is_file():  # one file is a model of its own: GGUF
         check_model(name)
     return _counted(model_folder(name))

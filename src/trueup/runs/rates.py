@@ -99,7 +99,7 @@ def size_of(reference: str) -> int | None:
             return stored
         from trueup.models.size import num_weights  # torch loads here, and only where it has to
 
-        return num_weights(reference)
+        return num_weights(name)
     except TrueupError as error:
         if error.code == "E765":
             raise

@@ -25,7 +25,7 @@ from trueup.commands import (
     soup,
     train,
 )
-from trueup.errors import EXIT_BUG, EXIT_IO, EXIT_PREEMPTED, EXIT_USAGE, TrueupError
+from trueup.errors import EXIT_BUG, EXIT_IO, EXIT_PREEMPTED, EXIT_UNAVAILABLE, EXIT_USAGE, TrueupError
 from trueup.runs.signals import Interrupted
 
 app = App(
@@ -113,6 +113,10 @@ def _unforeseen(error: Exception) -> int:
             TrueupError("E942", error.strerror or str(error), where=str(error.filename), remedy=remedy)
         )
         return EXIT_IO
+    if type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in str(error):
+        remedy = "a smaller model, shorter rows or --model.dtype bfloat16 need less; nothing saved was lost"
+        _say_error(TrueupError("E904", "memory ran out", remedy=remedy))
+        return EXIT_UNAVAILABLE
     reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
     remedy = "not foreseen, so a mistake of trueup's: please report what TRUEUP_TRACEBACK=1 shows"
     _say_error(TrueupError("E999", reason, remedy=remedy))

@@ -13,6 +13,7 @@ from trueup.engine.batch import Batch
 from trueup.engine.groups import Group
 from trueup.engine.method import Handles, Network
 from trueup.engine.packing import pack, split, spread
+from trueup.engine.room import fitting
 from trueup.errors import TrueupError
 
 NamedBy = Literal["teacher", "policy"]
@@ -45,22 +46,24 @@ class Distributions:
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with the columns. Raises E558 unless the student's token ids mean the same."""
-        teacher, student = handles.networks["teacher"], handles.networks["policy"]
-        _check_tokenizers(teacher, student)
+        teacher = handles.networks["teacher"]
+        _check_tokenizers(teacher, handles.networks["policy"])
         seen = groups if self.under is None else [self.under(group) for group in groups]
         _check_context(teacher, seen)
-        out: list[Group] = []
         with torch.no_grad():
-            for micro in split(seen, handles.microbatch_tokens):
-                batch = pack(micro).to(handles.device, handles.dtype)
-                own = groups[len(out) : len(out) + len(micro)]
-                if self.top_k and self.named_by == "policy":
-                    ids = student(
-                        pack(own).to(handles.device, handles.dtype), (f"top:{self.top_k}",)
-                    ).listed_ids
-                    out += spread(own, **_listed(teacher, batch, ids))
-                else:
-                    out += spread(own, **self._columns(teacher, batch, _num_ids(student)))
+            return fitting(lambda budget: self._written(groups, seen, handles, budget), seen, handles)
+
+    def _written(self, groups: list[Group], seen: list[Group], handles: Handles, budget: int) -> list[Group]:
+        teacher, student = handles.networks["teacher"], handles.networks["policy"]
+        out: list[Group] = []
+        for micro in split(seen, budget):
+            batch = pack(micro).to(handles.device, handles.dtype)
+            own = groups[len(out) : len(out) + len(micro)]
+            if self.top_k and self.named_by == "policy":
+                ids = student(pack(own).to(handles.device, handles.dtype), (f"top:{self.top_k}",)).listed_ids
+                out += spread(own, **_listed(teacher, batch, ids))
+            else:
+                out += spread(own, **self._columns(teacher, batch, _num_ids(student)))
         return out
 
     def _columns(self, teacher: Network, batch: Batch, num_ids: int | None) -> dict[str, torch.Tensor]:

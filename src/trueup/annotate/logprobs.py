@@ -15,6 +15,7 @@ from trueup.engine.groups import Group, each, joined_column
 from trueup.engine.method import Handles
 from trueup.engine.packing import pack, split, spread
 from trueup.engine.prefixes import share_prefix
+from trueup.engine.room import fitting
 from trueup.errors import TrueupError
 
 Floats = NDArray[np.float64]
@@ -25,9 +26,13 @@ def measure(groups: Sequence[Group], network: str, want: str, handles: Handles) 
 
     `want` names a field of `Outputs`. Peak memory is one microbatch's, whatever the number of groups.
     """
+    return fitting(lambda budget: _measured(groups, network, want, handles, budget), groups, handles)
+
+
+def _measured(groups: Sequence[Group], network: str, want: str, handles: Handles, budget: int) -> Tensor:
     parts = []
     with torch.no_grad():
-        for micro in split(groups, handles.microbatch_tokens):
+        for micro in split(groups, budget):
             batch = pack(micro).to(handles.device, handles.dtype)
             parts.append(getattr(handles.networks[network](batch, (want,)), want))
     return torch.cat(parts)
@@ -36,9 +41,11 @@ def measure(groups: Sequence[Group], network: str, want: str, handles: Handles) 
 def token_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> list[list[Floats]]:
     """log π(y_t | x, y_<t) of every supervised token: by group, by completion, float64 [L]."""
     refuse_empty(groups)
-    shared = share_prefix(groups, handles.microbatch_tokens)
-    flat = measure(shared, network, "logprobs", handles).double().cpu().numpy()
-    return by_completion(groups, flat)
+
+    def whole(budget: int) -> Tensor:
+        return _measured(share_prefix(groups, budget), network, "logprobs", handles, budget)
+
+    return by_completion(groups, fitting(whole, groups, handles).double().cpu().numpy())
 
 
 def choice_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> list[Floats]:

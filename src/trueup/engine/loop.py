@@ -18,6 +18,7 @@ from trueup.engine.groups import Group
 from trueup.engine.method import Handles, Method, Objective, Rule, Terms
 from trueup.engine.order import derive, permutation
 from trueup.engine.packing import count, pack, split
+from trueup.engine.room import budget, fits
 
 
 @dataclass(kw_only=True)
@@ -61,6 +62,7 @@ class Step:
     number: int | None = None
     "Which update of the run this is; None leaves out the losses beside the method's own."
 
+    @fits
     def backward(self) -> dict[str, float]:
         """Adds the minibatch loss's gradient to `.grad`; returns reduced losses and metrics."""
         reduced: dict[str, float] = {}
@@ -72,6 +74,7 @@ class Step:
                 _add(reduced, terms, counts, weight)
         return reduced
 
+    @fits
     def evaluate(self) -> dict[str, float]:
         """The same numbers, without gradient."""
         reduced: dict[str, float] = {}
@@ -83,9 +86,10 @@ class Step:
 
     def batches(self) -> Iterator[Batch]:
         """The minibatch's own groups, a microbatch at a time."""
-        for micro in split(self.groups, self.handles.microbatch_tokens):
+        for micro in split(self.groups, budget(self.handles)):
             yield pack(micro).to(self.handles.device, self.handles.dtype)
 
+    @fits
     def by_group(self) -> dict[str, list[float]]:
         """Each metric's mean inside every group that has entries of its unit, without gradient."""
         means: dict[str, list[float]] = {}

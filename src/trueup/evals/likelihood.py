@@ -22,6 +22,7 @@ from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.engine.method import Handles
 from trueup.engine.packing import pack, split
 from trueup.engine.prefixes import share_prefix
+from trueup.engine.room import fitting
 from trueup.evals.view import PolicyView, tokens_cut
 
 Floats = NDArray[np.float64]
@@ -82,9 +83,10 @@ def greedy_match(groups: Sequence[Group], network: str, handles: Handles) -> lis
     largest probability, the chance that a fair choice among them gives this one.
     """
     refuse_empty(groups)
-    shares = []
-    with torch.no_grad():
-        for micro in split(share_prefix(groups, handles.microbatch_tokens), handles.microbatch_tokens):
+
+    def whole(budget: int) -> Floats:
+        shares = []
+        for micro in split(share_prefix(groups, budget), budget):
             batch = pack(micro).to(handles.device, handles.dtype)
             found = handles.networks[network](batch, ("distributions",)).distributions
             assert found is not None
@@ -92,7 +94,10 @@ def greedy_match(groups: Sequence[Group], network: str, handles: Handles) -> lis
             said = found.gather(1, batch.targets[:, None])
             share = (said == top).squeeze(1).double() / (found == top).sum(1)
             shares.append(share.cpu().numpy())
-    tokens = by_completion(groups, np.concatenate(shares))
+        return np.concatenate(shares)
+
+    with torch.no_grad():
+        tokens = by_completion(groups, fitting(whole, groups, handles))
     return [np.array([choice.prod() for choice in choices]) for choices in tokens]
 
 

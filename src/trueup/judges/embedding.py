@@ -9,7 +9,9 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from trueup.engine.groups import Group
+from trueup.engine.method import Handles
 from trueup.engine.packing import pack, split
+from trueup.engine.room import fitting
 from trueup.judges.reward_model import RewardModelJudge
 
 
@@ -25,8 +27,15 @@ class EmbeddingJudge:
 
     def __call__(self, groups: Sequence[Group]) -> list[list[float]]:
         """The cosines of every completion of every group."""
+        encoded = [self.reader.encode(g) for g in groups]
+        handles = Handles(
+            networks={}, device=self.reader.device, microbatch_tokens=self.reader.microbatch_tokens
+        )
+        return fitting(lambda budget: self._cosines(encoded, budget), encoded, handles)
+
+    def _cosines(self, groups: Sequence[Group], budget: int) -> list[list[float]]:
         out: list[list[float]] = []
-        for micro in split([self.reader.encode(g) for g in groups], self.reader.microbatch_tokens):
+        for micro in split(groups, budget):
             batch = pack(micro).to(self.reader.device)
             with torch.no_grad():
                 said = self.reader.network(batch, ("embeddings",))

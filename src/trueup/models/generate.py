@@ -6,7 +6,7 @@ A sample depends on the seed, its prompt's index and its own index alone, not on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from trueup.engine.room import no_room, ran_out, release
 from trueup.errors import TrueupError
 from trueup.models.decode import decoder_for
 from trueup.models.forward import LanguageModel, in_use
@@ -76,20 +77,43 @@ def generate(
     choice = Choice(greedy=greedy, top_k=top_k, top_p=top_p)
     found: dict[tuple[int, int], Sampled] = {}
     with in_use(network.module), torch.inference_mode(), network.as_called():
-        for rows in _batches(prompts, k, max_new_tokens, batch_tokens):
+
+        def draw(rows: list[tuple[int, int]]) -> list[Sampled]:
             numbers = sorted({i for i, _ in rows})
             where = {number: place for place, number in enumerate(numbers)}
-            uniforms = np.stack([_uniforms(seed, i, j, max_new_tokens) for i, j in rows])
-            sampled = _sample(
+            return _sample(
                 network,
                 [prompts[i] for i in numbers],
                 [where[i] for i, _ in rows],
-                uniforms,
+                np.stack([_uniforms(seed, i, j, max_new_tokens) for i, j in rows]),
                 choice,
                 np.asarray(sorted(set(stop_ids)), np.int64),
             )
-            found.update(zip(rows, sampled, strict=True))
+
+        for rows in _batches(prompts, k, max_new_tokens, batch_tokens):
+            found.update(_in_halves(draw, rows, network.device))
     return [[found[i, j] for j in range(k)] for i in range(len(prompts))]
+
+
+def _in_halves(
+    draw: Callable[[list[tuple[int, int]]], list[Sampled]],
+    rows: list[tuple[int, int]],
+    device: torch.device | str,
+) -> Iterator[tuple[tuple[int, int], Sampled]]:
+    """Each row with its sample; where memory runs out over many rows, half of them at a time."""
+    said = ""
+    try:
+        yield from zip(rows, draw(rows), strict=True)
+        return
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out(error):
+            raise
+        said = str(error)
+    release(device)
+    if len(rows) == 1:
+        raise no_room(1, said)
+    yield from _in_halves(draw, rows[: len(rows) // 2], device)
+    yield from _in_halves(draw, rows[len(rows) // 2 :], device)
 
 
 def _batches(

@@ -79,20 +79,58 @@ def break_objective(run: Run, value: float, where: str) -> None:
     run.method = replace(run.method, objective=Broken(run.method.objective, At(), value, where))
 
 
-def break_gradient(run: Run, value: float) -> None:
-    run.handles.microbatch_tokens = 10_000
-    module = run.handles.networks[run.method.trains[0]].module
-    parameter = next(p for p in module.parameters() if p.requires_grad)
+def spoiler(value: float) -> Callable[[Tensor], Tensor]:
+    """Replaces one entry of the tensor that it is given at the update that goes wrong."""
     now = At()
 
-    def hook(gradient: Tensor) -> Tensor:
+    def spoil(tensor: Tensor) -> Tensor:
         if not now():
-            return gradient
-        spoiled = gradient.clone()
-        spoiled.view(-1)[3] = value
+            return tensor
+        spoiled = tensor.clone()
+        spoiled.view(-1)[3 % tensor.numel()] = value
         return spoiled
 
-    parameter.register_hook(hook)
+    return spoil
+
+
+def trained(run: Run) -> torch.nn.Module:
+    run.handles.microbatch_tokens = 10_000
+    return run.handles.networks[run.method.trains[0]].module
+
+
+def break_gradient(run: Run, value: float, which: int) -> None:
+    """The finished gradient of one parameter."""
+    parameters = [p for p in trained(run).parameters() if p.requires_grad]
+    parameters[which].register_hook(spoiler(value))
+
+
+def layer(run: Run, name: str) -> torch.nn.Module:
+    """The module of the trained network whose name ends so."""
+    return next(m for n, m in trained(run).named_modules() if n.endswith(name))
+
+
+def break_backward(run: Run, value: float, name: str) -> None:
+    """The gradient that flows back into a module's output, in the middle of a backward pass."""
+    spoil = spoiler(value)
+
+    def forward(module: Any, given: Any, output: Any) -> None:
+        first = output[0] if isinstance(output, tuple) else output
+        if first.requires_grad:
+            first.register_hook(spoil)
+
+    layer(run, name).register_forward_hook(forward)
+
+
+def break_forward(run: Run, value: float, name: str) -> None:
+    """An entry of a hidden state, in the middle of a forward pass that learns."""
+    spoil = spoiler(value)
+
+    def forward(module: Any, given: Any, output: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return output
+        return (spoil(output[0]), *output[1:]) if isinstance(output, tuple) else spoil(output)
+
+    layer(run, name).register_forward_hook(forward)
 
 
 def break_column(run: Run, value: float, column: str) -> None:
@@ -147,7 +185,13 @@ def break_judge(run: Run, value: float) -> None:
 SITES: dict[str, Callable[[Run, float], None]] = {
     "loss": lambda run, value: break_objective(run, value, "loss"),
     "output": lambda run, value: break_objective(run, value, "output"),
-    "gradient": break_gradient,
+    "first gradient": lambda run, value: break_gradient(run, value, 0),
+    "last gradient": lambda run, value: break_gradient(run, value, -2),
+    "backward, embedding": lambda run, value: break_backward(run, value, "embed_tokens"),
+    "backward, attention": lambda run, value: break_backward(run, value, "layers.0.self_attn"),
+    "backward, norm": lambda run, value: break_backward(run, value, "model.norm"),
+    "forward, layer": lambda run, value: break_forward(run, value, "layers.0.mlp"),
+    "forward, embedding": lambda run, value: break_forward(run, value, "embed_tokens"),
 }
 PPO_SITES: dict[str, Callable[[Run, float], None]] = {
     "judge": break_judge,
@@ -160,6 +204,10 @@ PLACES = [(m, s) for m in METHODS for s in (*SITES, *(PPO_SITES if m == "ppo" el
 ALL = [(method, site, value) for method, site in PLACES for value in BAD]
 FEW = [(method, site, list(BAD)[number % len(BAD)]) for number, (method, site) in enumerate(PLACES)]
 """Every place with one of the three values."""
+
+
+def test_there_are_at_least_108_cases() -> None:
+    assert len(ALL) >= 108 and len({site for _, site in PLACES}) >= 9
 
 
 @pytest.fixture(scope="module")
@@ -223,10 +271,10 @@ def test_the_run_ends_before_the_step_everywhere(
     ("method", "site"),
     [
         ("sft", "loss"),
-        ("dpo", "gradient"),
+        ("dpo", "backward, attention"),
         ("ppo", "output"),
         pytest.param("reward_model", "loss", marks=pytest.mark.slow),  # as the others
-        pytest.param("ppo", "gradient", marks=pytest.mark.slow),
+        pytest.param("ppo", "last gradient", marks=pytest.mark.slow),
     ],
 )
 def test_skipping_leaves_the_weights_and_logs_the_true_value(tmp_path: Path, method: str, site: str) -> None:

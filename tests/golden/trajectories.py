@@ -10,6 +10,7 @@ import json
 import platform
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +34,7 @@ class Enough(Exception):
 
 
 def trajectory(module: ModuleType, num_steps: int = NUM_STEPS) -> list[dict[str, float]]:
-    """The first numbers of a run of 50 steps in float32 on one thread: loss and gradient norm, step by step."""
+    """The first numbers of a run of 50 steps in float32 on one thread: loss and gradient norm of each."""
     torch.set_num_threads(1)
     config = tiny_config(module)
     config = replace(config, loop=replace(config.loop, steps=NUM_STEPS, save_every=0, eval_every=0))
@@ -45,10 +46,8 @@ def trajectory(module: ModuleType, num_steps: int = NUM_STEPS) -> list[dict[str,
         if len(seen) == num_steps:
             raise Enough
 
-    try:
+    with suppress(Enough):
         fit(method, handles, num_steps=NUM_STEPS, groups_per_step=config.loop.batch, progressed=progressed)
-    except Enough:
-        pass
     return seen
 
 

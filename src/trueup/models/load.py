@@ -203,7 +203,8 @@ def _merged(folder: Path, dtype: DType, with_head: bool) -> Any:
     if lora_of.trained_on(folder) == "nf4":
         # The adapter was trained beside rounded weights and makes up for their rounding.
         lift(quantise(base))
-    return lora_of.merged(folder, base)
+    # peft froze the base under the adapter; the sum of both is a model like any other.
+    return lora_of.merged(folder, base).requires_grad_(True)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Identities that must hold whatever is trained, typed as a user would type them (docs/guarantees.md, C1 to C13)."""
+"""Identities that hold whatever is trained, typed as a user would type them: C1 to C12 of docs/guarantees.md."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_c3_dpo_begins_at_log_2_although_the_model_asks_for_dropout(
 
 @pytest.mark.parametrize("lora", [[], ["--model.lora.rank", 4]])
 def test_c9_the_reference_stays_where_training_began(world: Path, tmp_path: Path, lora: list[object]) -> None:
-    """After some steps a run's own model is a new start, against itself again at log 2; the old one is not."""
+    """After some steps a run's own model is a new start, at log 2 against itself again."""
     lines = train(world, tmp_path / "first", "dpo", "preferences.jsonl", *lora, steps=6)
     assert lines[-1]["loss"] < math.log(2) - 1e-3, "it has learnt"
     again = tmp_path / "second"

@@ -1,4 +1,4 @@
-"""Identities that hold whatever is trained, typed as a user would type them: C1 to C12 of docs/guarantees.md."""
+"""Identities that hold whatever is trained, typed as users type them: C1 to C12 of docs/guarantees.md."""
 
 from __future__ import annotations
 
@@ -113,10 +113,9 @@ def test_c4_what_is_shown_as_learnt_is_the_answer_and_its_end(
     ]
     write(tmp_path / "chat.jsonl", [{"messages": turns}])
     for train_on, learnt in (("last", len("second") + 1), ("all", len("first") + 1 + len("second") + 1)):
-        words = ["preview", "sft", "--model.path", world / "my-model", "--data.path", tmp_path / "chat.jsonl"]
-        assert (
-            cli.main([str(word) for word in (*words, "--data.train_on", train_on, "--data.held_out", 0)]) == 0
-        )
+        words = ["preview", "sft", "--model.path", world / "my-model", "--data.held_out", 0]
+        words += ["--data.path", tmp_path / "chat.jsonl", "--data.train_on", train_on]
+        assert cli.main([str(word) for word in words]) == 0
         shown = capsys.readouterr().out
         prompt, _, completion = shown.partition("completion 1")
         assert "none supervised" in prompt and "one?<|im_end|>" in prompt

@@ -104,7 +104,7 @@ def test_c3_c10_ppo_begins_at_ratio_1_and_the_sampler_agrees(world: Path, tmp_pa
 def test_c4_what_is_shown_as_learnt_is_the_answer_and_its_end(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`trueup preview` shows what the loss is on: the letters of an answer and its end, nothing of a prompt."""
+    """`trueup preview` shows what the loss is on: the letters of an answer and its end, none of a prompt."""
     turns = [
         {"role": "user", "content": "one?"},
         {"role": "assistant", "content": "first"},

@@ -14,6 +14,7 @@ from trueup.commands import (
     compare,
     data,
     evaluate,
+    explain,
     judge,
     lab,
     look,
@@ -48,6 +49,7 @@ app.command(look.methods)
 app.command(look.show)
 app.command(look.cite)
 app.command(look.report)
+app.command(explain.explain)
 app.command(judge.judge)
 app.command(rank.rank)
 app.command(reproduce.reproduce)

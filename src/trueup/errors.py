@@ -29,6 +29,11 @@ _EXIT_BY_CODE = {
 _EXIT_BY_AREA = {**dict.fromkeys("123456", EXIT_DATA), "7": EXIT_USAGE, "8": EXIT_MISSING, "9": EXIT_BUG}
 
 
+def exit_code_of(code: str) -> int:
+    """The exit code of a command that ends with this error."""
+    return _EXIT_BY_CODE.get(code, _EXIT_BY_AREA.get(code[1:2], EXIT_BUG))
+
+
 class TrueupError(Exception):
     """An error a person can act on: `code where - reason - remedy`.
 
@@ -44,8 +49,7 @@ class TrueupError(Exception):
         self.where = where
         self.reason = reason
         self.remedy = remedy
-        own = _EXIT_BY_CODE.get(code, _EXIT_BY_AREA.get(code[1:2], EXIT_BUG))
-        self.exit_code: int = own if exit_code is None else exit_code
+        self.exit_code: int = exit_code_of(code) if exit_code is None else exit_code
         super().__init__(str(self))
 
     def __str__(self) -> str:

@@ -1,0 +1,1 @@
+"""One page for each error code, `E402.md`, as `trueup explain E402` shows it."""

@@ -6,7 +6,7 @@ A sample depends on the seed, its prompt's index and its own index alone, not on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -62,11 +62,13 @@ def generate(
     seed: int = 0,
     greedy: bool = False,
     batch_tokens: int = 1 << 15,
+    pulse: Callable[[], None] = lambda: None,
 ) -> list[list[Sampled]]:
     """K completions of each prompt, in order.
 
     The temperature is the network's own unless given. `batch_tokens` bounds the tokens held at once: rows
-    times the longest prompt plus `max_new_tokens`. Raises E503 for an empty prompt.
+    times the longest prompt plus `max_new_tokens`. `pulse` is called before each token; what it raises ends the
+    work. Raises E503 for an empty prompt.
     """
     for number, prompt in enumerate(prompts):
         if len(prompt) == 0:
@@ -87,6 +89,7 @@ def generate(
                 uniforms,
                 choice,
                 np.asarray(sorted(set(stop_ids)), np.int64),
+                pulse,
             )
             found.update(zip(rows, sampled, strict=True))
     return [[found[i, j] for j in range(k)] for i in range(len(prompts))]
@@ -123,6 +126,7 @@ def _sample(
     uniforms: np.ndarray,
     choice: Choice,
     stop_ids: np.ndarray,
+    pulse: Callable[[], None],
 ) -> list[Sampled]:
     num_rows, limit = uniforms.shape
     tokens = np.zeros((num_rows, limit), np.int32)
@@ -134,6 +138,7 @@ def _sample(
     decoder = decoder_for(network)
     hidden = decoder.begin(prompts, prompt_of)
     for step in range(limit):
+        pulse()
         index = torch.from_numpy(rows).to(network.device)
         picked, scores = pick(network.next_logits(hidden), draws[index, step], choice)
         now = picked.cpu().numpy()

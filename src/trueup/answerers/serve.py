@@ -58,9 +58,7 @@ def listen(port: int = 0) -> socket.socket:
     return socket.socket(fileno=socket.create_server((HOST, port), backlog=BACKLOG).detach())
 
 
-def make_server(
-    service: Service, waiting: int = MAX_WAITING, limits: Limits | None = None
-) -> uvicorn.Server:
+def make_server(service: Service, waiting: int = MAX_WAITING, limits: Limits | None = None) -> uvicorn.Server:
     """A server: `run(sockets=[listen()])` answers until Ctrl-C or SIGTERM, and then what it has taken."""
     limits = limits or Limits()
     line = _Line(service, waiting, limits)

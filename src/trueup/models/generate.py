@@ -67,8 +67,8 @@ def generate(
     """K completions of each prompt, in order.
 
     The temperature is the network's own unless given. `batch_tokens` bounds the tokens held at once: rows
-    times the longest prompt plus `max_new_tokens`. `pulse` is called before each token; what it raises ends the
-    work. Raises E503 for an empty prompt.
+    times the longest prompt plus `max_new_tokens`. `pulse` is called before each token and may raise.
+    Raises E503 for an empty prompt.
     """
     for number, prompt in enumerate(prompts):
         if len(prompt) == 0:

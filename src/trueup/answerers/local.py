@@ -141,8 +141,11 @@ class LocalAnswerer:
 
     def _num_tokens(self, ids: np.ndarray, text: str, plain: bool) -> int:
         """How many tokens it takes to say at least `text`."""
-        # Half a character reads as U+FFFD, which is as long as the whole one, and another text.
         counts = range(len(ids) + 1)
-        return bisect_left(
+        count = bisect_left(
             counts, True, key=lambda n: self.chat.decode(ids[:n], plain=plain).startswith(text)
         )
+        # Half a character reads as U+FFFD, so a text that ends with that one may not be there yet.
+        while text.endswith(HALF) and not self._parts_at(ids, 0, count):
+            count += 1
+        return count

@@ -74,7 +74,7 @@ class Request:
 
     def decoding(self, room: int) -> Decoding:
         """How to sample, in at most `room` tokens unless the request says."""
-        limit = self.max_completion_tokens if self.max_tokens is None else self.max_tokens
+        _, limit = self.limit
         return Decoding(
             max_new_tokens=min(MAX_TOKENS, max(room, 1)) if limit is None else limit,
             temperature=self.temperature or 1.0,
@@ -82,6 +82,13 @@ class Request:
             top_p=self.top_p,
             top_k=self.top_k,
         )
+
+    @property
+    def limit(self) -> tuple[str, int | None]:
+        """The field that says how long a completion may be, and what it says."""
+        if self.max_tokens is None and self.max_completion_tokens is not None:
+            return "max_completion_tokens", self.max_completion_tokens
+        return "max_tokens", self.max_tokens
 
     @property
     def conversation(self) -> Conversation:
@@ -151,10 +158,13 @@ class Service:
                 raise _refused(name, f"{len(items)} are more than {most}", "send fewer")
 
     def _refuse_extremes(self, request: Request) -> None:
-        """Nothing; E702 for a temperature that no logits can be divided by, or a text that cannot fit."""
+        """Nothing; E702 for a temperature that no logits can be divided by, or what cannot fit."""
         if 0 < request.temperature < MIN_TEMPERATURE:
             remedy = f"the smallest is {MIN_TEMPERATURE:g}; 0 is greedy"
             raise _refused("temperature", f"{request.temperature:g} is too small", remedy)
+        field, limit = request.limit
+        if (limit or 0) > self.context:
+            raise _refused(field, f"{limit} tokens are over {self.context}", "ask for fewer")
         size, most = sum(len(m.content) for m in request.conversation), self.context * LONGEST_TOKEN
         if size > most:
             reason = f"{size} characters cannot be within {self.context} tokens"
@@ -176,7 +186,7 @@ class Service:
         decoding = request.decoding(room)
         if decoding.max_new_tokens > room:
             raise _refused(
-                "max_tokens",
+                request.limit[0],
                 f"{len(ids)} tokens of prompt and {decoding.max_new_tokens} more are over {self.context}",
                 "shorten the prompt, or ask for fewer tokens",
             )

@@ -32,6 +32,7 @@ MAX_TOKENS = 256
 PATHS = ("/v1/chat/completions", "/v1/completions")
 MAX_POSITIONS = 32768
 "Longest prompt and completion together, where a model's configuration does not say."
+MAX_TURNS = 10_000
 MAX_STOPS = 64
 LONGEST_TOKEN = 128
 "Characters: no vocabulary is known that has a longer token than a run of 128 spaces."
@@ -152,7 +153,7 @@ class Service:
     def _refuse_many(self, given: Mapping[str, Any]) -> None:
         """Nothing; E702 for more messages or stop strings than can be meant, before each is looked at."""
         # A turn is a token at least, so more turns than positions cannot fit.
-        for name, most in {"messages": self.context, "stop": MAX_STOPS}.items():
+        for name, most in {"messages": min(self.context, MAX_TURNS), "stop": MAX_STOPS}.items():
             items = given.get(name)
             if isinstance(items, list) and len(items) > most:
                 raise _refused(name, f"{len(items)} are more than {most}", "send fewer")

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Self, TypeVar, final
 from trueup.answerers.cache import digest_of
 from trueup.engine.order import derive
 from trueup.errors import TrueupError
+from trueup.settings.secret import without_key
 
 TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 MAX_BYTES = 64 * 2**20
@@ -103,7 +104,7 @@ class Session:
             headers["Authorization"] = f"Bearer {key}"
         self.ended = threading.Event()
         "Set once nothing more is to be asked."
-        self._key, self._timeout = key.encode(), timeout
+        self._key, self._timeout = key, timeout
         self._failures = (httpx2.HTTPError, httpx2.InvalidURL)
         # Servers close a connection that was idle for 5 s or more: one that is about to is not used again.
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0)
@@ -135,7 +136,7 @@ class Session:
         except self._failures as error:
             raise NoAnswerError(f"{type(error).__name__} {error}".strip()) from None
         # A server may repeat what it was sent; what it says is kept on disk and shown.
-        whole = bytes(said.replace(self._key, b"[key]") if self._key else said)
+        whole = without_key(bytes(said), self._key)
         return Said(answer.status_code, retry_after(answer.headers.get("retry-after", "")), whole)
 
 

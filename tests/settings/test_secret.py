@@ -12,7 +12,7 @@ import pytest
 
 from trueup.settings.secret import bare, clean, fault_of_address, shown_without_keys, without_key
 
-KEYS = ["s3cret-key", "sk-proj-AbC_123+/=xyz", "aaaaaaaa", 'q"u\\o/te', "--------"]
+KEYS = ["s3cret-key", "sk-proj-AbC_123+/=xyz", "aaaaaaaa", 'q"u/te~$', "--------"]
 
 
 def forms(key: str) -> dict[str, str]:

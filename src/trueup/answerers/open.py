@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from trueup.answerers import Answerer
+from trueup.answerers.addresses import check_literal, is_here
 from trueup.answerers.cache import Cache, default_folder
 from trueup.answerers.remote import Ledger, RemoteAnswerer
 from trueup.answerers.transport import Pace, Transport
@@ -88,14 +88,6 @@ def key_fault(key: str, parts: SplitResult) -> tuple[str, str] | None:
     return None
 
 
-def is_here(host: str) -> bool:
-    """Whether a host is this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _options(url: str, query: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
@@ -118,10 +110,12 @@ def _options(url: str, query: str) -> dict[str, Any]:
 def _parts(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not parts.fragment:
-            return parts
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
-        pass
+        known = False
+    if known and not parts.fragment:
+        check_literal(parts.hostname or "")
+        return parts
     raise _refused(url, "no such address", "write openai:http://HOST:PORT/v1?model=NAME")
 
 

@@ -15,6 +15,7 @@ from sys import float_info
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from trueup.answerers.addresses import check_literal
 from trueup.answerers.open import key_fault
 from trueup.answerers.transport import NoAnswerError, Session, beginning
 from trueup.engine.groups import Group, as_openai
@@ -50,6 +51,7 @@ def open_endpoint(ref: str) -> Endpoint:
     batch, timeout, retries = (options.get(name, 1) for name in kinds)
     if not known or batch < 1 or not 0 < timeout < 1e9 or retries < 0:
         raise _refused(url, "no host, or an option out of its range", "write http://HOST:PORT/PATH")
+    check_literal(parts.hostname or "")
     key = os.environ.get(KEY, "")
     if key and (fault := key_fault(key, parts)):
         raise _refused(url, f"${KEY}: {fault[0]}", fault[1])

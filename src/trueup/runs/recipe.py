@@ -31,6 +31,7 @@ from trueup.runs.rates import Settled, as_begun, rate_lines, settle, size_of
 from trueup.settings import config as configuration
 from trueup.settings import schema
 from trueup.settings.discover import find
+from trueup.settings.secret import fault_of_reference
 from trueup.worlds import DEFAULT, lead, leads_to, open_world
 
 if TYPE_CHECKING:
@@ -82,6 +83,10 @@ class Stage:
                 where=f"stage {self.name}",
                 remedy="export the key, and write the variable's name: `key=NAME`",
             )
+        faults = filter(None, map(fault_of_reference, _strings(self.settings)))
+        if not self.done and (fault := next(faults, "")):
+            remedy = "export the key: `openai:URL?model=NAME&key=NAME`, or TRUEUP_JUDGE_KEY for a judge's URL"
+            raise TrueupError("E797", fault, where=f"stage {self.name}", remedy=remedy)
 
     @property
     def method(self) -> str:

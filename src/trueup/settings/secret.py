@@ -32,6 +32,9 @@ _BETWEEN = {
 }  # fmt: skip
 "What may stand between the characters of a key that is spaced out, and how each begins."
 _USER = re.compile(r"(?<=//)[^/\s?#]*(?:@|%40)")
+_REFERENCE = re.compile(r"(?:^|(?<=[=:]))(openai:)?(https?:/\S*)")
+"An address by itself, or as a part of what names a model or a judge."
+_KEY_NAME = re.compile(r"([?&])key=[^&#]*")
 _GIVEN = re.compile(r"([?&#;])([\w.%-]+)=([^&#;\s'\"\\]+)")
 
 
@@ -49,6 +52,17 @@ def fault_of_address(url: str) -> str:
         return "a name or password stands inside the URL"
     names = [name for name, _ in parse_qsl(given.replace(";", "&"), keep_blank_values=True)]
     return "a key stands inside the URL" if any(_is_key(name, _URL_WORDS) for name in names) else ""
+
+
+def fault_of_reference(text: str) -> str:
+    """Why a setting may not be written down: the fault of an address in it; "" where there is none.
+
+    After `openai:`, `key=` names a variable and may stand there.
+    """
+    for server, url in _REFERENCE.findall(text):
+        if fault := fault_of_address(_KEY_NAME.sub(r"\1", url) if server else url):
+            return fault
+    return ""
 
 
 def bare(url: str) -> str:

@@ -35,6 +35,7 @@ _USER = re.compile(r"(?<=//)[^/\s?#]*(?:@|%40)")
 _REFERENCE = re.compile(r"(?:^|(?<=[=:]))(openai:)?(https?:/\S*)")
 "An address by itself, or as a part of what names a model or a judge."
 _KEY_NAME = re.compile(r"([?&])key=[^&#]*")
+_URL = re.compile(r"https?:/\S*")
 _GIVEN = re.compile(r"([?&#;])([\w.%-]+)=([^&#;\s'\"\\]+)")
 
 
@@ -91,7 +92,7 @@ def clean(text: str) -> str:
     A variable of the environment holds a key if its name says so: `OPENAI_API_KEY`, `HF_TOKEN`.
     """
     text = _USER.sub(f"{HIDDEN}@", text)
-    text = _GIVEN.sub(_hide_given, text)
+    text = _URL.sub(lambda url: _GIVEN.sub(_hide_given, url[0]), text)
     for name, value in os.environ.items():
         # A place is no key, though a variable may say where one is.
         if len(value) >= SHORTEST and not value.startswith(("/", "~")) and _is_key(name, _KEY_WORDS):

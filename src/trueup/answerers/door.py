@@ -18,18 +18,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, NamedTuple, final
 
-from trueup.errors import TrueupError
-
-try:
-    from uvicorn.protocols.http.h11_impl import H11Protocol
-except ImportError as error:
-    raise TrueupError(
-        "E811",
-        f"the package {error.name} is not installed",
-        where="trueup serve",
-        remedy="pip install 'trueup[serving]'",
-    ) from None
-
 _HERE = re.compile(r"(?:127\.0\.0\.1|localhost)(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
 "What `Host` may say. Any port: it may have been forwarded from another one."
 
@@ -56,14 +44,15 @@ class Limits:
 class Porch:
     """The connections of one server: makes the protocol of each, and cuts those that take too long."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, limits: Limits, protocol: Callable[..., Any]) -> None:
+        self.limits, self._protocol = limits, protocol
+        "`protocol` is uvicorn's, which reads HTTP."
         self.doors: set[Door] = set()
         self._watching = False
 
     def __call__(self, **given: Any) -> Door:
         """The protocol of one more connection; uvicorn says with which settings."""
-        return Door(self, H11Protocol(**given))
+        return Door(self, self._protocol(**given))
 
     def enter(self, door: Door) -> bool | None:
         """Whether a connection may ask; None where it is not even answered."""
@@ -99,10 +88,10 @@ class _Phase(NamedTuple):
 
 
 @final
-class Door(asyncio.Protocol):
-    """One connection: uvicorn's protocol inside, timed from outside."""
+class Door:
+    """One connection, an `asyncio.Protocol`: uvicorn's protocol inside, timed from outside."""
 
-    def __init__(self, porch: Porch, inner: H11Protocol) -> None:
+    def __init__(self, porch: Porch, inner: Any) -> None:
         self._porch, self._inner = porch, inner
         self.admitted: bool | None = None
         self._heard = self._stalled = self._told = False

@@ -112,8 +112,8 @@ def _parts(url: str) -> SplitResult:
         parts = urlsplit(url)
         known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
-        known = False
-    if known and not parts.fragment:
+        parts, known = None, False
+    if parts and known and not parts.fragment:
         check_literal(parts.hostname or "")
         return parts
     raise _refused(url, "no such address", "write openai:http://HOST:PORT/v1?model=NAME")

@@ -34,6 +34,7 @@ try:
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import Response
     from starlette.routing import Route
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 except ImportError as error:
     raise TrueupError(
         "E811",
@@ -83,7 +84,7 @@ def make_server(service: Service, waiting: int = MAX_WAITING, limits: Limits | N
         guarded(app),
         # The same parser and loop whatever else is installed. A protocol is made by calling its class; this
         # makes one as well, and knows the others.
-        http=cast(Any, Porch(limits)),
+        http=cast(Any, Porch(limits, H11Protocol)),
         loop="asyncio",
         ws="none",
         lifespan="off",

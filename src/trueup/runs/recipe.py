@@ -83,8 +83,9 @@ class Stage:
                 where=f"stage {self.name}",
                 remedy="export the key, and write the variable's name: `key=NAME`",
             )
-        faults = filter(None, map(fault_of_reference, _strings(self.settings)))
-        if not self.done and (fault := next(faults, "")):
+        if not self.done and (
+            fault := next(filter(None, map(fault_of_reference, _strings(self.settings))), "")
+        ):
             remedy = "export the key: `openai:URL?model=NAME&key=NAME`, or TRUEUP_JUDGE_KEY for a judge's URL"
             raise TrueupError("E797", fault, where=f"stage {self.name}", remedy=remedy)
 

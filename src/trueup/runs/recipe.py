@@ -31,7 +31,7 @@ from trueup.runs.rates import Settled, as_begun, rate_lines, settle, size_of
 from trueup.settings import config as configuration
 from trueup.settings import schema
 from trueup.settings.discover import find
-from trueup.settings.secret import fault_of_reference
+from trueup.settings.secret import fault_of_references
 from trueup.worlds import DEFAULT, lead, leads_to, open_world
 
 if TYPE_CHECKING:
@@ -74,20 +74,19 @@ class Stage:
     "Its learning rates that were `auto`."
 
     def __post_init__(self) -> None:
-        named = [name for text in _strings(self.settings) for name in KEY.findall(text)]
-        if not self.done and any(name not in os.environ for name in named):
+        texts = [] if self.done else list(_strings(self.settings))
+        named = [name for text in texts for name in KEY.findall(text)]
+        unset = any(name not in os.environ for name in named)
+        if fault := "what `key=` names is no variable of the environment" * unset or fault_of_references(
+            texts
+        ):
             # It may be the key itself, and settings are written: neither this error nor any file shows it.
             raise TrueupError(
                 "E797",
-                "what `key=` names is no variable of the environment",
+                fault,
                 where=f"stage {self.name}",
-                remedy="export the key, and write the variable's name: `key=NAME`",
+                remedy="export the key, and write its variable: `key=NAME`; a judge's is TRUEUP_JUDGE_KEY",
             )
-        if not self.done and (
-            fault := next(filter(None, map(fault_of_reference, _strings(self.settings))), "")
-        ):
-            remedy = "export the key: `openai:URL?model=NAME&key=NAME`, or TRUEUP_JUDGE_KEY for a judge's URL"
-            raise TrueupError("E797", fault, where=f"stage {self.name}", remedy=remedy)
 
     @property
     def method(self) -> str:

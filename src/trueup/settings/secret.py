@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Iterable
 from functools import cache
 from types import TracebackType
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -55,12 +56,12 @@ def fault_of_address(url: str) -> str:
     return "a key stands inside the URL" if any(_is_key(name, _URL_WORDS) for name in names) else ""
 
 
-def fault_of_reference(text: str) -> str:
-    """Why a setting may not be written down: the fault of an address in it; "" where there is none.
+def fault_of_references(texts: Iterable[str]) -> str:
+    """Why some settings may not be written down: the fault of an address in them; "" where there is none.
 
     After `openai:`, `key=` names a variable and may stand there.
     """
-    for server, url in _REFERENCE.findall(text):
+    for server, url in (found for text in texts for found in _REFERENCE.findall(text)):
         if fault := fault_of_address(_KEY_NAME.sub(r"\1", url) if server else url):
             return fault
     return ""

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 STAGE = re.compile(r"(?:^|(?<=[?&])|(?<=^lm:))(\w+=)?stage:([A-Za-z0-9_-]+)(/[^?&#]*)?(?=$|[?&#])")
 "Alone, after `lm:`, before options (`stage:NAME?a=1`), or among them (`rule.yaml?a=stage:NAME`)."
-KEY = re.compile(r"openai:[^?#]*\?(?:[^#]*&)?key=([^&#]*)")
-"The variable that a server's key is in, of all that may be said of a server."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +72,10 @@ class Stage:
     "Its learning rates that were `auto`."
 
     def __post_init__(self) -> None:
-        texts = [] if self.done else list(_strings(self.settings))
-        named = [name for text in texts for name in KEY.findall(text)]
-        unset = any(name not in os.environ for name in named)
-        if fault := "what `key=` names is no variable of the environment" * unset or fault_of_references(
-            texts
-        ):
+        if not self.done and (fault := fault_of_references(_strings(self.settings))):
             # It may be the key itself, and settings are written: neither this error nor any file shows it.
-            raise TrueupError(
-                "E797",
-                fault,
-                where=f"stage {self.name}",
-                remedy="export the key, and write its variable: `key=NAME`; a judge's is TRUEUP_JUDGE_KEY",
-            )
+            remedy = "export the key, and write its variable: `key=NAME`; a judge's is TRUEUP_JUDGE_KEY"
+            raise TrueupError("E797", fault, where=f"stage {self.name}", remedy=remedy)
 
     @property
     def method(self) -> str:

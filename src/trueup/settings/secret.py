@@ -35,6 +35,7 @@ _BETWEEN = {
 _USER = re.compile(r"(?<=//)[^/\s?#]*(?:@|%40)")
 _REFERENCE = re.compile(r"(?:^|(?<=[=:]))(openai:)?(https?:/\S*)")
 "An address by itself, or as a part of what names a model or a judge."
+_SERVER_KEY = re.compile(r"openai:[^?#]*\?(?:[^#]*&)?key=([^&#]*)")
 _KEY_NAME = re.compile(r"([?&])key=[^&#]*")
 _URL = re.compile(r"https?:/\S*")
 _GIVEN = re.compile(r"([?&#;])([\w.%-]+)=([^&#;\s'\"\\]+)")
@@ -57,13 +58,16 @@ def fault_of_address(url: str) -> str:
 
 
 def fault_of_references(texts: Iterable[str]) -> str:
-    """Why some settings may not be written down: the fault of an address in them; "" where there is none.
+    """Why some settings may not be written down: a fault of an address in them; "" where there is none.
 
-    After `openai:`, `key=` names a variable and may stand there.
+    After `openai:`, `key=` names a variable of the environment; another word there may be the key itself.
     """
-    for server, url in (found for text in texts for found in _REFERENCE.findall(text)):
-        if fault := fault_of_address(_KEY_NAME.sub(r"\1", url) if server else url):
-            return fault
+    for text in texts:
+        if any(name not in os.environ for name in _SERVER_KEY.findall(text)):
+            return "what `key=` names is no variable of the environment"
+        for server, url in _REFERENCE.findall(text):
+            if fault := fault_of_address(_KEY_NAME.sub(r"\1", url) if server else url):
+                return fault
     return ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from answerers.worlds import CHATS, MODEL, listening, local, remote, serving
+from trueup.answerers import door
 from trueup.answerers.door import Limits, fault_of
 from trueup.answerers.serve import listen, make_server
 from trueup.answerers.service import service_of
@@ -334,3 +336,14 @@ def test_two_hundred_clients_are_all_answered_for_a_minute_and_memory_stays() ->
     answered, errors, growth = load(200, 60.0)
     print(f"{answered} answers, {errors} errors, memory {growth:+.1%}")
     assert errors == 0 and answered >= 200 and growth < 0.2
+
+
+def test_nothing_else_in_the_package_listens() -> None:
+    """Whoever adds a listener adds it here, with where it binds; the sandbox's probes are its own targets."""
+    package = Path(door.__file__).parents[1]
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"create_server|\.listen\(|\.bind\(|uvicorn\.run|HTTPServer", path.read_text("utf-8"))
+    }
+    assert found == {"answerers/serve.py", "sandbox/probes.py"}

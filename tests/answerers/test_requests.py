@@ -160,3 +160,12 @@ def test_a_half_character_in_an_answer_can_be_sent() -> None:
     sampled = Sampled(tokens=ids, logprobs=np.zeros(1, np.float32), finished=False)
     found = local().answer(sampled, plain=True, stop=["\ud83d", "é"], logprobs=True)
     assert (found.text, found.finish, found.tokens) == ("\ufffd", "length", ("\ufffd",))
+
+
+def test_a_long_text_has_the_ids_of_its_parts() -> None:
+    """It is encoded in another way, so that other threads work meanwhile; each byte is a token here."""
+    codec = local().chat.codec
+    text = "né " * 30_000
+    assert codec.encode_content(text) == codec.encode_content(text[:3]) * 30_000
+    with pytest.raises(TrueupError, match="E555"):
+        codec.encode_content(text + "\ud800")

@@ -199,7 +199,7 @@ def connects(place: str) -> bool:
 
 CHILD = """
 import sys, time
-import trueup.answerers.open, trueup.answerers.service, trueup.evals.evaluation
+import trueup.answerers.open, trueup.answerers.service, trueup.commands.serve, trueup.settings.weights
 from trueup.cli import main
 
 class Service:
@@ -211,7 +211,9 @@ class Service:
         time.sleep(seconds)
         return {"said": "all of it"}
 
-trueup.evals.evaluation.model_folder = lambda name: name
+trueup.commands.serve.check_models = lambda name: None
+trueup.settings.weights.check_writes = lambda name: None
+trueup.settings.weights.model_folder = lambda name: name
 trueup.answerers.open.open_local = lambda *given: None
 trueup.answerers.service.service_of = lambda *given: Service()
 sys.exit(main(["serve", "model", "--port", "0"]))

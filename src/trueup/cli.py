@@ -28,6 +28,7 @@ from trueup.commands import (
 )
 from trueup.errors import EXIT_BUG, EXIT_IO, EXIT_PREEMPTED, EXIT_UNAVAILABLE, EXIT_USAGE, TrueupError
 from trueup.runs.signals import Interrupted
+from trueup.settings.secret import clean, shown_without_keys
 
 app = App(
     name="trueup",
@@ -108,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _unforeseen(error: Exception) -> int:
     """The exit code of what no command turned into an error of its own, after saying it."""
     if os.environ.get("TRUEUP_TRACEBACK") == "1":
+        sys.excepthook = shown_without_keys
         raise error
     if isinstance(error, OSError) and error.filename is not None:
         remedy = "check the path, the rights and the free space"
@@ -126,12 +128,12 @@ def _unforeseen(error: Exception) -> int:
 
 
 def _say_error(error: TrueupError) -> None:
-    text = str(error).replace("[", "\\[")
+    text = clean(str(error)).replace("[", "\\[")
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error[/] {text}")
 
 
 def _say(text: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(clean(text), markup=False)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ _EXIT_BY_CODE = {
     ),
     "E941": EXIT_IO,
     "E952": EXIT_REFUSED,
+    "E970": EXIT_REFUSED,
 }
 _EXIT_BY_AREA = {**dict.fromkeys("123456", EXIT_DATA), "7": EXIT_USAGE, "8": EXIT_MISSING, "9": EXIT_BUG}
 

@@ -107,6 +107,8 @@ def post(address: str, path: str, body: object, **headers: str) -> tuple[int, di
     return status, json.loads(text)
 
 
+HOST = "the Host header must be there once, and be 127.0.0.1 or localhost"
+LONG = f"the request is longer than {4 * 2**20} bytes"
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
 
 
@@ -139,17 +141,17 @@ def test_what_is_not_supported_is_refused_by_name(
 @pytest.mark.parametrize(
     ("headers", "body", "status", "said"),
     [
-        ({"Host": "evil.example"}, b"{}", 400, b"Invalid host header"),
-        ({"Host": "127.0.0.1.evil.example"}, b"{}", 400, b"Invalid host header"),
-        ({"Host": "["}, b"{}", 400, b"Invalid host header"),
-        ({"Content-Length": str(16 * 2**20 + 1)}, b"{", 413, b"Content Too Large"),
-        ({"Content-Length": "²"}, b"", 400, b"Invalid HTTP request received."),
-        ({"Content-Length": "1" * 5000}, b"", 400, b"Invalid HTTP request received."),
-        ({"Content-Length": "2, 3"}, b"", 400, b"Invalid HTTP request received."),
+        ({"Host": "evil.example"}, b"{}", 400, HOST),
+        ({"Host": "127.0.0.1.evil.example"}, b"{}", 400, HOST),
+        ({"Host": "["}, b"{}", 400, HOST),
+        ({"Content-Length": str(4 * 2**20 + 1)}, b"{", 413, LONG),
+        ({"Content-Length": "²"}, b"", 400, "Invalid HTTP request received."),
+        ({"Content-Length": "1" * 5000}, b"", 400, "Invalid HTTP request received."),
+        ({"Content-Length": "2, 3"}, b"", 400, "Invalid HTTP request received."),
     ],
 )
 def test_what_is_no_request_to_us_is_refused_and_the_server_goes_on(
-    headers: dict[str, str], body: bytes, status: int, said: bytes
+    headers: dict[str, str], body: bytes, status: int, said: str
 ) -> None:
     with serving() as address:
         connection = HTTPConnection(address.removeprefix("http://"), timeout=10)
@@ -159,12 +161,14 @@ def test_what_is_no_request_to_us_is_refused_and_the_server_goes_on(
             connection.putheader(name, text.encode())
         connection.endheaders(body)
         found = connection.getresponse()
-        assert (found.status, found.read()) == (status, said)
+        answer = found.read()
+        heard = json.loads(answer)["error"]["message"] if answer[:1] == b"{" else answer.decode()
+        assert (found.status, heard) == (status, said)
         connection.close()
         assert post(address, "/v1/chat/completions", CHAT)[0] == 200
 
 
-@pytest.mark.parametrize(("blanks", "status"), [(0, 200), (16 * 2**20, 413)])
+@pytest.mark.parametrize(("blanks", "status"), [(0, 200), (4 * 2**20, 413)])
 def test_a_request_need_not_say_how_long_it_is(blanks: int, status: int) -> None:
     with serving() as address:
         connection = HTTPConnection(address.removeprefix("http://"), timeout=10)

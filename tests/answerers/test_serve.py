@@ -44,7 +44,7 @@ class Slow:
         """The request's own word."""
         return body["say"]
 
-    def answer(self, request: str) -> dict[str, Any]:
+    def answer(self, request: str, given_up: Callable[[], bool]) -> dict[str, Any]:
         """The word again, in the form of an answer."""
         self.writing += 1
         self.most = max(self.most, self.writing)
@@ -130,8 +130,8 @@ def test_many_clients_at_once_are_all_answered_as_one_would_be() -> None:
         client = remote(address, None, concurrency=num, retries=0, timeout=60)
         found = client.complete(chats, decoding=GREEDY, logprobs=True)
         again = client.complete(chats[:1], decoding=GREEDY, logprobs=True)
-        # The server's own and the model's.
-        assert threading.active_count() <= threads + 2
+        # The server's own, the one that reads and the one that writes.
+        assert threading.active_count() <= threads + 3
     assert [row[0].text for row in found] == [near[word][0][0].text for word in words]
     same = [row[0].logprobs.tolist() for row in found[::8]]
     assert same == [again[0][0].logprobs.tolist()] * 8, "an answer depends on its request alone"
@@ -199,19 +199,21 @@ def connects(place: str) -> bool:
 
 CHILD = """
 import sys, time
-import trueup.answerers.open, trueup.answerers.service, trueup.evals.evaluation
+import trueup.answerers.open, trueup.answerers.service, trueup.commands.serve, trueup.settings.weights
 from trueup.cli import main
 
 class Service:
     def read(self, path, body):
         return body["seconds"]
 
-    def answer(self, seconds):
+    def answer(self, seconds, given_up):
         print("writing", flush=True)
         time.sleep(seconds)
         return {"said": "all of it"}
 
-trueup.evals.evaluation.model_folder = lambda name: name
+trueup.commands.serve.check_models = lambda name: None
+trueup.settings.weights.check_writes = lambda name: None
+trueup.settings.weights.model_folder = lambda name: name
 trueup.answerers.open.open_local = lambda *given: None
 trueup.answerers.service.service_of = lambda *given: Service()
 sys.exit(main(["serve", "model", "--port", "0"]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -17,6 +18,11 @@ from trueup.engine.method import Handles, Network
 from trueup.models.forward import LanguageModel
 from trueup.models.generate import Sampled, generate
 from trueup.sources.sample import Decoding
+
+HALF = "\ufffd"
+"What half a character reads as."
+CHARACTER = 4
+"Bytes of a character in UTF-8, and so tokens, at most."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,9 +58,15 @@ class LocalAnswerer:
         return out
 
     def sample(
-        self, prompts: Sequence[Conversation], *, decoding: Decoding, k: int, seed: int
+        self,
+        prompts: Sequence[Conversation],
+        *,
+        decoding: Decoding,
+        k: int,
+        seed: int,
+        pulse: Callable[[], None] = lambda: None,
     ) -> list[list[Sampled]]:
-        """The samples themselves, as token ids."""
+        """The samples themselves, as token ids; what `pulse` raises between tokens ends the work."""
         return generate(
             cast(LanguageModel, self.network),
             [self.chat.prompt_ids(prompt) for prompt in prompts],
@@ -66,6 +78,7 @@ class LocalAnswerer:
             greedy=decoding.greedy,
             stop_ids=self.chat.stop_ids,
             seed=seed,
+            pulse=pulse,
         )
 
     def answer(self, sampled: Sampled, *, plain: bool, stop: Sequence[str], logprobs: bool) -> Answer:
@@ -79,7 +92,7 @@ class LocalAnswerer:
         return Answer(
             text=text,
             finish=finish,
-            tokens=self.token_texts(sampled.tokens[:kept]),
+            tokens=self.token_texts(sampled.tokens)[:kept],
             logprobs=sampled.logprobs[:kept].astype(np.float64),
         )
 
@@ -101,18 +114,38 @@ class LocalAnswerer:
         )
 
     def token_texts(self, ids: np.ndarray) -> tuple[str, ...]:
-        """The text that each token adds: half a character nothing, until it is whole. Joined, the text."""
+        """The text that each token adds: of half a character nothing, until it is whole. Joined, the text.
+
+        Tokens are read from where a character ended, one whole step back: as many at a time as a character
+        takes, however many there are.
+        """
+        decode = self.chat.codec.decode
         texts: list[str] = []
-        said = ""
+        begin, settled, said = 0, 0, 0
         for end in range(1, len(ids) + 1):
-            now = self.chat.codec.decode([int(number) for number in ids[:end]])
-            whole = end == len(ids) or not now.endswith("\ufffd")
-            texts.append(now[len(said) :] if whole else "")
-            said = now if whole else said
+            now = decode(ids[begin:end])
+            whole = end == len(ids) or not now.endswith(HALF) or self._parts_at(ids, settled, end)
+            known = now if whole else now.rstrip(HALF)
+            texts.append(known[said:])
+            said = max(said, len(known))
+            if whole:
+                begin, settled = settled, end
+                said = len(decode(ids[begin:end]))
         return tuple(texts)
+
+    def _parts_at(self, ids: np.ndarray, begin: int, end: int) -> bool:
+        """Whether no character lies on both sides of a place: read apart, the tokens say the same."""
+        decode = self.chat.codec.decode
+        after = end + CHARACTER
+        return decode(ids[begin:end]) + decode(ids[end:after]) == decode(ids[begin:after])
 
     def _num_tokens(self, ids: np.ndarray, text: str, plain: bool) -> int:
         """How many tokens it takes to say at least `text`."""
-        # Half a character reads as U+FFFD, which is as long as the whole one, and another text.
-        says = (self.chat.decode(ids[:count], plain=plain).startswith(text) for count in range(len(ids)))
-        return next((count for count, enough in enumerate(says) if enough), len(ids))
+        counts = range(len(ids) + 1)
+        count = bisect_left(
+            counts, True, key=lambda n: self.chat.decode(ids[:n], plain=plain).startswith(text)
+        )
+        # Half a character reads as U+FFFD, so a text that ends with that one may not be there yet.
+        while text.endswith(HALF) and not self._parts_at(ids, 0, count):
+            count += 1
+        return count

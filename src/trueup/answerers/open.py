@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from trueup.answerers import Answerer
+from trueup.answerers.addresses import check_literal, is_here
 from trueup.answerers.cache import Cache, default_folder
 from trueup.answerers.remote import Ledger, RemoteAnswerer
 from trueup.answerers.transport import Pace, Transport
 from trueup.errors import TrueupError
+from trueup.settings.secret import bare, fault_of_address
 
 if TYPE_CHECKING:
     from trueup.answerers.local import LocalAnswerer
@@ -49,10 +51,8 @@ def open_server(ref: str) -> RemoteAnswerer:
     The key is read from the environment variable that `key=` names, and stands nowhere else.
     """
     url, _, query = ref.removeprefix(SERVER).partition("?")
-    # Before anything is shown: what stands before an @ may be a password. What follows the ? never is: a key
-    # may stand there in place of its variable's name.
-    if "@" in url:
-        raise _refused("...", "a name or password stands inside the URL", "name a variable: &key=NAME")
+    if fault := fault_of_address(url):
+        raise _refused(url, fault, "name a variable: &key=NAME")
     options = _options(url, query)
     parts = _parts(url)
     key = ""
@@ -88,23 +88,17 @@ def key_fault(key: str, parts: SplitResult) -> tuple[str, str] | None:
     return None
 
 
-def is_here(host: str) -> bool:
-    """Whether a host is this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _options(url: str, query: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
         if name not in _OPTIONS or name in found:
-            raise _refused(url, f"no option {name!r}, or twice", f"there are {', '.join(_OPTIONS)}")
+            # A key may stand there in place of its variable's name.
+            shown = repr(name) if re.fullmatch("[a-z_]{1,20}", name) else "of that name"
+            raise _refused(url, f"no option {shown}, or twice", f"there are {', '.join(_OPTIONS)}")
         try:
             found[name] = _OPTIONS[name](text)
         except ValueError:
-            raise _refused(url, f"{text!r} is no {_OPTIONS[name].__name__}", f"repair {name}=") from None
+            raise _refused(url, f"{name} is no {_OPTIONS[name].__name__}", f"repair {name}=") from None
         low = {"retries": 0, "prompt_price": 0, "completion_price": 0}.get(name, 1e-9)
         if not isinstance(found[name], str) and not low <= found[name] < 1e9:
             raise _refused(url, f"{name} cannot be {text}", f"repair {name}=")
@@ -116,15 +110,18 @@ def _options(url: str, query: str) -> dict[str, Any]:
 def _parts(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not parts.fragment:
-            return parts
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
-        pass
+        parts, known = None, False
+    if parts and known and not parts.fragment:
+        check_literal(parts.hostname or "")
+        return parts
     raise _refused(url, "no such address", "write openai:http://HOST:PORT/v1?model=NAME")
 
 
 def _refused(url: str, reason: str, remedy: str) -> TrueupError:
-    return TrueupError("E797", reason, where=f"{SERVER}{url}", remedy=remedy)
+    # What follows the ? is never shown: a key may stand there.
+    return TrueupError("E797", reason, where=f"{SERVER}{bare(url)}", remedy=remedy)
 
 
 def open_local(ref: str, device: str = "auto", template: str | None = None) -> LocalAnswerer:

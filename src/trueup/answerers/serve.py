@@ -1,10 +1,12 @@
 """`trueup serve`: an OpenAI-compatible server on this machine alone, for one model, one request at a time.
 
-It listens on the loopback address only, and answers only requests that name it in `Host` and send JSON: a web
-page open in a browser on this machine can then neither reach it by a name of its own nor post to it.
+It listens on the loopback address only; `trueup.answerers.door` says whose requests it answers, and bounds
+what clients may take up.
 
-The model writes on one thread, in the order in which requests came: an answer depends on its request alone,
-never on who else asks. `MAX_WAITING` requests may wait; one more is refused at once, with when to come back.
+Three threads share the work. The event loop never waits: a second thread reads and checks requests, a third
+has the model write, in the order in which they came. An answer depends on its request alone, never on who
+else asks. `MAX_WAITING` requests may wait; one more is refused at once, with when to come back. Where a
+client leaves, what is written for it ends with the next token.
 
 Importing this raises E811 where the extra `trueup[serving]` is not installed.
 """
@@ -15,23 +17,24 @@ import asyncio
 import json
 import math
 import socket
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, final
+from typing import Any, cast, final
 
-from trueup.answerers.service import PATHS, Service
+from trueup.answerers.door import Limits, Porch, guarded, refusal
+from trueup.answerers.service import PATHS, GivenUpError, Service
 from trueup.errors import TrueupError
 
 try:
     import uvicorn
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
-    from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import Response
     from starlette.routing import Route
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 except ImportError as error:
     raise TrueupError(
         "E811",
@@ -41,14 +44,10 @@ except ImportError as error:
     ) from None
 
 HOST = "127.0.0.1"
-MAX_BYTES = 16 * 2**20
-"A longer request is refused."
-MAX_WAITING = 128
+MAX_WAITING = 256
 "How many requests are taken and not answered yet, at most."
 BACKLOG = 1024
 "How many clients the system lets wait until their connection is taken; that takes no time to speak of."
-PATIENCE = 60
-"Seconds that a client may take to send a request, and to come back on a connection that stays open."
 LONGEST_PAUSE = 60
 "Seconds after which a client that was refused may come back at the latest."
 
@@ -60,9 +59,10 @@ def listen(port: int = 0) -> socket.socket:
     return socket.socket(fileno=socket.create_server((HOST, port), backlog=BACKLOG).detach())
 
 
-def make_server(service: Service, waiting: int = MAX_WAITING) -> uvicorn.Server:
+def make_server(service: Service, waiting: int = MAX_WAITING, limits: Limits | None = None) -> uvicorn.Server:
     """A server: `run(sockets=[listen()])` answers until Ctrl-C or SIGTERM, and then what it has taken."""
-    line = _Line(service, waiting)
+    limits = limits or Limits()
+    line = _Line(service, waiting, limits)
 
     async def models(request: Request) -> Response:
         return _reply(200, service.models())
@@ -76,16 +76,15 @@ def make_server(service: Service, waiting: int = MAX_WAITING) -> uvicorn.Server:
             Route("/health", health),
             *(Route(path, line.answer, methods=["POST"]) for path in PATHS),
         ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False)],
         exception_handlers={
             kind: _refusal for kind in (HTTPException, TrueupError, ClientDisconnect, Exception)
         },
-        max_body_size=MAX_BYTES,
     )
     config = uvicorn.Config(
-        app,
-        # The same parser and loop whatever else is installed.
-        http="h11",
+        guarded(app),
+        # The same parser and loop whatever else is installed. A protocol is made by calling its class; this
+        # makes one as well, and knows the others.
+        http=cast(Any, Porch(limits, H11Protocol)),
         loop="asyncio",
         ws="none",
         lifespan="off",
@@ -94,7 +93,7 @@ def make_server(service: Service, waiting: int = MAX_WAITING) -> uvicorn.Server:
         proxy_headers=False,
         server_header=False,
         backlog=BACKLOG,
-        timeout_keep_alive=PATIENCE,
+        timeout_keep_alive=math.ceil(limits.seconds),
     )
     return uvicorn.Server(config)
 
@@ -103,53 +102,97 @@ def make_server(service: Service, waiting: int = MAX_WAITING) -> uvicorn.Server:
 class _Line:
     """The requests that were taken and are not answered yet."""
 
-    def __init__(self, service: Service, most: int) -> None:
-        self._service, self._most = service, most
-        self._taken, self._seconds = 0, 1.0
-        "How many there are, and what the last answer took."
-        self._turn, self._worker = asyncio.Lock(), ThreadPoolExecutor(1)
+    def __init__(self, service: Service, most: int, limits: Limits) -> None:
+        self._service, self._most, self._limits = service, most, limits
+        self._taken, self._seconds, self._bytes = 0, 1.0, 0
+        "How many there are, what the last answer took, and how much of bodies is being read."
+        self._turn, self._reader, self._writer = asyncio.Lock(), ThreadPoolExecutor(1), ThreadPoolExecutor(1)
 
     async def answer(self, request: Request) -> Response:
         """The model's answer, or 503 where as many wait as may."""
+        asked = await self._asked(request)
+        # Counted once it is whole: who takes long to ask is in nobody's way.
         if self._taken >= self._most:
             pause = min(LONGEST_PAUSE, math.ceil(self._taken * self._seconds))
             reason = f"{self._taken} requests wait already; ask fewer at a time, or again in {pause} s"
-            raise HTTPException(503, reason, {"Retry-After": str(pause)})
+            raise _busy(reason, pause)
         self._taken += 1
         try:
-            return _reply(200, await self._answered(request))
+            return _reply(200, await self._answered(request, asked))
         except asyncio.CancelledError:
             raise HTTPException(503, "the server was ended") from None
         finally:
             self._taken -= 1
 
-    async def _answered(self, request: Request) -> dict[str, Any]:
-        asked = self._service.read(request.url.path, await _sent(request))
+    async def _asked(self, request: Request) -> Any:
+        """The request, read and checked."""
+        limits, held, parts = self._limits, 0, list[bytes]()
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise HTTPException(415, "send application/json")
+        if int(request.headers.get("content-length", "0")) > limits.bytes:
+            raise HTTPException(413, f"the request is longer than {limits.bytes} bytes")
+        try:
+            async with asyncio.timeout(limits.seconds):
+                async for part in request.stream():
+                    held += len(part)
+                    self._bytes += len(part)
+                    if held > limits.bytes:
+                        raise HTTPException(413, f"the request is longer than {limits.bytes} bytes")
+                    if self._bytes > limits.bytes_at_once:
+                        raise _busy("too much is being sent at a time; again in 1 s", 1)
+                    parts.append(part)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._reader, self._read, request.url.path, b"".join(parts))
+        except TimeoutError:
+            raise HTTPException(408, f"the request took longer than {limits.seconds:g} s") from None
+        finally:
+            self._bytes -= held
+
+    def _read(self, path: str, body: bytes) -> Any:
+        try:
+            found = json.loads(body, parse_constant=_no_number)
+        except (ValueError, RecursionError):
+            raise HTTPException(400, "the request is no JSON") from None
+        if not isinstance(found, dict):
+            raise HTTPException(400, "send a JSON object")
+        return self._service.read(path, found)
+
+    async def _answered(self, request: Request, asked: Any) -> dict[str, Any]:
+        gone = threading.Event()
         async with self._turn:
             # Who gave up has asked again, or will: what nobody waits for must not keep others waiting.
             if await request.is_disconnected():
                 raise ClientDisconnect
             began = time.monotonic()
             loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self._worker, self._service.answer, asked)
+            writing = loop.run_in_executor(self._writer, self._service.answer, asked, gone.is_set)
+            leaving = asyncio.ensure_future(_left(request))
+            try:
+                await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+                if not writing.done():
+                    gone.set()
+                answer = await writing
+            except GivenUpError:
+                raise ClientDisconnect from None
+            finally:
+                gone.set()
+                leaving.cancel()
             self._seconds = time.monotonic() - began
         return answer
 
 
-async def _sent(request: Request) -> dict[str, Any]:
-    """The JSON object of a request's body."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise HTTPException(415, "send application/json")
-    try:
-        async with asyncio.timeout(PATIENCE):
-            found = await request.json()
-    except TimeoutError:
-        raise HTTPException(408, f"the request took longer than {PATIENCE} s") from None
-    except (ValueError, RecursionError):
-        raise HTTPException(400, "the request is no JSON") from None
-    if not isinstance(found, dict):
-        raise HTTPException(400, "send a JSON object")
-    return found
+async def _left(request: Request) -> None:
+    """Returns once the client has hung up."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def _busy(reason: str, pause: int) -> HTTPException:
+    return HTTPException(503, reason, {"Retry-After": str(pause)})
 
 
 async def _refusal(request: Request, error: Exception) -> Response:
@@ -158,18 +201,20 @@ async def _refusal(request: Request, error: Exception) -> Response:
         known = f"no such path; there are /v1/models, /health, {', '.join(PATHS)}"
         return _refused(error.status_code, known if error.status_code == 404 else error.detail, error.headers)
     if isinstance(error, TrueupError):
-        return _refused(400, str(error))
+        name = error.where.removeprefix("request ").partition(".")[0]
+        return _refused(400, str(error), param=name if name.isidentifier() else None)
     if isinstance(error, ClientDisconnect):
         return Response(status_code=499)  # Nobody reads it; 499 is what servers log of such a request.
     return _refused(500, f"{type(error).__name__}: {error}")
 
 
-def _refused(status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
-    said = {"error": {"message": reason, "type": "invalid_request_error", "code": status}}
-    return _reply(status, said, headers)
+def _refused(
+    status: int, reason: str, headers: Mapping[str, str] | None = None, param: str | None = None
+) -> Response:
+    return Response(refusal(status, reason, param), status, headers, "application/json")
 
 
-def _reply(status: int, answer: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+def _reply(status: int, answer: Mapping[str, Any]) -> Response:
     # Half a character is no reason to give no answer, as it would be for Starlette's own JSON.
     body = json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace")
-    return Response(body, status, headers, "application/json")
+    return Response(body, status, None, "application/json")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 
 from trueup.answerers import Answer, Conversation
 from trueup.answerers.local import LocalAnswerer
@@ -22,7 +22,7 @@ from trueup.chat.encoder import is_text
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.engine.packing import pack
 from trueup.errors import TrueupError
-from trueup.models.forward import LanguageModel
+from trueup.models.forward import MAX_TEMPERATURE, MIN_TEMPERATURE, LanguageModel
 from trueup.models.generate import Sampled
 from trueup.settings import config as configuration
 from trueup.sources.sample import Decoding
@@ -30,6 +30,16 @@ from trueup.sources.sample import Decoding
 MAX_TOKENS = 256
 "Longest completion, where a request does not say."
 PATHS = ("/v1/chat/completions", "/v1/completions")
+MAX_POSITIONS = 32768
+"Longest prompt and completion together, where a model's configuration does not say."
+MAX_TURNS = 10_000
+MAX_STOPS = 64
+LONGEST_TOKEN = 128
+"Characters: no vocabulary is known that has a longer token than a run of 128 spaces."
+
+
+class GivenUpError(Exception):
+    """Nobody waits for the answer any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +59,12 @@ class Request:
     prompt: str | None = None
     max_tokens: Annotated[int, Ge(0)] | None = None
     max_completion_tokens: Annotated[int, Ge(1)] | None = None
-    temperature: Annotated[float, Ge(0)] = 1.0
+    temperature: Annotated[float, Ge(0), Le(MAX_TEMPERATURE)] = 1.0
     "0 is greedy."
-    top_p: float | None = None
-    top_k: int | None = None
+    top_p: Annotated[float, Gt(0), Le(1)] | None = None
+    top_k: Annotated[int, Ge(1)] | None = None
     n: Annotated[int, Ge(1), Le(128)] = 1
-    seed: int | None = None
+    seed: Annotated[int, Ge(-(2**63)), Le(2**63 - 1)] | None = None
     stop: str | tuple[str, ...] | None = None
     logprobs: bool | Annotated[int, Ge(0), Le(20)] | None = None
     "Of a chat true or false; of a completion, of how many likeliest tokens beside the one that was sampled."
@@ -65,7 +75,7 @@ class Request:
 
     def decoding(self, room: int) -> Decoding:
         """How to sample, in at most `room` tokens unless the request says."""
-        limit = self.max_completion_tokens if self.max_tokens is None else self.max_tokens
+        _, limit = self.limit
         return Decoding(
             max_new_tokens=min(MAX_TOKENS, max(room, 1)) if limit is None else limit,
             temperature=self.temperature or 1.0,
@@ -73,6 +83,13 @@ class Request:
             top_p=self.top_p,
             top_k=self.top_k,
         )
+
+    @property
+    def limit(self) -> tuple[str, int | None]:
+        """The field that says how long a completion may be, and what it says."""
+        if self.max_tokens is None and self.max_completion_tokens is not None:
+            return "max_completion_tokens", self.max_completion_tokens
+        return "max_tokens", self.max_tokens
 
     @property
     def conversation(self) -> Conversation:
@@ -109,7 +126,7 @@ class Service:
     answerer: LocalAnswerer
     model: str
     "The name that requests must give."
-    context: int | None = None
+    context: int = MAX_POSITIONS
     "Longest prompt and completion together, in tokens."
 
     def models(self) -> dict[str, Any]:
@@ -119,6 +136,7 @@ class Service:
     def read(self, path: str, body: Mapping[str, Any]) -> Request:
         """A request as it may be answered. Raises TrueupError for one that cannot be served."""
         given = {name: value for name, value in body.items() if value is not None}
+        self._refuse_many(given)
         request = configuration.build(Request, given, where="request")
         chat = path == PATHS[0]
         if request.model != self.model:
@@ -129,26 +147,56 @@ class Service:
             raise _refused("echo", "not of a chat", "use /v1/completions")
         if chat and not isinstance(request.logprobs, bool | None):
             raise _refused("logprobs", "of a chat true or false", "say how many by top_logprobs")
+        self._refuse_extremes(request)
         return request
 
-    def answer(self, request: Request) -> dict[str, Any]:
-        """What the model says to it. Raises TrueupError where it does not fit the model."""
+    def _refuse_many(self, given: Mapping[str, Any]) -> None:
+        """Nothing; E702 for more messages or stop strings than can be meant, before each is looked at."""
+        # A turn is a token at least, so more turns than positions cannot fit.
+        for name, most in {"messages": min(self.context, MAX_TURNS), "stop": MAX_STOPS}.items():
+            items = given.get(name)
+            if isinstance(items, list) and len(items) > most:
+                raise _refused(name, f"{len(items)} are more than {most}", "send fewer")
+
+    def _refuse_extremes(self, request: Request) -> None:
+        """Nothing; E702 for a temperature that no logits can be divided by, or what cannot fit."""
+        if 0 < request.temperature < MIN_TEMPERATURE:
+            remedy = f"the smallest is {MIN_TEMPERATURE:g}; 0 is greedy"
+            raise _refused("temperature", f"{request.temperature:g} is too small", remedy)
+        field, limit = request.limit
+        if (limit or 0) > self.context:
+            raise _refused(field, f"{limit} tokens are over {self.context}", "ask for fewer")
+        size, most = sum(len(m.content) for m in request.conversation), self.context * LONGEST_TOKEN
+        if size > most:
+            reason = f"{size} characters cannot be within {self.context} tokens"
+            raise _refused("prompt" if request.messages is None else "messages", reason, "shorten it")
+
+    def answer(self, request: Request, given_up: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+        """What the model says to it. Raises TrueupError where it does not fit the model.
+
+        `given_up` is asked before each token; once it says so, GivenUpError is raised.
+        """
+
+        def pulse() -> None:
+            if given_up():
+                raise GivenUpError
+
         prompt = request.conversation
         ids = self.answerer.chat.prompt_ids(prompt)
-        room = (self.context or len(ids) + MAX_TOKENS) - len(ids)
+        room = self.context - len(ids)
         decoding = request.decoding(room)
-        if self.context is not None and decoding.max_new_tokens > room:
+        if decoding.max_new_tokens > room:
             raise _refused(
-                "max_tokens",
+                request.limit[0],
                 f"{len(ids)} tokens of prompt and {decoding.max_new_tokens} more are over {self.context}",
                 "shorten the prompt, or ask for fewer tokens",
             )
-        samples = self._samples(request, prompt, decoding)
+        samples = self._samples(request, prompt, decoding, pulse)
         chat = not is_text(prompt)
-        given = [
-            self._choice(place, request, prompt, ids, decoding, sampled)
-            for place, sampled in enumerate(samples)
-        ]
+        given: list[dict[str, Any]] = []
+        for place, sampled in enumerate(samples):
+            pulse()
+            given.append(self._choice(place, request, prompt, ids, decoding, sampled))
         spent = sum(len(sampled.tokens) for sampled in samples)
         return {
             "id": ("chatcmpl-" if chat else "cmpl-") + secrets.token_hex(12),
@@ -163,13 +211,15 @@ class Service:
             },
         }
 
-    def _samples(self, request: Request, prompt: Conversation, decoding: Decoding) -> list[Sampled]:
+    def _samples(
+        self, request: Request, prompt: Conversation, decoding: Decoding, pulse: Callable[[], None]
+    ) -> list[Sampled]:
         if decoding.max_new_tokens == 0:
             nothing = Sampled(np.zeros(0, np.int32), np.zeros(0, np.float32), False)
             return [nothing] * request.n
         seed = secrets.randbits(31) if request.seed is None else request.seed
         k = 1 if decoding.greedy else request.n
-        (samples,) = self.answerer.sample([prompt], decoding=decoding, k=k, seed=seed)
+        (samples,) = self.answerer.sample([prompt], decoding=decoding, k=k, seed=seed, pulse=pulse)
         return samples * request.n if decoding.greedy else samples
 
     def _choice(
@@ -269,7 +319,7 @@ class Service:
 def service_of(answerer: LocalAnswerer, model: str) -> Service:
     """The service of an answerer, with its network's own limit of positions."""
     config = cast(LanguageModel, answerer.network).config
-    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    context = getattr(config.get_text_config(), "max_position_embeddings", None) or MAX_POSITIONS
     return Service(answerer=replace(answerer, name=model), model=model, context=context)
 
 

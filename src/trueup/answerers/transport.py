@@ -17,11 +17,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, final
 
+from trueup.answerers.addresses import addresses_of
 from trueup.answerers.cache import digest_of
 from trueup.engine.order import derive
 from trueup.errors import TrueupError
+from trueup.settings.secret import without_key
+
+if TYPE_CHECKING:
+    import httpx2
 
 TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 MAX_BYTES = 64 * 2**20
@@ -86,7 +91,8 @@ class Session:
     """Connections to servers, kept open while some questions are asked; threads share them.
 
     No redirect is followed: the key, a bearer token unless it is empty, is meant for the address it was given
-    with. Proxies and password files that the environment names are not used.
+    with. Proxies and password files that the environment names are not used. A host's name is resolved once,
+    and connections go to the addresses that `addresses_of` found it may have.
     """
 
     def __init__(self, *, key: str, timeout: float) -> None:
@@ -103,8 +109,11 @@ class Session:
             headers["Authorization"] = f"Bearer {key}"
         self.ended = threading.Event()
         "Set once nothing more is to be asked."
-        self._key, self._timeout = key.encode(), timeout
-        self._failures = (httpx2.HTTPError, httpx2.InvalidURL)
+        self._key, self._timeout = key, timeout
+        self._failures = (httpx2.HTTPError, httpx2.InvalidURL, OSError, UnicodeError)
+        self._unreached = (httpx2.ConnectError, httpx2.ConnectTimeout)
+        self._url = httpx2.URL
+        self._places: dict[tuple[str, int], list[str]] = {}
         # Servers close a connection that was idle for 5 s or more: one that is about to is not used again.
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0)
         self._client = httpx2.Client(
@@ -120,22 +129,43 @@ class Session:
     def post(self, url: str, body: bytes) -> Said:
         """The answer to some JSON, `timeout` seconds from the question to its end.
 
-        Raises NoAnswerError where no whole answer comes.
+        Raises NoAnswerError where no whole answer comes, E970 where the server may not be asked.
         """
-        deadline = time.monotonic() + self._timeout
-        said = bytearray()
         try:
-            with self._client.stream("POST", url, content=body) as answer:
-                for piece in answer.iter_bytes():
-                    said += piece
-                    if time.monotonic() > deadline:
-                        raise NoAnswerError(f"the answer took longer than {self._timeout:g} s")
-                    if len(said) > MAX_BYTES:
-                        raise NoAnswerError(f"the answer is longer than {MAX_BYTES} bytes")
+            asked = self._url(url)
+            place = (asked.host, asked.port or {"http": 80, "https": 443}[asked.scheme])
+            if place not in self._places:
+                self._places[place] = addresses_of(*place)
+            for address in (places := self._places[place]):
+                try:
+                    return self._said(asked, address, body)
+                except self._unreached:
+                    # Of `localhost` a server often has one address of two.
+                    if address == places[-1]:
+                        raise
+            raise AssertionError("a host without an address is an error")
         except self._failures as error:
             raise NoAnswerError(f"{type(error).__name__} {error}".strip()) from None
+
+    def _said(self, asked: httpx2.URL, address: str, body: bytes) -> Said:
+        """The answer from one address of a host, whose name and certificate still count."""
+        deadline = time.monotonic() + self._timeout
+        said = bytearray()
+        with self._client.stream(
+            "POST",
+            asked.copy_with(host=address),
+            content=body,
+            headers={"Host": asked.netloc.decode("ascii")},
+            extensions={"sni_hostname": asked.raw_host.decode("ascii").strip("[]")},
+        ) as answer:
+            for piece in answer.iter_bytes():
+                said += piece
+                if time.monotonic() > deadline:
+                    raise NoAnswerError(f"the answer took longer than {self._timeout:g} s")
+                if len(said) > MAX_BYTES:
+                    raise NoAnswerError(f"the answer is longer than {MAX_BYTES} bytes")
         # A server may repeat what it was sent; what it says is kept on disk and shown.
-        whole = bytes(said.replace(self._key, b"[key]") if self._key else said)
+        whole = without_key(bytes(said), self._key)
         return Said(answer.status_code, retry_after(answer.headers.get("retry-after", "")), whole)
 
 

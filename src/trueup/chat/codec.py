@@ -25,6 +25,8 @@ from tokenizers import AddedToken, Tokenizer, models
 from trueup.errors import TrueupError
 
 _BLANK = " \t\n\r\u2581"
+LONG = 1 << 16
+"Characters of a text whose encoding takes a tenth of a second or more."
 _PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 
 
@@ -92,7 +94,11 @@ class Codec:
         """
         tokenizer = self.first if first else self.middle
         try:
-            encoding = tokenizer.encode(text, add_special_tokens=False)
+            if len(text) < LONG:
+                encoding = tokenizer.encode(text, add_special_tokens=False)
+            else:
+                # In a batch, as alone it would let no other thread of Python work meanwhile.
+                (encoding,) = tokenizer.encode_batch([text], add_special_tokens=False)
         except (TypeError, UnicodeEncodeError):
             raise TrueupError(
                 "E555", "the text has a lone surrogate, which no encoding can hold", remedy="repair the row"

@@ -9,6 +9,7 @@ from pathlib import Path
 from trueup.errors import EXIT_PREEMPTED, TrueupError
 from trueup.runs.recipe import plan, read_recipe, run_stage
 from trueup.runs.signals import Interrupted, stop_requests
+from trueup.settings.secret import clean, shown_without_keys
 
 
 def main(recipe: str, folder: str) -> int:
@@ -19,7 +20,7 @@ def main(recipe: str, folder: str) -> int:
     except Interrupted:
         return EXIT_PREEMPTED
     except TrueupError as error:
-        print(f"error {error}", file=sys.stderr)
+        print(clean(f"error {error}"), file=sys.stderr)
         return error.exit_code
     return 0
 
@@ -32,4 +33,5 @@ def run(recipe: Path, folder: Path, stop_requested: Callable[[], str]) -> None:
 
 
 if __name__ == "__main__":
+    sys.excepthook = shown_without_keys
     sys.exit(main(*sys.argv[1:3]))

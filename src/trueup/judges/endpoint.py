@@ -15,11 +15,13 @@ from sys import float_info
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from trueup.answerers.addresses import check_literal
 from trueup.answerers.open import key_fault
 from trueup.answerers.transport import NoAnswerError, Session, beginning
 from trueup.engine.groups import Group, as_openai
 from trueup.errors import TrueupError
 from trueup.judges import by_group
+from trueup.settings.secret import bare, fault_of_address
 
 KEY = "TRUEUP_JUDGE_KEY"
 "The environment variable whose value is sent as a bearer token; keys stand nowhere else."
@@ -30,25 +32,26 @@ TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 def open_endpoint(ref: str) -> Endpoint:
     """The judge at a URL; what follows `#` are options: `http://host:8000/score#batch=16&timeout=60&retries=2`.
 
-    Raises E792 for an option it does not have, a name or password inside the URL, or a key that would travel
-    unencrypted to another machine.
+    Raises E792 for an option it does not have, a name, password or key inside the URL, or a key that would
+    travel unencrypted to another machine.
     """
     url, _, fragment = ref.partition("#")
-    if "@" in url.partition("//")[2].partition("/")[0]:
-        raise _refused("the URL", "a name or password stands inside it", f"put the key into ${KEY}")
+    if fault := fault_of_address(ref):
+        raise _refused(url, fault, f"put the key into ${KEY}")
     given = dict(parse_qsl(fragment, keep_blank_values=True))
     kinds = {"batch": int, "timeout": float, "retries": int}
     try:
         options: dict[str, Any] = {name: kinds[name](text) for name, text in given.items()}
         parts = urlsplit(url)
         known = bool(parts.hostname) and (parts.port or 1) > 0
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError):
         raise _refused(
-            url, f"not understood: {error}", "options are #batch=, timeout= and retries="
+            url, "an option is not understood", "options are #batch=, timeout= and retries="
         ) from None
     batch, timeout, retries = (options.get(name, 1) for name in kinds)
     if not known or batch < 1 or not 0 < timeout < 1e9 or retries < 0:
         raise _refused(url, "no host, or an option out of its range", "write http://HOST:PORT/PATH")
+    check_literal(parts.hostname or "")
     key = os.environ.get(KEY, "")
     if key and (fault := key_fault(key, parts)):
         raise _refused(url, f"${KEY}: {fault[0]}", fault[1])
@@ -56,7 +59,7 @@ def open_endpoint(ref: str) -> Endpoint:
 
 
 def _refused(url: str, reason: str, remedy: str) -> TrueupError:
-    return TrueupError("E792", reason, where=f"judge {url}", remedy=remedy)
+    return TrueupError("E792", reason, where=f"judge {bare(url)}", remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,8 @@ from trueup.models.logprob import Head, listed_logprobs, logits, token_logprobs
 from trueup.models.lora import has_adapter, wrapped
 
 OUTPUTS = ("logprobs", "entropy", "values", "rewards", "embeddings", "distributions", "listed")
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e6
+"Divided by less, logits leave float32; divided by more, all tokens are alike."
 
 
 @final
@@ -90,9 +92,10 @@ class LanguageModel:
         return Head(linear.weight, getattr(linear, "bias", None), scale, cap, beside)
 
     def with_temperature(self, temperature: float) -> LanguageModel:
-        """The same network with its log-probs taken at another temperature."""
-        if not temperature > 0:
-            raise TrueupError("E702", f"temperature must be above 0, not {temperature}")
+        """The same network with its log-probs at another temperature. Raises E702 for one out of range."""
+        if not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
+            reason = f"temperature must be {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}, not {temperature}"
+            raise TrueupError("E702", reason)
         return replace(self, temperature=temperature)
 
     def reference(self) -> LanguageModel:

@@ -63,11 +63,13 @@ def generate(
     seed: int = 0,
     greedy: bool = False,
     batch_tokens: int = 1 << 15,
+    pulse: Callable[[], None] = lambda: None,
 ) -> list[list[Sampled]]:
     """K completions of each prompt, in order.
 
     The temperature is the network's own unless given. `batch_tokens` bounds the tokens held at once: rows
-    times the longest prompt plus `max_new_tokens`. Raises E503 for an empty prompt.
+    times the longest prompt plus `max_new_tokens`. `pulse` is called before each token and may raise.
+    Raises E503 for an empty prompt.
     """
     for number, prompt in enumerate(prompts):
         if len(prompt) == 0:
@@ -88,6 +90,7 @@ def generate(
                 np.stack([_uniforms(seed, i, j, max_new_tokens) for i, j in rows]),
                 choice,
                 np.asarray(sorted(set(stop_ids)), np.int64),
+                pulse,
             )
 
         for rows in _batches(prompts, k, max_new_tokens, batch_tokens):
@@ -147,6 +150,7 @@ def _sample(
     uniforms: np.ndarray,
     choice: Choice,
     stop_ids: np.ndarray,
+    pulse: Callable[[], None],
 ) -> list[Sampled]:
     num_rows, limit = uniforms.shape
     tokens = np.zeros((num_rows, limit), np.int32)
@@ -158,6 +162,7 @@ def _sample(
     decoder = decoder_for(network)
     hidden = decoder.begin(prompts, prompt_of)
     for step in range(limit):
+        pulse()
         index = torch.from_numpy(rows).to(network.device)
         picked, scores = pick(network.next_logits(hidden), draws[index, step], choice)
         now = picked.cpu().numpy()

@@ -31,6 +31,7 @@ from trueup.runs.rates import Settled, as_begun, rate_lines, settle, size_of
 from trueup.settings import config as configuration
 from trueup.settings import schema
 from trueup.settings.discover import find
+from trueup.settings.secret import fault_of_references
 from trueup.worlds import DEFAULT, lead, leads_to, open_world
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 STAGE = re.compile(r"(?:^|(?<=[?&])|(?<=^lm:))(\w+=)?stage:([A-Za-z0-9_-]+)(/[^?&#]*)?(?=$|[?&#])")
 "Alone, after `lm:`, before options (`stage:NAME?a=1`), or among them (`rule.yaml?a=stage:NAME`)."
-KEY = re.compile(r"openai:[^?#]*\?(?:[^#]*&)?key=([^&#]*)")
-"The variable that a server's key is in, of all that may be said of a server."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +72,10 @@ class Stage:
     "Its learning rates that were `auto`."
 
     def __post_init__(self) -> None:
-        named = [name for text in _strings(self.settings) for name in KEY.findall(text)]
-        if not self.done and any(name not in os.environ for name in named):
+        if not self.done and (fault := fault_of_references(_strings(self.settings))):
             # It may be the key itself, and settings are written: neither this error nor any file shows it.
-            raise TrueupError(
-                "E797",
-                "what `key=` names is no variable of the environment",
-                where=f"stage {self.name}",
-                remedy="export the key, and write the variable's name: `key=NAME`",
-            )
+            remedy = "export the key, and write its variable: `key=NAME`; a judge's is TRUEUP_JUDGE_KEY"
+            raise TrueupError("E797", fault, where=f"stage {self.name}", remedy=remedy)
 
     @property
     def method(self) -> str:

@@ -170,7 +170,7 @@ class Trained:
             *data_lines(self.folder),
             *held_out_lines(self.folder),
             *warning_lines(self.folder),
-            *inputs.missing(self.inputs),
+            *inputs.said_of(self.inputs),
         ]
         return "\n".join(line for line in lines if line)
 

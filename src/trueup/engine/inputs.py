@@ -129,22 +129,31 @@ def differing(known: Input, now: Input) -> list[str]:
     return [name for name in names if known.parts.get(name) != now.parts.get(name)]
 
 
-def said_of(inputs: Iterable[Input]) -> list[str]:
-    """A sentence for each input that the folder alone cannot make again, and for each that changed."""
+def said_of(inputs: Sequence[Input]) -> list[str]:
+    """What there is to say of a run's inputs: `missing` and `changes_told`."""
+    return [*missing(inputs), *changes_told(inputs)]
+
+
+def missing(inputs: Iterable[Input]) -> list[str]:
+    """A sentence for each input that the run's folder alone cannot make again."""
     kinds = {"model": "an object in memory", "function": "a function of a Python session"}
-    given = list(inputs)
-    missing = [
+    return [
         f"This run cannot be repeated from its folder alone: the {item.name} was {kinds[item.kind]}, "
         f"{item.what} ({brief(item.digest)})."
-        for item in given
+        for item in inputs
         if not item.again
     ]
-    return [*missing, *changes_told(given)]
 
 
 def changes_told(inputs: Iterable[Input]) -> list[str]:
     """A sentence for each change of an input that was accepted."""
     return [change_told(item, change) for item in inputs for change in item.changes]
+
+
+def changed_in(stages: Path) -> list[str]:
+    """A sentence for each such change in the stages of a folder, by the stage's folder."""
+    folders = sorted(path.parent for path in stages.glob(f"*/{RECORD}"))
+    return [f"{folder.name}: {line}" for folder in folders for line in changes_told(read(folder))]
 
 
 def change_told(item: Input, change: Change) -> str:

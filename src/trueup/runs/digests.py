@@ -1,7 +1,7 @@
 """Digests of files: of every byte, or of large weights by samples of them.
 
-A file of weights above 64 MiB is read at 1024 places, 16 KiB at each, evenly from its first byte to its last,
-and in its first MiB, where tensors are named; a digest of that begins with `sampled-`, and covers the size. So
+A file of weights above 64 MiB is read at 1024 places, 16 KiB at each, evenly from first byte to last,
+and in its first MiB, where tensors are named; such a digest begins with `sampled-` and covers the size. So
 16 GB take a second, and what changes as weights do when they are trained is seen: all of them, or a run of
 them as long as the gap between two places, 1/1023 of the file. A change between two places that keeps the
 size is not; the whole digest sees it. Every other file is read whole, as whoever uses it will. A time of

@@ -38,7 +38,7 @@ from trueup.runs.unchanged import (
     hold,
     left_on_the_way,
     own_file,
-    why_again,
+    told_first,
 )
 from trueup.settings import config as configuration
 from trueup.settings import schema
@@ -168,12 +168,11 @@ def _resolve(
                 remedy=f"earlier stages are {', '.join(earlier) or 'none'}",
             )
     digest, folder = _located(name, module, config, earlier, run_dir)
+    bound = bind(resolved, lambda *said: _output(*said, earlier))
     return Stage(
         name=name,
         module=module,
-        config=configuration.build(
-            config_class, bind(resolved, lambda *said: _output(*said, earlier)), where=where
-        ),
+        config=configuration.build(config_class, bound, where=where),
         folder=folder,
         digest=digest,
         inputs=needs,
@@ -368,8 +367,8 @@ def run_recipe(
     for line in world_lines(stages, recipe.world):
         say(line)
     for number, stage in enumerate(stages, 1):
-        again = "" if stage.done else why_again(stage.folder, stage.settings, stage.config, stage.module)
-        say(f"[{number}/{len(stages)}] {stage.name}{': done before' if stage.done else again}")
+        told = told_first(stage.folder, stage.settings, stage.config, stage.module)
+        say(f"[{number}/{len(stages)}] {stage.name}{told}")
         for line in () if stage.done else rate_lines(stage.module, stage.config, stage.settled):
             say(f"  {line}")
         with options_of(stage.name):

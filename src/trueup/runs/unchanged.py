@@ -12,13 +12,14 @@ from types import ModuleType
 from typing import Any
 
 from trueup.engine import inputs
-from trueup.engine.inputs import BEGUN, Input
+from trueup.engine.inputs import ACCEPT, BEGUN, Input
 from trueup.errors import TrueupError
 from trueup.runs.files_read import inputs_of
 from trueup.runs.manifest import ordered
 from trueup.settings.strict_yaml import read_yaml
 
 logger = logging.getLogger("trueup")
+FULL = "--full-digests"
 CONFIG = "config.resolved.yaml"
 _ENDED = "its end"
 
@@ -31,6 +32,15 @@ class Terms:
     "Go on with inputs that are others than it began with, and write that down."
     whole: bool = False
     "Read large weights whole to see whether they are the same, not in samples."
+
+    def options(self) -> list[str]:
+        """The command's options that say the same."""
+        return [option for option, is_set in ((ACCEPT, self.accept), (FULL, self.whole)) if is_set]
+
+    @classmethod
+    def of(cls, options: Sequence[str]) -> Terms:
+        """What some options say."""
+        return cls(accept=ACCEPT in options, whole=FULL in options)
 
 
 STRICT = Terms()
@@ -120,8 +130,10 @@ def folders_of(stages: Path, name: str) -> list[Path]:
     return [path for path in sorted(stages.glob(f"{name}-*")) if named.fullmatch(path.name)]
 
 
-def why_again(folder: Path, settings: Mapping[str, Any], config: Any, module: ModuleType) -> str:
-    """Why a stage runs that was done before with other settings or inputs; "" where it was not."""
+def told_first(folder: Path, settings: Mapping[str, Any], config: Any, module: ModuleType) -> str:
+    """What is said behind a stage's name: that it was done, or why it is done again; "" of a new one."""
+    if (folder / "DONE.json").is_file():
+        return ": done before"
     name = folder.name.rpartition("-")[0]
     done = [other for other in folders_of(folder.parent, name) if (other / "DONE.json").exists()]
     if not done:

@@ -77,10 +77,8 @@ def fetched(name: str, *, data: bool = False) -> Path | None:
         return None
     from huggingface_hub import constants
 
-    repository = name.partition(":")[0]
-    cached = (
-        Path(constants.HF_HUB_CACHE) / f"{'datasets' if data else 'models'}--{repository.replace('/', '--')}"
-    )
+    repository = name.partition(":")[0].replace("/", "--")
+    cached = Path(constants.HF_HUB_CACHE) / f"{'datasets' if data else 'models'}--{repository}"
     try:
         commit = (cached / "refs" / "main").read_text(encoding="utf-8").strip()
     except OSError:

@@ -31,7 +31,7 @@ from trueup.settings.config import parse_overrides
 
 JUDGE = "from scale import SCALE\n\ndef score(completion):\n    return 1.0 * len(completion) * SCALE\n"
 SUM = "parts: [{{judge: '{judge}', weight: 1.0}}]\n"
-WORLD = "prompts: prompts.jsonl\ndemonstrations: demos.jsonl\njudges: {grade: judge.py:score}\ntruth: grade\n"
+WORLD = "prompts: prompts.jsonl\ndemonstrations: demos.jsonl\njudges: {grade: judge.py:score}\ntruth: grade\n# a\n"
 METHOD = "from trueup.methods.sft import *  # one of my own\n"
 SHORT = ("--loop.steps", "3", "--loop.batch", "2", "--loop.save_every", "1", "--data.held_out", "0")
 SAMPLED = (*SHORT, "--num_completions", "2", "--decoding.max_new_tokens", "3")
@@ -147,6 +147,7 @@ def test_a_run_that_was_stopped_goes_on_with_its_own_inputs(
     words, named, change = KINDS[kind]
     out = stopped(*words)
     before, after = change()
+    capsys.readouterr()
     assert train(*words) == 65
     said = capsys.readouterr().err
     whole = {item.name: item for item in inputs.read(out)}[named.partition(" ")[0]]
@@ -156,11 +157,8 @@ def test_a_run_that_was_stopped_goes_on_with_its_own_inputs(
     assert not (out / "DONE.json").exists()
 
     assert train(*words, "--accept-changed-inputs") == 0
-    assert [json.loads(row)["step"] for row in (out / "metrics.jsonl").read_text().splitlines()][:3] == [
-        1,
-        2,
-        3,
-    ]
+    steps = [json.loads(row)["step"] for row in (out / "metrics.jsonl").read_text().splitlines()]
+    assert steps[:3] == [1, 2, 3]
     (item,) = [item for item in inputs.read(out) if item.changes]
     (told,) = item.changes
     assert (told.at, told.before, told.after) == ("step 1", was, item.digest)
@@ -192,11 +190,11 @@ def fake(*words: str) -> Path:
         (("sft", "--model.path", "my-model"), "my-model/tokenizer.json", "model.path"),
         (("sft", "--model.path", "adapter"), "adapter/adapter_model.safetensors", "model.path"),
         (("sft", "--model.path", "adapter"), "my-model/model.safetensors", "model.path"),
-        (("sft", "--model.path", "tiny.gguf"), "tiny.gguf", "model.path"),
+        (("sft", "--model.path", "tiny.gguf", "--update.lr", "1e-3"), "tiny.gguf", "model.path"),
         (("mine.py",), "mine.py", "method"),
         (("distill", "--teacher", "my-model"), "my-model/config.json", "teacher"),
         (("ppo", "--critic", "rm"), "rm/model.safetensors", "critic"),
-        (("ppo_ptx", "--pretrain.path", "texts.txt"), "texts.txt", "pretrain.path"),
+        (("ppo_ptx", "--pretraining.data.path", "texts.txt"), "texts.txt", "pretraining.data.path"),
         (("ppo", "--loop.guard.judge", "judge.py:score"), "judge.py", "loop.guard.judge"),
         (("ppo", "--judge", "judge.py:score"), "scale.py", "judge"),
         (("ppo", "--judge", "python:judge:score"), "judge.py", "judge"),
@@ -364,14 +362,12 @@ def test_a_stage_that_was_left_on_the_way_goes_on_with_its_own_inputs() -> None:
     with pytest.raises(Interrupted):
         run_stage(left, stop_requested=lambda: "SIGTERM")
     before, after = edit(Path("demos.jsonl"), "it is 7", "it is 8")
-    with pytest.raises(
-        TrueupError, match=r"E820 r/stages/sft-.*data\.path.*--accept-changed-inputs"
-    ) as caught:
+    with pytest.raises(TrueupError, match=r"E820 r/stages/sft-.*data\.path.*--accept") as caught:
         run()
     assert inputs.brief(before) in str(caught.value) and inputs.brief(after) in str(caught.value)
     assert [path.name for path in Path("r/stages").iterdir()] == [left.folder.name], "nothing was begun"
     assert run(accept=True) == ["[1/2] sft", "[2/2] dpo"]
-    (sft, dpo) = plan(read_recipe(Path("two.yaml")), Path("r"))
+    sft, _ = plan(read_recipe(Path("two.yaml")), Path("r"))
     assert sft.done and not left.folder.exists(), "under the name of what it reads now"
     assert [c.at for item in inputs.read(sft.folder) for c in item.changes] == ["step 1"]
     assert run() == ["[1/2] sft: done before", "[2/2] dpo: done before"]

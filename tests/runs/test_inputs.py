@@ -31,7 +31,12 @@ from trueup.settings.config import parse_overrides
 
 JUDGE = "from scale import SCALE\n\ndef score(completion):\n    return 1.0 * len(completion) * SCALE\n"
 SUM = "parts: [{{judge: '{judge}', weight: 1.0}}]\n"
-WORLD = "prompts: prompts.jsonl\ndemonstrations: demos.jsonl\njudges: {grade: judge.py:score}\ntruth: grade\n# a\n"
+WORLD = """prompts: prompts.jsonl
+demonstrations: demos.jsonl
+judges: {grade: judge.py:score}
+truth: grade
+# mine
+"""
 METHOD = "from trueup.methods.sft import *  # one of my own\n"
 SHORT = ("--loop.steps", "3", "--loop.batch", "2", "--loop.save_every", "1", "--data.held_out", "0")
 SAMPLED = (*SHORT, "--num_completions", "2", "--decoding.max_new_tokens", "3")

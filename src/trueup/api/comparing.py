@@ -77,6 +77,7 @@ def run(
 
     `recipe` is a YAML file or the name of one that comes with trueup (`"demo"`); settings are changed by the
     stage's name, `sft={"loop": {"epochs": 2}}`, `seed=1` is that of all. `say` is told of every stage.
+    `accept_changed_inputs` and `full_digests` are those of `fit`.
     """
     name = os.fspath(recipe)
     given = {**changes, **({} if world is None else {"world": os.fspath(world)})}
@@ -131,7 +132,7 @@ def compare(
 
     `recipe` is a YAML file or the name of a comparison that comes with trueup; `changes` are its keys, as
     `seeds=[1, 2]` or `methods={"dpo": {"beta": 0.2}}`. Runs are processes, `workers` of them at once, so
-    no objects travel into them.
+    no objects travel into them. `accept_changed_inputs` and `full_digests` are those of `fit`.
     """
     path = recipe_path(os.fspath(recipe))
     refuse_other_kind(path, needed="methods", other="stages", taken_by="run")
@@ -184,6 +185,7 @@ def reproduce(
     """A claim of the field measured again, or `"all"`; without a name, what is known of each.
 
     `seeds` are those of its runs, its own without them; `changes` settings of its recipe by the stage's name.
+    `accept_changed_inputs` and `full_digests` are those of `fit`.
     """
     folder = Path(out)
     if claim is None:
@@ -236,7 +238,8 @@ def soup(
 
     Without `judges`, the mixture of the given weights (all alike without any), written to `out`. With rewards
     by name, mixtures are searched for and measured: `front` is what they reach, `model` the one that the
-    validation prompts chose. The other settings are those of `trueup soup`.
+    validation prompts chose. The other settings are those of `trueup soup`, `accept_changed_inputs` and
+    `full_digests` those of `fit`.
     """
     folder, paths = Path(out), [_folder_of(expert) for expert in experts]
     origin = "" if start is None else _folder_of(start)

@@ -64,7 +64,7 @@ class LocalProcesses:
                     if job is None:
                         break
                     waiting.remove(job)
-                    running[_start(job, folder, threads, self.terms)] = job
+                    running[_start(job, folder, threads, *self.terms.options())] = job
                 for process in [p for p in running if p.poll() is not None]:
                     yield running.pop(process), process.returncode
                 time.sleep(POLL_SECONDS)
@@ -112,7 +112,7 @@ def _last_line(folder: Path, job: Job) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-def _start(job: Job, folder: Path, threads: int, terms: Terms) -> subprocess.Popen[bytes]:
+def _start(job: Job, folder: Path, threads: int, *options: str) -> subprocess.Popen[bytes]:
     recipe = folder / "jobs" / f"{job.name}.yaml"
     log = folder / "logs" / f"{job.name}.log"
     for path in (recipe, log):
@@ -128,7 +128,7 @@ def _start(job: Job, folder: Path, threads: int, terms: Terms) -> subprocess.Pop
     }
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "trueup.comparison.job", str(recipe), str(folder), *terms.options()],
+            [sys.executable, "-m", "trueup.comparison.job", str(recipe), str(folder), *options],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -168,7 +168,7 @@ def _resolve(
                 remedy=f"earlier stages are {', '.join(earlier) or 'none'}",
             )
     digest, folder = _located(name, module, config, earlier, run_dir)
-    bound = bind(resolved, lambda *said: _output(*said, earlier))
+    bound = bind(resolved, lambda stage, inner: _output(stage, inner, earlier))
     return Stage(
         name=name,
         module=module,

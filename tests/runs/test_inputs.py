@@ -443,3 +443,25 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert digest_file(tmp_path / "pipe") is None and digest_file(tmp_path / "none") is None
     assert digest_files({"pipe": tmp_path / "pipe"}) == ("", {})
+
+
+def test_an_id_of_the_hub_is_what_was_fetched_of_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = here / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    stage = single_stage(
+        "sft", parse_overrides(["--model.path", "org/tiny", "--update.lr", "1e-3"]), Path("run")
+    )
+    hold(stage.folder, stage.module, stage.config)
+    assert not inputs.read(Path("run")), "not there yet"
+    for kind, commit in (("models--org--tiny", "one"), ("models--org--tiny", "two")):
+        shutil.copytree("my-model", cache / kind / "snapshots" / commit)
+    (cache / "models--org--tiny" / "refs").mkdir()
+    head = cache / "models--org--tiny" / "refs" / "main"
+    head.write_text("one")
+    inputs.add(Path("run"), inputs_of(stage.config))  # as training does when its networks are open
+    (Path("run") / "checkpoints").mkdir()
+    head.write_text("two")
+    hold(stage.folder, stage.module, stage.config)
+    flip(cache / "models--org--tiny" / "snapshots" / "two" / "model.safetensors")
+    with pytest.raises(TrueupError, match=r"E820 run .*model\.path \(org/tiny, model\.safetensors\)"):
+        hold(stage.folder, stage.module, stage.config)

@@ -14,6 +14,7 @@ import pytest
 
 import small_world
 from trueup.cli import main
+from trueup.comparison import job
 from trueup.engine import inputs
 from trueup.errors import TrueupError
 from trueup.models.load import save
@@ -371,7 +372,11 @@ def test_a_stage_that_was_left_on_the_way_goes_on_with_its_own_inputs() -> None:
         run()
     assert inputs.brief(before) in str(caught.value) and inputs.brief(after) in str(caught.value)
     assert [path.name for path in Path("r/stages").iterdir()] == [left.folder.name], "nothing was begun"
-    assert run(accept=True) == ["[1/2] sft", "[2/2] dpo"]
+    assert job.main("two.yaml", "r") == 65, "as a run of a comparison it is refused too"
+    assert job.main("two.yaml", "r", *Terms(accept=True).options()) == 0
+    assert [line.partition(":")[0] for line in inputs.changed_in(Path("r/stages"))] == [
+        plan(read_recipe(Path("two.yaml")), Path("r"))[0].folder.name
+    ]
     sft, _ = plan(read_recipe(Path("two.yaml")), Path("r"))
     assert sft.done and not left.folder.exists(), "under the name of what it reads now"
     assert [c.at for item in inputs.read(sft.folder) for c in item.changes] == ["step 1"]

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas
@@ -167,6 +168,7 @@ def test_a_run_that_was_stopped_goes_on_with_its_own_inputs(
     assert steps[:3] == [1, 2, 3]
     (item,) = [item for item in inputs.read(out) if item.changes]
     (told,) = item.changes
+    whole_record = inputs.read(out)
     assert (told.at, told.before, told.after) == ("step 1", was, item.digest)
     assert after in (item.digest, *item.parts.values()), "the file's own"
     page = write_report(out).read_text()
@@ -174,6 +176,10 @@ def test_a_run_that_was_stopped_goes_on_with_its_own_inputs(
     for text in (page, card):
         assert f"{item.name}: {item.what} had changed at step 1" in text
         assert inputs.brief(told.before) in text and inputs.brief(told.after) in text
+    elsewhere = [replace(item, what=str(Path(item.what).absolute()))]
+    inputs.keep(out, elsewhere)
+    assert str(Path.cwd()) not in str(facts_of(out, name="run").data), "a card tells no home"
+    inputs.keep(out, whole_record)
     assert page.index("had changed at step 1") < page.index('id="curves"'), "among the first things"
     capsys.readouterr()
     assert train(*words) == 0, "accepted once is accepted"

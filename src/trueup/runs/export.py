@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def facts_of(run: Path, *, name: str) -> Any:
 
 def _given(run: Path) -> dict[str, str]:
     """What a run cannot be repeated without, and what changed under it, a sentence for each such input."""
-    found = inputs.read(run)
+    found = [replace(item, what=_public(item.what)) for item in inputs.read(run)]
     said = {
         "not in the run's folder": inputs.missing(found),
         "changed while it was made": inputs.changes_told(found),

@@ -24,6 +24,7 @@ from trueup.reports.which import report_of
 from trueup.runs.recipe import plan, run_recipe
 from trueup.runs.shipped import default_folder, open_recipe, recipe_path, refuse_other_kind
 from trueup.runs.signals import stop_requests
+from trueup.runs.unchanged import Terms
 from trueup.settings.blocks import ModelSettings
 from trueup.soups.picture import sentences
 from trueup.soups.write import named, prompts_block, write_mixture
@@ -68,19 +69,23 @@ def run(
     out: str | os.PathLike[str] | None = None,
     world: str | os.PathLike[str] | None = None,
     say: Callable[[str], None] = print,
+    accept_changed_inputs: bool = False,
+    full_digests: bool = False,
     **changes: Any,
 ) -> Run:
     """The run of a recipe, every stage done; what was done before is skipped, what was cut short goes on.
 
     `recipe` is a YAML file or the name of one that comes with trueup (`"demo"`); settings are changed by the
     stage's name, `sft={"loop": {"epochs": 2}}`, `seed=1` is that of all. `say` is told of every stage.
+    `accept_changed_inputs` and `full_digests` are those of `fit`.
     """
     name = os.fspath(recipe)
     given = {**changes, **({} if world is None else {"world": os.fspath(world)})}
     chosen = open_recipe(name, given, where="run")
     folder = default_folder(name) if out is None else Path(out)
     with stop_requests() as stop_requested:
-        run_recipe(chosen, folder, stop_requested=stop_requested, say=say)
+        terms = Terms(accept=accept_changed_inputs, whole=full_digests)
+        run_recipe(chosen, folder, stop_requested=stop_requested, say=say, terms=terms)
     return Run(folder=folder, stages={s.name: Trained.of(s.folder) for s in plan(chosen, folder)})
 
 
@@ -119,19 +124,22 @@ def compare(
     out: str | os.PathLike[str] | None = None,
     workers: int = 2,
     say: Callable[[str], None] = print,
+    accept_changed_inputs: bool = False,
+    full_digests: bool = False,
     **changes: Any,
 ) -> Compared:
     """Methods compared on the same data, model, seeds and budget: what each gained and what it cost.
 
     `recipe` is a YAML file or the name of a comparison that comes with trueup; `changes` are its keys, as
     `seeds=[1, 2]` or `methods={"dpo": {"beta": 0.2}}`. Runs are processes, `workers` of them at once, so
-    no objects travel into them.
+    no objects travel into them. `accept_changed_inputs` and `full_digests` are those of `fit`.
     """
     path = recipe_path(os.fspath(recipe))
     refuse_other_kind(path, needed="methods", other="stages", taken_by="run")
     comparison = read_comparison(path, changes)
     folder = Path("runs") / comparison.name if out is None else Path(out)
-    compare_in(folder, comparison, workers=workers, say=say)
+    terms = Terms(accept=accept_changed_inputs, whole=full_digests)
+    compare_in(folder, comparison, workers=workers, say=say, terms=terms)
     return Compared(folder=folder, document=dict(load_comparison(folder)))
 
 
@@ -170,16 +178,22 @@ def reproduce(
     out: str | os.PathLike[str] = CLAIMS,
     workers: int = 2,
     say: Callable[[str], None] = print,
+    accept_changed_inputs: bool = False,
+    full_digests: bool = False,
     **changes: Any,
 ) -> Reproduced:
     """A claim of the field measured again, or `"all"`; without a name, what is known of each.
 
     `seeds` are those of its runs, its own without them; `changes` settings of its recipe by the stage's name.
+    `accept_changed_inputs` and `full_digests` are those of `fit`.
     """
     folder = Path(out)
     if claim is None:
         return Reproduced(folder=folder, claims=the_claims.listing(folder))
-    rows = measure_claims(claim, folder, seeds=seeds, overrides=changes, workers=workers, say=say)
+    terms = Terms(accept=accept_changed_inputs, whole=full_digests)
+    rows = measure_claims(
+        claim, folder, seeds=seeds, overrides=changes, workers=workers, say=say, terms=terms
+    )
     return Reproduced(folder=folder, claims=rows)
 
 
@@ -217,12 +231,15 @@ def soup(
     validation: str | os.PathLike[str] = "world:prompts",
     num_prompts: int = 200,
     seed: int = 0,
+    accept_changed_inputs: bool = False,
+    full_digests: bool = False,
 ) -> Soup:
     """Models that were trained from one start, mixed into one: θ = θ₀ + Σ wᵢ (θᵢ − θ₀).
 
     Without `judges`, the mixture of the given weights (all alike without any), written to `out`. With rewards
     by name, mixtures are searched for and measured: `front` is what they reach, `model` the one that the
-    validation prompts chose. The other settings are those of `trueup soup`.
+    validation prompts chose. The other settings are those of `trueup soup`, `accept_changed_inputs` and
+    `full_digests` those of `fit`.
     """
     folder, paths = Path(out), [_folder_of(expert) for expert in experts]
     origin = "" if start is None else _folder_of(start)
@@ -248,6 +265,8 @@ def soup(
         tries=tries,
         steps=steps,
         seed=seed,
+        accept_changed_inputs=accept_changed_inputs,
+        full_digests=full_digests,
         data=prompts_block(os.fspath(prompts), "test", num_prompts),
         validation=prompts_block(os.fspath(validation), "dev", num_prompts),
     )

@@ -66,7 +66,7 @@ class Trained:
     "Each held-out metric of the finished model, with its 95 % interval over groups."
     cost: Cost
     inputs: tuple[Input, ...]
-    "The objects that it was given, by digest."
+    "The objects that it was given, by digest; its files are in `inputs.json` too."
 
     @classmethod
     def of(cls, folder: str | os.PathLike[str]) -> Trained:
@@ -87,7 +87,7 @@ class Trained:
                 seconds=done.cost.get("seconds", 0.0),
                 peak_mib=done.cost.get("peak_mib", 0.0),
             ),
-            inputs=tuple(inputs.read(path)),
+            inputs=tuple(item for item in inputs.read(path) if item.kind != "files"),
         )
 
     @property
@@ -170,7 +170,7 @@ class Trained:
             *data_lines(self.folder),
             *held_out_lines(self.folder),
             *warning_lines(self.folder),
-            *inputs.missing(self.inputs),
+            *inputs.said_of(inputs.read(self.folder)),
         ]
         return "\n".join(line for line in lines if line)
 

@@ -16,7 +16,6 @@ from trueup.api.given import Given
 from trueup.api.models import GivenModel, Model
 from trueup.api.results import Trained
 from trueup.api.rows import Source
-from trueup.engine import inputs
 from trueup.errors import TrueupError
 from trueup.runs.files_read import files_of
 from trueup.runs.one_stage import refuse_other_run, stage_of
@@ -24,6 +23,7 @@ from trueup.runs.rates import rate_lines
 from trueup.runs.recipe import Stage, run_stage
 from trueup.runs.signals import stop_requests
 from trueup.runs.training import Step, Watch
+from trueup.runs.unchanged import Terms, own_file
 from trueup.settings import config as configuration
 from trueup.settings import schema
 from trueup.settings.blocks import DataSettings
@@ -46,6 +46,8 @@ def fit(
     world: str | os.PathLike[str] | None = None,
     callbacks: Callable[[Step], object] | Iterable[Callable[[Step], object]] = (),
     samples: int = 0,
+    accept_changed_inputs: bool = False,
+    full_digests: bool = False,
     **settings: Any,
 ) -> Trained:
     """The finished run of a method; one that was interrupted goes on, one that is done is read.
@@ -57,8 +59,12 @@ def fit(
     with the object as `path`. Without `out` the folder is `runs/METHOD-DIGEST`, where the same call finds
     the same run. Each of `callbacks` is called after every step, with its first `samples` groups.
 
-    Raises what `trueup train` says of wrong settings (E711 ...), E723 or E752 where `out` holds another run,
-    E754 for an object that cannot be used, `Interrupted` when it was asked to end and has saved.
+    A run goes on with the files and objects that it began with; `accept_changed_inputs` goes on with others,
+    and `inputs.json`, the report and the card say so. `full_digests` reads large weights whole to compare.
+
+    Raises what `trueup train` says of wrong settings (E711 ...), E723 where `out` holds another run, E752 or
+    E820 where that began with other objects or files, E821 where it cannot go on with others at all, E754
+    for an object that cannot be used, `Interrupted` when it was asked to end and has saved.
     """
     plan = planned(
         method, model=model, tokenizer=tokenizer, data=data, prompts=prompts, judge=judge, out=out,
@@ -66,11 +72,13 @@ def fit(
     )  # fmt: skip
     watch = _watch(plan.stage.module, callbacks, samples)
     refuse_other_run(plan.stage)
-    inputs.settle(plan.stage.folder, plan.given.inputs)
     with plan.given.holding(), stop_requests() as stop_requested:
         for line in rate_lines(plan.stage.module, plan.stage.config, plan.stage.settled):
             logger.log(logging.WARNING if line.startswith("warning") else logging.INFO, line)
-        run_stage(plan.stage, stop_requested=stop_requested, watch=watch)
+        terms = Terms(accept=accept_changed_inputs, whole=full_digests)
+        run_stage(
+            plan.stage, stop_requested=stop_requested, watch=watch, given=plan.given.inputs, terms=terms
+        )
     return Trained.of(plan.stage.folder)
 
 
@@ -228,6 +236,7 @@ def _folder(module: ModuleType, name: str, layers: Sequence[Mapping[str, Any]], 
     """`runs/NAME-DIGEST`: of the settings, of the files that they name, and of the objects."""
     with given.holding():
         stage = stage_of(module, *layers, name=name, folder=None, where="fit", begun=False)
+        files = files_of(stage.config, method=own_file(module))
     known = {item.name: item.digest for item in given.inputs}
-    digest = configuration.digest({"stage": stage.digest, "files": files_of(stage.config), "inputs": known})
+    digest = configuration.digest({"stage": stage.digest, "files": files, "inputs": known})
     return Path("runs") / f"{name}-{digest[:10]}"

@@ -11,6 +11,7 @@ from trueup.claims.experiment import run_experiments
 from trueup.comparison.engine import LocalProcesses
 from trueup.errors import TrueupError
 from trueup.runs.signals import stop_requests
+from trueup.runs.unchanged import STRICT, Terms
 
 
 def measure_claims(
@@ -21,6 +22,7 @@ def measure_claims(
     overrides: Mapping[str, Any] | None = None,
     workers: int = 2,
     say: Callable[[str], None] = lambda line: None,
+    terms: Terms = STRICT,
 ) -> list[dict[str, Any]]:
     """What was found of a claim, or of `all` whose runs ended well. E718 where one claim's runs failed."""
     names = the_claims.claims() if claim == "all" else [claim]
@@ -33,7 +35,7 @@ def measure_claims(
             trials = run_experiments(
                 needed,
                 out,
-                LocalProcesses(workers, stop_requested),
+                LocalProcesses(workers, stop_requested, terms),
                 say=say,
                 stop_requested=stop_requested,
             )

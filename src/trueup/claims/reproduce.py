@@ -21,6 +21,7 @@ from typing import Any
 
 from trueup.claims.experiment import Experiment, Trial, read_stages
 from trueup.claims.finding import Effect, Finding
+from trueup.engine.inputs import changed_in
 from trueup.errors import TrueupError
 from trueup.reports.page import page
 from trueup.runs.recipe import Recipe, write_atomically
@@ -83,6 +84,7 @@ def reproduce(
         **about(name),
         "seeds": [trial.seed for trial in trials],
         "changed": dict(changed or {}),
+        "changed_inputs": changed_in(folder / "stages") if trials else [],
         "verdict": finding.verdict,
         "setting": finding.setting,
         "effects": [{**dataclasses.asdict(e), "verdict": e.verdict} for e in finding.effects],
@@ -127,6 +129,7 @@ def _page(row: Mapping[str, Any], finding: Finding) -> str:
         finding=finding,
         because=row["because"],
         revised=row["revised"],
+        changed=row["changed_inputs"],
         measured=measured,
         between=between,
     )

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trueup.commands.options import Overrides, Workers, say
+from trueup.commands.options import AcceptChanged, FullDigests, Overrides, Workers, say
 
 
-def compare(recipe: str, /, *overrides: Overrides, out: Path | None = None, workers: Workers = 2) -> None:
+def compare(
+    recipe: str,
+    /,
+    *overrides: Overrides,
+    out: Path | None = None,
+    workers: Workers = 2,
+    accept_changed_inputs: AcceptChanged = False,
+    full_digests: FullDigests = False,
+) -> None:
     """Compare methods on the same data, model, seeds and budget, and say what each gained and cost.
 
     Settings are chosen on development prompts at a seed of their own; the reported seeds and the test prompts
@@ -31,7 +39,9 @@ def compare(recipe: str, /, *overrides: Overrides, out: Path | None = None, work
     from trueup.comparison.outcome import markdown
     from trueup.comparison.run import compare_in
     from trueup.reports.comparison import PAGE
+    from trueup.runs.unchanged import Terms
 
     folder = out or Path("runs") / comparison.name
-    rows = compare_in(folder, comparison, workers=workers, say=say)
+    terms = Terms(accept=accept_changed_inputs, whole=full_digests)
+    rows = compare_in(folder, comparison, workers=workers, say=say, terms=terms)
     say(markdown(rows), f"report: {folder / PAGE}")

@@ -34,6 +34,17 @@ Workers = Annotated[
         validator=validators.Number(gte=1), help="Runs at once, each a process with its share of the cores."
     ),
 ]
+AcceptChanged = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        help="Go on where data, a model or a judge is not what the run began with; its report says so.",
+    ),
+]
+FullDigests = Annotated[
+    bool,
+    Parameter(negative="", help="Read large weights whole, not in samples, to see whether they changed."),
+]
 Speaker = Annotated[str, says("A model's folder, id or GGUF file, the folder of a run, or world:base.")]
 "A model that a run's own folder may stand for."
 Policy = Annotated[str, says("A model's folder, id or GGUF file, or world:base.")]

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from trueup.commands.options import Json, Overrides, Workers
+from trueup.commands.options import AcceptChanged, FullDigests, Json, Overrides, Workers
 
 CLAIMS = Path("runs/claims")
 
@@ -21,6 +21,8 @@ def reproduce(
     seeds: str = "",
     out: Path = CLAIMS,
     workers: Workers = 2,
+    accept_changed_inputs: AcceptChanged = False,
+    full_digests: FullDigests = False,
     as_json: Json = False,
 ) -> None:
     """Measure a claim of the field again: its effects, their intervals, a verdict and a picture.
@@ -59,11 +61,15 @@ def reproduce(
         )
         return
     from trueup.claims.measure import measure_claims
+    from trueup.runs.unchanged import Terms
 
     given = dict(parse_overrides(list(overrides)).values)
     chosen = [int(seed) for seed in seeds.split(",")] if seeds else []
     aside = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
-    rows = measure_claims(claim, out, seeds=chosen, overrides=given, workers=workers, say=aside.print)
+    terms = Terms(accept=accept_changed_inputs, whole=full_digests)
+    rows = measure_claims(
+        claim, out, seeds=chosen, overrides=given, workers=workers, say=aside.print, terms=terms
+    )
     if as_json:
         print(json.dumps(rows if claim == "all" else rows[0], indent=1, ensure_ascii=False))
     else:

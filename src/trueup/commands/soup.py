@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from trueup.commands.early import check_judge, check_models
-from trueup.commands.options import Positive, say
+from trueup.commands.options import AcceptChanged, FullDigests, Positive, say
 from trueup.errors import TrueupError
+
+if TYPE_CHECKING:
+    from trueup.runs.unchanged import Terms
 
 Pairs = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
 
@@ -31,6 +34,8 @@ def soup(
     validation: str = "world:prompts",
     num_prompts: Positive = 200,
     seed: int = 0,
+    accept_changed_inputs: AcceptChanged = False,
+    full_digests: FullDigests = False,
 ) -> None:
     """Mix models that were trained from one start into one model: θ = θ₀ + Σ wᵢ (θᵢ − θ₀).
 
@@ -86,11 +91,13 @@ def soup(
     check_models(*policies.values())
     for reference in rewards.values():
         check_judge(reference)
+    from trueup.runs.unchanged import Terms
     from trueup.soups.write import prompts_block
 
+    terms = Terms(accept=accept_changed_inputs, whole=full_digests)
     say(*_measure(
-        experts, out, judges=rewards, morl=policies, start=start, prefer=prefer, search=search, tries=tries,
-        steps=steps, data=prompts_block(prompts, "test", num_prompts),
+        experts, out, terms, judges=rewards, morl=policies, start=start, prefer=prefer, search=search,
+        tries=tries, steps=steps, data=prompts_block(prompts, "test", num_prompts),
         validation=prompts_block(validation, "dev", num_prompts), seed=seed,
     ))  # fmt: skip
 
@@ -98,6 +105,7 @@ def soup(
 def _measure(
     experts: tuple[str, ...],
     out: Path,
+    terms: Terms,
     *,
     prefer: str,
     **settings: object,
@@ -121,7 +129,7 @@ def _measure(
     stage = single_stage("soup", layer, out)
     refuse_other_run(stage)
     with stop_requests() as stop_requested:
-        done = run_stage(stage, stop_requested=stop_requested)
+        done = run_stage(stage, stop_requested=stop_requested, terms=terms)
     found = json.loads((out / "front.json").read_text(encoding="utf-8"))
     return [*sentences(found), f"model: {out / done.output}", f"picture: {out / 'soups.html'}"]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from trueup.commands.early import check_keys, check_places
 from trueup.runs import one_stage
-from trueup.runs.recipe import Stage, run_stage, stage_inputs
+from trueup.runs.recipe import Stage, run_stage
+from trueup.runs.references import stage_inputs
 from trueup.settings import config as configuration
 from trueup.settings.aliases import ALIASES
 

@@ -8,14 +8,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trueup.commands.options import Overrides, say
+from trueup.commands.options import AcceptChanged, FullDigests, Overrides, say
 from trueup.runs.signals import stop_requests
 
 if TYPE_CHECKING:
     from trueup.runs.recipe import Recipe
+    from trueup.runs.unchanged import Terms
 
 
-def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> None:
+def demo(
+    *, out: Path = Path("runs/demo"), seed: int = 0, accept_changed_inputs: AcceptChanged = False
+) -> None:
     """Align a small model end to end, on a CPU, in minutes, with nothing to download, and report.
 
     Runs the base model, the base with an HHH prompt, SFT, a reward model, best-of-16, DPO and PPO in the lab,
@@ -31,11 +34,19 @@ def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> None:
     """
     from trueup.runs.recipe import read_recipe
     from trueup.runs.shipped import recipe_path
+    from trueup.runs.unchanged import Terms
 
-    _run(read_recipe(recipe_path("demo"), {"seed": seed}), out)
+    _run(read_recipe(recipe_path("demo"), {"seed": seed}), out, Terms(accept=accept_changed_inputs))
 
 
-def run(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
+def run(
+    recipe: str,
+    /,
+    *overrides: Overrides,
+    out: Path | None = None,
+    accept_changed_inputs: AcceptChanged = False,
+    full_digests: FullDigests = False,
+) -> None:
     """Run a recipe: its stages in order, skipping what is done and resuming what was interrupted.
 
     `--STAGE.key.path VALUE` changes a setting of a stage, `--seed N` the seed of all, `--world FILE.yaml` the
@@ -51,6 +62,7 @@ def run(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
     """
     from trueup.commands.early import check_keys
     from trueup.runs.shipped import default_folder, open_recipe
+    from trueup.runs.unchanged import Terms
     from trueup.settings.config import parse_overrides
 
     given = dict(parse_overrides(list(overrides)).values)
@@ -58,10 +70,17 @@ def run(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
     for name, said in found.stages.items():
         keys = {key: value for key, value in said.items() if key != "method"}
         check_keys(str(said.get("method", name)), {"seed": found.seed}, keys, where=f"stages.{name}")
-    _run(found, out or default_folder(recipe))
+    _run(found, out or default_folder(recipe), Terms(accept=accept_changed_inputs, whole=full_digests))
 
 
-def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> None:
+def train(
+    recipe: str,
+    /,
+    *overrides: Overrides,
+    out: Path | None = None,
+    accept_changed_inputs: AcceptChanged = False,
+    full_digests: FullDigests = False,
+) -> None:
     """Train by one method: from a recipe file, or by the method's name with everything else as options.
 
     `trueup train sft --data.path demos.jsonl --model.path my/model --update.lr 1e-5`. The names of other
@@ -86,6 +105,7 @@ def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> Non
     )
     from trueup.runs.rates import rate_lines
     from trueup.runs.recipe import run_stage, world_lines
+    from trueup.runs.unchanged import Terms
     from trueup.settings.config import parse_overrides
 
     layer = parse_overrides(list(overrides))
@@ -100,7 +120,8 @@ def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> Non
         say(*rate_lines(stage.module, stage.config, stage.settled))
     say(*world_lines([stage], ""))
     with stop_requests() as stop_requested:
-        done = run_stage(stage, stop_requested=stop_requested)
+        terms = Terms(accept=accept_changed_inputs, whole=full_digests)
+        done = run_stage(stage, stop_requested=stop_requested, terms=terms)
     made = stage.folder / done.output
     say(
         f"{'model' if made.is_dir() else 'wrote'}: {made}",
@@ -111,7 +132,7 @@ def train(recipe: str, /, *overrides: Overrides, out: Path | None = None) -> Non
     )
 
 
-def _run(recipe: Recipe, out: Path) -> None:
+def _run(recipe: Recipe, out: Path, terms: Terms) -> None:
     from trueup.commands.stages import measured_lines
     from trueup.reports import render_summary, write_report
     from trueup.runs.one_stage import warning_lines
@@ -119,7 +140,7 @@ def _run(recipe: Recipe, out: Path) -> None:
 
     started = time.monotonic()
     with stop_requests() as stop_requested:
-        run_recipe(recipe, out, stop_requested=stop_requested, say=say)
+        run_recipe(recipe, out, stop_requested=stop_requested, say=say, terms=terms)
     summary = out / "summary.json"
     if summary.is_file():
         say(render_summary(json.loads(summary.read_text(encoding="utf-8"))))

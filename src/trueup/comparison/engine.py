@@ -16,6 +16,7 @@ from trueup.comparison.plan import Job
 from trueup.errors import EXIT_PREEMPTED
 from trueup.runs.recipe import plan, write_atomically
 from trueup.runs.signals import Interrupted
+from trueup.runs.unchanged import STRICT, Terms
 from trueup.settings.config import dump_yaml
 
 POLL_SECONDS = 0.2
@@ -35,6 +36,8 @@ class LocalProcesses:
 
     workers: int
     stop_requested: Callable[[], str] = lambda: ""
+    terms: Terms = STRICT
+    "On which a stage that was left on the way may go on."
 
     def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[tuple[Job, int]]:
         """Each job with its exit code. When a stop is asked for, running jobs save, and none is started.
@@ -61,7 +64,7 @@ class LocalProcesses:
                     if job is None:
                         break
                     waiting.remove(job)
-                    running[_start(job, folder, threads)] = job
+                    running[_start(job, folder, threads, *self.terms.options())] = job
                 for process in [p for p in running if p.poll() is not None]:
                     yield running.pop(process), process.returncode
                 time.sleep(POLL_SECONDS)
@@ -109,7 +112,7 @@ def _last_line(folder: Path, job: Job) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-def _start(job: Job, folder: Path, threads: int) -> subprocess.Popen[bytes]:
+def _start(job: Job, folder: Path, threads: int, *options: str) -> subprocess.Popen[bytes]:
     recipe = folder / "jobs" / f"{job.name}.yaml"
     log = folder / "logs" / f"{job.name}.log"
     for path in (recipe, log):
@@ -125,7 +128,7 @@ def _start(job: Job, folder: Path, threads: int) -> subprocess.Popen[bytes]:
     }
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "trueup.comparison.job", str(recipe), str(folder)],
+            [sys.executable, "-m", "trueup.comparison.job", str(recipe), str(folder), *options],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

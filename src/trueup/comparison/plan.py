@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from trueup.errors import TrueupError
-from trueup.runs.recipe import Recipe, stage_inputs
+from trueup.runs.recipe import Recipe
+from trueup.runs.references import stage_inputs
 from trueup.settings import config as configuration
 from trueup.worlds import open_world
 

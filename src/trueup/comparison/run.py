@@ -21,10 +21,12 @@ from trueup.comparison.plan import (
     start_jobs,
     sweep_jobs,
 )
+from trueup.engine.inputs import changed_in
 from trueup.errors import TrueupError
 from trueup.reports.comparison import RESULT, write_comparison
 from trueup.runs.recipe import plan, write_atomically
 from trueup.runs.signals import stop_requests
+from trueup.runs.unchanged import STRICT, Terms
 from trueup.settings import config as configuration
 from trueup.settings.discover import find
 
@@ -69,13 +71,14 @@ def compare_in(
     *,
     workers: int = 2,
     say: Callable[[str], None] = lambda line: None,
+    terms: Terms = STRICT,
 ) -> list[Row]:
     """Every method's row of a comparison in a folder, made in so many processes; a signal lets them save."""
     with stop_requests() as stop_requested:
         running = Running(
             comparison=comparison,
             folder=folder,
-            engine=LocalProcesses(workers, stop_requested),
+            engine=LocalProcesses(workers, stop_requested, terms),
             say=say,
             stop_requested=stop_requested,
         )
@@ -177,6 +180,7 @@ def _write(
         ],
         "samples": outcome.side_by_side({name: found[0] for name, found in runs.items()}),
         "failed": running.failed,
+        "changed_inputs": changed_in(running.folder / "stages"),
     }
     write_atomically(running.folder / RESULT, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     write_atomically(running.folder / "comparison.md", outcome.markdown(rows))

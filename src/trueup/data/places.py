@@ -86,19 +86,25 @@ def _file_rows(path: Path, name: str) -> Iterator[RawRow]:
 
 
 def _folder_rows(root: Path, split: str) -> Iterator[RawRow]:
+    base, names = files_of(root, split)
+    return _chained(base, names)
+
+
+def files_of(root: Path, split: str) -> tuple[Path, list[str]]:
+    """The files of a folder's split: where they are, and their names from there. Raises E1xx."""
     if (root / "dataset_dict.json").is_file():
         splits = _as_list(_saved_json(root, "dataset_dict.json").get("splits"))
         if split not in splits:
             raise _no_split(root, split, [str(item) for item in splits])
-        return _folder_rows(inside(root, split), split)
+        return files_of(inside(root, split), split)
     if (root / "state.json").is_file():
         listed = _saved_json(root, "state.json").get("_data_files")
         names = [item.get("filename") if isinstance(item, dict) else item for item in _as_list(listed)]
         known = [name for name in names if isinstance(name, str)]
         if not known or len(known) < len(names):
             raise _damaged(root / "state.json")
-        return _chained(root, known)
-    return _chained(root, _files_of_split(root, split))
+        return root, known
+    return root, _files_of_split(root, split)
 
 
 def _files_of_split(root: Path, split: str) -> list[str]:

@@ -41,7 +41,7 @@ from trueup.worlds import truth_about
 SUMMARY = "Let a model compare pairs of samples by a constitution; soft labels for a reward model or DPO."
 REFERENCES = ("bai2022b",)
 OUTPUT = "groups.jsonl"
-LABELS = "labels.jsonl"
+KEEPS = LABELS = "labels.jsonl"
 LETTERS = 8
 "Room kept for a label, in tokens."
 PARTS = ("gold", "harmless", "helpful")

@@ -36,7 +36,7 @@ from trueup.worlds import truth_about
 SUMMARY = "Let a model critique and revise its own answers by a constitution."
 REFERENCES = ("bai2022b",)
 OUTPUT = "groups.jsonl"
-TRANSCRIPTS = "transcripts.jsonl"
+KEEPS = TRANSCRIPTS = "transcripts.jsonl"
 PARTS = ("harmless", "helpful", "honest", "evasive")
 "What a world's truth says of every step."
 

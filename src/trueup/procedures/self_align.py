@@ -34,7 +34,7 @@ from trueup.sources.sample import Decoding
 SUMMARY = "Let a base model answer by written principles, thinking first; keep the answers."
 REFERENCES = ("sun2023",)
 OUTPUT = "groups.jsonl"
-ANSWERS = "answers.jsonl"
+KEEPS = ANSWERS = "answers.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)

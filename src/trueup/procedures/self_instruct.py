@@ -31,7 +31,7 @@ from trueup.sources.sample import Decoding
 SUMMARY = "Let a model write tasks, freely and about what is hard to answer."
 REFERENCES = ("sun2023", "wang2023")
 OUTPUT = "groups.jsonl"
-ROUNDS = "rounds.jsonl"
+KEEPS = ROUNDS = "rounds.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)

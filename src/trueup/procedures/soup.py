@@ -39,7 +39,7 @@ from trueup.sources.sample import Decoding
 from trueup.statistics.estimates import mean_ci
 
 SUMMARY = "Mix experts of several rewards, measure the mixtures beside MORL, and hand on the best."
-OUTPUT = "model"
+OUTPUT, KEEPS = "model", "measured.json"
 FRONT = "front.json"
 
 
@@ -120,7 +120,7 @@ class Kitchen:
 
     def __init__(self, config: Config, folder: Path, soup: Soup, stop_requested: Callable[[], str]) -> None:
         self._config, self._soup, self._stop_requested = config, soup, stop_requested
-        self._path = folder / "measured.json"
+        self._path = folder / KEEPS
         # What other settings measured in this folder says nothing of these.
         self._settings = configuration.digest(configuration.resolved(config))
         kept = json.loads(self._path.read_text(encoding="utf-8")) if self._path.is_file() else {}

@@ -33,7 +33,7 @@ from trueup.sources.sample import Decoding
 SUMMARY = "Let an engraved model answer at length under a context, for verbose cloning."
 REFERENCES = ("sun2023", "askell2021")
 OUTPUT = "groups.jsonl"
-ANSWERS = "answers.jsonl"
+KEEPS = ANSWERS = "answers.jsonl"
 MIN_CHARS = 128
 
 

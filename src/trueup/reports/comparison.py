@@ -120,6 +120,7 @@ def shown(record: Json) -> dict[str, Any]:
         "swatches": {name: svg.swatch(slot) for name, slot in slot_of.items()},
         "tried": _tried(record, c),
         "recipe": _recipe(record),
+        "changed": [str(line) for line in as_array(record.get("changed_inputs"), f"{RESULT} changed_inputs")],
         "exams": list(dict.fromkeys(exam for m in c.methods for exam in m.tax)),
         "tax_cells": charts.tax_cells({m.name: m.tax for m in c.methods}),
         "costs": [(m.said, m.cost) for m in c.methods],

@@ -11,7 +11,7 @@ Every file is optional. What is not there is named in `RunRecord.missing`; nothi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,8 @@ class RunRecord:
     "Section of the report, then what was not found."
     given: tuple[str, ...] = ()
     "What the run was given that its folder alone cannot make again."
+    changed: tuple[str, ...] = ()
+    "What it was given that became another thing on the way, and was accepted."
 
     @property
     def training_only(self) -> bool:
@@ -159,7 +161,18 @@ def read_run(run_dir: Path) -> RunRecord:
         samples=tuple(parse_sample(s, f"samples.json [{i}]") for i, s in enumerate(samples)),
         missing=missing,
         given=tuple(inputs.missing(inputs.read(run_dir))),
+        changed=(*inputs.changes_told(inputs.read(run_dir)), *_changed_in(run_dir, stages)),
     )
+
+
+def _changed_in(run_dir: Path, stages: Sequence[StageRecord]) -> list[str]:
+    """The changes of the stages that the report is of."""
+    return [
+        f"{stage.name}: {line}"
+        for stage in stages
+        if stage.folder and stage.folder != run_dir
+        for line in inputs.changes_told(inputs.read(stage.folder))
+    ]
 
 
 def _settings(value: Any, run_dir: Path) -> dict[str, str]:

@@ -21,5 +21,5 @@ def first_screen(run_dir: Path) -> str:
     else:
         run = read_run(run_dir)
         values, first = write.shown(run), ("trained",) if run.training_only else ("policies",)
-        given = run.given
+        given = (*run.changed, *run.given)
     return page("screen.html.j2", first=[f"{part}.html.j2" for part in first], given=given, **values)

@@ -39,6 +39,7 @@ class StageRecord:
     "What it ran, if that trained nothing."
     found: Mapping[str, float] = field(default_factory=dict)
     "What a procedure counted and measured, but for policies."
+    folder: Path | None = None
 
 
 def read_stages(run_dir: Path) -> list[StageRecord]:
@@ -90,6 +91,7 @@ def _read(folder: Path, name: str) -> StageRecord:
         measured=numbers if measured else {},
         procedure=procedure,
         found={} if measured or procedure == "evaluate" else numbers,
+        folder=folder,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +124,13 @@ def facts_of(run: Path, *, name: str) -> Any:
 
 
 def _given(run: Path) -> dict[str, str]:
-    """What a run cannot be repeated without, a sentence for each such object."""
-    said = inputs.missing(inputs.read(run))
-    return {"not in the run's folder": " ".join(said)} if said else {}
+    """What a run cannot be repeated without, and what changed under it, a sentence for each such input."""
+    found = [replace(item, what=_public(item.what)) for item in inputs.read(run)]
+    said = {
+        "not in the run's folder": inputs.missing(found),
+        "changed while it was made": inputs.changes_told(found),
+    }
+    return {key: " ".join(sentences) for key, sentences in said.items() if sentences}
 
 
 def _measured(run: Path) -> PolicyResult | None:

@@ -11,8 +11,10 @@ from typing import Any
 
 from trueup.errors import TrueupError
 from trueup.runs.rates import as_begun, settle, size_of
-from trueup.runs.recipe import Stage, changed_settings, led, stage_inputs
+from trueup.runs.recipe import Stage, led
+from trueup.runs.references import stage_inputs
 from trueup.runs.shipped import recipe_names, recipe_path
+from trueup.runs.unchanged import changed_settings
 from trueup.runs.warned import warnings_of
 from trueup.settings import config as configuration
 from trueup.settings import discover

@@ -15,19 +15,31 @@ import dataclasses
 import fcntl
 import json
 import os
-import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
+from trueup.engine import inputs
+from trueup.engine.inputs import Input
 from trueup.errors import TrueupError, options_of
 from trueup.runs.files_read import files_of
 from trueup.runs.manifest import write_atomically
 from trueup.runs.rates import Settled, as_begun, rate_lines, settle, size_of
+from trueup.runs.references import STAGE, bind, stage_inputs, strings
+from trueup.runs.unchanged import (
+    CONFIG,
+    STRICT,
+    Terms,
+    folders_of,
+    hold,
+    left_on_the_way,
+    own_file,
+    told_first,
+)
 from trueup.settings import config as configuration
 from trueup.settings import schema
 from trueup.settings.discover import find
@@ -38,8 +50,6 @@ if TYPE_CHECKING:
     from trueup.runs.training import Watch
 
 T = TypeVar("T")
-STAGE = re.compile(r"(?:^|(?<=[?&])|(?<=^lm:))(\w+=)?stage:([A-Za-z0-9_-]+)(/[^?&#]*)?(?=$|[?&#])")
-"Alone, after `lm:`, before options (`stage:NAME?a=1`), or among them (`rule.yaml?a=stage:NAME`)."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +82,7 @@ class Stage:
     "Its learning rates that were `auto`."
 
     def __post_init__(self) -> None:
-        if not self.done and (fault := fault_of_references(_strings(self.settings))):
+        if not self.done and (fault := fault_of_references(strings(self.settings))):
             # It may be the key itself, and settings are written: neither this error nor any file shows it.
             remedy = "export the key, and write its variable: `key=NAME`; a judge's is TRUEUP_JUDGE_KEY"
             raise TrueupError("E797", fault, where=f"stage {self.name}", remedy=remedy)
@@ -144,8 +154,8 @@ def _resolve(
     config, world = led(config_class, {"seed": recipe.seed}, layer, where=where, world=recipe.world)
     config, settled = _settled(name, module, config, earlier, run_dir)
     resolved = configuration.resolved(config)
-    inputs = tuple(dict.fromkeys(stage_inputs(resolved)))
-    for needed in inputs:
+    needs = tuple(dict.fromkeys(stage_inputs(resolved)))
+    for needed in needs:
         if needed not in earlier:
             raise TrueupError(
                 "E708",
@@ -153,27 +163,48 @@ def _resolve(
                 where=where,
                 remedy=f"earlier stages are {', '.join(earlier) or 'none'}",
             )
-    digest = _digest(module, config, earlier)
+    digest, folder = _located(name, module, config, earlier, run_dir)
+    bound = bind(resolved, lambda stage, inner: _output(stage, inner, earlier))
     return Stage(
         name=name,
         module=module,
-        config=configuration.build(config_class, _bind(resolved, earlier), where=where),
-        folder=run_dir / "stages" / f"{name}-{digest[:10]}",
+        config=configuration.build(config_class, bound, where=where),
+        folder=folder,
         digest=digest,
-        inputs=inputs,
+        inputs=needs,
         world=world,
-        start=_start(resolved, inputs),
+        start=_start(resolved, needs),
         settled=settled,
     )
 
 
-def _digest(module: ModuleType, config: Any, earlier: Mapping[str, Stage]) -> str:
+def _located(
+    name: str, module: ModuleType, config: Any, earlier: Mapping[str, Stage], run_dir: Path
+) -> tuple[str, Path]:
+    """A stage's digest and folder. An input that is gone counts as what a folder has recorded of it."""
+    method = own_file(module)
+    files = files_of(config, method=method)
+    named = {place.text for place in schema.places(config)} | {str(method)}
+
+    def place(known: Mapping[str, str]) -> tuple[str, Path]:
+        digest = _digest(module, config, earlier, known)
+        return digest, run_dir / "stages" / f"{name}-{digest[:10]}"
+
+    found = place(files)
+    for other in () if found[1].is_dir() else folders_of(run_dir / "stages", name):
+        recorded = {item.what: item.digest for item in inputs.read(other) if item.what in named}
+        if recorded.keys() - files.keys() and place({**recorded, **files})[1] == other:
+            return place({**recorded, **files})
+    return found
+
+
+def _digest(module: ModuleType, config: Any, earlier: Mapping[str, Stage], files: Mapping[str, str]) -> str:
     resolved = configuration.resolved(config)
     keyed = {
         "method": module.__name__,
         "config": resolved,
         "inputs": {n: earlier[n].digest for n in dict.fromkeys(stage_inputs(resolved)) if n in earlier},
-        "files": files_of(config),
+        "files": dict(files),
     }
     return configuration.digest(keyed)
 
@@ -184,7 +215,7 @@ def _settled(
     """The settings with learning rates settled: as this stage's folder has them, or by the table."""
     for folder in sorted((run_dir / "stages").glob(f"{name}-*")):
         begun, settled = as_begun(config, folder)
-        if settled and folder.name == f"{name}-{_digest(module, begun, earlier)[:10]}":
+        if settled and folder == _located(name, module, begun, earlier, run_dir)[1]:
             return begun, settled
     return settle(module, config, lambda reference: _size(reference, earlier))
 
@@ -239,20 +270,44 @@ def _without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def run_stage(
-    stage: Stage, *, stop_requested: Callable[[], str] = lambda: "", watch: Watch | None = None
+    stage: Stage,
+    *,
+    stop_requested: Callable[[], str] = lambda: "",
+    watch: Watch | None = None,
+    given: Sequence[Input] = (),
+    terms: Terms = STRICT,
 ) -> Done:
-    """What the stage handed on; runs it unless it is done. `watch` is told of a method's steps."""
+    """What the stage handed on; runs it unless it is done. `watch` is told of a method's steps.
+
+    `given` are the objects of a Python session that it is made of. What it began with is held against what
+    is there now on these terms: E820, E821 and E752 of `unchanged.hold`.
+    """
     if stage.done:
+        hold(stage.folder, stage.module, stage.config, given=given, terms=terms)
         return read_done(stage.folder)
+    if not stage.folder.exists():
+        _take_over(stage, terms)
     stage.folder.mkdir(parents=True, exist_ok=True)
-    with (stage.folder / "config.resolved.yaml").open("a", encoding="utf-8") as settings:
+    with (stage.folder / CONFIG).open("a", encoding="utf-8") as settings:
         _lock(settings, stage)
+        hold(stage.folder, stage.module, stage.config, given=given, terms=terms)
         if stage.done:  # by another process, between the first look and the lock
             return read_done(stage.folder)
         settings.truncate(0)
         settings.write(configuration.dump_yaml(stage.settings))
         settings.flush()
         return _run(stage, stop_requested, watch)
+
+
+def _take_over(stage: Stage, terms: Terms) -> None:
+    """Nothing; what was left on the way with other inputs goes on under its new name, if the terms accept."""
+    left = left_on_the_way(stage.folder, stage.module, stage.settings)
+    if left is None:
+        return
+    with (left / CONFIG).open("a", encoding="utf-8") as settings:
+        _lock(settings, dataclasses.replace(stage, folder=left))
+        hold(left, stage.module, stage.config, terms=terms)
+        left.rename(stage.folder)
 
 
 def _lock(file: IO[str], stage: Stage) -> None:
@@ -298,6 +353,7 @@ def run_recipe(
     *,
     stop_requested: Callable[[], str] = lambda: "",
     say: Callable[[str], None] = lambda line: None,
+    terms: Terms = STRICT,
 ) -> Path:
     """The run's folder, every stage done. Stages finished before are skipped."""
     stages = plan(recipe, run_dir)
@@ -307,39 +363,17 @@ def run_recipe(
     for line in world_lines(stages, recipe.world):
         say(line)
     for number, stage in enumerate(stages, 1):
-        told = ": done before" if stage.done else why_again(stage)
+        told = told_first(stage.folder, stage.settings, stage.config, stage.module)
         say(f"[{number}/{len(stages)}] {stage.name}{told}")
         for line in () if stage.done else rate_lines(stage.module, stage.config, stage.settled):
             say(f"  {line}")
         with options_of(stage.name):
-            done = run_stage(stage, stop_requested=stop_requested)
+            done = run_stage(stage, stop_requested=stop_requested, terms=terms)
         for name in done.publish:
             staged = run_dir / f".{name}.{os.getpid()}"
             shutil.copyfile(stage.folder / name, staged)
             os.replace(staged, run_dir / name)
     return run_dir
-
-
-def why_again(stage: Stage) -> str:
-    """Why a stage runs that was done before with other settings or inputs; "" where it was not."""
-    done = [f.parent for f in stage.folder.parent.glob(f"{stage.name}-*/DONE.json")]
-    earlier = [f for f in done if re.fullmatch(r"[0-9a-f]{10}", f.name.removeprefix(f"{stage.name}-"))]
-    if not earlier:
-        return ""
-    last = max(earlier, key=lambda folder: (folder / "DONE.json").stat().st_mtime)
-    before = configuration.read_yaml(last / "config.resolved.yaml").values
-    changed = changed_settings(before, stage.settings)
-    what = f"{', '.join(changed[:5])} changed" if changed else "what it reads changed"
-    return f": again, since {what} ({last.name} stays)"
-
-
-def changed_settings(before: Any, now: Any, prefix: str = "") -> list[str]:
-    """The dotted keys in which two resolved settings differ, sorted."""
-    now = json.loads(json.dumps(now))
-    if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
-        return [] if before == now else [prefix.rstrip(".")]
-    keys = sorted(before.keys() | now.keys())
-    return [k for key in keys for k in changed_settings(before.get(key), now.get(key), f"{prefix}{key}.")]
 
 
 def world_lines(stages: Sequence[Stage], named: str) -> list[str]:
@@ -355,36 +389,7 @@ def read_done(folder: Path) -> Done:
     return Done(**{**row, "publish": tuple(row["publish"])})
 
 
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from _strings(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _strings(part)
-
-
-def stage_inputs(resolved: Any) -> Iterator[str]:
-    """The names of the stages that `stage:NAME` refers to, anywhere in some settings."""
-    for text in _strings(resolved):
-        yield from (match.group(2) for match in STAGE.finditer(text))
-
-
-def _bind(value: Any, earlier: Mapping[str, Stage]) -> Any:
-    """The same settings with `stage:NAME` replaced by the path of that stage's output."""
-    if isinstance(value, str):
-        return STAGE.sub(lambda match: _output(match, earlier), value)
-    if isinstance(value, Mapping):
-        return {key: _bind(part, earlier) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_bind(part, earlier) for part in value]
-    return value
-
-
-def _output(match: re.Match[str], earlier: Mapping[str, Stage]) -> str:
+def _output(name: str, inner: str, earlier: Mapping[str, Stage]) -> str:
     """The path that a reference to a stage stands for."""
-    name, stage, inner = match.groups()
-    outputs = vars(earlier[stage].module).get("OUTPUT", "model")
-    return (name or "") + str(earlier[stage].folder / (inner or f"/{outputs}").lstrip("/"))
+    outputs = vars(earlier[name].module).get("OUTPUT", "model")
+    return str(earlier[name].folder / (inner or f"/{outputs}").lstrip("/"))

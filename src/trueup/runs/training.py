@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from trueup.engine import inputs
 from trueup.engine.groups import Group
 from trueup.engine.loop import Progress, fit
 from trueup.engine.method import Handles, Method, Parts
@@ -30,6 +31,7 @@ from trueup.models.load import merge, save
 from trueup.models.opening import open_chat, open_networks, open_shared, pick_device
 from trueup.runs import meter as metering
 from trueup.runs import warned
+from trueup.runs.files_read import inputs_of
 from trueup.runs.guard import Guard, check_guarded
 from trueup.runs.idle import sum_up, warn_of
 from trueup.runs.keeper import RunKeeper, held_out_step
@@ -121,6 +123,7 @@ def _train(
     networks = open_networks(
         method, config.model, device, seed=config.seed, base=base, tokenizer=chat.tokenizer
     )
+    inputs.add(folder, inputs_of(config, outside=folder))  # what was fetched, which was not there before
     check_context(networks, opened, config.data.max_tokens, _new_tokens(config, needs))
     handles = Handles(
         networks=networks,

@@ -6,6 +6,7 @@ Its client tries an address that does not answer for a minute and more, a name t
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_ID = re.compile(r"(?!\.)[\w.-]+(/(?!\.)[\w.-]+)?(:[\w.-]+)?")
 WITHIN = 2.0
 "Seconds that the hub has for its first answer."
 
@@ -67,6 +69,22 @@ def was_fetched(dataset: str) -> bool:
     built = os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets"
     as_fetched = Path(constants.HF_HUB_CACHE) / f"datasets--{dataset.replace('/', '--')}"
     return as_fetched.is_dir() or (Path(built) / dataset.replace("/", "___").lower()).is_dir()
+
+
+def fetched(name: str, *, data: bool = False) -> Path | None:
+    """The folder in the cache that holds a model of an id, or a data set; None where there is none."""
+    if _ID.fullmatch(name) is None:
+        return None
+    from huggingface_hub import constants
+
+    repository = name.partition(":")[0].replace("/", "--")
+    cached = Path(constants.HF_HUB_CACHE) / f"{'datasets' if data else 'models'}--{repository}"
+    try:
+        commit = (cached / "refs" / "main").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    snapshot = cached / "snapshots" / commit
+    return snapshot if snapshot.is_dir() else None
 
 
 def use_cache() -> None:

@@ -226,22 +226,33 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def places(instance: Any) -> Iterator[str]:
+class Place(NamedTuple):
+    """A text that may name a file: the key it stands at, and the block that it is a setting of."""
+
+    key: str
+    text: str
+    block: Any
+
+
+def places(instance: Any, before: str = "") -> Iterator[Place]:
     """The texts that may name a file: neither a default, nor a `Word`, nor one of fixed choices."""
     for item in items(type(instance)):
         value = getattr(instance, item.name)
         if value != item.default and Word not in members(item.hint) and not choices(item.hint):
-            yield from _texts(value)
+            yield from _texts(value, before + item.name, instance)
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: Any, key: str, block: Any) -> Iterator[Place]:
     if isinstance(value, str | Path):
-        yield str(value)
+        yield Place(key, str(value), block)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield from places(value)
-    elif isinstance(value, Mapping | tuple | list | frozenset | set):
-        for part in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(part)
+        yield from places(value, f"{key}.")
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from _texts(part, f"{key}.{name}", block)
+    elif isinstance(value, tuple | list | frozenset | set):
+        for number, part in enumerate(sorted(value) if isinstance(value, frozenset | set) else value):
+            yield from _texts(part, f"{key}.{number}", block)
 
 
 def digest(values: Mapping[str, Any]) -> str:

@@ -134,7 +134,8 @@ class WorldFile:
         prompts = (said.prompts,) if isinstance(said.prompts, str) else said.prompts.values()
         named = (*prompts, said.comparisons, said.demonstrations, said.base, said.dialogues)
         named += tuple(p for part in (said.data, said.judges, said.exams, said.texts) for p in part.values())
-        paths = (Path(re.sub(r"(?<=\.py):\w+$", "", self._path(place))) for place in named if place)
+        reached = (re.sub(r"^(lm:|toxicity:)|[?#].*$", "", self._path(place)) for place in named if place)
+        paths = (Path(re.sub(r"(?<=\.py):\w+$", "", path)) for path in reached)
         return (Path(self.name), *dict.fromkeys(path for path in paths if path.exists()))
 
     def believed(self) -> str:

@@ -44,7 +44,7 @@ from trueup.statistics.estimates import mean_ci
 SUMMARY = "Measure how well a model critiques, revises and compares answers whose harm is known."
 REFERENCES = ("bai2022b",)
 OUTPUT = "critique_quality.json"
-RECORDS = "critiques.jsonl"
+KEEPS = RECORDS = "critiques.jsonl"
 SIDES = ("harmful", "harmless")
 MANNERS = {"harmful": ("wrong", "rude"), "harmless": ("right", "short", "evasive")}
 "How the answers are given."

@@ -68,7 +68,9 @@ _PHI3 = Tokens(
     bos="<s>", eos="<|endoftext|>",
 )  # fmt: skip
 _SMOLVLM = Tokens(
-    ("<|im_start|>", "<end_of_utterance>", "<image>"), bos="<|im_start|>", eos="<end_of_utterance>"
+    ("<|im_start|>", "<|begin_of_text|>", "<end_of_utterance>", "<image>"),
+    bos="<|im_start|>",
+    eos="<end_of_utterance>",
 )
 _LLAVA = Tokens(("<s>", "</s>", "[INST]", "[/INST]", "<image>"), bos="<s>", eos="</s>")
 

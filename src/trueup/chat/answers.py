@@ -20,7 +20,7 @@ def begin_answer(layout: Layout, ending: Ending, assembly: Assembly, text: str) 
     """Lays out what precedes the answer in a completion, and returns the answer. E354 for a thought amiss."""
     opens, closes = text.count(OPEN), text.count(CLOSE)
     none = closes == 0 and (ending.thought is None or opens == 0)
-    if none or not knows_thoughts(layout, ending):
+    if none or not (ending.keyed or knows_thoughts(layout, ending)):
         assembly.template(ending.lead)
         return text
     opened = ending.thought is not None and (OPEN not in ending.thought[0] or text.lstrip().startswith(OPEN))
@@ -75,18 +75,21 @@ def unexpected(reason: str) -> TrueupError:
     return TrueupError("E354", reason, remedy=_THINK)
 
 
-def without_thoughts(ending: Ending, messages: Sequence[Message]) -> list[Message]:
-    """The messages as a template is told them that takes thoughts out of finished turns.
+def told_apart(ending: Ending, messages: Sequence[Message]) -> list[Message]:
+    """The messages as the template is told them, where it does not look for thoughts inside contents itself.
 
-    E353 for an earlier thought where the template, whose prompts open one, would write it out as text.
+    A template with a key for thoughts is told of them there; one that takes them out of finished turns is
+    told the answers. E353 for an earlier thought that the template, whose prompts open one, writes as text.
     """
-    return [_without(ending, message) for message in messages]
+    if not (ending.keyed or ending.taken):
+        return list(messages)
+    return [_told(ending, message) if message.role is Role.ASSISTANT else message for message in messages]
 
 
-def _without(ending: Ending, message: Message) -> Message:
-    if message.role is not Role.ASSISTANT or not ending.taken:
-        return message
+def _told(ending: Ending, message: Message) -> Message:
     thought, said = apart(message)
+    if ending.keyed:
+        return replace(said, thinking=thought)
     if ending.taken == "written" and thought:
         reason = "the template writes an earlier thought out as text, while its prompts open one"
         raise TrueupError("E353", reason, remedy="take the thought out of the earlier turn, or drop the row")

@@ -30,8 +30,8 @@ from trueup.chat.answers import (
     begin_answer,
     check_whole,
     knows_thoughts,
+    told_apart,
     unexpected,
-    without_thoughts,
 )
 from trueup.chat.assembly import Assembly
 from trueup.chat.codec import Codec
@@ -174,7 +174,7 @@ class Chat:
             span = assembly.content(messages[0].content)
             return Prompt(assembly.finish(), {0: span}, "")
         layout, ending = self._chat()
-        messages = without_thoughts(ending, messages)
+        messages = told_apart(ending, messages)
         if self._says_more(messages):
             return self._told_prompt(messages, spoken)
         turns = turns_of(messages)
@@ -265,21 +265,27 @@ class Chat:
             Role.ASSISTANT, completion.text, thinking=completion.thinking, tool_calls=completion.tool_calls
         )
         plain = is_text(group.prompt)
+        if not plain and self._chat()[1].keyed and CLOSE in said.content:
+            if self._chat()[1].thought is None:
+                raise unexpected("the completion has a thought block, and this chat expects none")
+            thought, said = apart(said)
+            said = replace(said, thinking=thought)
         more = not plain and (prompt.told or self._unopened(prompt) or self._says_more([said]))
         if more and completion.finished:
             return replace(completion, tokens=self._told_answer(group.prompt, prompt, said), supervised=None)
         text = spoken_text(said)
         ids = self.completion_ids(text, finished=completion.finished, plain=plain)
         if not plain and not prompt.told:
-            check_whole(*self._chat(), without_thoughts(self._chat()[1], group.prompt), prompt.header, text)
+            check_whole(*self._chat(), told_apart(self._chat()[1], group.prompt), prompt.header, text)
         return replace(completion, tokens=ids, supervised=None)
 
     def _told_answer(self, messages: Sequence[Message], prompt: Prompt, said: Message) -> np.ndarray:
         teller, (layout, ending), thought = self._teller(), self._chat(), ""
-        messages = without_thoughts(ending, messages)
+        messages = told_apart(ending, messages)
         if ending.taken:
             thought, said = apart(said)
-        if ending.thought is None and (thought or (layout.thinks and CLOSE in spoken_text(said))):
+        inline = layout.thinks and CLOSE in spoken_text(said)
+        if ending.thought is None and (thought or inline or (said.thinking and ending.refuses)):
             raise unexpected("the completion has a thought block, and this chat expects none")
         before = prompt.told or teller.tell(messages, generation=True)
         whole = teller.tell([*messages, said], generation=False)

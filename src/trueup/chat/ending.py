@@ -41,8 +41,15 @@ class Ending:
     "Where a part of the prompt is `dropped`, what a finished turn without thought has in its place."
     call: str = ""
     "What ends a turn that calls a tool, where the template itself does not: the opening of a tool's turn."
+    keyed: bool = False
+    "Whether the template writes a thought in its tags where it has a key of its own (Qwen3.8's)."
     taken: Literal["", "left out", "written"] = ""
     "What becomes of a thought inside a finished turn's content, where only the prompt knows of thoughts."
+
+    @property
+    def refuses(self) -> bool:
+        """Whether an answer with a thought cannot follow: the prompt has closed one."""
+        return CLOSE in self.header
 
     @property
     def end(self) -> str:
@@ -66,15 +73,12 @@ def find_ending(teller: Teller, thinking: bool) -> Ending:
     found = Ending(header=held, lead="", tail=tail, stop=stop, rest=rest, slot=whole.slots[1], closed=closed)
     if not literal.startswith(prompt):
         return _thoughtful(teller, found, literal, thinking)
-    thought = None
-    if layout.thinks and thinking:
-        inner = layout.skeleton([*ASK, ("assistant", f"{OPEN}\na\n{CLOSE}\n\nb")], generation=False)
-        if [slot.part for slot in inner.slots] != ["content", "thought", "content"]:
-            raise _unsupported(layout, "leaves out the thought block that it asks for")
-        if not inner.literals[1].startswith(prompt):
-            raise _elsewhere(layout)
-        thought = (inner.literals[1][len(held) :], inner.slots[1], inner.literals[2])
-    return replace(found, lead=literal[len(held) :], thought=thought)
+    shown = _shown(teller)
+    inner, keyed = shown and _inner(shown, prompt), shown is not None and not layout.thinks and _tagged(shown)
+    if layout.thinks and thinking and inner is None:
+        raise _unsupported(layout, "leaves out the thought block that it asks for")
+    found = replace(found, lead=literal[len(held) :], keyed=keyed)
+    return replace(found, thought=inner) if thinking and (layout.thinks or keyed) else found
 
 
 def _thoughtful(teller: Teller, found: Ending, literal: str, thinking: bool) -> Ending:
@@ -85,22 +89,43 @@ def _thoughtful(teller: Teller, found: Ending, literal: str, thinking: bool) -> 
     layout, (head, opens, blank) = teller.layout, found.header.rpartition(OPEN)
     if not opens or blank.strip() or not literal.startswith(head):
         raise _elsewhere(layout)
-    found = replace(found, dropped=opens + blank, written=literal[len(head) :])
-    said = Message(Role.ASSISTANT, "two", thinking="three")
-    try:
-        shown = teller.tell((Message(Role.USER, "one"), said), generation=False).skeleton
-    except TrueupError as error:
-        if error.code != "E364":
-            raise
+    found, shown = replace(found, dropped=opens + blank, written=literal[len(head) :]), _shown(teller)
+    if shown is None:
         talk = [*ASK, ("assistant", f"{OPEN}\na\n{CLOSE}\n\nb"), *ASK]
         keeps = CLOSE in layout.template.render(talk, generation=False)
-        thought = ("", Slot(2, "thought", None, None), _BETWEEN) if thinking else None
-        return replace(found, lead=_BETWEEN, thought=thought, taken="written" if keeps else "left out")
+        thought = ("", Slot(2, "thought", None, None), _BETWEEN)
+        found = replace(found, taken="written" if keeps else "left out")
+    else:
+        thought = _inner(shown, found.header)
+        if thought is None:
+            raise _elsewhere(layout)
+        found = replace(found, keyed=not layout.thinks and _tagged(shown))
+    return replace(found, lead=thought[2], thought=thought if thinking else None)
+
+
+def _shown(teller: Teller) -> Skeleton | None:
+    """One question, and its answer with a thought; None where the template does not show the thought."""
+    said = Message(Role.ASSISTANT, "two", thinking="three")
+    try:
+        return teller.tell((Message(Role.USER, "one"), said), generation=False).skeleton
+    except TrueupError as error:
+        if error.code not in ("E353", "E364"):
+            raise
+        return None
+
+
+def _inner(shown: Skeleton, prompt: str) -> tuple[str, Slot, str] | None:
+    """What an answer with a thought has before it, its trims, and what follows; None elsewhere."""
     parts = [slot.part for slot in shown.slots]
-    if parts != ["content", "thought", "content"] or not shown.literals[1].startswith(found.header):
-        raise _elsewhere(layout)
-    thought = (shown.literals[1][len(found.header) :], shown.slots[1], shown.literals[2])
-    return replace(found, lead=shown.literals[2], thought=thought if layout.thinks and thinking else None)
+    if parts != ["content", "thought", "content"] or not shown.literals[1].startswith(prompt):
+        return None
+    return shown.literals[1][len(prompt.rstrip(" ")) :], shown.slots[1], shown.literals[2]
+
+
+def _tagged(shown: Skeleton) -> bool:
+    """Whether the thought stands between the tags."""
+    before, after = shown.literals[1:3]
+    return before.rstrip().endswith(OPEN) and after.lstrip().startswith(CLOSE)
 
 
 def _stop(layout: Layout, codec: Codec, whole: Skeleton) -> tuple[str, str, str] | None:
@@ -129,17 +154,27 @@ def call_stop(teller: Teller, *, closed: bool) -> tuple[str, str] | None:
 
     `closed` says whether the template ends its last turn itself; otherwise a tool's turn ends the call's.
     """
-    calls = (ToolCall("weather", '{"place": "Oslo"}'),)
-    talk = (Message(Role.USER, "one"), Message(Role.ASSISTANT, "", tool_calls=calls))
-    try:
-        end = teller.tell(talk, generation=False).skeleton.literals[-1]
-        if not closed:
-            answered = (*talk, Message(Role.TOOL, "two", name="weather"))
-            return opened_by(teller.codec, end, teller.tell(answered, generation=False).skeleton.literals[-2])
-    except TrueupError:
-        return None
+    call, more = ToolCall("weather", '{"place": "Oslo"}'), ToolCall("time", '{"place": "Rome"}')
+    asked, talk = Message(Role.USER, "one"), Message(Role.ASSISTANT, "", tool_calls=(call,))
+
+    end = _end(teller, asked, talk)
+    if not closed:
+        later = _end(teller, asked, talk, Message(Role.TOOL, "two", name="weather"), slot=-2)
+        return opened_by(teller.codec, end, later) if end and later else None
     stops = teller.codec.pattern.findall(end)
-    return ("", stops[-1]) if stops else None
+    both = teller.codec.pattern.findall(_end(teller, asked, replace(talk, tool_calls=(call, more))))
+    # What stands between two calls as well would end an answer after the first (DeepSeek-R1's distillations).
+    if not stops or both.count(stops[-1]) > stops.count(stops[-1]):
+        return None
+    return "", stops[-1]
+
+
+def _end(teller: Teller, *messages: Message, slot: int = -1) -> str:
+    """What the template writes at the end of a conversation; nothing where it cannot show it."""
+    try:
+        return teller.tell(messages, generation=False).skeleton.literals[slot]
+    except TrueupError:
+        return ""
 
 
 def opened_by(codec: Codec, before: str, after: str) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""Small tokenizers for every chat template that TRL ships, with the control tokens of each template's family."""
+"""Small tokenizers for every chat template that TRL ships, with the control tokens of its family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tools, calls, their answers and thoughts in requests to `trueup serve`: told as the model's template does."""
+"""Tools, calls, their answers and thoughts in requests to `trueup serve` reach the model's template."""
 
 from __future__ import annotations
 

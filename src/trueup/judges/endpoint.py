@@ -81,7 +81,7 @@ class Endpoint:
         items = [
             {
                 "prompt": [as_openai(m) for m in group.prompt],
-                "completion": completion.text,
+                "completion": completion.said,
             }
             for group in groups
             for completion in group.completions

@@ -95,7 +95,7 @@ class PairwiseJudge:
         questions = []
         for group, a, b in duels:
             said = conversation_text(group.prompt)
-            texts = group.completions[a].text, group.completions[b].text
+            texts = group.completions[a].said, group.completions[b].said
             for first, second in (texts, texts[::-1]):
                 questions.append(self.reader.question(conversation=said, first=first, second=second))
         readings = self.reader.ask(questions) if questions else []
@@ -126,7 +126,7 @@ class PairwiseJudge:
         duels: list[tuple[int, int, int]] = []
         identical = 0
         for place, group in enumerate(groups):
-            texts = [c.text for c in group.completions]
+            texts = [c.said for c in group.completions]
             pairs = list(combinations(range(len(texts)), 2))
             distinct = [(a, b) for a, b in pairs if texts[a] != texts[b]]
             identical += len(pairs) - len(distinct)
@@ -166,7 +166,7 @@ class PointwiseJudge:
     def __call__(self, groups: Sequence[Group]) -> list[list[float]]:
         """The scores. Raises E798 where answers could not be read: a score is never made up."""
         questions = [
-            self.reader.question(conversation=conversation_text(group.prompt), completion=completion.text)
+            self.reader.question(conversation=conversation_text(group.prompt), completion=completion.said)
             for group in groups
             for completion in group.completions
         ]

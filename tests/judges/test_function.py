@@ -307,7 +307,7 @@ def test_a_list_of_another_length_is_refused(value: Any) -> None:
 
 
 def test_groups_of_other_shapes_are_refused() -> None:
-    with pytest.raises(TrueupError, match=r"E793 .*group sums.jsonl:7.*1 values for 2"):
+    with pytest.raises(TrueupError, match=r"E793 .*group sums.jsonl:7.*1 value for 2"):
         judged(lambda groups: [[1.0] for _ in groups], SIXES)
     with pytest.raises(TrueupError, match=r"E793 .*0 values for 1"):
         judged(lambda groups: [], SIXES)

@@ -13,7 +13,7 @@ from trueup.chat.ending import ASK, call_stop, find_ending
 from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, Template, Turn
 from trueup.chat.templates import BOS, FOLD, NAMED
 from trueup.chat.tooled import Teller
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 
 _THOUGHTS = (f"a{CLOSE}b", f"{OPEN}\na\n{CLOSE}\n\nb")
 _FOLDED = (
@@ -153,7 +153,7 @@ def _check_bos(layout: Layout, bos: str | None) -> None:
     count = text.count(bos) if bos else 0
     # A model may use one token for BOS and EOS: then only what stands at the start counts.
     if bos and count and (not text.startswith(bos) or text.startswith(bos + bos)):
-        reason = f"the template writes the BOS token {bos} {count} times, or not at the start"
+        reason = f"the template writes the BOS token {bos} {counted(count, 'time')}, or not at the start"
         where = f"template {layout.template.name}"
         raise TrueupError("E551", reason, where=where, remedy="name another template")
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from trueup.engine.groups import Completion, Group, Message, Role, as_openai
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.judges.blame import number_of, place_of, raised, shown
 from trueup.judges.calling import Call, Form, calling
 from trueup.judges.event_loop import Raised, gather
@@ -84,7 +84,7 @@ class FunctionJudge:
         return self._list(self._ask(_rows(asked), **given), len(asked), _rows(asked))
 
     def _about_groups(self, groups: Sequence[Group]) -> list[list[Any]]:
-        where = f"{len(groups)} groups"
+        where = counted(len(groups), "group")
         told = self._list(self._ask(where, groups=groups), len(groups), where)
         return [
             self._list(values, len(group.completions), f"group {group.id}")
@@ -139,7 +139,7 @@ class FunctionJudge:
         values = value.tolist() if callable(getattr(value, "tolist", None)) else value
         if isinstance(values, list | tuple) and len(values) == length:
             return list(values)
-        found = f"{len(values)} values" if isinstance(values, list | tuple) else shown(value)
+        found = counted(len(values), "value") if isinstance(values, list | tuple) else shown(value)
         raise self._no_score(f"the function gave {found} for {length}", where)
 
     def _score(self, value: Any, group: Group, i: int) -> float | None:
@@ -177,7 +177,7 @@ def _row(group: Group, i: int) -> str:
 
 def _rows(asked: Sequence[tuple[Group, int]]) -> str:
     first, last = asked[0][0].id, asked[-1][0].id
-    return f"{len(asked)} completions of rows {first} to {last}"
+    return f"{counted(len(asked), 'completion')} of rows {first} to {last}"
 
 
 # ------------------------------------------------------------------------------------------ arguments

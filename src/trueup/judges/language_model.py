@@ -21,7 +21,7 @@ from trueup.answerers import Answerer
 from trueup.answerers.open import SERVER, open_answerer
 from trueup.engine.groups import Comparison, Group
 from trueup.engine.order import permutation
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.judges import by_group
 from trueup.judges.wording import Reader, Reading, conversation_text, read_wording
 
@@ -175,7 +175,8 @@ class PointwiseJudge:
         if unread:
             raise TrueupError(
                 "E798",
-                f"{unread} of {len(readings)} answers name none of the labels {self.reader.wording.labels}",
+                f"{unread} of {counted(len(readings), 'answer names', 'answers name')} none of the labels "
+                f"{self.reader.wording.labels}",
                 where=f"judge {self.name}",
                 remedy="use another model or wording: #prompt=FILE.yaml",
             )

@@ -29,6 +29,7 @@ sys.exit(code)
 LOOKS = ("--help", "train --help", "generate --help", "eval --help", "lab build --help", "--version")
 "Of these not even the settings' schema is needed."
 SHOWS = ("show dpo", "show ppo_ptx", "show evaluate", "methods")
+SETTINGS = ("init sft --model.path model", "config ppo_ptx", "config evaluate", "config revise")
 MISTAKES = (
     ("trian", 64),
     ("eval ./nowhere --tsk lambada", 64),
@@ -131,6 +132,13 @@ def test_help_needs_no_schema_and_half_a_second(line: str, folder: Path) -> None
 @pytest.mark.parametrize("line", SHOWS)
 def test_a_method_is_shown_from_its_files(line: str, folder: Path) -> None:
     assert not imported(["-c", RUN, *line.split()], folder, limit=1.0) & (HEAVY | SCHEMA)
+
+
+@pytest.mark.parametrize("line", SETTINGS)
+def test_settings_are_told_without_what_they_set(line: str, folder: Path) -> None:
+    small_world.save_model(folder / "model")
+    _, code, err = spend(["-c", RUN, *line.split()], folder)
+    assert code == 0 and not {name.split(".")[0] for name in err.splitlines()[-1].split()} & HEAVY, err
 
 
 @pytest.mark.parametrize(("line", "code"), MISTAKES, ids=[line for line, _ in MISTAKES])

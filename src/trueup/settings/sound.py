@@ -40,8 +40,8 @@ class Stored(NamedTuple):
 def check_sound(folder: Path) -> None:
     """Nothing; raises what is wrong with the files of a model's folder.
 
-    An adapter's base is looked at too. E801 for a configuration that is no JSON, or no tokenizer, E802 for weights that are missing, pickled or not
-    whole, E817 for weights that are NaN or infinite.
+    An adapter's base is looked at too. E801 for a configuration that is no JSON, or no tokenizer, E802 for
+    weights that are missing, pickled or not whole, E817 for weights that are NaN or infinite.
     """
     adapter = (folder / CONFIGS[1]).is_file()
     said = [_json(folder / name, folder) for name in CONFIGS if (folder / name).is_file()]

@@ -154,7 +154,7 @@ def test_thinking_is_a_setting_that_errors_name(tmp_path: Path, capsys: pytest.C
     next(s for s in shapes() if s.name == "qwen3").tokenizer.save_pretrained(model)
     code, told = typed(capsys, "data", "check", path, "--model", model)
     assert code == 65 and "accepted 1 + quarantined 1" in told
-    assert "E354 rows.jsonl:1" in told and "--model.thinking on" in told
+    assert "E354 rows.jsonl:1" in told and "`--thinking on`" in told
     for thinking in ("on", "keep"):
         code, told = typed(capsys, "data", "check", path, "--model", model, "--thinking", thinking)
         assert code == 0 and "accepted 2 + quarantined 0" in told

@@ -37,6 +37,11 @@ def exit_code_of(code: str) -> int:
     return _EXIT_BY_CODE.get(code, _EXIT_BY_AREA.get(code[1:2], EXIT_BUG))
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its word, as people read it: "1 row", "2 rows"; `many` where no s makes it so."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 class TrueupError(Exception):
     """An error a person can act on: `code where - reason - remedy`.
 

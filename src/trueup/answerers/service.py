@@ -17,6 +17,7 @@ import torch
 from annotated_types import Ge, Gt, Le
 
 from trueup.answerers import Answer, Conversation
+from trueup.answerers.asked import conversation_of
 from trueup.answerers.local import LocalAnswerer
 from trueup.chat.encoder import is_text
 from trueup.engine.groups import Completion, Group, Message, Role
@@ -43,19 +44,13 @@ class GivenUpError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
-    """One message of a request."""
-
-    role: Literal["system", "user", "assistant", "tool"]
-    content: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Request:
     """The fields of a request, of both forms; `messages` or `prompt` tells which."""
 
     model: str
-    messages: tuple[Said, ...] | None = None
+    messages: tuple[Any, ...] | None = None
+    tools: tuple[Any, ...] | None = None
+    tool_choice: Literal["auto"] = "auto"
     prompt: str | None = None
     max_tokens: Annotated[int, Ge(0)] | None = None
     max_completion_tokens: Annotated[int, Ge(1)] | None = None
@@ -96,7 +91,7 @@ class Request:
         """What is asked, as everything else here asks it."""
         if self.messages is None:
             return (Message(Role.TEXT, self.prompt or ""),)
-        return tuple(Message(Role(m.role), m.content) for m in self.messages)
+        return conversation_of(self.messages, list(self.tools or ()))
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -147,6 +142,9 @@ class Service:
             raise _refused("echo", "not of a chat", "use /v1/completions")
         if chat and not isinstance(request.logprobs, bool | None):
             raise _refused("logprobs", "of a chat true or false", "say how many by top_logprobs")
+        if not chat and request.tools:
+            raise _refused("tools", "not of a text", "use /v1/chat/completions")
+        _ = request.conversation  # what is no conversation is refused before it waits in line
         self._refuse_extremes(request)
         return request
 
@@ -166,7 +164,7 @@ class Service:
         field, limit = request.limit
         if (limit or 0) > self.context:
             raise _refused(field, f"{limit} tokens are over {self.context}", "ask for fewer")
-        size, most = sum(len(m.content) for m in request.conversation), self.context * LONGEST_TOKEN
+        size, most = sum(map(_characters, request.conversation)), self.context * LONGEST_TOKEN
         if size > most:
             reason = f"{size} characters cannot be within {self.context} tokens"
             raise _refused("prompt" if request.messages is None else "messages", reason, "shorten it")
@@ -321,6 +319,12 @@ def service_of(answerer: LocalAnswerer, model: str) -> Service:
     config = cast(LanguageModel, answerer.network).config
     context = getattr(config.get_text_config(), "max_position_embeddings", None) or MAX_POSITIONS
     return Service(answerer=replace(answerer, name=model), model=model, context=context)
+
+
+def _characters(message: Message) -> int:
+    """How much text a turn holds at least, tools and calls with it."""
+    calls = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+    return len(message.content) + len(message.thinking) + len(message.tools) + calls
 
 
 def _refused(name: str, reason: str, remedy: str) -> TrueupError:

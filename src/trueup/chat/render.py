@@ -43,6 +43,8 @@ class Template:
     "`bos_token`, `eos_token` ... and `enable_thinking`."
     today: date
     "What `strftime_now` tells, so that a prompt is the same tomorrow."
+    parts: bool = False
+    "Whether contents are told as lists of parts, one text each, as templates with images take them."
 
     @property
     def digest(self) -> str:
@@ -70,7 +72,7 @@ class Template:
         code, remedy = "E550", "repair it or name another template"
         try:
             return _compile_jinja_template(self.source).render(
-                messages=list(messages),
+                messages=[_in_parts(message) for message in messages] if self.parts else list(messages),
                 tools=tools,
                 documents=None,
                 add_generation_prompt=generation,
@@ -89,6 +91,11 @@ class Template:
         except Exception as error:  # Foreign code: whatever it raises is the template's failure, not ours.
             reason = f"it failed: {type(error).__name__} {error}"
         raise TrueupError(code, reason, where=f"template {self.name}", remedy=remedy)
+
+
+def _in_parts(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    content = message["content"]
+    return message if content is None else {**message, "content": [{"type": "text", "text": content}]}
 
 
 @dataclass(frozen=True, slots=True)

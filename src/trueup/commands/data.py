@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from trueup.commands.options import Json, answer
-from trueup.errors import EXIT_DATA
+from trueup.errors import EXIT_DATA, counted
 
 Format = Annotated[str, Parameter(help="Name the format instead of having it detected.")]
 Part = Annotated[str, Parameter(help="Which split of a data set.")]
@@ -78,7 +79,8 @@ def check(
         from trueup.sources.open import encoder
 
         settings = ModelSettings(path=model, template=template, thinking=thinking, system=system)
-        encode = encoder(open_chat(settings), train_on)
+        chat = replace(open_chat(settings), option="--template NAME")
+        encode = encoder(chat, train_on, alone=True)
     report = data.check(
         file,
         format=format,
@@ -134,4 +136,5 @@ def convert(
         quarantine=bad,
     )
     data.write(target, result.groups)
-    print(f"{len(result.groups)} groups written to {target}, {len(result.problems)} rows quarantined")
+    written, bad_rows = counted(len(result.groups), "group"), counted(len(result.problems), "row")
+    print(f"{written} written to {target}, {bad_rows} quarantined")

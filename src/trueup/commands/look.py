@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from trueup.commands.options import AsJson, MethodName, Overrides, Positive
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.settings import discover
 from trueup.settings.narrow import narrow
 
@@ -39,7 +39,8 @@ def init(method: MethodName, /, *overrides: Overrides, out: Path | None = None) 
 
     layer = parse_overrides(list(overrides))
     check_keys(method, layer, where="command line", aliases=ALIASES)
-    module = discover.find(method)
+    with discover.for_settings():
+        module = discover.find(method)
     config_class = vars(module)["Config"]
     settings = build(config_class, layer, where="command line", aliases=ALIASES)
     text = f"method: {method}\n"
@@ -76,7 +77,9 @@ def config(recipe: str, /, *overrides: Overrides) -> None:
     from trueup.commands.stages import single_stage
     from trueup.settings.config import dump_yaml, parse_overrides
 
-    print(dump_yaml(single_stage(recipe, parse_overrides(list(overrides))).settings), end="")
+    with discover.for_settings():
+        stage = single_stage(recipe, parse_overrides(list(overrides)))
+    print(dump_yaml(stage.settings), end="")
 
 
 def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
@@ -106,12 +109,14 @@ def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
     opened = open_groups(stage.config.data, chat, seed=stage.config.seed, needs=needs)
     console = Console(highlight=False)
     for group in opened.train[:num]:
-        console.rule(f"{group.id or 'row'}  {len(group.completions)} completions  {len(group.pairs())} pairs")
+        shown = (counted(len(group.completions), "completion"), counted(len(group.pairs()), "pair"))
+        console.rule("  ".join((group.id or "row", *shown)))
         console.print(render_preview(chat, group))
     for note in (*chat.notes, *opened.unread):
         console.print(f"note: {note}", markup=False)
     console.print(
-        f"{opened.rows_in} rows: {len(opened.train)} to train on, {len(opened.held_out)} held out, "
+        f"{counted(opened.rows_in, 'row')}: {len(opened.train)} to train on, "
+        f"{len(opened.held_out)} held out, "
         f"{opened.quarantined} bad, {opened.overlong} longer than {stage.config.data.max_tokens} tokens"
     )
 

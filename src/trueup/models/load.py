@@ -16,7 +16,7 @@ from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 from transformers.utils import logging as hf_logging
 
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.models import heads as heads_of
 from trueup.models import lora as lora_of
 from trueup.models.forward import LanguageModel
@@ -27,6 +27,7 @@ from trueup.models.probe import probe, readout_of, refuse_non_finite
 from trueup.models.quantised import lift, quantise
 from trueup.models.spoken import save_spoken, without_generation
 from trueup.settings.blocks import LoraSettings
+from trueup.settings.sound import no_safetensors
 from trueup.settings.weights import check_there, check_writes, holds_model, is_gguf, no_model
 
 DType = Literal["float32", "bfloat16", "float64"]
@@ -192,7 +193,8 @@ def _model(name: str, dtype: DType, with_head: bool) -> Any:
         model, info = kind.from_pretrained(where, dtype=DTYPES[dtype], **how, **given)
     if info["missing_keys"]:
         few = ", ".join(sorted(info["missing_keys"])[:3])
-        reason = f"{len(info['missing_keys'])} weights are not in the checkpoint and would be random: {few}"
+        absent = counted(len(info["missing_keys"]), "weight is", "weights are")
+        reason = f"{absent} not in the checkpoint and would be random: {few}"
         remedy = "load the full checkpoint, or ask for no log-probs where there is no LM head"
         raise TrueupError("E803", reason, where=name, remedy=remedy)
     return widened(model, name) if given else model
@@ -236,9 +238,7 @@ def _readable(name: str) -> Iterator[None]:
             raise _unread(name, error) from None
         first = str(error).strip().splitlines()[0]
         if "safetensors" in str(error):
-            reason = "no safetensors weights; weights in pickle files are not read"
-            remedy = "convert them to safetensors where they come from"
-            raise TrueupError("E802", reason, where=name, remedy=remedy) from None
+            raise no_safetensors(name) from None
         if Path(name).is_dir() and not holds_model(Path(name)):
             raise no_model(Path(name)) from None
         reason = f"neither a readable folder nor a model that can be fetched: {first}"

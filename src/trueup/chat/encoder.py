@@ -28,8 +28,9 @@ import numpy as np
 from trueup.chat.agree import Agreement, compare
 from trueup.chat.assembly import Assembly
 from trueup.chat.codec import Codec
+from trueup.chat.markers import Guard
 from trueup.chat.probe import Ending, probe
-from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, think_parts
+from trueup.chat.render import CLOSE, OPEN, Layout, think_parts
 from trueup.chat.thoughts import spoken_text, turns_of, without_thought
 from trueup.chat.tooled import Teller, Told, says_more
 from trueup.chat.tooled_ids import answer_ids, prompt_ids
@@ -71,7 +72,7 @@ class Chat:
     "What the tokenizer puts before a plain text: its BOS token or nothing."
     text_stop: int | None
     "The tokenizer's end token, which ends completions of plain text."
-    markers: tuple[str, ...]
+    guard: Guard
     "Role markers that are plain text: no content may spell them, and decoding stops at one."
     template_digest: str
     "SHA-256 of the template and the values it is given."
@@ -114,6 +115,11 @@ class Chat:
         ask = Message(Role.USER, "one")
         differ = opened.layout is not None and opened.prompt([ask]).header != closed.prompt([ask]).header
         return replace(opened, closed=closed) if differ else opened
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """The role markers that are plain text, as the template writes them."""
+        return tuple(marker.text for marker in self.guard.markers)
 
     @property
     def control_ids(self) -> np.ndarray:
@@ -167,7 +173,7 @@ class Chat:
             return self._told_prompt(messages, spoken)
         turns = turns_of(messages)
         skeleton, contents = self._allowing(messages, lambda: layout.fill(turns, generation=True))
-        self._refuse_markers(skeleton, contents)
+        self._refuse_markers(skeleton.literals, contents)
         spans: dict[int, tuple[int, int]] = {}
         moved = ""
         for k, (slot, content) in enumerate(zip(skeleton.slots, contents, strict=True)):
@@ -184,7 +190,7 @@ class Chat:
     def _told_prompt(self, messages: Sequence[Message], spoken: Sequence[int]) -> Prompt:
         teller = self._teller()
         told = self._allowing(messages, lambda: teller.tell(messages, generation=True))
-        self._refuse_markers(told.skeleton, told.contents)
+        self._refuse_markers(told.skeleton.literals, told.contents)
         ids, spans = prompt_ids(teller, told, messages, spoken, self.stop_ids)
         return Prompt(ids, spans, told.skeleton.literals[-1].rstrip(" "), told)
 
@@ -203,7 +209,7 @@ class Chat:
         return any(says_more(message, thinks=thinks) for message in messages)
 
     def _teller(self) -> Teller:
-        return Teller(layout=self._chat()[0], codec=self.codec, markers=self.markers)
+        return Teller(layout=self._chat()[0], codec=self.codec, guard=self.guard)
 
     def completion_ids(self, text: str, *, finished: bool = True, plain: bool = False) -> np.ndarray:
         """The ids of a completion, int32 [L]: its text, and the stop token if it is `finished`.
@@ -219,7 +225,8 @@ class Chat:
         ending = self._chat()[1]
         text, slot = self._begin(assembly, text), ending.slot
         text = slot.trim(text) if finished else text.lstrip(slot.left)
-        self._refuse_markers(Skeleton(("", ""), (slot,)), [text])
+        after = ending.tail + ending.stop + ending.rest if finished else ""
+        self._refuse_markers([ending.header + ending.lead, after], [text])
         assembly.content(text + ending.tail if finished else text)
         if finished:
             assembly.template(ending.stop)
@@ -294,7 +301,7 @@ class Chat:
             raise TrueupError("E354", reason, remedy=_THINK)
         before = prompt.told or teller.tell(messages, generation=True)
         whole = teller.tell([*messages, said], generation=False)
-        self._refuse_markers(whole.skeleton, whole.contents)
+        self._refuse_markers(whole.skeleton.literals, whole.contents)
         return answer_ids(teller, before, whole, [*messages, said], self.stop_ids)
 
     def _check_whole(self, messages: Sequence[Message], header: str, text: str) -> None:
@@ -317,7 +324,7 @@ class Chat:
         shared = header[len(header) - count :]
         expected = shared + lead + ending.slot.trim(answer) + ending.tail + ending.stop + ending.rest
         turns = [*turns_of(messages), (str(Role.ASSISTANT), text)]
-        if not layout.template.render(turns, generation=False).endswith(expected):
+        if not layout.text(turns, generation=False).endswith(expected):
             reason = "the template does not render the completion as what follows its own prompt"
             remedy = "drop the row or name another template"
             raise TrueupError("E353", reason, where=f"template {layout.template.name}", remedy=remedy)
@@ -355,8 +362,7 @@ class Chat:
         text = self.codec.decode(numbers[:end])
         if plain or self.ending is None:
             return text
-        for marker in self.markers:
-            text = text.split(marker, 1)[0]
+        text = self.guard.cut(self.ending.header, text)
         if self.ending.lead:
             text = text.removeprefix(self.ending.lead)
         return text.removesuffix(self.ending.tail) if end < len(numbers) else text
@@ -377,14 +383,12 @@ class Chat:
             )
         return self.text_stop
 
-    def _refuse_markers(self, skeleton: Skeleton, contents: Sequence[str]) -> None:
-        """E352 if a plain-text marker is in the text more often than the template itself put it there."""
-        for marker in self.markers:
-            owned = sum(literal.count(marker) for literal in skeleton.literals)
-            if skeleton.splice(contents).count(marker) != owned:
-                reason = f"a message contains {marker!r}, which this template uses to tell the roles apart"
-                remedy = "split the text into turns, take the marker out, or name another template"
-                raise TrueupError("E352", reason, remedy=remedy)
+    def _refuse_markers(self, literals: Sequence[str], contents: Sequence[str]) -> None:
+        """E352 if contents, between what the template itself wrote, spell a plain-text marker."""
+        if marker := self.guard.forged(literals, contents):
+            reason = f"a message contains {marker!r}, which this template uses to tell the roles apart"
+            remedy = "split the text into turns, take the marker out, or name another template"
+            raise TrueupError("E352", reason, remedy=remedy)
 
 
 def is_text(messages: Sequence[Message]) -> bool:

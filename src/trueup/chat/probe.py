@@ -9,6 +9,7 @@ from typing import Any
 
 from trueup.chat.carried import dressed, text_end, told_to_think
 from trueup.chat.codec import Codec
+from trueup.chat.markers import Guard
 from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, Slot, Template, Turn
 from trueup.chat.templates import BOS, FOLD, NAMED
 from trueup.chat.tooled import Teller
@@ -57,7 +58,7 @@ def probe(
     ends = tuple(number for number in (end, tokenizer.eos_token_id) if number is not None)
     if source is None:
         digest = Template(name="plain", source="", variables={}, today=today).digest
-        absent = {"layout": None, "ending": None, "markers": (), "tokenizer": dressed(tokenizer, None)}
+        absent = {"layout": None, "ending": None, "guard": Guard(), "tokenizer": dressed(tokenizer, None)}
         return {**found, **absent, "stop_ids": tuple(dict.fromkeys(ends)), "template_digest": digest}
     named = {key: text for key, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
     variables = {**named, "enable_thinking": thinking}
@@ -69,8 +70,8 @@ def probe(
         layout = _layout(template)
     ending = _ending(layout, codec, thinking)
     _check_bos(layout, tokenizer.bos_token)
-    markers = _markers(layout, codec)
-    called = call_stop(Teller(layout=layout, codec=codec, markers=markers))
+    guard = _guard(layout, codec)
+    called = call_stop(Teller(layout=layout, codec=codec, guard=guard))
     if called is not None:
         ends = (*ends, called)
     return {
@@ -81,7 +82,7 @@ def probe(
         "notes": (_FOLDED,) if alone and fold else (),
         "ending": ending,
         "stop_ids": tuple(dict.fromkeys((codec.control[ending.stop], *ends))),
-        "markers": markers,
+        "guard": guard,
         "template_digest": template.digest,
     }
 
@@ -209,26 +210,22 @@ def _check_bos(layout: Layout, bos: str | None) -> None:
         raise _unsupported(layout.template, f"writes the BOS token {bos} {count} times, or not at the start")
 
 
-def _markers(layout: Layout, codec: Codec) -> tuple[str, ...]:
-    """The role markers that no token protects: text alone between one content and what comes after."""
-    found: dict[str, None] = {}
-    turns = [("user", "one"), ("assistant", "two"), ("user", "three")]
-    talk = layout.skeleton(turns, generation=True)
-    for skeleton in filter(None, (talk, _with_system(layout))):
-        for literal in skeleton.literals[1:]:
-            if literal.strip() and codec.pattern.search(literal) is None:
-                found[literal.strip(" ")] = None
-    if found:
-        # Where turns end with text, what opens them is text too, even behind an end token.
-        openers = (codec.pattern.split(literal)[-1].strip(" ") for literal in talk.literals)
-        found |= dict.fromkeys(opener for opener in openers if opener.strip())
-    return tuple(found)
+def _guard(layout: Layout, codec: Codec) -> Guard:
+    """The role markers that no token protects."""
+    turns = [("user", "one"), ("assistant", "two"), ("user", "three"), ("assistant", "four")]
+    closed = layout.skeleton(turns[:2], generation=False)
+    others = filter(None, (_with_system(layout), _with(layout, [*turns[:2], ("tool", "zero")])))
+    return Guard.of(layout.skeleton(turns[:3], generation=True), (closed, *others), codec.pattern)
 
 
 def _with_system(layout: Layout) -> Skeleton | None:
     """The skeleton of a conversation with a system turn; None where the template refuses it."""
+    return _with(layout, [("system", "zero"), *_ASK])
+
+
+def _with(layout: Layout, turns: list[Turn]) -> Skeleton | None:
     try:
-        return layout.skeleton([("system", "zero"), *_ASK], generation=True)
+        return layout.skeleton(turns, generation=True)
     except TrueupError as error:
         if error.code not in ("E351", "E551"):
             raise

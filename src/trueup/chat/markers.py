@@ -65,12 +65,12 @@ class Guard:
         bare = alone or first is None or first != later
         found: dict[str, Marker] = {}
         for literal in behind if bare else talk.literals[1:]:
-            for marker in _markers(control.split(literal), names=bare):
+            for marker in _markers(control.split(literal), names=bare, behind=True):
                 key = _fold(marker.text.strip())
                 if key not in found or not marker.begins_line:
                     found[key] = marker
         openers = [control.split(skeleton.literals[0])[-1:] for skeleton in skeletons if bare]
-        for marker in (marker for opener in openers for marker in _markers(opener, names=True)):
+        for marker in (marker for opener in openers for marker in _markers(opener, names=True, behind=False)):
             found.setdefault(_fold(marker.text.strip()), marker)
         return cls(tuple(found.values()))
 
@@ -143,12 +143,15 @@ def _last(control: re.Pattern[str], literal: str) -> str | None:
     return tokens[-1] if tokens else None
 
 
-def _markers(pieces: Iterable[str], *, names: bool) -> Iterator[Marker]:
-    """The markers in pieces of template text without control tokens; `names`: a mere word is one too."""
+def _markers(pieces: Iterable[str], *, names: bool, behind: bool) -> Iterator[Marker]:
+    """The markers in pieces of template text without control tokens; `names`: a mere word is one too.
+
+    The last line of what stands `behind` a content is one, however long it is.
+    """
     for piece in (piece.replace(OPEN, "").replace(CLOSE, "") for piece in pieces):
         shown = [line.strip() for line in piece.split("\n") if line.strip()]
         short = [line for line in shown if len(line.split()) <= _MOST_WORDS]
-        for line in short or shown[-1:]:
+        for line in short or shown[-1:] * behind:
             units = _BRACKETED.findall(line)
             if units:
                 yield from (Marker(unit, _pattern(unit)) for unit in units)

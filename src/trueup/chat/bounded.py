@@ -77,7 +77,7 @@ def render(key: str, source: str, request: dict[str, Any]) -> dict[str, Any]:
     with _lock:
         reply = _ask(key, source, {**request, "key": key, "seconds": seconds})
     if left is not None:
-        left[0] -= reply.pop("spent", 0.0)
+        left[0] -= reply.get("spent", seconds)
     if reply.get("error") in ("time", "memory"):
         _strikes[key] += 1
     return reply

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
+from trueup.chat.bounded import opening
 from trueup.chat.carried import dressed, text_end, told_to_think
 from trueup.chat.codec import Codec
 from trueup.chat.markers import Guard
@@ -42,6 +43,7 @@ class Ending:
     "With an open thought block: text before the thought, its trims, text between thought and answer."
 
 
+@opening()
 def probe(
     tokenizer: Any, name: str | None, *, thinking: bool | None, fold: bool, today: date
 ) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from functools import cached_property
 from typing import Any, Literal
 
 from trueup.chat import bounded
-from trueup.chat.bounded import MEMORY, SECONDS
 from trueup.chat.carried import bare
 from trueup.chat.parsed import Parsed, Skeleton, Slot, escaped
 from trueup.chat.templates import is_ours
@@ -81,6 +80,10 @@ class Template:
         reply = self.reply(messages, tools=tools, generation=generation)
         if "pieces" in reply:
             return "".join(reply["pieces"])
+        raise self.refusal(reply)
+
+    def refusal(self, reply: Mapping[str, Any]) -> TrueupError:
+        """The error that a reply tells of."""
         kind, said = reply["error"], reply["reason"]
         code, remedy = "E550", "repair it or name another template"
         reason = f"not valid Jinja: {said}" if kind == "syntax" else f"it failed: {said}"
@@ -90,10 +93,10 @@ class Template:
             code, remedy = "E351", "change the conversation, or name another template"
             reason = f"the template refuses this conversation: {said}"
         elif kind in ("time", "memory"):
-            most = f"{SECONDS:g} s of work" if kind == "time" else f"{MEMORY >> 20} MiB of memory"
+            most = f"{bounded.SECONDS:g} s" if kind == "time" else f"{bounded.MEMORY >> 20} MiB of memory"
             code, remedy = "E365", "shorten the conversation, or name another template"
             reason = f"a conversation takes it more than {most}" + (f": {said}" if said else "")
-        raise TrueupError(code, reason, where=f"template {self.name}", remedy=remedy)
+        return TrueupError(code, reason, where=f"template {self.name}", remedy=remedy)
 
     def reply(
         self,
@@ -165,7 +168,10 @@ class Layout:
         said = [{"role": role, "content": content} for role, content in shape]
         places = [index for index, (_, content) in enumerate(shape) if content == "x"]
         holes = [(index, "content", index) for index in places]
-        return Parsed.of(self.template.reply(said, generation=generation, holes=holes), places)
+        reply = self.template.reply(said, generation=generation, holes=holes)
+        if reply.get("error") in ("time", "memory"):
+            raise self.template.refusal(reply)
+        return Parsed.of(reply, places)
 
     def keep(self, key: Any, value: Any, weight: int) -> None:
         """None; the value is `known`, for conversations of so many turns. The oldest make room.

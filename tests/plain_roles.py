@@ -37,7 +37,8 @@ ALPACA = (
     "{% set rest = messages %}{% endif %}"
     "{% for message in rest %}{% if message['role'] == 'user' %}"
     "{{ '### Instruction:\n' + message['content'] | trim + '\n\n' }}"
-    "{% else %}{{ '### Response:\n' + message['content'] | trim + eos_token + '\n\n' }}{% endif %}{% endfor %}"
+    "{% else %}{{ '### Response:\n' + message['content'] | trim + eos_token + '\n\n' }}{% endif %}"
+    "{% endfor %}"
     "{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}"
 )
 

@@ -29,6 +29,11 @@ _EXIT_BY_CODE = {
 _EXIT_BY_AREA = {**dict.fromkeys("123456", EXIT_DATA), "7": EXIT_USAGE, "8": EXIT_MISSING, "9": EXIT_BUG}
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its word, as people read it: "1 row", "2 rows"; `many` where no s makes it so."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 class TrueupError(Exception):
     """An error a person can act on: `code where - reason - remedy`.
 

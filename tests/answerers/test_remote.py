@@ -118,7 +118,7 @@ CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "max_to
         ("/v1/chat/completions", [1], {}, 400, "JSON object"),
         ("/v1/chat/completions", {**CHAT, "model": "other"}, {}, 400, "'tiny'"),
         ("/v1/chat/completions", {**CHAT, "temprature": 1}, {}, 400, "temperature"),
-        ("/v1/chat/completions", {**CHAT, "tools": []}, {}, 400, "tools"),
+        ("/v1/chat/completions", {**CHAT, "functions": []}, {}, 400, "functions"),
         ("/v1/chat/completions", {**CHAT, "stream": True}, {}, 400, "stream"),
         ("/v1/chat/completions", {**CHAT, "n": 0}, {}, 400, "n"),
         ("/v1/chat/completions", {**CHAT, "logprobs": 3}, {}, 400, "top_logprobs"),

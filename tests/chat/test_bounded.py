@@ -169,6 +169,7 @@ def test_sixty_ways_out_of_the_sandbox_lead_nowhere(source: str, tmp_path: Path,
             "tools": None,
             "generation": True,
             "holes": [],
+            "parts": False,
         }
     )
     said = "".join(reply.get("pieces", ()))
@@ -241,7 +242,7 @@ def test_no_child_outlives_a_process_however_it_ends() -> None:
     code = (
         "import os, sys; sys.path[:0] = {path!r}; from trueup.chat import bounded;"
         "bounded.render('k', 'x', dict(variables=dict(), today='2024-07-26', messages=[], tools=None,"
-        " generation=True, holes=[])); print(bounded._child.process.pid, flush=True); {end}"
+        " generation=True, holes=[], parts=False)); print(bounded._child.process.pid, flush=True); {end}"
     )
     path = [p for p in sys.path if p]
     for end in ("pass", "os._exit(1)", "os.kill(os.getpid(), 9)", "raise SystemExit(2)"):
@@ -299,13 +300,23 @@ def theirs(source: str, variables: dict[str, Any], **told: Any) -> str:
     return shown[0]
 
 
-SAID = ("one", "  two\n", "", "a </think> b", "<think>\nx\n</think>\n\ny", "{{ x }} {% y %}", "漢\u2028é", "</s>")
+SAID = (
+    "one",
+    "  two\n",
+    "",
+    "a </think> b",
+    "<think>\nx\n</think>\n\ny",
+    "{{ x }} {% y %}",
+    "漢\u2028é",
+    "</s>",
+)
 SHOWN = {
     "filters": "{{ messages[0].content | trim | upper }}{{ [1, {'a': 'é'}] | tojson(indent=2) }}",
     "joins": "{{ 1 ~ messages[0].content ~ none ~ [1, 'a'] ~ true ~ missing }}{{ 1.0 }}{{ none }}{{ {} }}",
     "macro": "{% macro m(x) %}[{{ x }}]{% endmacro %}{{ m(messages[0].content) | length }}{{ m(1) + 'a' }}",
     "blocks": "{% set x %}a{{ messages[0].content }}{% endset %}{{ x | replace('a', 'b') }}"
-    "{% filter upper %}x{{ x }}{% endfilter %}{% generation %}{% set x = 1 %}{{ x }}{% endgeneration %}{{ x }}",
+    "{% filter upper %}x{{ x }}{% endfilter %}"
+    "{% generation %}{% set x = 1 %}{{ x }}{% endgeneration %}{{ x }}",
     "loops": "{% for m in messages %}{% if loop.index0 == 1 %}{% continue %}{% endif %}{{ loop.index }}"
     "{{ m.content }}{% if loop.index == 3 %}{% break %}{% endif %}{% endfor %}",
     "names": "{% set n = namespace(a=1) %}{% for m in messages %}{% set n.a = n.a + 1 %}{% endfor %}{{ n.a }}"

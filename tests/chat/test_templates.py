@@ -208,7 +208,7 @@ BROKEN = {
     "length": (CHATML.replace("'<|im_end|>'", "(message['content'] | length) ~ '<|im_end|>'"), "E551"),
     "no stop token": (CHATML.replace("<|im_end|>", "<end>"), "E552"),
     "two BOS": ("{{ eos_token }}{{ eos_token }}" + CHATML, ""),
-    "other header": (CHATML.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>"), "E551"),
+    "other header": (CHATML.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<note>"), "E551"),
 }
 
 

@@ -32,7 +32,7 @@ def test_the_sandbox_says_what_held_and_fails_where_something_did_not(
         pytest.skip("no sandbox works on this machine")
     assert main(["sandbox"]) == 0
     out = capsys.readouterr().out
-    assert all(f"{name}: 1 of 1 probes held" in out for name in here)
+    assert all(f"{name}: 1 of 1 probe held" in out for name in here)
     assert out.count("not on this machine: ") == len(named()) - len(here)
     monkeypatch.setattr(probes, "PROBES", {"files": {"do what is allowed": "return os.getpid()"}})
     assert main(["sandbox", "--json"]) == EXIT_REFUSED

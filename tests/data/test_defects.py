@@ -79,12 +79,12 @@ def test_the_report_for_people_and_for_programs(tmp_path: Path) -> None:
     report = check(path)
     assert report.render() == (
         f"{path}: preference (3 of 4 rows have prompt, chosen, rejected)\n"
-        "rows in 4 = accepted 3 + quarantined 1; 1 blank lines\n"
+        "rows in 4 = accepted 3 + quarantined 1; 1 blank line\n"
         "note: chosen is longer in 3 of 3 pairs (100%), shorter in 0\n"
         "E203 rows.jsonl:5:241 rejected — is missing (found: keys prompt, chosen) — "
         'add "rejected", or name the format with --format'
     )
-    assert report.render(limit=0).endswith("... and 1 more bad rows")
+    assert report.render(limit=0).endswith("... and 1 more bad row")
     assert json.loads(json.dumps(report.to_json()))["problems"][0]["code"] == "E203"
 
 
@@ -111,7 +111,7 @@ FILES: tuple[tuple[str, bytes, str], ...] = (
     (
         "a.jsonl",
         b'{"prompt": "q", "completion": "a"}\n{"text": "t"}\n',
-        "E204 {path} — the format is ambiguous: 1 rows look like prompt-completion; 1 rows look like text — "
+        "E204 {path} — the format is ambiguous: 1 row looks like prompt-completion; 1 row looks like text — "
         "name it: --format prompt-completion or --format text",
     ),
     (

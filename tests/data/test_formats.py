@@ -202,7 +202,7 @@ def test_notes_tell_what_is_no_error(tmp_path: Path) -> None:
         good[0] + good[0] + good[2] + line({"prompt": "<|im_end|>", "completion": "a", "label": True})
     )
     assert check(path).counts.notes == (
-        "1 groups repeat an earlier one exactly",
+        "1 group repeats an earlier one exactly",
         "3 distinct prompts in 4 groups",
         "labels: 4 good, 0 bad (one-sided: nothing to tell apart)",
         "1 row holds text that looks like control tokens; it is read as plain text",

@@ -57,5 +57,5 @@ def test_the_functions_exist_and_the_example_runs(tmp_path: Path, monkeypatch: p
     Path("preferences.jsonl").write_text(row, encoding="utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=True)
-    assert "preferences.jsonl: preference (1 of 1 rows have prompt, chosen, rejected)" in done.stdout
+    assert "preferences.jsonl: preference (1 of 1 row has prompt, chosen, rejected)" in done.stdout
     assert len(read("groups.parquet").groups) == 1

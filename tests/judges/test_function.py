@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from trueup.engine.groups import Completion, Group, Message, Role
+from chat_shapes import IM, byte_level
+from trueup.chat import Chat
+from trueup.engine.groups import Completion, Group, Message, Role, ToolCall
 from trueup.errors import EXIT_USAGE, TrueupError
 from trueup.judges.function import FunctionJudge
 from trueup.judges.open import open_judge
@@ -32,6 +34,35 @@ def group(*texts: str, prompt: tuple[Message, ...] = ASKED, id: str = "sums.json
 
 def judged(function: Callable[..., Any], *groups: Group) -> list[list[float]]:
     return FunctionJudge.of(function, "f")(groups)
+
+
+# ------------------------------------------------------------------------------------------ calls
+
+
+def test_an_answer_that_is_only_a_call_is_read_as_the_template_writes_it() -> None:
+    """With the policy's chat its own words; without one JSON; in messages the calls themselves."""
+    call = ToolCall("weather", '{"city": "Rome"}', "c1")
+    chat = Chat.of(byte_level(IM, eos=IM[2]), "chatml-tools")
+    row = Group(prompt=(ASKED[1],), completions=(Completion(text="", tool_calls=(call,)),), id="calls:1")
+    seen: list[Any] = []
+
+    def by_text(prompt, completion):
+        seen.append(completion)
+        return float(len(completion))
+
+    def by_messages(completions, **row):
+        seen.extend(completions)
+        return [1.0]
+
+    written = '<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>'
+    assert FunctionJudge.of(by_text, "f", chat.decode)([chat.encode(row)]) == [[float(len(written))]]
+    plain = '{"name": "weather", "arguments": {"city": "Rome"}}'
+    assert FunctionJudge.of(by_text, "f")([row]) == [[float(len(plain))]]
+    FunctionJudge.of(by_messages, "f", chat.decode)([chat.encode(row)])
+    function = {"name": "weather", "arguments": '{"city": "Rome"}'}
+    calls = [{"id": "c1", "type": "function", "function": function}]
+    assert seen == [written, plain, [{"role": "assistant", "content": "", "tool_calls": calls}]]
+    assert Completion(text="Let me look.", tool_calls=(call, call)).said == f"Let me look.\n{plain}\n{plain}"
 
 
 # ------------------------------------------------------------------------------------------ signatures
@@ -276,7 +307,7 @@ def test_a_list_of_another_length_is_refused(value: Any) -> None:
 
 
 def test_groups_of_other_shapes_are_refused() -> None:
-    with pytest.raises(TrueupError, match=r"E793 .*group sums.jsonl:7.*1 values for 2"):
+    with pytest.raises(TrueupError, match=r"E793 .*group sums.jsonl:7.*1 value for 2"):
         judged(lambda groups: [[1.0] for _ in groups], SIXES)
     with pytest.raises(TrueupError, match=r"E793 .*0 values for 1"):
         judged(lambda groups: [], SIXES)

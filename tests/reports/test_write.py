@@ -161,7 +161,7 @@ def test_non_finite_values_are_counted_not_drawn(tmp_path: Path) -> None:
     rows = [{"step": k, "phase": "train", "loss": "nan" if k == 2 else 1.0 / k} for k in range(1, 6)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     written = write_report(tmp_path).read_text("utf-8")
-    assert "loss (1 values not finite)" in written
+    assert "loss (1 value not finite)" in written
     assert not re.search(r'(?:points|x|y)="[^"]*nan', written)
 
 

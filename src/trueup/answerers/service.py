@@ -17,6 +17,7 @@ import torch
 from annotated_types import Ge, Le
 
 from trueup.answerers import Answer, Conversation
+from trueup.answerers.asked import conversation_of
 from trueup.answerers.local import LocalAnswerer
 from trueup.chat.encoder import is_text
 from trueup.engine.groups import Completion, Group, Message, Role
@@ -33,19 +34,13 @@ PATHS = ("/v1/chat/completions", "/v1/completions")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
-    """One message of a request."""
-
-    role: Literal["system", "user", "assistant", "tool"]
-    content: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Request:
     """The fields of a request, of both forms; `messages` or `prompt` tells which."""
 
     model: str
-    messages: tuple[Said, ...] | None = None
+    messages: tuple[Any, ...] | None = None
+    tools: tuple[Any, ...] | None = None
+    tool_choice: Literal["auto"] = "auto"
     prompt: str | None = None
     max_tokens: Annotated[int, Ge(0)] | None = None
     max_completion_tokens: Annotated[int, Ge(1)] | None = None
@@ -79,7 +74,7 @@ class Request:
         """What is asked, as everything else here asks it."""
         if self.messages is None:
             return (Message(Role.TEXT, self.prompt or ""),)
-        return tuple(Message(Role(m.role), m.content) for m in self.messages)
+        return conversation_of(self.messages, list(self.tools or ()))
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -129,6 +124,9 @@ class Service:
             raise _refused("echo", "not of a chat", "use /v1/completions")
         if chat and not isinstance(request.logprobs, bool | None):
             raise _refused("logprobs", "of a chat true or false", "say how many by top_logprobs")
+        if not chat and request.tools:
+            raise _refused("tools", "not of a text", "use /v1/chat/completions")
+        _ = request.conversation  # what is no conversation is refused before it waits in line
         return request
 
     def answer(self, request: Request) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from trueup.claims import reproduce as the_claims
 from trueup.claims.measure import measure_claims
 from trueup.comparison.plan import read_comparison
 from trueup.comparison.run import compare_in
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.reports import first_screen, render_summary
 from trueup.reports.comparison import load as load_comparison
 from trueup.reports.which import report_of
@@ -56,7 +56,9 @@ class Run:
     def __str__(self) -> str:
         summary = self.summary
         lines = [] if summary is None else [render_summary(summary)]
-        return "\n".join([*lines, f"{len(self.stages)} stages in {self.folder}: {', '.join(self.stages)}"])
+        return "\n".join(
+            [*lines, f"{counted(len(self.stages), 'stage')} in {self.folder}: {', '.join(self.stages)}"]
+        )
 
     def _repr_html_(self) -> str:
         return first_screen(self.folder)

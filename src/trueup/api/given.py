@@ -20,6 +20,7 @@ from trueup.api import models, rows
 from trueup.api.models import Model
 from trueup.data.memory import to_lines
 from trueup.engine.inputs import FOLDER, Input
+from trueup.errors import counted
 from trueup.settings import config as configuration
 from trueup.settings.held import OBJECT, holding
 
@@ -143,7 +144,7 @@ class Given:
             Input(
                 name=place,
                 kind="rows",
-                what=f"{rows.named(source)} of {count} rows",
+                what=f"{rows.named(source)} of {counted(count, 'row')}",
                 digest=hashlib.sha256(content).hexdigest(),
                 again=True,
                 file=file,

@@ -20,7 +20,7 @@ from trueup.api.rows import Source
 from trueup.api.training import GivenJudge, planned
 from trueup.chat.preview import render_preview
 from trueup.citations import cite as bibtex
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.models.opening import open_chat
 from trueup.reports.which import report_of
 from trueup.runs.export import export_run, methods_of, references_of
@@ -101,7 +101,8 @@ def preview(
     return Preview(
         rows=tuple(text for text, _ in shown),
         html=tuple(html for _, html in shown),
-        counts=f"{opened.rows_in} rows: {len(opened.train)} to train on, {len(opened.held_out)} held out, "
+        counts=f"{counted(opened.rows_in, 'row')}: {len(opened.train)} to train on, "
+        f"{len(opened.held_out)} held out, "
         f"{opened.quarantined} bad, {opened.overlong} longer than {chosen.data.max_tokens} tokens",
         notes=(*chat.notes, *opened.unread),
     )

@@ -13,6 +13,7 @@ from trueup.api import shown
 from trueup.data import Counts, Problem, ReadResult
 from trueup.data.mend import Trim
 from trueup.engine.groups import Group
+from trueup.errors import counted
 
 if TYPE_CHECKING:
     import pandas
@@ -80,10 +81,10 @@ class Groups:
         return shown.page("groups", lines, ("prompt", "completion"), rows)
 
     def _head(self) -> str:
-        what = f"{len(self)} groups" + (f" from {self.source}" if self.source else "")
+        what = counted(len(self), "group") + (f" from {self.source}" if self.source else "")
         if self.counts is None:
             return what
-        kept = f"{self.counts.accepted} of {self.counts.rows_in} rows accepted"
+        kept = f"{self.counts.accepted} of {counted(self.counts.rows_in, 'row')} accepted"
         return f"{what}: {self.format} ({self.why}), {kept}"
 
 

@@ -18,7 +18,7 @@ from trueup.behaviour.real_toxicity import read_prompts
 from trueup.behaviour.refusals import DECODING, by_grade, by_judge, checked, judged_refusals, read_requests
 from trueup.behaviour.toxicity import as_requests, judged_toxicity
 from trueup.engine.groups import Group
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.evals.view import open_behind
 from trueup.judges.open import open_judge
 from trueup.sources.open import world_groups
@@ -83,7 +83,9 @@ def toxicity(
     `judged_toxicity` and `open_judge` raise.
     """
     if k is not None and k > num_continuations:
-        raise TrueupError("E702", f"the largest of {k}, from {num_continuations} continuations", where="k")
+        raise TrueupError(
+            "E702", f"the largest of {k}, from {counted(num_continuations, 'continuation')}", where="k"
+        )
     if asked.data:
         prompts, name = read_prompts(asked.data)[: asked.limit], judge or "toxicity:lexicon"
     else:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from trueup.data.words import words
 from trueup.engine.groups import Group, Message, Role, each
 from trueup.engine.order import permutation
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.evals.rows import read_rows, text_of
 from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
 from trueup.sources.sample import Decoding
@@ -96,7 +96,7 @@ def few_shot(
     shown = tuple(rows[i] for i in chosen)
     others = [(i, row) for i, row in enumerate(rows) if i not in chosen][:limit]
     if not others:
-        raise TrueupError("E601", f"{len(rows)} documents, {k} of them shown", where="summaries")
+        raise TrueupError("E601", f"{counted(len(rows), 'document')}, {k} of them shown", where="summaries")
     return [summary_item(r.document, r.summary, shown, id=f"row {i}") for i, r in others], shown
 
 

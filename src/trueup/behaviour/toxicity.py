@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueup.engine.groups import Completion, Group, Message, Role, marked
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.evals.tasks import Graded, Sampling, Task, sampling_task
 from trueup.judges import Judge
 from trueup.judges.toxicity import outside
@@ -66,7 +66,7 @@ class Toxicity:
         """
         n = self.scores.shape[1]
         if not 1 <= k <= n:
-            raise TrueupError("E702", f"the largest of {k}, from {n} continuations", where="k")
+            raise TrueupError("E702", f"the largest of {k}, from {counted(n, 'continuation')}", where="k")
         rows = self.scores[self.places(which)]
         if not len(rows):
             return None

@@ -20,17 +20,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from itertools import takewhile
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from trueup.chat.agree import Agreement, compare
+from trueup.chat.answers import (
+    apart,
+    begin_answer,
+    check_whole,
+    knows_thoughts,
+    told_apart,
+    unexpected,
+)
 from trueup.chat.assembly import Assembly
 from trueup.chat.codec import Codec
+from trueup.chat.ending import Ending
 from trueup.chat.markers import Guard
-from trueup.chat.probe import Ending, probe
-from trueup.chat.render import CLOSE, OPEN, Layout, think_parts
+from trueup.chat.probe import probe
+from trueup.chat.render import CLOSE, OPEN, Layout
 from trueup.chat.thoughts import spoken_text, turns_of, without_thought
 from trueup.chat.tooled import Teller, Told, says_more
 from trueup.chat.tooled_ids import answer_ids, prompt_ids
@@ -38,7 +46,7 @@ from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
 
 T = TypeVar("T")
-_THINK = "`--model.thinking on` trains completions that begin with one whole block; or take the blocks out"
+_LAST = "train on the last turn only (`--data.train_on last`)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +157,9 @@ class Chat:
             text = self._teller().string(messages, generation=not answered)
         else:
             text = self._chat()[0].template.render(turns_of(messages), generation=not answered)
+        ending = self._chat()[1]
+        if answered and not ending.closed:
+            text += ending.call if messages[-1].tool_calls else ending.tail + ending.stop
         ids: list[int] = self.codec.whole.encode(text, add_special_tokens=False).ids
         stops = [k for k, number in enumerate(ids) if number == self.stop_ids[0]]
         return ids[: stops[-1] + 1] if answered and stops else ids
@@ -169,6 +180,7 @@ class Chat:
             span = assembly.content(messages[0].content)
             return Prompt(assembly.finish(), {0: span}, "")
         layout, ending = self._chat()
+        messages = told_apart(ending, messages)
         if self._says_more(messages):
             return self._told_prompt(messages, spoken)
         turns = turns_of(messages)
@@ -205,7 +217,7 @@ class Chat:
             raise TrueupError(error.code, error.reason, where=error.where, remedy=remedy) from None
 
     def _says_more(self, messages: Iterable[Message]) -> bool:
-        thinks = self.layout is not None and self.layout.thinks
+        thinks = knows_thoughts(*self._chat())
         return any(says_more(message, thinks=thinks) for message in messages)
 
     def _teller(self) -> Teller:
@@ -223,7 +235,9 @@ class Chat:
                 assembly.control(self._text_stop())
             return assembly.finish()
         ending = self._chat()[1]
-        text, slot = self._begin(assembly, text), ending.slot
+        if CLOSE in text or OPEN in text:
+            self._refuse_markers([ending.header, ""], [text])
+        text, slot = begin_answer(*self._chat(), assembly, text), ending.slot
         text = slot.trim(text) if finished else text.lstrip(slot.left)
         after = ending.tail + ending.stop + ending.rest if finished else ""
         self._refuse_markers([ending.header + ending.lead, after], [text])
@@ -231,32 +245,6 @@ class Chat:
         if finished:
             assembly.template(ending.stop)
         return assembly.finish()
-
-    def _begin(self, assembly: Assembly, text: str) -> str:
-        """Lays out what precedes the answer in a completion, and returns the answer."""
-        layout, ending = self._chat()
-        opens, closes = text.count(OPEN), text.count(CLOSE)
-        if not layout.thinks or (ending.thought is not None and opens + closes == 0):
-            assembly.template(ending.lead)
-            return text
-        if ending.thought is None and closes == 0:
-            return text
-        opened = ending.thought is not None and (
-            OPEN not in ending.thought[0] or text.lstrip().startswith(OPEN)
-        )
-        if ending.thought is None or opens > 1 or closes > 1 or not opened:
-            reason = "the completion has a thought block, or a part of one, where this chat expects none"
-            raise TrueupError("E354", reason, remedy=_THINK)
-        before, slot, between = ending.thought
-        thought, answer = think_parts(text) if closes else (text.split(OPEN, 1)[1].lstrip("\n"), "")
-        if not thought.strip():
-            assembly.template(ending.lead)
-            return answer
-        assembly.template(before)
-        assembly.content(slot.trim(thought))
-        if closes:
-            assembly.template(between)
-        return answer
 
     def encode(self, group: Group, *, train_on: Literal["last", "all"] = "last") -> Group:
         """The group with its prompt's ids, and each completion's ids and mask of supervised tokens.
@@ -286,50 +274,42 @@ class Chat:
             Role.ASSISTANT, completion.text, thinking=completion.thinking, tool_calls=completion.tool_calls
         )
         plain = is_text(group.prompt)
-        if not plain and completion.finished and (prompt.told or self._says_more([said])):
+        if not plain and self._chat()[1].keyed and CLOSE in said.content:
+            if self._chat()[1].thought is None:
+                raise unexpected("the completion has a thought block, and this chat expects none")
+            thought, said = apart(said)
+            said = replace(said, thinking=thought)
+        more = not plain and (prompt.told or self._unopened(prompt) or self._says_more([said]))
+        if more and completion.finished:
             return replace(completion, tokens=self._told_answer(group.prompt, prompt, said), supervised=None)
         text = spoken_text(said)
         ids = self.completion_ids(text, finished=completion.finished, plain=plain)
         if not plain and not prompt.told:
-            self._check_whole(group.prompt, prompt.header, text)
+            check_whole(*self._chat(), told_apart(self._chat()[1], group.prompt), prompt.header, text)
         return replace(completion, tokens=ids, supervised=None)
 
     def _told_answer(self, messages: Sequence[Message], prompt: Prompt, said: Message) -> np.ndarray:
-        teller, (layout, ending) = self._teller(), self._chat()
-        if layout.thinks and ending.thought is None and CLOSE in spoken_text(said):
-            reason = "the completion has a thought block, and this chat expects none"
-            raise TrueupError("E354", reason, remedy=_THINK)
+        teller, (layout, ending), thought = self._teller(), self._chat(), ""
+        messages = told_apart(ending, messages)
+        if ending.taken:
+            thought, said = apart(said)
+        inline = layout.thinks and CLOSE in spoken_text(said)
+        if ending.thought is None and (thought or inline or (said.thinking and ending.refuses)):
+            raise unexpected("the completion has a thought block, and this chat expects none")
         before = prompt.told or teller.tell(messages, generation=True)
         whole = teller.tell([*messages, said], generation=False)
         self._refuse_markers(whole.skeleton.literals, whole.contents)
-        return answer_ids(teller, before, whole, [*messages, said], self.stop_ids)
+        return answer_ids(teller, ending, before, whole, [*messages, said], self.stop_ids, thought)
 
-    def _check_whole(self, messages: Sequence[Message], header: str, text: str) -> None:
-        """E353 unless the template's rendering of the whole conversation ends as the encoded one does.
-
-        What comes before the last header may differ: some templates (Mistral's) move the system's words
-        about.
-        """
-        layout, ending = self._chat()
-        answer, lead = text, ending.lead
-        if layout.thinks and CLOSE in answer and ending.thought is not None:
-            thought, answer = think_parts(answer)
-            before, slot, between = ending.thought
-            lead = before + slot.trim(thought) + between if thought.strip() else lead
-        elif ending.thought is not None and OPEN in answer:
-            return  # Cut off inside its thought: the template has no form for that.
-        # What both have in common: it is longer where the last content is blank, or a tool's.
-        backwards = zip(reversed(header), reversed(ending.header), strict=False)
-        count = len(list(takewhile(lambda pair: pair[0] == pair[1], backwards)))
-        shared = header[len(header) - count :]
-        expected = shared + lead + ending.slot.trim(answer) + ending.tail + ending.stop + ending.rest
-        turns = [*turns_of(messages), (str(Role.ASSISTANT), text)]
-        if not layout.text(turns, generation=False).endswith(expected):
-            reason = "the template does not render the completion as what follows its own prompt"
-            remedy = "drop the row or name another template"
-            raise TrueupError("E353", reason, where=f"template {layout.template.name}", remedy=remedy)
+    def _unopened(self, prompt: Prompt) -> bool:
+        """Whether the template's prompts open a thought and this one, behind a tool's answer, does not."""
+        dropped = self._chat()[1].dropped.rstrip(" ")
+        return bool(dropped) and not prompt.header.endswith(dropped)
 
     def _supervise_all(self, group: Group, prompt: Prompt, spoken: list[int]) -> Group:
+        if self._chat()[1].dropped and not prompt.told:
+            reason = "the template's prompts open a thought, and its earlier turns do not begin with one"
+            raise TrueupError("E363", reason, remedy=_LAST)
         for k in spoken:
             if k not in prompt.spans:
                 reason = f"message {k + 1}, an assistant's, is empty: there is nothing to train on"
@@ -341,7 +321,7 @@ class Chat:
             mask[start : end + 1] = True
             if int(prompt.ids[end]) not in self.stop_ids:
                 reason = f"the template does not end message {k + 1}, an assistant's, with its stop token"
-                raise TrueupError("E363", reason, remedy="train on the last turn only")
+                raise TrueupError("E363", reason, remedy=_LAST)
         completions = []
         for c in group.completions:
             assert c.tokens is not None

@@ -2,11 +2,12 @@
 
 A template tells its roles apart by control tokens, by text, or by both. Text that a token of its own opens
 (`<|im_start|>user`) is out of reach: nobody can spell the token. Other text is a marker, on whichever side of
-a control token it stands: Zephyr's `<|user|>` behind the end token, Llama 2's `<<SYS>>`, `GPT4 Correct User:`.
+a control token it stands: Zephyr's `<|user|>` behind the end token, Llama 2's `<<SYS>>`, OpenChat's
+`GPT4 Correct User:`.
 
 Texts are compared folded: case, runs of white space, compatibility forms (full-width letters) and invisible
-characters make no difference. One word and a colon on a line of its own (`Human:`) is a marker where it begins
-a line, and prose elsewhere.
+characters make no difference. One word and a colon behind a newline (`Human:`) is a marker where it begins a
+line, and prose elsewhere.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Guard:
         return cls(tuple(found.values()))
 
     def forged(self, literals: Sequence[str], contents: Sequence[str]) -> str | None:
-        """The marker that is spelled, in whole or in part, by contents between literals; None if there is none.
+        """The marker that contents between literals spell, in whole or in part; None if there is none.
 
         Each of `contents` stands behind one of `literals`, and one more literal behind the last.
         """

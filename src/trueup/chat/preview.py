@@ -10,7 +10,7 @@ from rich.text import Text
 
 from trueup.chat.encoder import Chat
 from trueup.engine.groups import Group
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 
 READ = "dim"
 "Style of tokens that no loss touches."
@@ -30,13 +30,13 @@ def render_preview(chat: Chat, group: Group) -> Text:
         raise TrueupError("E556", f"group {group.id!r} is not encoded", remedy="chat.encode it first")
     out = Text(no_wrap=False)
     count = len(group.prompt_tokens)
-    out.append(f"prompt — {count} tokens, none supervised\n", style="underline")
+    out.append(f"prompt — {counted(count, 'token')}, none supervised\n", style="underline")
     _append(out, chat, group.prompt_tokens, np.zeros(count, bool))
     for number, completion in enumerate(group.completions, 1):
         assert completion.tokens is not None
         mask = completion.supervised
         mask = np.ones(len(completion.tokens), bool) if mask is None else mask
-        title = f"\ncompletion {number} — {len(mask)} tokens, {int(mask.sum())} supervised\n"
+        title = f"\ncompletion {number} — {counted(len(mask), 'token')}, {int(mask.sum())} supervised\n"
         out.append(title, style="underline")
         _append(out, chat, completion.tokens, mask)
     out.append("\n")

@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 from trueup.chat.bounded import opening
 from trueup.chat.carried import dressed, text_end, told_to_think
 from trueup.chat.codec import Codec
+from trueup.chat.ending import ASK, call_stop, find_ending
 from trueup.chat.markers import Guard
-from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, Slot, Template, Turn
+from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, Template, Turn
 from trueup.chat.templates import BOS, FOLD, NAMED
 from trueup.chat.tooled import Teller
-from trueup.chat.tooled_ids import call_stop
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 
-_ASK: tuple[Turn, ...] = (("user", "one"),)
 _THOUGHTS = (f"a{CLOSE}b", f"{OPEN}\na\n{CLOSE}\n\nb")
 _FOLDED = (
     "this template refuses system turns: their words stand before the first question (model.system: fold)"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How a template goes on after a generation prompt: lead, content, tail, stop token, rest."""
-
-    header: str
-    "The end of the generation prompt, from the close of a user's turn on, without spaces at its end."
-    lead: str
-    "Template text between the prompt and the content: part of the completion, the model writes it."
-    tail: str
-    "White space between the content and the stop token; part of the completion too."
-    stop: str
-    rest: str
-    "Template text after the stop token: no part of a completion."
-    slot: Slot
-    "Which white space the template takes off the content."
-    thought: tuple[str, Slot, str] | None = None
-    "With an open thought block: text before the thought, its trims, text between thought and answer."
 
 
 @opening()
@@ -64,18 +44,20 @@ def probe(
         return {**found, **absent, "stop_ids": tuple(dict.fromkeys(ends)), "template_digest": digest}
     named = {key: text for key, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
     variables = {**named, "enable_thinking": thinking}
-    template = Template(name=label, source=source, variables=variables, today=today)
+    template = _told_in_parts(Template(name=label, source=source, variables=variables, today=today))
     layout = _layout(template)
     alone = _with_system(layout) is None
     if alone and fold:
         template = replace(template, source=FOLD + source)
         layout = _layout(template)
-    ending = _ending(layout, codec, thinking)
-    _check_bos(layout, tokenizer.bos_token)
     guard = _guard(layout, codec)
-    called = call_stop(Teller(layout=layout, codec=codec, guard=guard))
+    teller = Teller(layout=layout, codec=codec, guard=guard)
+    ending = find_ending(teller, thinking)
+    _check_bos(layout, tokenizer.bos_token)
+    called = call_stop(teller, closed=ending.closed)
     if called is not None:
-        ends = (*ends, called)
+        ending = ending if ending.closed else replace(ending, call="".join(called))
+        ends = (*ends, codec.control[called[1]])
     return {
         **found,
         "tokenizer": dressed(tokenizer, template.source, thinking=thinking),
@@ -120,6 +102,21 @@ def _text_bos(codec: Codec, bos: int | None) -> tuple[int, ...]:
     return (bos,) if bos is not None and ids[:1] == [bos] else ()
 
 
+def _told_in_parts(template: Template) -> Template:
+    """The template, given contents as lists of parts where it shows nothing of a content that is a text."""
+    said = "qxzjkwv"
+    parts = replace(template, parts=True)
+    text, listed = (_rendered(one, said) for one in (template, parts))
+    return parts if said not in text and said in listed else template
+
+
+def _rendered(template: Template, said: str) -> str:
+    try:
+        return template.render([("user", said)], generation=True)
+    except TrueupError:
+        return ""
+
+
 def _layout(template: Template) -> Layout:
     """The layout, after probing whether the template's output depends on what the contents say."""
     plain, knowing = Layout(template), Layout(template, thinks=True)
@@ -127,7 +124,7 @@ def _layout(template: Template) -> Layout:
         _fills(plain, _talks(text))
     thoughts = (talk for text in _THOUGHTS for talk in _talks(text))
     # Qwen3's kind takes assistant turns apart, the last one otherwise than earlier ones.
-    ends = ([*_ASK, ("assistant", text), *more] for text in _THOUGHTS for more in ((), _ASK))
+    ends = ([*ASK, ("assistant", text), *more] for text in _THOUGHTS for more in ((), ASK))
     if not _fills(plain, thoughts, "E353") and _fills(knowing, ends, "E353", "E551"):
         return knowing
     # A template that looks at thoughts in a way that is not known works for conversations without them: each
@@ -138,7 +135,7 @@ def _layout(template: Template) -> Layout:
 def _talks(text: str) -> tuple[list[Turn], ...]:
     """Conversations that say a text, by the user, by the assistant and by both."""
     said = ("assistant", text)
-    return ([("user", text)], [*_ASK, said], [("user", text), said, ("user", text)])
+    return ([("user", text)], [*ASK, said], [("user", text), said, ("user", text)])
 
 
 def _fills(layout: Layout, talks: Iterable[list[Turn]], *refusals: str) -> bool:
@@ -153,63 +150,15 @@ def _fills(layout: Layout, talks: Iterable[list[Turn]], *refusals: str) -> bool:
     return True
 
 
-def _unsupported(template: Template, what: str) -> TrueupError:
-    return TrueupError(
-        "E551", f"the template {what}", where=f"template {template.name}", remedy="name another template"
-    )
-
-
-def _ending(layout: Layout, codec: Codec, thinking: bool) -> Ending:
-    """How the template goes on after its generation prompt, from two renderings of one question."""
-    prompt = layout.skeleton(_ASK, generation=True).literals[1]
-    whole = layout.skeleton([*_ASK, ("assistant", "two")], generation=False)
-    lead, tail, stop, rest = _parts(layout, codec, prompt, whole)
-    thought = None
-    if layout.thinks and thinking:
-        inner = layout.skeleton([*_ASK, ("assistant", f"{OPEN}\na\n{CLOSE}\n\nb")], generation=False)
-        if [slot.part for slot in inner.slots] != ["content", "thought", "content"]:
-            raise _unsupported(layout.template, "leaves out the thought block that it asks for")
-        before = _lead(layout, prompt, inner.literals[1])
-        thought = (before, inner.slots[1], inner.literals[2])
-    return Ending(
-        header=prompt.rstrip(" "),
-        lead=lead,
-        tail=tail,
-        stop=stop,
-        rest=rest,
-        slot=whole.slots[1],
-        thought=thought,
-    )
-
-
-def _parts(layout: Layout, codec: Codec, prompt: str, whole: Skeleton) -> tuple[str, str, str, str]:
-    closer = whole.literals[2]
-    found = codec.pattern.search(closer)
-    if found is None or closer[: found.start()].strip():
-        reason = f"the template ends an assistant turn with {closer!r}, which is no token of the tokenizer"
-        remedy = "add the token, or name another template (hh works with every tokenizer)"
-        raise TrueupError("E552", reason, where=f"template {layout.template.name}", remedy=remedy)
-    lead = _lead(layout, prompt, whole.literals[1])
-    return lead, closer[: found.start()], found.group(), closer[found.end() :]
-
-
-def _lead(layout: Layout, prompt: str, literal: str) -> str:
-    """What follows the generation prompt; the spaces that end the prompt are held back for it."""
-    held = prompt.rstrip(" ")
-    if not literal.startswith(held) or not literal.startswith(prompt):
-        raise _unsupported(
-            layout.template, "writes a finished answer in another place than its own prompt asks for"
-        )
-    return literal[len(held) :]
-
-
 def _check_bos(layout: Layout, bos: str | None) -> None:
     """E551 unless the template writes the BOS token once at the start, or never."""
-    text = layout.template.render(_ASK, generation=True)
+    text = layout.template.render(ASK, generation=True)
     count = text.count(bos) if bos else 0
     # A model may use one token for BOS and EOS: then only what stands at the start counts.
     if bos and count and (not text.startswith(bos) or text.startswith(bos + bos)):
-        raise _unsupported(layout.template, f"writes the BOS token {bos} {count} times, or not at the start")
+        reason = f"the template writes the BOS token {bos} {counted(count, 'time')}, or not at the start"
+        where = f"template {layout.template.name}"
+        raise TrueupError("E551", reason, where=where, remedy="name another template")
 
 
 def _guard(layout: Layout, codec: Codec) -> Guard:
@@ -222,7 +171,7 @@ def _guard(layout: Layout, codec: Codec) -> Guard:
 
 def _with_system(layout: Layout) -> Skeleton | None:
     """The skeleton of a conversation with a system turn; None where the template refuses it."""
-    return _with(layout, [("system", "zero"), *_ASK])
+    return _with(layout, [("system", "zero"), *ASK])
 
 
 def _with(layout: Layout, turns: list[Turn]) -> Skeleton | None:

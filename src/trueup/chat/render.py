@@ -56,6 +56,8 @@ class Template:
     "`bos_token`, `eos_token` ... and `enable_thinking`."
     today: date
     "What `strftime_now` tells, so that a prompt is the same tomorrow."
+    parts: bool = False
+    "Whether contents are told as lists of parts, one text each, as templates with images take them."
 
     @cached_property
     def digest(self) -> str:
@@ -106,7 +108,7 @@ class Template:
         generation: bool,
         holes: Sequence[tuple[int, str, int]] = (),
     ) -> dict[str, Any]:
-        """What the sandbox replies (`woven.render`), in this process only where the template is trueup's own."""
+        """What the sandbox replies (`woven.render`): in this process where the template is trueup's own."""
         request = {
             "variables": dict(self.variables),
             "today": self.today.isoformat(),
@@ -114,6 +116,7 @@ class Template:
             "tools": tools,
             "generation": generation,
             "holes": list(holes),
+            "parts": self.parts,
         }
         if self._ours:
             from trueup.chat import woven
@@ -150,7 +153,7 @@ class Layout:
         return self.known[key]
 
     def _from_parsed(self, turns: Sequence[Turn], generation: bool) -> tuple[Skeleton, list[str]] | None:
-        """The parsed form of conversations of this shape, and this one's contents; None where it does not hold.
+        """The parsed form of conversations of this shape, and this one's contents; None where there is none.
 
         That is where the template reads contents, and for thoughts, which it takes apart.
         """
@@ -334,7 +337,7 @@ def _parts(turn: tuple[str, ...]) -> list[tuple[str, str]]:
 def _filled(
     shape: Shape, marks: Mapping[Part, str], edged: Iterable[Part], edge: str, tags: str
 ) -> list[Turn]:
-    """Turns of this shape with the placeholders in place of contents, some of them with `edge` around them."""
+    """Turns of this shape with the placeholders in place of contents, `edged` ones with `edge` around them."""
     turns, edged = [], set(edged)
     for index, turn in enumerate(shape):
         shown = [marks.get((index, name), part) for name, part in _parts(turn)]

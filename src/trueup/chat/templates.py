@@ -19,7 +19,9 @@ BOS = "{{- bos_token -}}\n"
 
 FOLD = (
     '{%- if messages | length > 1 and messages[0]["role"] == "system" and messages[1]["role"] == "user" -%}'
-    '{%- set said = messages[0]["content"] ~ "\\n\\n" ~ messages[1]["content"] -%}'
+    '{%- set system, asked, gap = messages[0]["content"], messages[1]["content"], "\\n\\n" -%}'
+    "{%- set said = system ~ gap ~ asked if asked is string"
+    ' else system + [{"type": "text", "text": gap}] + asked -%}'
     '{%- set messages = [{"role": "user", "content": said}] + messages[2:] -%}{%- endif %}\n'
 )
 "What goes before a template that refuses system turns: the system's words stand before the first question."

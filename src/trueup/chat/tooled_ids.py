@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from trueup.chat.assembly import Assembly
 from trueup.chat.codec import Codec
+from trueup.chat.ending import Ending
 from trueup.chat.render import Slot
 from trueup.chat.tooled import Teller, Told
-from trueup.engine.groups import Message, Role, ToolCall
+from trueup.engine.groups import Message, Role
 from trueup.errors import TrueupError
 
 Span = tuple[int, int]
@@ -44,56 +45,66 @@ def prompt_ids(
 
 
 def answer_ids(
-    teller: Teller, prompt: Told, whole: Told, messages: Sequence[Message], stop_ids: Sequence[int]
+    teller: Teller,
+    ending: Ending,
+    prompt: Told,
+    whole: Told,
+    messages: Sequence[Message],
+    stop_ids: Sequence[int],
+    thought: str = "",
 ) -> np.ndarray:
     """The ids of a conversation's last message behind the prompt before it, up to its stop token.
 
-    E353 where the template does not render it as what follows its own prompt, E363 where it ends with no
-    stop token.
+    `thought` is what precedes it where only the prompt knows of thoughts. E353 where the template does not
+    render the message as what follows its own prompt, E363 where it ends with no stop token.
     """
     skeleton, last = whole.skeleton, len(messages) - 1
     where = f"template {teller.layout.template.name}"
     before = sum(slot.message < last for slot in skeleton.slots)
-    header = prompt.skeleton.literals[-1]
     follows = [(s.message, s.part) for s in skeleton.slots[max(before - 1, 0) : before]]
     asked = [(s.message, s.part) for s in prompt.skeleton.slots[-1:]]
     own = skeleton.slots[before:]
-    if (
-        follows != asked
-        or any(slot.message < last for slot in own)
-        or not skeleton.literals[before].startswith(header)
-    ):
+    begun = _begun(ending, prompt.skeleton.literals[-1], skeleton.literals[before], thought, last)
+    if follows != asked or any(slot.message < last for slot in own) or begun is None:
         reason = "the template does not render the completion as what follows its own prompt"
         remedy = "drop the row or name another template"
         raise TrueupError("E353", reason, where=where, remedy=remedy)
-    literals = list(skeleton.literals[before:])
-    literals[0] = literals[0][len(header.rstrip(" ")) :]
-    stops = list(teller.codec.pattern.finditer(literals[-1]))
-    if (
-        not stops
-        or literals[-1][stops[-1].end() :].strip()
-        or not _is_stop(teller.codec, stops[-1].group(), stop_ids)
-    ):
-        reason = (
-            f"the template ends the answer with {literals[-1][-40:]!r}, which is no stop token of this chat"
-        )
-        raise TrueupError("E363", reason, where=where, remedy="drop the row or name another template")
-    literals[-1] = literals[-1][: stops[-1].end()]
-    text = Text(literals=literals, slots=own, contents=whole.contents[before:])
+    literals = [*begun.literals, *skeleton.literals[before + 1 :]]
+    literals[-1] = _ended(teller.codec, ending, literals[-1], bool(messages[-1].tool_calls), stop_ids, where)
+    slots = [*begun.slots, *own]
+    text = Text(literals=literals, slots=slots, contents=[*begun.contents, *whole.contents[before:]])
     roles = [str(message.role) for message in messages]
-    return _laid(teller.codec, text, [""] * len(own), roles, (), begins=False)[0]
+    return _laid(teller.codec, text, [""] * len(slots), roles, (), begins=False)[0]
 
 
-def call_stop(teller: Teller) -> int | None:
-    """The id of the token that ends an answer which calls a tool; None where the template shows no calls."""
-    calls = (ToolCall("weather", '{"place": "Oslo"}'),)
-    talk = (Message(Role.USER, "one"), Message(Role.ASSISTANT, "", tool_calls=calls))
-    try:
-        end = teller.tell(talk, generation=False).skeleton.literals[-1]
-    except TrueupError:
+def _begun(ending: Ending, header: str, literal: str, thought: str, last: int) -> Text | None:
+    """What an answer has before its own first part, behind the header that asked for it; None elsewhere."""
+    held = header.rstrip(" ")
+    opened = bool(ending.dropped) and held.endswith(ending.dropped)
+    if literal.startswith(header) and not (thought or (opened and ending.taken)):
+        return Text(literals=[literal[len(held) :]], slots=[], contents=[])
+    base = held.removesuffix(ending.dropped) + ending.written
+    if not opened or not literal.startswith(base):
         return None
-    stops = teller.codec.pattern.findall(end)
-    return teller.codec.control[stops[-1]] if stops else None
+    if not thought.strip() or ending.thought is None:
+        return Text(literals=[ending.lead + literal[len(base) :]], slots=[], contents=[])
+    first, slot, between = ending.thought
+    slot = replace(slot, message=last)
+    literals = [first, between + literal[len(base) :]]
+    return Text(literals=literals, slots=[slot], contents=[slot.trim(thought)])
+
+
+def _ended(
+    codec: Codec, ending: Ending, literal: str, calls: bool, stop_ids: Sequence[int], where: str
+) -> str:
+    """The template's text behind an answer's last part, up to its stop token."""
+    closes = ending.call if calls else ending.tail + ending.stop
+    literal = literal if ending.closed else literal + closes
+    stops = list(codec.pattern.finditer(literal))
+    if not stops or literal[stops[-1].end() :].strip() or not _is_stop(codec, stops[-1].group(), stop_ids):
+        reason = f"the template ends the answer with {literal[-40:]!r}, which is no stop token of this chat"
+        raise TrueupError("E363", reason, where=where, remedy="drop the row or name another template")
+    return literal[: stops[-1].end()]
 
 
 def _is_stop(codec: Codec, token: str, stop_ids: Sequence[int]) -> bool:
@@ -118,7 +129,7 @@ def _turn(
     )
     if begin is None or not stop:
         reason = f"the template does not end message {k + 1}, an assistant's, as it would be generated"
-        raise TrueupError("E363", reason, remedy="train on the last turn only")
+        raise TrueupError("E363", reason, remedy="train on the last turn only (`--data.train_on last`)")
     return begin, stop
 
 

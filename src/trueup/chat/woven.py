@@ -1,4 +1,4 @@
-"""A chat template run in Jinja's sandbox, on contents that the template can move about and not read unnoticed.
+"""A chat template run in Jinja's sandbox, on contents that it can move about and not read unnoticed.
 
 A content is told to the template either as its text or as a hole: an object that may be joined to text and
 stripped, and that writes down each question asked of it (`'</think>' in content`) with the answer. So one
@@ -123,10 +123,12 @@ def _refuse(*_: Any, **__: Any) -> Any:
     raise TooReadError
 
 
-for _name in (
-    "str repr hash format len iter reversed int float complex index round bytes lt le gt ge mod rmod mul rmul"
-    " sub rsub truediv floordiv pow rpow neg pos abs invert and or xor"
-).split():
+_REFUSED = (
+    "str", "repr", "hash", "format", "bytes", "len", "iter", "reversed", "int", "float", "complex", "index",
+    "round", "lt", "le", "gt", "ge", "mod", "rmod", "mul", "rmul", "sub", "rsub", "truediv", "floordiv", "pow",
+    "rpow", "neg", "pos", "abs", "invert", "and", "or", "xor",
+)  # fmt: skip
+for _name in _REFUSED:
     setattr(Woven, f"__{_name}__", _refuse)
 
 
@@ -215,12 +217,9 @@ def _raise(message: str) -> None:
     raise errors.TemplateError(message)
 
 
-def _json(
-    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
-) -> str:
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
+def _json(value: Any, ensure_ascii: bool = False, indent: Any = None, *form: Any, **named: Any) -> str:
+    named |= dict(zip(("separators", "sort_keys"), form, strict=False))
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **named)
 
 
 def _or_woven(plain: Callable[..., Any], woven: Callable[..., Any]) -> Callable[..., Any]:
@@ -283,12 +282,15 @@ def render(request: Mapping[str, Any]) -> dict[str, Any]:
 
     `request` has the template's `source`, its `variables`, `today`, and `messages`, `tools` and `generation`.
     `holes` are triples: a message, a key of it, and the number of the hole that stands there instead. With
-    holes `error` may be "read": the template does with one what cannot be written down.
+    holes `error` may be "read": the template does with one what cannot be written down. With `parts`
+    contents are told as lists of one text each, as templates with images take them.
     """
     seen: list[list[Any]] = []
     messages = [dict(message) for message in request["messages"]]
     for message, key, number in request["holes"]:
         messages[message][key] = Woven([(number, "", "")], seen)
+    if request["parts"]:
+        messages = [_in_parts(message) for message in messages]
     today = date.fromisoformat(request["today"])
     try:
         text = _template(request["source"]).render(
@@ -317,6 +319,11 @@ def render(request: Mapping[str, Any]) -> dict[str, Any]:
         return {"error": "refused", "reason": str(error)}
     except Exception as error:  # Foreign code: whatever it raises is the template's failure.
         return {"error": "failed", "reason": f"{type(error).__name__} {error}"}
+
+
+def _in_parts(message: dict[str, Any]) -> dict[str, Any]:
+    content = message["content"]
+    return message if content is None else {**message, "content": [{"type": "text", "text": content}]}
 
 
 # ---------------------------------------------------------------------------------------------- the child

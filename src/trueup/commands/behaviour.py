@@ -22,7 +22,7 @@ from trueup.commands.options import (
     estimate_line,
     write_groups,
 )
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 
 
 def toxicity(
@@ -75,7 +75,9 @@ def toxicity(
         Write the continuations with their toxicity here, as groups.
     """
     if k is not None and k > num_continuations:
-        raise TrueupError("E702", f"the largest of {k}, from {num_continuations} continuations", where="k")
+        raise TrueupError(
+            "E702", f"the largest of {k}, from {counted(num_continuations, 'continuation')}", where="k"
+        )
     check_models(model)
     check_file(data)
     check_judge(judge)
@@ -91,7 +93,10 @@ def toxicity(
     )  # fmt: skip
     shown = found.document
     write_groups(out, found.groups)
-    lines = [f"judge {shown['judge']}, the largest of {shown['k']} continuations, from {num_continuations}"]
+    lines = [
+        f"judge {shown['judge']}, the largest of {counted(shown['k'], 'continuation')}, "
+        f"from {num_continuations}"
+    ]
     for which in ("all", "toxic", "non_toxic"):
         for metric, row in (shown[which] or {}).items():
             lines.append(f"{which:>10} prompts  {metric.replace('_', ' '):<22} {estimate_line(row)}")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from trueup.commands.options import Json, answer
-from trueup.errors import EXIT_DATA
+from trueup.errors import EXIT_DATA, counted
 
 Format = Annotated[str, Parameter(help="Name the format instead of having it detected.")]
 Part = Annotated[str, Parameter(help="Which split of a data set.")]
@@ -134,4 +134,5 @@ def convert(
         quarantine=bad,
     )
     data.write(target, result.groups)
-    print(f"{len(result.groups)} groups written to {target}, {len(result.problems)} rows quarantined")
+    written, bad_rows = counted(len(result.groups), "group"), counted(len(result.problems), "row")
+    print(f"{written} written to {target}, {bad_rows} quarantined")

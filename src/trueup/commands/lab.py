@@ -13,6 +13,7 @@ from rich.text import Text
 
 from trueup.commands.early import check_models
 from trueup.commands.options import Json, Positive, SampleSeed, Split, answer, say
+from trueup.errors import counted
 
 if TYPE_CHECKING:
     from trueup.lab.build import Band
@@ -72,7 +73,7 @@ def corpus(out: Path, /, *, tokens: Positive = 1_000_000, seed: int = 0) -> None
             }
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
-    print(f"{count} documents written to {out}")
+    print(f"{counted(count, 'document')} written to {out}")
 
 
 @app.command

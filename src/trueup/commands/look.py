@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from trueup.commands.options import AsJson, MethodName, Overrides, Positive
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.settings import discover
 from trueup.settings.narrow import narrow
 
@@ -106,12 +106,14 @@ def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
     opened = open_groups(stage.config.data, chat, seed=stage.config.seed, needs=needs)
     console = Console(highlight=False)
     for group in opened.train[:num]:
-        console.rule(f"{group.id or 'row'}  {len(group.completions)} completions  {len(group.pairs())} pairs")
+        shown = (counted(len(group.completions), "completion"), counted(len(group.pairs()), "pair"))
+        console.rule("  ".join((group.id or "row", *shown)))
         console.print(render_preview(chat, group))
     for note in (*chat.notes, *opened.unread):
         console.print(f"note: {note}", markup=False)
     console.print(
-        f"{opened.rows_in} rows: {len(opened.train)} to train on, {len(opened.held_out)} held out, "
+        f"{counted(opened.rows_in, 'row')}: {len(opened.train)} to train on, "
+        f"{len(opened.held_out)} held out, "
         f"{opened.quarantined} bad, {opened.overlong} longer than {stage.config.data.max_tokens} tokens"
     )
 

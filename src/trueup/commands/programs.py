@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from trueup.commands.early import check_file, check_models
 from trueup.commands.options import DrawSeed, Json, Positive, answer, say, write_groups
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 
 
 def sandbox(*, as_json: Json = False) -> None:
@@ -28,7 +28,7 @@ def sandbox(*, as_json: Json = False) -> None:
                 f"{backend.name}  {'held' if one.held else 'OPEN'}  {one.area:<10} {one.name:<44} {one.how}"
                 for one in tried
             )
-            say(*lines, f"{backend.name}: {held} of {len(tried)} probes held")
+            say(*lines, f"{backend.name}: {held} of {counted(len(tried), 'probe')} held")
     names = ("backend", "area", "name", "held", "how")
     rows = [{name: getattr(one, name) for name in names} for one in found]
     document = {"probes": rows, "open": broken(found), "absent": absent}
@@ -110,6 +110,6 @@ def programs(
         )  # fmt: skip
     write_groups(out, solved.groups)
     found = {name: rate.to_json() for name, rate in rates.items()}
-    lines = [f"{name:>9} {estimate(row)}  {row['n']} problems" for name, row in found.items()]
+    lines = [f"{name:>9} {estimate(row)}  {counted(row['n'], 'problem')}" for name, row in found.items()]
     lines.append("  ".join(f"{outcome} {count}" for outcome, count in sorted(solved.outcomes.items())))
     answer({**found, "outcomes": solved.outcomes}, lines, as_json)

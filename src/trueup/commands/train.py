@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trueup.commands.options import Overrides, say
+from trueup.errors import counted
 from trueup.runs.signals import stop_requests
 
 if TYPE_CHECKING:
@@ -126,8 +127,10 @@ def _run(recipe: Recipe, out: Path) -> None:
     stages = plan(recipe, out)
     say(*measured_lines(stages), f"report: {write_report(out)}")
     say(*(line for stage in stages for line in warning_lines(stage.folder, stage.name)))
-    counted = "1 stage" if len(stages) == 1 else f"{len(stages)} stages"
-    say(f"{counted} done in {out} ({time.monotonic() - started:.0f} s)", *_next_lines(out))
+    say(
+        f"{counted(len(stages), 'stage')} done in {out} ({time.monotonic() - started:.0f} s)",
+        *_next_lines(out),
+    )
 
 
 def _next_lines(out: Path) -> list[str]:

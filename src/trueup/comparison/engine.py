@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from trueup.comparison.plan import Job
-from trueup.errors import EXIT_PREEMPTED
+from trueup.errors import EXIT_PREEMPTED, counted
 from trueup.runs.recipe import plan, write_atomically
 from trueup.runs.signals import Interrupted
 from trueup.settings.config import dump_yaml
@@ -89,7 +89,7 @@ def run_all(
     """
     left = [job for job in jobs if not all(stage.done for stage in plan(job.recipe, folder))]
     ended, failed = len(jobs) - len(left), {}
-    say(f"{title}{len(jobs)} runs, {ended} done before")
+    say(f"{title}{counted(len(jobs), 'run')}, {ended} done before")
     for job, code in engine.run(left, folder):
         if code in (EXIT_PREEMPTED, -signal.SIGTERM):  # It was asked to stop, and has saved everything.
             continue

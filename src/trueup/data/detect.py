@@ -11,7 +11,7 @@ from typing import Any
 from trueup.data.formats import CONTENT, Format, all_formats
 from trueup.data.problems import Fault, keys_of, nearest, printable
 from trueup.data.suggest import OTHER_NAMES, suggested
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 
 MAJORITY = 0.9
 "The part of the rows that can vote which must name one and the same format."
@@ -57,7 +57,7 @@ def detect(rows: Sequence[Mapping[str, Any]], where: str, needs: Sequence[str] =
         if len(others := candidates(example)) > 1
         else ""
     )
-    return found, f"{votes[clear[0]]} of {len(rows)} rows have {used}{chosen}"
+    return found, f"{votes[clear[0]]} of {counted(len(rows), 'row has', 'rows have')} {used}{chosen}"
 
 
 def _decided(names: tuple[str, ...], needs: Sequence[str]) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def misspelt(key: str) -> str:
 
 def _ambiguous(votes: Counter[tuple[str, ...]], clear: list[tuple[str, ...]], where: str) -> TrueupError:
     divided = [names for names, _ in votes.most_common() if len(names) > 1]
-    parts = [f"{votes[names]} rows look like {names[0]}" for names in clear[:4]]
+    parts = [f"{counted(votes[names], 'row looks', 'rows look')} like {names[0]}" for names in clear[:4]]
     parts += [f"{votes[names]} like {' or '.join(names)}" for names in divided[:3]]
     choices = dict.fromkeys(name for names in (*clear, *divided) for name in names)
     remedy = "name it: " + " or ".join(f"--format {name}" for name in list(choices)[:4])

@@ -18,7 +18,7 @@ from typing import IO, Any, cast, final
 
 from trueup.data import csv_cells, strict_json
 from trueup.data.problems import Fault, file_error, printable, show
-from trueup.errors import EXIT_MISSING, TrueupError
+from trueup.errors import EXIT_MISSING, TrueupError, counted
 
 LINE_CAP = 32 * 2**20
 "Bytes of one row that are read; a longer row is bad (E109)."
@@ -246,7 +246,7 @@ def _header(cells: list[str]) -> list[str]:
 
 def _named(cells: list[str], header: list[str], delimiter: str) -> dict[str, str]:
     if len(cells) != len(header):
-        reason = f"{len(cells)} cells, but the header names {len(header)} columns"
+        reason = f"{counted(len(cells), 'cell')}, but the header names {counted(len(header), 'column')}"
         held = csv_cells.DELIMITERS[delimiter]
         remedy = f"put double quotes around cells that hold {held} or line breaks"
         raise Fault("E115", reason, remedy=remedy)

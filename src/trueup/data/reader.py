@@ -23,7 +23,7 @@ from trueup.data.problems import Fault, Problem, printable, problem_of
 from trueup.data.raw_rows import RawRow, decode
 from trueup.data.sanity import Watch
 from trueup.engine.groups import Group
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 
 _Decoded = tuple[RawRow, dict[str, Any] | Fault]
 Encode = Callable[[Group], Group]
@@ -78,14 +78,14 @@ class ReadResult:
         lines = [
             f"{printable(self.path)}: {self.format} ({self.why})",
             f"rows in {c.rows_in} = accepted {c.accepted} + quarantined {c.quarantined}"
-            + (f"; {c.blank} blank lines" if c.blank else "")
-            + (f"; {c.groups} groups" if c.groups != c.accepted else ""),
+            + (f"; {counted(c.blank, 'blank line')}" if c.blank else "")
+            + (f"; {counted(c.groups, 'group')}" if c.groups != c.accepted else ""),
         ]
         lines += [f"note: {note}" for note in c.notes]
         shown = self.problems if limit is None else self.problems[:limit]
         lines += [str(problem) for problem in shown]
         if len(shown) < c.quarantined:
-            lines.append(f"... and {c.quarantined - len(shown)} more bad rows")
+            lines.append(f"... and {counted(c.quarantined - len(shown), 'more bad row')}")
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -345,9 +345,10 @@ def _check_counts(
     if counts.quarantined > max_bad * counts.rows_in:
         kinds = Counter((problem.code, problem.reason) for problem in problems)
         parts = [f"{count} x {code} {reason}" for (code, reason), count in kinds.most_common(4)]
-        parts += [f"{len(kinds) - 4} more kinds"] if len(kinds) > 4 else []
+        parts += [counted(len(kinds) - 4, "more kind")] if len(kinds) > 4 else []
         share = f"{counts.quarantined / counts.rows_in:.1%}; the limit is {max_bad:.1%}"
-        reason = f"{counts.quarantined} of {counts.rows_in} rows are bad ({share}): {'; '.join(parts)}"
+        rows = counted(counts.rows_in, "row is", "rows are")
+        reason = f"{counts.quarantined} of {rows} bad ({share}): {'; '.join(parts)}"
         see = (
             f"see {saved}"
             if saved is not None

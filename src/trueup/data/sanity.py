@@ -16,6 +16,7 @@ from trueup.data.problems import Fault, printable
 from trueup.data.raw_rows import RawRow
 from trueup.data.turns import KEYS
 from trueup.engine.groups import Comparison, Group
+from trueup.errors import counted
 
 _CONTROL_LIKE = re.compile(rb"<\|[A-Za-z_]{2,30}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>")
 
@@ -138,20 +139,20 @@ class Watch:
             made.append("a byte order mark at the start was passed over")
         num, rows, prompts = len(self.rows), _distinct(self.rows), _distinct(self.prompts)
         if num > rows:
-            made.append(f"{num - rows} groups repeat an earlier one exactly")
+            made.append(counted(num - rows, "group repeats", "groups repeat") + " an earlier one exactly")
         if num > prompts:
-            made.append(f"{prompts} distinct prompts in {num} groups")
+            made.append(f"{counted(prompts, 'distinct prompt')} in {counted(num, 'group')}")
         if t["pair"]:
             made.append(
-                f"chosen is longer in {t['longer']} of {t['pair']} pairs ({t['longer'] / t['pair']:.0%}), "
-                f"shorter in {t['shorter']}"
+                f"chosen is longer in {t['longer']} of {counted(t['pair'], 'pair')} "
+                f"({t['longer'] / t['pair']:.0%}), shorter in {t['shorter']}"
             )
         if t["good"] or t["bad"]:
             one_sided = "" if t["good"] and t["bad"] else " (one-sided: nothing to tell apart)"
             made.append(f"labels: {t['good']} good, {t['bad']} bad{one_sided}")
         if t["control"]:
-            rows = "1 row holds" if t["control"] == 1 else f"{t['control']} rows hold"
-            made.append(f"{rows} text that looks like control tokens; it is read as plain text")
+            held = counted(t["control"], "row holds", "rows hold")
+            made.append(f"{held} text that looks like control tokens; it is read as plain text")
         return (*made, *self.unread_notes())
 
     def unread_notes(self) -> tuple[str, ...]:

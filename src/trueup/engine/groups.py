@@ -89,6 +89,12 @@ class Completion:
     marks: Mapping[str, float] = field(default_factory=dict)
     "Per-completion numbers: `score`, `greedy_score` ..."
 
+    @property
+    def said(self) -> str:
+        """Its text; where it calls tools, with each call as JSON on a line of its own."""
+        calls = [f'{{"name": {json.dumps(c.name)}, "arguments": {c.arguments}}}' for c in self.tool_calls]
+        return "\n".join([self.text, *calls] if self.text else calls) if calls else self.text
+
     def with_columns(self, **columns: np.ndarray) -> Completion:
         """This completion with further per-token columns."""
         return replace(self, columns={**self.columns, **columns})

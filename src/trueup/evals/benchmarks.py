@@ -23,7 +23,7 @@ from trueup.data.problems import Fault
 from trueup.data.raw_rows import decode
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.engine.order import derive, permutation
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.evals.answers import last_number
 from trueup.evals.harness_text import text_before
 from trueup.evals.task_files import Source, TaskFile
@@ -193,7 +193,9 @@ def _nameless(source: Source) -> Iterator[_Row]:
                 where = f"{path.name}:{number}"
                 if len(cells) != len(source.columns):
                     raise TrueupError(
-                        "E203", f"{len(cells)} cells, {len(source.columns)} columns", where=where
+                        "E203",
+                        f"{counted(len(cells), 'cell')}, {counted(len(source.columns), 'column')}",
+                        where=where,
                     )
                 yield _Row(where, dict(zip(source.columns, cells, strict=True)), source.fields)
     except OSError as error:
@@ -234,7 +236,7 @@ def _truth(task: TaskFile, value: _Row, choices: Sequence[str], entries: Sequenc
     if task.flags:
         flags = value(task.flags)
         if not isinstance(flags, list) or len(flags) != len(choices):
-            reason = f"`{task.flags}` is not one flag for each of {len(choices)} choices"
+            reason = f"`{task.flags}` is not one flag for each of {counted(len(choices), 'choice')}"
             raise TrueupError("E206", reason, where=value.where, remedy="repair the row")
         true = [_flag(flag, task.flags, value.where) for flag in flags]
         if True not in true:
@@ -253,7 +255,7 @@ def _truth(task: TaskFile, value: _Row, choices: Sequence[str], entries: Sequenc
     if index is None or not 0 <= index < len(choices):
         raise TrueupError(
             "E206",
-            f"`{answer}` is {found!r}, with {len(choices)} choices",
+            f"`{answer}` is {found!r}, with {counted(len(choices), 'choice')}",
             where=value.where,
             remedy="an index from 0, a letter from A, or a name that `labels` lists",
         )

@@ -8,6 +8,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from trueup.errors import counted
+
 
 def table_of(document: Mapping[str, Any]) -> Table:
     """The figures of an evaluation, one row for each task; it fits a terminal of 80 columns.
@@ -53,11 +55,16 @@ def notes(row: Mapping[str, Any], document: Mapping[str, Any]) -> list[str]:
         cut = row.get(key)
         if cut and cut["items"]:
             whose = f" for {model}" if document["against"] else ""
-            lines.append(f"{cut['items']} of {row['items']} items cut to {cut['context']} tokens{whose}")
+            items, tokens = counted(row["items"], "item"), counted(cut["context"], "token")
+            lines.append(f"{cut['items']} of {items} cut to {tokens}{whose}")
     if row["also"]:
         lines.append(", ".join(f"{name} {value:.4g}" for name, value in row["also"].items()))
     if "left_out" in row:
-        rest = f"; {row['left_out']} items are in no whole group" if row["left_out"] else ""
+        rest = (
+            f"; {counted(row['left_out'], 'item is', 'items are')} in no whole group"
+            if row["left_out"]
+            else ""
+        )
         lines.append(f"n counts groups of items that must all be right{rest}")
     if "sampling" in row:
         lines.append(_sampled(row["sampling"], document["seed"]))
@@ -65,7 +72,7 @@ def notes(row: Mapping[str, Any], document: Mapping[str, Any]) -> list[str]:
         shots = row["shots"]
         spread = "" if shots["sd"] is None else f", standard deviation between draws {shots['sd']:.3f}"
         means = ", ".join(f"{mean:.3f}" for mean in shots["means"])
-        lines.append(f"{len(shots['rows'][0])} demonstrations, means of draws {means}{spread}")
+        lines.append(f"{counted(len(shots['rows'][0]), 'demonstration')}, means of draws {means}{spread}")
     if "against" in row and row["difference"] is None:
         lines.append("not paired: the figure is no mean over items")
     lines += filter(None, [row.get("note")])
@@ -73,7 +80,7 @@ def notes(row: Mapping[str, Any], document: Mapping[str, Any]) -> list[str]:
 
 
 def _sampled(how: Mapping[str, Any], seed: int) -> str:
-    count = f"{how['samples']} sample{'s' * (how['samples'] > 1)}, up to {how['max_new_tokens']} tokens"
+    count = f"{counted(how['samples'], 'sample')}, up to {counted(how['max_new_tokens'], 'token')}"
     if how.get("greedy"):
         return f"{count}, greedy"
     shown = [

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from trueup.engine.groups import Group
 from trueup.engine.order import derive
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.evals.likelihood import (
     Evidence,
     Reads,
@@ -203,7 +203,7 @@ def answer_of(item: Group) -> int:
     if not isinstance(answer, int) or not 0 <= answer < len(item.completions):
         raise TrueupError(
             "E206",
-            f"`answer` is {answer!r}, with {len(item.completions)} choices",
+            f"`answer` is {answer!r}, with {counted(len(item.completions), 'choice')}",
             where=f"item {item.id}",
             remedy="put the index of the right choice in meta",
         )
@@ -218,7 +218,9 @@ def truths_of(item: Group) -> Sequence[bool]:
         return [k == answer for k in range(len(item.completions))]
     if len(flags) != len(item.completions):
         raise TrueupError(
-            "E206", f"{len(flags)} flags in `true`, {len(item.completions)} choices", where=f"item {item.id}"
+            "E206",
+            f"{counted(len(flags), 'flag')} in `true`, {counted(len(item.completions), 'choice')}",
+            where=f"item {item.id}",
         )
     return [bool(flag) for flag in flags]
 

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from trueup.errors import TrueupError
 
 Form = Literal["own", "text", "messages"]
@@ -44,6 +46,8 @@ class Call:
     completion: Form = "text"
     abstains: bool = False
     "Whether its return annotation allows None."
+    decode: Callable[[np.ndarray], str] | None = None
+    "How a completion's tokens read, where the model's chat is at hand."
 
 
 def calling(function: Callable[..., Any], name: str) -> Call:

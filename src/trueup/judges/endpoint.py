@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 from trueup.answerers.open import key_fault
 from trueup.answerers.transport import NoAnswerError, Session, beginning
 from trueup.engine.groups import Group, as_openai
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.judges import by_group
 
 KEY = "TRUEUP_JUDGE_KEY"
@@ -81,7 +81,7 @@ class Endpoint:
         items = [
             {
                 "prompt": [as_openai(m) for m in group.prompt],
-                "completion": completion.text,
+                "completion": completion.said,
             }
             for group in groups
             for completion in group.completions
@@ -124,7 +124,7 @@ class Endpoint:
         if not isinstance(scores, list):
             raise self._wrong(f"no list `scores`: {beginning(answer)}")
         if len(scores) != wanted:
-            raise self._wrong(f"{len(scores)} scores for {wanted} completions")
+            raise self._wrong(f"{counted(len(scores), 'score')} for {counted(wanted, 'completion')}")
         for score in scores:
             number = isinstance(score, int | float) and not isinstance(score, bool)
             if not number or not abs(score) <= float_info.max:

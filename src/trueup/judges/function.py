@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from trueup.engine.groups import Completion, Group, Role, as_openai
-from trueup.errors import TrueupError
+import numpy as np
+
+from trueup.engine.groups import Completion, Group, Message, Role, as_openai
+from trueup.errors import TrueupError, counted
 from trueup.judges.blame import number_of, place_of, raised, shown
 from trueup.judges.calling import Call, Form, calling
 from trueup.judges.event_loop import Raised, gather
@@ -25,9 +27,11 @@ class FunctionJudge:
     "Most questions at once, of an asynchronous function about one completion."
 
     @classmethod
-    def of(cls, function: Callable[..., Any], name: str) -> FunctionJudge:
+    def of(
+        cls, function: Callable[..., Any], name: str, decode: Callable[[np.ndarray], str] | None = None
+    ) -> FunctionJudge:
         """The judge that asks `function`. Raises E792 where its signature does not say how."""
-        return cls(function=function, name=name, call=calling(function, name))
+        return cls(function=function, name=name, call=replace(calling(function, name), decode=decode))
 
     def __call__(self, groups: Sequence[Group]) -> list[list[float]]:
         """The function's numbers.
@@ -80,7 +84,7 @@ class FunctionJudge:
         return self._list(self._ask(_rows(asked), **given), len(asked), _rows(asked))
 
     def _about_groups(self, groups: Sequence[Group]) -> list[list[Any]]:
-        where = f"{len(groups)} groups"
+        where = counted(len(groups), "group")
         told = self._list(self._ask(where, groups=groups), len(groups), where)
         return [
             self._list(values, len(group.completions), f"group {group.id}")
@@ -135,7 +139,7 @@ class FunctionJudge:
         values = value.tolist() if callable(getattr(value, "tolist", None)) else value
         if isinstance(values, list | tuple) and len(values) == length:
             return list(values)
-        found = f"{len(values)} values" if isinstance(values, list | tuple) else shown(value)
+        found = counted(len(values), "value") if isinstance(values, list | tuple) else shown(value)
         raise self._no_score(f"the function gave {found} for {length}", where)
 
     def _score(self, value: Any, group: Group, i: int) -> float | None:
@@ -173,7 +177,7 @@ def _row(group: Group, i: int) -> str:
 
 def _rows(asked: Sequence[tuple[Group, int]]) -> str:
     first, last = asked[0][0].id, asked[-1][0].id
-    return f"{len(asked)} completions of rows {first} to {last}"
+    return f"{counted(len(asked), 'completion')} of rows {first} to {last}"
 
 
 # ------------------------------------------------------------------------------------------ arguments
@@ -195,10 +199,25 @@ def _prompt(form: Form, group: Group) -> Any:
     return _dictionaries(group)
 
 
-def _said(form: Form, group: Group, completion: Completion) -> Any:
-    if form != "messages" or _is_text(group):
-        return completion.text
-    return [{"role": "assistant", "content": completion.text}]
+def _said(call: Call, group: Group, completion: Completion) -> Any:
+    if call.completion != "messages" or _is_text(group):
+        return _text(call, group, completion)
+    return _messages(completion)
+
+
+def _text(call: Call, group: Group, completion: Completion) -> str:
+    """What it says, calls as its tokens write them where that is known."""
+    whole = completion.tokens is not None and completion.supervised is None
+    if completion.tool_calls and call.decode is not None and whole:
+        return call.decode(completion.tokens)
+    return completion.said
+
+
+def _messages(completion: Completion) -> list[dict[str, Any]]:
+    said = Message(
+        Role.ASSISTANT, completion.text, thinking=completion.thinking, tool_calls=completion.tool_calls
+    )
+    return [as_openai(said)]
 
 
 def _ids(call: Call, group: Group, completion: Completion) -> list[int]:
@@ -224,15 +243,15 @@ def _state(call: Call, group: Group, completion: Completion) -> dict[str, Any]:
         "task": "",
         **group.meta,
         "prompt": _prompt("messages", group),
-        "completion": _said("messages", group, completion),
+        "completion": _text(call, group, completion) if _is_text(group) else _messages(completion),
     }
 
 
 _Argument = Callable[[Call, Group, Completion], Any]
 _ONE: Mapping[str, _Argument] = {
     "prompt": lambda call, group, completion: _prompt(call.prompt, group),
-    "completion": lambda call, group, completion: _said(call.completion, group, completion),
-    "text": lambda call, group, completion: completion.text,
+    "completion": lambda call, group, completion: _said(call, group, completion),
+    "text": _text,
     "completion_ids": _ids,
     "token_ids": _ids,
     "prompt_ids": _prompt_ids,
@@ -250,7 +269,7 @@ _OURS = frozenset(_ONE) - {"info", "task", "id", "user", "source"}
 "Of these, those that stand before a column of the same name."
 _ALL: Mapping[str, _Argument] = {
     "prompts": lambda call, group, completion: _prompt(call.prompt, group),
-    "completions": lambda call, group, completion: _said(call.completion, group, completion),
+    "completions": lambda call, group, completion: _said(call, group, completion),
     "completion_ids": _ids,
     "prompt_ids": _prompt_ids,
 }

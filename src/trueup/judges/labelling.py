@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from trueup.engine.groups import Group, Score
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.judges.language_model import PREFIX, Account, open_pairwise
 from trueup.judges.open import open_judge
 
@@ -44,10 +44,11 @@ def sentence(said: Judgement) -> str:
     """How it went, for people."""
     account = said.account
     if account is None:
-        return f"{said.num_scored} completions scored"
+        return f"{counted(said.num_scored, 'completion')} scored"
     return (
-        f"{account.pairs} pairs judged in both orders: {100 * account.inconsistent:.1f} % changed with the "
-        f"order, {account.unread} could not be read, {account.identical} identical pairs left out; "
+        f"{counted(account.pairs, 'pair')} judged in both orders: {100 * account.inconsistent:.1f} % changed "
+        f"with the order, {account.unread} could not be read, "
+        f"{counted(account.identical, 'identical pair')} left out; "
         f"{100 * account.mass:.1f} % of what the judge would say is a verdict"
     )
 

@@ -21,7 +21,7 @@ from trueup.answerers import Answerer
 from trueup.answerers.open import SERVER, open_answerer
 from trueup.engine.groups import Comparison, Group
 from trueup.engine.order import permutation
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.judges import by_group
 from trueup.judges.wording import Reader, Reading, conversation_text, read_wording
 
@@ -95,7 +95,7 @@ class PairwiseJudge:
         questions = []
         for group, a, b in duels:
             said = conversation_text(group.prompt)
-            texts = group.completions[a].text, group.completions[b].text
+            texts = group.completions[a].said, group.completions[b].said
             for first, second in (texts, texts[::-1]):
                 questions.append(self.reader.question(conversation=said, first=first, second=second))
         readings = self.reader.ask(questions) if questions else []
@@ -126,7 +126,7 @@ class PairwiseJudge:
         duels: list[tuple[int, int, int]] = []
         identical = 0
         for place, group in enumerate(groups):
-            texts = [c.text for c in group.completions]
+            texts = [c.said for c in group.completions]
             pairs = list(combinations(range(len(texts)), 2))
             distinct = [(a, b) for a, b in pairs if texts[a] != texts[b]]
             identical += len(pairs) - len(distinct)
@@ -166,7 +166,7 @@ class PointwiseJudge:
     def __call__(self, groups: Sequence[Group]) -> list[list[float]]:
         """The scores. Raises E798 where answers could not be read: a score is never made up."""
         questions = [
-            self.reader.question(conversation=conversation_text(group.prompt), completion=completion.text)
+            self.reader.question(conversation=conversation_text(group.prompt), completion=completion.said)
             for group in groups
             for completion in group.completions
         ]
@@ -175,7 +175,8 @@ class PointwiseJudge:
         if unread:
             raise TrueupError(
                 "E798",
-                f"{unread} of {len(readings)} answers name none of the labels {self.reader.wording.labels}",
+                f"{unread} of {counted(len(readings), 'answer names', 'answers name')} none of the labels "
+                f"{self.reader.wording.labels}",
                 where=f"judge {self.name}",
                 remedy="use another model or wording: #prompt=FILE.yaml",
             )

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 from trueup.judges import Judge
@@ -41,6 +43,7 @@ def open_judge(
     microbatch_tokens: int = 4096,
     template: str | None = None,
     base: Base | None = None,
+    decode: Callable[[np.ndarray], str] | None = None,
 ) -> Judge:
     """The judge that `ref` names.
 
@@ -55,13 +58,19 @@ def open_judge(
     a folder                      a reward model or embedder, with its own tokenizer (`template` overrides)
     a folder, `?score=min` ...    a process reward model; `judges.stepwise.Reading` has its options
 
-    A reward model that is a LoRA adapter trained on the weights of `base` scores over those, in their dtype.
+    A function reads completions that call tools by `decode`, where it is given. A reward model that is a LoRA
+    adapter trained on the weights of `base` scores over those, in their dtype.
 
     Raises E792 for a reference that is none of these, E796 for a wrong weighted sum, E801 for a missing file
     or folder, E834 for a model without a reward head.
     """
     again = partial(
-        open_judge, device=device, microbatch_tokens=microbatch_tokens, template=template, base=base
+        open_judge,
+        device=device,
+        microbatch_tokens=microbatch_tokens,
+        template=template,
+        base=base,
+        decode=decode,
     )
     door = door_of(ref)
     if door is not None:
@@ -83,7 +92,7 @@ def open_judge(
         return open_weighted(ref, again)
     function = _function(ref)
     if function is not None:
-        return FunctionJudge.of(function, ref)
+        return FunctionJudge.of(function, ref, decode)
     if not ref:
         raise TrueupError(
             "E792",

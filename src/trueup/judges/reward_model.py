@@ -40,9 +40,14 @@ class RewardModelJudge:
         return by_group(groups, scores.double().tolist())
 
     def encode(self, group: Group) -> Group:
-        """The group as the reward model reads it: the texts alone, in its own tokens.
+        """The group as the reward model reads it: texts and calls of tools alone, in its own tokens.
 
         A completion with no text at all is read as ended, because a score needs a token to be read at.
         """
-        bare = [Completion(text=c.text, finished=c.finished or not c.text.strip()) for c in group.completions]
-        return self.chat.encode(replace(group, completions=tuple(bare), prompt_tokens=None))
+        bare = tuple(_bare(completion) for completion in group.completions)
+        return self.chat.encode(replace(group, completions=bare, prompt_tokens=None))
+
+
+def _bare(c: Completion) -> Completion:
+    ended = c.finished or not c.text.strip() or bool(c.tool_calls)
+    return Completion(text=c.text, tool_calls=c.tool_calls, finished=ended)

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 from transformers.utils import logging as hf_logging
 
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.models import heads as heads_of
 from trueup.models import lora as lora_of
 from trueup.models.forward import LanguageModel
@@ -192,7 +192,8 @@ def _model(name: str, dtype: DType, with_head: bool) -> Any:
         model, info = kind.from_pretrained(where, dtype=DTYPES[dtype], **how, **given)
     if info["missing_keys"]:
         few = ", ".join(sorted(info["missing_keys"])[:3])
-        reason = f"{len(info['missing_keys'])} weights are not in the checkpoint and would be random: {few}"
+        absent = counted(len(info["missing_keys"]), "weight is", "weights are")
+        reason = f"{absent} not in the checkpoint and would be random: {few}"
         remedy = "load the full checkpoint, or ask for no log-probs where there is no LM head"
         raise TrueupError("E803", reason, where=name, remedy=remedy)
     return widened(model, name) if given else model

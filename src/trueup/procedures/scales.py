@@ -18,7 +18,7 @@ import numpy as np
 
 from trueup.engine.method import Role
 from trueup.engine.order import derive
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.judges.open import open_judge
 from trueup.judges.weighted import Part, Weights
 from trueup.models.opening import open_chat, open_network, pick_device
@@ -55,7 +55,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     if len(config.judges) < 2:
         raise TrueupError(
             "E796",
-            f"{len(config.judges)} judges",
+            counted(len(config.judges), "judge"),
             where="judges",
             remedy="name two or more: a sum needs them",
         )

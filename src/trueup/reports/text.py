@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from trueup.errors import counted
 from trueup.reports.headline import TERMS, details, headline, label
 from trueup.reports.numbers import between, estimate, nats
 from trueup.reports.record import Interval, parse_policies
@@ -57,7 +58,7 @@ def render_summary(summary: Mapping[str, Any], *, width: int = 100) -> str:
             )
         console.print(table)
     count = summary.get("num_prompts")
-    over = f"over {count} prompts" if isinstance(count, int) else "over the evaluated prompts"
+    over = f"over {counted(count, 'prompt')}" if isinstance(count, int) else "over the evaluated prompts"
     console.print(_text(f"Brackets: 95 % intervals {over}."))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
+from trueup.errors import counted
 from trueup.reports.checked import Interval
 from trueup.reports.headline import label, tax_clause
 from trueup.reports.numbers import count, duration, estimate, listed, nats, plain, scientific
@@ -215,5 +216,5 @@ def _length(c: Compared) -> str:
 def _failures(c: Compared) -> list[str]:
     if not c.failed:
         return []
-    runs = "1 run failed and is" if len(c.failed) == 1 else f"{len(c.failed)} runs failed and are"
+    runs = counted(len(c.failed), "run failed and is", "runs failed and are")
     return [f"{runs} left out: {listed(list(c.failed))}."]

@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from trueup.errors import counted
 from trueup.reports import charts, headline, numbers, svg
 from trueup.reports.page import page, write_page
 from trueup.reports.record import PolicyResult, RunRecord, Sample, read_run
@@ -153,7 +154,7 @@ def _stage_curves(stage: str, curves: Mapping[str, Points], place: int) -> Stage
     drawn = []
     for name in order[:MOST_CURVES]:
         lost = len(curves[name]) - len(finite[name])
-        caption = f"{name} ({lost} values not finite)" if lost else name
+        caption = f"{name} ({counted(lost, 'value')} not finite)" if lost else name
         said = f"{name} over the steps of {stage}"
         drawn.append((caption, charts.curve_chart(finite[name], description=said, slot=slot)))
     return StageCurves(stage, drawn, [*order[MOST_CURVES:], *(n for n in curves if n not in order)])

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.runs.rates import as_begun, settle, size_of
 from trueup.runs.recipe import Stage, changed_settings, led, stage_inputs
 from trueup.runs.shipped import recipe_names, recipe_path
@@ -117,7 +117,7 @@ def data_lines(folder: Path) -> list[str]:
     row = json.loads(path.read_text(encoding="utf-8"))
     fates = {"to train on": "train", "held out": "held_out", "bad": "quarantined", "too long": "overlong"}
     told = ", ".join(f"{row[key]} {fate}" for fate, key in {**fates, "shortened": "truncated"}.items())
-    return [f"data ({row['format']}): {row['rows_in']} rows, {told}"]
+    return [f"data ({row['format']}): {counted(row['rows_in'], 'row')}, {told}"]
 
 
 FIRST = ("loss", "accuracy", "rewards/accuracies", "score", "kl", "rewards/margins", "reward", "eos_rate")
@@ -161,5 +161,7 @@ def held_out_lines(folder: Path) -> list[str]:
             continue
         interval = "[{:.3f}, {:.3f}]".format(*row["ci95"]) if row["ci95"] else "(no interval)"
         chance = " (chance 0.5)" if "accurac" in name else ""
-        lines.append(f"held out {name} {row['mean']:.3f} {interval} over {row['n']} prompts{chance}")
+        lines.append(
+            f"held out {name} {row['mean']:.3f} {interval} over {counted(row['n'], 'prompt')}{chance}"
+        )
     return lines

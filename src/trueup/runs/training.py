@@ -129,7 +129,9 @@ def _train(
         dtype=torch.float64 if config.model.dtype == "float64" else torch.float32,
         microbatch_tokens=config.loop.microbatch_tokens,
         epochs=None if config.loop.steps is not None else config.loop.epochs,
-        judge=open_judge(method.judge, device=str(device), base=base) if method.judge else None,
+        judge=open_judge(method.judge, device=str(device), base=base, decode=chat.decode)
+        if method.judge
+        else None,
     )
     return train_method(
         method,

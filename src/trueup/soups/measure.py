@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trueup.chat import Chat
 from trueup.engine.groups import Group
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.evals.policies import sampled_kl
 from trueup.evals.view import PolicyView
 from trueup.judges import Judge
@@ -79,7 +79,7 @@ class Bench:
 def experts_of(models: Mapping[str, str]) -> tuple[list[str], list[str]]:
     """The names and the models; raises E736 for fewer than two, E801 for a folder that is not there."""
     if len(models) < 2:
-        raise TrueupError("E736", f"{len(models)} experts", where="experts", remedy="name two or more")
+        raise TrueupError("E736", counted(len(models), "expert"), where="experts", remedy="name two or more")
     for name, model in models.items():
         if model.startswith((".", "/")) and not Path(model).is_dir():
             raise TrueupError("E801", "no such folder", where=f"experts.{name}: {model}", remedy="check it")

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from trueup.citations import cite
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.models.export import CardFacts, Figure, export
 from trueup.models.forward import LanguageModel
 from trueup.models.load import DTYPES, DType, load
@@ -113,7 +113,7 @@ def open_soup(experts: Sequence[str], *, start: str = "", beyond: bool = False, 
     tokenizer, E851 when they were not trained from one model.
     """
     if len(experts) < 2:
-        raise TrueupError("E736", f"{len(experts)} experts", where="experts", remedy="name two or more")
+        raise TrueupError("E736", counted(len(experts), "expert"), where="experts", remedy="name two or more")
     if start:
         check_start(experts, start)
     known = start or shared_start(experts)

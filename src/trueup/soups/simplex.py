@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 
 Weights = tuple[float, ...]
 ROUNDING = 1e-9
@@ -32,7 +32,7 @@ def check(weights: Sequence[float], num_experts: int, *, simplex: bool = True) -
     given = tuple(float(w) for w in weights)
     wrong = ""
     if len(given) != num_experts:
-        wrong = f"{len(given)} weights for {num_experts} experts"
+        wrong = f"{counted(len(given), 'weight')} for {counted(num_experts, 'expert')}"
     elif not all(math.isfinite(w) for w in given):
         wrong = "a weight is not finite"
     elif simplex and (min(given) < 0 or abs(sum(given) - 1) > ROUNDING):

@@ -10,6 +10,7 @@ from trueup.data.formats import reads
 from trueup.data.problems import Fault, show
 from trueup.data.turns import Turns
 from trueup.engine.groups import Comparison, Group, Message, Role, Score
+from trueup.errors import counted
 
 Winner = Literal["a", "b", "tie", "both bad"]
 _WINNERS: dict[str, Winner] = {
@@ -35,7 +36,11 @@ def winner_of(row: Row) -> Winner:
     if len(set_) != 1:
         remedy = "set one of the three to 1"
         raise Fault(
-            "E408", "is no verdict", field="winner_tie", found=f"{len(set_)} flags set", remedy=remedy
+            "E408",
+            "is no verdict",
+            field="winner_tie",
+            found=counted(len(set_), "flag") + " set",
+            remedy=remedy,
         )
     return _FLAGS[set_[0]]
 
@@ -75,7 +80,10 @@ def _parted(one: Turns, other: Turns) -> tuple[Turns, list[Message]]:
     """The prompt that both conversations share, and their last answers."""
     roles = {side[-1].role for side in (one, other)}
     if one[:-1] != other[:-1] or roles != {Role.ASSISTANT}:
-        reason, found = "the two part before their last answers", f"{len(one)} and {len(other)} turns"
+        reason, found = (
+            "the two part before their last answers",
+            f"{len(one)} and {counted(len(other), 'turn')}",
+        )
         remedy = "keep the turns up to the first answers, or leave such rows out"
         raise Fault("E410", reason, field="conversation_b", found=found, remedy=remedy)
     return turns.as_prompt(one[:-1], "conversation_a"), [one[-1], other[-1]]
@@ -92,7 +100,7 @@ def _single(row: Row, key: str) -> str:
             raise
     if isinstance(value, list):
         if len(value) != 1:
-            found, remedy = f"{len(value)} turns", "keep rows of one turn"
+            found, remedy = counted(len(value), "turn"), "keep rows of one turn"
             raise Fault("E410", "is not one turn", field=key, found=found, remedy=remedy)
         value = value[0]
     return filled(as_text(value, key), key, code="E402")

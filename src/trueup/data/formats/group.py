@@ -12,6 +12,7 @@ from trueup.data.formats.rankings import check_index, check_tiers
 from trueup.data.problems import Fault, keys_of, nearest, show
 from trueup.data.tools import arguments_of, tools_of
 from trueup.engine.groups import Group, Role, from_json
+from trueup.errors import counted
 
 _CALLS = [{"name": "text", "arguments?": "arguments", "id?": "text"}]
 _MESSAGE = {
@@ -151,7 +152,7 @@ _LEAVES: dict[str, Callable[[Any, str], object]] = {
 def _check_supervised(item: Row, field: str) -> None:
     marks, length = item.get("supervised", []), len(item.get("tokens", item.get("supervised", [])))
     if "supervised" in item and (len(marks) != length or not set(marks) <= {0, 1}):
-        found, remedy = f"{len(marks)} for {length} tokens", "write one 0 or 1 for every token"
+        found, remedy = f"{len(marks)} for {counted(length, 'token')}", "write one 0 or 1 for every token"
         raise Fault("E411", "is not one 0 or 1 a token", field=field, found=found, remedy=remedy)
 
 

@@ -13,6 +13,7 @@ from trueup.data.formats.plain import one_answer
 from trueup.data.problems import Fault, show
 from trueup.data.turns import Turns
 from trueup.engine.groups import Comparison, Completion, Group, Message, Role, Score
+from trueup.errors import counted
 
 _RATINGS = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 _OPENAI = ("preferred_output", "non_preferred_output")
@@ -74,7 +75,12 @@ def learn_to_summarize(row: Row) -> tuple[Group]:
     summaries = listed(row, "summaries")
     if len(summaries) != 2:
         remedy = "write the two that were compared"
-        raise Fault("E407", f"has {len(summaries)} entries, not 2", field="summaries", remedy=remedy)
+        raise Fault(
+            "E407",
+            f"has {counted(len(summaries), 'entry', 'entries')}, not 2",
+            field="summaries",
+            remedy=remedy,
+        )
     choice = required(row, "choice")
     if isinstance(choice, bool) or choice not in (0, 1):
         raise Fault("E408", "is not 0 or 1", field="choice", found=show(choice), remedy="write one")

@@ -15,6 +15,7 @@ from trueup.data.formats import reads
 from trueup.data.formats.pairs import prompt_of
 from trueup.data.problems import Fault, show
 from trueup.engine.groups import Comparison, Completion, Group, Ranking, Role, Score
+from trueup.errors import counted
 
 _ORDERS = ("preference", "ranking", "ranks", "scores")
 _MAX_PREDICTIONS = 16
@@ -74,7 +75,7 @@ def _comparisons(value: list[Any] | None, num: int) -> tuple[Comparison, ...]:
     if value is None:
         return ()
     pairs = list(combinations(range(num), 2))
-    _same_length("preference", value, len(pairs), f"one for each of the {len(pairs)} pairs")
+    _same_length("preference", value, len(pairs), f"one for each of {counted(len(pairs), 'pair')}")
     made: list[Comparison] = []
     for index, ((a, b), choice) in enumerate(zip(pairs, value, strict=True)):
         if isinstance(choice, bool) or choice not in (0, 1, 2):
@@ -118,7 +119,7 @@ def check_tiers(
 
 def check_index(value: Any, field: str, num: int, remedy: str = "") -> None:
     """None. Raises Fault E405 for what is no index of `num` completions."""
-    remedy = remedy or f"there are {num} completions, counted from 0"
+    remedy = remedy or f"name one of {counted(num, 'completion')}, counted from 0"
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < num:
         reason = "an index that no completion has"
         raise Fault("E405", reason, field=field, found=show(value), remedy=remedy)
@@ -134,5 +135,5 @@ def _scores(value: list[Any] | None, num: int) -> tuple[Score, ...]:
 
 def _same_length(field: str, value: list[Any], wanted: int, why: str) -> None:
     if len(value) != wanted:
-        reason = f"has {len(value)} entries, not {wanted}"
+        reason = f"has {counted(len(value), 'entry', 'entries')}, not {wanted}"
         raise Fault("E407", reason, field=field, remedy=f"write {why}")

@@ -12,6 +12,7 @@ from trueup.data.formats.pairs import prompt_of
 from trueup.data.problems import Fault, show
 from trueup.data.turns import Turns
 from trueup.engine.groups import Completion, Group, Message, Role, Score
+from trueup.errors import counted
 
 BETWEEN_STEPS = "\n"
 _RATINGS = {1: True, 0: None, -1: False}
@@ -41,7 +42,7 @@ def stepwise(row: Row) -> tuple[Group]:
     prompt = prompt_of(required(row, "prompt"), "prompt", Role.TEXT)
     steps, labels = listed(row, "completions"), listed(row, "labels")
     if len(steps) != len(labels):
-        reason = f"has {len(labels)} entries, not {len(steps)}"
+        reason = f"has {counted(len(labels), 'entry', 'entries')}, not {len(steps)}"
         raise Fault("E407", reason, field="labels", remedy="write one a step")
     texts = [
         filled(as_text(v, f"completions[{i}]"), f"completions[{i}]", code="E402") for i, v in enumerate(steps)

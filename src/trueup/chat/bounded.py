@@ -165,12 +165,14 @@ def _exchanged(child: _Child, said: bytes) -> bytes | None:
     ready, until = select.poll(), time.monotonic() + _PATIENCE
     ready.register(received, select.POLLIN)
     while not parts or not parts[-1].endswith(b"\n"):
-        if time.monotonic() > until or (not child.held and _resident(child.process.pid) > MEMORY):
-            child.process.send_signal(signal.SIGALRM if time.monotonic() > until else signal.SIGKILL)
         if ready.poll(1000 if child.held else 50):
             parts.append(received.read(1 << 20) or b"")
             if not parts[-1]:
                 return None
+        elif time.monotonic() > until:
+            child.process.send_signal(signal.SIGALRM)
+        elif not child.held and _resident(child.process.pid) > MEMORY:
+            child.process.kill()
     return b"".join(parts)
 
 

@@ -337,7 +337,7 @@ def _parts(turn: tuple[str, ...]) -> list[tuple[str, str]]:
 def _filled(
     shape: Shape, marks: Mapping[Part, str], edged: Iterable[Part], edge: str, tags: str
 ) -> list[Turn]:
-    """Turns of this shape with the placeholders in place of contents, `edged` ones with `edge` around them."""
+    """Turns of this shape with placeholders in place of contents, `edged` ones with `edge` around them."""
     turns, edged = [], set(edged)
     for index, turn in enumerate(shape):
         shown = [marks.get((index, name), part) for name, part in _parts(turn)]

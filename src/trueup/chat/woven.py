@@ -125,8 +125,8 @@ def _refuse(*_: Any, **__: Any) -> Any:
 
 _REFUSED = (
     "str", "repr", "hash", "format", "bytes", "len", "iter", "reversed", "int", "float", "complex", "index",
-    "round", "lt", "le", "gt", "ge", "mod", "rmod", "mul", "rmul", "sub", "rsub", "truediv", "floordiv", "pow",
-    "rpow", "neg", "pos", "abs", "invert", "and", "or", "xor",
+    "round", "lt", "le", "gt", "ge", "mod", "rmod", "mul", "rmul", "sub", "rsub", "truediv", "floordiv",
+    "pow", "rpow", "neg", "pos", "abs", "invert", "and", "or", "xor",
 )  # fmt: skip
 for _name in _REFUSED:
     setattr(Woven, f"__{_name}__", _refuse)

@@ -173,7 +173,7 @@ def _of_line(piece: str, line: str) -> Marker:
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile((r"(?<!\w)" if text[0].isalnum() else "") + f"({_words(text)})")
+    return re.compile(f"({_words(text)})")
 
 
 def _words(text: str) -> str:

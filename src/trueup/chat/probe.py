@@ -113,7 +113,9 @@ def _told_in_parts(template: Template) -> Template:
 def _rendered(template: Template, said: str) -> str:
     try:
         return template.render([("user", said)], generation=True)
-    except TrueupError:
+    except TrueupError as error:
+        if error.code in ("E365", "E366"):
+            raise
         return ""
 
 

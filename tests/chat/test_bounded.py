@@ -16,7 +16,7 @@ import pytest
 from chat_shapes import CHATML, IM, byte_level, shapes, shipped
 from trueup.chat import Chat, bounded
 from trueup.chat.render import Template
-from trueup.engine.groups import Message, Role
+from trueup.engine.groups import Message, Role, ToolCall
 from trueup.errors import TrueupError
 
 ASK = [Message(Role.USER, "one")]
@@ -448,3 +448,18 @@ def test_ordinary_rows_cost_no_rendering(monkeypatch: pytest.MonkeyPatch) -> Non
             chat.completion_ids(f"it is {number}")
         monkeypatch.setattr(bounded, "render", real)
     assert len(asked) <= len(shapes())
+
+
+def test_a_row_with_tools_has_the_seconds_of_one_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told in up to four forms, each of which stays below the bound: together they do not."""
+    loops = "{% for a in range(9999) %}{% for b in range(1200) %}{% endfor %}{% endfor %}"
+    chat = Chat.of(byte_level(IM, eos=IM[2], template="{% if tools %}" + loops + "{% endif %}" + CHATML))
+    monkeypatch.setattr(bounded, "SECONDS", 0.5)
+    ask = Message(Role.USER, "one", tools='[{"type": "function", "function": {"name": "f"}}]')
+    call = Message(Role.ASSISTANT, "", tool_calls=(ToolCall("f", "{}"),))
+
+    def refused() -> None:
+        with pytest.raises(TrueupError, match="E365"):
+            chat.prompt_ids([ask, call, Message(Role.TOOL, "two")])
+
+    assert spent_by_children(refused)[1] < 1.5

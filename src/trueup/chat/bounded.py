@@ -29,7 +29,7 @@ from typing import Any
 from trueup.errors import TrueupError
 
 SECONDS = 2.0
-"Of work for one conversation, and for all of those that a template is tried on when it is opened."
+"Of work for one conversation, and for all of those that a template is tried on when its model is opened."
 MEMORY = 512 << 20
 "Bytes of address space of the child."
 _PATIENCE = 30.0
@@ -56,8 +56,11 @@ _strikes: Counter[str] = Counter()
 
 
 @contextmanager
-def opening() -> Iterator[None]:
+def together() -> Iterator[None]:
     """While it lasts, all renderings together have the seconds of one."""
+    if _left.get() is not None:
+        yield
+        return
     token = _left.set([SECONDS])
     try:
         yield

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from trueup.chat.bounded import opening
+from trueup.chat.bounded import together
 from trueup.chat.carried import dressed, text_end, told_to_think
 from trueup.chat.codec import Codec
 from trueup.chat.ending import ASK, call_stop, find_ending
@@ -23,7 +23,7 @@ _FOLDED = (
 )
 
 
-@opening()
+@together()
 def probe(
     tokenizer: Any, name: str | None, *, thinking: bool | None, fold: bool, today: date
 ) -> dict[str, Any]:

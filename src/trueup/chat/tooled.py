@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from trueup.chat.bounded import together
 from trueup.chat.codec import Codec
 from trueup.chat.markers import Guard
 from trueup.chat.render import CLOSE, OPEN, Layout, Part, Skeleton, Slot, think_parts
@@ -92,6 +93,7 @@ class Teller:
     codec: Codec
     guard: Guard
 
+    @together()
     def tell(self, messages: Sequence[Message], *, generation: bool) -> Told:
         """The conversation's skeleton and contents, in the first form of it that the template can show.
 

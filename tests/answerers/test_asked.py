@@ -104,7 +104,6 @@ def test_what_a_template_cannot_show_is_refused_with_its_reason(body: dict[str, 
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        ({"messages": []}, "messages"),
         ({"messages": ["hi"]}, r"messages\[0\]"),
         ({"messages": [ASK, {"role": "narrator", "content": "x"}]}, r"messages\[1\].role"),
         ({"messages": [{**ASK, "weight": 0}]}, r"messages\[0\].weight"),

@@ -21,6 +21,9 @@ UNSAFE_CALLS = (
 UNSAFE_ALLOWED: dict[tuple[str, str], str] = {
     ("trueup.sandbox.inside", call): "runs in a process that has sealed itself"
     for call in ("exec", "compile")
+} | {
+    ("trueup.settings.alone", call): "runs statements of trueup's own files, as importing them would"
+    for call in ("exec", "compile")
 }
 "(module, call) -> why it is safe there."
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+import trl_templates
 from chat_shapes import shapes
 from small_world import save_model
+from tiny_models import llama
 from trueup import cli
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
@@ -152,7 +154,7 @@ def test_thinking_is_a_setting_that_errors_name(tmp_path: Path, capsys: pytest.C
     next(s for s in shapes() if s.name == "qwen3").tokenizer.save_pretrained(model)
     code, told = typed(capsys, "data", "check", path, "--model", model)
     assert code == 65 and "accepted 1 + quarantined 1" in told
-    assert "E354 rows.jsonl:1" in told and "--model.thinking on" in told
+    assert "E354 rows.jsonl:1" in told and "`--thinking on`" in told
     for thinking in ("on", "keep"):
         code, told = typed(capsys, "data", "check", path, "--model", model, "--thinking", thinking)
         assert code == 0 and "accepted 2 + quarantined 0" in told
@@ -161,3 +163,36 @@ def test_thinking_is_a_setting_that_errors_name(tmp_path: Path, capsys: pytest.C
     assert code == 0 and "<|im_start|>assistant completion 1" in told
     assert "<think> 2 and 2 </think> four<|im_end|>" in told
     assert "<think> </think> a good one<|im_end|>" in told.split("completion 1")[2]
+
+
+@pytest.mark.skipif(not trl_templates.names(), reason="trl is not installed: it ships the templates")
+@pytest.mark.parametrize(
+    ("name", "learnt", "stops"),
+    [
+        ("deepseekv3", "2 and 2\n</think>\n\nfour<｜end▁of▁sentence｜>", ["<｜end▁of▁sentence｜>"]),
+        (
+            "glm4moe",
+            "\n<think>2 and 2</think>\nfour<|user|>",
+            ["<|user|>", "<|endoftext|>", "<|observation|>"],
+        ),
+    ],
+)
+def test_models_of_deepseek_and_glm_train_and_generate(
+    name: str, learnt: str, stops: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is saved keeps the template, and stops where training did."""
+    tokenizer = trl_templates.tokenizer(name)
+    model, path = tmp_path / "model", rows(tmp_path / "rows.jsonl", THOUGHT, THOUGHT)
+    llama(vocab_size=len(tokenizer), max_position_embeddings=512).save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    how = ("--model.path", model, "--data.path", path, "--data.held_out", 0, "--model.thinking", "on")
+    code, told = typed(capsys, "preview", "sft", *how, "--num", 1)
+    assert code == 0 and f"supervised {' '.join(learnt.split())}" in told
+    code, told = typed(capsys, "train", "sft", *how, "--loop.steps", 2, "--out", tmp_path / "run")
+    assert code == 0 and "2 rows, 2 to train on, 0 held out, 0 bad" in told
+    saved = tmp_path / "run/model"
+    ends = json.loads((saved / "generation_config.json").read_text("utf-8"))["eos_token_id"]
+    assert ends == tokenizer.convert_tokens_to_ids(stops)
+    kept = (saved / "chat_template.jinja").read_text("utf-8")
+    assert kept.endswith(tokenizer.chat_template)
+    assert typed(capsys, "generate", saved, "two plus two?", "--max-new-tokens", 3)[0] == 0

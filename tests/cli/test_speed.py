@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 import small_world
 from benchmarks.front_door import generate_times, random_model
@@ -28,6 +29,7 @@ sys.exit(code)
 LOOKS = ("--help", "train --help", "generate --help", "eval --help", "lab build --help", "--version")
 "Of these not even the settings' schema is needed."
 SHOWS = ("show dpo", "show ppo_ptx", "show evaluate", "methods")
+SETTINGS = ("init sft --model.path model", "config ppo_ptx", "config evaluate", "config revise")
 MISTAKES = (
     ("trian", 64),
     ("eval ./nowhere --tsk lambada", 64),
@@ -132,9 +134,65 @@ def test_a_method_is_shown_from_its_files(line: str, folder: Path) -> None:
     assert not imported(["-c", RUN, *line.split()], folder, limit=1.0) & (HEAVY | SCHEMA)
 
 
+@pytest.mark.parametrize("line", SETTINGS)
+def test_settings_are_told_without_what_they_set(line: str, folder: Path) -> None:
+    small_world.save_model(folder / "model")
+    _, code, err = spend(["-c", RUN, *line.split()], folder)
+    assert code == 0 and not {name.split(".")[0] for name in err.splitlines()[-1].split()} & HEAVY, err
+
+
 @pytest.mark.parametrize(("line", "code"), MISTAKES, ids=[line for line, _ in MISTAKES])
 def test_a_mistake_is_answered_before_anything_heavy_is_imported(line: str, code: int, folder: Path) -> None:
     assert not imported(["-c", RUN, *line.split()], folder, limit=1.0, code=code) & HEAVY
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("nan", "E817 {} — 16 of the 256 numbers in model.layers.0.mlp.down_proj.weight are NaN or infinite"),
+        ("inf", "E817 {} — 1 of the 256 numbers in model.layers.0.mlp.down_proj.weight are NaN or infinite"),
+        ("cut", "E802 {} — its weights cannot be read: model.safetensors has 9,000 bytes and names "),
+        ("text", "E802 {} — its weights cannot be read: model.safetensors is no safetensors file, or is cut"),
+        ("none", "E802 {} — no safetensors weights; weights in pickle files are not read"),
+        ("index", "E802 {} — model.safetensors.index.json names part.safetensors, which is not there"),
+        ("json", "E801 {} — its config.json is no JSON"),
+        ("tokenizer", "E801 {} — no tokenizer in this folder"),
+    ],
+)
+def test_a_damaged_model_is_named_before_torch_is_imported(fault: str, said: str, tmp_path: Path) -> None:
+    model = damaged(small_world.save_model(tmp_path / "model"), fault)
+    lines = (f"generate {model} hi", f"train sft --model.path {model}", f"train ppo --judge {model}")
+    for line in lines if fault == "nan" else lines[:1]:
+        _, code, err = spend(["-c", RUN, *line.split()], tmp_path)
+        assert code == 66 and said.format(model) in err.replace("judge ", ""), err
+        assert not {name.split(".")[0] for name in err.splitlines()[-1].split()} & HEAVY
+
+
+def damaged(model: Path, fault: str) -> Path:
+    """The folder with a fault in it."""
+    file = model / "model.safetensors"
+    weights = load_file(file)
+    down = weights["model.layers.0.mlp.down_proj.weight"]
+    if fault == "nan":
+        down[0] = float("nan")
+    elif fault == "inf":
+        down[0, 0] = -float("inf")
+    save_file(weights, file, metadata={"format": "pt"})
+    if fault == "cut":
+        file.write_bytes(file.read_bytes()[:9000])
+    elif fault == "text":
+        file.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    elif fault in ("none", "index"):
+        file.unlink()
+    if fault == "index":
+        index = {"weight_map": {"a": "part.safetensors"}}
+        (model / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    elif fault == "json":
+        (model / "config.json").write_text("{", encoding="utf-8")
+    elif fault == "tokenizer":
+        for path in model.glob("tokenizer*"):
+            path.unlink()
+    return model
 
 
 def test_a_model_is_asked_without_peft_and_without_other_families(folder: Path) -> None:
@@ -155,17 +213,19 @@ def test_a_model_is_asked_without_peft_and_without_other_families(folder: Path) 
 def test_what_is_wrong_with_data_is_said_before_weights_are_read(
     bad: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The weights are damaged: to read them would be the error."""
+    """The weights lack a tensor, which is seen as they are loaded: to load them would be the error."""
     monkeypatch.chdir(tmp_path)
     model = small_world.save_model(tmp_path / "model")
-    (model / "model.safetensors").write_bytes(b"no weights")
+    weights = load_file(model / "model.safetensors")
+    weights.pop("model.norm.weight")
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
     rows = [json.dumps(row) for row in small_world.demonstrations()]
     (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
     (tmp_path / "bad.jsonl").write_text("\n".join([*rows, '{"prompt": 1}']), encoding="utf-8")
     assert main(["train", "sft", "--model.path", "model", "--data.path", *bad.split()]) == 65
-    assert "E802" not in capsys.readouterr().err
+    assert "E803" not in capsys.readouterr().err
     assert main(["train", "sft", "--model.path", "model", "--data.path", "rows.jsonl"]) == 66
-    assert "E802 model — its weights cannot be read" in capsys.readouterr().err
+    assert "E803 model — 1 weight is not in the checkpoint" in capsys.readouterr().err
 
 
 @pytest.mark.slow

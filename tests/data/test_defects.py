@@ -134,7 +134,7 @@ FILES: tuple[tuple[str, bytes, str], ...] = (
     (
         "a.jsonl",
         b'\xff\xfe{\x00"\x00',
-        "E101 a.jsonl — the file is UTF-16, not UTF-8 — convert it: `iconv -f utf-16 -t utf-8`",
+        "E101 a.jsonl — the file is UTF-16, not UTF-8 — convert it: `iconv -f utf-16 -t utf-8 OLD > NEW`",
     ),
     (
         "a.txt",

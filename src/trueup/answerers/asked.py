@@ -27,15 +27,13 @@ def conversation_of(messages: Sequence[Any], tools: Any) -> Conversation:
 
     Raises E702, which names the field, for what is no message, call or tool.
     """
-    if not messages:
-        raise _refused("messages", "no message", "send one or more")
     said = [_message(item, f"messages[{index}]") for index, item in enumerate(messages)]
     _refuse_deep(tools, "tools")
     try:
         given = tools_of([] if tools is None else tools, "tools")
     except Fault as fault:
         raise _refusal(fault) from None
-    return (replace(said[0], tools=given), *said[1:])
+    return (replace(said[0], tools=given), *said[1:]) if said else ()
 
 
 def _message(item: Any, field: str) -> Message:

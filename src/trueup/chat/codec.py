@@ -25,6 +25,8 @@ from tokenizers import AddedToken, Encoding, Tokenizer, models
 from trueup.errors import TrueupError
 
 _BLANK = " \t\n\r\u2581"
+LONG = 1 << 16
+"Characters of a text whose encoding takes a tenth of a second or more."
 _PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 
 
@@ -122,8 +124,12 @@ class Codec:
         return done
 
     def _encode(self, text: str, first: bool) -> Encoding:
+        tokenizer = self.first if first else self.middle
         try:
-            return (self.first if first else self.middle).encode(text, add_special_tokens=False)
+            if len(text) < LONG:
+                return tokenizer.encode(text, add_special_tokens=False)
+            # In a batch, as alone it would let no other thread of Python work meanwhile.
+            return tokenizer.encode_batch([text], add_special_tokens=False)[0]
         except (TypeError, UnicodeEncodeError):
             raise TrueupError(
                 "E555", "the text has a lone surrogate, which no encoding can hold", remedy="repair the row"

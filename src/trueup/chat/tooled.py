@@ -18,6 +18,7 @@ from trueup.chat.bounded import together
 from trueup.chat.codec import Codec
 from trueup.chat.markers import Guard
 from trueup.chat.render import CLOSE, OPEN, Layout, Part, Skeleton, Slot, think_parts
+from trueup.chat.templates import NAMED
 from trueup.chat.thoughts import spoken_text
 from trueup.engine.groups import Message, Role, ToolCall
 from trueup.errors import TrueupError
@@ -31,7 +32,6 @@ _SCHEMA = frozenset(
 )  # fmt: skip
 "Words of JSON Schema that templates look at: they stay, so that both renderings take the same branches."
 _ALPHABET = "qxzjkwv"
-_OTHER = "name a template with tools (`--model.template chatml-tools` for ChatML's tokens), or drop the row"
 Leaf = Callable[[str], str]
 Texts = dict[Part, str]
 
@@ -153,8 +153,8 @@ class Teller:
         self._check_shown(messages, bare, harmless)
         if not generation and placed.get((last, "thought"), "") not in bare:
             reason = f"the template does not show the thought of message {last + 1}"
-            remedy = "name one that does (`--model.template qwen3` for its tokens), or drop the row"
-            raise TrueupError("E364", reason, where=f"template {self.layout.template.name}", remedy=remedy)
+            where = f"template {self.layout.template.name}"
+            raise TrueupError("E364", reason, where=where, remedy=self._other("qwen3", "thoughts"))
         literals, order = self.layout.cut(
             self._run(messages, form, _same, marks, generation), placed, needed=needed
         )
@@ -208,13 +208,23 @@ class Teller:
                 reason = (
                     f"the template does not show the tools of this conversation: {name} is not in its output"
                 )
-                remedy = f'write them as {{"type": "function", "function": {{...}}}}, or {_OTHER}'
+                remedy = self._other("chatml-tools", "tools")
+                if "function" not in tool:
+                    remedy = f'write them as {{"type": "function", "function": {{...}}}}, or {remedy}'
                 raise TrueupError("E360", reason, where=where, remedy=remedy)
         for index, message in enumerate(messages):
             for call in message.tool_calls:
                 if any(word(leaf) not in text for leaf in (call.name, *_strings(_arguments(call)))):
                     reason = f"the template does not show the call of {call.name} in message {index + 1}"
-                    raise TrueupError("E361", reason, where=where, remedy=_OTHER)
+                    remedy = self._other("chatml-tools", "tools")
+                    raise TrueupError("E361", reason, where=where, remedy=remedy)
+
+    def _other(self, name: str, shows: str) -> str:
+        """What to do where the template shows no tools or thoughts: one that does, if its tokens exist."""
+        if name == self.layout.template.name or any(t not in self.codec.control for t in NAMED[name].needs):
+            return f"use a model whose template shows {shows}, or drop the row"
+        more = " --model.thinking on" if shows == "thoughts" else ""
+        return f"name a template with {shows} (`--model.template {name}{more}`), or drop the row"
 
     def _slots(
         self, messages: list[Message], form: Form, marks: Texts, placed: Texts, generation: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -78,7 +79,8 @@ def check(
         from trueup.sources.open import encoder
 
         settings = ModelSettings(path=model, template=template, thinking=thinking, system=system)
-        encode = encoder(open_chat(settings), train_on)
+        chat = replace(open_chat(settings), option="--template NAME")
+        encode = encoder(chat, train_on, alone=True)
     report = data.check(
         file,
         format=format,

@@ -19,13 +19,19 @@ _TOXICITY, _BY_NAME = "toxicity:", ["lexicon", "detoxify"]
 
 
 def check_models(*references: str | None) -> None:
-    """Nothing; raises E801 where a model is not, and what a world says of one that it does not have."""
-    from trueup.settings.weights import check_model
+    """Nothing; raises E801 where a model is not, what a world says of one that it does not have, and what is
+    wrong with its files (`sound.check_sound`).
+    """
+    from trueup.settings.sound import check_sound
+    from trueup.settings.weights import check_model, model_folder
     from trueup.worlds import door_of, open_world
 
     for reference in filter(None, references):
         door = door_of(reference)
-        check_model(reference if door is None else open_world(door.world).model(door.name))
+        name = reference if door is None else open_world(door.world).model(door.name)
+        check_model(name)
+        if (folder := Path(model_folder(name))).is_dir():
+            check_sound(folder)
 
 
 def check_file(path: Path | None, what: str = "a JSON Lines file") -> None:
@@ -56,7 +62,9 @@ def check_judge(reference: str | None) -> None:
         from trueup.judges.rules import open_rule
 
         open_rule(reference)
-    elif Path(place).exists() and not Path(place).is_dir():
+    elif Path(place).is_dir():
+        check_models(place)
+    elif Path(place).exists():
         check_file(Path(place))
     elif not (Path(place).exists() or (reference.startswith(_TOXICITY) and place in _BY_NAME + shipped())):
         remedy = "name a reward model's folder, FILE.py:NAME, FILE.yaml, world:truth, rule:NAME or lm:MODEL"

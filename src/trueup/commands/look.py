@@ -39,7 +39,8 @@ def init(method: MethodName, /, *overrides: Overrides, out: Path | None = None) 
 
     layer = parse_overrides(list(overrides))
     check_keys(method, layer, where="command line", aliases=ALIASES)
-    module = discover.find(method)
+    with discover.for_settings():
+        module = discover.find(method)
     config_class = vars(module)["Config"]
     settings = build(config_class, layer, where="command line", aliases=ALIASES)
     text = f"method: {method}\n"
@@ -76,7 +77,9 @@ def config(recipe: str, /, *overrides: Overrides) -> None:
     from trueup.commands.stages import single_stage
     from trueup.settings.config import dump_yaml, parse_overrides
 
-    print(dump_yaml(single_stage(recipe, parse_overrides(list(overrides))).settings), end="")
+    with discover.for_settings():
+        stage = single_stage(recipe, parse_overrides(list(overrides)))
+    print(dump_yaml(stage.settings), end="")
 
 
 def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:

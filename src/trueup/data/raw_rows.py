@@ -81,7 +81,7 @@ def text_rows(path: Path, name: str) -> Iterator[RawRow]:
             head = file.read(256)
             file.seek(0)
             if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                remedy = "convert it: `iconv -f utf-16 -t utf-8`"
+                remedy = "convert it: `iconv -f utf-16 -t utf-8 OLD > NEW`"
                 raise file_error("E101", "the file is UTF-16, not UTF-8", name, remedy)
             if stem.endswith((".csv", ".tsv")):
                 yield from _csv_rows(file, name, "\t" if stem.endswith(".tsv") else ",")

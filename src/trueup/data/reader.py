@@ -82,6 +82,8 @@ class ReadResult:
             + (f"; {counted(c.groups, 'group')}" if c.groups != c.accepted else ""),
         ]
         lines += [f"note: {note}" for note in c.notes]
+        if not c.rows_in:
+            lines.append(str(_empty(self.path)))
         shown = self.problems if limit is None else self.problems[:limit]
         lines += [str(problem) for problem in shown]
         if len(shown) < c.quarantined:
@@ -357,4 +359,12 @@ def _check_counts(
         remedy = f"mend the rows ({see}), or allow more: --data.max_bad, of `data convert` --max-bad"
         raise TrueupError("E601", f"{reason}. The first: {problems[0]}", where=where, remedy=remedy)
     if not counts.accepted:
-        raise TrueupError("E602", "no rows", where=where, remedy="the file is empty: check the path")
+        if counts.rows_in:
+            reason = f"no row is left: {counts.rows_in} read, {counts.quarantined} bad"
+            remedy = "`trueup data check` names each with its remedy"
+            raise TrueupError("E602", reason, where=where, remedy=remedy)
+        raise _empty(where)
+
+
+def _empty(where: str) -> TrueupError:
+    return TrueupError("E602", "no rows", where=where, remedy="the file is empty: check the path")

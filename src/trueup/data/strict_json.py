@@ -59,7 +59,7 @@ def decode_utf8(raw: bytes) -> str:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         found = raw[error.start :][:4].hex(" ")
-        remedy = "convert the file, for example `iconv -f latin1 -t utf-8`"
+        remedy = "convert the file, for example `iconv -f latin1 -t utf-8 OLD > NEW`"
         raise Fault("E101", "not UTF-8", found=found, remedy=remedy, offset=error.start) from None
 
 

@@ -207,10 +207,11 @@ def _said(call: Call, group: Group, completion: Completion) -> Any:
 
 def _text(call: Call, group: Group, completion: Completion) -> str:
     """What it says, calls as its tokens write them where that is known."""
-    whole = completion.tokens is not None and completion.supervised is None
-    if completion.tool_calls and call.decode is not None and whole:
-        return call.decode(completion.tokens)
-    return completion.said
+    # A mask says that the tokens hold earlier turns too.
+    tokens = completion.tokens if completion.supervised is None else None
+    if not completion.tool_calls or call.decode is None or tokens is None:
+        return completion.said
+    return call.decode(tokens)
 
 
 def _messages(completion: Completion) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ from trueup.models.probe import probe, readout_of, refuse_non_finite
 from trueup.models.quantised import lift, quantise
 from trueup.models.spoken import save_spoken, without_generation
 from trueup.settings.blocks import LoraSettings
+from trueup.settings.sound import no_safetensors
 from trueup.settings.weights import check_there, check_writes, holds_model, is_gguf, no_model
 
 DType = Literal["float32", "bfloat16", "float64"]
@@ -236,9 +237,7 @@ def _readable(name: str) -> Iterator[None]:
             raise _unread(name, error) from None
         first = str(error).strip().splitlines()[0]
         if "safetensors" in str(error):
-            reason = "no safetensors weights; weights in pickle files are not read"
-            remedy = "convert them to safetensors where they come from"
-            raise TrueupError("E802", reason, where=name, remedy=remedy) from None
+            raise no_safetensors(name) from None
         if Path(name).is_dir() and not holds_model(Path(name)):
             raise no_model(Path(name)) from None
         reason = f"neither a readable folder nor a model that can be fetched: {first}"

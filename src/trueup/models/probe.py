@@ -16,6 +16,7 @@ from trueup.models import attention
 from trueup.models.forward import States, in_use, padded_states
 from trueup.models.layout import layout_of
 from trueup.models.logprob import Head, logits
+from trueup.settings.sound import not_finite
 
 LONGEST = 160
 "Tokens of the probe's longest sequence, when a sliding window asks for that many."
@@ -95,12 +96,7 @@ def refuse_non_finite(model: Any, where: str) -> None:
         if tensor.is_floating_point() and not bool(tensor.detach().sum(dtype=torch.float32).isfinite()):
             bad = int((~tensor.detach().isfinite()).sum())
             if bad:
-                raise TrueupError(
-                    "E817",
-                    f"{bad:,} of the {tensor.numel():,} numbers in {name} are NaN or infinite",
-                    where=where,
-                    remedy="start from a checkpoint before the numbers broke, or fetch the files again",
-                )
+                raise not_finite(name, bad, tensor.numel(), where)
 
 
 def readout_of(model: Any) -> tuple[float, float | None]:

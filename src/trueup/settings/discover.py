@@ -8,6 +8,9 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,6 +44,7 @@ NEEDS = {
     "teacher": "another model, or the same one with a better prompt",
 }
 "What a method may need, in the order in which it is said."
+_ALONE = ContextVar("for_settings", default=False)
 
 
 def names(package: str = METHODS) -> list[str]:
@@ -108,9 +112,28 @@ def place(name: str) -> tuple[str, Path]:
     )
 
 
+@contextmanager
+def for_settings() -> Iterator[None]:
+    """Inside, `find` gives modules whose `Config` and constants are all there is, and torch stays unimported.
+
+    Where settings cannot be had so, and for files of the user's own, it gives the modules themselves.
+    """
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
+
+
 def find(name: str) -> ModuleType:
     """The module of a method or procedure by its name, or by the path of a Python file."""
     module, path = place(name)
+    if _ALONE.get() and not name.endswith(".py"):
+        from trueup.settings.alone import settings_alone
+
+        made = settings_alone(module)
+        if made is not None:
+            return made
     return _from_path(module, path) if name.endswith(".py") else importlib.import_module(module)
 
 

@@ -74,10 +74,10 @@ def _meant(file: Found, node: ast.ClassDef | ast.FunctionDef | ast.ImportFrom, n
 
 def defined(module: str, name: str) -> Found | None:
     """What a module of trueup calls by a name; None for another module, or one without it."""
-    path = _path(module)
+    path = path_of(module)
     if path is None:
         return None
-    inner = _path(f"{module}.{name}")
+    inner = path_of(f"{module}.{name}")
     own = lookup(read_file(module, path), name)
     return own or (read_file(f"{module}.{name}", inner) if inner else None)
 
@@ -125,8 +125,8 @@ def _blocks(file: Found, written: ast.expr) -> Iterator[Found]:
         yield found
 
 
-def _path(module: str) -> Path | None:
-    """The file of a module of trueup."""
+def path_of(module: str) -> Path | None:
+    """The file of a module of trueup; None for another module, or one that is not there."""
     if module.split(".")[0] != "trueup":
         return None
     base = _ABOVE.joinpath(*module.split("."))

@@ -109,8 +109,11 @@ def open_groups(
     )
 
 
-def encoder(chat: Chat, train_on: Literal["last", "all"] = "last") -> Encode:
-    """A function that gives a group encoded, and raises Fault for one whose row the chat cannot show."""
+def encoder(chat: Chat, train_on: Literal["last", "all"] = "last", *, alone: bool = False) -> Encode:
+    """A function that gives a group encoded, and raises Fault for one whose row the chat cannot show.
+
+    `alone`: remedies name options as `data check` has them, `--template` and not a run's `--model.template`.
+    """
 
     def encode(group: Group) -> Group:
         try:
@@ -118,7 +121,8 @@ def encoder(chat: Chat, train_on: Literal["last", "all"] = "last") -> Encode:
         except TrueupError as error:
             if error.code not in _OF_A_ROW:
                 raise
-            raise Fault(error.code, error.reason, remedy=error.remedy) from None
+            remedy = re.sub(r"--(model|data)\.", "--", error.remedy) if alone else error.remedy
+            raise Fault(error.code, error.reason, remedy=remedy) from None
 
     return encode
 

@@ -34,6 +34,9 @@ BASES = {
 BASES_ALLOWED = {
     "trueup.settings.strict_yaml:_Loader": "PyYAML is configured by subclassing; only its tables change",
     "trueup.settings.strict_yaml:_Dumper": "as _Loader",
+    "trueup.chat.woven:_Generation": "Jinja is extended by subclassing",
+    "trueup.chat.woven:_Named": "Jinja lets templates assign to its own namespaces only",
+    "trueup.chat.woven:TooReadError": "no `except Exception` of Jinja's may swallow it",
     "trueup.sandbox.inside:UnansweredError": "no `except Exception` of a test may swallow it",
 }
 SPOKEN_FOR = ("forward", "backward")

@@ -244,10 +244,15 @@ def test_markers_of_plain_text_templates() -> None:
         chat.prompt_ids([Message(Role.USER, forged)])
     with pytest.raises(TrueupError, match="E352"):
         chat.completion_ids(forged)
-    chat.prompt_ids([Message(Role.USER, "Human: hi, Assistant: \n Human:")])
+    chat.prompt_ids([Message(Role.USER, "Human: hi, Assistant: the human: and\nHumans: all")])
     sampled = chat.codec.encode_content(" sure\n\nHuman: thanks")
     assert chat.decode(sampled) == "sure"
-    assert Chat.of(SHAPES["zephyr"].tokenizer).markers == ()
+    zephyr = Chat.of(SHAPES["zephyr"].tokenizer)
+    assert set(zephyr.markers) == {"<|user|>", "<|assistant|>", "<|system|>"}
+    assert (
+        zephyr.decode(zephyr.codec.encode_content("sure\n<| USER|>no\n<|User|>\nmore"))
+        == "sure\n<| USER|>no\n"
+    )
 
 
 # A speed depends on the machine: asked for only when it is the subject.

@@ -15,6 +15,7 @@ from trueup.answerers import Answer, Conversation, Floats, before_stop
 from trueup.chat.encoder import Chat, is_text
 from trueup.engine.groups import Completion, Group
 from trueup.engine.method import Handles, Network
+from trueup.errors import TrueupError
 from trueup.models.forward import LanguageModel
 from trueup.models.generate import Sampled, generate
 from trueup.sources.sample import Decoding
@@ -69,7 +70,7 @@ class LocalAnswerer:
         """The samples themselves, as token ids; what `pulse` raises between tokens ends the work."""
         return generate(
             cast(LanguageModel, self.network),
-            [self.chat.prompt_ids(prompt) for prompt in prompts],
+            [self._prompt_ids(prompt, k, len(prompts)) for k, prompt in enumerate(prompts, 1)],
             k=k,
             max_new_tokens=decoding.max_new_tokens,
             temperature=decoding.temperature,
@@ -80,6 +81,15 @@ class LocalAnswerer:
             seed=seed,
             pulse=pulse,
         )
+
+    def _prompt_ids(self, prompt: Conversation, place: int, count: int) -> np.ndarray:
+        try:
+            return self.chat.prompt_ids(prompt)
+        except TrueupError as error:
+            if error.where or count == 1:
+                raise
+            where = f"prompt {place} of {count}"
+            raise TrueupError(error.code, error.reason, where=where, remedy=error.remedy) from None
 
     def answer(self, sampled: Sampled, *, plain: bool, stop: Sequence[str], logprobs: bool) -> Answer:
         """What a sample says, cut before the first stop string."""

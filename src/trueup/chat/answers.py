@@ -59,7 +59,7 @@ def check_whole(layout: Layout, ending: Ending, messages: Sequence[Message], hea
     expected = shared + lead + ending.slot.trim(answer) + ending.end
     said = answer if ending.taken else text
     turns = [*turns_of(messages), (str(Role.ASSISTANT), said)]
-    if not layout.template.render(turns, generation=False).endswith(expected):
+    if not layout.text(turns, generation=False).endswith(expected):
         reason = "the template does not render the completion as what follows its own prompt"
         remedy = "drop the row or name another template"
         raise TrueupError("E353", reason, where=f"template {layout.template.name}", remedy=remedy)

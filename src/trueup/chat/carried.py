@@ -27,19 +27,20 @@ def dressed(tokenizer: Any, source: str | None, *, thinking: bool = False) -> An
     """
     if source is not None and _THINKING in source:
         head = _DEFAULT.format(_THINKING, str(thinking).lower())
-        source = head + _bare(source)
+        source = head + bare(source)
     own = tokenizer.chat_template
     several = isinstance(own, dict)
     default = own.get("default") if several else own
     if source == default:
         return tokenizer
     other = copy.copy(tokenizer)
-    same = several and source is not None and default is not None and _bare(source) == _bare(default)
+    same = several and source is not None and default is not None and bare(source) == bare(default)
     other.chat_template = {**own, "default": source} if same else source
     return other
 
 
-def _bare(source: str) -> str:
+def bare(source: str) -> str:
+    """The template without the line that says whether to think."""
     return _HEAD.sub("", source, count=1)
 
 

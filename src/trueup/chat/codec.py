@@ -20,7 +20,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from tokenizers import AddedToken, Tokenizer, models
+from tokenizers import AddedToken, Encoding, Tokenizer, models
 
 from trueup.errors import TrueupError
 
@@ -92,30 +92,48 @@ class Codec:
         its first character apart. E555 where even that cannot avoid a control id: a character that the
         tokenizer has no token for.
         """
+        ids = self._encode(text, first).ids
+        if self.names.keys().isdisjoint(ids):
+            return ids
+        # Cut behind the first character of each control token's text, overlapping ones too, and behind that
+        # of each piece that still is a control id: a normalizer may have made one of other characters.
+        starts = [found.start() for found in re.finditer(f"(?={self.pattern.pattern})", text)]
+        return self._spelled(_cut(text, starts), first)
+
+    def _spelled(self, pieces: list[str], first: bool) -> list[int]:
+        """The ids of a text in pieces, none of them control: pieces with one are cut until there is none."""
+        done: list[int] = []
+        todo = pieces[::-1]
+        while todo:
+            piece = todo.pop()
+            encoding = self._encode(piece, first)
+            found = [k for k, number in enumerate(encoding.ids) if number in self.names]
+            if not found:
+                done += encoding.ids
+                first = False
+                continue
+            for begin, end in (encoding.offsets[k] for k in found):
+                if end - begin < 2:
+                    name = self.names[encoding.ids[found[0]]]
+                    raise TrueupError(
+                        "E555",
+                        f"the tokenizer has no token for {piece[begin:end]!r}: it would become {name}",
+                        remedy="use a tokenizer with byte fallback, or drop the row",
+                    )
+            todo += _cut(piece, [encoding.offsets[k][0] for k in found])[::-1]
+        return done
+
+    def _encode(self, text: str, first: bool) -> Encoding:
         tokenizer = self.first if first else self.middle
         try:
             if len(text) < LONG:
-                encoding = tokenizer.encode(text, add_special_tokens=False)
-            else:
-                # In a batch, as alone it would let no other thread of Python work meanwhile.
-                (encoding,) = tokenizer.encode_batch([text], add_special_tokens=False)
+                return tokenizer.encode(text, add_special_tokens=False)
+            # In a batch, as alone it would let no other thread of Python work meanwhile.
+            return tokenizer.encode_batch([text], add_special_tokens=False)[0]
         except (TypeError, UnicodeEncodeError):
             raise TrueupError(
                 "E555", "the text has a lone surrogate, which no encoding can hold", remedy="repair the row"
             ) from None
-        ids: list[int] = encoding.ids
-        if self.names.keys().isdisjoint(ids):
-            return ids
-        at = next(k for k, number in enumerate(ids) if number in self.names)
-        begin, end = encoding.offsets[at]
-        if end - begin < 2:
-            raise TrueupError(
-                "E555",
-                f"the tokenizer has no token for {text[begin:end]!r}: it would become {self.names[ids[at]]}",
-                remedy="use a tokenizer with byte fallback, or drop the row",
-            )
-        cut = begin + 1
-        return self.encode_content(text[:cut], first=first) + self.encode_content(text[cut:])
 
     def encode_template(self, text: str, *, first: bool = False) -> list[int]:
         """The ids of text that a template owns: control tokens are matched, as in the rendered whole.
@@ -155,6 +173,12 @@ class Codec:
             else:
                 parts.append(self.speller.decode(list(run), skip_special_tokens=False))
         return "".join(parts)
+
+
+def _cut(text: str, starts: Sequence[int]) -> list[str]:
+    """The text in pieces, cut behind the character at each start."""
+    ends = [*(start + 1 for start in starts), len(text)]
+    return [text[a:b] for a, b in zip([0, *ends], ends, strict=False) if a < b]
 
 
 def _state(tokenizer: Tokenizer) -> dict[str, Any]:

@@ -36,8 +36,9 @@ from trueup.chat.answers import (
 from trueup.chat.assembly import Assembly
 from trueup.chat.codec import Codec
 from trueup.chat.ending import Ending
+from trueup.chat.markers import Guard
 from trueup.chat.probe import probe
-from trueup.chat.render import CLOSE, Layout, Skeleton
+from trueup.chat.render import CLOSE, OPEN, Layout
 from trueup.chat.thoughts import spoken_text, turns_of, without_thought
 from trueup.chat.tooled import Teller, Told, says_more
 from trueup.chat.tooled_ids import answer_ids, prompt_ids
@@ -79,7 +80,7 @@ class Chat:
     "What the tokenizer puts before a plain text: its BOS token or nothing."
     text_stop: int | None
     "The tokenizer's end token, which ends completions of plain text."
-    markers: tuple[str, ...]
+    guard: Guard
     "Role markers that are plain text: no content may spell them, and decoding stops at one."
     template_digest: str
     "SHA-256 of the template and the values it is given."
@@ -122,6 +123,11 @@ class Chat:
         ask = Message(Role.USER, "one")
         differ = opened.layout is not None and opened.prompt([ask]).header != closed.prompt([ask]).header
         return replace(opened, closed=closed) if differ else opened
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """The role markers that are plain text, as the template writes them."""
+        return tuple(marker.text for marker in self.guard.markers)
 
     @property
     def control_ids(self) -> np.ndarray:
@@ -179,7 +185,7 @@ class Chat:
             return self._told_prompt(messages, spoken)
         turns = turns_of(messages)
         skeleton, contents = self._allowing(messages, lambda: layout.fill(turns, generation=True))
-        self._refuse_markers(skeleton, contents)
+        self._refuse_markers(skeleton.literals, contents)
         spans: dict[int, tuple[int, int]] = {}
         moved = ""
         for k, (slot, content) in enumerate(zip(skeleton.slots, contents, strict=True)):
@@ -196,7 +202,7 @@ class Chat:
     def _told_prompt(self, messages: Sequence[Message], spoken: Sequence[int]) -> Prompt:
         teller = self._teller()
         told = self._allowing(messages, lambda: teller.tell(messages, generation=True))
-        self._refuse_markers(told.skeleton, told.contents)
+        self._refuse_markers(told.skeleton.literals, told.contents)
         ids, spans = prompt_ids(teller, told, messages, spoken, self.stop_ids)
         return Prompt(ids, spans, told.skeleton.literals[-1].rstrip(" "), told)
 
@@ -215,7 +221,7 @@ class Chat:
         return any(says_more(message, thinks=thinks) for message in messages)
 
     def _teller(self) -> Teller:
-        return Teller(layout=self._chat()[0], codec=self.codec, markers=self.markers)
+        return Teller(layout=self._chat()[0], codec=self.codec, guard=self.guard)
 
     def completion_ids(self, text: str, *, finished: bool = True, plain: bool = False) -> np.ndarray:
         """The ids of a completion, int32 [L]: its text, and the stop token if it is `finished`.
@@ -229,9 +235,12 @@ class Chat:
                 assembly.control(self._text_stop())
             return assembly.finish()
         ending = self._chat()[1]
+        if CLOSE in text or OPEN in text:
+            self._refuse_markers([ending.header, ""], [text])
         text, slot = begin_answer(*self._chat(), assembly, text), ending.slot
         text = slot.trim(text) if finished else text.lstrip(slot.left)
-        self._refuse_markers(Skeleton(("", ""), (slot,)), [text])
+        after = ending.tail + ending.stop + ending.rest if finished else ""
+        self._refuse_markers([ending.header + ending.lead, after], [text])
         assembly.content(text + ending.tail if finished else text)
         if finished:
             assembly.template(ending.stop)
@@ -289,7 +298,7 @@ class Chat:
             raise unexpected("the completion has a thought block, and this chat expects none")
         before = prompt.told or teller.tell(messages, generation=True)
         whole = teller.tell([*messages, said], generation=False)
-        self._refuse_markers(whole.skeleton, whole.contents)
+        self._refuse_markers(whole.skeleton.literals, whole.contents)
         return answer_ids(teller, ending, before, whole, [*messages, said], self.stop_ids, thought)
 
     def _unopened(self, prompt: Prompt) -> bool:
@@ -333,8 +342,7 @@ class Chat:
         text = self.codec.decode(numbers[:end])
         if plain or self.ending is None:
             return text
-        for marker in self.markers:
-            text = text.split(marker, 1)[0]
+        text = self.guard.cut(self.ending.header, text)
         if self.ending.lead:
             text = text.removeprefix(self.ending.lead)
         return text.removesuffix(self.ending.tail) if end < len(numbers) else text
@@ -355,14 +363,12 @@ class Chat:
             )
         return self.text_stop
 
-    def _refuse_markers(self, skeleton: Skeleton, contents: Sequence[str]) -> None:
-        """E352 if a plain-text marker is in the text more often than the template itself put it there."""
-        for marker in self.markers:
-            owned = sum(literal.count(marker) for literal in skeleton.literals)
-            if skeleton.splice(contents).count(marker) != owned:
-                reason = f"a message contains {marker!r}, which this template uses to tell the roles apart"
-                remedy = "split the text into turns, take the marker out, or name another template"
-                raise TrueupError("E352", reason, remedy=remedy)
+    def _refuse_markers(self, literals: Sequence[str], contents: Sequence[str]) -> None:
+        """E352 if contents, between what the template itself wrote, spell a plain-text marker."""
+        if marker := self.guard.forged(literals, contents):
+            reason = f"a message contains {marker!r}, which this template uses to tell the roles apart"
+            remedy = "split the text into turns, take the marker out, or name another template"
+            raise TrueupError("E352", reason, remedy=remedy)
 
 
 def is_text(messages: Sequence[Message]) -> bool:

@@ -7,9 +7,11 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
+from trueup.chat.bounded import together
 from trueup.chat.carried import dressed, text_end, told_to_think
 from trueup.chat.codec import Codec
 from trueup.chat.ending import ASK, call_stop, find_ending
+from trueup.chat.markers import Guard
 from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, Template, Turn
 from trueup.chat.templates import BOS, FOLD, NAMED
 from trueup.chat.tooled import Teller
@@ -21,6 +23,7 @@ _FOLDED = (
 )
 
 
+@together()
 def probe(
     tokenizer: Any, name: str | None, *, thinking: bool | None, fold: bool, today: date
 ) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def probe(
     ends = tuple(number for number in (end, tokenizer.eos_token_id) if number is not None)
     if source is None:
         digest = Template(name="plain", source="", variables={}, today=today).digest
-        absent = {"layout": None, "ending": None, "markers": (), "tokenizer": dressed(tokenizer, None)}
+        absent = {"layout": None, "ending": None, "guard": Guard(), "tokenizer": dressed(tokenizer, None)}
         return {**found, **absent, "stop_ids": tuple(dict.fromkeys(ends)), "template_digest": digest}
     named = {key: text for key, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
     variables = {**named, "enable_thinking": thinking}
@@ -47,8 +50,8 @@ def probe(
     if alone and fold:
         template = replace(template, source=FOLD + source)
         layout = _layout(template)
-    markers = _markers(layout, codec)
-    teller = Teller(layout=layout, codec=codec, markers=markers)
+    guard = _guard(layout, codec)
+    teller = Teller(layout=layout, codec=codec, guard=guard)
     ending = find_ending(teller, thinking)
     _check_bos(layout, tokenizer.bos_token)
     called = call_stop(teller, closed=ending.closed)
@@ -63,7 +66,7 @@ def probe(
         "notes": (_FOLDED,) if alone and fold else (),
         "ending": ending,
         "stop_ids": tuple(dict.fromkeys((codec.control[ending.stop], *ends))),
-        "markers": markers,
+        "guard": guard,
         "template_digest": template.digest,
     }
 
@@ -110,7 +113,9 @@ def _told_in_parts(template: Template) -> Template:
 def _rendered(template: Template, said: str) -> str:
     try:
         return template.render([("user", said)], generation=True)
-    except TrueupError:
+    except TrueupError as error:
+        if error.code in ("E365", "E366"):
+            raise
         return ""
 
 
@@ -158,26 +163,22 @@ def _check_bos(layout: Layout, bos: str | None) -> None:
         raise TrueupError("E551", reason, where=where, remedy="name another template")
 
 
-def _markers(layout: Layout, codec: Codec) -> tuple[str, ...]:
-    """The role markers that no token protects: text alone between one content and what comes after."""
-    found: dict[str, None] = {}
-    turns = [("user", "one"), ("assistant", "two"), ("user", "three")]
-    talk = layout.skeleton(turns, generation=True)
-    for skeleton in filter(None, (talk, _with_system(layout))):
-        for literal in skeleton.literals[1:]:
-            if literal.strip() and codec.pattern.search(literal) is None:
-                found[literal.strip(" ")] = None
-    if found:
-        # Where turns end with text, what opens them is text too, even behind an end token.
-        openers = (codec.pattern.split(literal)[-1].strip(" ") for literal in talk.literals)
-        found |= dict.fromkeys(opener for opener in openers if opener.strip())
-    return tuple(found)
+def _guard(layout: Layout, codec: Codec) -> Guard:
+    """The role markers that no token protects."""
+    turns = [("user", "one"), ("assistant", "two"), ("user", "three"), ("assistant", "four")]
+    closed = layout.skeleton(turns[:2], generation=False)
+    others = filter(None, (_with_system(layout), _with(layout, [*turns[:2], ("tool", "zero")])))
+    return Guard.of(layout.skeleton(turns[:3], generation=True), (closed, *others), codec.pattern)
 
 
 def _with_system(layout: Layout) -> Skeleton | None:
     """The skeleton of a conversation with a system turn; None where the template refuses it."""
+    return _with(layout, [("system", "zero"), *ASK])
+
+
+def _with(layout: Layout, turns: list[Turn]) -> Skeleton | None:
     try:
-        return layout.skeleton([("system", "zero"), *ASK], generation=True)
+        return layout.skeleton(turns, generation=True)
     except TrueupError as error:
         if error.code not in ("E351", "E551"):
             raise

@@ -127,3 +127,9 @@ NAMED = {
     "hh": Named(_HH),
 }
 "Named templates; `plain` is none of them: it takes text prompts only."
+
+
+def is_ours(source: str) -> bool:
+    """Whether a source is one of these templates, with or without what is put before it."""
+    source = source.removeprefix(FOLD).removeprefix(BOS)
+    return any(source == named.source for named in NAMED.values())

@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from trueup.chat.bounded import together
 from trueup.chat.codec import Codec
-from trueup.chat.render import CLOSE, EDGES, OPEN, Layout, Part, Skeleton, Slot, think_parts
+from trueup.chat.markers import Guard
+from trueup.chat.render import CLOSE, OPEN, Layout, Part, Skeleton, Slot, think_parts
 from trueup.chat.templates import NAMED
 from trueup.chat.thoughts import spoken_text
 from trueup.engine.groups import Message, Role, ToolCall
@@ -89,8 +91,9 @@ class Teller:
 
     layout: Layout
     codec: Codec
-    markers: tuple[str, ...]
+    guard: Guard
 
+    @together()
     def tell(self, messages: Sequence[Message], *, generation: bool) -> Told:
         """The conversation's skeleton and contents, in the first form of it that the template can show.
 
@@ -184,17 +187,17 @@ class Teller:
 
     def _alike(self, ours: str, harmless: str) -> bool:
         found = self.codec.pattern.findall
-        return found(ours) == found(harmless) and all(
-            ours.count(m) == harmless.count(m) for m in self.markers
-        )
+        return found(ours) == found(harmless) and self.guard.count(ours) == self.guard.count(harmless)
 
     def _refuse_tokens(self, messages: Sequence[Message]) -> None:
         for index, message in enumerate(messages):
             spoken_text(message)
             for leaf in _leaves(message):
+                what = f"what message {index + 1} calls, or is given to call, spells"
                 if found := self.codec.pattern.search(leaf):
-                    what = f"what message {index + 1} calls, or is given to call, spells {found.group()}"
-                    raise _forged(self.layout, f"{what}, a control token")
+                    raise _forged(self.layout, f"{what} {found.group()}, a control token")
+                if marker := self.guard.spelled(leaf):
+                    raise _forged(self.layout, f"{what} {marker!r}, a role marker")
 
     def _check_shown(self, messages: Sequence[Message], text: str, word: Harmless) -> None:
         """E360 or E361 where a tool's name, or a part of a call, is not in the rendering with `word`s."""
@@ -231,7 +234,7 @@ class Teller:
         texts = tuple((part, part in placed or text) for part, text in marks.items())
         key = ("tooled", shape, texts, form, generation)
         if key not in self.layout.known:
-            self.layout.keep(key, self._make_slots(messages, form, marks, placed, generation))
+            self.layout.keep(key, self._make_slots(messages, form, marks, placed, generation), len(messages))
         return self.layout.known[key]
 
     def _make_slots(
@@ -242,12 +245,13 @@ class Teller:
             return self.layout.cut(text, placed, needed=lambda key: False)
 
         bare, order = cut(marks)
-        slots: dict[Part, Slot] = {}
-        for k, part in enumerate(order):
-            seen = [cut({**marks, part: edge + marks[part] + edge})[0] for edge in EDGES]
-            answers = messages[part[0]].role is Role.TOOL
-            slots[part] = self.layout.slot(k, part, bare, seen, escapes=answers)
-        return slots
+        slots = self.layout.slots(
+            order,
+            bare,
+            lambda parts, edge: cut({**marks, **{part: edge + marks[part] + edge for part in parts}})[0],
+            lambda part: messages[part[0]].role is Role.TOOL,
+        )
+        return dict(zip(order, slots, strict=True))
 
 
 def _same(text: str) -> str:

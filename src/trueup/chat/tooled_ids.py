@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from trueup.chat.assembly import Assembly
+from trueup.chat.bounded import together
 from trueup.chat.codec import Codec
 from trueup.chat.ending import Ending
 from trueup.chat.render import Slot
@@ -27,6 +28,7 @@ class Text:
     contents: Sequence[str]
 
 
+@together()
 def prompt_ids(
     teller: Teller, told: Told, messages: Sequence[Message], spoken: Sequence[int], stop_ids: Sequence[int]
 ) -> tuple[np.ndarray, dict[int, Span]]:

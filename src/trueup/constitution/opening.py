@@ -14,6 +14,7 @@ from trueup.answerers.local import LocalAnswerer
 from trueup.answerers.open import SERVER, open_answerer
 from trueup.answerers.remote import RemoteAnswerer
 from trueup.chat import Chat
+from trueup.constitution.revision import unless_forged
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 from trueup.models.forward import LanguageModel
@@ -85,8 +86,12 @@ def complete_fitting(
     stop: Sequence[str] = (),
     seed: int,
 ) -> list[list[Answer]]:
-    """K completions of each prompt, in order; none of one that does not fit the model with its answer."""
-    fitting = list(map(room(answerer, decoding.max_new_tokens), prompts))
+    """K completions of each prompt, in order; none of one that does not fit the model with its answer.
+
+    Nor is one asked that spells a role of the model's template.
+    """
+    fits = room(answerer, decoding.max_new_tokens)
+    fitting = [unless_forged(lambda prompt=prompt: fits(prompt)) is True for prompt in prompts]
     asked = list(compress(prompts, fitting))
     drawn = iter(answerer.complete(asked, decoding=decoding, k=k, stop=stop, seed=seed))
     return [next(drawn) if fits else [] for fits in fitting]

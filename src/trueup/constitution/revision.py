@@ -20,6 +20,7 @@ from trueup.answerers import Answer, Conversation
 from trueup.constitution.principles import Constitution, Correction, Form
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.engine.order import derive
+from trueup.errors import TrueupError
 
 Kind = Literal["answer", "critique", "revision"]
 CRITIQUE_REQUEST, CRITIQUE = "CritiqueRequest: ", "Critique:"
@@ -81,7 +82,7 @@ class Plan:
             return "plain text"
         if self.form == "text" and any(label in f"\n\n{m.content}" for m in prompt for label in self.labels):
             return "forged label"
-        return "" if self.fits(prompt) and self.answerable(prompt) else "overlong"
+        return _refusal(lambda: self.fits(prompt) and self.answerable(prompt))
 
     def cut(self, text: str) -> str:
         """The text before the first label, without the white space around it."""
@@ -128,6 +129,16 @@ class Plan:
             parts.append(f"{label.rstrip()} {turn.message.content}".strip())
         asked = CRITIQUE if talks[-1][-1].label == CRITIQUE_REQUEST else REVISION
         return "\n\n".join([*parts, asked])
+
+
+def unless_forged(fits: Callable[[], bool]) -> bool | None:
+    """What `fits` says; None where a text in it spells a role of the model's template (E352)."""
+    try:
+        return fits()
+    except TrueupError as error:
+        if error.code != "E352":
+            raise
+        return None
 
 
 class _Turn(NamedTuple):
@@ -183,15 +194,22 @@ def review(row: int, prompt: Conversation, answer: str, plan: Plan) -> Generator
         return ended.value
 
 
+def _refusal(fits: Callable[[], bool]) -> str:
+    """Why a conversation is not asked; "" where it is."""
+    found = unless_forged(fits)
+    return "forged role" if found is None else "" if found else "overlong"
+
+
 def _step(
     prompt: Conversation, answer: str, principle: Correction, plan: Plan
 ) -> Generator[Ask, Answer, dict[str, Any]]:
     made: dict[str, Any] = {"principle": principle.id}
     for kind in ("critique", "revision") if plan.critique else ("revision",):
-        ask = plan.request(prompt, answer, principle, made.get("critique", ""))
-        if not plan.fits(ask.conversation):
-            return {**made, "rejected": "overlong"}
-        given = yield ask
+        said = made.get("critique", "")
+        refused = _refusal(lambda said=said: plan.fits(plan.request(prompt, answer, principle, said)[1]))
+        if refused:
+            return {**made, "rejected": refused}
+        given = yield plan.request(prompt, answer, principle, said)
         text = plan.cut(given.text)
         if not text:
             return {**made, "rejected": f"empty {kind}"}

@@ -28,6 +28,7 @@ from trueup.constitution.opening import (
     tokens_in,
 )
 from trueup.constitution.principles import Form, read_constitution
+from trueup.constitution.revision import unless_forged
 from trueup.engine.groups import Comparison, Completion, Group, digest, write_jsonl
 from trueup.engine.order import derive
 from trueup.errors import TrueupError
@@ -162,11 +163,13 @@ class Desk:
             if not reason:
                 prompt = self.prompts[record["row"]].prompt
                 duel = Duel(record["row"], prompt, *(said["text"] for said in record["pair"]))
-                if self.feedback.has_room(duel):
+                room = unless_forged(lambda duel=duel: self.feedback.has_room(duel))
+                if room:
                     judged.append(record)
                     duels.append(duel)
                     continue
-            record["dropped"] = reason or "overlong"
+                reason = "forged role" if room is None else "overlong"
+            record["dropped"] = reason
         for record, opinion in zip(judged, self.feedback.judge(duels), strict=True):
             record |= _said(opinion)
         return records

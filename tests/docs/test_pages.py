@@ -20,7 +20,8 @@ from architecture.test_glossary import documented
 from chat_shapes import shapes
 from page_blocks import DOCS, PAGES, ROOT, blocks, commands, mentioned
 from trueup.chat import Chat
-from trueup.cli import app, main
+from trueup.cli import main
+from trueup.commands.app import app
 from trueup.commands.compare import compare
 from trueup.commands.train import run
 from trueup.comparison.plan import read_comparison

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from trueup.comparison.plan import Job
+from trueup.engine import disk
 from trueup.errors import EXIT_PREEMPTED
-from trueup.runs.recipe import plan, write_atomically
+from trueup.runs.recipe import plan
 from trueup.runs.signals import Interrupted
 from trueup.settings.config import dump_yaml
 
@@ -113,10 +114,10 @@ def _start(job: Job, folder: Path, threads: int) -> subprocess.Popen[bytes]:
     recipe = folder / "jobs" / f"{job.name}.yaml"
     log = folder / "logs" / f"{job.name}.log"
     for path in (recipe, log):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(path.parent)
     stages = {name: dict(given) for name, given in job.recipe.stages.items()}
     said = {"name": job.name, "seed": job.seed, "world": job.recipe.world, "stages": stages}
-    write_atomically(recipe, dump_yaml(said))
+    disk.write(recipe, dump_yaml(said))
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(threads),

@@ -28,7 +28,7 @@ def run(recipe: Path, folder: Path, stop_requested: Callable[[], str]) -> None:
     """Nothing; every stage of the recipe is done in the folder's `stages`."""
     for stage in plan(read_recipe(recipe), folder):
         print(stage.name, "done before" if stage.done else "", flush=True)
-        run_stage(stage, stop_requested=stop_requested)
+        run_stage(stage, stop_requested=stop_requested, waits=True)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,10 @@ from trueup.comparison.plan import (
     start_jobs,
     sweep_jobs,
 )
+from trueup.engine import disk
 from trueup.errors import TrueupError
 from trueup.reports.comparison import RESULT, write_comparison
-from trueup.runs.recipe import plan, write_atomically
+from trueup.runs.recipe import plan
 from trueup.runs.signals import stop_requests
 from trueup.settings import config as configuration
 from trueup.settings.discover import find
@@ -178,8 +179,8 @@ def _write(
         "samples": outcome.side_by_side({name: found[0] for name, found in runs.items()}),
         "failed": running.failed,
     }
-    write_atomically(running.folder / RESULT, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    write_atomically(running.folder / "comparison.md", outcome.markdown(rows))
+    disk.write(running.folder / RESULT, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    disk.write(running.folder / "comparison.md", outcome.markdown(rows))
     write_comparison(running.folder)
 
 

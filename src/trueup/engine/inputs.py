@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from trueup.engine import disk
 from trueup.errors import TrueupError
 
 RECORD, FOLDER = "inputs.json", "inputs"
@@ -52,21 +53,12 @@ def settle(folder: Path, inputs: Sequence[Input]) -> None:
     if not inputs:
         (folder / RECORD).unlink(missing_ok=True)
         return
-    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    disk.make_folder(folder / FOLDER)
     for item in inputs:
         if item.file:
-            _write(folder / item.file, item.content)
+            disk.write(folder / item.file, item.content)
     record = {item.name: item.to_json() for item in inputs}
-    _write(folder / RECORD, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Nothing; the file holds the content, all of it or what it held before."""
-    if path.is_file() and path.read_bytes() == content:
-        return
-    staged = path.with_name(f".{path.name}.part")
-    staged.write_bytes(content)
-    staged.replace(path)
+    disk.write(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def _compare(folder: Path, before: dict[str, Input], inputs: Sequence[Input]) -> None:

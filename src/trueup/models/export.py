@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -16,6 +15,7 @@ from typing import Any, Literal
 
 from huggingface_hub import ModelCardData
 
+from trueup.engine import disk
 from trueup.engine.method import HeadName
 from trueup.errors import TrueupError
 from trueup.models import heads
@@ -75,13 +75,9 @@ def export(network: LanguageModel, folder: Path, *, card: CardFacts, merged: boo
     """
     refuse_existing(folder)
     whole = merge(network) if merged else network
-    staged = folder.with_name(f".{folder.name}.staged")
-    shutil.rmtree(staged, ignore_errors=True)
-    save(whole, staged)
-    (staged / CARD).write_text(render(card, kind_of_folder(staged)), encoding="utf-8")
-    if folder.exists():
-        folder.rmdir()
-    staged.replace(folder)
+    with disk.whole_folder(folder) as staged:
+        save(whole, staged)
+        disk.write(staged / CARD, render(card, kind_of_folder(staged)))
     return folder
 
 

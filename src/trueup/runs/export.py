@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.citations import cite
-from trueup.engine import inputs
+from trueup.engine import disk, inputs
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 from trueup.reports.record import Interval, PolicyResult, read_run
 from trueup.runs import meter
@@ -57,13 +57,9 @@ def export_run(run: Path, out: Path, *, merged: bool = True) -> Path:
         output = SCORERS.get(kind_of_folder(model), "logprobs")
         return export(load(model, heads=(output,)), out, card=card)
     refuse_existing(out)
-    staged = out.with_name(f".{out.name}.staged")
-    shutil.rmtree(staged, ignore_errors=True)
-    shutil.copytree(model, staged)
-    (staged / CARD).write_text(render(card, kind_of_folder(model)), encoding="utf-8")
-    if out.exists():
-        out.rmdir()
-    staged.replace(out)
+    with disk.whole_folder(out) as staged:
+        shutil.copytree(model, staged, dirs_exist_ok=True)
+        disk.write(staged / CARD, render(card, kind_of_folder(model)))
     return out
 
 

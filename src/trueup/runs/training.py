@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 
 import torch
 
+from trueup.engine import disk
 from trueup.engine.groups import Group
 from trueup.engine.loop import Progress, fit
 from trueup.engine.method import Handles, Method, Parts
@@ -33,6 +32,7 @@ from trueup.runs import warned
 from trueup.runs.guard import Guard, check_guarded
 from trueup.runs.idle import sum_up, warn_of
 from trueup.runs.keeper import RunKeeper, held_out_step
+from trueup.runs.signals import Interrupted, end_if_asked
 from trueup.settings.blocks import LoopSettings
 from trueup.sources.open import Opened, open_groups
 from trueup.statistics.estimates import Estimate, mean_ci, win_rate
@@ -87,7 +87,7 @@ def train(
     `module` is a method's file and `config` an instance of its `Config`. Raises `Interrupted` when
     `stop_requested` names a signal, after saving, and what a callback raises.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(folder)
     with warned.keeping(folder):
         return _train(module, config, folder, stop_requested, progress_label, watch)
 
@@ -106,6 +106,7 @@ def _train(
     opened = open_groups(config.data, chat, seed=config.seed, quarantine=bad, needs=needs)
     _note_data(folder, opened)
     metering.say(*opened.unread)
+    end_if_asked(stop_requested)
     parts = Parts(
         groups=opened.train,
         held_out=opened.held_out,
@@ -122,6 +123,7 @@ def _train(
         method, config.model, device, seed=config.seed, base=base, tokenizer=chat.tokenizer
     )
     check_context(networks, opened, config.data.max_tokens, _new_tokens(config, needs))
+    end_if_asked(stop_requested)
     handles = Handles(
         networks=networks,
         seed=config.seed,
@@ -131,6 +133,7 @@ def _train(
         epochs=None if config.loop.steps is not None else config.loop.epochs,
         judge=open_judge(method.judge, device=str(device), base=base) if method.judge else None,
     )
+    end_if_asked(stop_requested)
     return train_method(
         method,
         handles,
@@ -209,14 +212,14 @@ def train_method(
         stop_requested=stop_requested,
         guard=guard,
     )
-    noted: dict[str, float] = {}
+    resumed: list[int] = []
     idle: set[str] = set()
     with metering.progress(num_steps, label or method.name) as advance:
 
         def progressed(progress: Progress, metrics: Mapping[str, float]) -> None:
             # Before the first step of this display lie those of the run that is resumed.
-            advance(1, headline(metrics), before=0 if noted else progress.step - 1)
-            noted.update(metrics, step=progress.step)
+            advance(1, headline(metrics), before=0 if resumed else progress.step - 1)
+            resumed.append(progress.step)
             warn_of(progress.step, metrics, idle)
             for callback in watch.callbacks:
                 said, samples = dict(metrics), tuple(seen.groups)
@@ -231,6 +234,7 @@ def train_method(
             progressed=progressed,
         )
     sum_up(folder)
+    noted = _last_numbers(folder)
     best = keeper.take_best(handles)
     if best is not None:
         noted["best_step"] = best
@@ -238,7 +242,11 @@ def train_method(
         noted["guard/fell"] = guard.steps[guard.fall.at]
     if method.finish is not None:
         noted.update(method.finish(handles))
+    if stop_requested():
+        raise Interrupted(ended.step, stop_requested())
     held_out = _note_held_out(method, handles, folder)
+    if stop_requested():
+        raise Interrupted(ended.step, stop_requested())
     model = _save_model(method, handles, folder)
     cost = meter.spend(ended.step, tokens_trained=ended.tokens_trained, tokens_sampled=ended.tokens_sampled)
     meter.close()
@@ -300,7 +308,16 @@ def _note_data(folder: Path, opened: Opened) -> None:
         "overlong": opened.overlong,
         "truncated": opened.truncated,
     }
-    (folder / "data.json").write_text(json.dumps(counts, indent=1) + "\n")
+    disk.write(folder / "data.json", json.dumps(counts, indent=1) + "\n")
+
+
+def _last_numbers(folder: Path) -> dict[str, float]:
+    """The last of each number that steps logged: from the file, since a resumed run made only some steps."""
+    noted: dict[str, float] = {}
+    for row in metering.read(folder / metering.METRICS):
+        if row["phase"] == "train":
+            noted.update({name: value for name, value in row.items() if name != "phase"})
+    return noted
 
 
 def _note_held_out(method: Method, handles: Handles, folder: Path) -> dict[str, Estimate]:
@@ -308,7 +325,7 @@ def _note_held_out(method: Method, handles: Handles, folder: Path) -> dict[str, 
     step = held_out_step(method, handles, {})
     found = {name: _estimate(name, values) for name, values in step.by_group().items()} if step else {}
     rows = {name: estimate.to_json() for name, estimate in found.items()}
-    (folder / "held_out.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    disk.write(folder / "held_out.json", json.dumps(rows, indent=1) + "\n")
     return found
 
 
@@ -319,12 +336,9 @@ def _estimate(name: str, values: Sequence[float]) -> Estimate:
 
 def _save_model(method: Method, handles: Handles, folder: Path) -> Path:
     """The model's folder, which appears whole or not at all."""
-    staged, final = folder / ".model", folder / "model"
-    shutil.rmtree(staged, ignore_errors=True)
     network = handles.networks[method.output]
     assert isinstance(network, LanguageModel)
     # An adapter on weights that lie in no folder (another adapter, merged) means nothing by itself.
-    save(network if network.hf_model.name_or_path else merge(network), staged)
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(staged, final)
-    return final
+    with disk.whole_folder(folder / "model") as staged:
+        save(network if network.hf_model.name_or_path else merge(network), staged)
+    return folder / "model"

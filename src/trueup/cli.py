@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
 from trueup.errors import EXIT_BUG, EXIT_IO, EXIT_PREEMPTED, EXIT_USAGE, TrueupError
-from trueup.runs.signals import CAUGHT, Interrupted, ending_at_once
+from trueup.runs.signals import Interrupted, ending_at_once
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,22 +16,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     An error is one line on stderr, `error CODE WHERE — REASON — REMEDY`. A failure that nobody foresaw is
     one line too; with TRUEUP_TRACEBACK=1 it is raised.
     """
-    with ending_at_once(_say_stopped) as signal_came:
+    with ending_at_once(_say_stopped) as ending:
         try:
             code = _run(arguments)
         except KeyboardInterrupt as stop:
-            _say_stopped(str(stop) or "SIGINT", waited=not signal_came())
+            _say_stopped(str(stop) or "SIGINT", waited=not ending.name)
             code = EXIT_PREEMPTED
         except Exception as error:
-            code = EXIT_PREEMPTED if signal_came() else _unforeseen(error)  # what a signal did to an import
-            if signal_came():
-                _say_stopped(signal_came())
-        if (
-            arguments is None
-        ):  # All is done and said: a signal that comes now ends what is closing down.
-            for number in CAUGHT:
-                signal.signal(number, lambda *_: os._exit(code))
-            return code
+            if not ending.name:
+                code = _unforeseen(error)
+            else:  # what the signal became on its way through an import
+                _say_stopped(ending.name)
+                code = EXIT_PREEMPTED
+        if arguments is None:
+            ending.closes(code)
     return code
 
 

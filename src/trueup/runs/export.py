@@ -49,15 +49,15 @@ def export_run(run: Path, out: Path, *, merged: bool = True) -> Path:
             where=str(model),
             remedy="give the folder of a finished training run, or of one stage in RUN/stages",
         )
-    from trueup.models.export import CARD, SCORERS, export, kind_of_folder, refuse_existing, render
+    from trueup.models.export import CARD, SCORERS, export, kind_of_folder, new_folder, refuse_other, render
     from trueup.models.load import load
 
     card = facts_of(run, name=out.name)
     if merged and (model / "adapter_config.json").is_file():
         output = SCORERS.get(kind_of_folder(model), "logprobs")
         return export(load(model, heads=(output,)), out, card=card)
-    refuse_existing(out)
-    with disk.whole_folder(out) as staged:
+    refuse_other(out)
+    with new_folder(out) as staged:
         shutil.copytree(model, staged, dirs_exist_ok=True)
         disk.write(staged / CARD, render(card, kind_of_folder(model)))
     return out

@@ -116,7 +116,7 @@ class RunKeeper:
         return progress
 
     def _require_space(self, handles: Handles) -> None:
-        """Nothing; E941 where a new run's checkpoints will not fit: the next is whole before the last goes."""
+        """Nothing; E941 where a new run's checkpoints do not fit: one is whole before the last one goes."""
         loop = self._settings
         several = loop.save_every_updates or 0 < loop.save_every < self._num_steps
         tensors = [t for name in self._method.trains for t in trainable(handles.networks[name]).values()]
@@ -124,7 +124,7 @@ class RunKeeper:
         disk.require_space(self._folder.parent, (2 if several else 1) * PARTS * weights)
 
     def _tidy(self, found: Checkpoint | None) -> None:
-        """Removes what a kill inside a save, or before the removal after it, left; not where there is damage."""
+        """Removes what a kill in a save, or in the removal after it, left; nothing where there is damage."""
         for folder, keep in ((self._folder, self._settings.keep_last), (self._best_folder, 1)):
             if folder.is_dir():
                 manifest.clean(folder)

@@ -1,0 +1,246 @@
+"""The attacks: each yields a row for each try, with `held` and, where something got through, `why`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runs.checkpoint.test_damage import FAULTS, damage
+from torture.commands import COMMANDS, bits, call, fresh
+from torture.cuts import CUT, cut_at, forked
+from trueup.engine import disk
+from trueup.runs import manifest
+
+Row = dict[str, Any]
+
+
+@dataclass(eq=False)
+class Room:
+    """A folder to work in, with a world that commands are run in copies of."""
+
+    folder: Path
+    world: Path
+    seed: int
+    _whole: dict[str, tuple[Path, dict[str, str], int]] = field(default_factory=dict)
+
+    @property
+    def said(self) -> Path:
+        """What the last process printed."""
+        return self.folder / "said.txt"
+
+    def run(self, at: Path, line: str, cut: int = 0, log: Path | None = None) -> int:
+        """The exit code of a command line in `at`, cut at an operation of that number."""
+
+        def work() -> int:
+            os.chdir(at)
+            return call(line)
+
+        return cut_at(at, cut, work, self.said, log)
+
+    def whole(self, name: str) -> tuple[Path, dict[str, str], int]:
+        """A world in which the command is about to run; what it leaves; how many operations it makes."""
+        if name not in self._whole:
+            command = COMMANDS[name]
+            base = fresh(self.world, self.folder / f"{name}-before")
+            for line in command.before:
+                assert self.run(base, line) == 0, self.said.read_text()
+            at, log = fresh(base, self.folder / f"{name}-whole"), self.folder / f"{name}.log"
+            assert self.run(at, command.line, log=log) == 0, self.said.read_text()
+            self._whole[name] = base, bits(at), len(log.read_text().splitlines())
+        return self._whole[name]
+
+    def ends_alike(self, at: Path, name: str, found: list[str]) -> None:
+        """Nothing; runs the command again where it was cut, and notes in `found` what is then not alike."""
+        code = self.run(at, COMMANDS[name].line)
+        if code:
+            found.append(f"the same command ends with {code}: {self.said.read_text()[-300:]}")
+            return
+        try:
+            expected, left = self.whole(name)[1], bits(at)
+        except AssertionError as error:
+            found.append(str(error))
+            return
+        found += [
+            f"{path} differs"
+            for path in sorted(expected.keys() | left.keys())
+            if expected.get(path) != left.get(path)
+        ]
+
+
+def spaced(total: int, count: int) -> list[int]:
+    """`count` numbers from 1 to `total`, evenly spaced with both ends; all of them for 0."""
+    if not count or count >= total:
+        return list(range(1, total + 1))
+    return sorted({1 + round(i * (total - 1) / max(1, count - 1)) for i in range(count)})
+
+
+def cuts(room: Room, name: str, count: int) -> Iterator[Row]:
+    """The command dies at each of its operations on the disk, and is given again."""
+    base, _, total = room.whole(name)
+    for number in spaced(total, count):
+        at, found = fresh(base, room.folder / "at"), list[str]()
+        if room.run(at, COMMANDS[name].line, cut=number) != CUT:
+            found.append(f"it was not cut: {room.said.read_text()[-300:]}")
+        room.ends_alike(at, name, found)
+        yield {"of": name, "at": number, "held": not found, "why": found[:3]}
+
+
+def resumed(room: Room, name: str, count: int) -> Iterator[Row]:
+    """The command dies at two thirds of its operations, and again at each of those of its second start."""
+    base, _, total = room.whole(name)
+    half = fresh(base, room.folder / f"{name}-half")
+    assert room.run(half, COMMANDS[name].line, cut=max(1, total * 2 // 3)) == CUT
+    log = room.folder / "again.log"
+    assert room.run(fresh(half, room.folder / "at"), COMMANDS[name].line, log=log) == 0, room.said.read_text()
+    for number in spaced(len(log.read_text().splitlines()), count):
+        at, found = fresh(half, room.folder / "at"), list[str]()
+        if room.run(at, COMMANDS[name].line, cut=number) != CUT:
+            found.append("it was not cut")
+        room.ends_alike(at, name, found)
+        yield {"of": name, "at": number, "held": not found, "why": found[:3]}
+
+
+# ------------------------------------------------------------------------------------------ a full disk
+
+LEVELS = 40
+
+
+def full(room: Room, name: str, count: int) -> Iterator[Row]:
+    """The disk has so much room and no more, for a run that starts and for one that starts again.
+
+    Half of the levels find the check beforehand switched off, so that the disk runs full inside a write.
+    """
+    base, expected, total = room.whole(name)
+    half = fresh(base, room.folder / f"{name}-half")
+    assert room.run(half, COMMANDS[name].line, cut=max(1, total * 2 // 3)) == CUT
+    size = sum(p.stat().st_size for p in (room.folder / f"{name}-whole").rglob("*") if p.is_file())
+    size -= sum(p.stat().st_size for p in base.rglob("*") if p.is_file())
+    for number, level in enumerate(spaced(LEVELS, count)):
+        free = level * max(size, disk.MARGIN) // LEVELS if number % 2 else level * size // LEVELS
+        for start in (base, half):
+            found: list[str] = []
+            code = forked(
+                lambda: _on_full_disk(room, name, start, free, number % 2 == 0, found),
+                room.folder / "full.txt",
+            )
+            told = (room.folder / "full.txt").read_text()
+            row = {"of": name, "at": free, "resumed": start is half, "held": code == 0}
+            yield {**row, "full": "disk" in told, "why": [] if code == 0 else [told[-600:]]}
+
+
+def _on_full_disk(room: Room, name: str, start: Path, free: int, unchecked: bool, found: list[str]) -> int:
+    """0 where the command ended with 74 or 0, kept all that was good, and goes on once there is room."""
+    at = room.folder / "small"
+    mounted(at, "tmpfs", "size=64m")
+    shutil.copytree(start, at, dirs_exist_ok=True)
+    before = good(at)
+    _fill(at, free)
+    if unchecked:
+        disk.require_space = lambda folder, num_bytes: None
+    code = room.run(at, COMMANDS[name].line)
+    said = room.said.read_text()
+    print(f"{code} {said[-300:]}")
+    if code not in (0, 74):
+        found.append(f"exit {code}: {said[-300:]}")
+    if code == 74 and not ("bytes needed" in said or "No space left" in said):
+        found.append(f"it does not say what is needed: {said[-300:]}")
+    if lost := before - good(at):
+        found.append(f"lost: {sorted(lost)}")
+    (at / "filler").unlink()
+    room.ends_alike(at, name, found)
+    print(*found, sep="\n")
+    return int(bool(found))
+
+
+def good(at: Path) -> set[str]:
+    """The checkpoints below a folder that verify, but for those that a newer one makes needless."""
+    found = set()
+    for folder in at.rglob("checkpoints"):
+        found |= {str(path) for _, path in manifest.ordered(folder, [])[-1:] if manifest.verify(path)}
+    return {f"{len(found)} newest"} if found else set()
+
+
+def _fill(at: Path, free: int) -> None:
+    """Nothing; a file takes all room but `free` bytes."""
+    space = os.statvfs(at)
+    rest = space.f_bavail * space.f_frsize - free
+    with (at / "filler").open("wb") as file:
+        while rest > 0:
+            rest -= file.write(bytes(min(rest, 1 << 20)))
+
+
+def mounted(at: Path, kind: str, options: str, flags: int = 0) -> None:
+    """Nothing; this process sees a new file system at a folder. Raises OSError where that is not allowed."""
+    at.mkdir(exist_ok=True)
+    libc = ctypes.CDLL(None, use_errno=True)
+    user, group = os.getuid(), os.getgid()
+    if libc.unshare(0x10020000):  # CLONE_NEWUSER | CLONE_NEWNS
+        raise OSError(ctypes.get_errno(), "unshare")
+    for file, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
+        Path("/proc/self", file).write_text(text)
+    if libc.mount(kind.encode(), str(at).encode(), kind.encode(), flags, options.encode()):
+        raise OSError(ctypes.get_errno(), "mount")
+
+
+# ------------------------------------------------------------------------------------------ kills, damages
+
+
+def kills(room: Room, name: str, count: int) -> Iterator[Row]:
+    """SIGKILL at random times, at least half of them inside a save; each is resumed to its end."""
+    rng = random.Random(f"{room.seed} {name}")
+    base, _, _ = room.whole(name)
+    began = time.monotonic()
+    room.run(fresh(base, room.folder / "at"), COMMANDS[name].line)
+    seconds = time.monotonic() - began
+    for number in range(count or 500):
+        at, found = fresh(base, room.folder / "at"), list[str]()
+        inside = _killed(room, at, name, rng.uniform(0, seconds), aimed=number % 3 != 0)
+        room.ends_alike(at, name, found)
+        yield {"of": name, "at": number, "held": not found, "inside": inside, "why": found[:3]}
+
+
+def _killed(room: Room, at: Path, name: str, seconds: float, *, aimed: bool) -> bool:
+    """Whether the command was killed inside a save: after so many seconds, or at the next save after them."""
+    pid = os.fork()
+    if pid == 0:
+        os.chdir(at)
+        handle = os.open(room.said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        os._exit(call(COMMANDS[name].line))
+    time.sleep(seconds)
+    while aimed and not _saving(at) and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        pass
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return _saving(at)
+
+
+def _saving(at: Path) -> bool:
+    return any(p.name.startswith((".staging-", ".removing-")) for p in at.glob("**/checkpoints/.*"))
+
+
+def damages(room: Room, name: str, count: int) -> Iterator[Row]:
+    """A random fault in the newest checkpoint: it is noticed before the first step, and the run ends alike."""
+    rng = random.Random(f"{room.seed} {name}")
+    base, _, total = room.whole(name)
+    half = fresh(base, room.folder / f"{name}-half")
+    assert room.run(half, COMMANDS[name].line, cut=max(1, total * 2 // 3)) == CUT
+    for number in range(count or 1000):
+        at, found = fresh(half, room.folder / "at"), list[str]()
+        _, newest = manifest.ordered(next(at.rglob("checkpoints")), [])[-1]
+        file = rng.choice(sorted(newest.iterdir()))
+        kind = FAULTS[number % len(FAULTS)]
+        damage(file, kind, rng)
+        room.ends_alike(at, name, found)
+        if f"{newest.name}/{file.name}" not in room.said.read_text():
+            found.append(f"{kind} of {file.name} was not noticed")
+        yield {"of": name, "at": f"{kind} {file.name}", "held": not found, "why": found[:3]}

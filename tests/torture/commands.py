@@ -18,11 +18,8 @@ from trueup.comparison.plan import Job
 from trueup.runs import manifest
 from trueup.settings.config import dump_yaml
 
-MODEL, DATA, LOOP = (
-    "--model.path my-model",
-    "--data.path {}.jsonl --data.held_out 0.25",
-    "--loop.batch 4 --loop.save_every 1",
-)
+MODEL, DATA = "--model.path my-model", "--data.path {}.jsonl --data.held_out 0.25"
+LOOP = "--loop.batch 4 --loop.save_every 1"
 REINFORCE = "--judge judges.py:many_a --decoding.max_new_tokens 4"
 RECIPE = """
 name: two
@@ -131,7 +128,7 @@ def bits(folder: Path) -> dict[str, str]:
     """A digest of every file that must be the same; fails where a kill left something behind.
 
     Left out: what a clock says, the lock, pages (they show costs), all checkpoints but the newest of a run,
-    and of that its manifest, which counts saves.
+    and manifests, which count saves.
     """
     found = {}
     newest = {at.parent: path for at in folder.rglob("checkpoints") if (path := _newest(at))}
@@ -139,9 +136,9 @@ def bits(folder: Path) -> dict[str, str]:
         name = str(path.relative_to(folder))
         assert not re.search(r"/\.(?!lock$)", f"/{name}"), f"left behind: {name}"
         run = next((p.parent for p in path.parents if p.name == "checkpoints"), None)
-        if run is not None and (path.parent != newest.get(run) or path.name == manifest.MANIFEST):
+        if run is not None and path.parent != newest.get(run):
             continue
-        if path.name in (".lock", "timings.jsonl") or path.suffix == ".html":
+        if path.name in (".lock", "timings.jsonl", manifest.MANIFEST) or path.suffix == ".html":
             continue
         found[name] = hashlib.sha256(_content(path)).hexdigest()
     return found

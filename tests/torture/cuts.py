@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class Tracer:
 
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
         if event == "open":
-            path, mode, flags = args
+            path, _, flags = args
             if flags & _WRITING and self._operation("open", path):
                 os._exit(CUT)
         elif event in _PATHS and self._operation(event, *args[: _PATHS[event]]):
@@ -93,19 +93,11 @@ def forked(work: Callable[[], int], said: Path) -> int:
             os.dup2(handle, 2)
             code = work()
         finally:
-            with _quiet():
+            with suppress(OSError):
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        pass
 
 
 def cut_at(root: Path, number: int, work: Callable[[], int], said: Path, log: Path | None = None) -> int:

@@ -2,12 +2,13 @@
 
 What exists is never rewritten in place. A file is written aside in its own folder, synced and renamed over
 the old one, and the folder is synced; a folder likewise. A file of lines grows at its end, and is cut back to
-a length that it had. Checkpoints are written by `runs.manifest`, all else that a run leaves through this file.
+a length that it had. Checkpoints are written by `runs.manifest`, all else that a run leaves by this file.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ MARGIN = 1 << 20
 "Bytes that stay free beside what is about to be written: metrics, settings, a report."
 _STAGED = re.compile(r"\..+\.\d+\.part|\..+\.(staged|old)")
 _NO_RIGHT = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 _OS_ERROR = re.compile(r"os error (\d+)")
 
 
@@ -29,10 +32,10 @@ def write(path: Path, content: str | bytes) -> None:
     Raises `TrueupError` E941 (exit 74) where the disk is full or refuses.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    with refusals(path.parent, f"{len(data)} bytes needed"):
+    with refusals(path.parent):
         if _holds(path, data):
             return
-        with aside(path) as staged:
+        with aside(path, needed=len(data)) as staged:
             _write_new(staged, data)
 
 
@@ -47,17 +50,47 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def aside(path: Path) -> Iterator[Path]:
-    """As `whole`, with the system's own OSError."""
+def aside(path: Path, needed: int = 0) -> Iterator[Path]:
+    """As `whole`, with the system's own OSError, which says of a full disk how many bytes are needed."""
+    _clear(path)
     staged = path.with_name(f".{path.name}.{os.getpid()}.part")
+    handle = -1
     try:
+        handle = os.open(staged, _NEW, 0o666)
+        _lock(handle)
         yield staged
         sync(staged)
         os.replace(staged, path)
         sync(path.parent)
+    except OSError as error:
+        _say_needed(error, needed, staged)
+        raise
     finally:
-        with suppress(OSError):  # It was moved, or could not be made.
+        with suppress(OSError):  # It was not made, or was moved.
+            os.close(handle)
             os.unlink(staged)
+
+
+def _clear(path: Path) -> None:
+    """Nothing; removes what writes of this file that were killed left: no process has it locked any more."""
+    for name in os.listdir(path.parent):
+        if name.startswith(f".{path.name}.") and name.endswith(".part"):
+            with suppress(OSError):
+                handle = os.open(path.with_name(name), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+                try:
+                    if _lock(handle):
+                        os.unlink(path.with_name(name))
+                finally:
+                    os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Whether the file is this process's alone, until it is closed; some file systems keep no locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
@@ -85,9 +118,14 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             os.rename(staged, folder)
             sync(folder.parent)
             remove(old)
-        except BaseException:
+        except BaseException as error:
+            refused = _os_error(error)
+            if refused is not None:
+                _say_needed(refused, 0, staged)
             with suppress(OSError):
                 remove(staged)
+            if refused is not None and refused is not error:
+                raise refused from error
             raise
 
 
@@ -97,14 +135,15 @@ def append(path: Path, data: bytes, *, synced: bool = False) -> None:
     Raises `TrueupError` E941 (exit 74) where the disk is full or refuses.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    with refusals(path.parent, f"{len(data)} bytes needed"):
+    with refusals(path.parent):
         handle = os.open(path, flags, 0o666)
         try:
             length = os.fstat(handle).st_size
             try:
                 _write_all(handle, data)
-            except OSError:
+            except OSError as error:
                 os.ftruncate(handle, length)
+                _say_needed(error, len(data), path)
                 raise
             if synced:
                 os.fsync(handle)
@@ -113,7 +152,7 @@ def append(path: Path, data: bytes, *, synced: bool = False) -> None:
 
 
 def cut(path: Path, length: int) -> None:
-    """Nothing; the file ends at a length that it had before: it takes no room, and no line before it moves."""
+    """Nothing; the file ends at a length that it had before: it takes no room, and no line moves."""
     with refusals(path.parent):
         handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -176,7 +215,7 @@ def require_space(folder: Path, num_bytes: int) -> None:
 
 
 @contextmanager
-def refusals(folder: Path, needed: str = "") -> Iterator[None]:
+def refusals(folder: Path) -> Iterator[None]:
     """Inside, an OSError, or another library's error that quotes one, is a `TrueupError` E941 (exit 74)."""
     try:
         yield
@@ -186,7 +225,7 @@ def refusals(folder: Path, needed: str = "") -> Iterator[None]:
         found = _os_error(error)
         if found is None:
             raise
-        raise refusal(found, folder, needed) from error
+        raise refusal(found, folder) from error
 
 
 def refusal(error: OSError, folder: Path, needed: str = "") -> TrueupError:
@@ -202,7 +241,17 @@ def refusal(error: OSError, folder: Path, needed: str = "") -> TrueupError:
     )
 
 
-def _os_error(error: Exception) -> OSError | None:
+def _say_needed(error: OSError, needed: int, staged: Path) -> None:
+    """Nothing; an error that says that a disk is full then says how many bytes were to be written."""
+    if error.errno in _FULL:
+        least = 0
+        with suppress(OSError):
+            files = [staged] if staged.is_file() else [p for p in staged.rglob("*") if p.is_file()]
+            least = sum(p.stat().st_size for p in files)
+        error.strerror = f"{error.strerror}; {needed or f'more than {least}'} bytes needed"
+
+
+def _os_error(error: BaseException) -> OSError | None:
     """The system's error behind one: libraries written in Rust only quote it, as `(os error 28)`."""
     if isinstance(error, OSError) and error.errno is not None:
         return error
@@ -218,7 +267,7 @@ def _holds(path: Path, data: bytes) -> bool:
 
 
 def _write_new(path: Path, data: bytes) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    handle = os.open(path, _NEW, 0o666)
     try:
         _write_all(handle, data)
     finally:

@@ -30,7 +30,7 @@ from trueup.models.opening import open_chat, open_networks, open_shared, pick_de
 from trueup.runs import meter as metering
 from trueup.runs import warned
 from trueup.runs.guard import Guard, check_guarded
-from trueup.runs.idle import sum_up, warn_of
+from trueup.runs.idle import sum_up, warn_of, warned_before
 from trueup.runs.keeper import RunKeeper, held_out_step
 from trueup.runs.signals import Interrupted, end_if_asked
 from trueup.settings.blocks import LoopSettings
@@ -212,14 +212,16 @@ def train_method(
         stop_requested=stop_requested,
         guard=guard,
     )
-    resumed: list[int] = []
+    begun: list[int] = []
     idle: set[str] = set()
     with metering.progress(num_steps, label or method.name) as advance:
 
         def progressed(progress: Progress, metrics: Mapping[str, float]) -> None:
             # Before the first step of this display lie those of the run that is resumed.
-            advance(1, headline(metrics), before=0 if resumed else progress.step - 1)
-            resumed.append(progress.step)
+            advance(1, headline(metrics), before=0 if begun else progress.step - 1)
+            if not begun:
+                idle.update(warned_before(folder))
+            begun.append(progress.step)
             warn_of(progress.step, metrics, idle)
             for callback in watch.callbacks:
                 said, samples = dict(metrics), tuple(seen.groups)

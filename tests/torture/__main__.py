@@ -1,4 +1,4 @@
-"""`python -m torture cuts|full|kills|damages`, from tests/: attacks from outside, a line of JSON for each.
+"""`python -m torture cuts resumed full kills damages`, from tests/: attacks from outside.
 
 Prints a table at the end; exits with 1 where something did not hold. Each part ends after `--count` attacks
 or `--seconds`, whichever is first. Every run is forked from this process, which has imported everything.
@@ -42,12 +42,12 @@ PARTS = {
 def main() -> int:
     """1 where an attack got through."""
     asked = argparse.ArgumentParser(prog="torture", description=__doc__)
-    asked.add_argument("part", choices=PARTS)
+    asked.add_argument("parts", nargs="+", choices=PARTS)
     asked.add_argument("--of", nargs="*", default=["train"], choices=COMMANDS, help="the commands attacked")
     asked.add_argument("--count", type=int, default=0, help="attacks on each command; 0 for all there are")
     asked.add_argument("--seconds", type=float, default=float("inf"), help="when to stop")
     asked.add_argument("--seed", type=int, default=0)
-    asked.add_argument("--out", type=Path, help="a file for the lines")
+    asked.add_argument("--out", type=Path, help="a file for a line of JSON on each attack")
     given = asked.parse_args()
     torch.set_num_threads(1)
     for name in PRELOADED:
@@ -57,15 +57,21 @@ def main() -> int:
         # Resolved, since operations are told apart by where they are.
         room = attacks.Room(Path(folder).resolve(), make_world(Path(folder).resolve() / "world"), given.seed)
         for row in within(
-            given.seconds, (row for name in given.of for row in PARTS[given.part](room, name, given.count))
+            given.seconds,
+            (
+                {"part": part, **row}
+                for part in given.parts
+                for name in given.of
+                for row in PARTS[part](room, name, given.count)
+            ),
         ):
-            rows.append({"part": given.part, **row})
+            rows.append(row)
             if given.out:
                 with given.out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(rows[-1]) + "\n")
             if not row["held"]:
                 print(json.dumps(rows[-1]), flush=True)
-    return report(given.part, rows)
+    return max(report(part, [row for row in rows if row["part"] == part]) for part in given.parts)
 
 
 def within(seconds: float, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

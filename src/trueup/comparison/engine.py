@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from trueup.comparison.job import LED
 from trueup.comparison.plan import Job
 from trueup.engine import disk
 from trueup.errors import EXIT_PREEMPTED
@@ -64,13 +65,14 @@ class LocalProcesses:
                     waiting.remove(job)
                     running[_start(job, folder, threads)] = job
                 for process in [p for p in running if p.poll() is not None]:
+                    process.communicate()
                     yield running.pop(process), process.returncode
                 time.sleep(POLL_SECONDS)
         finally:
             for process in running:
                 process.terminate()
             for process in running:
-                process.wait()
+                process.communicate()
 
 
 def run_all(
@@ -126,8 +128,8 @@ def _start(job: Job, folder: Path, threads: int) -> subprocess.Popen[bytes]:
     }
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "trueup.comparison.job", str(recipe), str(folder)],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "trueup.comparison.job", str(recipe), str(folder), LED],
+            stdin=subprocess.PIPE,  # It ends when this process does, however that comes.
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +13,16 @@ from trueup.errors import EXIT_PREEMPTED, TrueupError
 from trueup.runs.recipe import plan, read_recipe, run_stage
 from trueup.runs.signals import Interrupted, stop_requests
 
+LED = "led"
+"The last argument of a job whose standard input ends when the process that leads it does, even by SIGKILL."
 
-def main(recipe: str, folder: str) -> int:
+
+def main(recipe: str, folder: str, led: str = "") -> int:
     """The exit code: 0 done, `EXIT_PREEMPTED` stopped and saved, else the error's own."""
     try:
         with stop_requests() as stop_requested:
+            if led:
+                threading.Thread(target=_end_with_leader, daemon=True).start()
             run(Path(recipe), Path(folder), stop_requested)
     except Interrupted:
         return EXIT_PREEMPTED
@@ -22,6 +30,12 @@ def main(recipe: str, folder: str) -> int:
         print(f"error {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _end_with_leader() -> None:
+    """Asks this process to save and end once standard input has ended: nobody waits for it any more."""
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run(recipe: Path, folder: Path, stop_requested: Callable[[], str]) -> None:
@@ -32,4 +46,4 @@ def run(recipe: Path, folder: Path, stop_requested: Callable[[], str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:3]))
+    sys.exit(main(*sys.argv[1:4]))

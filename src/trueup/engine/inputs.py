@@ -51,7 +51,7 @@ def settle(folder: Path, inputs: Sequence[Input]) -> None:
     if any((folder / name).exists() for name in BEGUN):
         _compare(folder, before, inputs)
     if not inputs:
-        (folder / RECORD).unlink(missing_ok=True)
+        disk.remove(folder / RECORD)
         return
     disk.make_folder(folder / FOLDER)
     for item in inputs:

@@ -26,7 +26,6 @@ from trueup.errors import TrueupError, options_of
 from trueup.runs.files_read import files_of
 from trueup.runs.hold import holding
 from trueup.runs.rates import Settled, as_begun, rate_lines, settle, size_of
-from trueup.runs.signals import end_if_asked
 from trueup.settings import config as configuration
 from trueup.settings import schema
 from trueup.settings.discover import find
@@ -261,7 +260,6 @@ def run_stage(
             return read_done(stage.folder)
         disk.require_space(stage.folder, 0)
         disk.write(stage.folder / "config.resolved.yaml", configuration.dump_yaml(stage.settings))
-        end_if_asked(stop_requested)
         return _run(stage, stop_requested, watch)
 
 

@@ -242,17 +242,33 @@ def train_method(
         noted["best_step"] = best
     if guard is not None and guard.fall is not None:
         noted["guard/fell"] = guard.steps[guard.fall.at]
-    if method.finish is not None:
-        noted.update(method.finish(handles))
-    if stop_requested():
-        raise Interrupted(ended.step, stop_requested())
-    held_out = _note_held_out(method, handles, folder)
-    if stop_requested():
-        raise Interrupted(ended.step, stop_requested())
-    model = _save_model(method, handles, folder)
+    held_out, model = _made(method, handles, folder, noted, ended.step, stop_requested)
     cost = meter.spend(ended.step, tokens_trained=ended.tokens_trained, tokens_sampled=ended.tokens_sampled)
     meter.close()
     return Trained(folder=folder, model=model, metrics=noted, held_out=held_out, cost=cost)
+
+
+def _made(
+    method: Method,
+    handles: Handles,
+    folder: Path,
+    noted: dict[str, float],
+    step: int,
+    stop_requested: Callable[[], str],
+) -> tuple[dict[str, Estimate], Path]:
+    """The finished model's held-out numbers, and its folder; what the method notes at its end is noted."""
+    if method.finish is not None:
+        noted.update(method.finish(handles))
+    _end_if_asked(step, stop_requested)
+    held_out = _note_held_out(method, handles, folder)
+    _end_if_asked(step, stop_requested)
+    return held_out, _save_model(method, handles, folder)
+
+
+def _end_if_asked(step: int, stop_requested: Callable[[], str]) -> None:
+    """Raises `Interrupted` after the last step, which is saved: the same command makes what is missing."""
+    if stop_requested():
+        raise Interrupted(step, stop_requested())
 
 
 @dataclass(kw_only=True, eq=False)

@@ -167,7 +167,7 @@ def test_room_is_checked_before_a_byte_is_written(monkeypatch: pytest.MonkeyPatc
         f_bavail, f_frsize = 10, 512
 
     monkeypatch.setattr(disk, "statvfs", lambda path: Full(), raising=False)
-    monkeystand_in(patch, disk)
+    stand_in(monkeypatch, disk)
     with pytest.raises(TrueupError, match=r"E941 .*\d+ bytes needed, 5120 free"):
         write(tmp_path, 2)
     assert disk.calls == 0

@@ -119,7 +119,8 @@ LEVELS = 40
 def full(room: Room, name: str, count: int) -> Iterator[Row]:
     """The disk has so much room and no more, for a run that starts and for one that starts again.
 
-    At every other level the check beforehand is off, so that the disk runs full inside a write.
+    At every other level the check beforehand is off, so that the disk runs full inside a write. Of `count`
+    levels each is for one of the two.
     """
     base, _, total = room.whole(name)
     half = fresh(base, room.folder / f"{name}-half")
@@ -128,7 +129,7 @@ def full(room: Room, name: str, count: int) -> Iterator[Row]:
     for number, level in enumerate(spaced(LEVELS, count)):
         checked = number % 2 == 1
         free = level * (needed + disk.MARGIN * checked) // LEVELS
-        for start in (base, half):
+        for start in (base, half) if not count else (half if number // 2 % 2 else base,):
             work = partial(_on_full_disk, room, name, start, free, checked)
             held = forked(work, room.folder / "full.txt") == 0
             told = (room.folder / "full.txt").read_text()
@@ -174,7 +175,7 @@ def _small(at: Path, start: Path, free: int) -> Callable[[], None]:
     A small disk of this process's own where the system lets it have one; else `os.write` plays it.
     """
     try:
-        mounted(at, "tmpfs", f"size={_size(start) + free + (8 << 20)}")
+        mounted(at, ("tmpfs", 0, f"size={_size(start) + free + (8 << 20)}"))
     except OSError:
         write, left = os.write, [free]
 
@@ -202,8 +203,11 @@ def _fill(at: Path, free: int) -> None:
             rest -= file.write(bytes(min(rest, 1 << 20)))
 
 
-def mounted(at: Path, kind: str, options: str, flags: int = 0) -> None:
-    """Nothing; this process sees a new file system at a folder. Raises OSError where that is not allowed."""
+def mounted(at: Path, *mounts: tuple[str, int, str]) -> None:
+    """Nothing; this process alone sees mounts at a folder: of a kind, or a path, with flags and options.
+
+    Raises OSError where the system does not let it.
+    """
     at.mkdir(exist_ok=True)
     libc = ctypes.CDLL(None, use_errno=True)
     user, group = os.getuid(), os.getgid()
@@ -211,8 +215,10 @@ def mounted(at: Path, kind: str, options: str, flags: int = 0) -> None:
         raise OSError(ctypes.get_errno(), "unshare")
     for file, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
         Path("/proc/self", file).write_text(text)
-    if libc.mount(kind.encode(), str(at).encode(), kind.encode(), flags, options.encode()):
-        raise OSError(ctypes.get_errno(), "mount")
+    for source, flags, options in mounts:
+        given = source.encode()
+        if libc.mount(given, str(at).encode(), given, ctypes.c_ulong(flags), options.encode()):
+            raise OSError(ctypes.get_errno(), "mount")
 
 
 # ------------------------------------------------------------------------------------------ kills, damages

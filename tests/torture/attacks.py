@@ -249,14 +249,18 @@ def _killed(room: Room, at: Path, name: str, seconds: float, *, aimed: bool) -> 
         os._exit(call(COMMANDS[name].line))
     time.sleep(seconds)
     while aimed and not _saving(at) and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-        pass
+        time.sleep(0.0002)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     return _saving(at)
 
 
 def _saving(at: Path) -> bool:
-    return any(p.name.startswith((".staging-", ".removing-")) for p in at.glob("**/checkpoints/.*"))
+    """Whether a checkpoint or a model is being written, or was when its writer died."""
+    # `os.walk` lets folders vanish while it looks.
+    return any(
+        re.match(r"\.(staging-|removing-|model\.staged)", n) for _, names, _ in os.walk(at) for n in names
+    )
 
 
 def damages(room: Room, name: str, count: int) -> Iterator[Row]:

@@ -135,7 +135,7 @@ def test_a_mount_that_is_read_only(world: Path) -> None:
     said = (world / "said").read_text().splitlines()
     assert code == 0 and len(said) == 3, said
     for line, name in zip(said, ("begun", "new", "done"), strict=True):
-        assert line.startswith(f"error E941 there/{name} — the disk refused: Read-only file system")
+        assert line.startswith(f"error E941 there/{name}") and "refused: Read-only file system" in line
 
 
 def test_a_checkpoint_that_is_a_link_is_read_and_what_it_leads_to_is_never_removed(world: Path) -> None:

@@ -46,7 +46,7 @@ def test_a_full_disk_leaves_what_was_there_and_says_what_is_needed(
     full(monkeypatch, room)
     with pytest.raises(TrueupError, match=r"E941 .*No space left on device; 6 bytes needed.*free") as caught:
         disk.write(path, "after!")
-    assert caught.value.exit_code == EXIT_IO and caught.value.where == str(tmp_path)
+    assert caught.value.exit_code == EXIT_IO and caught.value.where == str(path)
     with pytest.raises(TrueupError, match=r"E941 .*8 bytes needed"):
         disk.append(lines, b"2\n3\n4\n5\n")
     disk.write(path, "before")  # the same again takes no room
@@ -117,4 +117,4 @@ def test_a_folder_that_cannot_be_written_to_is_named(
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(TrueupError, match=r"E941 .*name a folder that can be written to") as caught:
         disk.write(tmp_path / "a", "text")
-    assert caught.value.where == str(tmp_path) and os.strerror(number) in caught.value.reason
+    assert caught.value.where == str(tmp_path / "a") and os.strerror(number) in caught.value.reason

@@ -32,7 +32,7 @@ def write(path: Path, content: str | bytes) -> None:
     Raises `TrueupError` E941 (exit 74) where the disk is full or refuses.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    with refusals(path.parent):
+    with refusals(path):
         if _holds(path, data):
             return
         with aside(path, needed=len(data)) as staged:
@@ -45,7 +45,7 @@ def whole(path: Path) -> Iterator[Path]:
 
     Raises `TrueupError` E941 (exit 74) where the disk is full or refuses.
     """
-    with refusals(path.parent), aside(path) as staged:
+    with refusals(path), aside(path) as staged:
         yield staged
 
 
@@ -102,7 +102,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """
     folder = folder.resolve() if folder.is_symlink() else folder
     staged, old = (folder.with_name(f".{folder.name}.{end}") for end in ("staged", "old"))
-    with refusals(folder.parent):
+    with refusals(folder):
         os.makedirs(folder.parent, exist_ok=True)
         remove(staged)
         os.mkdir(staged)
@@ -135,7 +135,7 @@ def append(path: Path, data: bytes, *, synced: bool = False) -> None:
     Raises `TrueupError` E941 (exit 74) where the disk is full or refuses.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    with refusals(path.parent):
+    with refusals(path):
         handle = os.open(path, flags, 0o666)
         try:
             length = os.fstat(handle).st_size
@@ -153,7 +153,7 @@ def append(path: Path, data: bytes, *, synced: bool = False) -> None:
 
 def cut(path: Path, length: int) -> None:
     """Nothing; the file ends at a length that it had before: it takes no room, and no line moves."""
-    with refusals(path.parent):
+    with refusals(path):
         handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             if os.fstat(handle).st_size > length:
@@ -215,7 +215,7 @@ def require_space(folder: Path, num_bytes: int) -> None:
 
 
 @contextmanager
-def refusals(folder: Path) -> Iterator[None]:
+def refusals(path: Path) -> Iterator[None]:
     """Inside, an OSError, or another library's error that quotes one, is a `TrueupError` E941 (exit 74)."""
     try:
         yield
@@ -225,18 +225,16 @@ def refusals(folder: Path) -> Iterator[None]:
         found = _os_error(error)
         if found is None:
             raise
-        raise refusal(found, folder) from error
+        raise refusal(found, path) from error
 
 
-def refusal(error: OSError, folder: Path, needed: str = "") -> TrueupError:
-    """What to tell a person when the disk refused."""
-    where = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else folder
-    where = folder if _STAGED.fullmatch(where.name) or folder in where.parents else where
+def refusal(error: OSError, path: Path, needed: str = "") -> TrueupError:
+    """What to tell a person when the disk refused to write what is to be at a path."""
     remedy = "free some space" if error.errno not in _NO_RIGHT else "name a folder that can be written to"
     return TrueupError(
         "E941",
         f"the disk refused: {error.strerror or error}{needed and f'; {needed}'}",
-        where=str(where),
+        where=str(path),
         remedy=f"{remedy}, and give the same command again; what was there before is intact",
     )
 

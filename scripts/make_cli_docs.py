@@ -20,7 +20,7 @@ from cyclopts import App
 from rich.console import Console
 
 import trueup.methods
-from trueup.cli import app
+from trueup.commands.app import app
 from trueup.runs.rates import in_words
 from trueup.settings import discover
 from trueup.settings.aliases import ALIASES

@@ -1,4 +1,4 @@
-"""The command line: `trueup COMMAND`. Every command is a function here or in `commands`, with its help."""
+"""The command line: `trueup COMMAND`. It answers to signals from its first line on; the rest loads then."""
 
 from __future__ import annotations
 
@@ -6,67 +6,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
-from rich.console import Console
-
-from trueup.commands import (
-    behaviour,
-    compare,
-    data,
-    evaluate,
-    explain,
-    judge,
-    lab,
-    look,
-    models,
-    programs,
-    rank,
-    reproduce,
-    serve,
-    soup,
-    train,
-)
 from trueup.errors import EXIT_BUG, EXIT_IO, EXIT_PREEMPTED, EXIT_UNAVAILABLE, EXIT_USAGE, TrueupError
-from trueup.runs.signals import Interrupted
+from trueup.runs.signals import Interrupted, ending_at_once
 from trueup.settings.secret import clean, shown_without_keys
-
-app = App(
-    name="trueup",
-    help="""True up a language model: align it by any method, and know what it cost.
-
-    Start with `trueup demo`: it aligns a small model in minutes, on a CPU, with nothing to download, and
-    writes a report. Then `trueup methods`, `trueup init sft`, `trueup train FILE`.
-    """,
-    help_format="markdown",
-)
-app.command(train.demo)
-app.command(train.train)
-app.command(train.run)
-app.command(compare.compare)
-app.command(look.init)
-app.command(look.config)
-app.command(look.preview)
-app.command(look.methods)
-app.command(look.show)
-app.command(look.cite)
-app.command(look.report)
-app.command(explain.explain)
-app.command(judge.judge)
-app.command(rank.rank)
-app.command(reproduce.reproduce)
-app.command(evaluate.evaluate, name="eval")
-app.command(behaviour.toxicity)
-app.command(behaviour.refusals)
-app.command(behaviour.summaries)
-app.command(programs.programs)
-app.command(programs.sandbox)
-app.command(models.chat)
-app.command(models.generate)
-app.command(serve.serve)
-app.command(models.export)
-app.command(soup.soup)
-app.command(data.app)
-app.command(lab.app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,6 +17,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     An error is one line on stderr, `error CODE WHERE — REASON — REMEDY`. A failure that nobody foresaw is
     one line too; with TRUEUP_TRACEBACK=1 it is raised.
     """
+    with ending_at_once(_say_stopped) as ending:
+        try:
+            code = _run(arguments)
+        except KeyboardInterrupt as stop:
+            _say_stopped(str(stop) or "SIGINT", waited=not ending.name)
+            code = EXIT_PREEMPTED
+        except Exception as error:
+            if not ending.name:
+                code = _unforeseen(error)
+            else:  # what the signal became on its way through an import
+                _say_stopped(ending.name)
+                code = EXIT_PREEMPTED
+        if arguments is None:
+            ending.closes(code)
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    from cyclopts import CycloptsError
+
+    from trueup.commands.app import app
+
     # Warnings of other libraries are for those who call them; downloads still show their progress.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
@@ -90,10 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say_error(error)
         return error.exit_code
     except Interrupted as stop:
-        _say(f"stopped ({stop.signal}) after step {stop.step}, saved; the same command goes on from there")
-        return EXIT_PREEMPTED
-    except KeyboardInterrupt:
-        _say("stopped; the same command goes on from the last checkpoint")
+        _say_interrupted(stop)
         return EXIT_PREEMPTED
     except BrokenPipeError:
         # Whoever read the output has seen enough; Python must not flush into the closed pipe as it ends.
@@ -101,9 +62,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except Exception as error:
-        return _unforeseen(error)
     return 0
+
+
+def _say_interrupted(stop: Interrupted) -> None:
+    if stop.step is None:
+        _say(f"stopped ({stop.signal}) while starting: nothing new to save; the same command goes on")
+    else:
+        _say(f"stopped ({stop.signal}) after step {stop.step}, saved; the same command goes on from there")
+
+
+def _say_stopped(name: str, waited: bool = False) -> None:
+    """Says that a command ended at once: it had nothing to save, or was `waited` for too long."""
+    saved = "at once: the same command goes on from the last checkpoint"
+    _say(f"stopped ({name}) {saved if waited else '— nothing to save; the same command begins again'}")
 
 
 def _unforeseen(error: Exception) -> int:
@@ -128,12 +100,15 @@ def _unforeseen(error: Exception) -> int:
 
 
 def _say_error(error: TrueupError) -> None:
+    from rich.console import Console
+
     text = clean(str(error)).replace("[", "\\[")
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error[/] {text}")
 
 
 def _say(text: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(clean(text), markup=False)
+    """Prints a line, without what may not have been loaded yet."""
+    print(clean(text), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

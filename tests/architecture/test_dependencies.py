@@ -177,7 +177,7 @@ def test_what_imports_a_package_of_an_extra_names_the_extra() -> None:
 def test_servers_and_clients_are_imported_by_those_who_use_them() -> None:
     """Whoever asks no server, and serves none, pays for neither."""
     code = (
-        "import sys, trueup.cli, trueup.answerers.open, trueup.judges.endpoint\n"
+        "import sys, trueup.commands.app, trueup.answerers.open, trueup.judges.endpoint\n"
         "print({'httpx2', 'starlette', 'uvicorn'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

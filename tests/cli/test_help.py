@@ -11,7 +11,8 @@ import pytest
 from cyclopts import App
 
 import trueup
-from trueup.cli import app, main
+from trueup.cli import main
+from trueup.commands.app import app
 
 WITHOUT_TORCH = """
 import sys

@@ -20,7 +20,8 @@ from architecture.test_glossary import documented
 from chat_shapes import shapes
 from page_blocks import DOCS, PAGES, ROOT, blocks, commands, mentioned
 from trueup.chat import Chat
-from trueup.cli import app, main
+from trueup.cli import main
+from trueup.commands.app import app
 from trueup.commands.compare import compare
 from trueup.commands.train import run
 from trueup.comparison.plan import read_comparison
@@ -150,7 +151,7 @@ def test_the_recipe_on_the_page_runs(
     assert main([*shlex.split(first)[1:], *short]) == 0
     (stage,) = Path("runs/two-ways/stages").glob("ppo-*")
     page = (DOCS / "recipes.md").read_text("utf-8")
-    named = set(re.findall(r"^    (\w[\w.]*)/? {2,}", page, flags=re.MULTILINE))
+    named = set(re.findall(r"^    (\.?\w[\w.]*)/? {2,}", page, flags=re.MULTILINE))
     assert named >= {p.name for p in stage.iterdir()} and len(named) == 11
     assert set(json.loads((stage / "DONE.json").read_text())) == {
         "output", "metrics", "cost", "method", "publish",
@@ -267,7 +268,10 @@ def test_the_table_of_agreement_is_what_is_counted() -> None:
 
 @pytest.mark.parametrize(
     ("page", "sources"),
-    [("chat-templates.md", ("chat",)), ("checkpoints.md", ("runs/checkpoint.py", "runs/manifest.py"))],
+    [
+        ("chat-templates.md", ("chat",)),
+        ("checkpoints.md", ("runs/checkpoint.py", "runs/manifest.py", "runs/hold.py", "engine/disk.py")),
+    ],
 )
 def test_every_code_of_these_parts_is_explained(page: str, sources: tuple[str, ...]) -> None:
     used: set[str] = set()

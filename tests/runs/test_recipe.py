@@ -136,7 +136,7 @@ def test_where_no_lock_can_be_had_the_stage_runs_and_that_is_said(
     def refuse(file: object, how: int) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")
 
-    monkeypatch.setattr("trueup.runs.recipe.fcntl.flock", refuse)
+    monkeypatch.setattr("trueup.runs.hold.fcntl.flock", refuse)
     stage = waiting_stage(tmp_path)
     stage.folder.mkdir(parents=True)
     (tmp_path / "stages" / "go").touch()

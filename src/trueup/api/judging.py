@@ -13,6 +13,7 @@ from trueup.api.given import Given
 from trueup.api.models import GivenModel, as_prompts
 from trueup.api.rows import Groups, Source, as_groups
 from trueup.api.training import GivenJudge
+from trueup.engine import disk
 from trueup.evals.completions import generate as complete
 from trueup.judges.labelling import How, judge_groups, sentence
 from trueup.ratings import leaderboard as boards
@@ -137,7 +138,7 @@ class Ratings:
 
     def write(self, path: str | os.PathLike[str]) -> Path:
         """The HTML page that was written, with a picture of the ratings."""
-        Path(path).write_text(leaderboard_page(self.board, boards.notes(self.board)), encoding="utf-8")
+        disk.write(Path(path), leaderboard_page(self.board, boards.notes(self.board)))
         return Path(path)
 
     def __str__(self) -> str:

@@ -126,12 +126,14 @@ class Model:
 
         A `template` that was named is in it as the model's own.
         """
-        from trueup.models.export import refuse_existing
+        from trueup.models.export import new_folder, refuse_other
         from trueup.models.load import save
 
-        refuse_existing(Path(path))
+        refuse_other(Path(path))
         own = {"tokenizer": self._chat.tokenizer} if self._settings.template else {}
-        return save(replace(self._network, **own), Path(path))
+        with new_folder(Path(path)) as staged:
+            save(replace(self._network, **own), staged)
+        return Path(path)
 
     def __fspath__(self) -> str:
         if not self.path:

@@ -21,10 +21,11 @@ from typing import Any
 
 from trueup.claims.experiment import Experiment, Trial, read_stages
 from trueup.claims.finding import Effect, Finding
+from trueup.engine import disk
 from trueup.engine.inputs import changed_in
 from trueup.errors import TrueupError
 from trueup.reports.page import page
-from trueup.runs.recipe import Recipe, write_atomically
+from trueup.runs.recipe import Recipe
 from trueup.settings import config as configuration
 from trueup.settings import discover
 
@@ -78,7 +79,7 @@ def reproduce(
     module = importlib.import_module(f"{FILES}.{_module(name)}")
     name = name.replace("_", "-")
     place = folder / name
-    place.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(place)
     finding: Finding = module.measure(trials)
     row = {
         **about(name),
@@ -92,9 +93,9 @@ def reproduce(
         "because": finding.because if finding.verdict == "does not hold here" else "",
         "figure": "figure.svg",
     }
-    write_atomically(place / "figure.svg", f"{finding.figure}\n")
-    write_atomically(place / "index.html", _page(row, finding))
-    write_atomically(place / "claim.json", json.dumps(row, indent=1, ensure_ascii=False) + "\n")
+    disk.write(place / "figure.svg", f"{finding.figure}\n")
+    disk.write(place / "index.html", _page(row, finding))
+    disk.write(place / "claim.json", json.dumps(row, indent=1, ensure_ascii=False) + "\n")
     return row
 
 

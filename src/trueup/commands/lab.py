@@ -13,6 +13,7 @@ from rich.text import Text
 
 from trueup.commands.early import check_models
 from trueup.commands.options import Json, Positive, SampleSeed, Split, answer, say
+from trueup.engine import disk
 from trueup.errors import counted
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def corpus(out: Path, /, *, tokens: Positive = 1_000_000, seed: int = 0) -> None
     import trueup.lab as the_lab
 
     count = 0
-    with out.open("w", encoding="utf-8", newline="\n") as file:
+    with disk.whole(out) as staged, staged.open("w", encoding="utf-8", newline="\n") as file:
         for document in the_lab.corpus(tokens, seed):
             turns = [{"role": str(m.role), "content": m.content} for m in document.messages]
             row = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from trueup.commands.options import AsJson, MethodName, Overrides, Positive
+from trueup.engine import disk
 from trueup.errors import TrueupError, counted
 from trueup.settings import discover
 from trueup.settings.narrow import narrow
@@ -53,7 +54,7 @@ def init(method: MethodName, /, *overrides: Overrides, out: Path | None = None) 
         return
     if out.exists():
         raise TrueupError("E724", "the file exists", where=str(out), remedy="choose another name for --out")
-    out.write_text(text, encoding="utf-8")
+    disk.write(out, text)
     print(f"wrote {out}; `trueup train {out}` runs it")
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from trueup.commands.early import check_file
 from trueup.commands.options import AsJson, NotNegative, Positive, say
+from trueup.engine import disk
 
 Controls = Annotated[tuple[Literal["length", "position"], ...], Parameter(negative="", show_default=False)]
 Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
@@ -83,7 +84,7 @@ def rank(
     )  # fmt: skip
     notes = boards.notes(board)
     if out is not None:
-        out.write_text(leaderboard_page(board, notes), encoding="utf-8")
+        disk.write(out, leaderboard_page(board, notes))
     if as_json:
         print(json.dumps(board, indent=1, ensure_ascii=False))
         return

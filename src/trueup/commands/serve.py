@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import Annotated
@@ -66,7 +67,10 @@ def serve(
     server = make_server(service)
     try:
         server.run(sockets=[place])
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        if str(stop) == "SIGTERM":  # a supervisor is told that its own signal ended it
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTERM)
         say("stopped")
     if server.force_exit:
         # Asked twice: the thread on which the model writes would be waited for, and cannot be ended alone.

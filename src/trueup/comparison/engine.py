@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from trueup.comparison.job import LED
 from trueup.comparison.plan import Job
+from trueup.engine import disk
 from trueup.errors import EXIT_PREEMPTED, counted
-from trueup.runs.recipe import plan, write_atomically
+from trueup.runs.recipe import plan
 from trueup.runs.signals import Interrupted
 from trueup.runs.unchanged import STRICT, Terms
 from trueup.settings.config import dump_yaml
@@ -66,13 +68,14 @@ class LocalProcesses:
                     waiting.remove(job)
                     running[_start(job, folder, threads, *self.terms.options())] = job
                 for process in [p for p in running if p.poll() is not None]:
+                    process.communicate()
                     yield running.pop(process), process.returncode
                 time.sleep(POLL_SECONDS)
         finally:
             for process in running:
                 process.terminate()
             for process in running:
-                process.wait()
+                process.communicate()
 
 
 def run_all(
@@ -116,10 +119,10 @@ def _start(job: Job, folder: Path, threads: int, *options: str) -> subprocess.Po
     recipe = folder / "jobs" / f"{job.name}.yaml"
     log = folder / "logs" / f"{job.name}.log"
     for path in (recipe, log):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(path.parent)
     stages = {name: dict(given) for name, given in job.recipe.stages.items()}
     said = {"name": job.name, "seed": job.seed, "world": job.recipe.world, "stages": stages}
-    write_atomically(recipe, dump_yaml(said))
+    disk.write(recipe, dump_yaml(said))
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(threads),
@@ -128,8 +131,8 @@ def _start(job: Job, folder: Path, threads: int, *options: str) -> subprocess.Po
     }
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "trueup.comparison.job", str(recipe), str(folder), *options],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "trueup.comparison.job", str(recipe), str(folder), LED, *options],
+            stdin=subprocess.PIPE,  # It ends when this process does, however that comes.
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,

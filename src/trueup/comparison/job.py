@@ -5,7 +5,10 @@ Options behind these are those of `Terms.options`.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,12 +18,18 @@ from trueup.runs.signals import Interrupted, stop_requests
 from trueup.runs.unchanged import STRICT, Terms, told_first
 from trueup.settings.secret import clean, shown_without_keys
 
+LED = "led"
+"The last argument of a job whose standard input ends when the process that leads it does, even by SIGKILL."
+
 
 def main(recipe: str, folder: str, *options: str) -> int:
     """The exit code: 0 done, `EXIT_PREEMPTED` stopped and saved, else the error's own."""
     try:
         with stop_requests() as stop_requested:
-            run(Path(recipe), Path(folder), stop_requested, Terms.of(options))
+            if LED in options:
+                threading.Thread(target=_end_with_leader, daemon=True).start()
+            terms = Terms.of([option for option in options if option != LED])
+            run(Path(recipe), Path(folder), stop_requested, terms)
     except Interrupted:
         return EXIT_PREEMPTED
     except TrueupError as error:
@@ -29,12 +38,18 @@ def main(recipe: str, folder: str, *options: str) -> int:
     return 0
 
 
+def _end_with_leader() -> None:
+    """Asks this process to save and end once standard input has ended: nobody waits for it any more."""
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def run(recipe: Path, folder: Path, stop_requested: Callable[[], str], terms: Terms = STRICT) -> None:
     """Nothing; every stage of the recipe is done in the folder's `stages`."""
     for stage in plan(read_recipe(recipe), folder):
         told = told_first(stage.folder, stage.settings, stage.config, stage.module)
         print(f"{stage.name}{told}", flush=True)
-        run_stage(stage, stop_requested=stop_requested, terms=terms)
+        run_stage(stage, stop_requested=stop_requested, waits=True, terms=terms)
 
 
 if __name__ == "__main__":

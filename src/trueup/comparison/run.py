@@ -21,10 +21,11 @@ from trueup.comparison.plan import (
     start_jobs,
     sweep_jobs,
 )
+from trueup.engine import disk
 from trueup.engine.inputs import changed_in
 from trueup.errors import TrueupError
 from trueup.reports.comparison import RESULT, write_comparison
-from trueup.runs.recipe import plan, write_atomically
+from trueup.runs.recipe import plan
 from trueup.runs.signals import stop_requests
 from trueup.runs.unchanged import STRICT, Terms
 from trueup.settings import config as configuration
@@ -182,8 +183,8 @@ def _write(
         "failed": running.failed,
         "changed_inputs": changed_in(running.folder / "stages"),
     }
-    write_atomically(running.folder / RESULT, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    write_atomically(running.folder / "comparison.md", outcome.markdown(rows))
+    disk.write(running.folder / RESULT, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    disk.write(running.folder / "comparison.md", outcome.markdown(rows))
     write_comparison(running.folder)
 
 

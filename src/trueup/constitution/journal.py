@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trueup.engine import disk
 from trueup.errors import TrueupError
 from trueup.runs import meter as metering
 from trueup.runs.signals import Interrupted
@@ -56,20 +56,15 @@ class Journal:
         rows = lines[1:]
         kept = rows if len(rows) >= self.total else rows[: len(rows) // self.batch * self.batch]
         # Cut, not written anew: where the disk is full, or a kill comes between, no row is lost.
-        with self.path.open("ab") as file:
-            file.truncate(sum(map(len, (*lines[:1], *kept))))
-            if not lines:
-                file.write(head)
-            file.flush()
-            os.fsync(file.fileno())
+        if self.path.is_file():
+            disk.cut(self.path, sum(map(len, (*lines[:1], *kept))))
+        if not lines:
+            disk.append(self.path, head, synced=True)
         return [json.loads(line) for line in kept]
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Nothing; the rows of one batch are on disk."""
-        with self.path.open("ab") as file:
-            file.write(b"".join(self._line(row) for row in rows))
-            file.flush()
-            os.fsync(file.fileno())
+        disk.append(self.path, b"".join(self._line(row) for row in rows), synced=True)
 
     def _line(self, row: Mapping[str, Any]) -> bytes:
         return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()

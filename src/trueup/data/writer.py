@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -13,6 +12,7 @@ from typing import Any
 from trueup.data.formats.group import SHAPE
 from trueup.data.problems import file_error, printable
 from trueup.data.tables import OWN_KEY
+from trueup.engine import disk
 from trueup.engine.groups import Group, to_json
 from trueup.errors import EXIT_IO, TrueupError
 
@@ -40,16 +40,13 @@ def whole(path: Path) -> Iterator[Path]:
 
     Raises TrueupError E102 where the system refuses.
     """
-    staged = path.with_name(f"{path.name}.part")
     try:
-        yield staged
-        os.replace(staged, path)
+        with disk.aside(path) as staged:
+            yield staged
     except OSError as error:
         reason = f"cannot be written: {error.strerror or type(error).__name__}"
         remedy = "check the path, its permissions and the free space"
         raise file_error("E102", reason, str(path), remedy, EXIT_IO) from None
-    finally:
-        staged.unlink(missing_ok=True)
 
 
 def _line(group: Group, number: int) -> tuple[dict[str, Any], bytes]:
@@ -69,8 +66,6 @@ def _write_jsonl(path: Path, groups: Iterable[Group]) -> int:
     with path.open("wb") as file:
         for count, group in enumerate(groups, 1):
             file.write(_line(group, count)[1] + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
     return count
 
 

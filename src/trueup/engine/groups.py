@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from enum import StrEnum
 from itertools import combinations
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from trueup.engine import disk
 from trueup.errors import TrueupError
 
 
@@ -352,9 +354,9 @@ def _completion_from_json(row: Mapping[str, Any]) -> Completion:
 
 
 def write_jsonl(path: str, groups: Iterable[Group]) -> int:
-    """How many groups were written to `path`, one JSON object a line, UTF-8."""
+    """How many groups were written to `path`, one JSON object a line, UTF-8; whole or not at all."""
     count = 0
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
+    with disk.whole(Path(path)) as staged, staged.open("w", encoding="utf-8", newline="\n") as file:
         for group in groups:
             file.write(json.dumps(to_json(group), ensure_ascii=False, allow_nan=False) + "\n")
             count += 1

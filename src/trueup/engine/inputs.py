@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from trueup.engine import disk
 from trueup.errors import TrueupError
 
 RECORD, FOLDER = "inputs.json", "inputs"
@@ -83,7 +84,8 @@ def settle(
     now = {item.name: _entry(item, before.get(item.name), item in changed, at) for item in inputs}
     for item in inputs:
         if item.file:
-            _write(folder / item.file, item.content)
+            disk.make_folder((folder / item.file).parent)
+            disk.write(folder / item.file, item.content)
     keep(folder, {**before, **now}.values())
     return [change_told(now[item.name], now[item.name].changes[-1]) for item in changed]
 
@@ -100,9 +102,9 @@ def keep(folder: Path, inputs: Iterable[Input]) -> None:
     """Nothing; the folder's record is of these inputs, and there is none where there are none."""
     record = {item.name: item.to_json() for item in inputs}
     if record:
-        _write(folder / RECORD, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+        disk.write(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     else:
-        (folder / RECORD).unlink(missing_ok=True)
+        disk.remove(folder / RECORD)
 
 
 def read(folder: Path) -> list[Input]:
@@ -221,13 +223,3 @@ def _named(known: Input, now: Input) -> str:
     files = differing(known, now)
     inside = f", {', '.join(files[:_MANY])}{' ...' if len(files) > _MANY else ''}" if files else ""
     return f"{now.name} ({now.what}{inside}) was {brief(was)}, is {brief(is_now)}"
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Nothing; the file holds the content, all of it or what it held before."""
-    if path.is_file() and path.read_bytes() == content:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.part")
-    staged.write_bytes(content)
-    staged.replace(path)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueup.engine import disk
 from trueup.engine.groups import Group
 from trueup.engine.order import derive
 from trueup.evals.likelihood import Evidence, bits_per_byte, exact_match_by, perplexity
@@ -218,12 +219,12 @@ def _made_of(result: Result, place: int) -> dict[str, Any]:
 
 def write_out(folder: Path, document: Mapping[str, Any], rows: Mapping[str, list[dict[str, Any]]]) -> None:
     """`eval.json`, and `items/TASK.jsonl` with one line for each item."""
-    (folder / "items").mkdir(parents=True, exist_ok=True)
+    disk.make_folder(folder / "items")
     for name, lines in rows.items():
         text = "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines)
-        (folder / "items" / f"{name}.jsonl").write_text(text, encoding="utf-8")
+        disk.write(folder / "items" / f"{name}.jsonl", text)
     text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    (folder / "eval.json").write_text(text, encoding="utf-8")
+    disk.write(folder / "eval.json", text)
 
 
 def _beside(score: str, found: Evidence, items: list[Group]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueup.engine import disk
 from trueup.errors import TrueupError
 from trueup.evals.policies import PolicyResult
 from trueup.statistics.estimates import Estimate, kl_estimate, mean_ci, paired_gain, preferences, win_rate
@@ -130,7 +131,7 @@ def sample_rows(results: Mapping[str, PolicyResult], num_prompts: int) -> list[d
 def write_json(path: str | Path, value: Any) -> None:
     """Writes JSON whose bytes depend on the value alone: floats with 6 significant digits, keys as given."""
     text = json.dumps(rounded(value), indent=2, ensure_ascii=False, allow_nan=False)
-    Path(path).write_text(text + "\n", encoding="utf-8", newline="\n")
+    disk.write(Path(path), text + "\n")
 
 
 def rounded(value: Any) -> Any:

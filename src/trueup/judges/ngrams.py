@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy import optimize, sparse, special, stats
 
+from trueup.engine import disk
 from trueup.errors import TrueupError
 
 Floats = NDArray[np.float64]
@@ -63,7 +64,8 @@ class NgramClassifier:
             "bias": np.array([self.bias], np.float32),
         }
         # One key only: the order of several is not the same in every run.
-        save_file(tensors, path, metadata={FORMAT: json.dumps(dict(self.about))})
+        with disk.whole(Path(path)) as staged:
+            save_file(tensors, staged, metadata={FORMAT: json.dumps(dict(self.about))})
 
 
 def load_classifier(path: str | Path) -> NgramClassifier:

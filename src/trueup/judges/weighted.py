@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge
 
+from trueup.engine import disk
 from trueup.engine.groups import Group, digest
 from trueup.errors import TrueupError
 from trueup.judges import Judge
@@ -222,11 +221,10 @@ def _bytes_of(reference: str) -> str:
 def _keep(path: Path, values: Mapping[str, object]) -> None:
     """Nothing; the file holds all of it or what it held before."""
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as staged:
-            staged.write(json.dumps(values, indent=1, sort_keys=True) + "\n")
-        os.replace(staged.name, path)
-    except OSError as error:
-        raise _wrong(str(path), f"what was measured cannot be kept: {error}", "declare the numbers") from None
+        disk.write(path, json.dumps(values, indent=1, sort_keys=True) + "\n")
+    except TrueupError as error:
+        why = f"what was measured cannot be kept: {error.reason}"
+        raise _wrong(str(path), why, "declare the numbers") from None
 
 
 def _wrong(where: str, reason: str, remedy: str) -> TrueupError:

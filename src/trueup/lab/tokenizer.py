@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Protocol
 
+from trueup.engine import disk
 from trueup.lab.documents import Document, corpus
 
 VOCABULARY = 1024
@@ -60,9 +61,6 @@ def build_tokenizer(path: str | Path, seed: int = 0) -> Path:
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]
     )
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": CONTROL["bos"],
@@ -74,8 +72,10 @@ def build_tokenizer(path: str | Path, seed: int = 0) -> Path:
         "chat_template": CHAT_TEMPLATE,
     }
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
-    return folder
+    with disk.whole_folder(Path(path)) as staged:
+        tokenizer.save(str(staged / "tokenizer.json"))
+        disk.write(staged / "tokenizer_config.json", text)
+    return Path(path)
 
 
 def encode_document(tokenizer: Encoder, document: Document) -> list[int]:

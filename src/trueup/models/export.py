@@ -5,10 +5,11 @@ A card states only what it was given: a figure that was not measured is not ment
 
 from __future__ import annotations
 
+import filecmp
 import json
 import platform
-import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 from huggingface_hub import ModelCardData
 
+from trueup.engine import disk
 from trueup.engine.method import HeadName
 from trueup.errors import TrueupError
 from trueup.models import heads
@@ -26,6 +28,8 @@ Kind = Literal["writer", "adapter", "scorer", "step scorer"]
 """What a folder holds: whole weights that write text, a LoRA adapter alone, or a network that only scores."""
 PACKAGES = ("trueup", "torch", "transformers", "peft", "safetensors", "numpy")
 CARD = "README.md"
+MARKS = (CARD, "adapter_config.json")
+"What only a folder that was exported, or a model's, has."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,26 +75,44 @@ def export(network: LanguageModel, folder: Path, *, card: CardFacts, merged: boo
     """The new folder: config, safetensors, tokenizer, heads where there are any, and the card as README.md.
 
     With `merged`, a LoRA adapter is added into the weights; without, the folder holds the adapter alone. The
-    folder appears whole or not at all. Raises E846 when it exists and is not empty.
+    folder appears whole or not at all. Raises E846 when it exists and holds something else.
     """
-    refuse_existing(folder)
+    refuse_other(folder)
     whole = merge(network) if merged else network
-    staged = folder.with_name(f".{folder.name}.staged")
-    shutil.rmtree(staged, ignore_errors=True)
-    save(whole, staged)
-    (staged / CARD).write_text(render(card, kind_of_folder(staged)), encoding="utf-8")
-    if folder.exists():
-        folder.rmdir()
-    staged.replace(folder)
+    with new_folder(folder) as staged:
+        save(whole, staged)
+        disk.write(staged / CARD, render(card, kind_of_folder(staged)))
     return folder
 
 
-def refuse_existing(folder: Path) -> None:
-    """Nothing; raises E846 when the folder exists and is not empty."""
+def refuse_other(folder: Path) -> None:
+    """Nothing; raises E846 when the folder exists and holds something else than a model's folder."""
+    if folder.exists() and not any((folder / name).is_file() for name in MARKS):
+        _refuse_existing(folder)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Where to write a model's new folder; E846 when there is one already, unless it is the same to the byte.
+
+    So a command that was killed when all was written, but before it could say so, can be given again.
+    """
+    with disk.whole_folder(folder) as staged:
+        yield staged
+        if not _same(staged, folder):
+            _refuse_existing(folder)
+
+
+def _refuse_existing(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise TrueupError(
             "E846", "exists already and is not empty", where=str(folder), remedy="name a new folder"
         )
+
+
+def _same(one: Path, other: Path) -> bool:
+    names = [{p.relative_to(folder) for p in folder.rglob("*") if p.is_file()} for folder in (one, other)]
+    return names[0] == names[1] and all(filecmp.cmp(one / n, other / n, shallow=False) for n in names[0])
 
 
 SCORERS: dict[Kind, HeadName] = {"scorer": "rewards", "step scorer": "values"}

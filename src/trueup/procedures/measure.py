@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from trueup.engine import disk
 from trueup.engine.order import derive
 from trueup.evals.exams import run_suite
 from trueup.evals.papers import exams_of
@@ -15,7 +16,7 @@ from trueup.evals.view import open_view
 from trueup.judges.open import open_judge, open_measures
 from trueup.models.opening import pick_device
 from trueup.runs import meter as metering
-from trueup.runs.recipe import Done, write_atomically
+from trueup.runs.recipe import Done
 from trueup.settings.schema import Word
 from trueup.sources.context import open_context
 from trueup.sources.open import world_groups
@@ -100,7 +101,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
         "samples": said,
     }
     text = json.dumps(written, ensure_ascii=False)
-    write_atomically(folder / OUTPUT, text + "\n")
+    disk.write(folder / OUTPUT, text + "\n")
     tokens = sum(c.num_tokens for g in result.groups for c in g.completions)
     cost = meter.spend(0, tokens_trained=0, tokens_sampled=tokens)
     means = {name: float(values.mean()) for name, values in measured.items()}

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 from trueup.annotate.logprobs import token_logprobs
+from trueup.engine import disk
 from trueup.engine.groups import Group, read_jsonl
 from trueup.evals.reward_quality import reward_model_quality
 from trueup.evals.view import open_view
 from trueup.judges import Judge
 from trueup.judges.open import open_judge
 from trueup.models.opening import pick_device
-from trueup.runs.recipe import Done, write_atomically
+from trueup.runs.recipe import Done
 
 SUMMARY = "Measure how well a model ranks labelled completions."
 OUTPUT = "ranking.json"
@@ -39,7 +40,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     device = str(pick_device("auto"))
     judge = open_judge(config.model, device=device) if config.by == "score" else by_likelihood(config)
     found = reward_model_quality(judge, read_jsonl(config.labels))
-    write_atomically(folder / OUTPUT, json.dumps(found, indent=1) + "\n")
+    disk.write(folder / OUTPUT, json.dumps(found, indent=1) + "\n")
     return Done(output=OUTPUT, metrics={"accuracy": found["accuracy"], "ece": found["ece"]})
 
 

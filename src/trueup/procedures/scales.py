@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trueup.engine import disk
 from trueup.engine.method import Role
 from trueup.engine.order import derive
 from trueup.errors import TrueupError, counted
@@ -23,7 +24,7 @@ from trueup.judges.open import open_judge
 from trueup.judges.weighted import Part, Weights
 from trueup.models.opening import open_chat, open_network, pick_device
 from trueup.runs import meter as metering
-from trueup.runs.recipe import Done, write_atomically
+from trueup.runs.recipe import Done
 from trueup.settings import config as configuration
 from trueup.settings.blocks import DataSettings, ModelSettings
 from trueup.sources.open import open_groups
@@ -95,7 +96,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     rows = [{k: v for k, v in dataclasses.asdict(part).items() if v not in (None, "")} for part in parts]
     # Read back before it is handed on: what is written here must be a sum that `open_judge` takes.
     configuration.build(Weights, {"parts": rows})
-    write_atomically(folder / OUTPUT, configuration.dump_yaml({"parts": rows}))
+    disk.write(folder / OUTPUT, configuration.dump_yaml({"parts": rows}))
     tokens = sum(c.num_tokens for g in groups for c in g.completions)
     cost = metering.Meter(folder).spend(0, tokens_trained=0, tokens_sampled=tokens)
     metrics = {f"{p.name}/{k}": v for p in parts for k, v in (("mean", p.mean or 0.0), ("std", p.std or 0.0))}

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, final
 import numpy as np
 from annotated_types import Ge
 
+from trueup.engine import disk
 from trueup.engine.method import Role
 from trueup.engine.order import derive
 from trueup.errors import TrueupError
@@ -23,7 +24,7 @@ from trueup.models.export import Figure
 from trueup.models.forward import LanguageModel
 from trueup.models.opening import open_chat, open_network, pick_device
 from trueup.runs import meter as metering
-from trueup.runs.recipe import Done, write_atomically
+from trueup.runs.recipe import Done
 from trueup.runs.signals import Interrupted
 from trueup.settings import config as configuration
 from trueup.settings.blocks import DataSettings, ModelSettings
@@ -93,9 +94,9 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
         "rewards": {k: v.to_json() for k, v in rewards.items()},
         "tried": [{"weights": list(w), "value": v} for w, v in tried.items()],
     }
-    write_atomically(folder / FRONT, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    disk.write(folder / FRONT, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     write_picture(folder / "front.svg", found)
-    write_atomically(folder / "soups.html", page(found))
+    disk.write(folder / "soups.html", page(found))
     if not (folder / OUTPUT).is_dir():
         figures = {k: Figure(mean=v.mean, low=v.low, high=v.high) for k, v in rewards.items()}
         card = card_of(soup, best, name="soup", names=names, measured=figures)
@@ -186,7 +187,7 @@ class Kitchen:
                 raise Interrupted(len(self._rows), self._stop_requested())
             found = self._bench(on)(network(), name)
             self._rows[key] = {**vars(found), "rewards": found.rewards.tolist()}
-            write_atomically(self._path, json.dumps({self._settings: self._rows}) + "\n")
+            disk.write(self._path, json.dumps({self._settings: self._rows}) + "\n")
         row = self._rows[key]
         return Measured(
             name=name,

@@ -12,12 +12,13 @@ import numpy as np
 from annotated_types import Gt, Lt
 
 from trueup.behaviour.real_toxicity import TOXIC, ScoredText, read_scored_texts
+from trueup.engine import disk
 from trueup.engine.order import permutation
 from trueup.errors import TrueupError
 from trueup.judges.ngrams import NgramClassifier, fit_classifier, roc_auc
 from trueup.judges.toxicity import lexicon
 from trueup.runs import meter as metering
-from trueup.runs.recipe import Done, write_atomically
+from trueup.runs.recipe import Done
 from trueup.statistics.estimates import ece
 
 SUMMARY = "Train a small classifier of toxicity from scored texts, and measure it on held-out rows."
@@ -47,7 +48,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     made = fit_classifier([t.text for t in learnt], [t.toxicity for t in learnt], l2=config.l2)
     about = {"texts": len(learnt), "data": Path(config.data).name, "held_out": quality(made, kept)}
     replace(made, about=about).save(folder / OUTPUT)
-    write_atomically(folder / "quality.json", json.dumps(about, indent=1) + "\n")
+    disk.write(folder / "quality.json", json.dumps(about, indent=1) + "\n")
     cost = meter.spend(0, tokens_trained=0, tokens_sampled=0)
     return Done(output=OUTPUT, metrics=about["held_out"], cost=vars(cost))
 

@@ -19,6 +19,7 @@ from trueup.data import fields
 from trueup.data.places import rows_of
 from trueup.data.problems import Fault, printable, show
 from trueup.data.raw_rows import RawRow, decode
+from trueup.engine import disk
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 from trueup.ratings.arena import is_vote, vote
@@ -81,7 +82,7 @@ def read_battles(path: str | Path, *, margin: float = 0.0) -> BattleSet:
 def write_battles(path: Path, battles: Iterable[Battle]) -> int:
     """How many battles were written to `path`, one JSON object a line."""
     rows = [json.dumps(b.to_json(), ensure_ascii=False, allow_nan=False) + "\n" for b in battles]
-    path.write_text("".join(rows), encoding="utf-8", newline="\n")
+    disk.write(path, "".join(rows))
     return len(rows)
 
 

@@ -6,7 +6,6 @@ through `visible` and Jinja's escaping; drawings are built as element trees.
 
 from __future__ import annotations
 
-import os
 import re
 from functools import cache
 from importlib import resources
@@ -16,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from trueup.engine import disk
 from trueup.reports import numbers
 from trueup.reports.checked import Interval
 from trueup.reports.headline import label
@@ -78,10 +78,8 @@ def drawing_style() -> str:
 
 def write_page(text: str, target: Path) -> Path:
     """The path of the page, which appears whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(partial, target)
+    disk.make_folder(target.parent)
+    disk.write(target, text)
     return target
 
 

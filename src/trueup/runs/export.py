@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.citations import cite
-from trueup.engine import inputs
+from trueup.engine import disk, inputs
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 from trueup.reports.record import Interval, PolicyResult, read_run
 from trueup.runs import meter
@@ -50,21 +50,17 @@ def export_run(run: Path, out: Path, *, merged: bool = True) -> Path:
             where=str(model),
             remedy="give the folder of a finished training run, or of one stage in RUN/stages",
         )
-    from trueup.models.export import CARD, SCORERS, export, kind_of_folder, refuse_existing, render
+    from trueup.models.export import CARD, SCORERS, export, kind_of_folder, new_folder, refuse_other, render
     from trueup.models.load import load
 
     card = facts_of(run, name=out.name)
     if merged and (model / "adapter_config.json").is_file():
         output = SCORERS.get(kind_of_folder(model), "logprobs")
         return export(load(model, heads=(output,)), out, card=card)
-    refuse_existing(out)
-    staged = out.with_name(f".{out.name}.staged")
-    shutil.rmtree(staged, ignore_errors=True)
-    shutil.copytree(model, staged)
-    (staged / CARD).write_text(render(card, kind_of_folder(model)), encoding="utf-8")
-    if out.exists():
-        out.rmdir()
-    staged.replace(out)
+    refuse_other(out)
+    with new_folder(out) as staged:
+        shutil.copytree(model, staged, dirs_exist_ok=True)
+        disk.write(staged / CARD, render(card, kind_of_folder(model)))
     return out
 
 

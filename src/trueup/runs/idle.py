@@ -39,6 +39,12 @@ def warn_of(step: int, metrics: Mapping[str, float], said: set[str]) -> None:
             logger.warning("step %d: %s = %g: %s; %s", step, name, value, meaning, remedy)
 
 
+def warned_before(folder: Path) -> set[str]:
+    """The metrics that had their idle value in a step before: a run that goes on has said so."""
+    rows = [row for row in read(folder / METRICS) if row["phase"] == "train"]
+    return {name for name, (value, _, _) in IDLE.items() if any(row.get(name) == value for row in rows)}
+
+
 def sum_up(folder: Path) -> None:
     """Nothing; warns at a run's end of the steps that `warn_of` found, where there were several."""
     rows = [row for row in read(folder / METRICS) if row["phase"] == "train"]

@@ -11,16 +11,20 @@ from typing import Any
 
 from torch import Tensor
 
+from trueup.engine import disk
 from trueup.engine.groups import from_json, to_json
 from trueup.engine.loop import Progress, Step, annotated
 from trueup.engine.method import Handles, Method, Network, Rule
 from trueup.errors import TrueupError
-from trueup.runs import checkpoint
+from trueup.runs import checkpoint, manifest
+from trueup.runs.checkpoint import Checkpoint
 from trueup.runs.guard import Guard
 from trueup.runs.meter import Meter, as_words, from_words
 from trueup.runs.signals import Interrupted
 from trueup.settings.blocks import LoopSettings
 
+PARTS = 3
+"Of a checkpoint: the weights and the two moments of each, about as large."
 RUN = ("step", "update", "noted", "tokens_trained", "tokens_sampled")
 "What `run.json` in a checkpoint says: the counters, and the numbers noted so far in the step."
 
@@ -83,7 +87,9 @@ class RunKeeper:
     def restore(self, handles: Handles, rule: Rule) -> Progress | None:
         """Where the newest undamaged checkpoint stands, everything put back as it was; None without one."""
         found = checkpoint.latest(self._folder)
+        self._tidy(found)
         if found is None:
+            self._require_space(handles)
             self._meter.truncate_after(-1)
             if self._guard:  # The start may be the peak.
                 self._evaluate(Progress(), handles)
@@ -105,7 +111,25 @@ class RunKeeper:
         progress = Progress(**run, buffer=[from_json(json.loads(line)) for line in found.lines("groups")])
         self._meter.truncate_after(progress.step)
         progress.ended = self._over_budget(progress, handles) or self._guarded(progress)
+        if progress.step < self._num_steps and not progress.ended:
+            disk.require_space(self._folder, sum(facts["size"] for facts in found.files.values()))
         return progress
+
+    def _require_space(self, handles: Handles) -> None:
+        """Nothing; E941 where a new run's checkpoints do not fit: one is whole before the last one goes."""
+        loop = self._settings
+        several = loop.save_every_updates or 0 < loop.save_every < self._num_steps
+        tensors = [t for name in self._method.trains for t in trainable(handles.networks[name]).values()]
+        weights = sum(t.numel() * t.element_size() for t in tensors)
+        disk.require_space(self._folder.parent, (2 if several else 1) * PARTS * weights)
+
+    def _tidy(self, found: Checkpoint | None) -> None:
+        """Removes what a kill in a save, or in the removal after it, left; nothing where there is damage."""
+        for folder, keep in ((self._folder, self._settings.keep_last), (self._best_folder, 1)):
+            if folder.is_dir():
+                manifest.clean(folder)
+                if found is not None and not found.skipped:
+                    checkpoint.retain(folder, keep)
 
     def after_update(self, progress: Progress, handles: Handles, rule: Rule) -> None:
         """Saves inside a step, when asked to end or when `save_every_updates` says so."""

@@ -5,7 +5,8 @@ final name and syncs the parent. A kill at any moment leaves either what was the
 folder. `MANIFEST.json` names every file with its size and SHA-256, carries a hash of itself, and counts up
 (`serial`), so that "newest" depends on neither names nor clocks.
 
-A commit reaches the disk through `os` alone, so that a test can cut the power between any two calls.
+A commit reaches the disk through `os` and `engine.disk` alone, so that a test can cut the power between any
+two calls.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trueup.engine import disk
 from trueup.errors import TrueupError
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~-]*")
 _CHUNK = 8 << 20
-_MARGIN = 1 << 20
 _MAX_MANIFEST = 64 << 20
 _STAGING, _REMOVING = ".staging-", ".removing-"
 _log = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ def _names(folder: Path) -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise disk_error(error, folder) from None
+        raise disk.refusal(error, folder) from None
 
 
 def _is_manifest(value: Any) -> bool:
@@ -206,15 +207,13 @@ def commit(folder: Path, name: str, parts: Mapping[str, Part]) -> Path:
             raise TrueupError("E845", f"not a plain file name: {plain!r}", where=str(folder))
     needed = sum(part.size for part in parts.values())
     try:
-        if not folder.is_dir():
-            os.makedirs(folder)
-            _sync_folder(folder.parent)
-        _clean(folder)
-        require_space(folder, needed)
+        disk.make_folder(folder)
+        clean(folder)
+        disk.require_space(folder, needed)
         return _commit(folder, name, parts)
     except OSError as error:
         _clean_quietly(folder)
-        raise disk_error(error, folder, needed) from error
+        raise disk.refusal(error, folder, f"{needed} bytes needed") from error
 
 
 def _commit(folder: Path, name: str, parts: Mapping[str, Part]) -> Path:
@@ -225,14 +224,14 @@ def _commit(folder: Path, name: str, parts: Mapping[str, Part]) -> Path:
     manifest: dict[str, Any] = {"format": FORMAT, "serial": serial, "files": files}
     manifest["sha256"] = _own_hash(manifest)
     _write(staging / MANIFEST, [memoryview(render(manifest))])
-    _sync_folder(staging)
+    disk.sync(staging)
     if os.path.lexists(final):
         number = 1
         while os.path.lexists(folder / f"{name}~{number}"):
             number += 1
         os.rename(final, folder / f"{name}~{number}")
     os.rename(staging, final)
-    _sync_folder(folder)
+    disk.sync(folder)
     return final
 
 
@@ -253,81 +252,29 @@ def _write(path: Path, pieces: Iterable[memoryview]) -> dict[str, Any]:
     return {"size": size, "sha256": state.hexdigest()}
 
 
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def require_space(folder: Path, num_bytes: int) -> None:
-    """Nothing; raises `TrueupError` E941 (exit 74) unless `num_bytes` and 1 MiB more fit on the disk."""
-    space = os.statvfs(folder)
-    free = space.f_bavail * space.f_frsize
-    if free < num_bytes + _MARGIN:
-        raise TrueupError(
-            "E941",
-            f"the disk is too full: {num_bytes + _MARGIN} bytes needed, {free} free",
-            where=str(folder),
-            remedy="free some space and resume; earlier checkpoints are intact",
-        )
-
-
-def disk_error(error: OSError, folder: Path, needed: int | None = None) -> TrueupError:
-    """What to tell a person when the disk refused."""
-    need = "" if needed is None else f"; {needed} bytes needed"
-    return TrueupError(
-        "E941",
-        f"the disk refused: {error.strerror}{need}",
-        where=str(folder),
-        remedy="make room or permission and resume; earlier checkpoints are intact",
-    )
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Nothing; the file holds all of `text` or what it held before, whoever else writes it meanwhile."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    with staged.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(staged, path)
-
-
 # ------------------------------------------------------------------------------------------ removing
 
 
 def remove(folder: Path, name: str) -> None:
     """Nothing; removes a committed folder, renamed first: a removal cut short never looks like damage."""
     try:
-        _clean(folder)
+        clean(folder)
         hidden = folder / (_REMOVING + name)
         os.rename(folder / name, hidden)
-        _remove(hidden)
+        disk.remove(hidden)
     except OSError as error:
-        raise disk_error(error, folder) from error
+        raise disk.refusal(error, folder) from error
 
 
-def _clean(folder: Path) -> None:
-    """Removes what an interrupted save or removal left behind."""
+def clean(folder: Path) -> None:
+    """Nothing; removes what an interrupted save or removal left behind."""
     for name in os.listdir(folder):
         if name.startswith((_STAGING, _REMOVING)):
-            _remove(folder / name)
+            disk.remove(folder / name)
 
 
 def _clean_quietly(folder: Path) -> None:
     try:
-        _clean(folder)
+        clean(folder)
     except OSError as error:
         _log.warning("could not clear %s: %s", folder, error)
-
-
-def _remove(path: Path) -> None:
-    for name in os.listdir(path):
-        entry = path / name
-        if entry.is_dir() and not entry.is_symlink():
-            _remove(entry)
-        else:
-            os.unlink(entry)
-    os.rmdir(path)

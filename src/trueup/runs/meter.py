@@ -8,7 +8,6 @@ resumed has the very bytes of one that was not. Whatever a clock or the machine 
 from __future__ import annotations
 
 import json
-import os
 import resource
 import sys
 import time
@@ -21,10 +20,10 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from trueup.engine import disk
 from trueup.engine.lines import METRICS, TIMINGS, as_words, from_words, parse, read
 from trueup.errors import TrueupError
 from trueup.runs import trackers as adapters
-from trueup.runs.manifest import write_atomically
 
 __all__ = [
     "METRICS", "TIMINGS", "Cost", "Meter", "as_words", "from_words", "peak_mib", "progress", "read", "say",
@@ -49,7 +48,7 @@ class Meter:
         self, run_dir: Path, trackers: Sequence[str] = ("jsonl",), clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.run_dir = run_dir
-        run_dir.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(run_dir)
         self._clock = clock
         self._trackers = [adapters.start(name, run_dir) for name in trackers if name != "jsonl"]
         self._cost = _last_cost(run_dir / TIMINGS)
@@ -104,10 +103,8 @@ class Meter:
     def sync(self) -> None:
         """Nothing; the lines written so far survive a power cut. Call it before a checkpoint is committed."""
         for name in (METRICS, TIMINGS):
-            path = self.run_dir / name
-            if path.exists():
-                with path.open("ab") as file:
-                    os.fsync(file.fileno())
+            if (self.run_dir / name).exists():
+                disk.sync(self.run_dir / name)
 
     def close(self) -> None:
         """Nothing; ends the trackers' runs."""
@@ -117,21 +114,19 @@ class Meter:
 
 def _append(path: Path, row: Mapping[str, Any]) -> None:
     # One write call for one line: a kill leaves whole lines, or at worst a last one without its end.
-    with path.open("ab", buffering=0) as file:
-        file.write((json.dumps(row, allow_nan=False) + "\n").encode())
+    disk.append(path, (json.dumps(row, allow_nan=False) + "\n").encode())
 
 
 def _truncate(path: Path, step: int) -> None:
+    """Nothing; cuts off the lines of later steps, which come after all others, and a line without its end."""
     if not path.exists():
         return
-    data = path.read_bytes()
-    kept = [
-        line + b"\n"
-        for number, line in enumerate(data.split(b"\n")[:-1], 1)
-        if parse(path, number, line)["step"] <= step
-    ]
-    if b"".join(kept) != data:
-        write_atomically(path, b"".join(kept).decode())
+    kept = 0
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        if parse(path, number, line)["step"] > step:
+            break
+        kept += len(line) + 1
+    disk.cut(path, kept)
 
 
 def _last_cost(path: Path) -> Cost:

@@ -12,26 +12,22 @@ files it reads, so what is done is skipped, what was interrupted goes on, and wh
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
-import shutil
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from trueup.engine import inputs
+from trueup.engine import disk, inputs
 from trueup.engine.inputs import Input
 from trueup.errors import TrueupError, options_of
 from trueup.runs.files_read import files_of
-from trueup.runs.manifest import write_atomically
+from trueup.runs.hold import holding
 from trueup.runs.rates import Settled, as_begun, rate_lines, settle, size_of
 from trueup.runs.references import STAGE, bind, stage_inputs, strings
 from trueup.runs.unchanged import (
-    CONFIG,
     STRICT,
     Terms,
     folders_of,
@@ -274,11 +270,13 @@ def run_stage(
     *,
     stop_requested: Callable[[], str] = lambda: "",
     watch: Watch | None = None,
+    waits: bool = False,
     given: Sequence[Input] = (),
     terms: Terms = STRICT,
 ) -> Done:
     """What the stage handed on; runs it unless it is done. `watch` is told of a method's steps.
 
+    Where another process is running it, that is an error (E903), or one that `waits` takes what it made.
     `given` are the objects of a Python session that it is made of. What it began with is held against what
     is there now on these terms: E820, E821 and E752 of `unchanged.hold`.
     """
@@ -286,43 +284,24 @@ def run_stage(
         hold(stage.folder, stage.module, stage.config, given=given, terms=terms)
         return read_done(stage.folder)
     if not stage.folder.exists():
-        _take_over(stage, terms)
-    stage.folder.mkdir(parents=True, exist_ok=True)
-    with (stage.folder / CONFIG).open("a", encoding="utf-8") as settings:
-        _lock(settings, stage)
+        _take_over(stage, terms, stop_requested)
+    with holding(stage.folder, waits=waits, stop_requested=stop_requested):
         hold(stage.folder, stage.module, stage.config, given=given, terms=terms)
         if stage.done:  # by another process, between the first look and the lock
             return read_done(stage.folder)
-        settings.truncate(0)
-        settings.write(configuration.dump_yaml(stage.settings))
-        settings.flush()
+        disk.require_space(stage.folder, 0)
+        disk.write(stage.folder / "config.resolved.yaml", configuration.dump_yaml(stage.settings))
         return _run(stage, stop_requested, watch)
 
 
-def _take_over(stage: Stage, terms: Terms) -> None:
+def _take_over(stage: Stage, terms: Terms, stop_requested: Callable[[], str]) -> None:
     """Nothing; what was left on the way with other inputs goes on under its new name, if the terms accept."""
     left = left_on_the_way(stage.folder, stage.module, stage.settings)
     if left is None:
         return
-    with (left / CONFIG).open("a", encoding="utf-8") as settings:
-        _lock(settings, dataclasses.replace(stage, folder=left))
+    with holding(left, waits=False, stop_requested=stop_requested):
         hold(left, stage.module, stage.config, terms=terms)
-        left.rename(stage.folder)
-
-
-def _lock(file: IO[str], stage: Stage) -> None:
-    """Nothing; no other process runs the stage until the file is closed, or this process is killed."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise TrueupError(
-            "E903",
-            "another process is running this stage",
-            where=str(stage.folder),
-            remedy="wait until it has ended, then run this again; or write to another folder: --out DIR",
-        ) from None
-    except OSError as error:  # some network file systems keep no locks, and runs go on there
-        warnings.warn(f"{stage.folder}: no lock ({error}); keep to one process", stacklevel=2)
+        os.rename(left, stage.folder)
 
 
 def _run(stage: Stage, stop_requested: Callable[[], str], watch: Watch | None) -> Done:
@@ -340,10 +319,10 @@ def _run(stage: Stage, stop_requested: Callable[[], str], watch: Watch | None) -
         done = Done(output="model", metrics=trained.metrics, cost=dataclasses.asdict(trained.cost))
     else:
         # Written once, at a procedure's end: a kill after it must not leave the same numbers twice.
-        (stage.folder / "metrics.jsonl").unlink(missing_ok=True)
+        disk.remove(stage.folder / "metrics.jsonl")
         done = vars(stage.module)["run"](stage.config, stage.folder, stop_requested=stop_requested)
     done = dataclasses.replace(done, method=stage.method)
-    write_atomically(stage.folder / "DONE.json", json.dumps(dataclasses.asdict(done), indent=1) + "\n")
+    disk.write(stage.folder / "DONE.json", json.dumps(dataclasses.asdict(done), indent=1) + "\n")
     return done
 
 
@@ -357,9 +336,9 @@ def run_recipe(
 ) -> Path:
     """The run's folder, every stage done. Stages finished before are skipped."""
     stages = plan(recipe, run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(run_dir)
     resolved = {s.name: s.settings for s in stages}
-    write_atomically(run_dir / "recipe.resolved.yaml", configuration.dump_yaml(resolved))
+    disk.write(run_dir / "recipe.resolved.yaml", configuration.dump_yaml(resolved))
     for line in world_lines(stages, recipe.world):
         say(line)
     for number, stage in enumerate(stages, 1):
@@ -370,9 +349,7 @@ def run_recipe(
         with options_of(stage.name):
             done = run_stage(stage, stop_requested=stop_requested, terms=terms)
         for name in done.publish:
-            staged = run_dir / f".{name}.{os.getpid()}"
-            shutil.copyfile(stage.folder / name, staged)
-            os.replace(staged, run_dir / name)
+            disk.write(run_dir / name, (stage.folder / name).read_bytes())
     return run_dir
 
 

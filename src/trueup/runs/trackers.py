@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trueup.engine import disk
 from trueup.errors import TrueupError
 
 
@@ -85,7 +86,7 @@ def _mlflow(run_dir: Path) -> Tracker:
         mlflow.start_run(run_id=note.read_text(encoding="utf-8").strip())
     else:
         run = mlflow.start_run(run_name=run_dir.resolve().name)
-        note.write_text(f"{run.info.run_id}\n", encoding="utf-8")
+        disk.write(note, f"{run.info.run_id}\n")
 
     def log(step: int, metrics: Mapping[str, float]) -> None:
         # Its stores differ in what they accept, and metrics.jsonl has the true value: only finite ones go.

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any
 
 import torch
 
-from trueup.engine import inputs
+from trueup.engine import disk, inputs
 from trueup.engine.groups import Group
 from trueup.engine.loop import Progress, fit
 from trueup.engine.method import Handles, Method, Parts
@@ -33,8 +31,9 @@ from trueup.runs import meter as metering
 from trueup.runs import warned
 from trueup.runs.files_read import inputs_of
 from trueup.runs.guard import Guard, check_guarded
-from trueup.runs.idle import sum_up, warn_of
+from trueup.runs.idle import sum_up, warn_of, warned_before
 from trueup.runs.keeper import RunKeeper, held_out_step
+from trueup.runs.signals import Interrupted, end_if_asked
 from trueup.settings.blocks import LoopSettings
 from trueup.sources.open import Opened, open_groups
 from trueup.statistics.estimates import Estimate, mean_ci, win_rate
@@ -89,7 +88,7 @@ def train(
     `module` is a method's file and `config` an instance of its `Config`. Raises `Interrupted` when
     `stop_requested` names a signal, after saving, and what a callback raises.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(folder)
     with warned.keeping(folder):
         return _train(module, config, folder, stop_requested, progress_label, watch)
 
@@ -108,6 +107,7 @@ def _train(
     opened = open_groups(config.data, chat, seed=config.seed, quarantine=bad, needs=needs)
     _note_data(folder, opened)
     metering.say(*opened.unread)
+    end_if_asked(stop_requested)
     parts = Parts(
         groups=opened.train,
         held_out=opened.held_out,
@@ -125,6 +125,7 @@ def _train(
     )
     inputs.add(folder, inputs_of(config, outside=folder))  # what was fetched, which was not there before
     check_context(networks, opened, config.data.max_tokens, _new_tokens(config, needs))
+    end_if_asked(stop_requested)
     handles = Handles(
         networks=networks,
         seed=config.seed,
@@ -136,6 +137,7 @@ def _train(
         if method.judge
         else None,
     )
+    end_if_asked(stop_requested)
     return train_method(
         method,
         handles,
@@ -214,14 +216,16 @@ def train_method(
         stop_requested=stop_requested,
         guard=guard,
     )
-    noted: dict[str, float] = {}
+    begun: list[int] = []
     idle: set[str] = set()
     with metering.progress(num_steps, label or method.name) as advance:
 
         def progressed(progress: Progress, metrics: Mapping[str, float]) -> None:
             # Before the first step of this display lie those of the run that is resumed.
-            advance(1, headline(metrics), before=0 if noted else progress.step - 1)
-            noted.update(metrics, step=progress.step)
+            advance(1, headline(metrics), before=0 if begun else progress.step - 1)
+            if not begun:
+                idle.update(warned_before(folder))
+            begun.append(progress.step)
             warn_of(progress.step, metrics, idle)
             for callback in watch.callbacks:
                 said, samples = dict(metrics), tuple(seen.groups)
@@ -236,18 +240,39 @@ def train_method(
             progressed=progressed,
         )
     sum_up(folder)
+    noted = _last_numbers(folder)
     best = keeper.take_best(handles)
     if best is not None:
         noted["best_step"] = best
     if guard is not None and guard.fall is not None:
         noted["guard/fell"] = guard.steps[guard.fall.at]
-    if method.finish is not None:
-        noted.update(method.finish(handles))
-    held_out = _note_held_out(method, handles, folder)
-    model = _save_model(method, handles, folder)
+    held_out, model = _made(method, handles, folder, noted, ended.step, stop_requested)
     cost = meter.spend(ended.step, tokens_trained=ended.tokens_trained, tokens_sampled=ended.tokens_sampled)
     meter.close()
     return Trained(folder=folder, model=model, metrics=noted, held_out=held_out, cost=cost)
+
+
+def _made(
+    method: Method,
+    handles: Handles,
+    folder: Path,
+    noted: dict[str, float],
+    step: int,
+    stop_requested: Callable[[], str],
+) -> tuple[dict[str, Estimate], Path]:
+    """The finished model's held-out numbers, and its folder; what the method notes at its end is noted."""
+    if method.finish is not None:
+        noted.update(method.finish(handles))
+    _end_if_asked(step, stop_requested)
+    held_out = _note_held_out(method, handles, folder)
+    _end_if_asked(step, stop_requested)
+    return held_out, _save_model(method, handles, folder)
+
+
+def _end_if_asked(step: int, stop_requested: Callable[[], str]) -> None:
+    """Raises `Interrupted` after the last step, which is saved: the same command makes what is missing."""
+    if stop_requested():
+        raise Interrupted(step, stop_requested())
 
 
 @dataclass(kw_only=True, eq=False)
@@ -305,7 +330,16 @@ def _note_data(folder: Path, opened: Opened) -> None:
         "overlong": opened.overlong,
         "truncated": opened.truncated,
     }
-    (folder / "data.json").write_text(json.dumps(counts, indent=1) + "\n")
+    disk.write(folder / "data.json", json.dumps(counts, indent=1) + "\n")
+
+
+def _last_numbers(folder: Path) -> dict[str, float]:
+    """The last of each number that steps logged: from the file, since a resumed run made only some steps."""
+    noted: dict[str, float] = {}
+    for row in metering.read(folder / metering.METRICS):
+        if row["phase"] == "train":
+            noted.update({name: value for name, value in row.items() if name != "phase"})
+    return noted
 
 
 def _note_held_out(method: Method, handles: Handles, folder: Path) -> dict[str, Estimate]:
@@ -313,7 +347,7 @@ def _note_held_out(method: Method, handles: Handles, folder: Path) -> dict[str, 
     step = held_out_step(method, handles, {})
     found = {name: _estimate(name, values) for name, values in step.by_group().items()} if step else {}
     rows = {name: estimate.to_json() for name, estimate in found.items()}
-    (folder / "held_out.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    disk.write(folder / "held_out.json", json.dumps(rows, indent=1) + "\n")
     return found
 
 
@@ -324,12 +358,9 @@ def _estimate(name: str, values: Sequence[float]) -> Estimate:
 
 def _save_model(method: Method, handles: Handles, folder: Path) -> Path:
     """The model's folder, which appears whole or not at all."""
-    staged, final = folder / ".model", folder / "model"
-    shutil.rmtree(staged, ignore_errors=True)
     network = handles.networks[method.output]
     assert isinstance(network, LanguageModel)
     # An adapter on weights that lie in no folder (another adapter, merged) means nothing by itself.
-    save(network if network.hf_model.name_or_path else merge(network), staged)
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(staged, final)
-    return final
+    with disk.whole_folder(folder / "model") as staged:
+        save(network if network.hf_model.name_or_path else merge(network), staged)
+    return folder / "model"

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from trueup.engine import disk
+from trueup.errors import TrueupError
 
 FILE = "warnings.json"
 
@@ -19,6 +22,8 @@ def keeping(folder: Path) -> Iterator[None]:
     def note(record: logging.LogRecord) -> bool:
         if record.levelno >= logging.WARNING and (text := record.getMessage()) not in said:
             said.append(text)
+            with suppress(TrueupError):  # A disk that is full says so in the run's own next write.
+                disk.write(folder / FILE, json.dumps(said, indent=1) + "\n")
         return True
 
     logger = logging.getLogger("trueup")
@@ -27,8 +32,6 @@ def keeping(folder: Path) -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(note)
-        if said:
-            (folder / FILE).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
 
 
 def warnings_of(folder: Path) -> list[str]:

@@ -9,12 +9,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from trueup.engine import disk
 from trueup.reports import numbers
 from trueup.reports.charts import Curve, Point
 from trueup.reports.checked import Interval
 from trueup.reports.figures import plane
 from trueup.reports.page import page as render
-from trueup.runs.recipe import write_atomically
 
 Json = Mapping[str, Any]
 
@@ -22,7 +22,7 @@ Json = Mapping[str, Any]
 def write_picture(path: Path, found: Json) -> None:
     """Nothing; the file holds the drawing of the first two rewards."""
     names = found["rewards"]
-    write_atomically(path, f"{picture(found, names[0], names[min(1, len(names) - 1)])}\n")
+    disk.write(path, f"{picture(found, names[0], names[min(1, len(names) - 1)])}\n")
 
 
 def picture(found: Json, across: str, up: str) -> Markup:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trueup.errors import TrueupError
-from trueup.models.export import refuse_existing
+from trueup.models.export import new_folder, refuse_other
 from trueup.soups.adapters import AdapterSoup
 from trueup.soups.mix import card_of, open_soup, short_name
 from trueup.soups.simplex import uniform
@@ -26,7 +26,7 @@ def write_mixture(
     With a `start`, weights may leave the simplex; `adapter` writes a mixture of LoRA adapters as one. Raises
     E846 for a folder with something in it, E852 where the experts are no such adapters, E736, E850, E851.
     """
-    refuse_existing(out)
+    refuse_other(out)
     given = tuple(weights) or uniform(len(experts) or 1)
     mixed = open_soup(experts, start=start, beyond=bool(start))
     if not adapter:
@@ -38,7 +38,9 @@ def write_mixture(
             where="--adapter",
             remedy="leave it out: whole weights are written",
         )
-    return mixed.adapter(given, out)
+    with new_folder(out) as staged:
+        mixed.adapter(given, staged)
+    return out
 
 
 def named(experts: Sequence[str]) -> Mapping[str, str]:

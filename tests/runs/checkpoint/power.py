@@ -9,13 +9,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from trueup.engine import disk
+from trueup.runs import manifest
+
 
 class PowerCut(BaseException):
     """Nothing may catch it: a dead process runs no handler."""
 
 
 class Disk:
-    """Stands in for `os` in `trueup.runs.manifest`.
+    """Stands in for `os` where checkpoints are written; see `stand_in`.
 
     Before counted call number `cut` it raises `PowerCut`, and so does every call after it. `lose` then does
     to the disk what a power cut may: files that were not synced keep a random part, and names that were made
@@ -74,9 +79,9 @@ class Disk:
         os.mkdir(path)
         self._entries.append((path.parent, "create", path, None))
 
-    def makedirs(self, path: Path) -> None:
+    def makedirs(self, path: Path, exist_ok: bool = False) -> None:
         self._call("makedirs", path)
-        os.makedirs(path)
+        os.makedirs(path, exist_ok=exist_ok)
         self._entries.append((path.parent, "create", path, None))
 
     def rename(self, old: Path, new: Path) -> None:
@@ -109,3 +114,9 @@ class Disk:
 
 def _moved(path: Path, old: Path, new: Path) -> Path:
     return new / path.relative_to(old) if path.is_relative_to(old) else path
+
+
+def stand_in(patch: pytest.MonkeyPatch, for_os: Disk) -> None:
+    """Nothing; checkpoints are written to that disk."""
+    for module in (manifest, disk):
+        patch.setattr(module, "os", for_os)

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from runs.checkpoint.power import Disk, PowerCut
+from runs.checkpoint.power import Disk, PowerCut, stand_in
 from runs.checkpoint.states import whole, write
 from trueup.errors import EXIT_IO, TrueupError
-from trueup.runs import manifest
 from trueup.runs.checkpoint import latest, retain, save
 
 
@@ -27,7 +26,7 @@ def cut_everywhere(
         write(folder, 1)
         disk = Disk(cut=len(ends), syncs=syncs)
         with monkeypatch.context() as patch:
-            patch.setattr(manifest, "os", disk)
+            stand_in(patch, disk)
             try:
                 write(folder, 2, name)
                 finished = True
@@ -67,7 +66,7 @@ def test_without_syncs_power_cuts_lose_acknowledged_saves(
 def test_the_next_save_clears_what_a_cut_one_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     write(tmp_path, 1)
     with monkeypatch.context() as patch:
-        patch.setattr(manifest, "os", Disk(cut=6))
+        stand_in(patch, Disk(cut=6))
         with pytest.raises(PowerCut):
             write(tmp_path, 2)
     assert any(p.name.startswith(".staging-") for p in tmp_path.iterdir())
@@ -83,7 +82,7 @@ def test_retain_cut_before_every_call_leaves_the_newest(
         for step in (1, 2, 3):
             write(folder, step)
         with monkeypatch.context() as patch:
-            patch.setattr(manifest, "os", Disk(cut=cut))
+            stand_in(patch, Disk(cut=cut))
             try:
                 retain(folder, keep_last=1)
                 break
@@ -134,7 +133,7 @@ def test_disk_full_at_every_level(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     total = sum(p.stat().st_size for p in write(tmp_path, 1).iterdir())
     for room in range(0, total, total // 40):
         with monkeypatch.context() as patch:
-            patch.setattr(manifest, "os", Disk(room=room))
+            stand_in(patch, Disk(room=room))
             with pytest.raises(TrueupError, match=r"E941 .*No space left.*\d+ bytes needed") as caught:
                 write(tmp_path, 2)
         assert caught.value.exit_code == EXIT_IO
@@ -168,7 +167,7 @@ def test_room_is_checked_before_a_byte_is_written(monkeypatch: pytest.MonkeyPatc
         f_bavail, f_frsize = 10, 512
 
     monkeypatch.setattr(disk, "statvfs", lambda path: Full(), raising=False)
-    monkeypatch.setattr(manifest, "os", disk)
+    stand_in(monkeypatch, disk)
     with pytest.raises(TrueupError, match=r"E941 .*\d+ bytes needed, 5120 free"):
         write(tmp_path, 2)
     assert disk.calls == 0

@@ -35,7 +35,7 @@ def damage(path: Path, kind: str, rng: random.Random) -> None:
         data += rng.randbytes(rng.randint(1, 40))
     else:
         start = rng.randrange(len(data))
-        stop = min(len(data), start + rng.randint(1, 64))
+        stop = min(len(data), start + rng.randint(1, 512))
         data[start:stop] = bytes(stop - start) if any(data[start:stop]) else b"\xff" * (stop - start)
     path.write_bytes(bytes(data))
 

@@ -27,6 +27,7 @@ from trueup.constitution.journal import Journal, fill
 from trueup.constitution.opening import charges, open_model, room, tokens_in
 from trueup.constitution.principles import Form, read_constitution
 from trueup.constitution.revision import Kind, Plan, advance, review
+from trueup.engine import disk
 from trueup.engine.groups import Group, digest
 from trueup.engine.order import derive
 from trueup.errors import TrueupError
@@ -36,7 +37,7 @@ from trueup.lab.requests import Request
 from trueup.lab.world import NewSplit, Split, generator, pick
 from trueup.procedures.ai_label import LETTERS
 from trueup.runs import meter as metering
-from trueup.runs.recipe import Done, write_atomically
+from trueup.runs.recipe import Done
 from trueup.settings.schema import Word
 from trueup.sources.sample import Decoding
 from trueup.statistics.estimates import mean_ci
@@ -86,7 +87,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     found = estimates(records, desk.requests)
     found["rejected"] = rejections(records)
     found["examples"] = records[:EXAMPLES]
-    write_atomically(folder / OUTPUT, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    disk.write(folder / OUTPUT, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     metrics = {f"rejected/{reason}": float(count) for reason, count in found["rejected"].items()}
     for part, numbers in found["parts"].items():
         metrics |= {name if part == "all" else f"{name}/{part}": e["mean"] for name, e in numbers.items()}

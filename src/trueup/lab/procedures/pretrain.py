@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 
 from trueup.annotate.logprobs import token_logprobs
+from trueup.engine import disk
 from trueup.evals.view import open_view
 from trueup.lab.build import LAYERS, Pretraining
 from trueup.lab.build import pretrain as train_from_nothing
 from trueup.lab.exams import lab_suite
-from trueup.runs.recipe import Done, write_atomically
+from trueup.runs.recipe import Done
 from trueup.settings.schema import Word
 
 SUMMARY = "Train a base model of the lab from nothing."
@@ -51,6 +52,6 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
         "tokens": trained.cost.tokens_trained,
         "held_out_nll": nll,
     }
-    write_atomically(folder / REPORT, json.dumps(found, indent=1) + "\n")
+    disk.write(folder / REPORT, json.dumps(found, indent=1) + "\n")
     metrics = {"held_out_nll": nll, "parameters": float(parameters)}
     return Done(output="model", metrics=metrics, cost=dataclasses.asdict(trained.cost))

@@ -25,6 +25,7 @@ from trueup.evals.likelihood import Evidence, bits_per_byte, exact_match_by, per
 from trueup.evals.papers import Paper
 from trueup.evals.tasks import SCORES, Advance, Graded, Task, confidence
 from trueup.evals.view import PolicyView, tokens_cut
+from trueup.settings.names import as_name
 from trueup.statistics.estimates import Estimate, ece, mean_ci, paired_gain, win_rate
 
 Floats = NDArray[np.float64]
@@ -221,7 +222,7 @@ def write_out(folder: Path, document: Mapping[str, Any], rows: Mapping[str, list
     (folder / "items").mkdir(parents=True, exist_ok=True)
     for name, lines in rows.items():
         text = "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines)
-        (folder / "items" / f"{name}.jsonl").write_text(text, encoding="utf-8")
+        (folder / "items" / f"{as_name(name)}.jsonl").write_text(text, encoding="utf-8")
     text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
     (folder / "eval.json").write_text(text, encoding="utf-8")
 

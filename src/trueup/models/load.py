@@ -25,8 +25,10 @@ from trueup.models.heads import MODULES, HeadName
 from trueup.models.lora import base_of, is_adapter, spans_head
 from trueup.models.probe import probe, readout_of, refuse_non_finite
 from trueup.models.quantised import lift, quantise
+from trueup.models.size import refuse_size, vet
 from trueup.models.spoken import save_spoken, without_generation
 from trueup.settings.blocks import LoraSettings
+from trueup.settings.vetted import AGAIN
 from trueup.settings.weights import check_there, check_writes, holds_model, is_gguf, no_model
 
 DType = Literal["float32", "bfloat16", "float64"]
@@ -58,7 +60,7 @@ def load(
     its base, so that the result, and not the base, is what a further adapter starts from and refers to. A
     `tokenizer` that was opened before is not read again.
     Raises E801 for a missing folder, E802 when there are no safetensors, E803 when weights are missing, E817
-    when one is NaN or infinite.
+    when one is NaN or infinite, E853 to E859 for a folder that is damaged or says what no model's may.
     """
     network = from_modules(
         *read(path_or_id, dtype=dtype, with_head="logprobs" in heads, tokenizer=tokenizer),
@@ -79,7 +81,24 @@ def read(path_or_id: str | Path, *, dtype: DType, with_head: bool, tokenizer: An
     with _readable(name), _silence():
         model = _merged(Path(name), dtype, with_head) if is_adapter(name) else _model(name, dtype, with_head)
     refuse_non_finite(model, name)
-    return model, open_tokenizer(name) if tokenizer is None else tokenizer
+    if tokenizer is None:
+        tokenizer = open_tokenizer(name)
+    refuse_unfit(model, tokenizer, name)
+    return model, tokenizer
+
+
+def refuse_unfit(model: Any, tokenizer: Any, where: str) -> None:
+    """Nothing; raises E858 where a tokenizer has more tokens than a model has embeddings for."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    ends = [getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos")]
+    needed = max([tokenizer.vocab_size, *(1 + end for end in ends if isinstance(end, int))])
+    if needed > rows:
+        raise TrueupError(
+            "E858",
+            f"its tokenizer has {needed} tokens, and its model embeddings for {rows}",
+            where=where,
+            remedy="take model and tokenizer from one folder, as they were saved together",
+        )
 
 
 def restore_heads(network: LanguageModel, path_or_id: str | Path) -> None:
@@ -185,6 +204,7 @@ def _heads(module: nn.ModuleDict) -> dict[str, nn.Module]:
 
 def _model(name: str, dtype: DType, with_head: bool) -> Any:
     kind: Any = AutoModelForCausalLM if with_head else AutoModel
+    refuse_size(name)
     how: Any = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
     if with_head:
         check_writes(name)
@@ -225,7 +245,10 @@ def _readable(name: str) -> Iterator[None]:
     """Turns what loading can raise into one error that says what to do."""
     check_there(name)
     try:
+        vet(name)
         yield
+    except TrueupError:
+        raise
     except SafetensorError as error:
         raise TrueupError(
             "E802", f"its weights cannot be read: {error}", where=name, remedy="copy or save the model again"
@@ -233,28 +256,43 @@ def _readable(name: str) -> Iterator[None]:
     except (OSError, ValueError) as error:
         if is_gguf(name):
             raise _unread(name, error) from None
-        first = str(error).strip().splitlines()[0]
+        first = _first(error)
         if "safetensors" in str(error):
             reason = "no safetensors weights; weights in pickle files are not read"
             remedy = "convert them to safetensors where they come from"
             raise TrueupError("E802", reason, where=name, remedy=remedy) from None
         if Path(name).is_dir() and not holds_model(Path(name)):
             raise no_model(Path(name)) from None
+        if Path(name).is_dir():
+            raise _unopened(name, error) from None
         reason = f"neither a readable folder nor a model that can be fetched: {first}"
         raise TrueupError("E801", reason, where=name, remedy="give a folder, or an id while online") from None
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:
         # A damaged file, or one of an architecture that transformers does not convert, fails in any way.
-        if isinstance(error, TrueupError) or not is_gguf(name):
-            raise
-        raise _unread(name, error) from error
+        raise (_unread if is_gguf(name) else _unopened)(name, error) from error
+
+
+def _first(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), "")[:300]
+
+
+def _unopened(name: str, error: Exception) -> TrueupError:
+    """The error of a folder whose files transformers, tokenizers or peft cannot make a model of."""
+    said = str(error)
+    if "size mismatch" in said or "mismatched sizes" in said or "ize mismatch" in said:
+        reason = f"its weights have other shapes than its config.json says: {_first(error)}"
+        return TrueupError("E858", reason, where=name, remedy=AGAIN)
+    reason = f"no model can be made of its files: {type(error).__name__} {_first(error)}".strip()
+    return TrueupError("E859", reason, where=name, remedy=AGAIN)
 
 
 def _unread(name: str, error: Exception) -> TrueupError:
     """The error of a GGUF file that transformers cannot read."""
-    first = next(iter(str(error).strip().splitlines()), "")
     return TrueupError(
         "E819",
-        f"transformers cannot read this GGUF file: {type(error).__name__} {first}"[:300],
+        f"transformers cannot read this GGUF file: {type(error).__name__} {_first(error)}"[:300],
         where=name,
         remedy="copy it again, or give the Hugging Face folder that it was made from",
     )

@@ -16,7 +16,9 @@ from trueup.runs import meter
 from trueup.runs.meter import Cost
 from trueup.settings.discover import find
 from trueup.settings.hub import unanswered
+from trueup.settings.sealed import MANIFEST
 from trueup.settings.strict_yaml import read_yaml
+from trueup.settings.vetted import check_folder
 
 LIBRARIES = ("trueup", "torch", "transformers", "peft", "safetensors")
 "What every model card cites besides the method's papers."
@@ -52,6 +54,7 @@ def export_run(run: Path, out: Path, *, merged: bool = True) -> Path:
     from trueup.models.export import CARD, SCORERS, export, kind_of_folder, refuse_existing, render
     from trueup.models.load import load
 
+    check_folder(model)
     card = facts_of(run, name=out.name)
     if merged and (model / "adapter_config.json").is_file():
         output = SCORERS.get(kind_of_folder(model), "logprobs")
@@ -59,7 +62,8 @@ def export_run(run: Path, out: Path, *, merged: bool = True) -> Path:
     refuse_existing(out)
     staged = out.with_name(f".{out.name}.staged")
     shutil.rmtree(staged, ignore_errors=True)
-    shutil.copytree(model, staged)
+    # What others do with the folder is theirs: it has no manifest that would hold them to these bytes.
+    shutil.copytree(model, staged, ignore=shutil.ignore_patterns(MANIFEST))
     (staged / CARD).write_text(render(card, kind_of_folder(model)), encoding="utf-8")
     if out.exists():
         out.rmdir()

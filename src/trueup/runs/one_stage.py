@@ -17,6 +17,7 @@ from trueup.runs.warned import warnings_of
 from trueup.settings import config as configuration
 from trueup.settings import discover
 from trueup.settings.aliases import ALIASES
+from trueup.settings.names import as_name
 
 
 def described(recipe: str) -> tuple[str, str, dict[str, Any]]:
@@ -36,7 +37,7 @@ def described(recipe: str) -> tuple[str, str, dict[str, Any]]:
         if "method" not in given:
             remedy = "`trueup run` takes recipes of several stages"
             raise TrueupError("E721", "no `method:` at the top", where=recipe, remedy=remedy)
-    return path.stem, str(given.pop("method")), given
+    return as_name(path.stem), str(given.pop("method")), given
 
 
 def single_stage(recipe: str, overrides: configuration.Layer, folder: Path | None) -> Stage:

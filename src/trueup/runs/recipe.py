@@ -25,12 +25,14 @@ from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from trueup.errors import TrueupError, options_of
+from trueup.runs.done import Done, check_handed_on
 from trueup.runs.files_read import files_of
 from trueup.runs.manifest import write_atomically
 from trueup.runs.rates import Settled, as_begun, rate_lines, settle, size_of
 from trueup.settings import config as configuration
 from trueup.settings import schema
 from trueup.settings.discover import find
+from trueup.settings.names import as_name, check_links, check_name, check_within
 from trueup.worlds import DEFAULT, lead, leads_to, open_world
 
 if TYPE_CHECKING:
@@ -102,24 +104,12 @@ class Stage:
         return (self.folder / "DONE.json").is_file()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Done:
-    """What a finished stage handed on: its main output, files to show at the run's top, and numbers."""
-
-    output: str
-    publish: tuple[str, ...] = ()
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    cost: Mapping[str, float] = field(default_factory=dict)
-    method: str = ""
-    "What made it, by the name that `discover.find` takes."
-
-
 def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe in a YAML file, with overrides merged in. A file with `method` at its top is one stage."""
     values = configuration.read_yaml(path).values
     if "method" in values:
         name = str(values["method"])
-        values = {"name": path.stem, "stages": {Path(name).stem: values}}
+        values = {"name": path.stem, "stages": {as_name(Path(name).stem): values}}
     stages = values.get("stages")
     if isinstance(stages, Mapping):  # `sft:` with nothing below it is that stage with its defaults.
         values = {
@@ -133,7 +123,10 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
 
 
 def plan(recipe: Recipe, run_dir: Path) -> list[Stage]:
-    """The recipe's stages with every setting resolved, checked before anything runs."""
+    """The recipe's stages with every setting resolved, checked before anything runs.
+
+    Raises E770 for a stage's name that is no plain one, E771 where a path leads out of its folder.
+    """
     stages: dict[str, Stage] = {}
     for name, given in recipe.stages.items():
         stages[name] = _resolve(name, given, recipe, stages, run_dir)
@@ -143,8 +136,9 @@ def plan(recipe: Recipe, run_dir: Path) -> list[Stage]:
 def _resolve(
     name: str, given: Mapping[str, Any], recipe: Recipe, earlier: Mapping[str, Stage], run_dir: Path
 ) -> Stage:
-    module = find(str(given.get("method", name)))
     where = f"stages.{name}"
+    check_name(name, "a stage", where)
+    module = find(str(given.get("method", name)))
     config_class = vars(module)["Config"]
     layer = _without(given, "method")
     config, world = led(config_class, {"seed": recipe.seed}, layer, where=where, world=recipe.world)
@@ -160,11 +154,12 @@ def _resolve(
                 remedy=f"earlier stages are {', '.join(earlier) or 'none'}",
             )
     digest = _digest(module, config, earlier)
+    folder = run_dir / "stages" / f"{name}-{digest[:10]}"
     return Stage(
         name=name,
         module=module,
         config=configuration.build(config_class, _bind(resolved, earlier), where=where),
-        folder=run_dir / "stages" / f"{name}-{digest[:10]}",
+        folder=check_within(run_dir, folder, where),
         digest=digest,
         inputs=inputs,
         world=world,
@@ -249,12 +244,13 @@ def run_stage(
 ) -> Done:
     """What the stage handed on; runs it unless it is done. `watch` is told of a method's steps."""
     if stage.done:
-        return read_done(stage.folder)
+        return check_handed_on(stage.folder)
     stage.folder.mkdir(parents=True, exist_ok=True)
+    check_links(stage.folder)
     with (stage.folder / "config.resolved.yaml").open("a", encoding="utf-8") as settings:
         _lock(settings, stage)
         if stage.done:  # by another process, between the first look and the lock
-            return read_done(stage.folder)
+            return check_handed_on(stage.folder)
         settings.truncate(0)
         settings.write(configuration.dump_yaml(stage.settings))
         settings.flush()
@@ -355,12 +351,6 @@ def world_lines(stages: Sequence[Stage], named: str) -> list[str]:
     return [f"world: {world}{'' if named or world != DEFAULT else default}" for world in worlds]
 
 
-def read_done(folder: Path) -> Done:
-    """What the finished stage in a folder handed on."""
-    row = json.loads((folder / "DONE.json").read_text(encoding="utf-8"))
-    return Done(**{**row, "publish": tuple(row["publish"])})
-
-
 def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
@@ -393,4 +383,5 @@ def _output(match: re.Match[str], earlier: Mapping[str, Stage]) -> str:
     """The path that a reference to a stage stands for."""
     name, stage, inner = match.groups()
     outputs = vars(earlier[stage].module).get("OUTPUT", "model")
-    return (name or "") + str(earlier[stage].folder / (inner or f"/{outputs}").lstrip("/"))
+    path = earlier[stage].folder / (inner or f"/{outputs}").lstrip("/")
+    return (name or "") + str(check_within(earlier[stage].folder, path, f"stage:{stage}{inner or ''}"))

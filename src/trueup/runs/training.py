@@ -34,6 +34,7 @@ from trueup.runs.guard import Guard, check_guarded
 from trueup.runs.idle import sum_up, warn_of
 from trueup.runs.keeper import RunKeeper, held_out_step
 from trueup.settings.blocks import LoopSettings
+from trueup.settings.sealed import seal
 from trueup.sources.open import Opened, open_groups
 from trueup.statistics.estimates import Estimate, mean_ci, win_rate
 
@@ -325,6 +326,7 @@ def _save_model(method: Method, handles: Handles, folder: Path) -> Path:
     assert isinstance(network, LanguageModel)
     # An adapter on weights that lie in no folder (another adapter, merged) means nothing by itself.
     save(network if network.hf_model.name_or_path else merge(network), staged)
+    seal(staged)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(staged, final)
     return final

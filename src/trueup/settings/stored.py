@@ -9,8 +9,8 @@ from typing import Any
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 FLOATS = ("F64", "F32", "F16", "BF16")
-LONGEST = 100_000_000
-"Bytes of a header, at most: the format's own bound."
+LONGEST = 32 << 20
+"Bytes of a header, at most: of some hundred thousand tensors."
 
 
 def num_stored(folder: Path) -> int | None:
@@ -19,22 +19,30 @@ def num_stored(folder: Path) -> int | None:
     That is where there are no such files, or tensors that may be no weights: packed ones, and masks, which
     have four dimensions.
     """
+    tensors = tensors_of(folder)
+    if tensors and all(dtype in FLOATS and len(shape) < 4 for dtype, shape in tensors):
+        return sum(math.prod(shape) for _, shape in tensors)
+    return None
+
+
+def tensors_of(folder: Path) -> list[tuple[str, list[int]]]:
+    """Dtype and shape of every tensor of the folder's weights; none where their headers cannot be read."""
     try:
         if (folder / WHOLE).is_file():
             names = [WHOLE]
         else:
             index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
             names = sorted({Path(name).name for name in index["weight_map"].values()})
-        tensors = [one for name in names for one in _header(folder / name)]
-        if all(one["dtype"] in FLOATS and len(one["shape"]) < 4 for one in tensors):
-            return sum(math.prod(one["shape"]) for one in tensors)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: said when it is loaded
-        return None
-    return None
+        return [one for name in names for one in _header(folder / name)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []  # damaged: said when it is loaded
 
 
-def _header(file: Path) -> list[dict[str, Any]]:
+def _header(file: Path) -> list[tuple[str, list[int]]]:
     with file.open("rb") as opened:
         size = int.from_bytes(opened.read(8), "little")
-        said: dict[str, Any] = json.loads(opened.read(size)) if size <= LONGEST else {"": None}
-    return [tensor for name, tensor in said.items() if name != "__metadata__"]
+        if size > min(LONGEST, file.stat().st_size):
+            raise ValueError(size)
+        said: dict[str, Any] = json.loads(opened.read(size))
+    tensors = [tensor for name, tensor in said.items() if name != "__metadata__"]
+    return [(str(one["dtype"]), [int(n) for n in one["shape"]]) for one in tensors]

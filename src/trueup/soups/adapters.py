@@ -28,6 +28,7 @@ from trueup.models.forward import LanguageModel
 from trueup.models.load import load
 from trueup.models.lora import CONFIG, base_of, is_adapter, trained_on
 from trueup.models.shared import open_base, same_weights
+from trueup.settings.sealed import MANIFEST
 from trueup.soups import simplex
 
 FILE = "adapter_model.safetensors"
@@ -213,7 +214,7 @@ def write(adapter: Adapter, beside: Adapter, folder: Path) -> Path:
     """The folder, with an adapter as peft reads it and the tokenizer that lies beside another."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in beside.folder.iterdir():
-        if path.is_file() and path.name not in (CONFIG, FILE, "README.md") and path.suffix != ".safetensors":
+        if path.is_file() and path.name not in (CONFIG, FILE, MANIFEST, "README.md") and path.suffix != ".safetensors":
             shutil.copyfile(path, folder / path.name)
     tensors = {
         layer + end: t.contiguous()

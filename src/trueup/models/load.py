@@ -78,7 +78,7 @@ def load(
 def read(path_or_id: str | Path, *, dtype: DType, with_head: bool, tokenizer: Any = None) -> tuple[Any, Any]:
     """The Hugging Face model and tokenizer in a folder or of an id; an adapter is merged into its base."""
     name = str(path_or_id)
-    with _readable(name), _silence():
+    with readable(name), _silence():
         model = _merged(Path(name), dtype, with_head) if is_adapter(name) else _model(name, dtype, with_head)
     refuse_non_finite(model, name)
     if tokenizer is None:
@@ -109,7 +109,7 @@ def restore_heads(network: LanguageModel, path_or_id: str | Path) -> None:
 def open_tokenizer(path_or_id: str | Path) -> Any:
     """The tokenizer in a folder or a GGUF file, or of that id; E801 where there is none."""
     name = str(path_or_id)
-    with _readable(name), _silence(), place(name) as (where, given):
+    with readable(name), _silence(), place(name) as (where, given):
         found = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **given)
     if given:
         found.name_or_path = name
@@ -206,6 +206,7 @@ def _model(name: str, dtype: DType, with_head: bool) -> Any:
     kind: Any = AutoModelForCausalLM if with_head else AutoModel
     refuse_size(name)
     how: Any = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
+    how["ignore_mismatched_sizes"] = True  # they are told apart below, and named
     if with_head:
         check_writes(name)
     with place(name) as (where, given):
@@ -215,10 +216,15 @@ def _model(name: str, dtype: DType, with_head: bool) -> Any:
         reason = f"{len(info['missing_keys'])} weights are not in the checkpoint and would be random: {few}"
         remedy = "load the full checkpoint, or ask for no log-probs where there is no LM head"
         raise TrueupError("E803", reason, where=name, remedy=remedy)
+    for key, stored, described in sorted(info["mismatched_keys"]):
+        reason = f"{key} is {list(stored)} in its files, and {list(described)} by its config.json"
+        raise TrueupError("E858", reason, where=name, remedy=AGAIN)
     return widened(model, name) if given else model
 
 
 def _merged(folder: Path, dtype: DType, with_head: bool) -> Any:
+    check_there(base_of(folder))
+    vet(base_of(folder))
     base = _model(base_of(folder), dtype, with_head or spans_head(folder))
     if lora_of.trained_on(folder) == "nf4":
         # The adapter was trained beside rounded weights and makes up for their rounding.
@@ -241,7 +247,7 @@ def _silence() -> Iterator[None]:
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
+def readable(name: str) -> Iterator[None]:
     """Turns what loading can raise into one error that says what to do."""
     check_there(name)
     try:
@@ -280,10 +286,9 @@ def _first(error: BaseException) -> str:
 
 def _unopened(name: str, error: Exception) -> TrueupError:
     """The error of a folder whose files transformers, tokenizers or peft cannot make a model of."""
-    said = str(error)
-    if "size mismatch" in said or "mismatched sizes" in said or "ize mismatch" in said:
-        reason = f"its weights have other shapes than its config.json says: {_first(error)}"
-        return TrueupError("E858", reason, where=name, remedy=AGAIN)
+    if "size mismatch" in str(error):  # peft's
+        reason = f"its weights have other shapes than its configuration says: {' '.join(str(error).split())}"
+        return TrueupError("E858", reason[:400], where=name, remedy=AGAIN)
     reason = f"no model can be made of its files: {type(error).__name__} {_first(error)}".strip()
     return TrueupError("E859", reason, where=name, remedy=AGAIN)
 

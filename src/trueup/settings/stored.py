@@ -38,11 +38,37 @@ def tensors_of(folder: Path) -> list[tuple[str, list[int]]]:
         return []  # damaged: said when it is loaded
 
 
+def damage(file: Path) -> str:
+    """What is wrong with a safetensors file by its header and its size; "" where they fit each other."""
+    try:
+        tensors, begins = _read(file)
+        spans = [[int(n) for n in one["data_offsets"]] for one in tensors]
+        counts = [math.prod(_whole(n) for n in one["shape"]) for one in tensors]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return f"its header is damaged ({type(error).__name__})"
+    held, size = file.stat().st_size - begins, max((end for _, end in spans), default=0)
+    if held != size:
+        return f"it holds {held} bytes of weights, and its header describes {size}"
+    odd = any(end < start or (count > end - start) for (start, end), count in zip(spans, counts, strict=True))
+    packed = any(str(one["dtype"]).startswith(("F4", "F6")) for one in tensors)
+    return "a tensor does not fit the bytes that its header gives it" if odd and not packed else ""
+
+
+def _whole(number: object) -> int:
+    if type(number) is not int or number < 0:
+        raise ValueError(number)
+    return number
+
+
 def _header(file: Path) -> list[tuple[str, list[int]]]:
+    return [(str(one["dtype"]), [int(n) for n in one["shape"]]) for one in _read(file)[0]]
+
+
+def _read(file: Path) -> tuple[list[dict[str, Any]], int]:
+    """The header's tensors, and where the bytes of weights begin."""
     with file.open("rb") as opened:
         size = int.from_bytes(opened.read(8), "little")
         if size > min(LONGEST, file.stat().st_size):
             raise ValueError(size)
         said: dict[str, Any] = json.loads(opened.read(size))
-    tensors = [tensor for name, tensor in said.items() if name != "__metadata__"]
-    return [(str(one["dtype"]), [int(n) for n in one["shape"]]) for one in tensors]
+    return [tensor for name, tensor in said.items() if name != "__metadata__"], 8 + size

@@ -14,7 +14,7 @@ from typing import Any
 from trueup.errors import TrueupError
 from trueup.settings import sealed
 from trueup.settings.json_files import read_object, refuse
-from trueup.settings.stored import INDEX, tensors_of
+from trueup.settings.stored import INDEX, damage, tensors_of
 
 AGAIN = "fetch the folder again from where it comes from"
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
@@ -39,7 +39,7 @@ _MOST_LEARNED = 1 << 15
 def check_folder(folder: Path) -> None:
     """Nothing; the folder's files are what a model's files may be, and the bytes that its manifest names.
 
-    Raises E853 (not what was written), E854 (no regular file, no JSON), E855 (names code to load), E856 (a
+    Raises E802 (weights of no readable header), E853 (not what was written), E854 (no regular file, no JSON), E855 (names code to load), E856 (a
     number that no model has), E857 (an index that leads out of the folder, or to nothing).
     """
     sealed.verify(folder)
@@ -57,6 +57,9 @@ def _check_file(path: Path) -> None:
         refuse(path, "not a regular file", AGAIN)
     if path.name == INDEX or path.name.endswith(".safetensors.index.json"):
         _check_index(path)
+    elif path.suffix == ".safetensors":
+        if wrong := damage(path):
+            raise TrueupError("E802", f"its weights cannot be read: {wrong}", where=str(path), remedy=AGAIN)
     elif path.name == "tokenizer.json" or path.suffix in (".model", ".txt"):
         if (size := path.stat().st_size) > _WHOLE:
             refuse(path, f"{size} bytes, and {_WHOLE} are the most that it may have", AGAIN)

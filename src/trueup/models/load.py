@@ -81,17 +81,14 @@ def read(path_or_id: str | Path, *, dtype: DType, with_head: bool, tokenizer: An
     with readable(name), _silence():
         model = _merged(Path(name), dtype, with_head) if is_adapter(name) else _model(name, dtype, with_head)
     refuse_non_finite(model, name)
-    if tokenizer is None:
-        tokenizer = open_tokenizer(name)
-    refuse_unfit(model, tokenizer, name)
-    return model, tokenizer
+    return model, open_tokenizer(name) if tokenizer is None else tokenizer
 
 
-def refuse_unfit(model: Any, tokenizer: Any, where: str) -> None:
-    """Nothing; raises E858 where a tokenizer has more tokens than a model has embeddings for."""
-    rows = model.get_input_embeddings().weight.shape[0]
-    ends = [getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos")]
-    needed = max([tokenizer.vocab_size, *(1 + end for end in ends if isinstance(end, int))])
+def refuse_unfit(network: LanguageModel, where: str) -> None:
+    """Nothing; raises E858 where a network's tokenizer has more tokens than it has embeddings for."""
+    rows = network.hf_model.get_input_embeddings().weight.shape[0]
+    ends = [getattr(network.tokenizer, f"{name}_token_id", None) for name in ("bos", "eos")]
+    needed = max([network.tokenizer.vocab_size, *(1 + end for end in ends if isinstance(end, int))])
     if needed > rows:
         raise TrueupError(
             "E858",

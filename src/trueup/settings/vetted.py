@@ -28,12 +28,16 @@ PLAIN = ("eager", "flex_attention", "sdpa", "batched_mm", "grouped_mm")
 "Implementations that are part of torch or transformers; every other name may be fetched and run."
 _CODE = ("use_kernels", "kernel_config", "megatron_config")
 DTYPES = ("auto", "bfloat16", "float16", "float32", "float64")
-_SIZE = re.compile(r"(^|_)(size|dim|heads?|layers?|experts|embd|inner|channels|rank|groups?|ff|model|kv|r)$")
 _LAYERS = re.compile(r"(^|_)(n_layers?|num_layers|num_hidden_layers)$")
-_CONTEXT = re.compile(r"max_position_embeddings|n_ctx|max_(seq|sequence)_len(gth)?|seq(uence)?_length")
-_LARGEST_SIZE, _LARGEST_CONTEXT, _MOST_EXPERTS = 1 << 24, 1 << 27, 1 << 13
-_MOST_LEARNED = 1 << 15
-"Positions of a model that has a vector for each: such models also hold a mask of their square."
+_LIMITS = (
+    (_LAYERS, 1, 1 << 12),
+    (re.compile(r"^(max_position_embeddings|n_ctx|max_(seq|sequence)_len(gth)?|seq(uence)?_length)$"), 1, 1 << 27),
+    # A model that has a vector for each position also holds a mask of their square.
+    (re.compile(r"^n_positions$"), 1, 1 << 15),
+    (re.compile(r"experts$"), 0, 1 << 13),
+    (re.compile(r"(^|_)(size|dim|heads?|embd|inner|channels|rank|groups?|ff|model|kv|r)$"), -1, 1 << 24),
+)
+"What whole numbers may be, by their keys: far more than any model has, and little enough to be looked at."
 
 
 def check_folder(folder: Path) -> None:
@@ -152,29 +156,22 @@ def _refuse_code(said: Any, path: Path) -> None:
 
 def _check_numbers(said: Any, path: Path, layers: int | None) -> None:
     for key, value in _entries(said):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if isinstance(value, float) and value != value:
-            raise _number(path, f"`{key}` is not a number (NaN)")
-        if number and abs(value) > 1e18:
-            raise _number(path, f"`{key}` is {value:.3g}" if value < 1e300 else f"`{key}` is beyond all bounds")
-        if _LAYERS.search(key):
-            most = layers if layers is not None else 1 << 12
-            _within(path, key, value, 1, most, f" for {most} tensors" if layers is not None else "")
-        elif _CONTEXT.fullmatch(key):
-            _within(path, key, value, 1, _LARGEST_CONTEXT)
-        elif key == "n_positions":
-            _within(path, key, value, 1, _MOST_LEARNED)
-        elif key.endswith("experts"):
-            _within(path, key, value, 0, _MOST_EXPERTS)
-        elif _SIZE.search(key) and number:
-            _within(path, key, value, -1, _LARGEST_SIZE)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue  # of another meaning in some families; what is wrong with it, the family's class says
+        shown = str(value) if abs(value) < 1e18 else "beyond all bounds"
+        if not abs(value) < 1e18 and value != float("inf"):  # infinite is a bound of time steps in some families
+            raise _number(path, f"`{key}` is {shown}")
+        for pattern, least, most in _LIMITS:
+            if pattern.search(key):
+                if pattern is _LAYERS and layers is not None:
+                    most = layers
+                if not least <= value <= most:
+                    raise _number(path, f"`{key}` is {shown}, and may be {least} to {most}{_why(pattern, layers)}")
+                break
 
 
-def _within(path: Path, key: str, value: Any, least: int, most: int, why: str = "") -> None:
-    if value is None or isinstance(value, list | dict | str | bool):
-        return  # of another meaning in some families; what is wrong with it, the family's class says
-    if not least <= value <= most:
-        raise _number(path, f"`{key}` is {value}, and may be {least} to {most}{why}")
+def _why(pattern: re.Pattern[str], layers: int | None) -> str:
+    return f", as its files hold {layers} tensors" if pattern is _LAYERS and layers is not None else ""
 
 
 def _entries(said: Any) -> Iterator[tuple[str, Any]]:

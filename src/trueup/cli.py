@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from trueup.commands import (
     soup,
     train,
 )
-from trueup.errors import EXIT_BUG, EXIT_IO, EXIT_PREEMPTED, EXIT_USAGE, TrueupError
+from trueup.errors import EXIT_BUG, EXIT_IO, EXIT_PREEMPTED, EXIT_USAGE, TrueupError, printable
 from trueup.runs.signals import Interrupted
 
 app = App(
@@ -74,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # Warnings of other libraries are for those who call them; downloads still show their progress.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if logging.lastResort is not None:  # what is warned of names files, columns and texts of others
+        logging.lastResort.setFormatter(_Plain())
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -103,15 +106,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Plain(logging.Formatter):
+    """A warning as a line in which nothing acts on the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message, control characters escaped."""
+        return printable(super().format(record), keep="\n\t")
+
+
 def _unforeseen(error: Exception) -> int:
     """The exit code of what no command turned into an error of its own, after saying it."""
     if os.environ.get("TRUEUP_TRACEBACK") == "1":
         raise error
-    if isinstance(error, OSError) and error.filename is not None:
+    if isinstance(error, OSError):  # of a write that the disk refused, the system does not say which file
         remedy = "check the path, the rights and the free space"
-        _say_error(
-            TrueupError("E942", error.strerror or str(error), where=str(error.filename), remedy=remedy)
-        )
+        where = "" if error.filename is None else str(error.filename)
+        _say_error(TrueupError("E942", error.strerror or str(error), where=where, remedy=remedy))
         return EXIT_IO
     reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
     remedy = "not foreseen, so a mistake of trueup's: please report what TRUEUP_TRACEBACK=1 shows"
@@ -120,12 +130,12 @@ def _unforeseen(error: Exception) -> int:
 
 
 def _say_error(error: TrueupError) -> None:
-    text = str(error).replace("[", "\\[")
+    text = printable(str(error), keep="\n").replace("[", "\\[")
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error[/] {text}")
 
 
 def _say(text: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(printable(text), markup=False)
 
 
 if __name__ == "__main__":

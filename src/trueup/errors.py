@@ -29,6 +29,13 @@ _EXIT_BY_CODE = {
 _EXIT_BY_AREA = {**dict.fromkeys("123456", EXIT_DATA), "7": EXIT_USAGE, "8": EXIT_MISSING, "9": EXIT_BUG}
 
 
+def printable(text: str, keep: str = "") -> str:
+    """The text with control characters, line separators and direction marks escaped, but those to keep."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else f"\\u{ord(c):04x}" for c in text)
+
+
 class TrueupError(Exception):
     """An error a person can act on: `code where - reason - remedy`.
 

@@ -294,7 +294,7 @@ FOLDERS: dict[str, tuple[Spoil, str]] = {
     ),
     "an adapter's configuration cut short": (adapter(cut(ADAPTER, 0.5)), "E854"),
 }  # fmt: skip
-"What is done to the folder of a small model, and the code of the error; "" where it can be opened."
+"What is done to the folder of a small model, and the code of the error;  where it can be opened."
 
 
 def make(name: str, folder: Path, good: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from trueup.commands.options import Json, answer
+from trueup.commands.options import Json, answer, say
 from trueup.errors import EXIT_DATA
 
 Format = Annotated[str, Parameter(help="Name the format instead of having it detected.")]
@@ -134,4 +134,4 @@ def convert(
         quarantine=bad,
     )
     data.write(target, result.groups)
-    print(f"{len(result.groups)} groups written to {target}, {len(result.problems)} rows quarantined")
+    say(f"{len(result.groups)} groups written to {target}, {len(result.problems)} rows quarantined")

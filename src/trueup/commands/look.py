@@ -10,8 +10,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.text import Text
 
-from trueup.commands.options import AsJson, MethodName, Overrides, Positive
+from trueup.commands.options import AsJson, MethodName, Overrides, Positive, say
 from trueup.errors import TrueupError
 from trueup.settings import discover
 from trueup.settings.narrow import narrow
@@ -53,7 +54,7 @@ def init(method: MethodName, /, *overrides: Overrides, out: Path | None = None) 
     if out.exists():
         raise TrueupError("E724", "the file exists", where=str(out), remedy="choose another name for --out")
     out.write_text(text, encoding="utf-8")
-    print(f"wrote {out}; `trueup train {out}` runs it")
+    say(f"wrote {out}; `trueup train {out}` runs it")
 
 
 def _with_rates(text: str, module: ModuleType, settings: Any) -> str:
@@ -97,7 +98,7 @@ def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
         raise TrueupError(
             "E728", f"{stage.name} reads no data", where=recipe, remedy="`trueup config` shows what it reads"
         )
-    from trueup.chat.preview import render_preview
+    from trueup.chat.preview import render_preview, visible
     from trueup.models.opening import open_chat
     from trueup.sources.open import open_groups
 
@@ -106,10 +107,14 @@ def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
     opened = open_groups(stage.config.data, chat, seed=stage.config.seed, needs=needs)
     console = Console(highlight=False)
     for group in opened.train[:num]:
-        console.rule(f"{group.id or 'row'}  {len(group.completions)} completions  {len(group.pairs())} pairs")
+        console.rule(
+            Text(
+                f"{visible(group.id) or 'row'}  {len(group.completions)} completions  {len(group.pairs())} pairs"
+            )
+        )
         console.print(render_preview(chat, group))
     for note in (*chat.notes, *opened.unread):
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {visible(note)}", markup=False)
     console.print(
         f"{opened.rows_in} rows: {len(opened.train)} to train on, {len(opened.held_out)} held out, "
         f"{opened.quarantined} bad, {opened.overlong} longer than {stage.config.data.max_tokens} tokens"
@@ -246,4 +251,4 @@ def report(run: Path, /, *, out: Path | None = None) -> None:
     """
     from trueup.reports.which import report_of
 
-    print(f"report: {report_of(run, out)}")
+    say(f"report: {report_of(run, out)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +10,7 @@ from cyclopts import Parameter, validators
 from rich.console import Console
 
 from trueup.commands.early import check_file
-from trueup.commands.options import AsJson, NotNegative, Positive, say
+from trueup.commands.options import AsJson, NotNegative, Positive, say, say_json
 
 Controls = Annotated[tuple[Literal["length", "position"], ...], Parameter(negative="", show_default=False)]
 Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
@@ -85,7 +84,7 @@ def rank(
     if out is not None:
         out.write_text(leaderboard_page(board, notes), encoding="utf-8")
     if as_json:
-        print(json.dumps(board, indent=1, ensure_ascii=False))
+        say_json(board)
         return
     say(visible(headline(board)))
     _print_table(*_ratings(board))

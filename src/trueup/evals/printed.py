@@ -8,6 +8,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from trueup.reports.visible import visible
+
 
 def table_of(document: Mapping[str, Any]) -> Table:
     """The figures of an evaluation, one row for each task; it fits a terminal of 80 columns.
@@ -36,7 +38,7 @@ def table_of(document: Mapping[str, Any]) -> Table:
         else:
             chance = "–" if row["chance"] is None else f"{row['chance']:.3f}"
             cells += [row["metric"], estimate(row["value"]), chance]
-        table.add_row(*cells)
+        table.add_row(*map(visible, cells))
     return table
 
 

@@ -173,7 +173,9 @@ class Bench:
         for name, model in c.policies.items():
             if name in jobs:
                 remedy = "choose another name"
-                raise TrueupError("E770", f"{name} is measured already", where=f"policies.{name}", remedy=remedy)
+                raise TrueupError(
+                    "E770", f"{name} is measured already", where=f"policies.{name}", remedy=remedy
+                )
             jobs[name] = (model, "sft" if c.sft else "base")
         return jobs
 

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trueup.engine.lines import METRICS, TIMINGS, as_words, from_words, parse, read
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, printable
 from trueup.runs import trackers as adapters
 from trueup.runs.manifest import write_atomically
 
@@ -155,7 +155,7 @@ def say(*lines: str, stream: TextIO | None = None) -> None:
     """None; what a person should know before the progress display begins, where it will be, a line each."""
     console = Console(file=stream if stream is not None else sys.stderr, highlight=False, soft_wrap=True)
     for line in lines:
-        console.print(f"note: {line}", markup=False)
+        console.print(f"note: {printable(line)}", markup=False)
 
 
 @contextmanager

@@ -31,7 +31,11 @@ DTYPES = ("auto", "bfloat16", "float16", "float32", "float64")
 _LAYERS = re.compile(r"(^|_)(n_layers?|num_layers|num_hidden_layers)$")
 _LIMITS = (
     (_LAYERS, 1, 1 << 12),
-    (re.compile(r"^(max_position_embeddings|n_ctx|max_(seq|sequence)_len(gth)?|seq(uence)?_length)$"), 1, 1 << 27),
+    (
+        re.compile(r"^(max_position_embeddings|n_ctx|max_(seq|sequence)_len(gth)?|seq(uence)?_length)$"),
+        1,
+        1 << 27,
+    ),
     # A model that has a vector for each position also holds a mask of their square.
     (re.compile(r"^n_positions$"), 1, 1 << 15),
     (re.compile(r"experts$"), 0, 1 << 13),
@@ -116,7 +120,9 @@ def _check_adapter(folder: Path) -> None:
     if kind != "LORA":
         raise _code(path, f"the adapter's type is {ascii(kind)[:60]}, and LoRA alone is read")
     if not isinstance(base, str) or not base or "\0" in base:
-        raise _number(path, f"`base_model_name_or_path` is {ascii(base)[:60]}", "name the adapter's base there")
+        raise _number(
+            path, f"`base_model_name_or_path` is {ascii(base)[:60]}", "name the adapter's base there"
+        )
     if (Path(base) / ADAPTER).exists():
         raise _number(path, f"its base is itself an adapter: {ascii(base)[:80]}", "name whole weights there")
     _refuse_code(said, path)
@@ -159,14 +165,18 @@ def _check_numbers(said: Any, path: Path, layers: int | None) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue  # of another meaning in some families; what is wrong with it, the family's class says
         shown = str(value) if abs(value) < 1e18 else "beyond all bounds"
-        if not abs(value) < 1e18 and value != float("inf"):  # infinite is a bound of time steps in some families
+        if not abs(value) < 1e18 and value != float(
+            "inf"
+        ):  # infinite is a bound of time steps in some families
             raise _number(path, f"`{key}` is {shown}")
         for pattern, least, most in _LIMITS:
             if pattern.search(key):
                 if pattern is _LAYERS and layers is not None:
                     most = layers
                 if not least <= value <= most:
-                    raise _number(path, f"`{key}` is {shown}, and may be {least} to {most}{_why(pattern, layers)}")
+                    raise _number(
+                        path, f"`{key}` is {shown}, and may be {least} to {most}{_why(pattern, layers)}"
+                    )
                 break
 
 
@@ -181,7 +191,9 @@ def _entries(said: Any) -> Iterator[tuple[str, Any]]:
         block = waiting.pop()
         if isinstance(block, dict):
             yield from block.items()
-        waiting.extend(block.values() if isinstance(block, dict) else block if isinstance(block, list) else ())
+        waiting.extend(
+            block.values() if isinstance(block, dict) else block if isinstance(block, list) else ()
+        )
 
 
 def _code(path: Path, reason: str, remedy: str = AGAIN) -> TrueupError:

@@ -219,7 +219,11 @@ def write(adapter: Adapter, beside: Adapter, folder: Path) -> Path:
     """The folder, with an adapter as peft reads it and the tokenizer that lies beside another."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in beside.folder.iterdir():
-        if path.is_file() and path.name not in (CONFIG, FILE, MANIFEST, "README.md") and path.suffix != ".safetensors":
+        if (
+            path.is_file()
+            and path.name not in (CONFIG, FILE, MANIFEST, "README.md")
+            and path.suffix != ".safetensors"
+        ):
             shutil.copyfile(path, folder / path.name)
     tensors = {
         layer + end: t.contiguous()

@@ -48,7 +48,7 @@ class TrueupError(Exception):
         self, code: str, reason: str, *, where: str = "", remedy: str = "", exit_code: int | None = None
     ) -> None:
         self.code = code
-        self.where = where
+        self.where = printable(where)
         self.reason = reason
         self.remedy = remedy
         own = _EXIT_BY_CODE.get(code, _EXIT_BY_AREA.get(code[1:2], EXIT_BUG))

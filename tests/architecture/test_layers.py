@@ -57,7 +57,8 @@ ALLOWED: dict[str, set[str]] = {
     "worlds": {"engine.groups", "errors", "settings.config", "settings.discover", "settings.strict_yaml"},
     "models": {
         "chat", "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "errors",
-        "settings.blocks", "settings.held", "settings.stored", "settings.vetted", "settings.weights", "worlds",
+        "settings.blocks", "settings.held", "settings.stored", "settings.vetted", "settings.weights",
+        "worlds",
     },
     "statistics": {"errors"},
     "ratings": {"data", "engine.groups", "errors", "statistics"},

@@ -10,7 +10,18 @@ from pathlib import Path
 import small_world
 
 Make = Callable[[Path], object]
-TRAIN = ("train", "sft", "--model.path", "good", "--data.path", "demos.jsonl", "--loop.steps", "1", "--out", "o")
+TRAIN = (
+    "train",
+    "sft",
+    "--model.path",
+    "good",
+    "--data.path",
+    "demos.jsonl",
+    "--loop.steps",
+    "1",
+    "--out",
+    "o",
+)
 JUDGE = ("judge", "prefs.jsonl", "judged.jsonl", "--how", "scores", "--by")
 ROWS = "demos.jsonl"
 
@@ -72,7 +83,7 @@ INPUTS: dict[str, tuple[Make, tuple[str, ...], str]] = {
     "a recipe without end": (text("r.yaml", "a: " + "[" * 100_000), RUN, "E710"),
     "a recipe of aliases": (text("r.yaml", BOMB), RUN, "E710"),
     "a recipe that makes an object": (text("r.yaml", "a: !!python/object/apply:os.getcwd []"), RUN, "E710"),
-    "a recipe with ESC in a key": (text("r.yaml", 'method: sft\n"\\e[2J": 1\n'), ("config", "r.yaml"), "E711"),
+    "a recipe with ESC in a key": (text("r.yaml", 'method: sft\n"\\e[2J": 1'), ("config", "r.yaml"), "E711"),
     "a recipe that is no UTF-8": (text("r.yaml", b"name: \xff"), RUN, "E710"),
     "a recipe of no stages": (recipe(), RUN, "E713"),
     "a recipe whose stages are a list": (text("r.yaml", "name: r\nstages: [sft]"), RUN, "E712"),
@@ -153,7 +164,7 @@ INPUTS: dict[str, tuple[Make, tuple[str, ...], str]] = {
     "a judge from a device": (link("j.py", "/dev/zero"), BY, "E801"),
     "a judge that does not run": (text("j.py", "import nothing_at_all"), BY, "E792"),
     "a judge with a NUL": (text("j.py", b"def f(): 1\0"), BY, "E792"),
-    "a weighted judge of itself": (text("w.yaml", "parts: [{judge: w.yaml, weight: 1}]"), (*JUDGE, "w.yaml"), "E796"),
+    "a weighted judge of itself": (text("w.yaml", "parts: [{judge: w.yaml}]"), (*JUDGE, "w.yaml"), "E796"),
     "a weighted judge of infinite weight": (
         text("w.yaml", "parts: [{judge: 'rule:length', weight: 1e400}]"), (*JUDGE, "w.yaml"), "E710",
     ),
@@ -195,7 +206,7 @@ INPUTS: dict[str, tuple[Make, tuple[str, ...], str]] = {
         ("eval", "good", "--tasks", "t.yaml", "--data.t", ROWS), "E203",
     ),
     "a world behind a named pipe": (pipe("w.yaml"), ("toxicity", "good", "--world", "w.yaml"), "E710"),
-    "a world that is no world": (text("w.yaml", "name: 7"), ("toxicity", "good", "--world", "w.yaml"), "E711"),
+    "a world that is no world": (text("w.yaml", "a: 7"), ("toxicity", "good", "--world", "w.yaml"), "E711"),
     # Words.
     "a temperature that is none": (nothing, ("generate", "good", "hi", "--temperature", "nan"), "E700"),
     "tokens without end": (nothing, ("generate", "good", "hi", "--max-new-tokens", "9" * 30), "E560"),
@@ -213,7 +224,7 @@ INPUTS: dict[str, tuple[Make, tuple[str, ...], str]] = {
     "a report of nothing": (folder("r"), ("report", "r"), "E847"),
     "a report of a named pipe": (pipe("r"), ("report", "r"), "E847"),
 }  # fmt: skip
-"What is made, what is typed, and the code of the error; "" where it is no error."
+"What is made, what is typed, and the code of the error;  where it is no error."
 
 
 def prepare(at: Path, good: Path) -> None:

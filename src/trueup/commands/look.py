@@ -107,11 +107,8 @@ def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
     opened = open_groups(stage.config.data, chat, seed=stage.config.seed, needs=needs)
     console = Console(highlight=False)
     for group in opened.train[:num]:
-        console.rule(
-            Text(
-                f"{visible(group.id) or 'row'}  {len(group.completions)} completions  {len(group.pairs())} pairs"
-            )
-        )
+        counts = f"{len(group.completions)} completions  {len(group.pairs())} pairs"
+        console.rule(Text(f"{visible(group.id) or 'row'}  {counts}"))
         console.print(render_preview(chat, group))
     for note in (*chat.notes, *opened.unread):
         console.print(f"note: {visible(note)}", markup=False)

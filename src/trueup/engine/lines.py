@@ -30,7 +30,7 @@ def parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
         row = json.loads(line)
         if isinstance(row, dict) and isinstance(row.get("step"), int):
             return row
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     raise TrueupError(
         "E841",

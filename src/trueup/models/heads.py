@@ -113,7 +113,10 @@ def save(heads: dict[str, nn.Module], folder: Path) -> None:
 
 
 def restore(heads: dict[str, nn.Module], folder: Path) -> None:
-    """Nothing; fills those heads that a checkpoint folder holds. Raises E802, E804 on a bad shape, E817 on NaN."""
+    """Nothing; fills those heads that a checkpoint folder holds.
+
+    Raises E802 where they cannot be read, E804 on a bad shape, E817 on NaN.
+    """
     path = folder / FILE
     try:
         tensors = load_file(path) if path.is_file() else {}

@@ -67,7 +67,7 @@ def refuse_size(name: str) -> None:
 
 
 _PACKED, _SLACK = 8, 1 << 22
-"Weights of 4 bits lie eight to a number; heads and tied tables may be left out of the files of a small model."
+"Weights of 4 bits lie eight to a number; of a small model, a head and a table may be left out of the files."
 
 
 @cache
@@ -87,9 +87,10 @@ def _counted(name: str) -> int:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except Exception as error:  # of whatever a configuration holds, or of a class that its version lacks
+        said = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise TrueupError(
             "E765",
-            f"its size cannot be told from its config.json: {next(iter(str(error).strip().splitlines()), type(error).__name__)}",
+            f"its size cannot be told from its config.json: {said}",
             where=name,
             remedy="give the learning rate: --update.lr NUMBER",
         ) from None

@@ -62,7 +62,7 @@ def _wrong(row: Mapping[str, Any]) -> Any:
     """What is wrong with the file's values, in words."""
     unknown = sorted(row.keys() - {item.name for item in fields(Done)})
     if unknown:
-        yield f"an unknown key {ascii(unknown[0][:60])}"
+        yield f"an unknown key {unknown[0][:60]!a}"
     if not isinstance(row.get("output"), str) or not row["output"]:
         yield "`output` names no file"
     publish = row.get("publish", [])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from trueup.runs import meter
 from trueup.runs.meter import Cost
 from trueup.settings.discover import find
 from trueup.settings.hub import unanswered
+from trueup.settings.json_files import read_object
 from trueup.settings.sealed import MANIFEST
 from trueup.settings.strict_yaml import read_yaml
 from trueup.settings.vetted import check_folder
@@ -104,7 +104,7 @@ def facts_of(run: Path, *, name: str) -> Any:
     method = methods[0] if methods else ""
     resolved = run / "config.resolved.yaml"
     settings = dict(read_yaml(resolved).values) if resolved.is_file() else {}
-    timings = meter.read(run / meter.TIMINGS)
+    spent = meter.last_cost(run / meter.TIMINGS)
     model = settings.get("model")
     base = str(model.get("path", "")) if isinstance(model, Mapping) else ""
     data = settings.get("data")
@@ -121,7 +121,7 @@ def facts_of(run: Path, *, name: str) -> Any:
         proxy=_figure(Interval(policy.scores["proxy"])) if policy and "proxy" in policy.scores else None,
         kl=_figure(policy.kl) if policy else None,
         tax={exam: f for exam, value in policy.tax.items() if (f := _figure(value))} if policy else {},
-        cost={key: float(timings[-1][key]) for key in Cost.__dataclass_fields__} if timings else {},
+        cost={key: float(value) for key, value in vars(spent).items()} if spent != Cost() else {},
         bibtex=cite(references_of(methods)),
     )
 
@@ -174,12 +174,4 @@ def _public_settings(value: Any) -> Any:
 
 def _object(path: Path) -> dict[str, Any]:
     """The JSON object in a file, or {} where there is none."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise TrueupError("E847", f"not JSON: {error}", where=str(path)) from None
-    if not isinstance(found, dict):
-        raise TrueupError("E847", "not a JSON object", where=str(path))
-    return found
+    return read_object(path, remedy="remove the file, or run the stage again") if path.is_file() else {}

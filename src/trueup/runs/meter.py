@@ -52,7 +52,7 @@ class Meter:
         run_dir.mkdir(parents=True, exist_ok=True)
         self._clock = clock
         self._trackers = [adapters.start(name, run_dir) for name in trackers if name != "jsonl"]
-        self._cost = _last_cost(run_dir / TIMINGS)
+        self._cost = last_cost(run_dir / TIMINGS)
         self._since = clock()
 
     @property
@@ -95,7 +95,7 @@ class Meter:
         """
         for name in (METRICS, TIMINGS):
             _truncate(self.run_dir / name, step)
-        kept = _last_cost(self.run_dir / TIMINGS)
+        kept = last_cost(self.run_dir / TIMINGS)
         self._cost = replace(
             self._cost, tokens_trained=kept.tokens_trained, tokens_sampled=kept.tokens_sampled
         )
@@ -134,9 +134,17 @@ def _truncate(path: Path, step: int) -> None:
         write_atomically(path, b"".join(kept).decode())
 
 
-def _last_cost(path: Path) -> Cost:
+def last_cost(path: Path) -> Cost:
+    """What the last line of a timings file says; E841 where it says none."""
     rows = read(path)
-    return Cost(**{name: rows[-1][name] for name in Cost.__dataclass_fields__}) if rows else Cost()
+    if not rows:
+        return Cost()
+    said = {name: rows[-1].get(name) for name in Cost.__dataclass_fields__}
+    odd = next((name for name, value in said.items() if type(value) not in (int, float)), "")
+    if odd:
+        remedy = "remove the file: only what the run has cost is lost"
+        raise TrueupError("E841", f"damaged: its last line has no `{odd}`", where=str(path), remedy=remedy)
+    return Cost(**{name: rows[-1][name] for name in said})
 
 
 def peak_mib() -> float:

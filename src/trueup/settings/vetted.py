@@ -47,8 +47,9 @@ _LIMITS = (
 def check_folder(folder: Path) -> None:
     """Nothing; the folder's files are what a model's files may be, and the bytes that its manifest names.
 
-    Raises E802 (weights of no readable header), E853 (not what was written), E854 (no regular file, no JSON), E855 (names code to load), E856 (a
-    number that no model has), E857 (an index that leads out of the folder, or to nothing).
+    Raises E802 (weights of no readable header), E853 (not what was written), E854 (no regular file, no JSON),
+    E855 (names code to load), E856 (a number that no model has), E857 (an index that leads out of the folder,
+    or to nothing).
     """
     sealed.verify(folder)
     for path in sorted(folder.iterdir()):

@@ -26,7 +26,7 @@ def num_weights(name: str) -> int:
         return found.num_parameters
     if not Path(name).is_file():  # one file is a model of its own: GGUF
         check_model(name)
-    return _counted(model_folder(name))
+    return _count(model_folder(name))
 
 
 def vet(name: str) -> None:
@@ -54,7 +54,7 @@ def refuse_size(name: str) -> None:
     if not tensors:
         return
     try:
-        described = _counted(name)
+        described = _count(name)
     except TrueupError:
         return  # of no class that counts; what is wrong with it is said when it is opened
     if described > _PACKED * stored + _SLACK:
@@ -70,9 +70,16 @@ _PACKED, _SLACK = 8, 1 << 22
 "Weights of 4 bits lie eight to a number; of a small model, a head and a table may be left out of the files."
 
 
+def _count(name: str) -> int:
+    path = Path(name)
+    file = path if path.is_file() else path / CONFIG
+    facts = file.stat() if file.is_file() else None
+    return _counted(name, None if facts is None else (facts.st_ino, facts.st_mtime_ns, facts.st_size))
+
+
 @cache
-def _counted(name: str) -> int:
-    """The count over the model's modules as its class lays them out, on no device."""
+def _counted(name: str, looks: tuple[int, ...] | None) -> int:
+    """The count over the model's modules as its class lays them out, on no device; once for one file."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

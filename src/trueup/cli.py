@@ -75,8 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # Warnings of other libraries are for those who call them; downloads still show their progress.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    if logging.lastResort is not None:  # what is warned of names files, columns and texts of others
-        logging.lastResort.setFormatter(_Plain())
+    if logging.lastResort is not None:
+        logging.lastResort.addFilter(_plainly)
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -106,12 +106,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _Plain(logging.Formatter):
-    """A warning as a line in which nothing acts on the terminal."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The message, control characters escaped."""
-        return printable(super().format(record), keep="\n\t")
+def _plainly(record: logging.LogRecord) -> bool:
+    """True; what is warned of names files, columns and texts of others, and must not act on the terminal."""
+    record.msg, record.args = printable(record.getMessage(), keep="\n\t"), ()
+    return True
 
 
 def _unforeseen(error: Exception) -> int:

@@ -195,6 +195,9 @@ INPUTS: dict[str, tuple[Make, tuple[str, ...], str]] = {
     ),
     "problems behind a named pipe": (pipe("p.jsonl"), ("programs", "good", "--data", "p.jsonl"), "E801"),
     "problems that are no rows": (text("p.jsonl", "[]\n"), ("programs", "good", "--data", "p.jsonl"), "E206"),
+    "problems cut off": (
+        text("p.jsonl.gz", b"\x1f\x8b\x08\x00"), ("programs", "good", "--data", "p.jsonl.gz"), "E110",
+    ),
     "a task behind a named pipe": (pipe("t.yaml"), ("eval", "good", "--tasks", "t.yaml"), "E801"),
     "a task above the folder": (
         text("t.yaml", "name: ../../x\nversion: 1\nabout: a\nreference: b\nscore: sum\nquery: q\n"

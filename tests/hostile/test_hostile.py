@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from hostile.folders import FOLDERS, good_model, make
+from hostile.folders import FOLDERS, make
 from hostile.inputs import INPUTS, prepare
-from hostile.runs import AGAIN, RUNS
+from hostile.runs import RUNS
 from trueup.cli import main
 
 SECONDS = 5.0
@@ -38,28 +38,6 @@ READERS = {
 "Commands that read a model's folder."
 OTHER = {"judge by scores": ("E834",), "rates": ("", "E765")}
 "What else they may say: this is no judge; a rate needs no weights to be read."
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model, and everything imported that a command imports."""
-    folder = good_model(tmp_path_factory.mktemp("hostile") / "good")
-    assert main(["generate", str(folder), "hi", "--max-new-tokens", "1"]) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run(good: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a run has finished, `o`."""
-    at = tmp_path_factory.mktemp("run")
-    prepare(at, good)
-    before = Path.cwd()
-    os.chdir(at)
-    try:
-        assert main(list(AGAIN)) == 0
-    finally:
-        os.chdir(before)
-    return at
 
 
 @pytest.fixture

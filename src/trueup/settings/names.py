@@ -50,10 +50,13 @@ def check_within(folder: Path, path: Path, where: str) -> Path:
 
 
 def check_links(folder: Path) -> None:
-    """Nothing; raises E771 where something in the folder is a link that leads out of it."""
+    """Nothing; raises E771 where something in the folder is a link that leads out of it, or is no file."""
     for entry in sorted(folder.iterdir()):
         if entry.is_symlink():
             check_within(folder, entry, str(folder))
+        elif not (entry.is_file() or entry.is_dir()):
+            reason = "neither a file nor a folder, and a run would wait for it"
+            raise TrueupError("E771", reason, where=str(entry), remedy="remove it")
 
 
 def _shown(name: str) -> str:

@@ -102,7 +102,13 @@ def _check_index(path: Path) -> None:
     if not isinstance(table, dict) or not table:
         raise _index(path, "it has no `weight_map`")
     for name in dict.fromkeys(map(str, table.values())):
-        if Path(name).name != name or "\\" in name or "\0" in name or name in ("", ".", ".."):
+        if (
+            Path(name).name != name
+            or "\\" in name
+            or "\0" in name
+            or name in ("", ".", "..")
+            or len(name) > 200
+        ):
             raise _index(path, f"it leads out of its folder: {ascii(name)[:80]}")
         if not name.endswith(".safetensors"):
             raise _index(path, f"it names what is no safetensors file: {ascii(name)[:80]}")

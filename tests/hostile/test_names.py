@@ -15,12 +15,13 @@ from trueup.settings.names import as_name, check_links, check_name, check_within
 from trueup.settings.vetted import check_folder
 
 NAMES = [
-    *("", ".", "..", "...", "../x", "../../x", "../../../../etc/passwd", "a/../../x", "a/..", "a/../b", "./x"),
-    *("/x", "//x", "/etc/passwd", "/dev/null", "/proc/self/environ", "~", "~root/x", "a/b", "a//b", "a/", "/"),
-    *("\\x", "..\\x", "C:\\x", "C:x", "\\\\host\\x", "file:///etc/passwd", "http://a/b", "a\0b", "\0", "a\n", "\n"),
-    *("a\tb", "a\rb", "a\x1b[2J", "\x7f", "a\u202eb", "\u200b", "a\u0301", "ａ", "..\u2215x", "\uff0e\uff0e/x"),
-    *("x" * 101, "x" * 4096, " ", " a", "a ", "-x", "--out", ".hidden", "_x", "$HOME", "$(id)", "`id`", "a;b"),
-    *("a|b", "a*", "a?b", "%2e%2e%2fx", "a:b", "a'b", 'a"b', "{x}", "<x>", "été", "😀"),
+    "", ".", "..", "...", "../x", "../../x", "../../../../etc/passwd", "a/../../x", "a/..", "a/../b",
+    "./x", "/x", "//x", "/etc/passwd", "/dev/null", "/proc/self/environ", "~", "~root/x", "a/b", "a//b",
+    "a/", "/", "\\x", "..\\x", "C:\\x", "C:x", "\\\\host\\x", "file:///etc/passwd", "http://a/b", "a\0b",
+    "\0", "a\n", "\n", "a\tb", "a\rb", "a\x1b[2J", "\x7f", "a\u202eb", "\u200b", "a\u0301", "ａ",
+    "..\u2215x", "\uff0e\uff0e/x", "x" * 101, "x" * 4096, " ", " a", "a ", "-x", "--out", ".hidden", "_x",
+    "$HOME", "$(id)", "`id`", "a;b", "a|b", "a*", "a?b", "%2e%2e%2fx", "a:b", "a'b", 'a"b', "{x}", "<x>",
+    "été", "😀",
 ]  # fmt: skip
 GOOD = ["sft", "a", "0", "DPO-v2", "best_of_16", "a.b", "a..b", "x" * 100]
 

@@ -1,4 +1,4 @@
-"""What a file says is what a setting becomes: forty lines on which YAML or a lenient schema errs in silence."""
+"""What a file says is what a setting becomes: forty lines on which YAML or a lenient schema errs."""
 
 from __future__ import annotations
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
 
-from trueup.errors import EXIT_BUG, EXIT_IO, EXIT_PREEMPTED, EXIT_UNAVAILABLE, EXIT_USAGE, TrueupError
+from trueup.errors import (
+    EXIT_BUG,
+    EXIT_IO,
+    EXIT_PREEMPTED,
+    EXIT_UNAVAILABLE,
+    EXIT_USAGE,
+    TrueupError,
+    printable,
+)
 from trueup.runs.signals import Interrupted, ending_at_once
 from trueup.settings.secret import clean, shown_without_keys
 
@@ -41,6 +50,8 @@ def _run(arguments: Sequence[str] | None) -> int:
 
     # Warnings of other libraries are for those who call them; downloads still show their progress.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if logging.lastResort is not None:
+        logging.lastResort.addFilter(_plainly)
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -78,16 +89,21 @@ def _say_stopped(name: str, waited: bool = False) -> None:
     _say(f"stopped ({name}) {saved if waited else '— nothing to save; the same command begins again'}")
 
 
+def _plainly(record: logging.LogRecord) -> bool:
+    """True; what is warned of names files, columns and texts of others, and must not act on the terminal."""
+    record.msg, record.args = printable(record.getMessage(), keep="\n\t"), ()
+    return True
+
+
 def _unforeseen(error: Exception) -> int:
     """The exit code of what no command turned into an error of its own, after saying it."""
     if os.environ.get("TRUEUP_TRACEBACK") == "1":
         sys.excepthook = shown_without_keys
         raise error
-    if isinstance(error, OSError) and error.filename is not None:
+    if isinstance(error, OSError):  # of a write that the disk refused, the system does not say which file
         remedy = "check the path, the rights and the free space"
-        _say_error(
-            TrueupError("E942", error.strerror or str(error), where=str(error.filename), remedy=remedy)
-        )
+        where = "" if error.filename is None else str(error.filename)
+        _say_error(TrueupError("E942", error.strerror or str(error), where=where, remedy=remedy))
         return EXIT_IO
     if type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in str(error):
         remedy = "a smaller model, shorter rows or --model.dtype bfloat16 need less; nothing saved was lost"
@@ -102,13 +118,13 @@ def _unforeseen(error: Exception) -> int:
 def _say_error(error: TrueupError) -> None:
     from rich.console import Console
 
-    text = clean(str(error)).replace("[", "\\[")
+    text = clean(printable(str(error), keep="\n")).replace("[", "\\[")
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error[/] {text}")
 
 
 def _say(text: str) -> None:
     """Prints a line, without what may not have been loaded yet."""
-    print(clean(text), file=sys.stderr, flush=True)
+    print(clean(printable(text)), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

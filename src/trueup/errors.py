@@ -42,6 +42,13 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
+def printable(text: str, keep: str = "") -> str:
+    """The text with control characters, line separators and direction marks escaped, but those to keep."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else f"\\u{ord(c):04x}" for c in text)
+
+
 class TrueupError(Exception):
     """An error a person can act on: `code where - reason - remedy`.
 
@@ -54,7 +61,7 @@ class TrueupError(Exception):
         self, code: str, reason: str, *, where: str = "", remedy: str = "", exit_code: int | None = None
     ) -> None:
         self.code = code
-        self.where = where
+        self.where = printable(where)
         self.reason = reason
         self.remedy = remedy
         self.exit_code: int = exit_code_of(code) if exit_code is None else exit_code

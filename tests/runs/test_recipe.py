@@ -98,6 +98,7 @@ def test_what_measure_stages_found_stands_under_one_head() -> None:
     stages[0].folder.mkdir(parents=True)
     row = {"output": "measured.json", "publish": [], "metrics": {"gold": 0.5, "kl": 12.25}}
     (stages[0].folder / "DONE.json").write_text(json.dumps(row), encoding="utf-8")
+    (stages[0].folder / "measured.json").touch()
     head, line = measured_lines(stages)
     assert head.split() == list(MEASURED)
     assert line == "m_base    0.500" + " " * 45 + "   12.250"

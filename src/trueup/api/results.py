@@ -19,9 +19,9 @@ from trueup.errors import TrueupError
 from trueup.reports import first_screen
 from trueup.reports.which import report_of
 from trueup.runs import meter
+from trueup.runs.done import read_done
 from trueup.runs.meter import Cost
 from trueup.runs.one_stage import data_lines, held_out_lines, warning_lines
-from trueup.runs.recipe import read_done
 from trueup.settings.blocks import ModelSettings
 from trueup.statistics.estimates import Estimate
 

@@ -19,7 +19,8 @@ from trueup.comparison.engine import Engine, run_all
 from trueup.comparison.plan import Candidate, Job
 from trueup.engine import lines
 from trueup.errors import TrueupError
-from trueup.runs.recipe import Done, Recipe, Stage, plan
+from trueup.runs.done import Done, read_done
+from trueup.runs.recipe import Recipe, Stage, plan
 from trueup.settings.strict_yaml import read_yaml
 
 Floats = NDArray[np.float64]
@@ -41,7 +42,7 @@ class Trial:
 
     def done(self, stage: str) -> Done:
         """What a stage handed on: its last metrics and its cost."""
-        return Done(**wrote(self, stage, "DONE.json"))
+        return read_done(self.folder(stage))
 
     def numbers(self, stage: str, name: str) -> Floats:
         """A `measure` stage's numbers of one name, [num_prompts, samples_per_prompt]: gold, kl, proxy ..."""

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from trueup.commands.options import Json, answer
+from trueup.commands.options import Json, answer, say
 from trueup.errors import EXIT_DATA, counted
 
 Format = Annotated[str, Parameter(help="Name the format instead of having it detected.")]
@@ -137,4 +137,4 @@ def convert(
     )
     data.write(target, result.groups)
     written, bad_rows = counted(len(result.groups), "group"), counted(len(result.problems), "row")
-    print(f"{written} written to {target}, {bad_rows} quarantined")
+    say(f"{written} written to {target}, {bad_rows} quarantined")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,8 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from trueup.commands.early import check_file, check_models
-from trueup.commands.options import Context, Count, Json, Positive, Speaker, Split
+from trueup.commands.options import Context, Count, Json, Positive, Speaker, Split, say_json
+from trueup.errors import printable
 
 Files = Annotated[dict[str, str] | None, Parameter(show_default=False)]
 
@@ -114,7 +114,7 @@ def evaluate(
     if out is not None:
         write_out(out, found.document, found.items)
     if as_json:
-        print(json.dumps(found.document, indent=1, ensure_ascii=False))
+        say_json(found.document)
     else:
         _show(found.document, out)
 
@@ -127,7 +127,7 @@ def _show(document: Mapping[str, Any], out: Path | None) -> None:
     console.print(table_of(document))
     for row in document["tasks"]:
         for line in notes(row, document):
-            console.print(line, soft_wrap=True)
+            console.print(printable(line), soft_wrap=True)
     if "missing" in document:
         console.print(f"not sat, as their items are not here: {told(document['missing'])}", soft_wrap=True)
     if out is not None:
@@ -145,5 +145,5 @@ def _check_files(tasks: Iterable[str], items: Mapping[str, str]) -> None:
 @contextmanager
 def _announced(task: str, total: int) -> Iterator[Callable[[int], None]]:
     """Names the task on stderr and shows nothing more."""
-    Console(stderr=True, highlight=False, markup=False).print(f"{task} ...")
+    Console(stderr=True, highlight=False, markup=False).print(f"{printable(task)} ...")
     yield lambda count: None

@@ -10,8 +10,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.text import Text
 
-from trueup.commands.options import AsJson, MethodName, Overrides, Positive
+from trueup.commands.options import AsJson, MethodName, Overrides, Positive, say
 from trueup.engine import disk
 from trueup.errors import TrueupError, counted
 from trueup.settings import discover
@@ -55,7 +56,7 @@ def init(method: MethodName, /, *overrides: Overrides, out: Path | None = None) 
     if out.exists():
         raise TrueupError("E724", "the file exists", where=str(out), remedy="choose another name for --out")
     disk.write(out, text)
-    print(f"wrote {out}; `trueup train {out}` runs it")
+    say(f"wrote {out}; `trueup train {out}` runs it")
 
 
 def _with_rates(text: str, module: ModuleType, settings: Any) -> str:
@@ -101,7 +102,7 @@ def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
         raise TrueupError(
             "E728", f"{stage.name} reads no data", where=recipe, remedy="`trueup config` shows what it reads"
         )
-    from trueup.chat.preview import render_preview
+    from trueup.chat.preview import render_preview, visible
     from trueup.models.opening import open_chat
     from trueup.sources.open import open_groups
 
@@ -111,10 +112,10 @@ def preview(recipe: str, /, *overrides: Overrides, num: Positive = 3) -> None:
     console = Console(highlight=False)
     for group in opened.train[:num]:
         shown = (counted(len(group.completions), "completion"), counted(len(group.pairs()), "pair"))
-        console.rule("  ".join((group.id or "row", *shown)))
+        console.rule(Text("  ".join((visible(group.id) or "row", *shown))))
         console.print(render_preview(chat, group))
     for note in (*chat.notes, *opened.unread):
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {visible(note)}", markup=False)
     console.print(
         f"{counted(opened.rows_in, 'row')}: {len(opened.train)} to train on, "
         f"{len(opened.held_out)} held out, "
@@ -252,4 +253,4 @@ def report(run: Path, /, *, out: Path | None = None) -> None:
     """
     from trueup.reports.which import report_of
 
-    print(f"report: {report_of(run, out)}")
+    say(f"report: {report_of(run, out)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from trueup.commands.early import check_judge, check_models
-from trueup.commands.options import Positive, SampleSeed, Speaker, Temperature, Template
+from trueup.commands.options import Positive, SampleSeed, Speaker, Temperature, Template, say, say_json
 from trueup.errors import TrueupError
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def chat(
     start: tuple[Message, ...] = (Message(Role.SYSTEM, system),) if system else ()
     history, turn = start, 0
     console = Console(highlight=False)
-    console.print(Text(f"{folder}; an empty line ends, /new starts over", style="dim"))
+    console.print(Text(f"{visible(folder)}; an empty line ends, /new starts over", style="dim"))
     while line := _line(console):
         if line == "/new":
             history = start
@@ -122,7 +121,7 @@ def generate(
     )  # fmt: skip
     for group in drawn:
         texts = [completion.text for completion in group.completions]
-        print(json.dumps({"prompt": group.prompt[-1].content, "completions": texts}, ensure_ascii=False))
+        say_json({"prompt": group.prompt[-1].content, "completions": texts}, indent=None)
 
 
 def _written_by(model: str) -> str:
@@ -163,6 +162,6 @@ def export(
     from trueup.runs.export import export_run, push
 
     export_run(run, out, merged=not adapter)
-    print(f"exported to {out}")
+    say(f"exported to {out}")
     if push_to_hub is not None:
-        print(f"pushed to {push(out, push_to_hub, private=private)}")
+        say(f"pushed to {push(out, push_to_hub, private=private)}")

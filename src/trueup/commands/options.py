@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter, validators
 from rich.console import Console
 
+from trueup.errors import printable
+
 if TYPE_CHECKING:
     from trueup.engine.groups import Group
 
@@ -76,13 +78,20 @@ def say(*lines: str) -> None:
     """Nothing; prints lines as they are."""
     console = plain_console()
     for line in lines:
-        console.print(line)
+        console.print(printable(line, keep="\n\t"))
+
+
+def say_json(document: Any, indent: int | None = 1) -> None:
+    """Nothing; prints a document as JSON in which nothing acts on the terminal: the same values read back."""
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    odd = {c for c in text if not (c.isprintable() or c == "\n")}
+    print(text.translate({ord(c): json.dumps(c)[1:-1] for c in odd}))
 
 
 def answer(document: Any, lines: Iterable[str], as_json: bool) -> None:
     """Nothing; prints a document as JSON, or what is to be said of it."""
     if as_json:
-        print(json.dumps(document, indent=1, ensure_ascii=False))
+        say_json(document)
     else:
         say(*lines)
 

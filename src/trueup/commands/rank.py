@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +10,7 @@ from cyclopts import Parameter, validators
 from rich.console import Console
 
 from trueup.commands.early import check_file
-from trueup.commands.options import AsJson, NotNegative, Positive, say
+from trueup.commands.options import AsJson, NotNegative, Positive, say, say_json
 from trueup.engine import disk
 
 Controls = Annotated[tuple[Literal["length", "position"], ...], Parameter(negative="", show_default=False)]
@@ -86,7 +85,7 @@ def rank(
     if out is not None:
         disk.write(out, leaderboard_page(board, notes))
     if as_json:
-        print(json.dumps(board, indent=1, ensure_ascii=False))
+        say_json(board)
         return
     say(visible(headline(board)))
     _print_table(*_ratings(board))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from trueup.commands.options import AcceptChanged, FullDigests, Json, Overrides, Workers
+from trueup.commands.options import AcceptChanged, FullDigests, Json, Overrides, Workers, say_json
 
 CLAIMS = Path("runs/claims")
 
@@ -50,7 +49,7 @@ def reproduce(
     if claim is None:
         rows = the_claims.listing(out)
         if as_json:
-            print(json.dumps(rows, indent=1, ensure_ascii=False))
+            say_json(rows)
             return
         table = Table("claim", "what it says", "verdict", box=None, pad_edge=False)
         for row in rows:
@@ -71,7 +70,7 @@ def reproduce(
         claim, out, seeds=chosen, overrides=given, workers=workers, say=aside.print, terms=terms
     )
     if as_json:
-        print(json.dumps(rows if claim == "all" else rows[0], indent=1, ensure_ascii=False))
+        say_json(rows if claim == "all" else rows[0])
     else:
         for row in rows:
             _show(console, row, out)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.runs.recipe import Done, Stage
+from trueup.runs.done import read_done
+from trueup.runs.recipe import Stage
 from trueup.statistics.estimates import Estimate, kl_estimate, mean_ci, paired_gain
 
 Floats = NDArray[np.float64]
@@ -81,7 +82,7 @@ def read_measured(stages: Sequence[Stage], own: str) -> Measured | None:
     if not all(stage.done for stage in stages):
         return None
     found = json.loads((stages[-1].folder / "measured.json").read_text(encoding="utf-8"))
-    done = Done(**json.loads((by_name[own].folder / "DONE.json").read_text(encoding="utf-8")))
+    done = read_done(by_name[own].folder)
     numbers = {name: np.asarray(values, np.float64) for name, values in found["numbers"].items()}
     return Measured(
         numbers=numbers,

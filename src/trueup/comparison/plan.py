@@ -17,6 +17,7 @@ from trueup.errors import TrueupError
 from trueup.runs.recipe import Recipe
 from trueup.runs.references import stage_inputs
 from trueup.settings import config as configuration
+from trueup.settings.names import as_name, check_name
 from trueup.worlds import open_world
 
 MEASURED = "measured"
@@ -74,6 +75,9 @@ def read_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
     """The comparison in a YAML file. Raises E715 where it does not hang together, E762 for no truth."""
     values = configuration.read_yaml(path).values
     found = configuration.build(Comparison, values, dict(overrides or {}), where=str(path))
+    check_name(found.name, "a comparison", f"{path} name")
+    for name in (*found.shared, *found.methods):
+        check_name(name, "a stage", f"{path} {name}")
     if found.world:
         open_world(found.world).believed()  # raises where nobody could say which answer is better
     if found.start not in found.shared:
@@ -186,7 +190,7 @@ def _job(
     needed = set(_needed(own, {**plain, MEASURED: measured}))
     kept = {name: given for name, given in plain.items() if name in needed or own == comparison.start}
     label = f"-{candidate.label}" if candidate.label and not final else ""
-    name = f"{own}{label}-seed{seed}".replace(" ", "-").replace("=", "-")
+    name = as_name(f"{own}{label}-seed{seed}".replace(" ", "-").replace("=", "-"))
     return Job(
         name=name,
         candidate=candidate,

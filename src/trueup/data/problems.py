@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, asdict, dataclass
 from difflib import get_close_matches
 from typing import Any, final
 
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, printable
 
 _FOUND_CAP = 80
 
@@ -64,13 +64,6 @@ def problem_of(fault: Fault, *, file: str, line: int, byte: int) -> Problem:
 def file_error(code: str, reason: str, where: str, remedy: str, exit_code: int | None = None) -> TrueupError:
     """The error for a whole file or folder; its name is made safe to print."""
     return TrueupError(code, reason, where=printable(where), remedy=remedy, exit_code=exit_code)
-
-
-def printable(text: str) -> str:
-    """The text with control characters, line separators and direction overrides escaped."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
 def show(value: object) -> str:

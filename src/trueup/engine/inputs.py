@@ -112,11 +112,19 @@ def read(folder: Path) -> list[Input]:
     path = folder / RECORD
     if not path.is_file():
         return []
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    return [
-        Input(name=name, **{**row, "changes": tuple(Change(**c) for c in row.get("changes", ()))})
-        for name, row in rows.items()
-    ]
+    try:
+        rows = json.loads(path.read_bytes())
+        return [
+            Input(name=name, **{**row, "changes": tuple(Change(**c) for c in row.get("changes", ()))})
+            for name, row in rows.items()
+        ]
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise TrueupError(
+            "E854",
+            f"damaged: it does not say what the run was given ({type(error).__name__})",
+            where=str(path),
+            remedy="take it from a copy of the run; without it nobody knows what the run was given",
+        ) from None
 
 
 def brief(digest: str) -> str:

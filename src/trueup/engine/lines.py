@@ -20,7 +20,7 @@ _WORDS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 def read(path: Path) -> list[dict[str, Any]]:
     """The lines of a metrics or timings file, numbers as floats again; a last line cut short is left out."""
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
     return [from_words(parse(path, number, line)) for number, line in enumerate(lines, 1)]
 
 
@@ -30,7 +30,7 @@ def parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
         row = json.loads(line)
         if isinstance(row, dict) and isinstance(row.get("step"), int):
             return row
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     raise TrueupError(
         "E841",

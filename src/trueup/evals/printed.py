@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from trueup.errors import counted
+from trueup.reports.visible import visible
 
 
 def table_of(document: Mapping[str, Any]) -> Table:
@@ -38,7 +39,7 @@ def table_of(document: Mapping[str, Any]) -> Table:
         else:
             chance = "–" if row["chance"] is None else f"{row['chance']:.3f}"
             cells += [row["metric"], estimate(row["value"]), chance]
-        table.add_row(*cells)
+        table.add_row(*map(visible, cells))
     return table
 
 

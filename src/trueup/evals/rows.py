@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,24 @@ def read_rows(path: Path | str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield where, row
 
 
+_LARGEST = 2 << 30
+"Bytes of a file of items, at most."
+
+
 def read_values(path: Path | str, *, remedy: str) -> Iterator[tuple[str, Any]]:
     """As `read_rows`, with each line's value as it is; `remedy` says which file to name."""
     path = Path(path)
     if not path.is_file():
         raise TrueupError("E801", "no such file", where=str(path), remedy=remedy)
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            raw = file.read(_LARGEST + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        reason = f"the compressed file is damaged or cut off ({error})"
+        raise TrueupError("E110", reason, where=str(path), remedy="copy or download it again") from None
+    if len(raw) > _LARGEST:
+        reason = f"more than {_LARGEST} bytes when it is unpacked"
+        raise TrueupError("E110", reason, where=str(path), remedy="split the file")
     for number, line in enumerate(raw.splitlines(), start=1):
         if not line.strip():
             continue

@@ -26,6 +26,7 @@ from trueup.evals.likelihood import Evidence, bits_per_byte, exact_match_by, per
 from trueup.evals.papers import Paper
 from trueup.evals.tasks import SCORES, Advance, Graded, Task, confidence
 from trueup.evals.view import PolicyView, tokens_cut
+from trueup.settings.names import as_name
 from trueup.statistics.estimates import Estimate, ece, mean_ci, paired_gain, win_rate
 
 Floats = NDArray[np.float64]
@@ -222,7 +223,7 @@ def write_out(folder: Path, document: Mapping[str, Any], rows: Mapping[str, list
     disk.make_folder(folder / "items")
     for name, lines in rows.items():
         text = "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines)
-        disk.write(folder / "items" / f"{name}.jsonl", text)
+        disk.write(folder / "items" / f"{as_name(name)}.jsonl", text)
     text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
     disk.write(folder / "eval.json", text)
 

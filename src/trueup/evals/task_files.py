@@ -21,6 +21,7 @@ from trueup.evals.answers import number_task
 from trueup.evals.tasks import SCORES, ScoreName, Task, likelihood_task
 from trueup.evals.templates import places
 from trueup.settings import config
+from trueup.settings.names import check_name
 
 FAMILIES = {"truthfulqa-paper": ("truthfulqa_paper_mc1", "truthfulqa_paper_mc2")}
 "Names that stand for several tasks; what is given by such a name is given to each."
@@ -90,6 +91,7 @@ class TaskFile:
     "Stands between demonstrations, and before the query."
 
     def __post_init__(self) -> None:
+        check_name(self.name, "a task", "name")
         for template in (self.before, self.query, self.choice, *self.choices):
             list(places(template))
         if self.before and self.before_of:

@@ -204,11 +204,13 @@ def _scorer(ref: str) -> tuple[str, str, HeadName]:
 
 def _network(folder: str, output: HeadName, device: str, base: Base | None) -> LanguageModel:
     """The network with that head: an adapter over the policy's base where it is one, else a copy."""
-    from trueup.models.load import load
+    from trueup.models.load import load, refuse_unfit
 
     adapter = base.adapter(folder, (output,)) if base is not None else None
     if base is not None and adapter is not None:
         return base.network(heads=(output,), adapter=adapter)
     if base is not None:
         logger.warning("the judge %s is no adapter on the policy's base: a copy of its own", folder)
-    return load(folder, device=device, heads=(output,))
+    network = load(folder, device=device, heads=(output,))
+    refuse_unfit(network, folder)
+    return network

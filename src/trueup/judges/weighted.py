@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -58,6 +60,10 @@ class Weights:
     "Groups of it that are scored."
 
 
+_OPENING: ContextVar[tuple[Path, ...]] = ContextVar("opening", default=())
+"The sums whose parts are being opened."
+
+
 @dataclass(frozen=True, kw_only=True)
 class WeightedSum:
     """The sum of several judges' scores, each shifted by its `zero` and divided by its `unit` first."""
@@ -68,12 +74,14 @@ class WeightedSum:
     units: tuple[float, ...]
 
     def __call__(self, groups: Sequence[Group]) -> list[list[float]]:
-        """Σ_i w_i (s_i − zero_i) / unit_i for each completion."""
+        """Σ_i w_i (s_i − zero_i) / unit_i for each completion. Raises E796 where it is not finite."""
         total = [[0.0] * len(group.completions) for group in groups]
         for judge, weight, zero, unit in zip(self.judges, self.weights, self.zeros, self.units, strict=True):
             for row, scores in zip(total, judge(groups), strict=True):
                 for i, score in enumerate(scores):
                     row[i] += weight * (score - zero) / unit
+        if not all(math.isfinite(score) for row in total for score in row):
+            raise _wrong("judge", "the sum of its parts is no finite number", "give smaller weights")
         return total
 
 
@@ -85,7 +93,7 @@ def open_weighted(ref: str, open_judge: Callable[[str], Judge]) -> WeightedSum:
     linear scalarisation Σ_i μ_i R_i of its rewards, and each reward alone.
 
     Raises E801 for a missing file, E7xx for a file that says something else, E796 for a part whose scale is
-    neither declared nor measurable, and for weights that leave the simplex.
+    neither declared nor measurable, for weights that leave the simplex, and for a sum that is its own part.
     """
     name, _, query = ref.partition("?")
     path = Path(name)
@@ -97,7 +105,14 @@ def open_weighted(ref: str, open_judge: Callable[[str], Judge]) -> WeightedSum:
     bound = {key: value for key, _, value in (part.partition("=") for part in query.split("&") if part)}
     parts = _weighed(file.parts, bound, ref)
     references = [_bound(part.judge, bound, name) for part in parts]
-    judges = tuple(open_judge(reference) for reference in references)
+    above = _OPENING.get()
+    if path.resolve() in above:
+        raise _wrong(name, "it is a part of itself", "name other judges as its parts")
+    token = _OPENING.set((*above, path.resolve()))
+    try:
+        judges = tuple(open_judge(reference) for reference in references)
+    finally:
+        _OPENING.reset(token)
     scales = [
         _scale(part, _complete(part, reference, judge, file, path))
         for part, reference, judge in zip(parts, references, judges, strict=True)

@@ -24,6 +24,10 @@ BLOCK = 128
 "Tokens summed together before the distribution function is searched: two short searches, not a long one."
 
 
+_LONGEST = 1 << 20
+"New tokens at most, of a network that names no context."
+
+
 class Sampled(NamedTuple):
     """One completion as it was sampled."""
 
@@ -69,8 +73,12 @@ def generate(
 
     The temperature is the network's own unless given. `batch_tokens` bounds the tokens held at once: rows
     times the longest prompt plus `max_new_tokens`. `pulse` is called before each token and may raise.
-    Raises E503 for an empty prompt.
+    Raises E503 for an empty prompt, E560 for more new tokens than the network's context has.
     """
+    context = getattr(network.config.get_text_config(), "max_position_embeddings", None) or _LONGEST
+    if max_new_tokens > context:
+        reason = f"{max_new_tokens} new tokens are more than the network's context of {context}"
+        raise TrueupError("E560", reason, where="max_new_tokens", remedy="ask for fewer")
     for number, prompt in enumerate(prompts):
         if len(prompt) == 0:
             raise TrueupError("E503", "a prompt has no tokens", where=f"prompt {number}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import final
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -112,9 +113,16 @@ def save(heads: dict[str, nn.Module], folder: Path) -> None:
 
 
 def restore(heads: dict[str, nn.Module], folder: Path) -> None:
-    """Nothing; fills those heads that a checkpoint folder holds. Raises E804 on a bad shape, E817 on NaN."""
+    """Nothing; fills those heads that a checkpoint folder holds.
+
+    Raises E802 where they cannot be read, E804 on a bad shape, E817 on NaN.
+    """
     path = folder / FILE
-    tensors = load_file(path) if path.is_file() else {}
+    try:
+        tensors = load_file(path) if path.is_file() else {}
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = f"its heads cannot be read: {error}"
+        raise TrueupError("E802", reason, where=str(path), remedy="copy or save the model again") from None
     for name, head in heads.items():
         mine = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
         if not mine:

@@ -25,9 +25,11 @@ from trueup.models.heads import MODULES, HeadName
 from trueup.models.lora import base_of, is_adapter, spans_head
 from trueup.models.probe import probe, readout_of, refuse_non_finite
 from trueup.models.quantised import lift, quantise
+from trueup.models.size import refuse_size, vet
 from trueup.models.spoken import save_spoken, without_generation
 from trueup.settings.blocks import LoraSettings
 from trueup.settings.sound import no_safetensors
+from trueup.settings.vetted import AGAIN
 from trueup.settings.weights import check_there, check_writes, holds_model, is_gguf, no_model
 
 DType = Literal["float32", "bfloat16", "float64"]
@@ -59,7 +61,7 @@ def load(
     its base, so that the result, and not the base, is what a further adapter starts from and refers to. A
     `tokenizer` that was opened before is not read again.
     Raises E801 for a missing folder, E802 when there are no safetensors, E803 when weights are missing, E817
-    when one is NaN or infinite.
+    when one is NaN or infinite, E853 to E859 for a folder that is damaged or says what no model's may.
     """
     network = from_modules(
         *read(path_or_id, dtype=dtype, with_head="logprobs" in heads, tokenizer=tokenizer),
@@ -77,10 +79,24 @@ def load(
 def read(path_or_id: str | Path, *, dtype: DType, with_head: bool, tokenizer: Any = None) -> tuple[Any, Any]:
     """The Hugging Face model and tokenizer in a folder or of an id; an adapter is merged into its base."""
     name = str(path_or_id)
-    with _readable(name), _silence():
+    with readable(name), _silence():
         model = _merged(Path(name), dtype, with_head) if is_adapter(name) else _model(name, dtype, with_head)
     refuse_non_finite(model, name)
     return model, open_tokenizer(name) if tokenizer is None else tokenizer
+
+
+def refuse_unfit(network: LanguageModel, where: str) -> None:
+    """Nothing; raises E858 where a network's tokenizer has more tokens than it has embeddings for."""
+    rows = network.hf_model.get_input_embeddings().weight.shape[0]
+    ends = [getattr(network.tokenizer, f"{name}_token_id", None) for name in ("bos", "eos")]
+    needed = max([network.tokenizer.vocab_size, *(1 + end for end in ends if isinstance(end, int))])
+    if needed > rows:
+        raise TrueupError(
+            "E858",
+            f"its tokenizer has {needed} tokens, and its model embeddings for {rows}",
+            where=where,
+            remedy="take model and tokenizer from one folder, as they were saved together",
+        )
 
 
 def restore_heads(network: LanguageModel, path_or_id: str | Path) -> None:
@@ -91,7 +107,7 @@ def restore_heads(network: LanguageModel, path_or_id: str | Path) -> None:
 def open_tokenizer(path_or_id: str | Path) -> Any:
     """The tokenizer in a folder or a GGUF file, or of that id; E801 where there is none."""
     name = str(path_or_id)
-    with _readable(name), _silence(), place(name) as (where, given):
+    with readable(name), _silence(), place(name) as (where, given):
         found = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **given)
     if given:
         found.name_or_path = name
@@ -186,7 +202,9 @@ def _heads(module: nn.ModuleDict) -> dict[str, nn.Module]:
 
 def _model(name: str, dtype: DType, with_head: bool) -> Any:
     kind: Any = AutoModelForCausalLM if with_head else AutoModel
+    refuse_size(name)
     how: Any = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
+    how["ignore_mismatched_sizes"] = True  # they are told apart below, and named
     if with_head:
         check_writes(name)
     with place(name) as (where, given):
@@ -197,10 +215,15 @@ def _model(name: str, dtype: DType, with_head: bool) -> Any:
         reason = f"{absent} not in the checkpoint and would be random: {few}"
         remedy = "load the full checkpoint, or ask for no log-probs where there is no LM head"
         raise TrueupError("E803", reason, where=name, remedy=remedy)
+    for key, stored, described in sorted(info["mismatched_keys"]):
+        reason = f"{key} is {list(stored)} in its files, and {list(described)} by its config.json"
+        raise TrueupError("E858", reason, where=name, remedy=AGAIN)
     return widened(model, name) if given else model
 
 
 def _merged(folder: Path, dtype: DType, with_head: bool) -> Any:
+    check_there(base_of(folder))
+    vet(base_of(folder))
     base = _model(base_of(folder), dtype, with_head or spans_head(folder))
     if lora_of.trained_on(folder) == "nf4":
         # The adapter was trained beside rounded weights and makes up for their rounding.
@@ -224,11 +247,14 @@ def _silence() -> Iterator[None]:
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
+def readable(name: str) -> Iterator[None]:
     """Turns what loading can raise into one error that says what to do."""
     check_there(name)
     try:
+        vet(name)
         yield
+    except TrueupError:
+        raise
     except SafetensorError as error:
         raise TrueupError(
             "E802", f"its weights cannot be read: {error}", where=name, remedy="copy or save the model again"
@@ -236,26 +262,40 @@ def _readable(name: str) -> Iterator[None]:
     except (OSError, ValueError) as error:
         if is_gguf(name):
             raise _unread(name, error) from None
-        first = str(error).strip().splitlines()[0]
+        first = _first(error)
         if "safetensors" in str(error):
             raise no_safetensors(name) from None
         if Path(name).is_dir() and not holds_model(Path(name)):
             raise no_model(Path(name)) from None
+        if Path(name).is_dir():
+            raise _unopened(name, error) from None
         reason = f"neither a readable folder nor a model that can be fetched: {first}"
         raise TrueupError("E801", reason, where=name, remedy="give a folder, or an id while online") from None
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:
         # A damaged file, or one of an architecture that transformers does not convert, fails in any way.
-        if isinstance(error, TrueupError) or not is_gguf(name):
-            raise
-        raise _unread(name, error) from error
+        raise (_unread if is_gguf(name) else _unopened)(name, error) from error
+
+
+def _first(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), "")[:300]
+
+
+def _unopened(name: str, error: Exception) -> TrueupError:
+    """The error of a folder whose files transformers, tokenizers or peft cannot make a model of."""
+    if "size mismatch" in str(error):  # peft's
+        reason = f"its weights have other shapes than its configuration says: {' '.join(str(error).split())}"
+        return TrueupError("E858", reason[:400], where=name, remedy=AGAIN)
+    reason = f"no model can be made of its files: {type(error).__name__} {_first(error)}".strip()
+    return TrueupError("E859", reason, where=name, remedy=AGAIN)
 
 
 def _unread(name: str, error: Exception) -> TrueupError:
     """The error of a GGUF file that transformers cannot read."""
-    first = next(iter(str(error).strip().splitlines()), "")
     return TrueupError(
         "E819",
-        f"transformers cannot read this GGUF file: {type(error).__name__} {first}"[:300],
+        f"transformers cannot read this GGUF file: {type(error).__name__} {_first(error)}"[:300],
         where=name,
         remedy="copy it again, or give the Hugging Face folder that it was made from",
     )

@@ -149,12 +149,22 @@ def _said(folder: Path) -> dict[str, Any]:
 def adapted(folder: Path, base: PreTrainedModel, *, trained: bool = False) -> Any:
     """The base with the folder's adapter as layers beside its own, the base frozen.
 
-    Layers are named from where the adapter was trained: the whole model, or its body (`spans_head`).
+    Layers are named from where the adapter was trained: the whole model, or its body (`spans_head`). Raises
+    E803 where weights are missing from the folder's file.
     """
     import peft
 
     with quiet():
-        return peft.PeftModel.from_pretrained(base, str(folder), is_trainable=trained)
+        warnings.filterwarnings("error", message="Found missing adapter keys")
+        try:
+            return peft.PeftModel.from_pretrained(base, str(folder), is_trainable=trained)
+        except UserWarning as missing:
+            raise TrueupError(
+                "E803",
+                f"weights of the adapter are not in its file and would be random: {str(missing)[:200]}",
+                where=str(folder),
+                remedy="copy or save the adapter again",
+            ) from None
 
 
 def merged(folder: Path, base: PreTrainedModel) -> Any:

@@ -12,7 +12,7 @@ from trueup.engine.method import Method, Role
 from trueup.engine.order import derive
 from trueup.errors import TrueupError
 from trueup.models.forward import LanguageModel
-from trueup.models.load import copy_of, load, open_tokenizer
+from trueup.models.load import copy_of, load, open_tokenizer, refuse_unfit
 from trueup.models.objects import InMemory
 from trueup.models.shared import Base, networks_over, open_base
 from trueup.settings import held
@@ -176,6 +176,7 @@ def open_network(
         network = replace(network, tokenizer=tokenizer or network.tokenizer)
     else:
         network = load(model_path(start), **given, tokenizer=tokenizer)
+        refuse_unfit(network, start)
     if not role.trained:
         network.module.requires_grad_(False).eval()
     return network

@@ -23,7 +23,7 @@ from trueup.engine.method import HeadName, Role
 from trueup.engine.order import derive
 from trueup.models import lora as lora_of
 from trueup.models.forward import LanguageModel
-from trueup.models.load import DType, from_modules, open_tokenizer, read, restore_heads
+from trueup.models.load import DType, from_modules, open_tokenizer, read, readable, restore_heads
 from trueup.models.quantised import is_quantised, quantise
 from trueup.settings.blocks import LoraSettings
 
@@ -70,7 +70,8 @@ class Base:
             **self.options,
         )
         if adapter is not None:
-            made.module["model"] = lora_of.adapted(adapter, made.hf_model, trained=trained)
+            with readable(str(adapter)):
+                made.module["model"] = lora_of.adapted(adapter, made.hf_model, trained=trained)
         if adapter or self.source:
             restore_heads(made, adapter or self.source)
         if not trained:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ import torch
 from trueup.chat import Chat
 from trueup.engine.groups import Group, read_jsonl
 from trueup.engine.order import derive
+from trueup.errors import TrueupError
 from trueup.evals.papers import exams_of
 from trueup.evals.policies import PolicyResult, evaluate_policy
 from trueup.evals.reward_quality import reward_model_quality
@@ -34,8 +34,9 @@ from trueup.judges.open import open_judge, open_measures
 from trueup.models.opening import open_chat, pick_device
 from trueup.runs import checkpoint
 from trueup.runs import meter as metering
-from trueup.runs.recipe import Done
+from trueup.runs.done import Done, read_done
 from trueup.settings.blocks import ModelSettings
+from trueup.settings.names import check_name
 from trueup.settings.schema import Word
 from trueup.sources.context import open_context
 from trueup.sources.open import split_held_out, world_groups
@@ -76,6 +77,10 @@ class Config:
     "Measure earlier checkpoints of the policies too, on the same prompts, for the reward-KL picture."
     decoding: Decoding = Decoding(max_new_tokens=48)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.policies:
+            check_name(name, "a policy", f"policies.{name}")
 
 
 def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> Done:
@@ -165,6 +170,11 @@ class Bench:
             if c.reward and c.best_of > 1:
                 jobs[f"best_of_{c.best_of}"] = (c.sft, "sft")
         for name, model in c.policies.items():
+            if name in jobs:
+                remedy = "choose another name"
+                raise TrueupError(
+                    "E770", f"{name} is measured already", where=f"policies.{name}", remedy=remedy
+                )
             jobs[name] = (model, "sft" if c.sft else "base")
         return jobs
 
@@ -262,8 +272,7 @@ def versions() -> dict[str, str]:
 
 def _costs(model: Path) -> dict[str, float] | None:
     """What the run that made a model cost; None for a model that no run of ours made."""
-    done = model.parent / "DONE.json"
-    if not done.is_file():
+    if not (model.parent / "DONE.json").is_file():
         return None
-    cost = json.loads(done.read_text(encoding="utf-8"))["cost"]
-    return {name: cost[name] for name in COSTS}
+    cost = read_done(model.parent).cost
+    return {name: cost[name] for name in COSTS} if cost.keys() >= set(COSTS) else None

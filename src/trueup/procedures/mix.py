@@ -16,6 +16,7 @@ from trueup.runs.recipe import Done
 from trueup.soups.measure import experts_of
 from trueup.soups.mix import card_of, open_soup
 from trueup.soups.simplex import check, uniform
+from trueup.soups.write import keep_mixture
 
 SUMMARY = "Average the weights of several models that were trained from one start."
 OUTPUT = "model"
@@ -38,6 +39,6 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     weights = check(config.weights or uniform(len(models)), len(models))
     soup = open_soup(models)
     if not (folder / OUTPUT).is_dir():
-        soup.save(weights, folder / OUTPUT, card_of(soup, weights, name="mix", names=names))
+        keep_mixture(soup, weights, folder / OUTPUT, card_of(soup, weights, name="mix", names=names))
     cost = metering.Meter(folder).spend(0, tokens_trained=0, tokens_sampled=0)
     return Done(output=OUTPUT, cost=vars(cost))

@@ -35,6 +35,7 @@ from trueup.soups.measure import Bench, experts_of
 from trueup.soups.mix import Soup, card_of, open_soup
 from trueup.soups.picture import page, write_picture
 from trueup.soups.simplex import Weights
+from trueup.soups.write import keep_mixture
 from trueup.sources.open import open_groups
 from trueup.sources.sample import Decoding
 from trueup.statistics.estimates import mean_ci
@@ -100,7 +101,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     if not (folder / OUTPUT).is_dir():
         figures = {k: Figure(mean=v.mean, low=v.low, high=v.high) for k, v in rewards.items()}
         card = card_of(soup, best, name="soup", names=names, measured=figures)
-        soup.save(best, folder / OUTPUT, card)
+        keep_mixture(soup, best, folder / OUTPUT, card)
     metrics = {f"weight/{n}": w for n, w in zip(names, best, strict=True)}
     metrics |= {f"hypervolume/{n}": v["mean"] for n, v in found["hypervolume"].items()}
     if found["connectivity"]:

@@ -14,6 +14,7 @@ from trueup.errors import TrueupError
 COST_FIELDS = ("tokens_trained", "tokens_sampled", "seconds", "peak_mib")
 Json = Mapping[str, Any]
 _LARGEST = sys.float_info.max
+_AGAIN = "write the run again, or remove the file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,7 @@ def load_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8", errors="replace"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        remedy = "write the run again, or remove the file"
-        raise TrueupError("E104", f"not JSON: {error}", where=path.name, remedy=remedy) from None
+        raise TrueupError("E104", f"not JSON: {error}", where=path.name, remedy=_AGAIN) from None
 
 
 def _refuse(word: str) -> float:
@@ -62,7 +62,7 @@ def as_number(value: Any, where: str) -> float | None:
     if value is None:
         return None
     if not is_number(value):
-        raise TrueupError("E203", f"{str(value)[:40]!r} is not a number", where=where)
+        raise TrueupError("E203", f"{str(value)[:40]!r} is not a number", where=where, remedy=_AGAIN)
     return float(value)
 
 
@@ -77,7 +77,8 @@ def as_object(value: Any, where: str) -> Json:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise TrueupError("E203", f"{type(value).__name__} where an object belongs", where=where)
+        reason = f"{type(value).__name__} where an object belongs"
+        raise TrueupError("E203", reason, where=where, remedy=_AGAIN)
     return value
 
 
@@ -86,7 +87,7 @@ def as_array(value: Any, where: str) -> Sequence[Any]:
     if value is None:
         return ()
     if not isinstance(value, list | tuple):
-        raise TrueupError("E203", f"{type(value).__name__} where a list belongs", where=where)
+        raise TrueupError("E203", f"{type(value).__name__} where a list belongs", where=where, remedy=_AGAIN)
     return value
 
 
@@ -102,7 +103,7 @@ def as_interval(value: Any, where: str, key: str = "mean") -> Interval | None:
     if bounds is None:
         return Interval(mean)
     if not isinstance(bounds, Sequence) or len(bounds) != 2:
-        raise TrueupError("E203", "ci95 is [low, high]", where=where)
+        raise TrueupError("E203", "ci95 is [low, high]", where=where, remedy=_AGAIN)
     low, high = as_number(bounds[0], where), as_number(bounds[1], where)
     # Without a width it comes from items that all agree, whose spread says nothing.
     return Interval(mean) if low == high else Interval(mean, low, high)

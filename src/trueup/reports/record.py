@@ -212,7 +212,7 @@ def _point(row: Any, where: str) -> FrontierPoint:
     row = as_object(row, where)
     kl, step = as_number(row.get("kl"), f"{where}.kl"), as_number(row.get("step"), f"{where}.step")
     if kl is None or step is None:
-        raise TrueupError("E202", "needs policy, step and kl", where=where)
+        raise TrueupError("E202", "needs policy, step and kl", where=where, remedy="evaluate again")
     gold = row.get("gold")
     if gold is not None and not isinstance(gold, Mapping):
         gold = {"mean": gold, "ci95": row.get("gold_ci95")}

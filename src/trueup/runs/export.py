@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -17,7 +16,10 @@ from trueup.runs import meter
 from trueup.runs.meter import Cost
 from trueup.settings.discover import find
 from trueup.settings.hub import unanswered
+from trueup.settings.json_files import read_object
+from trueup.settings.sealed import MANIFEST
 from trueup.settings.strict_yaml import read_yaml
+from trueup.settings.vetted import check_folder
 
 LIBRARIES = ("trueup", "torch", "transformers", "peft", "safetensors")
 "What every model card cites besides the method's papers."
@@ -53,13 +55,15 @@ def export_run(run: Path, out: Path, *, merged: bool = True) -> Path:
     from trueup.models.export import CARD, SCORERS, export, kind_of_folder, new_folder, refuse_other, render
     from trueup.models.load import load
 
+    check_folder(model)
     card = facts_of(run, name=out.name)
     if merged and (model / "adapter_config.json").is_file():
         output = SCORERS.get(kind_of_folder(model), "logprobs")
         return export(load(model, heads=(output,)), out, card=card)
     refuse_other(out)
     with new_folder(out) as staged:
-        shutil.copytree(model, staged, dirs_exist_ok=True)
+        # What others do with the folder is theirs: it has no manifest that would hold them to these bytes.
+        shutil.copytree(model, staged, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
         disk.write(staged / CARD, render(card, kind_of_folder(model)))
     return out
 
@@ -97,7 +101,7 @@ def facts_of(run: Path, *, name: str) -> Any:
     method = methods[0] if methods else ""
     resolved = run / "config.resolved.yaml"
     settings = dict(read_yaml(resolved).values) if resolved.is_file() else {}
-    timings = meter.read(run / meter.TIMINGS)
+    spent = meter.last_cost(run / meter.TIMINGS)
     model = settings.get("model")
     base = str(model.get("path", "")) if isinstance(model, Mapping) else ""
     data = settings.get("data")
@@ -114,7 +118,7 @@ def facts_of(run: Path, *, name: str) -> Any:
         proxy=_figure(Interval(policy.scores["proxy"])) if policy and "proxy" in policy.scores else None,
         kl=_figure(policy.kl) if policy else None,
         tax={exam: f for exam, value in policy.tax.items() if (f := _figure(value))} if policy else {},
-        cost={key: float(timings[-1][key]) for key in Cost.__dataclass_fields__} if timings else {},
+        cost={key: float(value) for key, value in vars(spent).items()} if spent != Cost() else {},
         bibtex=cite(references_of(methods)),
     )
 
@@ -171,12 +175,4 @@ def _public_settings(value: Any) -> Any:
 
 def _object(path: Path) -> dict[str, Any]:
     """The JSON object in a file, or {} where there is none."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise TrueupError("E847", f"not JSON: {error}", where=str(path)) from None
-    if not isinstance(found, dict):
-        raise TrueupError("E847", "not a JSON object", where=str(path))
-    return found
+    return read_object(path, remedy="remove the file, or run the stage again") if path.is_file() else {}

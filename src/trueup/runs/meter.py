@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from trueup.engine import disk
 from trueup.engine.lines import METRICS, TIMINGS, as_words, from_words, parse, read
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, printable
 from trueup.runs import trackers as adapters
 
 __all__ = [
@@ -51,7 +51,7 @@ class Meter:
         disk.make_folder(run_dir)
         self._clock = clock
         self._trackers = [adapters.start(name, run_dir) for name in trackers if name != "jsonl"]
-        self._cost = _last_cost(run_dir / TIMINGS)
+        self._cost = last_cost(run_dir / TIMINGS)
         self._since = clock()
 
     @property
@@ -94,7 +94,7 @@ class Meter:
         """
         for name in (METRICS, TIMINGS):
             _truncate(self.run_dir / name, step)
-        kept = _last_cost(self.run_dir / TIMINGS)
+        kept = last_cost(self.run_dir / TIMINGS)
         self._cost = replace(
             self._cost, tokens_trained=kept.tokens_trained, tokens_sampled=kept.tokens_sampled
         )
@@ -129,9 +129,17 @@ def _truncate(path: Path, step: int) -> None:
     disk.cut(path, kept)
 
 
-def _last_cost(path: Path) -> Cost:
+def last_cost(path: Path) -> Cost:
+    """What the last line of a timings file says; E841 where it says none."""
     rows = read(path)
-    return Cost(**{name: rows[-1][name] for name in Cost.__dataclass_fields__}) if rows else Cost()
+    if not rows:
+        return Cost()
+    said = {name: rows[-1].get(name) for name in Cost.__dataclass_fields__}
+    odd = next((name for name, value in said.items() if type(value) not in (int, float)), "")
+    if odd:
+        remedy = "remove the file: only what the run has cost is lost"
+        raise TrueupError("E841", f"damaged: its last line has no `{odd}`", where=str(path), remedy=remedy)
+    return Cost(**{name: rows[-1][name] for name in said})
 
 
 def peak_mib() -> float:
@@ -150,7 +158,7 @@ def say(*lines: str, stream: TextIO | None = None) -> None:
     """None; what a person should know before the progress display begins, where it will be, a line each."""
     console = Console(file=stream if stream is not None else sys.stderr, highlight=False, soft_wrap=True)
     for line in lines:
-        console.print(f"note: {line}", markup=False)
+        console.print(f"note: {printable(line)}", markup=False)
 
 
 @contextmanager

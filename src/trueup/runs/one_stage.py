@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +18,8 @@ from trueup.runs.warned import warnings_of
 from trueup.settings import config as configuration
 from trueup.settings import discover
 from trueup.settings.aliases import ALIASES
+from trueup.settings.json_files import read_object, refuse
+from trueup.settings.names import as_name
 
 
 def described(recipe: str) -> tuple[str, str, dict[str, Any]]:
@@ -38,7 +39,7 @@ def described(recipe: str) -> tuple[str, str, dict[str, Any]]:
         if "method" not in given:
             remedy = "`trueup run` takes recipes of several stages"
             raise TrueupError("E721", "no `method:` at the top", where=recipe, remedy=remedy)
-    return path.stem, str(given.pop("method")), given
+    return as_name(path.stem), str(given.pop("method")), given
 
 
 def single_stage(recipe: str, overrides: configuration.Layer, folder: Path | None) -> Stage:
@@ -111,14 +112,20 @@ def _with_defaults(stage: Stage, before: Mapping[str, Any]) -> Mapping[str, Any]
     return {"method": before.get("method"), **configuration.resolved(built)}
 
 
+_REMOVE = "remove the file: the run's model does not depend on it"
+
+
 def data_lines(folder: Path) -> list[str]:
     """What became of the rows that a run read."""
     path = folder / "data.json"
     if not path.is_file():
         return []
-    row = json.loads(path.read_text(encoding="utf-8"))
+    row = read_object(path, remedy=_REMOVE)
     fates = {"to train on": "train", "held out": "held_out", "bad": "quarantined", "too long": "overlong"}
-    told = ", ".join(f"{row[key]} {fate}" for fate, key in {**fates, "shortened": "truncated"}.items())
+    fates |= {"shortened": "truncated"}
+    if not row.keys() >= {"format", "rows_in", *fates.values()}:
+        refuse(path, "damaged: it does not say what became of the rows", _REMOVE)
+    told = ", ".join(f"{row[key]} {fate}" for fate, key in fates.items())
     return [f"data ({row['format']}): {counted(row['rows_in'], 'row')}, {told}"]
 
 
@@ -147,6 +154,15 @@ def warning_lines(folder: Path, name: str = "") -> list[str]:
     return [f"warning: {name + ': ' if name else ''}{text}" for text in warnings_of(folder)]
 
 
+def is_estimate(row: Any) -> bool:
+    """Whether a JSON value is a mean with its interval, or without one, and over how many it is."""
+    if not isinstance(row, dict) or not row.keys() >= {"mean", "ci95", "n"}:
+        return False
+    numbers = [row["mean"], row["n"], *(row["ci95"] if isinstance(row["ci95"], list) else ())]
+    whole = row["ci95"] is None or (isinstance(row["ci95"], list) and len(row["ci95"]) == 2)
+    return whole and all(isinstance(number, int | float) for number in numbers)
+
+
 def held_out_lines(folder: Path) -> list[str]:
     """What a finished run measured on held-out groups, a line a metric, accuracies against chance.
 
@@ -156,9 +172,11 @@ def held_out_lines(folder: Path) -> list[str]:
     if not path.is_file():
         return []
     lines = []
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_object(path, remedy=_REMOVE)
     for name in by_importance(found):
         row = found[name]
+        if not is_estimate(row):
+            refuse(path, f"damaged: {ascii(name)[:60]} is no estimate", _REMOVE)
         if row["ci95"] and row["ci95"][0] == row["ci95"][1]:
             continue
         interval = "[{:.3f}, {:.3f}]".format(*row["ci95"]) if row["ci95"] else "(no interval)"

@@ -15,7 +15,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from trueup.engine import disk, inputs
 from trueup.engine.inputs import Input
 from trueup.errors import TrueupError, options_of
+from trueup.runs.done import Done, check_handed_on
 from trueup.runs.files_read import files_of
 from trueup.runs.hold import holding
 from trueup.runs.rates import Settled, as_begun, rate_lines, settle, size_of
@@ -39,6 +40,7 @@ from trueup.runs.unchanged import (
 from trueup.settings import config as configuration
 from trueup.settings import schema
 from trueup.settings.discover import find
+from trueup.settings.names import as_name, check_links, check_name, check_within
 from trueup.settings.secret import fault_of_references
 from trueup.worlds import DEFAULT, lead, leads_to, open_world
 
@@ -102,24 +104,12 @@ class Stage:
         return (self.folder / "DONE.json").is_file()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Done:
-    """What a finished stage handed on: its main output, files to show at the run's top, and numbers."""
-
-    output: str
-    publish: tuple[str, ...] = ()
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    cost: Mapping[str, float] = field(default_factory=dict)
-    method: str = ""
-    "What made it, by the name that `discover.find` takes."
-
-
 def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe in a YAML file, with overrides merged in. A file with `method` at its top is one stage."""
     values = configuration.read_yaml(path).values
     if "method" in values:
         name = str(values["method"])
-        values = {"name": path.stem, "stages": {Path(name).stem: values}}
+        values = {"name": path.stem, "stages": {as_name(Path(name).stem): values}}
     stages = values.get("stages")
     if isinstance(stages, Mapping):  # `sft:` with nothing below it is that stage with its defaults.
         values = {
@@ -133,7 +123,10 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
 
 
 def plan(recipe: Recipe, run_dir: Path) -> list[Stage]:
-    """The recipe's stages with every setting resolved, checked before anything runs."""
+    """The recipe's stages with every setting resolved, checked before anything runs.
+
+    Raises E770 for a stage's name that is no plain one, E771 where a path leads out of its folder.
+    """
     stages: dict[str, Stage] = {}
     for name, given in recipe.stages.items():
         stages[name] = _resolve(name, given, recipe, stages, run_dir)
@@ -143,8 +136,9 @@ def plan(recipe: Recipe, run_dir: Path) -> list[Stage]:
 def _resolve(
     name: str, given: Mapping[str, Any], recipe: Recipe, earlier: Mapping[str, Stage], run_dir: Path
 ) -> Stage:
-    module = find(str(given.get("method", name)))
     where = f"stages.{name}"
+    check_name(name, "a stage", where)
+    module = find(str(given.get("method", name)))
     config_class = vars(module)["Config"]
     layer = _without(given, "method")
     config, world = led(config_class, {"seed": recipe.seed}, layer, where=where, world=recipe.world)
@@ -165,7 +159,7 @@ def _resolve(
         name=name,
         module=module,
         config=configuration.build(config_class, bound, where=where),
-        folder=folder,
+        folder=check_within(run_dir, folder, where),
         digest=digest,
         inputs=needs,
         world=world,
@@ -282,13 +276,14 @@ def run_stage(
     """
     if stage.done:
         hold(stage.folder, stage.module, stage.config, given=given, terms=terms)
-        return read_done(stage.folder)
+        return check_handed_on(stage.folder)
     if not stage.folder.exists():
         _take_over(stage, terms, stop_requested)
     with holding(stage.folder, waits=waits, stop_requested=stop_requested):
+        check_links(stage.folder)
         hold(stage.folder, stage.module, stage.config, given=given, terms=terms)
         if stage.done:  # by another process, between the first look and the lock
-            return read_done(stage.folder)
+            return check_handed_on(stage.folder)
         disk.require_space(stage.folder, 0)
         disk.write(stage.folder / "config.resolved.yaml", configuration.dump_yaml(stage.settings))
         return _run(stage, stop_requested, watch)
@@ -360,13 +355,8 @@ def world_lines(stages: Sequence[Stage], named: str) -> list[str]:
     return [f"world: {world}{'' if named or world != DEFAULT else default}" for world in worlds]
 
 
-def read_done(folder: Path) -> Done:
-    """What the finished stage in a folder handed on."""
-    row = json.loads((folder / "DONE.json").read_text(encoding="utf-8"))
-    return Done(**{**row, "publish": tuple(row["publish"])})
-
-
 def _output(name: str, inner: str, earlier: Mapping[str, Stage]) -> str:
     """The path that a reference to a stage stands for."""
     outputs = vars(earlier[name].module).get("OUTPUT", "model")
-    return str(earlier[name].folder / (inner or f"/{outputs}").lstrip("/"))
+    path = earlier[name].folder / (inner or f"/{outputs}").lstrip("/")
+    return str(check_within(earlier[name].folder, path, f"stage:{name}{inner}"))

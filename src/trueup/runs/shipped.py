@@ -12,6 +12,7 @@ from trueup.errors import TrueupError
 from trueup.runs.recipe import Recipe, read_recipe
 from trueup.settings import config as configuration
 from trueup.settings import discover
+from trueup.settings.names import as_name
 
 RECIPES = Path(str(resources.files("trueup") / "recipes"))
 "The recipes and comparisons that come with trueup, some in folders."
@@ -81,4 +82,4 @@ def refuse_other_kind(path: Path, *, needed: str, other: str, taken_by: str) -> 
 def default_folder(recipe: str) -> Path:
     """Where a recipe's run goes unless told: `runs/mine` of my/mine.yaml, `runs/cai-lab` of cai/lab."""
     path = Path(recipe)
-    return Path("runs") / (path.stem if path.is_file() else recipe.replace("/", "-"))
+    return Path("runs") / as_name(path.stem if path.is_file() else recipe.replace("/", "-"))

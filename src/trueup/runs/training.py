@@ -35,6 +35,7 @@ from trueup.runs.idle import sum_up, warn_of, warned_before
 from trueup.runs.keeper import RunKeeper, held_out_step
 from trueup.runs.signals import Interrupted, end_if_asked
 from trueup.settings.blocks import LoopSettings
+from trueup.settings.sealed import seal
 from trueup.sources.open import Opened, open_groups
 from trueup.statistics.estimates import Estimate, mean_ci, win_rate
 
@@ -363,4 +364,5 @@ def _save_model(method: Method, handles: Handles, folder: Path) -> Path:
     # An adapter on weights that lie in no folder (another adapter, merged) means nothing by itself.
     with disk.whole_folder(folder / "model") as staged:
         save(network if network.hf_model.name_or_path else merge(network), staged)
+        seal(staged)
     return folder / "model"

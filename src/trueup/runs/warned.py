@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trueup.engine import disk
 from trueup.errors import TrueupError
+from trueup.settings.json_files import read_regular, refuse
 
 FILE = "warnings.json"
 
@@ -37,4 +38,13 @@ def keeping(folder: Path) -> Iterator[None]:
 def warnings_of(folder: Path) -> list[str]:
     """What a run warned of, in order."""
     path = folder / FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    if not path.is_file():
+        return []
+    remedy = "remove the file: the run does not depend on it"
+    try:
+        said = json.loads(read_regular(path, remedy=remedy))
+    except (ValueError, RecursionError) as error:
+        refuse(path, f"damaged: not JSON ({type(error).__name__})", remedy)
+    if not isinstance(said, list) or not all(isinstance(text, str) for text in said):
+        refuse(path, "damaged: no list of texts", remedy)
+    return said

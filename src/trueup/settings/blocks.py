@@ -119,9 +119,9 @@ class LoopSettings:
 
     epochs: Annotated[float, Gt(0)] = 1.0
     "Passes over the data: each sees every row once, in batches of which the last is what is left."
-    steps: Annotated[int, Ge(1)] | None = None
+    steps: Annotated[int, Ge(1), Le(10_000_000)] | None = None
     "So many whole batches instead of `epochs`; a batch may begin in one pass and end in the next."
-    batch: Annotated[int, Ge(1)] = 32
+    batch: Annotated[int, Ge(1), Le(1_000_000)] = 32
     "Groups per step."
     microbatch_tokens: Annotated[int, Ge(1)] = 4096
     "Tokens in one forward pass: what fits. It changes memory and speed, no result."

@@ -144,7 +144,9 @@ def _from_path(name: str, path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # A person's own file: whatever it raises is theirs to repair.
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # A person's own file: whatever it does, exiting too, is theirs to repair.
         reason = f"the file does not run: {type(error).__name__}: {error}"
         raise TrueupError("E704", reason, where=str(path), remedy="repair it") from None
     missing = [part for part in ("Config", "build") if part not in vars(module)]

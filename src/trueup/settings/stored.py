@@ -9,8 +9,8 @@ from typing import Any
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 FLOATS = ("F64", "F32", "F16", "BF16")
-LONGEST = 100_000_000
-"Bytes of a header, at most: the format's own bound."
+LONGEST = 32 << 20
+"Bytes of a header, at most: of some hundred thousand tensors."
 
 
 def num_stored(folder: Path) -> int | None:
@@ -19,22 +19,56 @@ def num_stored(folder: Path) -> int | None:
     That is where there are no such files, or tensors that may be no weights: packed ones, and masks, which
     have four dimensions.
     """
+    tensors = tensors_of(folder)
+    if tensors and all(dtype in FLOATS and len(shape) < 4 for dtype, shape in tensors):
+        return sum(math.prod(shape) for _, shape in tensors)
+    return None
+
+
+def tensors_of(folder: Path) -> list[tuple[str, list[int]]]:
+    """Dtype and shape of every tensor of the folder's weights; none where their headers cannot be read."""
     try:
         if (folder / WHOLE).is_file():
             names = [WHOLE]
         else:
             index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
             names = sorted({Path(name).name for name in index["weight_map"].values()})
-        tensors = [one for name in names for one in _header(folder / name)]
-        if all(one["dtype"] in FLOATS and len(one["shape"]) < 4 for one in tensors):
-            return sum(math.prod(one["shape"]) for one in tensors)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: said when it is loaded
-        return None
-    return None
+        return [one for name in names for one in _header(folder / name)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []  # damaged: said when it is loaded
 
 
-def _header(file: Path) -> list[dict[str, Any]]:
+def damage(file: Path) -> str:
+    """What is wrong with a safetensors file by its header and its size; "" where they fit each other."""
+    try:
+        tensors, begins = _read(file)
+        spans = [[int(n) for n in one["data_offsets"]] for one in tensors]
+        counts = [math.prod(_whole(n) for n in one["shape"]) for one in tensors]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return f"its header is damaged ({type(error).__name__})"
+    held, size = file.stat().st_size - begins, max((end for _, end in spans), default=0)
+    if held != size:
+        return f"it holds {held} bytes of weights, and its header describes {size}"
+    odd = any(end < start or (count > end - start) for (start, end), count in zip(spans, counts, strict=True))
+    packed = any(str(one["dtype"]).startswith(("F4", "F6")) for one in tensors)
+    return "a tensor does not fit the bytes that its header gives it" if odd and not packed else ""
+
+
+def _whole(number: object) -> int:
+    if type(number) is not int or number < 0:
+        raise ValueError(number)
+    return number
+
+
+def _header(file: Path) -> list[tuple[str, list[int]]]:
+    return [(str(one["dtype"]), [int(n) for n in one["shape"]]) for one in _read(file)[0]]
+
+
+def _read(file: Path) -> tuple[list[dict[str, Any]], int]:
+    """The header's tensors, and where the bytes of weights begin."""
     with file.open("rb") as opened:
         size = int.from_bytes(opened.read(8), "little")
-        said: dict[str, Any] = json.loads(opened.read(size)) if size <= LONGEST else {"": None}
-    return [tensor for name, tensor in said.items() if name != "__metadata__"]
+        if size > min(LONGEST, file.stat().st_size):
+            raise ValueError(size)
+        said: dict[str, Any] = json.loads(opened.read(size))
+    return [tensor for name, tensor in said.items() if name != "__metadata__"], 8 + size

@@ -152,7 +152,11 @@ def parse_value(text: str) -> Any:
 
 def dump_yaml(values: Mapping[str, Any]) -> str:
     """Plain values as YAML that `read_yaml` reads back to the same values, keys in their order."""
-    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    if text.replace("\n", "").isprintable():
+        return text
+    # What hides or turns text round is escaped: a file, or a terminal, shows what there is.
+    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=False, width=100)
 
 
 @final

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trueup.errors import TrueupError
 from trueup.settings.hub import WITHIN, unanswered, use_cache, within
+from trueup.settings.vetted import check_folder
 
 CONFIGS = ("config.json", "adapter_config.json")
 "A model's folder has one of these."
@@ -67,14 +68,16 @@ def check_writes(folder: str) -> None:
 
 
 def check_model(reference: str) -> None:
-    """Nothing; raises E801 where neither a folder nor the hub has such a model.
+    """Nothing; raises E801 where neither a folder nor the hub has such a model, E853 to E857 for its files.
 
     A command asks this before it imports what loads one, which takes seconds.
     """
     name = model_folder(reference)
     check_there(name)
-    if Path(name).is_dir() and not holds_model(Path(name)):
-        raise no_model(Path(name))
+    if Path(name).is_dir():
+        if not holds_model(Path(name)):
+            raise no_model(Path(name))
+        check_folder(Path(name))
 
 
 def check_there(name: str) -> None:

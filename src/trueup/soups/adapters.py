@@ -18,7 +18,7 @@ from typing import Any, final
 
 import torch
 from peft.tuners.lora import LoraLayer
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -28,6 +28,8 @@ from trueup.models.forward import LanguageModel
 from trueup.models.load import load
 from trueup.models.lora import CONFIG, base_of, is_adapter, trained_on
 from trueup.models.shared import open_base, same_weights
+from trueup.settings.sealed import MANIFEST
+from trueup.settings.vetted import AGAIN, check_folder
 from trueup.soups import simplex
 
 FILE = "adapter_model.safetensors"
@@ -139,6 +141,7 @@ def plain_over_one_base(models: Sequence[str]) -> list[Adapter]:
 
 def read(folder: Path) -> Adapter:
     """The adapter in a folder. Raises E852 for one that is more than W + s B A on named layers."""
+    check_folder(folder)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     reason = _beyond(folder)
     if reason:
@@ -150,6 +153,9 @@ def read(folder: Path) -> Adapter:
         )
     found = load_file(folder / FILE)
     layers = [name.removesuffix(A) for name in found if name.endswith(A)]
+    odd = sorted(found.keys() ^ {layer + end for layer in layers for end in (A, B)})
+    if odd:
+        raise TrueupError("E803", f"a factor has no other: {odd[0]}", where=str(folder), remedy=AGAIN)
     return Adapter(
         folder=folder, config=config, layers={layer: (found[layer + A], found[layer + B]) for layer in layers}
     )
@@ -213,7 +219,11 @@ def write(adapter: Adapter, beside: Adapter, folder: Path) -> Path:
     """The folder, with an adapter as peft reads it and the tokenizer that lies beside another."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in beside.folder.iterdir():
-        if path.is_file() and path.name not in (CONFIG, FILE, "README.md") and path.suffix != ".safetensors":
+        if (
+            path.is_file()
+            and path.name not in (CONFIG, FILE, MANIFEST, "README.md")
+            and path.suffix != ".safetensors"
+        ):
             shutil.copyfile(path, folder / path.name)
     tensors = {
         layer + end: t.contiguous()
@@ -236,8 +246,12 @@ def _beyond(folder: Path) -> str:
     if isinstance(config.get("target_modules"), str):
         return "its layers are named by a pattern"
     asked = next((f"`{key}` is set" for key in _BEYOND if config.get(key)), "")
-    with safe_open(folder / FILE, "pt") as tensors:
-        odd = sorted(name for name in tensors.offset_keys() if not name.endswith((A, B)))
+    try:
+        with safe_open(folder / FILE, "pt") as tensors:
+            odd = sorted(name for name in tensors.offset_keys() if not name.endswith((A, B)))
+    except (SafetensorError, OSError) as error:
+        reason = f"its weights cannot be read: {error}"
+        raise TrueupError("E802", reason, where=str(folder / FILE), remedy=AGAIN) from None
     return asked or (f"it holds {odd[0]}" if odd else "")
 
 

@@ -17,6 +17,7 @@ from trueup.evals.policies import sampled_kl
 from trueup.evals.view import PolicyView
 from trueup.judges import Judge
 from trueup.models.forward import LanguageModel
+from trueup.settings.names import check_name
 from trueup.sources.sample import Decoding
 
 Floats = NDArray[np.float64]
@@ -77,10 +78,14 @@ class Bench:
 
 
 def experts_of(models: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """The names and the models; raises E736 for fewer than two, E801 for a folder that is not there."""
+    """The names and the models.
+
+    Raises E736 for fewer than two, E770 for a name that is not plain, E801 for a folder that is not there.
+    """
     if len(models) < 2:
         raise TrueupError("E736", counted(len(models), "expert"), where="experts", remedy="name two or more")
     for name, model in models.items():
+        check_name(name, "an expert", f"experts.{name}")
         if model.startswith((".", "/")) and not Path(model).is_dir():
             raise TrueupError("E801", "no such folder", where=f"experts.{name}: {model}", remedy="check it")
     return list(models), list(models.values())

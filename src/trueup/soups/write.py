@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from trueup.engine import disk
 from trueup.errors import TrueupError
-from trueup.models.export import new_folder, refuse_other
+from trueup.models.export import CardFacts, new_folder, refuse_other
+from trueup.settings.names import as_name
+from trueup.settings.sealed import seal
 from trueup.soups.adapters import AdapterSoup
-from trueup.soups.mix import card_of, open_soup, short_name
+from trueup.soups.mix import Soup, card_of, open_soup, short_name
 from trueup.soups.simplex import uniform
 from trueup.worlds import door_of
 
@@ -43,9 +46,15 @@ def write_mixture(
     return out
 
 
+def keep_mixture(soup: Soup, weights: Sequence[float], folder: Path, card: CardFacts) -> None:
+    """Nothing; the mixture is a run's model: a folder with a manifest, which appears whole or not at all."""
+    with disk.whole_folder(folder) as staged:
+        seal(soup.save(weights, staged, card))
+
+
 def named(experts: Sequence[str]) -> Mapping[str, str]:
     """The experts by short names, numbered where two would share one."""
-    names = [short_name(expert) for expert in experts]
+    names = [as_name(short_name(expert)) for expert in experts]
     if len(set(names)) < len(names):
         names = [f"{name}-{i}" for i, name in enumerate(names, 1)]
     return dict(zip(names, experts, strict=True))

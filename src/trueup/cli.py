@@ -13,6 +13,7 @@ from trueup.commands import (
     behaviour,
     compare,
     data,
+    doctor,
     evaluate,
     judge,
     lab,
@@ -62,6 +63,7 @@ app.command(models.generate)
 app.command(serve.serve)
 app.command(models.export)
 app.command(soup.soup)
+app.command(doctor.doctor)
 app.command(data.app)
 app.command(lab.app)
 

@@ -23,6 +23,7 @@ _EXIT_BY_CODE = {
         ("E732", "E794", "E795", "E811", "E818", "E903", "E951", "E961", "E962", "E963", "E964"),
         EXIT_UNAVAILABLE,
     ),
+    **dict.fromkeys(("E980", "E981", "E982", "E983", "E984"), EXIT_DATA),
     "E941": EXIT_IO,
     "E952": EXIT_REFUSED,
 }

@@ -214,15 +214,3 @@ CHECKS: tuple[Check, ...] = (
     Check(kinds=("identical samples",), needs=("group", "sampler"), look=alike),
 )
 
-
-def shown(finding_: Finding) -> str:
-    """The lines of a finding, runs of them joined: `lines 1-32, 40`."""
-    runs: list[list[int]] = []
-    for line in finding_.lines:
-        if runs and line == runs[-1][1] + 1:
-            runs[-1][1] = line
-        else:
-            runs.append([line, line])
-    said = [str(a) if a == b else f"{a}-{b}" for a, b in runs]
-    more = sum(b - a + 1 for a, b in runs[8:])
-    return ", ".join(said[:8]) + (f" and {more:,} more" if more else "")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from trueup.commands.early import check_file, check_models
-from trueup.commands.options import AnyTemplate, Json, Positive, Speaker, answer, says
+from trueup.commands.options import AnyTemplate, Json, Positive, answer, says
 
 EXIT_FOUND = 1
 
@@ -16,7 +16,7 @@ def doctor(
     dump: Path,
     /,
     *,
-    model: Speaker | None = None,
+    model: str | None = None,
     template: AnyTemplate = None,
     loss_on: Literal["answers", "everything"] = "answers",
     precision: Literal["bfloat16", "float32"] = "bfloat16",
@@ -41,7 +41,7 @@ def doctor(
     dump
         A file of JSON lines, one row a line.
     model
-        The weights that wrote the dump: a model's folder or id, the folder of a run, or world:base.
+        The weights that wrote the dump: a model's folder, id or GGUF file, or the folder of a run.
     loss_on
         `everything` where prompts are meant to be in the loss, as in language modelling.
     precision

@@ -22,7 +22,7 @@ def labels(case: Case) -> Found:
     if len(shifted) > len(wrong) / 2:
         says = f"Labels are shifted by one in {of_rows(len(shifted), len(rows))}: labels[t] = input_ids[t + 1]."
         remedy = "Give labels = input_ids with -100 where no loss is; the model shifts them itself."
-        return [finding("shifted labels", says, shifted, remedy, rows=len(shifted))]
+        return [finding("shifted labels", says, shifted, remedy)]
     tokens = sum(int(_disagreeing(row).sum()) for row in wrong)
     says = f"{counted(tokens, 'label')} in {of_rows(len(wrong), len(rows))} are other ids than the row's own."
     remedy = "Make the labels from the same ids that the model reads."
@@ -73,7 +73,7 @@ def empty_loss(case: Case) -> Found:
         return []
     says = f"{of_rows(len(empty), len(rows)).capitalize()} have no token in the loss."
     remedy = "Often a prompt that fills the whole length: raise the maximum length, or drop such rows."
-    return [finding("empty loss", says, empty, remedy, rows=len(empty))]
+    return [finding("empty loss", says, empty, remedy)]
 
 
 def unscored(case: Case) -> Found:
@@ -126,7 +126,7 @@ def repeated(case: Case) -> Found:
         f"{len(most)} times (lines {', '.join(str(r.line) for r in most[:4])}{', ...' if len(most) > 4 else ''})."
     )
     remedy = "Look at the sampler of each rank, at resuming, and for copies in the data."
-    return [finding("repeated rows", says, again.values(), remedy, rows=len(again), most=len(most))]
+    return [finding("repeated rows", says, again.values(), remedy, most=len(most))]
 
 
 def _identities(row: Row) -> Iterator[tuple[object, ...]]:

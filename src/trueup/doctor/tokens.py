@@ -45,7 +45,7 @@ def begin(case: Case) -> Found:
     if double:
         says = f"{of_rows(len(double), len(firsts)).capitalize()} begin with two BOS tokens (id {chat.bos})."
         remedy = "The template writes one already: tokenise its text with add_special_tokens=False."
-        found.append(finding("double BOS", says, double, remedy, rows=len(double)))
+        found.append(finding("double BOS", says, double, remedy))
     layout = layout_of(chat)
     without = [
         row
@@ -57,48 +57,50 @@ def begin(case: Case) -> Found:
     if without:
         says = f"{of_rows(len(without), len(firsts)).capitalize()} do not begin with BOS (id {chat.bos})."
         remedy = "The template, or for plain text the tokenizer, writes one: keep it when rows are cut or joined."
-        found.append(finding("no BOS", says, without, remedy, rows=len(without)))
+        found.append(finding("no BOS", says, without, remedy))
     return found
 
 
 def padding(case: Case) -> Found:
-    """Padding that no attention mask names is told by its id; that of a mask is held against it."""
-    chat, rows = _chat(case), case.rows
+    """Padding is in no loss, and is not attended to, where it is told by its id: a run of it at a row's end.
+
+    One padding token that a mask attends to, or that a sampler has a log-prob for, is a token like others.
+    """
+    chat = _chat(case)
     pad = chat.tokenizer.pad_token_id
     if pad is None:
         return "the tokenizer has no padding token"
-    if pad in chat.stop_ids:
-        return _padding_that_ends(rows, int(pad))
-    lossy = [row for row in rows if row.trained is not None and (row.trained & (row.ids == pad)).any()]
-    lossy = [row for row in lossy if row.attention is None or (row.trained & row.attention & (row.ids == pad)).any()]
-    seen = [r for r in rows if r.attention is not None and (r.attention & (r.ids == pad)).any()]
+    ends = pad in chat.stop_ids
+    lossy, tokens, seen = [], 0, []
+    for row in case.rows:
+        run = _run(row, int(pad), ends=ends)
+        in_loss = 0 if row.trained is None else int(row.trained[run].sum())
+        if row.attention is not None:
+            seen += [row] if row.attention[run].any() else []
+            in_loss = int((row.trained & row.attention)[run].sum()) if row.trained is not None else 0
+        tokens += in_loss
+        lossy += [row] if in_loss else []
     found = []
     if lossy:
-        tokens = sum(int((row.trained & (row.ids == pad)).sum()) for row in lossy if row.trained is not None)
-        found.append(_padded(lossy, tokens, len(rows), int(pad)))
+        says = (
+            f"{counted(tokens, 'padding token')} (id {pad}) are in the loss, in "
+            f"{of_rows(len(lossy), len(case.rows))}."
+        )
+        remedy = "Set the loss mask to 0 (labels to -100) at padding, by length and not by id."
+        found.append(finding("padding in the loss", says, lossy, remedy, tokens=tokens))
     if seen:
-        says = f"Padding (id {pad}) is attended to in {of_rows(len(seen), len(rows))}."
+        says = f"Padding (id {pad}) is attended to in {of_rows(len(seen), len(case.rows))}."
         remedy = "Make attention_mask 0 there: right padding then only costs time, left padding shifts positions."
-        found.append(finding("padding attended", says, seen, remedy, severity="doubt", rows=len(seen)))
+        found.append(finding("padding attended", says, seen, remedy, severity="doubt"))
     return found
 
 
-def _padding_that_ends(rows: Sequence[Row], pad: int) -> list[Finding]:
-    """Where one token ends turns and pads: of a run of them at the end, only the first may be in the loss."""
-    wrong, tokens = [], 0
-    for row in rows:
-        if row.trained is not None:
-            end = before_padding(row, pad, ends=True)
-            extra = row.trained[end:] & (True if row.attention is None else row.attention[end:])
-            tokens += int(extra.sum())
-            wrong += [row] if extra.any() else []
-    return [_padded(wrong, tokens, len(rows), pad)] if wrong else []
-
-
-def _padded(rows: Sequence[Row], tokens: int, all_of: int, pad: int) -> Finding:
-    says = f"{counted(tokens, 'padding token')} (id {pad}) are in the loss, in {of_rows(len(rows), all_of)}."
-    remedy = "Set the loss mask to 0 (labels to -100) at padding, by length and not by id."
-    return finding("padding in the loss", says, rows, remedy, tokens=tokens)
+def _run(row: Row, pad: int, *, ends: bool) -> np.ndarray:
+    """Which tokens are a run of padding at the row's end: one alone only where no mask says otherwise."""
+    start = before_padding(row, pad, ends=ends)
+    run = np.zeros(len(row.ids), bool)
+    run[start:] = len(row.ids) - start > 1 or row.attention is None
+    return run if row.sampler is None else run & np.isnan(row.sampler)
 
 
 # ------------------------------------------------------------------------------------------ the loss's edges
@@ -156,14 +158,14 @@ def ends(case: Case) -> Found:
             "Let the mask include the turn's last token, or the model never learns to stop; where one token "
             "pads and ends, mask by length."
         )
-        found.append(finding("end of turn not in the loss", says, missed, remedy, rows=len(missed)))
+        found.append(finding("end of turn not in the loss", says, missed, remedy))
     if absent:
         says = (
             f"{of_rows(len(absent), seen).capitalize()} end without {stop}, and are shorter than the longest row, "
             "so were not cut."
         )
         remedy = "Append the end of turn to each completion before tokenising."
-        found.append(finding("no end of turn", says, absent, remedy, rows=len(absent)))
+        found.append(finding("no end of turn", says, absent, remedy))
     return found
 
 
@@ -189,13 +191,13 @@ def retokenised(case: Case) -> Found:
             f"{at.line} {_first_difference(chat, _tail(at), at.sampler_ids)}."
         )
         remedy = "Pass ids from the sampler to the trainer, never its text."
-        found.append(finding("retokenised", says, moved, remedy, rows=len(moved)))
+        found.append(finding("retokenised", says, moved, remedy))
     texts = [row for row in case.rows if row.text is not None]
     wrong = [(row, said) for row in texts if (said := _against_text(chat, row))]
     if wrong:
         says = f"The text of {of_rows(len(wrong), len(texts))} has other ids: line {wrong[0][0].line} {wrong[0][1]}."
         remedy = "Encode the whole text at once, or pieces only at borders that the tokenizer never merges."
-        found.append(finding("retokenised", says, (row for row, _ in wrong), remedy, rows=len(wrong)))
+        found.append(finding("retokenised", says, (row for row, _ in wrong), remedy))
     return found
 
 
@@ -281,7 +283,7 @@ def template(case: Case) -> Found:
         f"{wrong[0][0].line} {wrong[0][1]}."
     )
     remedy = "Train with the template that the model is served with: compare both tokenizers' chat_template."
-    return [finding("template drift", says, (row for row, _ in wrong), remedy, rows=len(wrong))]
+    return [finding("template drift", says, (row for row, _ in wrong), remedy)]
 
 
 def _against_template(chat: Chat, row: Row) -> str:

@@ -25,10 +25,34 @@ TEMPLATE = """{{ bos_token }}{%- for m in messages -%}
 <|im_start|>{{ m.role }}{{ "\\n" }}{{ m.content }}<|im_end|>{{ "\\n" }}
 {%- endfor -%}
 {%- if add_generation_prompt -%}<|im_start|>assistant{{ "\\n" }}{%- endif -%}"""
-WORDS = (
-    "river stone north window quiet market lantern winter garden copper seven answer between letters "
-    "morning harbour silver thunder music paper orange simple travel yellow mountain bridge"
-).split()
+WORDS = [
+    "river",
+    "stone",
+    "north",
+    "window",
+    "quiet",
+    "market",
+    "lantern",
+    "winter",
+    "garden",
+    "copper",
+    "seven",
+    "answer",
+    "between",
+    "letters",
+    "morning",
+    "harbour",
+    "silver",
+    "thunder",
+    "music",
+    "paper",
+    "orange",
+    "simple",
+    "travel",
+    "yellow",
+    "mountain",
+    "bridge",
+]
 PROMPTS, K = 10, 4
 Dump = list[dict[str, Any]]
 
@@ -116,7 +140,9 @@ def law(z: torch.Tensor, how: Sampling) -> torch.Tensor:
     return torch.log_softmax(logp, -1)
 
 
-def drawn(prompts: list[list[int]], seed: int, how: Sampling, model: Any = None) -> list[tuple[list[int], list[float]]]:
+def drawn(
+    prompts: list[list[int]], seed: int, how: Sampling, model: Any = None
+) -> list[tuple[list[int], list[float]]]:
     """A completion of each prompt, of a length drawn beforehand, and its tokens' log-probs."""
     model = network() if model is None else model
     model = copy.deepcopy(model).to(how.dtype) if how.dtype != torch.float32 else model
@@ -134,7 +160,11 @@ def drawn(prompts: list[list[int]], seed: int, how: Sampling, model: Any = None)
             cache_, z = out.past_key_values, out.logits[:, -1].float()
             p = law(z, how)
             feed = torch.multinomial(p.exp(), 1, generator=random)
-            said = p if how.renormalised else torch.log_softmax(z / (how.said_temperature or how.temperature), -1)
+            said = (
+                p
+                if how.renormalised
+                else torch.log_softmax(z / (how.said_temperature or how.temperature), -1)
+            )
             told = said.gather(1, feed)[:, 0].tolist()
             for row, k in enumerate(mine):
                 if step < lengths[k]:
@@ -148,13 +178,17 @@ def question(random: np.random.Generator) -> str:
     return " ".join(random.choice(WORDS, 4)) + "?"
 
 
-def samples(seed: int, how: Sampling | None = None, model: Any = None, *, declared: float | None = None) -> Dump:
+def samples(
+    seed: int, how: Sampling | None = None, model: Any = None, *, declared: float | None = None
+) -> Dump:
     """A step of GRPO: K completions a prompt with log-probs, rewards and the group's advantages."""
     how = how or Sampling()
     random, told = np.random.default_rng([seed, 1]), tokenizer()
     asked = [[{"role": "user", "content": question(random)}] for _ in range(PROMPTS)]
     prompts = [
-        told.apply_chat_template(m, add_generation_prompt=True, return_dict=False) for m in asked for _ in range(K)
+        told.apply_chat_template(m, add_generation_prompt=True, return_dict=False)
+        for m in asked
+        for _ in range(K)
     ]
     rows: Dump = []
     for k, (ids, logprobs) in enumerate(drawn(prompts, seed, how, model)):
@@ -170,7 +204,9 @@ def samples(seed: int, how: Sampling | None = None, model: Any = None, *, declar
         )  # fmt: skip
     for start in range(0, len(rows), K):
         rewards = np.array([row["reward"] for row in rows[start : start + K]])
-        for row, value in zip(rows[start : start + K], (rewards - rewards.mean()) / (rewards.std() + 1e-4), strict=True):
+        for row, value in zip(
+            rows[start : start + K], (rewards - rewards.mean()) / (rewards.std() + 1e-4), strict=True
+        ):
             row["advantages"] = float(value)
     return rows
 
@@ -336,7 +372,7 @@ def older() -> LlamaForCausalLM:
         with torch.no_grad():
             for p in model.parameters():
                 if p.grad is not None:
-                    p.add_(p.grad, alpha=-0.1)
+                    p.add_(p.grad, alpha=-0.02)
     return model.eval()
 
 

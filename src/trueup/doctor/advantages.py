@@ -110,4 +110,3 @@ CHECKS: tuple[Check, ...] = (
     Check(kinds=("advantages not zero-mean",), needs=("group", "advantage"), look=zero_mean),
     Check(kinds=("advantages of other rows",), needs=("group", "advantage", "reward"), look=with_rewards),
 )
-

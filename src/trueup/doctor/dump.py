@@ -73,6 +73,15 @@ class Row:
         """Whether a policy wrote the row, as log-probs of a sampler or advantages say."""
         return self.sampler is not None or self.advantage is not None or self.advantages is not None
 
+    @property
+    def keeps_ids(self) -> bool:
+        """Whether the ids that the sampler wrote, where they are told, stand in the row as they are."""
+        part, ids = self.sampler_ids, self.ids[self.real]
+        if part is None or len(part) > len(ids):
+            return part is None
+        windows = np.lib.stride_tricks.sliding_window_view(ids, len(part))
+        return bool((windows == part).all(1).any())
+
 
 def read_dump(path: str | Path) -> list[Row]:
     """The rows of a dump.
@@ -101,7 +110,11 @@ def row_of(given: Mapping[str, Any], *, line: int, where: str = "a row") -> Row:
         raise TrueupError("E982", "no input_ids", where=where, remedy="write the token ids of every row")
     read = {k: _read(k, value, where) for k, value in given.items() if value is not None}
     ids = read.pop("input_ids")
-    labels, loss, attention = read.pop("labels", None), read.pop("loss_mask", None), read.get("attention_mask")
+    labels, loss, attention = (
+        read.pop("labels", None),
+        read.pop("loss_mask", None),
+        read.get("attention_mask"),
+    )
     for key, flags in (("labels", labels), ("loss_mask", loss), ("attention_mask", attention)):
         if flags is not None and len(flags) != len(ids):
             raise _lengths(key, len(flags), f"{len(ids)} ids", where)
@@ -125,7 +138,9 @@ def _object(raw: bytes, where: str) -> dict[str, Any]:
         raise TrueupError("E980", reason, where=where, remedy="write one JSON object a line") from None
     if not isinstance(value, dict):
         kind = type(value).__name__
-        raise TrueupError("E980", f"a {kind}, not an object", where=where, remedy='write {"input_ids": [...]}')
+        raise TrueupError(
+            "E980", f"a {kind}, not an object", where=where, remedy='write {"input_ids": [...]}'
+        )
     return value
 
 
@@ -239,9 +254,7 @@ _PLAIN = (
 )
 
 
-def _spread(
-    values: np.ndarray, key: str, length: int, loss: np.ndarray | None, where: str
-) -> np.ndarray:
+def _spread(values: np.ndarray, key: str, length: int, loss: np.ndarray | None, where: str) -> np.ndarray:
     """The values with an entry for each id, NaN at the first: nothing comes before it."""
     trained = int(loss.sum()) if loss is not None else None
     if len(values) == length:

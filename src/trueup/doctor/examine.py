@@ -14,6 +14,7 @@ from trueup.doctor.finding import Case, Check, Finding
 
 if TYPE_CHECKING:
     from trueup.doctor.scan import Opened, Scan
+    from trueup.doctor.verdict import Verdict
 
 NAMES = {
     "sampler": "sampler_logprobs", "trainer": "trainer_logprobs", "loss": "loss_mask or labels",
@@ -75,6 +76,7 @@ def examine(
         chat=None if opened is None else opened.chat,
         vocabulary=None if opened is None else _ids_of(opened),
         scan=scan,
+        verdicts={} if scan is None else _verdicts(scan),
         loss_on=loss_on,
     )
     there = columns_of(given) | ({"model"} if opened is not None else set())
@@ -96,7 +98,7 @@ def examine(
         findings=tuple(sorted(found, key=lambda f: (f.severity != "fault", -len(f.lines)))),
         clean=tuple(kind for kind in dict.fromkeys(looked) if kind not in names),
         unchecked=tuple((kind, why) for kind, why in unchecked.items() if kind not in looked),
-        notes=() if scan is None else _notes(scan, names),
+        notes=_notes(case),
         num_rows=counted["rows"],
         num_tokens=counted["ids"],
         num_loss_tokens=counted["loss"],
@@ -139,14 +141,16 @@ def _wanted(row: Row, vocabulary: int) -> np.ndarray:
     return wanted
 
 
-def _notes(scan: Scan, names: set[str]) -> tuple[str, ...]:
-    from trueup.doctor.gaps import judge, gaps_of, rounding_note
+def _verdicts(scan: Scan) -> dict[str, Verdict]:
+    from trueup.doctor.verdict import COLUMNS, gaps_of, judge
 
-    notes = []
-    for column in ("sampler", "trainer"):
-        gaps = gaps_of(scan, column)
-        if gaps is not None:
-            verdict = judge(gaps)
-            if verdict.law is None and not verdict.unexplained:
-                notes += [rounding_note(scan, column) or ""]
-    return tuple(notes)
+    found = {column: gaps_of(scan, column) for column in COLUMNS}
+    return {column: judge(gaps) for column, gaps in found.items() if gaps is not None}
+
+
+def _notes(case: Case) -> tuple[str, ...]:
+    from trueup.doctor.gaps import rounding_note
+    from trueup.doctor.verdict import COLUMNS
+
+    clean = [column for column in COLUMNS if column in case.verdicts and case.verdicts[column].clean]
+    return tuple(rounding_note(case.verdicts[column], column) for column in clean)

@@ -11,6 +11,7 @@ from trueup.doctor.dump import Row
 if TYPE_CHECKING:
     from trueup.chat import Chat
     from trueup.doctor.scan import Scan
+    from trueup.doctor.verdict import Verdict
 
 Severity = Literal["fault", "doubt"]
 
@@ -40,6 +41,8 @@ class Case:
     vocabulary: int | None = None
     "How many ids the model has a row of weights for."
     scan: Scan | None = None
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    "Of each column of log-probs, by its name."
     loss_on: Literal["answers", "everything"] = "answers"
 
 

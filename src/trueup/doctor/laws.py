@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trueup.doctor.finding import counted
 from trueup.doctor.scan import NODES, TOP, Scan
 
 TEMPERATURES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.5, 2.0)
@@ -76,12 +77,13 @@ def rival(gaps: Gaps) -> Law | None:
 
 
 def _bic(gaps: Gaps, predicted: np.ndarray, free: int) -> float:
+    # A tenth of rounding's size is nothing to choose by.
     n = len(gaps.index)
-    return n * float(np.log(_misfit(gaps, predicted) / n + 1e-9)) + free * float(np.log(max(n, 2)))
+    return n * float(np.log(_misfit(gaps, predicted) / n + 1e-2)) + free * float(np.log(max(n, 2)))
 
 
 def _misfit(gaps: Gaps, predicted: np.ndarray) -> float:
-    """Σ((d - d̂)/σ)², one token's part held to what 1 nat would add where its law gives it no chance."""
+    """Σ((d - d̂)/σ)²."""
     return float((((gaps.gap - predicted) / gaps.sigma) ** 2).sum())
 
 
@@ -117,10 +119,9 @@ def _temperature(gaps: Gaps, x: float) -> Law:
     left = (gaps.gap - predicted) / gaps.sigma
     error = float(np.sqrt(np.mean(left**2) / max(float((slope**2).sum()), 1e-12)))
     factor = float(np.exp(-x))
-    says = f"are those of a temperature {factor:.4f} ± {factor * error:.4f} times the declared one"
-    return Law(
-        kind="temperature", says=says, predicted=predicted, free=1, measured={"temperature_factor": factor}
-    )
+    says = f"are those of a temperature {factor:.3f} times the declared one"
+    measured = {"temperature_factor": factor, "error": factor * error}
+    return Law(kind="temperature", says=says, predicted=predicted, free=1, measured=measured)
 
 
 # --------------------------------------------------------------------------------------- truncated supports
@@ -146,7 +147,7 @@ def _supports(gaps: Gaps, x: float, *, coarse: bool = False) -> Iterator[Law]:
         near = np.clip(p + np.arange(-0.05, 0.051, 0.005), 0.005, 0.9995)
         p = float(min([p, *near], key=lambda p: _misfit(gaps, within_p(float(p)))))
     found = [("top-p", p, within_p(p))]
-    ks = _K[_K < mass.shape[1]]
+    ks = _K[mass.shape[1] > _K]
     if len(ks):
         k = int(min(ks[::4] if coarse else ks, key=lambda k: _misfit(gaps, within_k(int(k)))))
         found.append(("top-k", k, within_k(k)))
@@ -156,7 +157,9 @@ def _supports(gaps: Gaps, x: float, *, coarse: bool = False) -> Iterator[Law]:
         says = f"are of a support cut to {name} {value:.3g} and renormalised{warm}"
         if x:
             measured["temperature_factor"] = float(np.exp(-x))
-        yield Law(kind="truncated support", says=says, predicted=predicted, free=2 if x else 1, measured=measured)
+        yield Law(
+            kind="truncated support", says=says, predicted=predicted, free=2 if x else 1, measured=measured
+        )
 
 
 def _gain(mass: np.ndarray, last: np.ndarray, rank: np.ndarray) -> np.ndarray:
@@ -196,26 +199,31 @@ def _moved(gaps: Gaps, by: int) -> Law | None:
 
 
 def _other_rows(gaps: Gaps) -> Law | None:
-    """The log-probs of another row, the one that each row's numbers fit best among those as long."""
-    rows = [np.flatnonzero(gaps.owner == k) for k in range(len(gaps.scan.rows))]
-    exact = gaps.scan.exact[gaps.index]
+    """The log-probs of another row: the one that each row's numbers fit best among those as long or longer."""
+    scan = gaps.scan
+    rows = [scan.exact[scan.owner == k] for k in range(len(scan.rows))]
     predicted, moved = np.zeros(len(gaps.index)), 0
-    for k, mine in enumerate(rows):
-        others = [theirs for theirs in rows if len(theirs) >= len(mine) > 2]
-        if not others:
+    for k in np.unique(gaps.owner):
+        mine = np.flatnonzero(gaps.owner == k)
+        given, count = gaps.given[mine], len(mine)
+        # Of few numbers some other row's would fit by chance.
+        others = [
+            (float(np.abs(given - r[:count]).sum()), j) for j, r in enumerate(rows) if len(r) >= count > 4
+        ]
+        if not others or count != len(rows[k]):
             continue
-        near = min(others, key=lambda theirs: float(np.abs(gaps.given[mine] - exact[theirs[: len(mine)]]).sum()))
-        predicted[mine] = exact[near[: len(mine)]] - exact[mine]
-        moved += near is not rows[k]
+        near = min(others)[1]
+        predicted[mine] = rows[near][:count] - rows[k]
+        moved += near != k
     if not moved:
         return None
     return Law(
         kind="log-probs of other rows",
-        says=f"are those of other rows in {moved} rows",
+        says=f"are those of other rows in {counted(moved, 'row')}",
         predicted=predicted,
         free=1 + moved,
-        measured={"rows": moved},
+        measured={"moved": moved},
     )
 
 
-assert TOP > int(_K[-1])
+assert int(_K[-1]) < TOP

@@ -65,6 +65,4 @@ def runs(lines: tuple[int, ...]) -> str:
 
 def _wrapped(text: str, first: str = "", rest: str | None = None) -> list[str]:
     after = first if rest is None else rest
-    return textwrap.wrap(
-        text, WIDTH, initial_indent=first, subsequent_indent=after, break_on_hyphens=False
-    )
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=after, break_on_hyphens=False)

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from trueup.doctor.dump import IGNORED, Row
-from trueup.doctor.finding import Case, Check, Finding, Found, counted, finding, of_rows
+from trueup.doctor.finding import Case, Check, Found, counted, finding, of_rows
 
 
 def labels(case: Case) -> Found:
@@ -20,7 +20,9 @@ def labels(case: Case) -> Found:
         return []
     shifted = [row for row in wrong if _is_shifted(row)]
     if len(shifted) > len(wrong) / 2:
-        says = f"Labels are shifted by one in {of_rows(len(shifted), len(rows))}: labels[t] = input_ids[t + 1]."
+        says = (
+            f"Labels are shifted by one in {of_rows(len(shifted), len(rows))}: labels[t] = input_ids[t + 1]."
+        )
         remedy = "Give labels = input_ids with -100 where no loss is; the model shifts them itself."
         return [finding("shifted labels", says, shifted, remedy)]
     tokens = sum(int(_disagreeing(row).sum()) for row in wrong)
@@ -54,7 +56,9 @@ def numbers(case: Case) -> Found:
         if bad:
             count, infinite = sum(n for _, n in bad), sum(int(np.isinf(v).sum()) for _, v in given)
             says = f"{count:,} of the {word} are above 0 or not finite ({infinite:,} NaN or infinite)."
-            remedy = "Write log-probs as the engine gives them: natural logarithms of one token's probability."
+            remedy = (
+                "Write log-probs as the engine gives them: natural logarithms of one token's probability."
+            )
             found.append(finding("not log-probs", says, (row for row, _ in bad), remedy, tokens=count))
     wrong = [row for row in case.rows if any(value == np.inf for value in (row.reward, row.advantage))]
     wrong += [row for row in case.rows if row.advantages is not None and np.isinf(row.advantages).any()]
@@ -213,4 +217,3 @@ CHECKS: tuple[Check, ...] = (
     Check(kinds=("skipped rows",), needs=("position",), look=skipped),
     Check(kinds=("identical samples",), needs=("group", "sampler"), look=alike),
 )
-

@@ -24,7 +24,7 @@ from trueup.engine.packing import pack, split
 from trueup.models.forward import LanguageModel, packed_states, padded_states
 
 Precision = Literal["bfloat16", "float32"]
-NODES = np.cos((2 * np.arange(15) + 1) * np.pi / 30) * np.log(4)
+NODES = np.cos((2 * np.arange(23) + 1) * np.pi / 46) * np.log(4)
 "Chebyshev nodes of log β: temperatures from a quarter of the row's to four times it."
 TOP = 256
 "So many of the likeliest ids are kept of each distribution: a nucleus is sought among them."
@@ -82,8 +82,7 @@ class Scan:
     @property
     def sigma(self) -> np.ndarray:
         """The size of rounding's noise at each token [T]: σ² = share · Σ noise² / Σ share."""
-        floor = 1e-14 if self.precision == "float32" else 1e-10
-        return np.sqrt(np.maximum(self.share * (self.noise**2).sum() / self.share.sum(), floor))
+        return np.sqrt(np.maximum(self.share * (self.noise**2).sum() / self.share.sum(), 1e-10))
 
 
 class _Part(NamedTuple):
@@ -139,7 +138,9 @@ def _pass(
     with torch.no_grad(), network.as_called():
         for run in split(groups, ROW_TOKENS):
             batch = pack(run).to(network.device)
-            states = packed_states(network.body, batch) if network.packs else padded_states(network.body, batch)
+            states = (
+                packed_states(network.body, batch) if network.packs else padded_states(network.body, batch)
+            )
             heat = torch.from_numpy(temperature[start : start + len(batch.targets)]).to(network.device)
             start += len(batch.targets)
             size = max(1, _LOGITS // (network.head.weight.shape[0] * 4))
@@ -178,9 +179,9 @@ def _weights(x: float) -> np.ndarray:
 
 def open_model(path: str, *, template: str | None, precision: Precision, device: str) -> Opened:
     """The model of a folder or id, in the two precisions, and its chat. Raises what loading raises."""
+    from trueup.models.load import load
     from trueup.models.opening import model_path, open_policy
     from trueup.settings.blocks import ModelSettings
-    from trueup.models.load import load
 
     exact: Any = "float32" if precision == "bfloat16" else "float64"
     settings = ModelSettings(path=path, template=template, dtype=exact, device=device)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import numpy as np
 
 from trueup.doctor.finding import Case, Check, Finding, Found, finding, of_rows
-from trueup.doctor.gaps import gaps_of, judge
 from trueup.doctor.scan import NODES, Scan
 
 ALPHA = 1e-6
@@ -23,14 +22,12 @@ ALPHA = 1e-6
 def drawn(case: Case) -> Found:
     """Whether a policy's tokens are drawn from the law that the model has at the declared temperature."""
     scan = case.scan
-    if scan is None:
-        return "no --model"
-    for column in ("sampler", "trainer"):
-        gaps = gaps_of(scan, column)
-        verdict = None if gaps is None else judge(gaps)
-        if verdict is not None and (verdict.law is not None or verdict.unexplained):
+    if scan is None or not case.verdicts:
+        return "no log-probs that could be scored"
+    for column, verdict in case.verdicts.items():
+        if not verdict.clean:
             return f"the {column}'s log-probs are not the model's"
-    mine = np.isin(scan.owner, [k for k, row in enumerate(scan.rows) if row.sampled])
+    mine = np.isin(scan.owner, [k for k, row in enumerate(scan.rows) if row.sampled and row.keeps_ids])
     if not mine.any():
         return "no row that a policy wrote"
     warm, gain = _warmth(scan, mine)
@@ -76,7 +73,9 @@ def _cut(scan: Scan, mine: np.ndarray) -> dict[str, float] | None:
     shift = -np.log(np.clip(inside, 1e-12, 1.0))
     gain = float(shift.sum())
     # Two ways to look, so half the chance each.
-    return None if gain < -np.log(ALPHA / 2) else {name: bound, "gain": gain, "mean_shift": float(shift.mean())}
+    return (
+        None if gain < -np.log(ALPHA / 2) else {name: bound, "gain": gain, "mean_shift": float(shift.mean())}
+    )
 
 
 def _truncated(scan: Scan, mine: np.ndarray, cut: dict[str, float]) -> Finding:
@@ -87,19 +86,26 @@ def _truncated(scan: Scan, mine: np.ndarray, cut: dict[str, float]) -> Finding:
         f"the chance of that is {np.exp(-cut['gain']):.1g}. Renormalised, their log-probs would be "
         f"{cut['mean_shift']:+.3f} nats a token higher."
     )
-    remedy = "Sample with top_p 1 and top_k off; a truncated sampler is not the policy that the ratio is about."
+    remedy = (
+        "Sample with top_p 1 and top_k off; a truncated sampler is not the policy that the ratio is about."
+    )
     return finding("truncated samples", says, rows, remedy, tokens=int(mine.sum()), **cut)
 
 
 def _warmed(scan: Scan, mine: np.ndarray, factor: float) -> Finding:
     rows = [row for k, row in enumerate(scan.rows) if k in set(scan.owner[mine])]
     declared = {row.temperature or 1.0 for row in rows}
-    one = f"{next(iter(declared)) * factor:.3g}" if len(declared) == 1 else f"{factor:.3g} times that declared"
+    one = (
+        f"{next(iter(declared)) * factor:.3g}" if len(declared) == 1 else f"{factor:.3g} times that declared"
+    )
     says = (
         f"The tokens of {of_rows(len(rows), len(rows))} are drawn at temperature {one}, but their log-probs are "
         f"those of {', '.join(f'{t:g}' for t in sorted(declared))} (by the tokens' likelihood)."
     )
-    remedy = "Ask the engine for log-probs after the temperature (vLLM: --logprobs-mode processed_logprobs)."
+    remedy = (
+        "Ask the engine for log-probs after the temperature (vLLM: --logprobs-mode processed_logprobs), and "
+        "declare the one that it used."
+    )
     return finding("drawn at another temperature", says, rows, remedy, temperature_factor=factor)
 
 

@@ -56,7 +56,9 @@ def begin(case: Case) -> Found:
     ]
     if without:
         says = f"{of_rows(len(without), len(firsts)).capitalize()} do not begin with BOS (id {chat.bos})."
-        remedy = "The template, or for plain text the tokenizer, writes one: keep it when rows are cut or joined."
+        remedy = (
+            "The template, or for plain text the tokenizer, writes one: keep it when rows are cut or joined."
+        )
         found.append(finding("no BOS", says, without, remedy))
     return found
 
@@ -90,7 +92,9 @@ def padding(case: Case) -> Found:
         found.append(finding("padding in the loss", says, lossy, remedy, tokens=tokens))
     if seen:
         says = f"Padding (id {pad}) is attended to in {of_rows(len(seen), len(case.rows))}."
-        remedy = "Make attention_mask 0 there: right padding then only costs time, left padding shifts positions."
+        remedy = (
+            "Make attention_mask 0 there: right padding then only costs time, left padding shifts positions."
+        )
         found.append(finding("padding attended", says, seen, remedy, severity="doubt"))
     return found
 
@@ -182,7 +186,7 @@ def retokenised(case: Case) -> Found:
     chat = _chat(case)
     found: list[Finding] = []
     sampled = [row for row in case.rows if row.sampler_ids is not None]
-    moved = [row for row in sampled if not _holds(row.ids[row.real], row.sampler_ids)]
+    moved = [row for row in sampled if not row.keeps_ids]
     if moved:
         at = moved[0]
         assert at.sampler_ids is not None
@@ -201,15 +205,6 @@ def retokenised(case: Case) -> Found:
     return found
 
 
-def _holds(ids: np.ndarray, part: np.ndarray | None) -> bool:
-    """Whether the part stands in the ids, one id after the other."""
-    assert part is not None
-    if len(part) > len(ids):
-        return False
-    windows = np.lib.stride_tricks.sliding_window_view(ids, len(part))
-    return bool((windows == part).all(1).any())
-
-
 def _tail(row: Row) -> np.ndarray:
     """What of a row the sampler may have written: from the first token in the loss on."""
     ids = row.ids[row.real]
@@ -220,7 +215,7 @@ def _tail(row: Row) -> np.ndarray:
 
 def _against_text(chat: Chat, row: Row) -> str:
     """How a row's text disagrees with its ids; "" where it does not."""
-    codec, ids = chat.codec, row.ids[row.real].tolist()
+    codec, ids = chat.codec, row.ids[layout_of(chat).own(row)].tolist()
     text = row.text or ""
     says_marks = codec.pattern.search(text) is not None
     inner = [i for i in ids if i not in codec.names]
@@ -293,13 +288,15 @@ def _against_template(chat: Chat, row: Row) -> str:
     generation = row.sampled or not answered
     if row.sampled and answered:
         messages = messages[:-1]
-    ids = row.ids[row.real]
+    ids = row.ids[layout_of(chat).own(row)]
     try:
         text = chat.layout.template.run(messages, generation=generation)
     except TrueupError as error:
         return f"is refused ({error.reason})"
     whole = np.array(chat.codec.whole.encode(text, add_special_tokens=False).ids)
-    if _fits(ids, whole, chat, prefix=generation) or _fits(ids, _ours(chat, messages), chat, prefix=generation):
+    if _fits(ids, whole, chat, prefix=generation) or _fits(
+        ids, _ours(chat, messages), chat, prefix=generation
+    ):
         return ""
     return _first_difference(chat, ids, whole)
 

@@ -7,6 +7,7 @@ in the ids without the white space at its end, which a tokenizer may join to the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class Layout:
 
     def turns(self, row: Row) -> Turns | None:
         """The row's turns; None where the header is not in it."""
-        places = row.real
+        places = self.own(row)
         ids = row.ids[places]
         if len(self.header) == 0 or len(ids) < len(self.header):
             return None
@@ -57,16 +58,22 @@ class Layout:
         return Turns(prompt=marked, closings=tuple(closings), open_end=open_end)
 
     def closings(self, row: Row) -> tuple[int, ...]:
-        """Of a row without the header: its last attended token, where that ends a turn."""
-        last = self.end(row) - 1
-        return (last,) if last > 0 and int(row.ids[last]) in self.chat.stop_ids else ()
+        """Of a row without the header: its last token but for white space, where that ends a turn."""
+        places = self.own(row)
+        for at in reversed(places[-4:]):
+            if int(row.ids[at]) in self.chat.stop_ids:
+                return (int(at),)
+            if self.chat.codec.decode(row.ids[at : at + 1]).strip():
+                break
+        return ()
 
-    def end(self, row: Row) -> int:
-        """Where the row's own tokens end: before padding, by the attention mask or else by the id that pads."""
-        pad = self.chat.tokenizer.pad_token_id
-        if row.attention is not None or pad is None:
-            return int(row.real[-1]) + 1 if len(row.real) else 0
-        return before_padding(row, int(pad), ends=pad in self.chat.stop_ids)
+    def own(self, row: Row) -> np.ndarray:
+        """Where the row's own tokens are: attended to, and no run of padding at its end."""
+        pad, places = self.chat.tokenizer.pad_token_id, row.real
+        if pad is None:
+            return places
+        end = before_padding(row, int(pad), ends=pad in self.chat.stop_ids)
+        return places[places < max(end, 1)]
 
     def _blank(self, ids: np.ndarray) -> int:
         """How many of the first ids are white space."""
@@ -76,6 +83,7 @@ class Layout:
         return count
 
 
+@lru_cache(maxsize=8)
 def layout_of(chat: Chat) -> Layout:
     """The layout of a chat; its header is empty where the model has no template."""
     if chat.ending is None or chat.layout is None:
@@ -84,7 +92,9 @@ def layout_of(chat: Chat) -> Layout:
     text = chat.layout.template.run([{"role": "user", "content": "one"}], generation=True)
     first = chat.codec.whole.encode(text, add_special_tokens=False).ids[:1]
     return Layout(
-        chat=chat, header=np.array(header, np.int64), begins_with_bos=chat.bos is not None and first == [chat.bos]
+        chat=chat,
+        header=np.array(header, np.int64),
+        begins_with_bos=chat.bos is not None and first == [chat.bos],
     )
 
 

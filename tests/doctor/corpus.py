@@ -80,6 +80,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return made
 
 
+@cache
 def network(seed: int = 0) -> LlamaForCausalLM:
     """A random Llama of two layers whose next-token laws are neither flat nor certain."""
     torch.manual_seed(seed)
@@ -98,7 +99,7 @@ def network(seed: int = 0) -> LlamaForCausalLM:
 @cache
 def opened() -> Opened:
     """The model as the command opens it."""
-    told, model = tokenizer(), network()
+    told, model = tokenizer(), copy.deepcopy(network())
     chat = Chat.of(told)
     rough = copy.deepcopy(model).to(torch.bfloat16)
     exact, rounded = (from_modules(m, chat.tokenizer) for m in (model, rough))
@@ -141,36 +142,35 @@ def law(z: torch.Tensor, how: Sampling) -> torch.Tensor:
 
 
 def drawn(
-    prompts: list[list[int]], seed: int, how: Sampling, model: Any = None
+    prompts: list[list[int]], seed: int, how: Sampling, old: bool
 ) -> list[tuple[list[int], list[float]]]:
     """A completion of each prompt, of a length drawn beforehand, and its tokens' log-probs."""
-    model = network() if model is None else model
+    model = older() if old else network()
     model = copy.deepcopy(model).to(how.dtype) if how.dtype != torch.float32 else model
     random = torch.Generator().manual_seed(1000 + seed)
     lengths = torch.randint(16, 40, (len(prompts),), generator=random).tolist()
     found: list[tuple[list[int], list[float]]] = [([], []) for _ in prompts]
-    end = network().config.eos_token_id
-    for size in sorted({len(p) for p in prompts}):
-        mine = [k for k, p in enumerate(prompts) if len(p) == size]
-        ids = torch.tensor([prompts[k] for k in mine])
-        cache_, feed = None, ids
-        for step in range(max(lengths[k] for k in mine)):
-            with torch.no_grad():
-                out = model(input_ids=feed, past_key_values=cache_, use_cache=True)
-            cache_, z = out.past_key_values, out.logits[:, -1].float()
-            p = law(z, how)
-            feed = torch.multinomial(p.exp(), 1, generator=random)
-            said = (
-                p
-                if how.renormalised
-                else torch.log_softmax(z / (how.said_temperature or how.temperature), -1)
+    longest = max(map(len, prompts))
+    feed = torch.tensor([[0] * (longest - len(p)) + p for p in prompts])
+    seen = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    places, past = (seen.cumsum(1) - 1).clamp(min=0), None
+    for step in range(max(lengths)):
+        with torch.no_grad():
+            out = model(
+                input_ids=feed, attention_mask=seen, position_ids=places, past_key_values=past, use_cache=True
             )
-            told = said.gather(1, feed)[:, 0].tolist()
-            for row, k in enumerate(mine):
-                if step < lengths[k]:
-                    found[k][0].append(int(feed[row, 0]))
-                    found[k][1].append(float(told[row]))
-                    lengths[k] = step + 1 if found[k][0][-1] == end else lengths[k]
+        past, z = out.past_key_values, out.logits[:, -1].float()
+        p = law(z, how)
+        feed = torch.multinomial(p.exp(), 1, generator=random)
+        heat = how.said_temperature or how.temperature
+        told = (p if how.renormalised else torch.log_softmax(z / heat, -1)).gather(1, feed)[:, 0].tolist()
+        for k, number in enumerate(feed[:, 0].tolist()):
+            if step < lengths[k]:
+                found[k][0].append(number)
+                found[k][1].append(float(told[k]))
+                lengths[k] = step + 1 if number == model.config.eos_token_id else lengths[k]
+        seen = torch.cat([seen, torch.ones_like(feed)], 1)
+        places = places[:, -1:] + 1
     return found
 
 
@@ -179,10 +179,14 @@ def question(random: np.random.Generator) -> str:
 
 
 def samples(
-    seed: int, how: Sampling | None = None, model: Any = None, *, declared: float | None = None
+    seed: int, how: Sampling | None = None, *, old: bool = False, declared: float | None = None
 ) -> Dump:
     """A step of GRPO: K completions a prompt with log-probs, rewards and the group's advantages."""
-    how = how or Sampling()
+    return copy.deepcopy(_samples(seed, how or Sampling(), old, declared))
+
+
+@cache
+def _samples(seed: int, how: Sampling, old: bool, declared: float | None) -> Dump:
     random, told = np.random.default_rng([seed, 1]), tokenizer()
     asked = [[{"role": "user", "content": question(random)}] for _ in range(PROMPTS)]
     prompts = [
@@ -191,7 +195,7 @@ def samples(
         for _ in range(K)
     ]
     rows: Dump = []
-    for k, (ids, logprobs) in enumerate(drawn(prompts, seed, how, model)):
+    for k, (ids, logprobs) in enumerate(drawn([list(p) for p in prompts], seed, how, old)):
         prompt = list(prompts[k])
         rows.append(
             {
@@ -363,7 +367,7 @@ def cut_raw(seed: int) -> Dump:
 @cache
 def older() -> LlamaForCausalLM:
     """The policy before a few updates: a step of gradient ascent on its own samples' log-probs away."""
-    model = network()
+    model = copy.deepcopy(network())
     torch.manual_seed(7)
     ids = torch.randint(0, len(tokenizer()) - 4, (8, 40))
     for _ in range(3):
@@ -377,16 +381,16 @@ def older() -> LlamaForCausalLM:
 
 
 def stale(seed: int) -> Dump:
-    return samples(seed, model=older())
+    return samples(seed, old=True)
 
 
 def stale_bf16(seed: int) -> Dump:
-    return samples(seed, Sampling(dtype=torch.bfloat16), model=older())
+    return samples(seed, Sampling(dtype=torch.bfloat16), old=True)
 
 
 def stale_cache(seed: int) -> Dump:
     """Some rows are of the older policy."""
-    rows, old = samples(seed), samples(seed, model=older())
+    rows, old = samples(seed), samples(seed, old=True)
     for k in _picked(seed, len(rows), 0.3):
         rows[k] = old[k]
     return rows

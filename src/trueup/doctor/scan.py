@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -70,16 +71,17 @@ class Scan:
     "Var of log π(y) where every logit has a variance of 1: (1 - p_y)² + Σ_{v≠y} p_v² [T]."
     precision: str
 
-    def at_temperature(self, log_beta: float) -> np.ndarray:
-        """log π_β(y) [T], from the nodes by barycentric interpolation; its error is below 1e-5 nats."""
-        return self.table @ _weights(log_beta)
+    def at_temperature(self, log_beta: float, index: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """log π_β(y) at some tokens, from the nodes by barycentric interpolation; its error is below 1e-5 nats."""
+        return self.table[index] @ _weights(log_beta)
 
-    def top_at(self, log_beta: float) -> np.ndarray:
-        """The log-probs of the likeliest ids at another temperature [T, C]."""
+    def top_at(self, log_beta: float, index: np.ndarray, most: int = TOP) -> np.ndarray:
+        """The log-probs of the likeliest ids at another temperature, at some tokens [n, C]."""
         beta = np.exp(log_beta)
-        return beta * self.top + (self.at_temperature(log_beta) - beta * self.exact)[:, None]
+        moved = self.at_temperature(log_beta, index) - beta * self.exact[index]
+        return beta * self.top[index, :most].astype(float) + moved[:, None]
 
-    @property
+    @cached_property
     def sigma(self) -> np.ndarray:
         """The size of rounding's noise at each token [T]: σ² = share · Σ noise² / Σ share."""
         return np.sqrt(np.maximum(self.share * (self.noise**2).sum() / self.share.sum(), 1e-10))
@@ -104,8 +106,8 @@ def scan(opened: Opened, rows: Sequence[Row], wanted: Sequence[np.ndarray]) -> S
         return None
     groups = [_group(row, places) for row, places in picked]
     temperature = np.concatenate([np.full(len(places), row.temperature or 1.0) for row, places in picked])
-    parts = [part for part in _pass(opened.exact, groups, temperature, whole=True)]
-    said = {name: _joined([getattr(p, name) for p in parts]) for name in _Part._fields}
+    parts = list(_pass(opened.exact, groups, temperature, whole=True))
+    said = {name: _joined([getattr(p, name) for p in parts], name != "top") for name in _Part._fields}
     rough = _joined([part.exact for part in _pass(opened.rounded, groups, temperature, whole=False)])
     return Scan(
         rows=[row for row, _ in picked],
@@ -163,8 +165,8 @@ def _said(z: Tensor, targets: Tensor, *, whole: bool) -> _Part:
     return _Part(own[:, 0], table, top, (z > own).sum(1), share.clamp(min=1e-8))
 
 
-def _joined(parts: Sequence[Tensor]) -> np.ndarray:
-    return torch.cat(list(parts)).double().cpu().numpy()
+def _joined(parts: Sequence[Tensor], wide: bool = True) -> np.ndarray:
+    return torch.cat(list(parts)).to("cpu", torch.float64 if wide else torch.float32).numpy()
 
 
 def _weights(x: float) -> np.ndarray:

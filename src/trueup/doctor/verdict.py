@@ -69,7 +69,7 @@ def judge(gaps: Gaps) -> Verdict:
         law = rival(asked)
         if law is not None and _names(asked, law) and (len(out) or _material(asked, law)):
             left = gaps.gap.copy()
-            left[chosen] -= law.predicted
+            left[chosen] -= law.predict(asked)
             rest = tuple(_out_of_line(gaps, left).tolist())
             return Verdict(gaps=gaps, law=law, of_law=tuple(rows.tolist()), unexplained=rest, left=left)
         if len(out) == len(every):
@@ -89,14 +89,15 @@ def _out_of_line(gaps: Gaps, gap: np.ndarray) -> np.ndarray:
 def _names(gaps: Gaps, law: Law) -> bool:
     """Whether a law leaves little of the squared gaps beyond rounding."""
     before = float((gaps.gap**2).sum())
-    after = float(((gaps.gap - law.predicted) ** 2).sum()) - float((gaps.sigma**2).sum())
+    after = float(((gaps.gap - law.predict(gaps)) ** 2).sum()) - float((gaps.sigma**2).sum())
     return after <= (1 - EXPLAINED) * before
 
 
 def _material(gaps: Gaps, law: Law) -> bool:
     """Whether what a law adds to the rows' log-ratios is more than rounding adds."""
-    added, rounding = gaps.per_row(law.predicted) ** 2, gaps.per_row(gaps.sigma**2)
-    squares = gaps.per_row(law.predicted**2)
+    predicted = law.predict(gaps)
+    added, rounding = gaps.per_row(predicted) ** 2, gaps.per_row(gaps.sigma**2)
+    squares = predicted**2
     return max(float(added.sum()), float(squares.sum())) > float(rounding.sum())
 
 

@@ -106,15 +106,14 @@ def _laws(gaps: Gaps) -> Iterator[Law]:
     yield _moved(-1)
     yield from _supports(gaps, 0.0)
     yield from _other_rows(gaps)
-    rough = [(law, x) for t in TEMPERATURES for x in [-np.log(t)] for law in _supports(gaps, x, coarse=True)]
-    _, near = min(rough, key=lambda pair: _misfit(gaps, pair[0].predict(gaps)))
+    near = min((-float(np.log(t)) for t in TEMPERATURES), key=lambda x: _best(gaps, x))
     best = _minimum(lambda x: _best(gaps, x), np.array([near - 0.1, near, near + 0.1]), steps=10)
     for x in dict.fromkeys((near, best)):
         yield from _supports(gaps, x)
 
 
 def _best(gaps: Gaps, x: float) -> float:
-    return min(_misfit(gaps, law.predict(gaps)) for law in _supports(gaps, x, coarse=True))
+    return min(misfit for misfit, _, _ in _sought(gaps, x, coarse=True))
 
 
 def _minimum(f: Callable[[float], float], grid: np.ndarray, *, steps: int = 200) -> float:
@@ -151,25 +150,27 @@ def _temperature(gaps: Gaps) -> Law:
 # --------------------------------------------------------------------------------------- truncated supports
 
 
-def _supports(gaps: Gaps, x: float, *, coarse: bool = False) -> Iterator[Law]:
+def _supports(gaps: Gaps, x: float) -> Iterator[Law]:
     """Top-p and top-k, renormalised, after a temperature."""
+    for _, name, value in _sought(gaps, x, coarse=False):
+        yield _support(gaps, x, name, value)
+
+
+def _sought(gaps: Gaps, x: float, *, coarse: bool) -> Iterator[tuple[float, str, float]]:
+    """The least misfit of each kind of support, its name and the number that has it."""
     mass, rank = _mass(gaps, x, 64 if coarse else TOP), gaps.scan.rank[gaps.index].astype(int)
     left = gaps.gap - _tempered(gaps, x)
 
-    def misfit(name: str, value: float) -> float:
-        return float((((left - _gain(mass, rank, name, value)) / gaps.sigma) ** 2).sum())
+    def misfit(name: str, value: float) -> tuple[float, str, float]:
+        found = (((left - _gain(mass, rank, name, float(value))) / gaps.sigma) ** 2).sum()
+        return float(found), name, float(value)
 
-    ps = _P[::3] if coarse else _P
-    p = float(min(ps, key=lambda p: misfit("top-p", p)))
-    if not coarse:
-        near = np.clip(p + np.arange(-0.05, 0.051, 0.005), 0.005, 0.9995)
-        p = float(min([p, *near], key=lambda p: misfit("top-p", p)))
-    yield _support(gaps, x, "top-p", p)
+    best = min(misfit("top-p", p) for p in (_P[::3] if coarse else _P))
+    near = [] if coarse else np.clip(best[2] + np.arange(-0.05, 0.051, 0.005), 0.005, 0.9995)
+    yield min([best, *(misfit("top-p", p) for p in near)])
     ks = _K[_K < mass.shape[1]]
     if len(ks):
-        yield _support(
-            gaps, x, "top-k", float(min(ks[::4] if coarse else ks, key=lambda k: misfit("top-k", k)))
-        )
+        yield min(misfit("top-k", k) for k in (ks[::4] if coarse else ks))
 
 
 def _support(gaps: Gaps, x: float, name: str, value: float) -> Law:

@@ -63,23 +63,23 @@ def _of_law(verdict: Verdict, column: Column) -> Finding:
     shift = law.measured.get("mean_shift")
     biased = "" if shift is None else f"; the mean shift is {shift:+.3f} nats a token"
     says = (
-        f"The {_WORDS[column]} log-probs {_in_words(law, rows)}{biased}. That explains {_percent(share)} of gaps of "
-        f"{_rms(gap):.3f} nats rms; {rounding_of(gaps)}."
+        f"The {_WORDS[column]} log-probs {_in_words(law, rows)}{biased}. That explains {_percent(share)} of the "
+        f"squared gaps: {_rms(gap):.3f} nats rms a token, where {rounding_of(gaps)}."
     )
     return finding(law.kind, says, rows, _REMEDY[law.kind], rms=_rms(gap), share=share, **law.measured)
 
 
 def _in_words(law: Law, rows: Sequence[Row]) -> str:
     """A law's words, with the temperature itself where the rows declare one."""
+    factor, error = law.measured.get("temperature_factor", 1.0), law.measured.get("error", 0.0)
     declared = {row.temperature or 1.0 for row in rows}
-    if law.kind != "temperature" or len(declared) > 1:
-        return law.says
-    (one,) = declared
-    error = one * law.measured["error"]
-    known = f" ± {error:.3f}" if error > 5e-4 else ""
-    return (
-        f"are of temperature {one * law.measured['temperature_factor']:.3f}{known}, not the declared {one:g}"
-    )
+    if len(declared) > 1:
+        heat = f"{factor:.3f} times the declared temperatures"
+    else:
+        (one,) = declared
+        known = f" ± {one * error:.3f}" if one * error > 5e-4 else ""
+        heat = f"temperature {one * factor:.3f}{known}, not the declared {one:g}"
+    return law.says.replace("{temperature}", heat)
 
 
 def _of_policy(verdict: Verdict, column: Column) -> Finding:
@@ -92,8 +92,8 @@ def _of_policy(verdict: Verdict, column: Column) -> Finding:
     all_of = len(np.unique(gaps.owner))
     says = (
         f"The {_WORDS[column]} log-probs are another policy's in {of_rows(len(rows), all_of)}: gaps of "
-        f"{_rms(gap):.3f} nats rms, mean {np.mean(gap):+.3f}, correlated {together:.2f} within a row; "
-        f"{rounding_of(gaps)}. KL to the model {kl:.3g} nats a token."
+        f"{_rms(gap):.3f} nats rms a token, where {rounding_of(gaps)}; mean {np.mean(gap):+.3f}, correlated "
+        f"{together:.2f} within a row, KL to the model {kl:.3f} a token."
     )
     return finding(
         "stale weights or cache", says, rows, _REMEDY["other policy"], rms=_rms(gap), kl=kl, within=together
@@ -101,8 +101,8 @@ def _of_policy(verdict: Verdict, column: Column) -> Finding:
 
 
 def rounding_of(gaps: Gaps) -> str:
-    """`bfloat16 gives .021`, of the same tokens."""
-    return f"{gaps.scan.precision} gives {_rms(gaps.scan.noise[gaps.index]):.2g}"
+    """`rounding to bfloat16 gives .021`, of the same tokens."""
+    return f"rounding to {gaps.scan.precision} gives {_rms(gaps.scan.noise[gaps.index]):.2g}"
 
 
 def rounding_note(verdict: Verdict, column: Column) -> str:
@@ -110,7 +110,7 @@ def rounding_note(verdict: Verdict, column: Column) -> str:
     gaps = verdict.gaps
     return (
         f"The {_WORDS[column]} log-probs are the model's: gaps of {_rms(gaps.gap):.2g} nats rms, mean "
-        f"{np.mean(gaps.gap):+.1g}, over {len(gaps.index):,} tokens; {rounding_of(gaps)}."
+        f"{np.mean(gaps.gap):+.1g}, over {len(gaps.index):,} tokens, where {rounding_of(gaps)}."
     )
 
 
@@ -119,7 +119,7 @@ def _rms(values: np.ndarray) -> float:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if share < 0.9995 else "all but 0.05 %"
+    return f"{100 * share:.1f} %" if share < 0.9995 else "over 99.9 %"
 
 
 def between(case: Case) -> Found:

@@ -69,6 +69,7 @@ class Law:
 
     kind: str
     says: str
+    "Words in which `{temperature}` stands for the one that is `temperature_factor` times the declared one."
     predict: Callable[[Gaps], np.ndarray]
     free: int
     measured: dict[str, float]
@@ -140,7 +141,7 @@ def _temperature(gaps: Gaps) -> Law:
     factor = float(np.exp(-x))
     return Law(
         kind="temperature",
-        says=f"are those of a temperature {factor:.3f} times the declared one",
+        says="are those of {temperature}",
         predict=lambda of: _tempered(of, x),
         free=1,
         measured={"temperature_factor": factor, "error": factor * error},
@@ -177,7 +178,7 @@ def _support(gaps: Gaps, x: float, name: str, value: float) -> Law:
     def gain(of: Gaps) -> np.ndarray:
         return _gain(_mass(of, x), of.scan.rank[of.index].astype(int), name, value)
 
-    warm = "" if x == 0 else f" after a temperature {np.exp(-x):.3f} times the declared one"
+    warm = "" if x == 0 else " at {temperature}"
     # A log-prob that is renormalised is larger than the whole law's by -log of the support's mass.
     measured = {name.replace("-", "_"): value, "mean_shift": float(gain(gaps).mean())}
     if x:

@@ -28,16 +28,24 @@ def printed(found: Diagnosis, *, dump: str, model: str | None) -> Iterator[str]:
     for note in found.notes:
         yield ""
         yield from _wrapped(note)
-    if found.clean:
-        yield ""
-        yield from _wrapped(f"Looked for and not there: {', '.join(found.clean)}.")
+    yield ""
+    if found.findings:
+        yield f"{counted(len(found.clean), 'other kind')} of fault looked for, and not there."
+    else:
+        yield from _wrapped(f"Looked for, and not there: {', '.join(found.clean)}.")
+    yield from _unchecked(found)
+
+
+def _unchecked(found: Diagnosis) -> Iterator[str]:
+    """What was not looked for, by the reason."""
     by_reason: dict[str, list[str]] = defaultdict(list)
     for kind, why in found.unchecked:
         by_reason[why].append(kind)
     if by_reason:
         yield ""
+        yield "Not looked for:"
     for why, kinds in by_reason.items():
-        yield from _wrapped(f"Not checked, {why}: {', '.join(kinds)}.")
+        yield from _wrapped(f"{why}: {', '.join(kinds)}", "   ", "      ")
 
 
 def _finding(number: int, finding: Finding) -> Iterator[str]:

@@ -102,9 +102,9 @@ def read_dump(path: str | Path) -> list[Row]:
 def row_of(given: Mapping[str, Any], *, line: int, where: str = "a row") -> Row:
     """The row that a mapping describes. Raises E981 to E983, as `read_dump`."""
     for key in given:
-        if key not in _READERS:
-            near = get_close_matches(key, _READERS, 1)
-            remedy = f"did you mean `{near[0]}`?" if near else f"a line may have {', '.join(_READERS)}"
+        if key not in KEYS:
+            near = get_close_matches(key, KEYS, 1)
+            remedy = f"did you mean `{near[0]}`?" if near else f"a line may have {', '.join(KEYS)}"
             raise TrueupError("E981", f"unknown key {key!r}", where=where, remedy=remedy)
     if given.get("input_ids") is None:
         raise TrueupError("E982", "no input_ids", where=where, remedy="write the token ids of every row")
@@ -146,7 +146,7 @@ def _object(raw: bytes, where: str) -> dict[str, Any]:
 
 def _read(key: str, value: Any, where: str) -> Any:
     try:
-        return _READERS[key](value)
+        return KEYS[key](value)
     except (_WrongError, OverflowError) as wrong:
         reason = f"{key} is not {wrong if isinstance(wrong, _WrongError) else 'a list of token ids'}"
         raise TrueupError("E982", reason, where=where, remedy="docs/doctor.md shows each key") from None
@@ -228,7 +228,7 @@ def _messages(value: Any) -> tuple[Mapping[str, str], ...]:
     return tuple(value)
 
 
-_READERS: dict[str, Callable[[Any], Any]] = {
+KEYS: dict[str, Callable[[Any], Any]] = {
     "input_ids": _integers,
     "loss_mask": _flags,
     "labels": _integers,

@@ -84,7 +84,7 @@ def examine(
     found: list[Finding] = []
     looked: list[str] = []
     unchecked: dict[str, str] = {}
-    for check in _checks():
+    for check in checks():
         missing = [NAMES.get(need, need) for need in check.needs if need not in there]
         said = f"no {', no '.join(missing)}" if missing else check.look(case)
         if isinstance(said, str):
@@ -106,7 +106,7 @@ def examine(
     )
 
 
-def _checks() -> tuple[Check, ...]:
+def checks() -> tuple[Check, ...]:
     """Every check; some import torch, so a mistyped dump is answered before."""
     from trueup.doctor import gaps, support, tokens
 

@@ -33,7 +33,7 @@ GOOD = {"input_ids": [1, 2, 3], "loss_mask": [0, 1, 1]}
         ('{"input_ids": [1], "reward": "high"}', "E982", "reward is not a number"),
         ('{"input_ids": [1], "temperature": 0}', "E982", "temperature is not a number above 0"),
         ('{"input_ids": [1], "step": -1}', "E982", "step is not an integer of at least 0"),
-        ('{"input_ids": [1], "messages": [{"role": "user"}]}', "E982", "messages is not a list of {role, content}"),
+        ('{"input_ids": [1], "messages": [{"role": "user"}]}', "E982", "messages is not a list of {role, "),
         ('{"input_ids": [1, 2], "loss_mask": [1]}', "E983", "loss_mask has 1 entries, not for 2 ids"),
         (
             '{"input_ids": [1, 2, 3], "loss_mask": [0, 1, 1], "sampler_logprobs": [-1]}',

@@ -1,4 +1,4 @@
-"""TRL's own trainers, recorded by the recorder that the page shows: nothing is wrong with what they train on."""
+"""TRL's own trainers, recorded by the recorder that the page shows: nothing is wrong with their rows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def recorder() -> Callable[[Any, Path], None]:
 def talks(num: int) -> list[dict[str, Any]]:
     """Prompts with two answers each."""
     random = np.random.default_rng(3)
-    say = lambda role, k: [{"role": role, "content": " ".join(random.choice(corpus.WORDS, k))}]  # noqa: E731
+
+    def say(role: str, num_words: int) -> list[dict[str, str]]:
+        return [{"role": role, "content": " ".join(random.choice(corpus.WORDS, num_words))}]
+
     return [
         {"prompt": say("user", 4), "chosen": say("assistant", 3 + k % 4), "rejected": say("assistant", 5)}
         for k in range(num)
@@ -56,6 +59,11 @@ def told(folder: Path, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def rewards(completions: list[Any], **_: Any) -> list[float]:
+    """A reward that differs between most completions."""
+    return [float(len(said[0]["content"]) % 7) for said in completions]
+
+
 def trainer(kind: str, folder: Path, **more: Any) -> Any:
     """One of TRL's trainers over the corpus's model."""
     from datasets import Dataset
@@ -63,7 +71,6 @@ def trainer(kind: str, folder: Path, **more: Any) -> Any:
     rows = talks(8)
     given: dict[str, Any] = {"model": copy.deepcopy(corpus.network()), "processing_class": corpus.tokenizer()}
     if kind == "grpo":
-        rewards = lambda completions, **_: [float(len(c[0]["content"]) % 7) for c in completions]  # noqa: E731
         args = trl.GRPOConfig(
             **told(folder, num_generations=4, max_completion_length=24, loss_type="grpo", **more),
             per_device_eval_batch_size=8,

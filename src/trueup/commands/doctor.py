@@ -31,8 +31,9 @@ def doctor(
     every key, and recorders of a few lines for TRL, verl, OpenRLHF and vLLM.
 
     Without `--model` only what the rows say of themselves is looked at: masks, labels, repeated and skipped
-    rows, advantages. With the weights that wrote the dump also ids against text and template, the ends of turns,
-    and log-probs: of another temperature, of a truncated support, of older weights, or within rounding.
+    rows, advantages. With the weights that wrote the dump also ids against text and template, the ends of
+    turns, and log-probs: of another temperature, of a truncated support, of older weights, or within
+    rounding.
 
     Exits with 0 where nothing is found, with 1 where something is.
 

@@ -1,4 +1,4 @@
-"""Checks of advantages: zero in the mean where a group or the batch is the baseline, and in the rewards' order."""
+"""Checks of advantages: zero in the mean where a group or batch is the baseline, in the order of rewards."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def _whitened(groups: Sequence[Sequence[Row]]) -> bool:
 def with_rewards(case: Case) -> Found:
     """Within a group the higher reward has the higher advantage.
 
-    Over pairs whose rewards differ, the share in the same order is well above a half unless advantages belong to
-    other rows; a penalty inside the advantage turns few pairs. Signs in groups are exchangeable where advantages
-    know nothing of rewards, so each group's balance is one draw of mean zero.
+    Over pairs whose rewards differ, the share in the same order is well above a half unless advantages belong
+    to other rows; a penalty inside the advantage turns few pairs. Signs in groups are exchangeable where
+    advantages know nothing of rewards, so each group's balance is one draw of mean zero.
     """
     balance, turned, pairs = [], [], 0
     for group in _groups([row for row in case.rows if row.reward is not None and np.isfinite(row.reward)]):

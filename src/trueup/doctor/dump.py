@@ -1,7 +1,7 @@
 """A dump of training rows as any stack can write it: one JSON object a line, read strictly.
 
-`docs/doctor.md` has the keys. A per-token list has one entry for each id, null where there is none, or one for
-each token in the loss, in order. Log-probs that are NaN or infinite are read, as a finding is made of them.
+`docs/doctor.md` has the keys. A per-token list has one entry for each id, null where there is none, or one
+for each token in the loss, in order. Log-probs that are NaN or infinite are read: a finding is made of them.
 """
 
 from __future__ import annotations

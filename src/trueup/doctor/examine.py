@@ -69,7 +69,7 @@ def examine(
     loss_on: Literal["answers", "everything"] = "answers",
     num: int = 256,
 ) -> Diagnosis:
-    """The diagnosis of some rows; at most `num` of them, evenly spread, have their tokens scored by the model."""
+    """The diagnosis of some rows; the model scores the tokens of at most `num` of them, evenly spread."""
     scan = None if opened is None else _scan(given, opened, num)
     case = Case(
         rows=given,
@@ -129,7 +129,7 @@ def _scan(given: Sequence[Row], opened: Opened, num: int) -> Scan | None:
 
 
 def _wanted(row: Row, vocabulary: int) -> np.ndarray:
-    """Tokens that log-probs are given for; of a sample without any, those in the loss. None of ids unknown."""
+    """Tokens that log-probs are given for; of a sample without any, those in the loss; no unknown ids."""
     wanted = np.zeros(len(row.ids), bool)
     if (row.ids < 0).any() or (row.ids >= vocabulary).any():
         return wanted
@@ -152,5 +152,5 @@ def _notes(case: Case) -> tuple[str, ...]:
     from trueup.doctor.gaps import rounding_note
     from trueup.doctor.verdict import COLUMNS
 
-    clean = [column for column in COLUMNS if column in case.verdicts and case.verdicts[column].clean]
-    return tuple(rounding_note(case.verdicts[column], column) for column in clean)
+    found = ((column, case.verdicts.get(column)) for column in COLUMNS)
+    return tuple(rounding_note(verdict, column) for column, verdict in found if verdict and verdict.clean)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from trueup.doctor.dump import Row
 
@@ -27,7 +27,7 @@ class Finding:
     lines: tuple[int, ...]
     "The lines of the dump that it is about, from 1, increasing."
     remedy: str
-    measured: Mapping[str, float | int | str] = field(default_factory=dict)
+    measured: Mapping[str, float | int] = field(default_factory=dict)
     severity: Severity = "fault"
     "A doubt may be meant so; a fault is never meant."
 
@@ -60,14 +60,10 @@ Found = Iterable[Finding] | str
 "Findings, or why nothing could be said."
 
 
-def finding(
-    name: str, says: str, rows: Iterable[Row], remedy: str, *, severity: Severity = "fault", **measured: Any
-) -> Finding:
-    """The finding about some rows."""
+def finding(name: str, says: str, rows: Iterable[Row], remedy: str, **measured: float | int) -> Finding:
+    """The finding about some rows; a fault."""
     lines = tuple(sorted({row.line for row in rows}))
-    return Finding(
-        name=name, says=says, lines=lines, remedy=remedy, severity=severity, measured=dict(measured)
-    )
+    return Finding(name=name, says=says, lines=lines, remedy=remedy, measured=measured)
 
 
 def counted(number: int, one: str, many: str = "") -> str:

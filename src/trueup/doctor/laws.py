@@ -3,7 +3,8 @@
     d_t = g_t - log π(y_t),   d̂_t by a law,   chosen by BIC: n log Σ((d - d̂)/σ)² + k log n
 
 A law is one that the numbers can be told by: another temperature, a truncated support (top-p, top-k)
-renormalised, both, the next or the last token's log-prob, another row's. What none explains is another policy's.
+renormalised, both, the next or the last token's log-prob, another row's. What none explains is another
+policy's.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def _laws(gaps: Gaps) -> Iterator[Law]:
     yield from _supports(gaps, 0.0)
     yield from _other_rows(gaps)
     near = min((-float(np.log(t)) for t in TEMPERATURES), key=lambda x: _best(gaps, x))
-    best = _minimum(lambda x: _best(gaps, x), np.array([near - 0.1, near, near + 0.1]), steps=10)
+    best = minimum(lambda x: _best(gaps, x), np.array([near - 0.1, near, near + 0.1]), steps=10)
     for x in dict.fromkeys((near, best)):
         yield from _supports(gaps, x)
 
@@ -117,7 +118,7 @@ def _best(gaps: Gaps, x: float) -> float:
     return min(misfit for misfit, _, _ in _sought(gaps, x, coarse=True))
 
 
-def _minimum(f: Callable[[float], float], grid: np.ndarray, *, steps: int = 200) -> float:
+def minimum(f: Callable[[float], float], grid: np.ndarray, *, steps: int = 200) -> float:
     """Where f is least: on the grid, then between the neighbours."""
     from scipy.optimize import minimize_scalar
 
@@ -134,7 +135,7 @@ def _tempered(gaps: Gaps, x: float) -> np.ndarray:
 
 def _temperature(gaps: Gaps) -> Law:
     """The fitted temperature, as a factor of the row's, with its standard error from the curvature."""
-    x = _minimum(lambda x: _misfit(gaps, _tempered(gaps, x)), np.linspace(NODES[-1], NODES[0], 41))
+    x = minimum(lambda x: _misfit(gaps, _tempered(gaps, x)), np.linspace(NODES[-1], NODES[0], 41))
     slope = (_tempered(gaps, x + 1e-3) - _tempered(gaps, x - 1e-3)) / 2e-3 / gaps.sigma
     left = (gaps.gap - _tempered(gaps, x)) / gaps.sigma
     error = float(np.sqrt(np.mean(left**2) / max(float((slope**2).sum()), 1e-12)))
@@ -169,7 +170,7 @@ def _sought(gaps: Gaps, x: float, *, coarse: bool) -> Iterator[tuple[float, str,
     best = min(misfit("top-p", p) for p in (_P[::3] if coarse else _P))
     near = [] if coarse else np.clip(best[2] + np.arange(-0.05, 0.051, 0.005), 0.005, 0.9995)
     yield min([best, *(misfit("top-p", p) for p in near)])
-    ks = _K[_K < mass.shape[1]]
+    ks = _K[: np.searchsorted(_K, mass.shape[1])]
     if len(ks):
         yield min(misfit("top-k", k) for k in (ks[::4] if coarse else ks))
 
@@ -226,7 +227,7 @@ def _moved(by: int) -> Law:
 
 
 def _other_rows(gaps: Gaps) -> Iterator[Law]:
-    """The log-probs of another row: the one that each row's numbers fit best among those as long or longer."""
+    """The log-probs of another row: the one that each row's numbers fit best, of those that are as long."""
     scan = gaps.scan
     rows = [scan.exact[scan.owner == k] for k in range(len(scan.rows))]
 
@@ -256,4 +257,4 @@ def _other_rows(gaps: Gaps) -> Iterator[Law]:
         )
 
 
-assert TOP > int(_K[-1])
+assert int(_K[-1]) < TOP

@@ -1,4 +1,4 @@
-"""A diagnosis as a terminal of 80 columns shows it: what is wrong first, what to do, then what was looked at."""
+"""A diagnosis in 80 columns: what is wrong first, each with what to do, then what was looked for."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -124,10 +124,11 @@ def repeated(case: Case) -> Found:
     again = {row.line: row for rows in seen.values() for row in rows[1:]}
     if not again:
         return []
-    most = max((rows for rows in seen.values()), key=len)
+    most = max(seen.values(), key=len)
+    lines = ", ".join([*(str(row.line) for row in most[:4]), *(["..."] if len(most) > 4 else [])])
     says = (
         f"{of_rows(len(again), len(case.rows)).capitalize()} were read before in the same epoch or step; one "
-        f"{len(most)} times (lines {', '.join(str(r.line) for r in most[:4])}{', ...' if len(most) > 4 else ''})."
+        f"{len(most)} times (lines {lines})."
     )
     remedy = "Look at the sampler of each rank, at resuming, and for copies in the data."
     return [finding("repeated rows", says, again.values(), remedy, most=len(most))]
@@ -149,7 +150,7 @@ def skipped(case: Case) -> Found:
     given = sorted({row.position for row in case.rows if row.position is not None})
     if not given:
         return "no position"
-    holes = [(a, b) for a, b in zip(given, given[1:], strict=False) if b > a + 1]
+    holes = [(a, b) for a, b in pairwise(given) if b > a + 1]
     if not holes:
         return []
     missing = sum(b - a - 1 for a, b in holes)
@@ -168,8 +169,8 @@ def alike(case: Case) -> Found:
     """Completions of one prompt are drawn apart: pairs that agree are as many as their probabilities say.
 
     A completion of log-prob ℓ is drawn again by another sample of its prompt with probability exp ℓ, so the
-    pairs that agree have a mean of at most Σ over pairs of the likelier one's; more of them than Poisson's law
-    gives once in a million is one random state used twice.
+    pairs that agree have a mean of at most Σ over pairs of the likelier one's; more of them than Poisson's
+    law gives once in a million is one random state used twice.
     """
     groups: dict[tuple[object, object], list[Row]] = defaultdict(list)
     for row in case.rows:

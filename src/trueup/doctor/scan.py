@@ -2,9 +2,9 @@
 
     log π_β(y) = β ℓ_y - log Σ_v exp(β ℓ_v),   ℓ = log π at the row's own temperature,   β = T_row / T
 
-Everything is taken once, from one forward pass of the packed rows; checks then work on numpy arrays. The noise
-of a precision is what the same weights say in it, less the exact numbers: one draw of what rounding does to
-these very tokens.
+Everything is taken once, from one forward pass of the packed rows; checks then work on numpy arrays. The
+noise of a precision is what the same weights say in it, less the exact numbers: one draw of what rounding
+does to these very tokens.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Scan:
     precision: str
 
     def at_temperature(self, log_beta: float, index: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """log π_β(y) at some tokens, from the nodes by barycentric interpolation; its error is below 1e-5 nats."""
+        """log π_β(y) at some tokens, from the nodes by barycentric interpolation, to 1e-5 nats."""
         return self.table[index] @ _weights(log_beta)
 
     def top_at(self, log_beta: float, index: np.ndarray, most: int = TOP) -> np.ndarray:

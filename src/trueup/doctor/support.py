@@ -3,9 +3,9 @@
     temperature   2 [max_β Σ log π_β(y) - Σ log π(y)] ~ χ²₁                   the likelihood ratio
     support       P(no token beyond the largest mass seen before one) = Π S_t  exact, by the tokens' own laws
 
-Both hold for tokens drawn from the model one after the other, since each law is given what came before. An engine
-that reports raw log-probs hides both from the comparison of log-probs: the numbers are right, the tokens are not
-drawn by them.
+Both hold for tokens drawn from the model one after the other, since each law is given what came before. An
+engine that reports raw log-probs hides both from the comparison of log-probs: the numbers are right, the
+tokens are not drawn by them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from trueup.doctor.finding import Case, Check, Finding, Found, finding, of_rows
+from trueup.doctor.laws import minimum
 from trueup.doctor.scan import NODES, Scan
 
 ALPHA = 1e-6
@@ -39,20 +40,17 @@ def drawn(case: Case) -> Found:
 
 def _warmth(scan: Scan, mine: np.ndarray) -> tuple[float | None, float]:
     """The factor of the temperature that the tokens fit best, None where 1 fits as well; the gain in nats."""
-    from scipy.optimize import minimize_scalar
     from scipy.stats import chi2
 
     def loss(x: float) -> float:
         return -float(scan.at_temperature(x)[mine].sum())
 
-    grid = np.linspace(NODES[-1], NODES[0], 31)
-    x = float(min(grid, key=lambda x: loss(float(x))))
-    found = minimize_scalar(loss, bounds=(x - 0.1, x + 0.1), method="bounded")
-    gain = loss(0.0) - float(found.fun)
-    moved = (scan.at_temperature(float(found.x)) - scan.exact)[mine]
+    x = minimum(loss, np.linspace(NODES[-1], NODES[0], 31))
+    gain = loss(0.0) - loss(x)
+    moved = (scan.at_temperature(x) - scan.exact)[mine]
     seen = float(chi2.sf(2 * gain, 1)) < ALPHA
     material = float(np.mean(moved**2)) > float(np.mean(scan.noise[mine] ** 2))
-    return (float(np.exp(-found.x)) if seen and material else None), gain
+    return (float(np.exp(-x)) if seen and material else None), gain
 
 
 def _cut(scan: Scan, mine: np.ndarray) -> dict[str, float] | None:
@@ -80,16 +78,17 @@ def _cut(scan: Scan, mine: np.ndarray) -> dict[str, float] | None:
 
 def _truncated(scan: Scan, mine: np.ndarray, cut: dict[str, float]) -> Finding:
     rows = [row for k, row in enumerate(scan.rows) if k in set(scan.owner[mine])]
+    tokens = int(mine.sum())
     bound = f"top-p {cut['top_p']:.3f}" if "top_p" in cut else f"top-k {cut['top_k']:.0f}"
     says = (
-        f"The tokens are drawn from a truncated law: all {int(mine.sum()):,} lie within {bound}; by the whole law "
+        f"The tokens are drawn from a truncated law: all {tokens:,} lie within {bound}; by the whole law "
         f"the chance of that is {np.exp(-cut['gain']):.1g}. Renormalised, their log-probs would be "
         f"{cut['mean_shift']:+.3f} nats a token higher."
     )
     remedy = (
         "Sample with top_p 1 and top_k off; a truncated sampler is not the policy that the ratio is about."
     )
-    return finding("truncated samples", says, rows, remedy, tokens=int(mine.sum()), **cut)
+    return finding("truncated samples", says, rows, remedy, tokens=tokens, **cut)
 
 
 def _warmed(scan: Scan, mine: np.ndarray, factor: float) -> Finding:
@@ -99,8 +98,8 @@ def _warmed(scan: Scan, mine: np.ndarray, factor: float) -> Finding:
         f"{next(iter(declared)) * factor:.3g}" if len(declared) == 1 else f"{factor:.3g} times that declared"
     )
     says = (
-        f"The tokens of {of_rows(len(rows), len(rows))} are drawn at temperature {one}, but their log-probs are "
-        f"those of {', '.join(f'{t:g}' for t in sorted(declared))} (by the tokens' likelihood)."
+        f"The tokens of {of_rows(len(rows), len(rows))} are drawn at temperature {one}, but their log-probs "
+        f"are those of {', '.join(f'{t:g}' for t in sorted(declared))} (by the tokens' likelihood)."
     )
     remedy = (
         "Ask the engine for log-probs after the temperature (vLLM: --logprobs-mode processed_logprobs), and "

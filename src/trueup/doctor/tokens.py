@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 
 import numpy as np
@@ -29,7 +30,8 @@ def vocabulary(case: Case) -> Found:
     if not wrong:
         return []
     worst = max((int(i) for row in wrong for i in row.ids), key=lambda i: i if i >= size else -i)
-    says = f"Ids in {of_rows(len(wrong), len(case.rows))} are outside the model's {size:,} ids, for example {worst}."
+    where = of_rows(len(wrong), len(case.rows))
+    says = f"Ids in {where} are outside the model's {size:,} ids, for example {worst}."
     remedy = "Use the tokenizer that belongs to the model; -100 belongs into labels, not into input_ids."
     return [finding("ids outside the vocabulary", says, wrong, remedy, example=worst)]
 
@@ -95,7 +97,7 @@ def padding(case: Case) -> Found:
         remedy = (
             "Make attention_mask 0 there: right padding then only costs time, left padding shifts positions."
         )
-        found.append(finding("padding attended", says, seen, remedy, severity="doubt"))
+        found.append(replace(finding("padding attended", says, seen, remedy), severity="doubt"))
     return found
 
 
@@ -128,10 +130,10 @@ def prompts(case: Case) -> Found:
     if not wrong:
         return []
     says = (
-        f"The loss covers prompts in {of_rows(len(wrong), seen)}: {tokens:,} of {of:,} loss tokens are not an "
-        "assistant's."
+        f"The loss covers prompts in {of_rows(len(wrong), seen)}: {tokens:,} of {of:,} loss tokens are not "
+        "an assistant's."
     )
-    remedy = "Mask everything up to the assistant's header; if prompts are meant to be learnt, --loss-on everything."
+    remedy = "Mask all up to the assistant's header; if prompts are to be learnt, --loss-on everything."
     return [finding("prompt in the loss", says, wrong, remedy, tokens=tokens)]
 
 
@@ -165,8 +167,8 @@ def ends(case: Case) -> Found:
         found.append(finding("end of turn not in the loss", says, missed, remedy))
     if absent:
         says = (
-            f"{of_rows(len(absent), seen).capitalize()} end without {stop}, and are shorter than the longest row, "
-            "so were not cut."
+            f"{of_rows(len(absent), seen).capitalize()} end without {stop}, and are shorter than the longest "
+            "row, so were not cut."
         )
         remedy = "Append the end of turn to each completion before tokenising."
         found.append(finding("no end of turn", says, absent, remedy))
@@ -191,15 +193,16 @@ def retokenised(case: Case) -> Found:
         at = moved[0]
         assert at.sampler_ids is not None
         says = (
-            f"{of_rows(len(moved), len(sampled)).capitalize()} are trained on other ids than were sampled: line "
-            f"{at.line} {_first_difference(chat, _tail(at), at.sampler_ids)}."
+            f"{of_rows(len(moved), len(sampled)).capitalize()} are trained on other ids than were sampled: "
+            f"line {at.line} {_first_difference(chat, _tail(at), at.sampler_ids)}."
         )
         remedy = "Pass ids from the sampler to the trainer, never its text."
         found.append(finding("retokenised", says, moved, remedy))
     texts = [row for row in case.rows if row.text is not None]
     wrong = [(row, said) for row in texts if (said := _against_text(chat, row))]
     if wrong:
-        says = f"The text of {of_rows(len(wrong), len(texts))} has other ids: line {wrong[0][0].line} {wrong[0][1]}."
+        row, said = wrong[0]
+        says = f"The text of {of_rows(len(wrong), len(texts))} has other ids: line {row.line} {said}."
         remedy = "Encode the whole text at once, or pieces only at borders that the tokenizer never merges."
         found.append(finding("retokenised", says, (row for row, _ in wrong), remedy))
     return found
@@ -313,7 +316,7 @@ def _ours(chat: Chat, messages: Sequence[dict[str, str]]) -> np.ndarray:
 
 
 def _fits(ids: np.ndarray, wanted: np.ndarray, chat: Chat, *, prefix: bool) -> bool:
-    """Whether the ids begin with those wanted; without what follows the last end of turn, if that is missing."""
+    """Whether the ids begin with those wanted; what follows the last end of turn may be missing."""
     if len(wanted) == 0:
         return False
     if not prefix:

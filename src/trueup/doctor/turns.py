@@ -1,7 +1,7 @@
 """Where an assistant speaks in a row of ids: after the template's header, up to its end of turn.
 
-The header is what the template writes before an answer, from the close of the turn before on; it is looked for
-in the ids without the white space at its end, which a tokenizer may join to the answer's first word.
+The header is what the template writes before an answer, from the close of the turn before on; it is looked
+for in the ids without the white space at its end, which a tokenizer may join to the answer's first word.
 """
 
 from __future__ import annotations

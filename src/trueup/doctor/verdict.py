@@ -1,9 +1,9 @@
 """The verdict on a column of log-probs: the law that explains its gaps, and the rows that nothing explains.
 
-A row is out of line where its mean squared gap, in units of rounding's own variance, is above 4 (twice the size)
-by more than six standard errors. All rows together are asked too: a law that explains the gaps counts where what
-it adds to a row's log-ratio is more than rounding adds, so that a bias far below one token's noise is seen in
-many.
+A row is out of line where its mean squared gap, in units of rounding's own variance, is above 4 (twice the
+size) by more than six standard errors. All rows together are asked too: a law that explains the gaps counts
+where what it adds to a row's log-ratio is more than rounding adds, so that a bias far below one token's noise
+is seen in many.
 """
 
 from __future__ import annotations

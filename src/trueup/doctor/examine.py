@@ -152,5 +152,9 @@ def _notes(case: Case) -> tuple[str, ...]:
     from trueup.doctor.gaps import rounding_note
     from trueup.doctor.verdict import COLUMNS
 
-    found = ((column, case.verdicts.get(column)) for column in COLUMNS)
-    return tuple(rounding_note(verdict, column) for column, verdict in found if verdict and verdict.clean)
+    notes = []
+    for column in COLUMNS:
+        verdict = case.verdicts.get(column)
+        if verdict is not None and verdict.clean:
+            notes.append(rounding_note(verdict, column))
+    return tuple(notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from doctor import corpus
@@ -124,3 +125,12 @@ def test_two_engines_that_disagree_are_told_without_a_model() -> None:
 def test_prompts_may_be_meant_to_be_in_the_loss() -> None:
     rows = [row_of(row, line=number) for number, row in enumerate(corpus.on_prompts(0), 1)]
     assert not examine(rows, corpus.opened(), loss_on="everything").findings
+
+
+def test_advantages_with_the_batch_as_their_baseline_are_clean() -> None:
+    """REINFORCE++ whitens over the batch: no group's sum is zero, and nothing is wrong."""
+    rows = corpus.samples(0)
+    rewards = np.array([row["reward"] for row in rows])
+    for row, value in zip(rows, (rewards - rewards.mean()) / rewards.std(), strict=True):
+        row["advantages"] = float(np.float32(value))
+    assert not examine([row_of(row, line=number) for number, row in enumerate(rows, 1)]).findings

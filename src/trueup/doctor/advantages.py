@@ -63,8 +63,10 @@ def _whitened(groups: Sequence[Sequence[Row]]) -> bool:
     values = np.array([_own(row) for row in rows])
     weight = np.array([1 if row.trained is None else int(row.trained.sum()) for row in rows])
     zero = sum(_is_zero([_own(row) for row in group]) for group in groups)
-    sums = (abs(float(values.mean())), abs(float((values * weight).sum() / max(1, weight.sum()))))
-    return zero <= len(groups) / 4 and min(sums) <= _HALF * float(np.abs(values).max())
+    means = (abs(float(values.mean())), abs(float((values * weight).sum() / max(1, weight.sum()))))
+    # Rounding errors of n numbers add up to √n of one; four of their standard deviations.
+    rounding = 2 * _HALF * float(np.sqrt(np.mean(values**2) / len(values)))
+    return zero <= len(groups) / 4 and min(means) <= rounding
 
 
 def with_rewards(case: Case) -> Found:

@@ -75,6 +75,9 @@ MISTAKES = (
     ("rank nowhere.jsonl", 66),
     ("lab evaluate ./nowhere", 66),
     ("lab bands ./nowhere", 66),
+    ("doctor nowhere.jsonl", 66),
+    ("doctor rows.jsonl --model ./nowhere", 66),
+    ("doctor rows.jsonl", 65),
     ("data check nowhere.jsonl", 66),
 )
 

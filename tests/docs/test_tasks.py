@@ -14,7 +14,8 @@ from trueup.cli import main
 from trueup.errors import EXIT_DATA
 
 # Minutes long; test_pages.py holds every option of theirs against the command line.
-LONG = ("trueup compare ", "trueup run ", "trueup eval ")
+# `doctor` reads what another trainer wrote: tests/doctor/test_page.py runs its page.
+LONG = ("trueup compare ", "trueup run ", "trueup eval ", "trueup doctor ")
 SHORT = "--loop.steps 1 --loop.batch 4"
 
 

@@ -8,6 +8,7 @@ from trueup.commands import (
     behaviour,
     compare,
     data,
+    doctor,
     evaluate,
     explain,
     judge,
@@ -58,5 +59,6 @@ app.command(models.generate)
 app.command(serve.serve)
 app.command(models.export)
 app.command(soup.soup)
+app.command(doctor.doctor)
 app.command(data.app)
 app.command(lab.app)

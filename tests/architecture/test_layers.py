@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "engine.inputs": {"errors"},
     "engine.groups": {"errors"},
     "engine.lines": {"errors"},
+    "engine.views": {"engine.groups"},
     "engine.batch": {"errors"},
     "engine.packing": {"engine.batch", "engine.groups", "errors"},
     "engine.prefixes": {"engine.groups", "engine.packing"},
@@ -44,11 +45,11 @@ ALLOWED: dict[str, set[str]] = {
     "objectives": {"engine.batch", "engine.method", "errors"},
     "annotate": {
         "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "engine.prefixes",
-        "errors",
+        "engine.views", "errors",
     },
     "update": {"engine.batch", "engine.method", "errors"},
-    "chat": {"engine.groups", "errors"},
-    "data": {"engine.groups", "errors", "settings.hub"},
+    "chat": {"engine.groups", "engine.views", "errors"},
+    "data": {"engine.groups", "engine.views", "errors", "settings.hub"},
     "worlds": {"engine.groups", "errors", "settings.config", "settings.discover", "settings.strict_yaml"},
     "models": {
         "chat", "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "errors",
@@ -64,8 +65,8 @@ ALLOWED: dict[str, set[str]] = {
     "runs.trackers": {"errors"},
     "reports": {"engine.inputs", "engine.lines", "errors", "settings.strict_yaml"},
     "methods": {
-        "annotate", "chat", "engine.batch", "engine.groups", "engine.method", "engine.order", "errors",
-        "judges", "objectives", "settings.blocks", "sources", "update",
+        "annotate", "chat", "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.views",
+        "errors", "judges", "objectives", "settings.blocks", "sources", "update",
     },
 }  # fmt: skip
 
@@ -87,6 +88,7 @@ NO_TORCH = (
     "trueup.engine.groups",
     "trueup.engine.lines",
     "trueup.engine.order",
+    "trueup.engine.views",
     "trueup.errors",
     "trueup.lab.datasets",
     "trueup.lab.graders",

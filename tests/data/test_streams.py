@@ -1,4 +1,4 @@
-"""Files larger than memory: what is held of one while it is read, and that rows come out as from a small one."""
+"""Files larger than memory: what is held of one while it is read, that its rows are those of a small one."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_an_array_is_held_a_row_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
     assert path.stat().st_size > 50 * 512
     assert check(path).counts.accepted == 400
     path.write_text(json.dumps([*rows, {"prompt": "x" * 600}], indent=1))
-    with pytest.raises(TrueupError, match="E109 rows.json:1602 — a row of more than 512 bytes"):
+    with pytest.raises(TrueupError, match=r"E109 rows\.json:1602 — a row of more than 512 bytes"):
         check(path)
 
 

@@ -36,7 +36,7 @@ def rows_of(path_or_id: Any, split: str) -> Iterator[RawRow]:
     text = str(path_or_id)
     if not text:
         raise TrueupError("E102", "the path is empty", remedy="name a file, a folder or a dataset")
-    path = Path(text).expanduser() if text.startswith("~/") else Path(text)
+    path = _path_of(text)
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -49,7 +49,7 @@ def rows_of(path_or_id: Any, split: str) -> Iterator[RawRow]:
     # Nothing is read yet, but what is wrong with the path is said now.
     if mode is None:
         return _not_a_path(path_or_id, path, split)
-    return _folder_rows(path, split) if stat.S_ISDIR(mode) else _file_rows(path, path.name)
+    return _chained(*_listed(path, split)) if stat.S_ISDIR(mode) else _file_rows(path, path.name)
 
 
 def _not_a_path(path_or_id: str | Path, path: Path, split: str) -> Iterator[RawRow]:
@@ -82,23 +82,40 @@ def _file_rows(path: Path, name: str) -> Iterator[RawRow]:
     raise file_error("E111", "unknown kind of file", name, "use " + ", ".join(_SUFFIXES))
 
 
+def files_of(path_or_id: str, split: str) -> list[tuple[Path, str]] | None:
+    """The files whose rows `rows_of` gives, with the names that it gives them; None where there are none."""
+    path = _path_of(path_or_id)
+    try:
+        if path.is_dir():
+            root, names = _listed(path, split)
+            return [(inside(root, name), name) for name in names]
+        return [(path, path.name)] if path.is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _path_of(text: str) -> Path:
+    return Path(text).expanduser() if text.startswith("~/") else Path(text)
+
+
 # --------------------------------------------------------------------------------------------- folders
 
 
-def _folder_rows(root: Path, split: str) -> Iterator[RawRow]:
+def _listed(root: Path, split: str) -> tuple[Path, list[str]]:
+    """The folder in which a split lies, and the names of its files."""
     if (root / "dataset_dict.json").is_file():
         splits = _as_list(_saved_json(root, "dataset_dict.json").get("splits"))
         if split not in splits:
             raise _no_split(root, split, [str(item) for item in splits])
-        return _folder_rows(inside(root, split), split)
+        return _listed(inside(root, split), split)
     if (root / "state.json").is_file():
         listed = _saved_json(root, "state.json").get("_data_files")
         names = [item.get("filename") if isinstance(item, dict) else item for item in _as_list(listed)]
         known = [name for name in names if isinstance(name, str)]
         if not known or len(known) < len(names):
             raise _damaged(root / "state.json")
-        return _chained(root, known)
-    return _chained(root, _files_of_split(root, split))
+        return root, known
+    return root, _files_of_split(root, split)
 
 
 def _files_of_split(root: Path, split: str) -> list[str]:

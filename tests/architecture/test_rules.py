@@ -31,7 +31,7 @@ BASES = {
 BASES_ALLOWED = {
     "trueup.settings.strict_yaml:_Loader": "PyYAML is configured by subclassing; only its tables change",
     "trueup.settings.strict_yaml:_Dumper": "as _Loader",
-    "trueup.engine.views:View": "a Sequence to whoever takes one; what it inherits rests on its own two methods",
+    "trueup.engine.views:View": "a Sequence to whoever takes one; what it inherits rests on its own",
     "trueup.sandbox.inside:UnansweredError": "no `except Exception` of a test may swallow it",
 }
 SPOKEN_FOR = ("forward", "backward")

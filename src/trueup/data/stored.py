@@ -55,9 +55,8 @@ def storing(path: Path) -> Iterator[Put]:
                 said, prompt, tokens, _ = rows[-1]
                 size += len(said) + sum(ids.nbytes for ids in (prompt, *tokens) if ids is not None)
                 if size >= _BATCH:
-                    with refused(
-                        path.parent.parent
-                    ):  # Whoever puts may take an OSError for one of a file of theirs.
+                    # Here too: whoever puts may take an OSError for that of a file of their own.
+                    with refused(path.parent.parent):
                         flush()
                     size = 0
 

@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "engine.inputs": {"engine.disk", "errors"},
     "engine.groups": {"engine.disk", "errors"},
     "engine.lines": {"errors"},
+    "engine.views": {"engine.groups"},
     "engine.batch": {"errors"},
     "engine.packing": {"engine.batch", "engine.groups", "errors"},
     "engine.prefixes": {"engine.groups", "engine.packing"},
@@ -54,11 +55,11 @@ ALLOWED: dict[str, set[str]] = {
     "objectives": {"engine.batch", "engine.method", "errors"},
     "annotate": {
         "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "engine.prefixes",
-        "engine.room", "errors",
+        "engine.room", "engine.views", "errors",
     },
     "update": {"engine.batch", "engine.method", "errors"},
-    "chat": {"engine.groups", "errors"},
-    "data": {"engine.disk", "engine.groups", "errors", "settings.hub"},
+    "chat": {"engine.groups", "engine.views", "errors"},
+    "data": {"engine.disk", "engine.groups", "engine.views", "errors", "settings.hub"},
     "worlds": {"engine.groups", "errors", "settings.config", "settings.discover", "settings.strict_yaml"},
     "models": {
         "chat", "engine.batch", "engine.disk", "engine.groups", "engine.method", "engine.order",
@@ -75,8 +76,8 @@ ALLOWED: dict[str, set[str]] = {
     "runs.trackers": {"engine.disk", "errors"},
     "reports": {"engine.disk", "engine.inputs", "engine.lines", "errors", "settings.strict_yaml"},
     "methods": {
-        "annotate", "chat", "engine.batch", "engine.groups", "engine.method", "engine.order", "errors",
-        "judges", "objectives", "settings.blocks", "sources", "update",
+        "annotate", "chat", "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.views",
+        "errors", "judges", "objectives", "settings.blocks", "sources", "update",
     },
 }  # fmt: skip
 
@@ -99,6 +100,7 @@ NO_TORCH = (
     "trueup.engine.groups",
     "trueup.engine.lines",
     "trueup.engine.order",
+    "trueup.engine.views",
     "trueup.errors",
     "trueup.lab.datasets",
     "trueup.lab.graders",

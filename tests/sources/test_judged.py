@@ -15,8 +15,8 @@ from trueup.engine.groups import Completion as Text
 from trueup.engine.method import Handles
 from trueup.errors import TrueupError
 from trueup.settings.blocks import DataSettings
-from trueup.sources.files import Files
-from trueup.sources.judged import binarised, ordered, with_imitate, with_pairs
+from trueup.sources.files import Files, with_pairs
+from trueup.sources.judged import binarised, ordered, with_imitate
 from trueup.sources.open import open_groups
 from trueup.sources.shares import Shares, by_share
 from trueup.testing.toys import toy_groups

@@ -10,6 +10,7 @@ import numpy as np
 from trueup.engine.groups import Comparison, Completion, Group, Message, Role
 from trueup.engine.method import Handles, Parts
 from trueup.engine.prefixes import after, common_length
+from trueup.engine.views import mapped
 from trueup.errors import TrueupError
 
 
@@ -85,6 +86,6 @@ def instructed(parts: Parts, instruction: str, group: Group) -> np.ndarray:
     return parts.prompt_ids(messages)
 
 
-def steered(groups: Sequence[Group], ids: Callable[[Group], np.ndarray]) -> list[Group]:
+def steered(groups: Sequence[Group], ids: Callable[[Group], np.ndarray]) -> Sequence[Group]:
     """The groups with other prompt ids; their messages stay."""
-    return [replace(group, prompt_tokens=ids(group)) for group in groups]
+    return mapped(groups, lambda group: replace(group, prompt_tokens=ids(group)))

@@ -10,6 +10,7 @@ import numpy as np
 from trueup.annotate.logprobs import measure
 from trueup.engine.groups import Group
 from trueup.engine.method import Handles
+from trueup.engine.views import where
 
 
 def set_scale(groups: Sequence[Group], to: Literal["mean", "scale"], handles: Handles) -> Mapping[str, float]:
@@ -37,7 +38,7 @@ def accuracy_by_source(groups: Sequence[Group], handles: Handles) -> Mapping[str
     A pair counts ½ where its scores tie, a soft label as the share of labelers that would agree; the mean is
     over a group's pairs first, then over the source's groups.
     """
-    judged = [group for group in groups if group.pairs()]
+    judged = where(groups, lambda group: group.pairs())
     if len({group.source for group in judged}) < 2:
         return {}
     scores = measure(judged, "reward", "rewards", handles).double().tolist()

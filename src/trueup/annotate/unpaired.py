@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from trueup.annotate.logprobs import measure
 from trueup.engine.groups import Group, each
 from trueup.engine.method import Handles
+from trueup.engine.views import flat
 
 logger = logging.getLogger("trueup")
 _SAID = "kto/one_prompt"
@@ -36,9 +37,9 @@ def desirable(group: Group) -> Group:
     return replace(group, completions=tuple(kept), comparisons=(), rankings=(), scores=())
 
 
-def labelled(groups: Sequence[Group]) -> list[Group]:
+def labelled(groups: Sequence[Group]) -> Sequence[Group]:
     """Each group's plainly good and bad completions; groups without any are left out."""
-    return [kept for group in groups if (kept := desirable(group)).completions]
+    return flat(groups, lambda group: (kept,) if (kept := desirable(group)).completions else ())
 
 
 def mismatched(groups: Sequence[Group]) -> list[Group]:

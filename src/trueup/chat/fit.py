@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from trueup.chat.encoder import Chat, is_text
 from trueup.engine.groups import Group, Role
+from trueup.engine.views import flat
 from trueup.errors import TrueupError
 
 Policy = Literal["error", "drop", "truncate_prompt_start"]
@@ -42,6 +43,10 @@ class FitReport:
     longest: int = 0
     "Tokens of the longest group, before."
     shortest_dropped: int = 0
+    longest_left: int = 0
+    "As `longest`, of what is left."
+    longest_prompt: int = 0
+    "Tokens of the longest prompt that is left."
 
 
 def fit(chat: Chat, group: Group, max_tokens: int, policy: Policy = "error") -> Fitted:
@@ -112,24 +117,34 @@ def _shortened(chat: Chat, group: Group, max_tokens: int) -> Group | None:
 
 
 def fit_all(
-    chat: Chat, groups: Iterable[Group], max_tokens: int, policy: Policy = "error"
-) -> tuple[list[Group], FitReport]:
+    chat: Chat, groups: Sequence[Group], max_tokens: int, policy: Policy = "error"
+) -> tuple[Sequence[Group], FitReport]:
     """The groups that `fit` leaves, in order, and the count of what it did."""
-    kept: list[Group] = []
     dropped: list[str] = []
     done: Counter[str] = Counter()
     lengths: list[int] = []
-    longest = 0
-    for group in groups:
+    longest = longest_left = longest_prompt = 0
+
+    def fitting(group: Group) -> tuple[Group, ...]:
+        kept = fit(chat, group, max_tokens, policy).group
+        return () if kept is None else (kept,)
+
+    def counted(group: Group) -> tuple[Group, ...]:
+        nonlocal longest, longest_left, longest_prompt
         fitted = fit(chat, group, max_tokens, policy)
         longest = max(longest, fitted.length)
         done.update({fitted.action: 1, "cut": fitted.num_cut})
         if fitted.group is None:
             dropped.append(group.id)
             lengths.append(fitted.length)
-        else:
-            kept.append(fitted.group)
-    return kept, FitReport(
+            return ()
+        assert fitted.group.prompt_tokens is not None, "it was encoded"
+        longest_left = max(longest_left, fitted.length - fitted.num_cut)
+        longest_prompt = max(longest_prompt, len(fitted.group.prompt_tokens))
+        return (fitted.group,)
+
+    left = flat(groups, fitting, first=counted)
+    return left, FitReport(
         num_kept=done["kept"],
         num_truncated=done["truncated"],
         num_dropped=len(dropped),
@@ -137,4 +152,6 @@ def fit_all(
         dropped=tuple(dropped),
         longest=longest,
         shortest_dropped=min(lengths, default=0),
+        longest_left=longest_left,
+        longest_prompt=longest_prompt,
     )

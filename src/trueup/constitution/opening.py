@@ -111,7 +111,7 @@ def charges(*answerers: Answerer) -> dict[str, float]:
     return {f"server/{name}": float(sum(getattr(usage, name) for usage in used)) for name in names}
 
 
-def open_prompts(settings: DataSettings, kinds: Sequence[str], *, seed: int, folder: Path) -> list[Group]:
+def open_prompts(settings: DataSettings, kinds: Sequence[str], *, seed: int, folder: Path) -> Sequence[Group]:
     """The groups that are not held out, as they are, not encoded: any model may be asked.
 
     `kinds` keeps requests that say they are of one of them. Raises E601 where nothing is left.

@@ -36,7 +36,7 @@ def rows_of(path_or_id: Any, split: str) -> Iterator[RawRow]:
     text = str(path_or_id)
     if not text:
         raise TrueupError("E102", "the path is empty", remedy="name a file, a folder or a dataset")
-    path = Path(text).expanduser() if text.startswith("~/") else Path(text)
+    path = _path_of(text)
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -49,7 +49,7 @@ def rows_of(path_or_id: Any, split: str) -> Iterator[RawRow]:
     # Nothing is read yet, but what is wrong with the path is said now.
     if mode is None:
         return _not_a_path(path_or_id, path, split)
-    return _folder_rows(path, split) if stat.S_ISDIR(mode) else _file_rows(path, path.name)
+    return _chained(*files_of(path, split)) if stat.S_ISDIR(mode) else _file_rows(path, path.name)
 
 
 def _not_a_path(path_or_id: str | Path, path: Path, split: str) -> Iterator[RawRow]:
@@ -82,12 +82,23 @@ def _file_rows(path: Path, name: str) -> Iterator[RawRow]:
     raise file_error("E111", "unknown kind of file", name, "use " + ", ".join(_SUFFIXES))
 
 
+def files_of(path_or_id: str, split: str) -> list[tuple[Path, str]] | None:
+    """The files whose rows `rows_of` gives, with the names that it gives them; None where there are none."""
+    path = _path_of(path_or_id)
+    try:
+        if path.is_dir():
+            root, names = files_of(path, split)
+            return [(inside(root, name), name) for name in names]
+        return [(path, path.name)] if path.is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _path_of(text: str) -> Path:
+    return Path(text).expanduser() if text.startswith("~/") else Path(text)
+
+
 # --------------------------------------------------------------------------------------------- folders
-
-
-def _folder_rows(root: Path, split: str) -> Iterator[RawRow]:
-    base, names = files_of(root, split)
-    return _chained(base, names)
 
 
 def files_of(root: Path, split: str) -> tuple[Path, list[str]]:

@@ -8,7 +8,6 @@ the rows are the file.
 from __future__ import annotations
 
 import gzip
-import io
 import re
 import zlib
 from collections.abc import Iterator
@@ -23,6 +22,8 @@ from trueup.errors import EXIT_MISSING, TrueupError, counted
 LINE_CAP = 32 * 2**20
 "Bytes of one row that are read; a longer row is bad (E109)."
 _HARD_CAP = 16 * LINE_CAP
+_BLOCK = 2**20
+"Bytes of a JSON array that are read at a time."
 _BOM = b"\xef\xbb\xbf"
 TEXT_SUFFIXES = (".jsonl", ".json", ".ndjson", ".csv", ".tsv")
 _SEPARATOR_LINE = re.compile(rb"sep=([,;\t])\r?\n", re.IGNORECASE)
@@ -119,75 +120,120 @@ def _lines(file: IO[bytes], name: str) -> Iterator[RawRow]:
 
 # ---------------------------------------------------------------------------------------- JSON arrays
 
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{},]', re.DOTALL)
+_TOKEN = re.compile(rb'(?:[^"\[\]{},]++|"(?:[^"\\]++|\\.)*+")*+(["\[\]{},])?', re.DOTALL)
+"""What stands before the next bracket or comma, strings whole, and that sign; a quote is a string's that does
+not close in the bytes at hand, and nothing is their end."""
 _CLOSES = {b"]": b"[", b"}": b"{"}
 
 
 def _json_rows(file: IO[bytes], name: str) -> Iterator[RawRow]:
     """A `.json` file holds one array of rows, or rows one a line, or objects one after another."""
-    data = file.read(_HARD_CAP + 1)
-    if len(data) > _HARD_CAP:
-        remedy = "store it as .jsonl (one object a line) or as Parquet"
-        raise file_error("E109", f"a .json file of more than {_HARD_CAP:,} bytes", name, remedy)
-    start = len(_BOM) if data.startswith(_BOM) else 0
-    body = data[start:].lstrip()
+    head = body = b""
+    while body[:1] != b"[" and b"\n" not in body and len(head) <= LINE_CAP:
+        if not (block := file.read(_BLOCK)):
+            break
+        head += block
+        body = head.removeprefix(_BOM).lstrip()
+    file.seek(0)
     if body[:1] == b"[":
-        yield from _elements(data, name, data.index(b"[", start) + 1, in_array=True)
+        yield from _elements(_Text(file, name, head.index(b"[") + 1), in_array=True)
     elif body[:1] == b"{" and not body.split(b"\n", 1)[0].rstrip().endswith(b"}"):
-        yield from _elements(data, name, start, in_array=False)
+        yield from _elements(_Text(file, name, len(_BOM) * head.startswith(_BOM)), in_array=False)
     else:
-        yield from _lines(io.BytesIO(data), name)
+        yield from _lines(file, name)
 
 
-def _elements(data: bytes, name: str, first: int, *, in_array: bool) -> Iterator[RawRow]:
+def _elements(text: _Text, *, in_array: bool) -> Iterator[RawRow]:
     """The elements of a JSON array, or the objects of a file that simply follow each other."""
     open_ = [b"["] if in_array else []
-    place = _Place(data, name)
-    for match in _TOKEN.finditer(data, first):
-        token = match.group()
+    for token, end in text.tokens():
         if token in (b"[", b"{"):
             open_.append(token)
         elif token == b"," and in_array and len(open_) == 1:
-            yield place.row(first, match.start())
-            first = match.end()
+            yield text.row(end - 1, end)
         elif token in _CLOSES:
             if not open_ or open_.pop() != _CLOSES[token]:
-                raise place.broken(first, "the brackets do not match")
+                raise text.broken("the brackets do not match")
             if not open_:
-                yield place.row(first, match.start() if in_array else match.end())
-                first = match.end()
+                yield text.row(end - in_array, end)
                 if in_array:
                     break
     if open_:
-        raise place.broken(first, "the array is never closed" if in_array else "an object is never closed")
-    if data[first:].strip():
-        row = place.row(first, len(data))
+        raise text.broken("the array is never closed" if in_array else "an object is never closed")
+    if text.rest().strip():
+        row = text.row(text.end, text.end)
         found = show(row.raw[:40].decode("utf-8", "replace"))
         remedy = "remove it, or name the file .jsonl if it holds one object a line"
         yield replace(row, fault=Fault("E118", "text after the end", found=found, remedy=remedy))
 
 
 @final
-class _Place:
-    """Cuts rows out of a file's bytes and counts lines as it goes forward."""
+class _Text:
+    """A file's bytes from the row at hand to a block or two ahead of it; counts lines as it goes forward."""
 
-    def __init__(self, data: bytes, name: str) -> None:
-        self._data, self._name = data, name
-        self._line, self._counted = 1, 0
+    def __init__(self, file: IO[bytes], name: str, first: int) -> None:
+        self._file, self._name = file, name
+        self._data, self._begin = b"", 0
+        self._first, self._line, self._counted = first, 1, 0
 
-    def row(self, start: int, end: int) -> RawRow:
-        raw = self._data[start:end]
-        start += len(raw) - len(raw.lstrip())
-        self._line += self._data.count(b"\n", self._counted, start)
-        self._counted = start
+    @property
+    def end(self) -> int:
+        """Where the bytes at hand end, as an offset in the file, like every place here."""
+        return self._begin + len(self._data)
+
+    def tokens(self) -> Iterator[tuple[bytes, int]]:
+        """The brackets and commas outside strings, each with the place behind it."""
+        at = self._first
+        while self._more():
+            for match in _TOKEN.finditer(self._data, at - self._begin):
+                token = match[1]
+                if token is None or token == b'"':
+                    break
+                at = self._begin + match.end()
+                yield token, at
+
+    def row(self, end: int, following: int) -> RawRow:
+        """The row that ends at `end`; the next one begins at `following`."""
+        raw = self._data[self._first - self._begin : end - self._begin]
+        start = self._first + len(raw) - len(raw.lstrip())
+        self._count(start)
+        self._first = following
         return RawRow(self._name, self._line, start, raw.strip())
 
-    def broken(self, start: int, reason: str) -> TrueupError:
-        line = self.row(start, min(start + 200, len(self._data))).line
+    def rest(self) -> bytes:
+        """What follows the last row, to the end of the file."""
+        while self._more():
+            pass
+        return self._data[self._first - self._begin :]
+
+    def broken(self, reason: str) -> TrueupError:
+        line = self._line_at_hand()
         reason = f"not a JSON array of rows: {reason} after line {line}"
         remedy = "mend that row, or export the file as .jsonl (one object a line)"
         reason += "; the rows behind it cannot be told apart"
         return file_error("E118", reason, f"{self._name}:{line}", remedy)
+
+    def _line_at_hand(self) -> int:
+        return self.row(min(self._first + 200, self.end), self._first).line
+
+    def _more(self) -> bool:
+        """Whether there was another block; what lies before the row at hand is let go."""
+        held = self.end - self._first
+        if held > _HARD_CAP:
+            remedy = "store the rows as .jsonl (one object a line) or as Parquet"
+            where = f"{self._name}:{self._line_at_hand()}"
+            raise file_error("E109", f"a row of more than {_HARD_CAP:,} bytes", where, remedy)
+        # As much again as is held: a row of many blocks is then looked through twice, not once a block.
+        block = self._file.read(min(max(_BLOCK, held), _HARD_CAP + 1))
+        if block:
+            gone = min(max(self._first - self._begin, 0), len(self._data))
+            self._count(self._begin + gone)
+            self._data, self._begin = self._data[gone:] + block, self._begin + gone
+        return bool(block)
+
+    def _count(self, to: int) -> None:
+        self._line += self._data.count(b"\n", self._counted - self._begin, to - self._begin)
+        self._counted = to
 
 
 # ------------------------------------------------------------------------------------------------ CSV

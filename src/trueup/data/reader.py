@@ -27,10 +27,11 @@ from trueup.errors import TrueupError, counted
 
 _Decoded = tuple[RawRow, dict[str, Any] | Fault]
 Encode = Callable[[Group], Group]
+Into = Callable[[Group], object]
 _LOOK = 1000
 "Rows that vote on the format before the first is read."
 MOST_TOLD = 100_000
-"Bad rows that `check` holds to name them; all are counted, and all go into the quarantine."
+"Bad rows that are held to name them; all are counted, and all go into the quarantine."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,17 +56,16 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadResult:
-    """The groups of a file, and what was seen on the way: the format and why, the counts, every bad row.
-
-    `check` keeps no groups.
-    """
+    """The groups of a file, and what was seen on the way: the format and why, the counts, the bad rows."""
 
     groups: list[Group]
+    "Empty where they went elsewhere, or nowhere (`check`)."
     path: str
     format: str
     why: str
     counts: Counts
     problems: list[Problem]
+    "At most `MOST_TOLD`."
 
     @property
     def ok(self) -> bool:
@@ -117,6 +117,7 @@ def read(
     max_bad: float = 0.01,
     quarantine: Path | None = None,
     encode: Encode | None = None,
+    into: Into | None = None,
 ) -> ReadResult:
     """The groups of a file, a folder, a Hugging Face dataset or rows in memory, with counts and problems.
 
@@ -125,8 +126,9 @@ def read(
     no answer follows, or no question precedes (`mend.mended`); `needs` decides between formats that fit
     alike; `limit` reads the first rows only; `quarantine` is the JSONL file that receives the bad rows with
     their original bytes; `encode` makes of each group the one that is kept, and raises Fault for one that
-    cannot be used. Raises TrueupError: E1xx for a file that cannot be read, E202 or E204 for a format that is
-    unknown or ambiguous, E601 when more than `max_bad` of the rows are bad, E602 when no row is left.
+    cannot be used; `into` is given each kept group in place of the result. Raises TrueupError: E1xx for a
+    file that cannot be read, E202 or E204 for a format that is unknown or ambiguous, E601 when more than
+    `max_bad` of the rows are bad, E602 when no row is left.
     """
     return read_rows(
         rows_of(path_or_id, split),
@@ -136,6 +138,7 @@ def read(
         max_bad=max_bad,
         quarantine=quarantine,
         encode=encode,
+        into=into,
     )
 
 
@@ -159,12 +162,11 @@ def read_rows(
     max_bad: float | None = 0.01,
     quarantine: Path | None = None,
     encode: Encode | None = None,
-    keep: bool = True,
+    into: Into | None = None,
 ) -> ReadResult:
     """The groups of rows from anywhere, as `read` gives those of a file; `path` is what errors call it.
 
-    With `max_bad` None neither bad rows, however many, nor no rows at all are an error. Unless `keep`, the
-    groups are made and let go, and no more than `MOST_TOLD` problems are held.
+    With `max_bad` None neither bad rows, however many, nor no rows at all are an error.
     """
     if not 0.0 <= (max_bad or 0.0) <= 1.0:
         remedy = "give a fraction from 0 to 1"
@@ -173,7 +175,8 @@ def read_rows(
         raise TrueupError("E701", f"limit is {limit}", where="limit", remedy="give a number from 1 up")
     columns, roles = check_columns(reading.columns), check_roles(reading.roles)
     mapped = frozenset(theirs.partition(".")[0] for theirs in columns.values())
-    where, scan = printable(path), _Scan(keep=keep, mapped=mapped)
+    where, groups = printable(path), list[Group]()
+    scan = _Scan(into=into or groups.append, mapped=mapped)
     known, why = None if reading.format == "auto" else detect.named(reading.format), "named, not detected"
     reading = replace(reading, columns=columns, roles=roles)
     decoded = ((row, _decoded(row, reading, scan.watch)) for row in islice(_rows_only(rows, scan), limit))
@@ -187,10 +190,8 @@ def read_rows(
             _take(scan, known, row, values, put, encode)
     counts, name = scan.counts(), known.name if known else "unknown"
     if max_bad is not None:
-        _check_counts(counts, scan.problems, max_bad, where, quarantine)
-    return ReadResult(
-        groups=scan.groups, path=path, format=name, why=why, counts=counts, problems=scan.problems
-    )
+        _check_counts(scan, counts, max_bad, where, quarantine)
+    return ReadResult(groups=groups, path=path, format=name, why=why, counts=counts, problems=scan.problems)
 
 
 def check(
@@ -217,7 +218,7 @@ def check(
         max_bad=None,
         quarantine=quarantine,
         encode=encode,
-        keep=False,
+        into=lambda group: None,
     )
 
 
@@ -226,11 +227,12 @@ def check(
 class _Scan:
     """What has become of the rows so far."""
 
-    keep: bool
+    into: Into
     mapped: frozenset[str] = frozenset()
     "Columns inside which a map reads."
-    groups: list[Group] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
+    "Of all bad rows, by code and reason."
     accepted: int = 0
     refused: int = 0
     made: int = 0
@@ -305,14 +307,15 @@ def _take(
     except Fault as fault:
         problem = problem_of(fault, file=row.file, line=row.line, byte=row.byte)
         scan.refused += 1
-        if scan.keep or len(scan.problems) < MOST_TOLD:
+        scan.kinds[problem.code, problem.reason] += 1
+        if len(scan.problems) < MOST_TOLD:
             scan.problems.append(problem)
         put(problem, row)
     else:
         scan.accepted += 1
         scan.made += len(made)
-        if scan.keep:
-            scan.groups += made
+        for group in made:
+            scan.into(group)
 
 
 @cache
@@ -340,12 +343,10 @@ def _word(values: Mapping[str, Any], *names: str) -> str:
     return ""
 
 
-def _check_counts(
-    counts: Counts, problems: Sequence[Problem], max_bad: float, where: str, saved: Path | None
-) -> None:
+def _check_counts(scan: _Scan, counts: Counts, max_bad: float, where: str, saved: Path | None) -> None:
     """None. Raises TrueupError E601 where too many rows are bad, E602 where there is none."""
+    kinds = scan.kinds
     if counts.quarantined > max_bad * counts.rows_in:
-        kinds = Counter((problem.code, problem.reason) for problem in problems)
         parts = [f"{count} x {code} {reason}" for (code, reason), count in kinds.most_common(4)]
         parts += [counted(len(kinds) - 4, "more kind")] if len(kinds) > 4 else []
         share = f"{counts.quarantined / counts.rows_in:.1%}; the limit is {max_bad:.1%}"
@@ -357,7 +358,7 @@ def _check_counts(
             else "`trueup data check`, with --model for what a template refuses, lists them all"
         )
         remedy = f"mend the rows ({see}), or allow more: --data.max_bad, of `data convert` --max-bad"
-        raise TrueupError("E601", f"{reason}. The first: {problems[0]}", where=where, remedy=remedy)
+        raise TrueupError("E601", f"{reason}. The first: {scan.problems[0]}", where=where, remedy=remedy)
     if not counts.accepted:
         if counts.rows_in:
             reason = f"no row is left: {counts.rows_in} read, {counts.quarantined} bad"

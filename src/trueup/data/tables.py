@@ -62,7 +62,8 @@ def _batches(pa: Any, path: Path) -> Iterator[Any]:
             source.seek(0)
             file = pa.ipc.open_file(source)
             reader = map(file.get_batch, range(file.num_record_batches))
-        yield from reader
+        for batch in reader:  # One batch may be the whole table.
+            yield from (batch.slice(start, _BATCH) for start in range(0, batch.num_rows, _BATCH))
 
 
 def _plain(value: Any) -> Any:

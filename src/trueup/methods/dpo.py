@@ -11,7 +11,7 @@ from trueup.annotate.logprobs import Measure
 from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.pairwise import DPO, Divergence
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.files import Everything, Files
+from trueup.sources.files import Everything, Files, with_pairs
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Fit preferences directly with the policy's log-ratios to a reference."
@@ -57,8 +57,8 @@ def build(config: Config, parts: Parts) -> Method:
     frozen = {} if config.reference_free else {"reference": Role(trained=False)}
     return Method(
         name="dpo",
-        source=Files(groups=[g for g in parts.groups if g.pairs()], batch=config.loop.batch),
-        held_out=Everything(groups=[g for g in parts.held_out if g.pairs()]),
+        source=Files(groups=with_pairs(parts.groups), batch=config.loop.batch),
+        held_out=Everything(groups=with_pairs(parts.held_out)),
         annotate=() if config.reference_free else (reference,),
         objective=DPO(
             beta=config.beta,

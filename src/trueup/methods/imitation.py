@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trueup.engine.groups import Group, marked
+from trueup.engine.groups import Group, each
 from trueup.engine.method import Method, Parts
+from trueup.engine.views import mapped, where
 from trueup.objectives.likelihood import Imitation
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.files import Everything, Files, demonstrations, preferred
+from trueup.sources.files import Everything, Files, demonstrations, preferred, with_pairs
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Imitate the chosen completions; rank held-out pairs by mean log-probability."
@@ -31,8 +32,8 @@ class Config:
 
 def build(config: Config, parts: Parts) -> Method:
     """The method: files (chosen only) -> NLL; whole pairs are held out, to be ranked."""
-    chosen = demonstrations([g for g in parts.groups if g.pairs()])
-    pairs = [g for g in parts.held_out if g.pairs() and preferred(g).completions]
+    chosen = demonstrations(with_pairs(parts.groups))
+    pairs = where(with_pairs(parts.held_out), lambda group: preferred(group).completions)
     return Method(
         name="imitation",
         source=Files(groups=weighted(chosen), batch=config.loop.batch, written=frozenset({"imitated"})),
@@ -42,22 +43,20 @@ def build(config: Config, parts: Parts) -> Method:
     )
 
 
-def weighted(groups: Sequence[Group]) -> list[Group]:
+def weighted(groups: Sequence[Group]) -> Sequence[Group]:
     """The groups with the mark `imitated`: all tokens / imitated tokens on what is imitated, else 0.
 
     So the mean of marked losses over all of these groups' tokens is the mean over the imitated ones: 1 where
     everything is.
     """
-    kept = [{id(c) for c in preferred(group).completions} for group in groups]
-    every = [
-        (c.num_supervised, id(c) in chosen)
-        for g, chosen in zip(groups, kept, strict=True)
-        for c in g.completions
-    ]
-    imitated = sum(size for size, is_chosen in every if is_chosen)
-    share = sum(size for size, _ in every) / max(1, imitated)
-    weights = [
-        [share if id(c) in chosen else 0.0 for c in group.completions]
-        for group, chosen in zip(groups, kept, strict=True)
-    ]
-    return marked(groups, "imitated", weights)
+    tokens = imitated = 0
+    for group in groups:
+        tokens += sum(c.num_supervised for c in group.completions)
+        imitated += sum(c.num_supervised for c in preferred(group).completions)
+    share = tokens / max(1, imitated)
+
+    def marked(group: Group) -> Group:
+        chosen = {id(c) for c in preferred(group).completions}
+        return each([group], lambda c: c.with_marks(imitated=share if id(c) in chosen else 0.0))[0]
+
+    return mapped(groups, marked)

@@ -11,7 +11,7 @@ from trueup.annotate.logprobs import Measure
 from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.pairwise import IPO
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.files import Everything, Files
+from trueup.sources.files import Everything, Files, with_pairs
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Regress each pair's log-ratio gap on a fixed size, so that certain labels stay harmless."
@@ -40,8 +40,8 @@ def build(config: Config, parts: Parts) -> Method:
     """The method: files -> reference log-probs -> IPO."""
     return Method(
         name="ipo",
-        source=Files(groups=[g for g in parts.groups if g.pairs()], batch=config.loop.batch),
-        held_out=Everything(groups=[g for g in parts.held_out if g.pairs()]),
+        source=Files(groups=with_pairs(parts.groups), batch=config.loop.batch),
+        held_out=Everything(groups=with_pairs(parts.held_out)),
         annotate=(Measure(network="reference", want="logprobs", column="ref_logprobs"),),
         objective=IPO(beta=config.beta, log_ratio=config.log_ratio),
         update=config.update,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -66,12 +67,12 @@ def build(config: Config, parts: Parts) -> Method:
 
 def _check_balance(groups: Sequence[Group], good: float, bad: float) -> None:
     """Warns where λ_D n_D / (λ_U n_U) is outside [1, 3/2], the range that the paper recommends."""
-    marks = [c.marks["desirable"] > 0 for g in groups for c in g.completions]
-    num_good, num_bad = sum(marks), len(marks) - sum(marks)
-    if marks and not (num_good and num_bad):
+    counts = Counter(c.marks["desirable"] > 0 for g in groups for c in g.completions)
+    num_good, num_bad = counts[True], counts[False]
+    if counts and not (num_good and num_bad):
         logger.warning(
             "KTO: all %d completions are %s: nothing tells good from bad, and the run only %s all of them",
-            *(len(marks), *(("good", "raises") if num_good else ("bad", "lowers"))),
+            *(num_good + num_bad, *(("good", "raises") if num_good else ("bad", "lowers"))),
         )
         return
     if not bad * num_bad <= good * num_good <= 1.5 * bad * num_bad:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from trueup.engine.method import Method, Parts
 from trueup.objectives.reference_free import ORPO
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.files import Everything, Files
+from trueup.sources.files import Everything, Files, with_pairs
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Finetune on chosen completions while raising their odds over the rejected, in one stage."
@@ -33,8 +33,8 @@ def build(config: Config, parts: Parts) -> Method:
     """The method: files -> ORPO."""
     return Method(
         name="orpo",
-        source=Files(groups=[g for g in parts.groups if g.pairs()], batch=config.loop.batch),
-        held_out=Everything(groups=[g for g in parts.held_out if g.pairs()]),
+        source=Files(groups=with_pairs(parts.groups), batch=config.loop.batch),
+        held_out=Everything(groups=with_pairs(parts.held_out)),
         objective=ORPO(odds_weight=config.odds_weight),
         update=config.update,
     )

@@ -11,8 +11,8 @@ from trueup.engine.method import Method, Objective, Parts, Role
 from trueup.objectives.mix import Sum
 from trueup.objectives.reward_model import BradleyTerry, Imitation
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.files import Everything
-from trueup.sources.judged import binarised, with_imitate, with_pairs
+from trueup.sources.files import Everything, with_pairs
+from trueup.sources.judged import binarised, with_imitate
 from trueup.sources.shares import by_share
 from trueup.update.adamw import AdamW
 

@@ -12,8 +12,8 @@ from trueup.objectives.listwise import Choice, PlackettLuce
 from trueup.objectives.mix import Sum
 from trueup.objectives.reward_model import BradleyTerry, Imitation
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.files import Everything
-from trueup.sources.judged import ordered, with_imitate, with_pairs
+from trueup.sources.files import Everything, with_pairs
+from trueup.sources.judged import ordered, with_imitate
 from trueup.sources.shares import by_share
 from trueup.sources.zero import Zero
 from trueup.update.adamw import AdamW

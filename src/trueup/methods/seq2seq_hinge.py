@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from trueup.engine.method import Method, Parts
 from trueup.objectives.hinge import Hinge
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.files import Everything, Files
+from trueup.sources.files import Everything, Files, with_pairs
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Make each chosen completion likelier than the rejected one by a margin, with no reference."
@@ -35,8 +35,8 @@ def build(config: Config, parts: Parts) -> Method:
     """The method: files (pairs) -> hinge."""
     return Method(
         name="seq2seq_hinge",
-        source=Files(groups=[g for g in parts.groups if g.pairs()], batch=config.loop.batch),
-        held_out=Everything(groups=[g for g in parts.held_out if g.pairs()]),
+        source=Files(groups=with_pairs(parts.groups), batch=config.loop.batch),
+        held_out=Everything(groups=with_pairs(parts.held_out)),
         objective=Hinge(delta=config.delta, per_token=config.per_token),
         update=config.update,
     )

@@ -8,7 +8,7 @@ from typing import Literal
 from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.embedding import DSSM, Triplet
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.files import Everything, Files
+from trueup.sources.files import Everything, Files, with_pairs
 from trueup.update.adamw import AdamW
 
 SUMMARY = "Embed prompts near their chosen completions and far from the rejected; a judge by cosine."
@@ -43,8 +43,8 @@ def build(config: Config, parts: Parts) -> Method:
     triplet = Triplet(margin=config.margin, normalise=config.normalise, semi_hard=config.semi_hard)
     return Method(
         name="triplet",
-        source=Files(groups=[g for g in parts.groups if g.pairs()], batch=config.loop.batch),
-        held_out=Everything(groups=[g for g in parts.held_out if g.pairs()]),
+        source=Files(groups=with_pairs(parts.groups), batch=config.loop.batch),
+        held_out=Everything(groups=with_pairs(parts.held_out)),
         objective=DSSM(gamma=config.gamma) if config.loss == "dssm" else triplet,
         update=config.update,
         networks={"embedder": Role(heads=("embeddings",))},

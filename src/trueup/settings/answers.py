@@ -124,8 +124,11 @@ _SAID: tuple[tuple[str, dict[str, tuple[object, ...]]], ...] = (
             "dataset_num_proc": (False,),
             "preprocessing_num_workers": (False,),
             "dataloader_num_workers": (0,),
-            "overwrite_cache": (True, False),
         },
+    ),
+    (
+        "encoded rows are kept by their content, so what is kept is never stale",
+        {"overwrite_cache": (True, False)},
     ),
     (
         "columns that a format does not know are left alone",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from trueup.engine.groups import Group
 from trueup.engine.method import Beside, Handles, Objective, Parts
 from trueup.engine.order import draw
+from trueup.engine.views import flat, where
 from trueup.errors import TrueupError
 
 
@@ -63,8 +64,8 @@ class Everything:
 
 def from_files(parts: Parts, *, batch: int, keep: Callable[[Group], bool]) -> tuple[Files, Files | None]:
     """Those of a method's groups that `keep` wants, and all such held-out ones where there are any."""
-    held_out = [group for group in parts.held_out if keep(group)]
-    source = Files(groups=[group for group in parts.groups if keep(group)], batch=batch)
+    held_out = where(parts.held_out, keep)
+    source = Files(groups=where(parts.groups, keep), batch=batch)
     return source, Files(groups=held_out, batch=len(held_out)) if held_out else None
 
 
@@ -78,7 +79,7 @@ def beside_demonstrations(groups: Sequence[Group], objective: Objective, weight:
 
     A demonstration is a group with one completion and no judgement; raises E604 when there is none.
     """
-    found = [group for group in groups if len(group.completions) == 1 and not judged(group)]
+    found = where(groups, lambda group: len(group.completions) == 1 and not judged(group))
     if not found:
         remedy = "mix some in: data.mix: {pairs: world:comparisons, sft: world:demonstrations}"
         raise TrueupError("E604", "no row with one completion and no judgement", where="data", remedy=remedy)
@@ -116,6 +117,11 @@ def preferred(group: Group) -> Group:
     return replace(group, completions=completions, comparisons=(), rankings=(), scores=())
 
 
-def demonstrations(groups: Sequence[Group]) -> list[Group]:
+def with_pairs(groups: Sequence[Group]) -> Sequence[Group]:
+    """The groups in which at least one completion was preferred to another."""
+    return where(groups, lambda group: group.pairs())
+
+
+def demonstrations(groups: Sequence[Group]) -> Sequence[Group]:
     """What is worth imitating in each group; groups where nothing is are left out."""
-    return [kept for group in groups if (kept := preferred(group)).completions]
+    return flat(groups, lambda group: (kept,) if (kept := preferred(group)).completions else ())

@@ -8,22 +8,18 @@ from dataclasses import replace
 import numpy as np
 
 from trueup.engine.groups import Comparison, Group, Ranking
+from trueup.engine.views import flat, mapped
 from trueup.errors import TrueupError
 from trueup.sources.files import unbeaten
 
 
-def with_pairs(groups: Sequence[Group]) -> list[Group]:
-    """The groups in which at least one completion was preferred to another."""
-    return [group for group in groups if group.pairs()]
-
-
-def ordered(groups: Sequence[Group]) -> list[Group]:
+def ordered(groups: Sequence[Group]) -> Sequence[Group]:
     """One group for every ranking and every plain choice, its completions marked with their `tier`.
 
     Tier 0 is the best. Completions that a judgement leaves out are left out; a tie of all orders nothing and
     gives no group. Raises E402 for a soft label, which is no order.
     """
-    return [one for group in groups for one in _orders(group)]
+    return flat(groups, lambda group: tuple(_orders(group)))
 
 
 def _orders(group: Group) -> Iterator[Group]:
@@ -62,25 +58,27 @@ def _in_order(group: Group, ranking: Ranking) -> Group:
     )
 
 
-def with_imitate(groups: Sequence[Group]) -> list[Group]:
+def with_imitate(groups: Sequence[Group]) -> Sequence[Group]:
     """The groups with the mark `imitate`: 1 shared among those preferred at least once and never rejected."""
-    out = []
-    for group in groups:
+
+    def marked(group: Group) -> Group:
         good = unbeaten(group)
         share = 1 / len(good) if good else 0.0
-        marked = [c.with_marks(imitate=share * (i in good)) for i, c in enumerate(group.completions)]
-        out.append(group.with_completions(marked))
-    return out
+        return group.with_completions(
+            [c.with_marks(imitate=share * (i in good)) for i, c in enumerate(group.completions)]
+        )
+
+    return mapped(groups, marked)
 
 
-def binarised(groups: Sequence[Group], good: np.ndarray, bad: np.ndarray) -> list[Group]:
+def binarised(groups: Sequence[Group], good: np.ndarray, bad: np.ndarray) -> Sequence[Group]:
     """Each preference A ≻ B as two comparisons of tags: (good, A) ≻ (bad, A) and (bad, B) ≻ (good, B).
 
     `good` and `bad` are the tags' token ids; a tag stands before the completion's own tokens and no loss
     touches it. Every pair becomes one group of four completions, in the order good A, bad A, bad B, good B;
     `imitate` marks the first, the good completion under the good tag. Soft labels pass to both comparisons.
     """
-    return [_binary(group, *pair[:3], good, bad) for group in groups for pair in group.pairs()]
+    return flat(groups, lambda group: [_binary(group, *pair[:3], good, bad) for pair in group.pairs()])
 
 
 def _binary(group: Group, a: int, b: int, p: float, good: np.ndarray, bad: np.ndarray) -> Group:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from trueup.chat import Chat
-from trueup.chat.fit import fit_all, len_of
+from trueup.chat.fit import fit_all
 from trueup.data import read
 from trueup.data.problems import Fault
-from trueup.data.reader import Encode
+from trueup.data.reader import Encode, Into
 from trueup.engine.groups import Group
+from trueup.engine.views import chained, mapped, picked
 from trueup.errors import TrueupError
 from trueup.settings.blocks import DataSettings
+from trueup.sources.kept import Facts, digest_of, kept, too_large
 from trueup.worlds import World, door_of, open_world
 
 _OF_A_ROW = frozenset(
@@ -31,7 +36,7 @@ _OF_A_ROW = frozenset(
 class Rows:
     """The groups of a file, or of the parts of a mix, and an account of the rows."""
 
-    groups: list[Group]
+    groups: Sequence[Group]
     rows_in: int
     quarantined: int = 0
     format: str
@@ -49,8 +54,8 @@ logger = logging.getLogger("trueup")
 class Opened:
     """Encoded groups and an account of every row: rows_in = train + held_out + quarantined + overlong."""
 
-    train: list[Group]
-    held_out: list[Group]
+    train: Sequence[Group]
+    held_out: Sequence[Group]
     rows_in: int
     quarantined: int
     overlong: int
@@ -74,11 +79,12 @@ def open_groups(
 ) -> Opened:
     """The groups that `settings` name, encoded by `chat`, within `max_tokens`, with a held-out part.
 
-    A row that the chat cannot show is a bad one. `needs` is what a method says it needs, and decides between
+    A row that the chat cannot show is a bad one. Of large files the groups are views of what `kept` keeps,
+    the same groups in the same order. `needs` is what a method says it needs, and decides between
     formats that fit alike. Losing more than `MUCH` of the rows to their length is warned of. Raises
     TrueupError E601 when nothing is left.
     """
-    found = read_all(settings, seed, quarantine, needs, encode=encoder(chat, settings.train_on))
+    found = read_all(settings, seed, quarantine, needs, chat=chat)
     fitting, report = fit_all(chat, found.groups, settings.max_tokens, settings.overlong)
     if not fitting:
         raise TrueupError(
@@ -104,8 +110,8 @@ def open_groups(
         truncated=report.num_truncated,
         format=found.format,
         unread=found.unread,
-        longest=max(len_of(group) for group in fitting),
-        longest_prompt=max(0 if g.prompt_tokens is None else len(g.prompt_tokens) for g in fitting),
+        longest=report.longest_left,
+        longest_prompt=report.longest_prompt,
     )
 
 
@@ -132,21 +138,21 @@ def read_all(
     seed: int,
     quarantine: Path | None,
     needs: Sequence[str] = (),
-    encode: Encode | None = None,
+    chat: Chat | None = None,
 ) -> Rows:
     """The rows of `path`, or of every part of `mix`, whose groups then name that part as their source.
 
-    The bad ones of each part go into a `quarantine` of its own, numbered; `encode` is as for `data.read`.
+    The bad ones of each part go into a `quarantine` of its own, numbered; `chat` encodes them.
     """
     if not settings.mix:
-        return _read(settings, seed, quarantine, needs, encode)
+        return _read(settings, seed, quarantine, needs, chat)
     parts: list[Rows] = []
     for name, path in settings.mix.items():
         bad = quarantine and quarantine.with_stem(f"{quarantine.stem}-{len(parts)}")
-        part = _read(replace(settings, path=path, mix={}), seed, bad, needs, encode)
-        parts.append(replace(part, groups=[replace(group, source=name) for group in part.groups]))
+        part = _read(replace(settings, path=path, mix={}), seed, bad, needs, chat)
+        parts.append(replace(part, groups=mapped(part.groups, partial(replace, source=name))))
     return Rows(
-        groups=[group for part in parts for group in part.groups],
+        groups=chained([part.groups for part in parts]),
         rows_in=sum(part.rows_in for part in parts),
         quarantined=sum(part.quarantined for part in parts),
         format=" + ".join(part.format for part in parts),
@@ -157,43 +163,59 @@ def read_all(
 
 
 def _read(
-    settings: DataSettings,
-    seed: int,
-    quarantine: Path | None,
-    needs: Sequence[str],
-    encode: Encode | None,
+    settings: DataSettings, seed: int, quarantine: Path | None, needs: Sequence[str], chat: Chat | None
 ) -> Rows:
+    encode = None if chat is None else encoder(chat, settings.train_on)
     door = door_of(settings.path)
     if door is not None:
         found = open_world(door.world).data(door.name, split=settings.split, limit=settings.limit, seed=seed)
         if not isinstance(found, str):
             groups = found if encode is None else [_encoded(group, encode) for group in found]
             return Rows(groups=groups, rows_in=len(found), format=door.world)
-        return _read(replace(settings, path=found), seed, quarantine, needs, encode)
-    try:
-        result = read(
-            settings.path,
-            format=settings.format,
-            columns=dict(settings.columns) or None,
-            roles=settings.turns.roles,
-            trim=settings.turns.trim,
-            needs=needs,
-            split=settings.split,
-            limit=settings.limit,
-            max_bad=settings.max_bad,
-            quarantine=quarantine,
-            encode=encode,
+        return _read(replace(settings, path=found), seed, quarantine, needs, chat)
+    reading: dict[str, Any] = {
+        "format": settings.format,
+        "columns": dict(settings.columns) or None,
+        "roles": dict(settings.turns.roles),
+        "trim": settings.turns.trim,
+        "needs": tuple(needs),
+        "split": settings.split,
+        "limit": settings.limit,
+        "max_bad": settings.max_bad,
+    }
+
+    def make(into: Into, bad: Path | None) -> Facts:
+        result = read(settings.path, **reading, quarantine=bad, encode=encode, into=into)
+        said = result.counts
+        return Facts(
+            rows_in=said.rows_in, quarantined=said.quarantined, format=result.format, unread=said.unread
         )
+
+    def digest() -> str | None:
+        assert chat is not None
+        return digest_of(settings.path, settings.split, {**reading, "train_on": settings.train_on}, chat)
+
+    try:
+        if chat is not None and too_large(settings.path, settings.split, settings.limit):
+            with _warned_of_no_room():
+                groups, facts = kept(digest, make, quarantine)
+                return Rows(groups=groups, **vars(facts))
+        held: list[Group] = []
+        facts = make(held.append, quarantine)
     except TrueupError as error:
         raise _in_training(error) from None
-    counts = result.counts
-    return Rows(
-        groups=result.groups,
-        rows_in=counts.rows_in,
-        quarantined=counts.quarantined,
-        format=result.format,
-        unread=counts.unread,
-    )
+    return Rows(groups=held, **vars(facts))
+
+
+@contextmanager
+def _warned_of_no_room() -> Iterator[None]:
+    """Nothing; where encoded rows cannot be kept on disk it says so, and goes on behind the block."""
+    try:
+        yield
+    except TrueupError as error:
+        if error.code != "E120":
+            raise
+        logger.warning("%s; they are held in memory instead (%s)", error.reason, error.remedy)
 
 
 def _encoded(group: Group, encode: Encode) -> Group:
@@ -220,16 +242,17 @@ def world_groups(world: World, name: str, *, split: str, limit: int | None, seed
     return read(found, limit=limit).groups if isinstance(found, str) else found
 
 
-def split_held_out(groups: Sequence[Group], share: float, seed: int) -> tuple[list[Group], list[Group]]:
+def split_held_out(
+    groups: Sequence[Group], share: float, seed: int
+) -> tuple[Sequence[Group], Sequence[Group]]:
     """Training and held-out groups; `share` of the users (or, without users, of the prompts) is held out.
 
     Who is held out depends on the user's name (or the prompt's text) and the seed alone, so that one user, or
     one prompt, is never on both sides, and adding rows moves nobody.
     """
-    train: list[Group] = []
-    held_out: list[Group] = []
-    for group in groups:
+    sides = array("q"), array("q")
+    for i, group in enumerate(groups):
         key = group.user or "\x1e".join(m.content for m in group.prompt) or group.id
         place = int.from_bytes(hashlib.sha256(f"{seed}\x1f{key}".encode()).digest()[:7], "big") / 2**56
-        (held_out if place < share else train).append(group)
-    return train, held_out
+        sides[place < share].append(i)
+    return picked(groups, sides[0]), picked(groups, sides[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ import numpy as np
 from trueup.engine.groups import Group
 from trueup.engine.method import Handles, Source
 from trueup.engine.order import permutation, span
+from trueup.engine.views import chained, picked
 from trueup.errors import TrueupError
 from trueup.sources.files import Files
 
@@ -23,19 +25,19 @@ def by_share(
 
     Power 1 is the plain walk over all rows, 0 gives every source the same share.
     """
-    by_source = grouped(groups)
-    if power == 1 or len(by_source) < 2:
+    by_source = {} if power == 1 else grouped(groups)
+    if len(by_source) < 2:
         return Files(groups=groups, batch=batch, written=written)
     weights = {name: len(part) ** power for name, part in by_source.items()}
     return Shares(parts=by_source, weights=weights, batch=batch, written=written)
 
 
-def grouped(groups: Sequence[Group]) -> dict[str, list[Group]]:
+def grouped(groups: Sequence[Group]) -> dict[str, Sequence[Group]]:
     """The groups by their `source`, in order of first appearance."""
-    found: dict[str, list[Group]] = {}
-    for group in groups:
-        found.setdefault(group.source, []).append(group)
-    return found
+    found: dict[str, array[int]] = {}
+    for place, group in enumerate(groups):
+        found.setdefault(group.source, array("q")).append(place)
+    return {name: picked(groups, places) for name, places in found.items()}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,9 +74,9 @@ class Shares:
         return self.written
 
     @property
-    def groups(self) -> list[Group]:
+    def groups(self) -> Sequence[Group]:
         """All groups of all sources: what an epoch's length is counted by."""
-        return [group for part in self.parts.values() for group in part]
+        return chained(list(self.parts.values()))
 
     def __call__(self, step: int, handles: Handles) -> list[Group]:
         """The groups of step `step`."""

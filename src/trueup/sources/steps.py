@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from trueup.engine.groups import Completion, Group
+from trueup.engine.views import flat
 from trueup.errors import TrueupError
 
 KEY = "steps"
@@ -51,7 +52,7 @@ def read_at(completion: Completion, places: Sequence[int]) -> Completion:
 
 def with_steps(
     groups: Sequence[Group], decode: Callable[[np.ndarray], str], *, neutral: Neutral, first_error: bool
-) -> list[Group]:
+) -> Sequence[Group]:
     """The groups whose steps were judged, with the column `step_label` at the token after every judged step.
 
     A label is true or false, or the probability that the step is right; null is neither, and counts as
@@ -59,17 +60,17 @@ def with_steps(
     ends a completion which has no end token is left out: no state has read it. Raises E440 for steps of
     another shape, E441 where a completion's text does not hold its steps.
     """
-    out = []
-    for group in groups:
-        judged = _judged(group)
+
+    def read(group: Group) -> tuple[Group, ...]:
         made = [
             _labelled(group, completion, steps, decode, neutral, first_error)
-            for completion, steps in zip(group.completions, judged, strict=True)
+            for completion, steps in zip(group.completions, _judged(group), strict=True)
         ]
         completions = tuple(c for c in made if c is not None)
-        if completions:
-            out.append(replace(group, completions=completions, comparisons=(), rankings=(), scores=()))
-    return out
+        left = replace(group, completions=completions, comparisons=(), rankings=(), scores=())
+        return (left,) if completions else ()
+
+    return flat(groups, read)
 
 
 def _labelled(

@@ -9,6 +9,7 @@ from typing import Literal
 from trueup.engine.groups import Group
 from trueup.engine.method import Handles, Parts
 from trueup.engine.order import derive
+from trueup.engine.views import where
 from trueup.errors import TrueupError
 from trueup.sources.sample import Decoding, sample_groups
 
@@ -49,5 +50,5 @@ class Zero:
             seed=derive(handles.seed, "normalise"),
         )
 
-    def _unjudged(self) -> list[Group]:
-        return [group for group in self.parts.groups if group.completions and not group.pairs()]
+    def _unjudged(self) -> Sequence[Group]:
+        return where(self.parts.groups, lambda group: group.completions and not group.pairs())

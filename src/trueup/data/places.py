@@ -49,7 +49,7 @@ def rows_of(path_or_id: Any, split: str) -> Iterator[RawRow]:
     # Nothing is read yet, but what is wrong with the path is said now.
     if mode is None:
         return _not_a_path(path_or_id, path, split)
-    return _chained(*files_of(path, split)) if stat.S_ISDIR(mode) else _file_rows(path, path.name)
+    return _chained(*split_of(path, split)) if stat.S_ISDIR(mode) else _file_rows(path, path.name)
 
 
 def _not_a_path(path_or_id: str | Path, path: Path, split: str) -> Iterator[RawRow]:
@@ -87,7 +87,7 @@ def files_of(path_or_id: str, split: str) -> list[tuple[Path, str]] | None:
     path = _path_of(path_or_id)
     try:
         if path.is_dir():
-            root, names = files_of(path, split)
+            root, names = split_of(path, split)
             return [(inside(root, name), name) for name in names]
         return [(path, path.name)] if path.is_file() else None
     except (OSError, ValueError):
@@ -101,13 +101,13 @@ def _path_of(text: str) -> Path:
 # --------------------------------------------------------------------------------------------- folders
 
 
-def files_of(root: Path, split: str) -> tuple[Path, list[str]]:
+def split_of(root: Path, split: str) -> tuple[Path, list[str]]:
     """The files of a folder's split: where they are, and their names from there. Raises E1xx."""
     if (root / "dataset_dict.json").is_file():
         splits = _as_list(_saved_json(root, "dataset_dict.json").get("splits"))
         if split not in splits:
             raise _no_split(root, split, [str(item) for item in splits])
-        return files_of(inside(root, split), split)
+        return split_of(inside(root, split), split)
     if (root / "state.json").is_file():
         listed = _saved_json(root, "state.json").get("_data_files")
         names = [item.get("filename") if isinstance(item, dict) else item for item in _as_list(listed)]

@@ -137,7 +137,7 @@ def _below(folder: Path) -> Files:
 
 def _data(folder: Path, split: str) -> Files:
     try:
-        base, names = places.files_of(folder, split)
+        base, names = places.split_of(folder, split)
     except TrueupError:  # whoever reads it says what is wrong
         return _below(folder)
     return {name: base / name for name in names}

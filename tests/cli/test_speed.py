@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 import small_world
 from benchmarks.front_door import generate_times, random_model
@@ -158,14 +159,16 @@ def test_what_is_wrong_with_data_is_said_before_weights_are_read(
     """The weights are damaged: to read them would be the error."""
     monkeypatch.chdir(tmp_path)
     model = small_world.save_model(tmp_path / "model")
-    (model / "model.safetensors").write_bytes(b"no weights")
+    held = load_file(model / "model.safetensors")
+    held["model.norm.weight"][0] = float("nan")
+    save_file(held, model / "model.safetensors", {"format": "pt"})
     rows = [json.dumps(row) for row in small_world.demonstrations()]
     (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
     (tmp_path / "bad.jsonl").write_text("\n".join([*rows, '{"prompt": 1}']), encoding="utf-8")
     assert main(["train", "sft", "--model.path", "model", "--data.path", *bad.split()]) == 65
-    assert "E802" not in capsys.readouterr().err
+    assert "E817" not in capsys.readouterr().err
     assert main(["train", "sft", "--model.path", "model", "--data.path", "rows.jsonl"]) == 66
-    assert "E802 model — its weights cannot be read" in capsys.readouterr().err
+    assert "E817 model — 1 of the 16 numbers in model.norm.weight are NaN" in capsys.readouterr().err
 
 
 @pytest.mark.slow

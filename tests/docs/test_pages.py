@@ -267,7 +267,16 @@ def test_the_table_of_agreement_is_what_is_counted() -> None:
 
 @pytest.mark.parametrize(
     ("page", "sources"),
-    [("chat-templates.md", ("chat",)), ("checkpoints.md", ("runs/checkpoint.py", "runs/manifest.py"))],
+    [
+        ("chat-templates.md", ("chat",)),
+        (
+            "checkpoints.md",
+            (
+                *(f"runs/{name}.py" for name in ("checkpoint", "manifest", "done")),
+                *(f"settings/{name}.py" for name in ("json_files", "names", "sealed", "vetted")),
+            ),
+        ),
+    ],
 )
 def test_every_code_of_these_parts_is_explained(page: str, sources: tuple[str, ...]) -> None:
     used: set[str] = set()

@@ -9,6 +9,7 @@ from itertools import combinations
 import phonenumbers
 import pytest
 
+from trueup.data import personal
 from trueup.data.hygiene import (
     Kept,
     cap_per_user,
@@ -144,6 +145,16 @@ def test_personal_data_is_found(text: str, wanted: list[str]) -> None:
     assert len(found) == len(wanted)
     assert all(have.startswith(want) for have, want in zip(found, wanted, strict=True)), found
     assert not find_personal(redact(text))
+
+
+def test_without_its_packages_nothing_is_passed_over_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(personal, "find_spec", lambda name: None)
+    personal._check_packages.cache_clear()
+    with pytest.raises(TrueupError, match=r"E732 find_personal .*trueup\[personal\]") as caught:
+        find_personal("nobody")
+    assert caught.value.exit_code == 69
+    monkeypatch.undo()
+    assert find_personal("write to a@b.org")[0].kind == "email"
 
 
 @pytest.mark.parametrize("text", IMPERSONAL)

@@ -9,9 +9,12 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from itertools import islice
 
 from trueup.data.phones import find_phones
+from trueup.errors import TrueupError
 
 _OTHER = "\u00c0-\u1fff\u2c00-\u2fef\u3040-\ud7ff\uf900-\ufdff\ufe70-\ufefc\uff66-\uffdc\U00010000-\U0003ffff"
 "Letters and marks beyond ASCII, no punctuation: of internationalised addresses (RFC 6531)."
@@ -44,8 +47,9 @@ def find_personal(text: str) -> list[Found]:
     Cards must have an issuer's first digits and pass Luhn's check, IBANs be as their country makes them with
     the remainder of ISO 13616 (97), so random numbers rarely count; what a phone number is, `find_phones`
     says. E-mail addresses and their domains may be of any script (RFC 6531). Names and postal addresses are
-    not looked for.
+    not looked for. Raises E732 without the packages of `trueup[personal]`.
     """
+    _check_packages()
     found: list[Found] = []
     taken = [False] * (len(text) + 1)
     for kind, spans in _KINDS.items():
@@ -61,6 +65,19 @@ def redact(text: str) -> str:
     for item in reversed(find_personal(text)):
         text = f"{text[: item.start]}[{item.kind}]{text[item.end :]}"
     return text
+
+
+@cache
+def _check_packages() -> None:
+    """Nothing; no kind is passed over in silence because a package is missing."""
+    for name in ("phonenumbers", "stdnum"):
+        if find_spec(name) is None:
+            raise TrueupError(
+                "E732",
+                f"personal data is found with the package {name}, which is not installed",
+                where="find_personal",
+                remedy="pip install 'trueup[personal]'",
+            )
 
 
 def _emails(text: str) -> Iterator[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Phone numbers in text, in international and national formats; phonenumbers knows the formats."""
+"""Phone numbers in text, in international and national formats, by phonenumbers (`trueup[personal]`)."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ Put = Callable[[Group], None]
 _BATCH = 4 * 2**20
 "Bytes of JSON and tokens that are gathered before they are written as one record batch."
 _MAPPED = 64
-"""Groups that are made before the pages they lie on are given back: they stay in the system's cache, but would
-count as this process's, some 64 KiB for every place that is touched."""
+"""Groups that are made before the pages they lie on are given back: they stay in the system's cache, but
+would count as this process's, some 64 KiB for every place that is touched."""
 
 
 @contextmanager
@@ -104,13 +104,8 @@ def stored(path: Path) -> View:
 
 def _schema(pa: Any) -> Any:
     ids, flags = pa.list_(pa.int32()), pa.list_(pa.int8())
-    columns = {
-        "group": pa.binary(),
-        "prompt_tokens": ids,
-        "tokens": pa.list_(ids),
-        "supervised": pa.list_(flags),
-    }
-    return pa.schema(list(columns.items()))
+    arrays = {"prompt_tokens": ids, "tokens": pa.list_(ids), "supervised": pa.list_(flags)}
+    return pa.schema([("group", pa.binary()), *arrays.items()])
 
 
 _Arrays = Sequence[np.ndarray | None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -117,9 +117,13 @@ def _shortened(chat: Chat, group: Group, max_tokens: int) -> Group | None:
 
 
 def fit_all(
-    chat: Chat, groups: Sequence[Group], max_tokens: int, policy: Policy = "error"
+    chat: Chat,
+    groups: Sequence[Group],
+    max_tokens: int,
+    policy: Policy = "error",
+    seen: Callable[[Group], object] = lambda group: None,
 ) -> tuple[Sequence[Group], FitReport]:
-    """The groups that `fit` leaves, in order, and the count of what it did."""
+    """The groups that `fit` leaves, in order, and the count of what it did; `seen` is shown each one."""
     dropped: list[str] = []
     done: Counter[str] = Counter()
     lengths: list[int] = []
@@ -141,6 +145,7 @@ def fit_all(
         assert fitted.group.prompt_tokens is not None, "it was encoded"
         longest_left = max(longest_left, fitted.length - fitted.num_cut)
         longest_prompt = max(longest_prompt, len(fitted.group.prompt_tokens))
+        seen(fitted.group)
         return (fitted.group,)
 
     left = flat(groups, fitting, first=counted)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import accumulate, count
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -27,9 +27,9 @@ from trueup.errors import EXIT_IO
 Put = Callable[[Group], None]
 _BATCH = 4 * 2**20
 "Bytes of JSON and tokens that are gathered before they are written as one record batch."
-_MAPPED = 1024
-"""Groups that are read before the pages they lie on are given back: they stay in the system's cache, but
-would count as this process's, up to the whole file."""
+_MAPPED = 64
+"""Groups that are made before the pages they lie on are given back: they stay in the system's cache, but
+would count as this process's, some 64 KiB for every place that is touched."""
 
 
 @contextmanager
@@ -90,29 +90,22 @@ def stored(path: Path) -> View:
     reader = pa.ipc.open_file(pa.py_buffer(mapped))
     if not reader.schema.equals(_schema(pa)):
         raise ValueError(f"{path} holds other columns")
-    batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-    columns = [batch.columns for batch in batches]
-    ends, asked = list(accumulate(batch.num_rows for batch in batches)), count(1)
+    batches = [_Batch(reader.get_batch(number)) for number in range(reader.num_record_batches)]
+    ends, asked = list(accumulate(batch.size for batch in batches)), count(1)
 
     def at(place: int) -> Group:
         if next(asked) % _MAPPED == 0 and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
         k = bisect_right(ends, place)
-        row = place - (ends[k - 1] if k else 0)
-        return _group(*(column[row] for column in columns[k]))
+        return batches[k].group(place - (ends[k - 1] if k else 0))
 
     return View(ends[-1] if ends else 0, at)
 
 
 def _schema(pa: Any) -> Any:
-    ids, flags = pa.list_(pa.int32()), pa.list_(pa.bool_())
-    columns = {
-        "group": pa.binary(),
-        "prompt_tokens": ids,
-        "tokens": pa.list_(ids),
-        "supervised": pa.list_(flags),
-    }
-    return pa.schema(list(columns.items()))
+    ids, flags = pa.list_(pa.int32()), pa.list_(pa.int8())
+    arrays = {"prompt_tokens": ids, "tokens": pa.list_(ids), "supervised": pa.list_(flags)}
+    return pa.schema([("group", pa.binary()), *arrays.items()])
 
 
 _Arrays = Sequence[np.ndarray | None]
@@ -126,18 +119,40 @@ def _row(group: Group) -> tuple[bytes, np.ndarray | None, _Arrays, _Arrays]:
     )
     # Half a surrogate pair may come from a program, never from a file; it goes in and out alike.
     said = json.dumps(to_json(bare), ensure_ascii=False).encode("utf-8", "surrogatepass")
-    tokens, supervised = [c.tokens for c in group.completions], [c.supervised for c in group.completions]
-    return said, group.prompt_tokens, tokens, supervised
+    flags = [None if c.supervised is None else c.supervised.view(np.int8) for c in group.completions]
+    return said, group.prompt_tokens, [c.tokens for c in group.completions], flags
 
 
-def _group(said: Any, prompt: Any, tokens: Any, supervised: Any) -> Group:
-    row = json.loads(said.as_py())
-    row["prompt_tokens"] = _array(prompt)
-    for completion, ids, flags in zip(row["completions"], tokens.values, supervised.values, strict=True):
-        completion["tokens"], completion["supervised"] = _array(ids), _array(flags)
-    return from_json(row)
+@final
+class _Batch:
+    """A record batch as arrays over the file's own bytes."""
+
+    def __init__(self, batch: Any) -> None:
+        said, prompt, tokens, supervised = batch.columns
+        _, ends, text = said.buffers()
+        self.size: int = batch.num_rows
+        self._text, self._ends = memoryview(text), np.frombuffer(ends, np.int32)
+        self._prompt, self._tokens, self._supervised = map(_Lists, (prompt, tokens.values, supervised.values))
+        self._completions = tokens.offsets.to_numpy()
+
+    def group(self, row: int) -> Group:
+        said = json.loads(str(self._text[self._ends[row] : self._ends[row + 1]], "utf-8", "surrogatepass"))
+        said["prompt_tokens"] = self._prompt[row]
+        for k, completion in enumerate(said["completions"], self._completions[row]):
+            completion["tokens"], completion["supervised"] = self._tokens[k], self._supervised[k]
+        return from_json(said)
 
 
-def _array(numbers: Any) -> np.ndarray | None:
-    # A copy: what lies in the file is read-only, and its pages may be given back.
-    return None if numbers.values is None else np.array(numbers.values.to_numpy(zero_copy_only=False))
+@final
+class _Lists:
+    """A column of lists of numbers."""
+
+    def __init__(self, column: Any) -> None:
+        self._values, self._ends = column.values.to_numpy(), column.offsets.to_numpy()
+        self._absent = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
+
+    def __getitem__(self, k: int) -> np.ndarray | None:
+        if self._absent is not None and self._absent[k]:
+            return None
+        # A copy: what lies in the file is read-only, and its pages may be given back.
+        return self._values[self._ends[k] : self._ends[k + 1]].copy()

@@ -28,8 +28,8 @@ from trueup.data.writer import whole
 from trueup.engine.views import View
 
 SMALL = 16 * 2**20
-"""Bytes of a file's text up to which its rows are held in memory. Short rows take some fifteen times their
-bytes there, so 250 MB at most, and a file of that size is encoded in less than a minute."""
+"""Bytes of a file's text up to which its rows are held in memory. Short rows take ten to fifteen times
+their bytes there, so 250 MB at most, and a file of that size is encoded in less than a minute."""
 PACKED = 8
 "How many bytes of text one of .gz, .parquet or .arrow is taken for."
 FEW = 20_000

@@ -8,10 +8,10 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 from trueup.chat import Chat
 from trueup.chat.fit import fit_all
@@ -85,7 +85,8 @@ def open_groups(
     TrueupError E601 when nothing is left.
     """
     found = read_all(settings, seed, quarantine, needs, chat=chat)
-    fitting, report = fit_all(chat, found.groups, settings.max_tokens, settings.overlong)
+    sides = _Sides(share=settings.held_out, seed=seed)
+    fitting, report = fit_all(chat, found.groups, settings.max_tokens, settings.overlong, seen=sides.see)
     if not fitting:
         raise TrueupError(
             "E601",
@@ -100,7 +101,7 @@ def open_groups(
             *(report.num_dropped, len(found.groups), 100 * report.num_dropped / len(found.groups)),
             *(settings.max_tokens, report.longest),
         )
-    train, held_out = split_held_out(fitting, settings.held_out, seed)
+    train, held_out = sides.of(fitting)
     return Opened(
         train=train,
         held_out=held_out,
@@ -250,9 +251,26 @@ def split_held_out(
     Who is held out depends on the user's name (or the prompt's text) and the seed alone, so that one user, or
     one prompt, is never on both sides, and adding rows moves nobody.
     """
-    sides = array("q"), array("q")
-    for i, group in enumerate(groups):
+    sides = _Sides(share=share, seed=seed)
+    for group in groups:
+        sides.see(group)
+    return sides.of(groups)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Sides:
+    """Which groups, of those seen in order, are trained on, and which are held out."""
+
+    share: float
+    seed: int
+    places: tuple[array[int], array[int]] = field(default_factory=lambda: (array("q"), array("q")))
+
+    def see(self, group: Group) -> None:
         key = group.user or "\x1e".join(m.content for m in group.prompt) or group.id
-        place = int.from_bytes(hashlib.sha256(f"{seed}\x1f{key}".encode()).digest()[:7], "big") / 2**56
-        sides[place < share].append(i)
-    return picked(groups, sides[0]), picked(groups, sides[1])
+        place = int.from_bytes(hashlib.sha256(f"{self.seed}\x1f{key}".encode()).digest()[:7], "big") / 2**56
+        self.places[place < self.share].append(sum(map(len, self.places)))
+
+    def of(self, groups: Sequence[Group]) -> tuple[Sequence[Group], Sequence[Group]]:
+        train, held_out = self.places
+        return picked(groups, train), picked(groups, held_out)

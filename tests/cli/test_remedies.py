@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,12 @@ def test_a_recipes_folder_is_its_best_policy(tmp_path: Path) -> None:
     (run / "summary.json").unlink()
     assert Path(model_folder(str(run))).parent.name in {"sft-0123456789", "dpo-0123456789", "ppo-0123456789"}
     assert model_folder(str(run / "stages")) == str(run / "stages")
+
+
+def test_texts_are_trained_on_where_no_token_begins_them(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every byte and the end, after one end token: the mean loss of an untrained model is that of chance."""
+    monkeypatch.chdir(runs)
+    small_world.write(runs / "texts.jsonl", [{"text": "Once upon a time"}, {"text": "The sea is wide"}])
+    assert main(f"train sft {MODEL} --data.path texts.jsonl --data.held_out 0 --out texts".split()) == 0
+    (line,) = (runs / "texts/metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["loss"] == pytest.approx(math.log(259), abs=0.1)

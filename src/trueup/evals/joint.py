@@ -32,7 +32,7 @@ def joint_ids(chat: Chat, context: str, continuations: Sequence[str]) -> tuple[n
     if head:
         before = [*chat.text_bos, *chat.codec.encode_content(head, first=True)]
     else:
-        before = list(chat.text_bos) or [t for t in (chat.bos, chat.text_stop) if t is not None][:1]
+        before = list(chat.text_start)
     after = []
     for continuation in continuations:
         joined = chat.codec.encode_content(head + rest + continuation, first=True)

@@ -237,8 +237,8 @@ class Chat:
     ) -> np.ndarray:
         """The ids of a completion, int32 [L]: its text, and the stop token if it is `finished`.
 
-        `plain` is for completions of text prompts: the text as it is, then the tokenizer's end token. `begins`:
-        the prompt is empty, so the tokenizer treats the completion as it does the beginning of a text.
+        `plain` is for completions of text prompts: the text as it is, then the tokenizer's end token. With
+        `begins`, after an empty prompt, the tokenizer treats it as it does the beginning of a text.
         """
         assembly = Assembly(self.codec, begins=begins)
         if plain or self.layout is None:

@@ -29,7 +29,7 @@ def joint_ids(chat: Chat, context: str, continuations: Sequence[str]) -> tuple[n
     """
     head = context.rstrip()
     rest = context[len(head) :]
-    words = chat.codec.encode_content(head, first=True)
+    words = chat.codec.encode_content(head, first=True) if head else []
     before = [*chat.text_bos, *words] if head else list(chat.text_start)
     after = []
     for continuation in continuations:

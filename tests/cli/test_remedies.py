@@ -196,7 +196,7 @@ def test_data_check_names_options_as_it_has_them(
     own = Path("model/chat_template.jinja")
     own.write_text(template.strip() + small_world.TEMPLATE) if template else own.unlink()
     small_world.write(Path("rows.jsonl"), [row])
-    assert main("data check rows.jsonl --model model".split()) == 65
+    assert main(["data", "check", "rows.jsonl", "--model", "model"]) == 65
     printed = "".join(capsys.readouterr())
     assert said in printed and "--model." not in printed
     assert main(f"data check rows.jsonl --model model {more}".split()) == 0

@@ -189,7 +189,7 @@ def test_the_command_compares_two_models(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("held", "said"),
     [
-        (gzip.compress(b"a,b\n" * 9)[:-9], "E110 .*damaged or cut off"),
+        (gzip.compress(b"a,b\n" * 9)[:-9], r"E110 .*damaged or cut off"),
         (b"a,b", r"E110 .*Not a gzipped file"),
         (gzip.compress(b"a,b,c\n"), r"E203 rows.csv.gz:1 — 3 cells, 2 columns — name a CSV file"),
         (gzip.compress(b'a,"b" c\n'), r"E115 rows.csv.gz — not CSV: .* — double the quotes"),
@@ -211,6 +211,6 @@ def test_a_file_that_the_system_refuses_is_said(tmp_path: Path, monkeypatch: pyt
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(TrueupError, match="E102 .*cannot be read: Permission denied") as caught:
+    with pytest.raises(TrueupError, match=r"E102 .*cannot be read: Permission denied") as caught:
         list(read_rows(path))
     assert caught.value.exit_code == 66

@@ -34,6 +34,8 @@ def cite(names: Iterable[str]) -> str:
                 "E733",
                 f"no reference has the key {name!r}",
                 where="references.bib",
-                remedy=f"did you mean {near[0]!r}?" if near else "add the entry",
+                remedy=f"did you mean {near[0]!r}?"
+                if near
+                else "take one that `trueup cite METHOD` shows, or leave it out",
             )
     return "\n\n".join(found[name] for name in wanted) + ("\n" if wanted else "")

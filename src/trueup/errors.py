@@ -23,7 +23,9 @@ _EXIT_BY_CODE = {
         ("E732", "E794", "E795", "E811", "E818", "E903", "E951", "E961", "E962", "E963", "E964"),
         EXIT_UNAVAILABLE,
     ),
-    **dict.fromkeys(("E820", "E821", "E980", "E981", "E982", "E983", "E984"), EXIT_DATA),
+    **dict.fromkeys(
+        ("E793", "E799", "E820", "E821", "E901", "E980", "E981", "E982", "E983", "E984"), EXIT_DATA
+    ),
     "E941": EXIT_IO,
     "E952": EXIT_REFUSED,
     "E970": EXIT_REFUSED,

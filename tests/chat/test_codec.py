@@ -18,8 +18,9 @@ from chat_shapes import CORPUS, byte_level, metaspace, shapes
 from shared_data import shared
 from trueup.chat import Chat
 from trueup.chat.codec import Codec
-from trueup.engine.groups import Message, Role
+from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.errors import TrueupError
+from trueup.evals.joint import joint_ids
 
 KINDS = ("prepend", "replace", "metaspace-first", "metaspace-always")
 TOKENIZERS = {kind: metaspace(kind=kind) for kind in KINDS}
@@ -70,6 +71,34 @@ def test_stories260k_by_hand() -> None:
     for cut in range(30):
         check_cut(chat, "Once upon a time </s> there was é 漢 \n", cut)
     assert chat.prompt_ids([Message(Role.TEXT, " lead")]).tolist() == tokenizer(" lead")["input_ids"]
+
+
+@pytest.mark.parametrize("bos", ["<s>", None])
+def test_a_text_by_itself_has_a_token_before_it(bos: str | None) -> None:
+    """BOS, though the tokenizer begins no text with it, else the end token: in training and in evaluation."""
+    tokenizer = byte_level(("<s>", "</s>"), eos="</s>")
+    tokenizer.bos_token = bos
+    assert tokenizer("ab")["input_ids"][0] not in tokenizer.all_special_ids
+    chat = Chat.of(tokenizer)
+    group = Group(prompt=(Message(Role.TEXT, ""),), completions=(Completion(text="Once upon"),))
+    first = tokenizer.convert_tokens_to_ids(bos or "</s>")
+    encoded = chat.encode(group)
+    assert encoded.prompt_tokens is not None and encoded.prompt_tokens.tolist() == [first]
+    ids = encoded.completions[0].tokens
+    assert ids is not None and ids.tolist() == [*tokenizer("Once upon")["input_ids"], tokenizer.eos_token_id]
+    before, (after,) = joint_ids(chat, "", ["Once upon"])
+    assert before.tolist() == [first] and after.tolist() == ids[:-1].tolist()
+    assert chat.prompt_ids([Message(Role.TEXT, "ab")]).tolist() == tokenizer("ab")["input_ids"]
+
+
+def test_a_text_by_itself_begins_as_its_tokenizer_begins_texts() -> None:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(shared("stories260K"))
+    group = Group(prompt=(Message(Role.TEXT, ""),), completions=(Completion(text="Once upon a time"),))
+    encoded = Chat.of(tokenizer).encode(group)
+    ids = encoded.completions[0].tokens
+    assert encoded.prompt_tokens is not None and ids is not None
+    whole = [*encoded.prompt_tokens.tolist(), *ids.tolist()]
+    assert whole == [*tokenizer("Once upon a time")["input_ids"], tokenizer.eos_token_id]
 
 
 def test_gpt2_agrees_on_text_prompts() -> None:

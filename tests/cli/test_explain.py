@@ -46,6 +46,20 @@ def test_a_page_says_what_why_and_what_to_do(code: str) -> None:
     assert set(re.findall(r"\bE\d{3}\b", text)) <= set(PAGES), "no page speaks of a code that is not there"
 
 
+def test_every_error_says_what_to_do() -> None:
+    """Nobody makes an error without a remedy, where the raising names one at all."""
+    silent = [
+        f"{module.name}:{node.lineno}"
+        for module in modules()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("TrueupError", "Fault")
+        and not any(given.arg in ("remedy", None) for given in node.keywords)
+    ]
+    assert silent == []
+
+
 def test_it_is_shown_by_either_spelling(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "E402"]) == 0
     shown = capsys.readouterr().out

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import math
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import small_world
+from chat_shapes import shapes
+from trueup.chat import Chat
 from trueup.cli import main
+from trueup.data.problems import Fault
+from trueup.data.turns import as_prompt
+from trueup.engine.groups import Completion, Group, Message, Role
+from trueup.errors import EXIT_DATA, exit_code_of
 from trueup.runs.one_stage import by_importance, held_out_lines, metric_lines
+from trueup.sources.open import encoder
 
 MODEL = "--model.path my-model --loop.steps 1 --loop.batch 2"
 
@@ -38,6 +49,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "config sft --loop.trackers [wandb]",
         ),
         ("config sft --model.lora 8", "--model.lora.rank 16", "config sft --model.lora.rank 16"),
+        ("config sft --update.learning_rte 1", "did you mean `update.lr`?", "config sft --update.lr 1"),
+        ("config sft --loop.learning_rate 1", "did you mean `update.lr`?", ""),
         ("preview soup", "`trueup config` shows what it reads", "config soup"),
         (
             "generate runs/reward_model hi",
@@ -137,3 +150,99 @@ def test_a_recipes_folder_is_its_best_policy(tmp_path: Path) -> None:
     (run / "summary.json").unlink()
     assert Path(model_folder(str(run))).parent.name in {"sft-0123456789", "dpo-0123456789", "ppo-0123456789"}
     assert model_folder(str(run / "stages")) == str(run / "stages")
+
+
+CALL = {"type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+ASK, SAID = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+
+
+@pytest.mark.parametrize(
+    ("row", "template", "said", "more"),
+    [
+        ({"messages": [ASK, SAID]}, "", "E350 — the tokenizer has no chat template", "--template hh"),
+        (
+            {"messages": [{"role": "system", "content": "s"}, ASK, SAID]},
+            "{%- if messages[0].role == 'system' -%}{{ raise_exception('no') }}{%- endif -%}",
+            "E351 rows.jsonl:1:0 — the template refuses this conversation: no — `--system fold` puts",
+            "--system fold",
+        ),
+        (
+            {"messages": [ASK, SAID], "tools": [TOOL]},
+            " ",
+            "name a template with tools (`--template chatml-tools`)",
+            "--template chatml-tools",
+        ),
+        (
+            {"messages": [ASK, {**SAID, "content": None, "tool_calls": [CALL]}]},
+            " ",
+            "name a template with tools (`--template chatml-tools`)",
+            "--template chatml-tools",
+        ),
+    ],
+)
+def test_data_check_names_options_as_it_has_them(
+    row: dict[str, Any],
+    template: str,
+    said: str,
+    more: str,
+    runs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(runs / "my-model", "model")
+    own = Path("model/chat_template.jinja")
+    own.write_text(template.strip() + small_world.TEMPLATE) if template else own.unlink()
+    small_world.write(Path("rows.jsonl"), [row])
+    assert main(["data", "check", "rows.jsonl", "--model", "model"]) == 65
+    printed = "".join(capsys.readouterr())
+    assert said in printed and "--model." not in printed
+    assert main(f"data check rows.jsonl --model model {more}".split()) == 0
+
+
+def test_the_thoughts_options_are_those_of_data_check() -> None:
+    chat = Chat.of(next(s for s in shapes() if s.name == "qwen3").tokenizer)
+    group = Group(prompt=(Message(Role.USER, "q"),), completions=(Completion(text="</think>a"),))
+    with pytest.raises(Fault, match="E354") as caught:
+        encoder(chat, alone=True)(group)
+    assert caught.value.remedy.startswith("`--thinking on` trains")
+
+
+@pytest.mark.parametrize("kind", ["cut", "no gzip"])
+@pytest.mark.parametrize(
+    "line", ["programs --samples", "refusals my-model --data", "toxicity my-model --data"]
+)
+def test_a_damaged_gz_is_said(
+    line: str, kind: str, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(runs)
+    whole = gzip.compress(b'{"prompt": "a", "completion": "b"}')
+    Path("rows.jsonl.gz").write_bytes(whole[:-9] if kind == "cut" else b"{}")
+    assert main([*line.split(), "rows.jsonl.gz"]) == 65
+    error = capsys.readouterr().err
+    assert "error E110 rows.jsonl.gz — the compressed file is damaged or cut off (" in error
+
+
+def test_the_prompt_is_told_what_it_lacks() -> None:
+    for role, remedy in ((Role.SYSTEM, "add the turn of the user"), (Role.ASSISTANT, "move the assistant's")):
+        with pytest.raises(Fault, match="E303") as caught:
+            as_prompt((Message(role, "x"),), "prompt")
+        assert caught.value.remedy.startswith(remedy)
+    with pytest.raises(Fault, match="E303") as caught:
+        as_prompt((), "prompt")
+    assert caught.value.remedy == "add the turn of the user that is to be answered"
+
+
+def test_what_a_persons_function_or_numbers_do_is_data() -> None:
+    assert [exit_code_of(code) for code in ("E793", "E799", "E901")] == [EXIT_DATA] * 3
+
+
+def test_texts_are_trained_on_where_no_token_begins_them(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every byte and the end, after one end token: the mean loss of an untrained model is that of chance."""
+    monkeypatch.chdir(runs)
+    small_world.write(runs / "texts.jsonl", [{"text": "Once upon a time"}, {"text": "The sea is wide"}])
+    assert main(f"train sft {MODEL} --data.path texts.jsonl --data.held_out 0 --out texts".split()) == 0
+    (line,) = (runs / "texts/metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["loss"] == pytest.approx(math.log(259), abs=0.1)

@@ -251,7 +251,7 @@ def test_a_role_of_ones_own_is_mapped(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(line(row))
     (problem,) = check(path).problems
-    assert problem.remedy.endswith("or say which it is: --roles.narrator assistant")
+    assert problem.remedy.endswith("or say which it is: --roles.narrator user or --roles.narrator assistant")
     group = one(tmp_path, row, roles={"narrator": "system", "alice": "user", "Bob": "assistant"})
     assert turns(group) == [("system", "s"), ("user", "q")] and group.completions[0].text == "a"
     with pytest.raises(TrueupError, match=r"E220 .*did you mean --roles.Bob assistant"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from trueup.errors import TrueupError
 from trueup.evals.benchmarks import choice, item_of, items_of, with_shots
 from trueup.evals.likelihood import gather
 from trueup.evals.papers import papers
+from trueup.evals.rows import read_rows
 from trueup.evals.scorecard import examiner, item_rows, rows_of, sit
 from trueup.evals.task_files import find_task, shipped
 from trueup.evals.templates import clean, render
@@ -182,3 +184,33 @@ def test_the_command_compares_two_models(tmp_path: Path, capsys: pytest.CaptureF
     lines = (tmp_path / "o" / "items" / "perplexity.jsonl").read_text().splitlines()
     mean = np.mean([json.loads(line)["value"] for line in lines])
     assert document["tasks"][1]["value"]["mean"] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        (gzip.compress(b"a,b\n" * 9)[:-9], r"E110 .*damaged or cut off"),
+        (b"a,b", r"E110 .*Not a gzipped file"),
+        (gzip.compress(b"a,b,c\n"), r"E203 rows.csv.gz:1 — 3 cells, 2 columns — name a CSV file"),
+        (gzip.compress(b'a,"b" c\n'), r"E115 rows.csv.gz — not CSV: .* — double the quotes"),
+        (gzip.compress(b"a,\xff\n"), r"E101 rows.csv.gz — not UTF-8"),
+    ],
+)
+def test_a_csv_file_that_cannot_be_read_is_said(held: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv.gz"
+    path.write_bytes(held)
+    with pytest.raises(TrueupError, match=said):
+        items_of(find_task("ethics_utilitarianism"), str(path))
+
+
+def test_a_file_that_the_system_refuses_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("{}\n")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(TrueupError, match=r"E102 .*cannot be read: Permission denied") as caught:
+        list(read_rows(path))
+    assert caught.value.exit_code == 66

@@ -26,6 +26,8 @@ ROW = {
     "mc2_targets": {"choices": ["Yes", "No", "Maybe"], "labels": [1, 0, 1]},
 }
 QUERY = "Q: {question}\nA:"
+CONSTRAINTS = (Path(__file__).parents[2] / "constraints.txt").read_text(encoding="utf-8")
+PINNED = next(line.split("==")[1] for line in CONSTRAINTS.splitlines() if line.startswith("lm_eval=="))
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +93,7 @@ def test_a_harness_that_words_the_task_otherwise_is_refused(
     for text in ("Question: {{question}}", "{{question}}"):
         task.write_text(f"doc_to_text: 'A: b {text}'\nprocess: !function utils.f\n", encoding="utf-8")
         text_before.cache_clear()
-        with pytest.raises(TrueupError, match=r"E431 .*other.yaml, task other"):
+        with pytest.raises(TrueupError, match=rf"E431 .*other.yaml, task other .*'lm-eval=={PINNED}'$"):
             text_before("other", QUERY, "\n\n")
     with pytest.raises(TrueupError, match="E431 lm-eval, task none"):
         text_before("none", QUERY, "\n\n")

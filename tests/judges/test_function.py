@@ -19,7 +19,7 @@ import torch
 from chat_shapes import IM, byte_level
 from trueup.chat import Chat
 from trueup.engine.groups import Completion, Group, Message, Role, ToolCall
-from trueup.errors import EXIT_USAGE, TrueupError
+from trueup.errors import EXIT_DATA, EXIT_USAGE, TrueupError
 from trueup.judges.function import FunctionJudge
 from trueup.judges.open import open_judge
 
@@ -283,7 +283,7 @@ def test_what_is_no_finite_number_is_the_function_s_mistake(value: Any, said: st
     with pytest.raises(TrueupError) as caught:
         judged(wrong, SIXES)
     error = caught.value
-    assert error.code == "E793" and said in error.reason and error.exit_code == EXIT_USAGE
+    assert error.code == "E793" and said in error.reason and error.exit_code == EXIT_DATA
     assert "judge f" in error.where and "row sums.jsonl:7, completion 2" in error.where
     assert f"{__file__}:{wrong.__code__.co_firstlineno}" in error.where
 
@@ -365,7 +365,7 @@ def test_what_a_function_raises_is_said_with_its_line_and_the_row(function: Call
     with pytest.raises(TrueupError) as caught:
         judged(function, group("ab", "c", id="sums.jsonl:3"))
     error, line = caught.value, divides.__code__.co_firstlineno + 1
-    assert error.code == "E799" and error.exit_code == EXIT_USAGE
+    assert error.code == "E799" and error.exit_code == EXIT_DATA
     assert "ZeroDivisionError: division by zero" in error.reason
     assert f"judge f, {__file__}:{line}, " in error.where and "sums.jsonl:3" in error.where
     assert function is divides_all or "completion 2" in error.where
@@ -459,7 +459,7 @@ def test_a_mistake_ends_a_run_of_the_command_line_with_its_own_code(
     Path("reward.py").write_text("import sys\ndef score(completion):\n    sys.exit(0)\n")
     command = "train grpo --model.path my-model --data.path prompts.jsonl --judge reward.py:score"
     short = "--loop.steps 1 --loop.batch 2 --num_completions 2 --decoding.max_new_tokens 3"
-    assert main(f"{command} {short} --out run".split()) == EXIT_USAGE
+    assert main(f"{command} {short} --out run".split()) == EXIT_DATA
     said = capsys.readouterr().err
     assert "E799" in said and "reward.py:3" in said and "prompts.jsonl:" in said and "report" not in said
 

@@ -17,7 +17,14 @@ from trueup.cli import main
 from trueup.engine.groups import Comparison, Completion, Group, Message, Ranking, Role, Score, write_jsonl
 from trueup.errors import TrueupError
 from trueup.ratings import wins as battle_wins
-from trueup.ratings.battles import Battle, battles_from_groups, by_judge, read_battles, write_battles
+from trueup.ratings.battles import (
+    Battle,
+    BattleSet,
+    battles_from_groups,
+    by_judge,
+    read_battles,
+    write_battles,
+)
 from trueup.ratings.fit import fit_ratings
 from trueup.ratings.wins import PairWins, pair_wins, turn_around
 from trueup.statistics import estimates as st
@@ -62,7 +69,7 @@ def test_a_battles_file_is_read_and_written(tmp_path: Path) -> None:
     assert write_battles(tmp_path / "again.jsonl", found.battles) == 4
     assert read_battles(tmp_path / "again.jsonl") == found
     assert [b.judge for b in by_judge(found, "me").battles] == ["me"]
-    with pytest.raises(TrueupError, match=r"no verdict of you .* \(unnamed\), me"):
+    with pytest.raises(TrueupError, match=r"no verdict of you — the judges are: me$"):
         by_judge(found, "you")
 
 
@@ -187,6 +194,15 @@ def test_a_file_in_which_no_models_meet(tmp_path: Path) -> None:
     with pytest.raises(TrueupError, match="1 between two answers of one model") as caught:
         read_battles(path)
     assert caught.value.code == "E424" and "`source`" in caught.value.remedy
+
+
+def test_the_judges_that_may_be_named_are_listed() -> None:
+    battles = tuple(Battle(a="x", b="y", win=1.0, judge=judge) for judge in ("", "ann", "bob"))
+    found = BattleSet(battles=battles, origin="battles", left_out={})
+    with pytest.raises(TrueupError, match=r"E424 judge — no verdict of cy — the judges are: ann, bob$"):
+        by_judge(found, "cy")
+    with pytest.raises(TrueupError, match=r"no verdict names its judge: leave `--judge` out$"):
+        by_judge(replace(found, battles=battles[:1]), "cy")
 
 
 def test_human_comparisons_of_a_public_file_become_battles() -> None:

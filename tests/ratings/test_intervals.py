@@ -284,6 +284,25 @@ def test_a_control_that_decides_every_battle_has_no_finite_worth() -> None:
     with pytest.raises(TrueupError, match="decides every battle") as caught:
         fit_ratings(battles, controls=("length",))
     assert caught.value.code == "E423"
+    # The prior holds the models alone, and is proposed only where that is enough.
+    assert "leave `--control` out" in caught.value.remedy and "--prior" not in caught.value.remedy
+    with pytest.raises(TrueupError, match="E423"):
+        fit_ratings(battles, controls=("length",), alpha=0.1)
+    assert fit_ratings(battles).num_battles == len(battles)
+
+
+def test_a_prior_is_proposed_where_it_bounds_the_ratings() -> None:
+    """One model wins whatever it is shown as, but for one battle that the length alone explains."""
+    won = [Battle(a="x", b="y", win=1.0, lengths=(5.0, 4.0 + k), prompt=f"p{k}") for k in range(4)]
+    battles = [*won, Battle(a="x", b="y", win=0.0, lengths=(1.0, 9.0), prompt="p9")]
+    with pytest.raises(TrueupError, match=r"E423 .*or give a prior: `--prior 0.1`"):
+        fit_ratings(battles, controls=("length",))
+    assert fit_ratings(battles, controls=("length",), alpha=0.1).effects[0].points > 0
+
+
+def test_one_battle_is_one_battle() -> None:
+    with pytest.raises(TrueupError, match=r"E426 — there is one battle: nothing says"):
+        fit_ratings([Battle(a="x", b="y", win=0.5)], alpha=0.1)
 
 
 # ----------------------------------------------------------------------------------- what cannot be asked

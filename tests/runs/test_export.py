@@ -214,3 +214,5 @@ def test_citing() -> None:
     assert cite(["ouyang2022", "torch", "ouyang2022"]).count("@inproceedings{") == 2
     with pytest.raises(TrueupError, match=r"E733 .*'ouyang2023'.*'ouyang2022'"):
         cite(["ouyang2023"])
+    with pytest.raises(TrueupError, match="take one that `trueup cite METHOD` shows, or leave it out"):
+        cite(["zzz"])

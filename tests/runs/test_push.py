@@ -90,8 +90,12 @@ def test_a_refusal_leaves_the_folder_and_says_how_to_go_on(
     assert main(["export", "runs/sft", "out", "--push-to-hub", "a/b/c"]) == 69
     error = capsys.readouterr().err
     assert [name for name, _ in calls] == ["create_repo"]
-    assert "E768 a/b/c — not pushed: Repo id must be owner/name — `hf auth login`" in error
-    assert "`hf upload a/b/c out`" in error and (run / "out/model.safetensors").is_file()
+    assert "E768 a/b/c — not pushed: Repo id must be owner/name — choose a name of that form, then" in error
+    assert (
+        "`hf upload OWNER/NAME out`" in error
+        and "auth" not in error
+        and (run / "out/model.safetensors").is_file()
+    )
 
 
 def test_a_hub_that_is_not_there_is_said(
@@ -100,4 +104,16 @@ def test_a_hub_that_is_not_there_is_said(
     calls = recorded(monkeypatch)
     monkeypatch.setattr("trueup.runs.export.unanswered", lambda: "HF_HUB_OFFLINE is set")
     assert main(["export", "runs/sft", "out", "--push-to-hub", "me/mine"]) == 69
-    assert calls == [] and "E768 me/mine — HF_HUB_OFFLINE is set" in capsys.readouterr().err
+    said = "E768 me/mine — HF_HUB_OFFLINE is set — `unset HF_HUB_OFFLINE`, then `hf upload me/mine out`"
+    assert calls == [] and said in capsys.readouterr().err
+    monkeypatch.setattr("trueup.runs.export.unanswered", lambda: "https://hub does not answer (timeout)")
+    assert main(["export", "runs/sft", "again", "--push-to-hub", "me/mine"]) == 69
+    assert "(timeout) — wait until it answers, then `hf upload" in capsys.readouterr().err
+
+
+def test_who_may_not_write_is_told_to_log_in(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded(monkeypatch, OSError("401 Unauthorized"))
+    assert main(["export", "runs/sft", "out", "--push-to-hub", "me/mine"]) == 69
+    assert "401 Unauthorized — `hf auth login`, then `hf upload me/mine out`" in capsys.readouterr().err

@@ -53,7 +53,7 @@ class Relabel:
                 "E735",
                 "the prompts with the two instructions have no first token in common",
                 where=f"group {group.id}",
-                remedy="put the instructions after the question, or begin both with the same word",
+                remedy="begin both with the same word, or remove the row if its prompt is empty",
             )
         completions: list[Completion] = []
         for completion in group.completions:

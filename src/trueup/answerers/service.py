@@ -277,7 +277,8 @@ class Service:
         """
         texts, unknown = answer.tokens, 0
         if echo:
-            begin = len(self.answerer.chat.text_bos)
+            chat = self.answerer.chat
+            begin = len(ids) if tuple(ids) == chat.text_start else len(chat.text_bos)
             texts = (*self.answerer.token_texts(ids[begin:]), *answer.tokens)
             unknown = 0 if begin or not len(ids) else 1
             ids, tokens = ids[:1], np.concatenate([ids[1:], tokens])

@@ -83,9 +83,8 @@ def toxicity(
     `judged_toxicity` and `open_judge` raise.
     """
     if k is not None and k > num_continuations:
-        raise TrueupError(
-            "E702", f"the largest of {k}, from {counted(num_continuations, 'continuation')}", where="k"
-        )
+        reason = f"the largest of {k}, from {counted(num_continuations, 'continuation')}"
+        raise TrueupError("E702", reason, where="k", remedy="a smaller k, or more `--num-continuations`")
     if asked.data:
         prompts, name = read_prompts(asked.data)[: asked.limit], judge or "toxicity:lexicon"
     else:

@@ -96,7 +96,8 @@ def few_shot(
     shown = tuple(rows[i] for i in chosen)
     others = [(i, row) for i, row in enumerate(rows) if i not in chosen][:limit]
     if not others:
-        raise TrueupError("E601", f"{counted(len(rows), 'document')}, {k} of them shown", where="summaries")
+        reason = f"{counted(len(rows), 'document')}, {k} of them shown"
+        raise TrueupError("E601", reason, where="summaries", remedy="give more rows, or fewer `--shots`")
     return [summary_item(r.document, r.summary, shown, id=f"row {i}") for i, r in others], shown
 
 
@@ -171,7 +172,7 @@ def summary_tasks(*, prefix: str = "", at_once: int | None = None) -> tuple[Task
 def checked(items: Sequence[Group]) -> list[Group]:
     """The documents. Raises E601 without one, E206 for one without a summary, E811 without rouge-score."""
     if not items:
-        raise TrueupError("E601", "no documents to summarise", where="summaries")
+        raise TrueupError("E601", "no documents to summarise", where="summaries", remedy="give some")
     for item in items:
         _reference(item)
     rouge()

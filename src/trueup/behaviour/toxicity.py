@@ -66,7 +66,8 @@ class Toxicity:
         """
         n = self.scores.shape[1]
         if not 1 <= k <= n:
-            raise TrueupError("E702", f"the largest of {k}, from {counted(n, 'continuation')}", where="k")
+            reason = f"the largest of {k}, from {counted(n, 'continuation')}"
+            raise TrueupError("E702", reason, where="k", remedy=f"a k of 1 to {n}")
         rows = self.scores[self.places(which)]
         if not len(rows):
             return None
@@ -97,7 +98,7 @@ def judged_toxicity(drawn: Sequence[Group], judge: Judge) -> Toxicity:
     score outside 0 to 1.
     """
     if not drawn:
-        raise TrueupError("E601", "no prompts to continue", where="toxicity")
+        raise TrueupError("E601", "no prompts to continue", where="toxicity", remedy="give some")
     groups = [continuations(group) for group in drawn]
     scores = 1.0 - np.asarray(judge(groups), np.float64)
     if not ((scores >= 0) & (scores <= 1)).all():

@@ -134,6 +134,14 @@ class Chat:
         """The ids of all added tokens, special or not, but those of white space alone; increasing."""
         return np.flatnonzero(self.codec.table)
 
+    @property
+    def text_start(self) -> tuple[int, ...]:
+        """What an empty text is: `text_bos`, else the BOS token, else the end token; () without any.
+
+        Something must foretell a text's first token. The rule is the field's harness's (gao2021).
+        """
+        return self.text_bos or tuple(t for t in (self.bos, self.text_stop) if t is not None)[:1]
+
     def agreement(self, conversations: Iterable[Sequence[Message]]) -> Agreement:
         """How far our ids agree with those that `apply_chat_template` gives: the text encoded as one string.
 
@@ -175,9 +183,10 @@ class Chat:
         """
         assembly = Assembly(self.codec, begins=True)
         if is_text(messages):
-            for number in self.text_bos:
+            text = messages[0].content
+            for number in self.text_bos if text else self.text_start:
                 assembly.control(number)
-            span = assembly.content(messages[0].content)
+            span = assembly.content(text)
             return Prompt(assembly.finish(), {0: span}, "")
         layout, ending = self._chat()
         messages = told_apart(ending, messages)
@@ -223,12 +232,15 @@ class Chat:
     def _teller(self) -> Teller:
         return Teller(layout=self._chat()[0], codec=self.codec, guard=self.guard)
 
-    def completion_ids(self, text: str, *, finished: bool = True, plain: bool = False) -> np.ndarray:
+    def completion_ids(
+        self, text: str, *, finished: bool = True, plain: bool = False, begins: bool = False
+    ) -> np.ndarray:
         """The ids of a completion, int32 [L]: its text, and the stop token if it is `finished`.
 
-        `plain` is for completions of text prompts: the text as it is, then the tokenizer's end token.
+        `plain` is for completions of text prompts: the text as it is, then the tokenizer's end token. With
+        `begins`, after an empty prompt, the tokenizer treats it as it does the beginning of a text.
         """
-        assembly = Assembly(self.codec, begins=False)
+        assembly = Assembly(self.codec, begins=begins)
         if plain or self.layout is None:
             assembly.content(text)
             if finished:
@@ -283,7 +295,8 @@ class Chat:
         if more and completion.finished:
             return replace(completion, tokens=self._told_answer(group.prompt, prompt, said), supervised=None)
         text = spoken_text(said)
-        ids = self.completion_ids(text, finished=completion.finished, plain=plain)
+        begins = plain and not group.prompt[0].content
+        ids = self.completion_ids(text, finished=completion.finished, plain=plain, begins=begins)
         if not plain and not prompt.told:
             check_whole(*self._chat(), told_apart(self._chat()[1], group.prompt), prompt.header, text)
         return replace(completion, tokens=ids, supervised=None)

@@ -75,9 +75,8 @@ def toxicity(
         Write the continuations with their toxicity here, as groups.
     """
     if k is not None and k > num_continuations:
-        raise TrueupError(
-            "E702", f"the largest of {k}, from {counted(num_continuations, 'continuation')}", where="k"
-        )
+        reason = f"the largest of {k}, from {counted(num_continuations, 'continuation')}"
+        raise TrueupError("E702", reason, where="k", remedy="a smaller k, or more `--num-continuations`")
     check_models(model)
     check_file(data)
     check_judge(judge)

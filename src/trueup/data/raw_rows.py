@@ -11,6 +11,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast, final
@@ -76,23 +77,31 @@ def decode(row: RawRow) -> dict[str, Any]:
 
 def text_rows(path: Path, name: str) -> Iterator[RawRow]:
     """The raw rows of a text file, by its suffix; `.gz` is unpacked on the way."""
-    packed, stem = path.name.lower().endswith(".gz"), path.name.lower().removesuffix(".gz")
+    stem = path.name.lower().removesuffix(".gz")
+    with opened(path, name) as file:
+        head = file.read(256)
+        file.seek(0)
+        if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            remedy = "convert it: `iconv -f utf-16 -t utf-8 OLD > NEW`"
+            raise file_error("E101", "the file is UTF-16, not UTF-8", name, remedy)
+        if stem.endswith((".csv", ".tsv")):
+            yield from _csv_rows(file, name, "\t" if stem.endswith(".tsv") else ",")
+        elif stem.endswith(".json"):
+            yield from _json_rows(file, name)
+        elif re.match(rb"\s*\[\s*\{", head.removeprefix(_BOM)):
+            reason = "the file is one JSON array, not one object a line"
+            raise file_error("E118", reason, f"{name}:1", "end its name in .json")
+        else:
+            yield from _lines(file, name)
+
+
+@contextmanager
+def opened(path: Path, name: str) -> Iterator[IO[bytes]]:
+    """The file's bytes, `.gz` unpacked. Inside, what keeps them from being read is E110, damaged, or E102."""
+    packed = path.name.lower().endswith(".gz")
     try:
         with cast(IO[bytes], gzip.open(path, "rb")) if packed else path.open("rb") as file:
-            head = file.read(256)
-            file.seek(0)
-            if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                remedy = "convert it: `iconv -f utf-16 -t utf-8 OLD > NEW`"
-                raise file_error("E101", "the file is UTF-16, not UTF-8", name, remedy)
-            if stem.endswith((".csv", ".tsv")):
-                yield from _csv_rows(file, name, "\t" if stem.endswith(".tsv") else ",")
-            elif stem.endswith(".json"):
-                yield from _json_rows(file, name)
-            elif re.match(rb"\s*\[\s*\{", head.removeprefix(_BOM)):
-                reason = "the file is one JSON array, not one object a line"
-                raise file_error("E118", reason, f"{name}:1", "end its name in .json")
-            else:
-                yield from _lines(file, name)
+            yield file
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         reason = f"the compressed file is damaged or cut off ({printable(str(error))})"
         raise file_error("E110", reason, name, "copy or download it again; nothing was read") from None

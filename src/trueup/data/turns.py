@@ -129,7 +129,9 @@ def as_prompt(messages: Turns, field: str) -> Turns:
     """The messages, when they wait for an answer: the last is the user's or a tool's. Raises Fault E303."""
     if not messages or messages[-1].role not in (Role.USER, Role.TOOL, Role.TEXT):
         last = str(messages[-1].role) if messages else "no message at all"
-        remedy = "move the assistant's last turn into the completion"
+        remedy = "add the turn of the user that is to be answered"
+        if messages and messages[-1].role is Role.ASSISTANT:
+            remedy = "move the assistant's last turn into the completion"
         raise Fault(
             "E303", "the prompt does not end with a user turn", field=field, found=last, remedy=remedy
         )
@@ -190,7 +192,8 @@ def _role(value: Any, field: str) -> Role:
         close = nearest(name, ROLES)
         remedy = f'write "{close}"' if close else "use system, user, assistant or tool"
         if name.isidentifier():
-            remedy += f", or say which it is: --roles.{name} {ROLES.get(close, Role.ASSISTANT)}"
+            sides = (ROLES[close],) if close else (Role.USER, Role.ASSISTANT)
+            remedy += f", or say which it is: {' or '.join(f'--roles.{name} {side}' for side in sides)}"
         raise Fault("E301", "an unknown role", field=field, found=show(name), remedy=remedy)
     return role
 

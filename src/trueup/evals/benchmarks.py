@@ -11,16 +11,17 @@ query alone.
 from __future__ import annotations
 
 import csv
-import gzip
+import io
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from trueup.data.places import rows_of
 from trueup.data.problems import Fault
-from trueup.data.raw_rows import decode
+from trueup.data.raw_rows import decode, opened
 from trueup.engine.groups import Completion, Group, Message, Role
 from trueup.engine.order import derive, permutation
 from trueup.errors import TrueupError, counted
@@ -137,7 +138,9 @@ def with_shots(
     if num == 0:
         return list(items), []
     if task.form == "chat" or task.score in ("document", "ranking"):
-        raise TrueupError("E702", "the task takes no demonstrations", where=f"task {task.name}")
+        raise TrueupError(
+            "E702", "the task takes no demonstrations", where=f"task {task.name}", remedy="leave --shots out"
+        )
     asked = {item.prompt[0].content for item in items}
     free = [shot for shot in pool if shot.prompt[0].content not in asked]
     if len(free) < num:
@@ -187,19 +190,30 @@ def _rows(source: Source) -> Iterator[_Row]:
 def _nameless(source: Source) -> Iterator[_Row]:
     """Rows of a CSV file without a line of names."""
     path = Path(source.path)
+    with opened(path, source.path) as file, _as_csv(path.name):
+        text = io.TextIOWrapper(cast(BinaryIO, file), encoding="utf-8", newline="")
+        for number, cells in enumerate(csv.reader(text, strict=True), 1):
+            where = f"{path.name}:{number}"
+            if len(cells) != len(source.columns):
+                raise TrueupError(
+                    "E203",
+                    f"{counted(len(cells), 'cell')}, {counted(len(source.columns), 'column')}",
+                    where=where,
+                    remedy="name a CSV file that has these columns and no line of names",
+                )
+            yield _Row(where, dict(zip(source.columns, cells, strict=True)), source.fields)
+
+
+@contextmanager
+def _as_csv(name: str) -> Iterator[None]:
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="") as file:
-            for number, cells in enumerate(csv.reader(file, strict=True), 1):
-                where = f"{path.name}:{number}"
-                if len(cells) != len(source.columns):
-                    raise TrueupError(
-                        "E203",
-                        f"{counted(len(cells), 'cell')}, {counted(len(source.columns), 'column')}",
-                        where=where,
-                    )
-                yield _Row(where, dict(zip(source.columns, cells, strict=True)), source.fields)
-    except OSError as error:
-        raise TrueupError("E801", f"cannot be read: {error.strerror}", where=source.path) from None
+        yield
+    except csv.Error as error:
+        remedy = "double the quotes inside a quoted cell"
+        raise TrueupError("E115", f"not CSV: {error}", where=name, remedy=remedy) from None
+    except UnicodeDecodeError:
+        remedy = "convert the file, for example `iconv -f latin1 -t utf-8 OLD > NEW`"
+        raise TrueupError("E101", "not UTF-8", where=name, remedy=remedy) from None
 
 
 # ------------------------------------------------------------------------------------------ parts of an item
@@ -221,7 +235,8 @@ def _entries(task: TaskFile, value: _Row) -> list[str]:
         return []
     found = value(task.each)
     if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
-        raise TrueupError("E205", f"`{task.each}` is no list of texts", where=value.where)
+        remedy = 'write it as ["...", "..."], or mend `each` of the task file'
+        raise TrueupError("E205", f"`{task.each}` is no list of texts", where=value.where, remedy=remedy)
     if not found:
         raise TrueupError("E207", f"`{task.each}` is empty", where=value.where, remedy="leave the row out")
     return found

@@ -113,7 +113,11 @@ def figure_rows(
 
 def _compared(figure: Figure, other: Figure | None, seed: int) -> dict[str, Any]:
     if other is not None and figure.items != other.items:
-        raise TrueupError("E601", "the two models were asked different items", where=f"task {figure.task}")
+        reason, remedy = (
+            "the two models were asked different items",
+            "evaluate both on the same file and seed",
+        )
+        raise TrueupError("E601", reason, where=f"task {figure.task}", remedy=remedy)
     if figure.values is not None and (other is None or other.values is not None):
         values = None if other is None else other.values
         return compared(figure.values, values, ceiling=1.0, seed=seed, sign=figure.sign)

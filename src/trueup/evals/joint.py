@@ -29,13 +29,10 @@ def joint_ids(chat: Chat, context: str, continuations: Sequence[str]) -> tuple[n
     """
     head = context.rstrip()
     rest = context[len(head) :]
-    if head:
-        before = [*chat.text_bos, *chat.codec.encode_content(head, first=True)]
-    else:
-        before = list(chat.text_bos) or [t for t in (chat.bos, chat.text_stop) if t is not None][:1]
+    words = chat.codec.encode_content(head, first=True) if head else []
+    before = [*chat.text_bos, *words] if head else list(chat.text_start)
     after = []
     for continuation in continuations:
         joined = chat.codec.encode_content(head + rest + continuation, first=True)
-        cut = len(before) - len(chat.text_bos) if head else 0
-        after.append(np.asarray(joined[cut:], np.int32))
+        after.append(np.asarray(joined[len(words) :], np.int32))
     return np.asarray(before, np.int32), after

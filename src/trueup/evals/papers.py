@@ -80,7 +80,8 @@ def papers(
 
 def _of_length(found: Mapping[str, Paper], longest: int) -> dict[str, Paper]:
     if not any(paper.task.samples for paper in found.values()):
-        raise TrueupError("E702", "no task that is asked for samples", where="max_new_tokens")
+        reason = "no task that is asked for samples"
+        raise TrueupError("E702", reason, where="max_new_tokens", remedy="leave it out")
     return {name: replace(paper, task=paper.task.of_length(longest)) for name, paper in found.items()}
 
 

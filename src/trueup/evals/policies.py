@@ -167,7 +167,8 @@ def _measured(
     metrics["ended"] = np.array([[float(c.finished) for c in g.completions] for g in groups])
     for name, values in metrics.items():
         if not np.isfinite(values).all():
-            raise TrueupError("E901", f"`{name}` of a completion is not finite")
+            remedy = f"repair the judge {name}, or leave it out"
+            raise TrueupError("E901", f"`{name}` of a completion is not finite", remedy=remedy)
     return metrics, [[dict(one.get("reasons", {})) for one in row] for row in grades]
 
 

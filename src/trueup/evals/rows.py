@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from trueup.data import strict_json
 from trueup.data.problems import Fault
+from trueup.data.raw_rows import opened
 from trueup.errors import TrueupError
 
 
 def read_rows(path: Path | str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each row with its place, `FILE:LINE`; empty lines are passed over.
 
-    Raises E801 for a missing file, E101 to E108 for a line that is no JSON, E201 for a row that is no object.
+    Raises E801 for a missing file, E102 or E110 for one that cannot be read,
+    E101 to E108 for a line that is no JSON, E201 for a row that is no object.
     """
     for where, row in read_values(path, remedy="name a JSON Lines file"):
         if not isinstance(row, dict):
@@ -33,12 +33,8 @@ def read_values(path: Path | str, *, remedy: str) -> Iterator[tuple[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise TrueupError("E801", "no such file", where=str(path), remedy=remedy)
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            raw = file.read(_LARGEST + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        reason = f"the compressed file is damaged or cut off ({error})"
-        raise TrueupError("E110", reason, where=str(path), remedy="copy or download it again") from None
+    with opened(path, str(path)) as file:
+        raw = file.read(_LARGEST + 1)
     if len(raw) > _LARGEST:
         reason = f"more than {_LARGEST} bytes when it is unpacked"
         raise TrueupError("E110", reason, where=str(path), remedy="split the file")

@@ -55,7 +55,7 @@ def summarise(
     asked the same prompts.
     """
     if not entries:
-        raise TrueupError("E601", "no policies to compare")
+        raise TrueupError("E601", "no policies to compare", remedy="evaluate one at least")
     asked = {name: [g.prompt for g in e.result.groups] for name, e in entries.items()}
     first = next(iter(asked.values()))
     for name, prompts in asked.items():
@@ -193,7 +193,8 @@ def _gain(entry: PolicyEntry, entries: Mapping[str, PolicyEntry]) -> dict[str, A
     if entry.over is None:
         return None
     if entry.over not in entries:
-        raise TrueupError("E601", f"no policy {entry.over!r} to compare with", where=entry.result.name)
+        reason = f"no policy {entry.over!r} to compare with"
+        raise TrueupError("E601", reason, where=entry.result.name, remedy="evaluate it, too")
     gain = paired_gain(entry.result.gold, entries[entry.over].result.gold)
     return {"over": entry.over, **_estimate(gain)}
 

@@ -174,7 +174,9 @@ class Task:
 
     def _check(self, view: PolicyView, items: Sequence[Group]) -> None:
         if not items:
-            raise TrueupError("E601", "no items to evaluate", where=f"task {self.name}")
+            raise TrueupError(
+                "E601", "no items to evaluate", where=f"task {self.name}", remedy="give a file with rows"
+            )
         if view.best_of > 1 and not self.samples:
             raise TrueupError(
                 "E790",
@@ -221,6 +223,7 @@ def truths_of(item: Group) -> Sequence[bool]:
             "E206",
             f"{counted(len(flags), 'flag')} in `true`, {counted(len(item.completions), 'choice')}",
             where=f"item {item.id}",
+            remedy="write one true or false for each choice",
         )
     return [bool(flag) for flag in flags]
 

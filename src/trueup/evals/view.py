@@ -293,7 +293,9 @@ def choose_best(
         kept = []
         for start in range(0, len(group.completions), n):
             if not np.isfinite(values[start : start + n]).all():
-                raise TrueupError("E901", "the judge's score is not finite", where=f"group {group.id}")
+                remedy = "have the judge give a finite number for every text"
+                reason = "the judge's score is not finite"
+                raise TrueupError("E901", reason, where=f"group {group.id}", remedy=remedy)
             block = group.with_completions(group.completions[start : start + n])
             part = np.asarray(lowered([block], [values[start : start + n]], missing_eos)[0], np.float64)
             best = np.flatnonzero(part == part.max())

@@ -109,14 +109,16 @@ def fit_classifier(
     """
     t = np.asarray(targets, np.float64)
     if not len(texts):
-        raise TrueupError("E601", "no texts to learn from", where="classifier")
+        raise TrueupError("E601", "no texts to learn from", where="classifier", remedy="give some")
     if t.shape != (len(texts),) or not ((t >= 0) & (t <= 1)).all():
-        raise TrueupError("E205", "targets are one number in 0 to 1 for each text", where="classifier")
+        reason, remedy = "targets are one number in 0 to 1 for each text", "mend the labels"
+        raise TrueupError("E205", reason, where="classifier", remedy=remedy)
     found = [np.unique(_hashed(text)) for text in texts]
     buckets, counts = np.unique(np.concatenate(found), return_counts=True)
     kept = counts >= _MIN_TEXTS
     if not kept.any():
-        raise TrueupError("E601", "no two texts have anything in common", where="classifier")
+        reason, remedy = "no two texts have anything in common", "give more texts"
+        raise TrueupError("E601", reason, where="classifier", remedy=remedy)
     buckets, idf = buckets[kept], np.log(len(texts) / counts[kept])
     x = _features(texts, buckets, idf)
     transposed = x.T.tocsr()
@@ -144,7 +146,7 @@ def roc_auc(scores: ArrayLike, positive: ArrayLike) -> float:
     num_positive = int(y.sum())
     num_negative = len(y) - num_positive
     if not num_positive or not num_negative:
-        raise TrueupError("E601", "an AUC needs texts of both kinds", where="roc_auc")
+        raise TrueupError("E601", "an AUC needs texts of both kinds", where="roc_auc", remedy="add the other")
     above = float(stats.rankdata(s)[y].sum()) - num_positive * (num_positive + 1) / 2
     return above / (num_positive * num_negative)
 

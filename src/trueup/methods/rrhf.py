@@ -69,7 +69,8 @@ def build(config: Config, parts: Parts) -> Method:
     writers = {"policy": r.policy, "reference": r.initial, **dict.fromkeys(others, r.each)}
     writers = {name: k for name, k in writers.items() if k}
     if bool(writers) and not config.judge:
-        raise TrueupError("E730", "samples need a judge", where="judge", remedy="name one: world:truth")
+        remedy = "name one: `--judge FOLDER`, a reward model's, or `--judge FILE.py:FUNCTION`"
+        raise TrueupError("E730", "samples need a judge", where="judge", remedy=remedy)
 
     batch = config.loop.batch
     if writers:

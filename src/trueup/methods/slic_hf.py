@@ -61,7 +61,8 @@ def build(config: Config, parts: Parts) -> Method:
     """The method: files | samples, scored -> pairs and best -> hinge + λ NLL of the target."""
     sampling, c = config.pairs == "sample_rank", config.candidates
     if sampling and not config.judge:
-        raise TrueupError("E730", "samples need a judge", where="judge", remedy="name one: world:truth")
+        remedy = "name one: `--judge FOLDER`, a reward model's, or `--judge FILE.py:FUNCTION`"
+        raise TrueupError("E730", "samples need a judge", where="judge", remedy=remedy)
 
     beside: tuple[Beside, ...] = ()
     if config.target == "demonstrations":

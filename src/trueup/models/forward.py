@@ -95,7 +95,7 @@ class LanguageModel:
         """The same network with its log-probs at another temperature. Raises E702 for one out of range."""
         if not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
             reason = f"temperature must be {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}, not {temperature}"
-            raise TrueupError("E702", reason)
+            raise TrueupError("E702", reason, remedy="give one in that range")
         return replace(self, temperature=temperature)
 
     def reference(self) -> LanguageModel:

@@ -49,9 +49,11 @@ class Choice:
 
     def __post_init__(self) -> None:
         if self.top_k is not None and self.top_k < 1:
-            raise TrueupError("E702", f"top_k must be at least 1, not {self.top_k}")
+            raise TrueupError(
+                "E702", f"top_k must be at least 1, not {self.top_k}", remedy="1 or more, or none"
+            )
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise TrueupError("E702", f"top_p must be in (0, 1], not {self.top_p}")
+            raise TrueupError("E702", f"top_p must be in (0, 1], not {self.top_p}", remedy="1 leaves all in")
 
 
 def generate(
@@ -81,7 +83,8 @@ def generate(
         raise TrueupError("E560", reason, where="max_new_tokens", remedy="ask for fewer")
     for number, prompt in enumerate(prompts):
         if len(prompt) == 0:
-            raise TrueupError("E503", "a prompt has no tokens", where=f"prompt {number}")
+            remedy = "begin it with the tokenizer's begin-of-text or end-of-text token"
+            raise TrueupError("E503", "a prompt has no tokens", where=f"prompt {number}", remedy=remedy)
     if temperature is not None:
         network = network.with_temperature(temperature)
     choice = Choice(greedy=greedy, top_k=top_k, top_p=top_p)

@@ -148,8 +148,9 @@ def by_judge(found: BattleSet, judge: str) -> BattleSet:
     """The battles that one judge decided. Raises TrueupError E424 if there are none."""
     kept = tuple(battle for battle in found.battles if battle.judge == judge)
     if not kept:
-        judges = ", ".join(sorted({battle.judge or "(unnamed)" for battle in found.battles})[:8])
-        raise TrueupError("E424", f"no verdict of {judge}", where="judge", remedy=f"the judges are: {judges}")
+        judges = ", ".join(sorted({battle.judge for battle in found.battles} - {""})[:8])
+        remedy = f"the judges are: {judges}" if judges else "no verdict names its judge: leave `--judge` out"
+        raise TrueupError("E424", f"no verdict of {judge}", where="judge", remedy=remedy)
     return replace(found, battles=kept)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from trueup.errors import TrueupError
 from trueup.ratings.battles import Battle
 from trueup.ratings.design import Control, Rows, rows_of_battles
 from trueup.ratings.elo import SCALE, elo_points
-from trueup.ratings.graph import PRIOR_REMEDY, check_connected, check_ties_bounded
+from trueup.ratings.graph import check_connected, check_ties_bounded
 from trueup.ratings.intervals import agreement, bootstrap, quantile, sandwich, tail
 from trueup.ratings.likelihood import Floats, TieRule, maximise, probabilities
 
@@ -25,6 +25,8 @@ IntervalRule = Literal["sandwich", "bootstrap"]
 
 _MOST_FAILED = 0.01
 "Share of resamples that may have no finite maximum; the intervals of the rest still mean what they say."
+_PRIOR = 0.1
+"The prior that is proposed where one helps."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +127,7 @@ def fit_ratings(
     fit = maximise(rows.design, rows.weights[None])
     if not fit.converged[0]:
         reason = "the likelihood has no finite maximum: some mix of models and controls decides every battle"
-        raise TrueupError("E423", reason, remedy=f"leave out a control, or {PRIOR_REMEDY}")
+        raise TrueupError("E423", reason, remedy=_bounding(rows))
     theta = fit.parameters[0]
     spread = sandwich(rows, theta)
     draws, failed = None, 0
@@ -150,6 +152,16 @@ def fit_ratings(
         cluster=rows.cluster,
         covariance=spread[np.ix_(order, order)],
     )
+
+
+def _bounding(rows: Rows) -> str:
+    """What gives the likelihood a maximum: a prior holds the models, so only where they have a part in it."""
+    remedy = "leave `--control` out, or add battles that end otherwise"
+    if rows.design.alpha == 0:
+        held = replace(rows.design, alpha=_PRIOR)
+        if maximise(held, rows.weights[None]).converged[0]:
+            remedy += f", or give a prior: `--prior {_PRIOR}`"
+    return remedy
 
 
 # ------------------------------------------------------------------------------------------ the parts
@@ -191,7 +203,8 @@ def _check(rows: Rows, anchor: str | None) -> None:
         remedy = f"the models are {', '.join(rows.names[:8])}" + (" ..." if len(rows.names) > 8 else "")
         raise TrueupError("E428", f"no battle of {anchor}", where="anchor", remedy=remedy)
     if rows.num_clusters < 2:
-        reason = f"all battles are of one {rows.cluster}: nothing says how far another might differ"
+        alone = "all battles are of one prompt" if rows.cluster == "prompt" else "there is one battle"
+        reason = f"{alone}: nothing says how far another might differ"
         raise TrueupError("E426", reason, remedy="rate on several prompts")
     y = rows.design.y
     if rows.design.alpha == 0:

@@ -173,7 +173,7 @@ def _method(row: Any) -> MethodResult:
     where = f"{RESULT} methods.{name}"
     gain = as_interval(row.get("gain"), f"{where}.gain")
     if gain is None:
-        raise TrueupError("E202", "needs method and gain", where=where)
+        raise TrueupError("E202", "needs method and gain", where=where, remedy="compare again")
     gold = as_interval(row.get("gold_over_prompts"), f"{where}.gold") or as_interval(row.get("gold"), where)
     numbers = as_numbers(row, where, ("proxy", "kl", "kl_error", "length"))
     return MethodResult(

@@ -63,7 +63,8 @@ class Checkpoint:
         try:
             found = load_safetensors(self._read(f"{stem}.safetensors"))
         except (SafetensorError, ValueError, KeyError) as error:
-            raise TrueupError("E841", f"not a safetensors file: {error}", where=where) from None
+            reason = f"not a safetensors file: {error}"
+            raise TrueupError("E841", reason, where=where, remedy=manifest.OLDER) from None
         return _exactly(found, names, where)
 
     def document(self, stem: str, names: Iterable[str] | None = None) -> Any:
@@ -71,7 +72,8 @@ class Checkpoint:
         where = str(self.path / f"{stem}.json")
         found = manifest.parse(self._read(f"{stem}.json"), where)
         if names is not None and not isinstance(found, dict):
-            raise TrueupError("E844", "not an object with named values", where=where)
+            reason = "not an object with named values"
+            raise TrueupError("E844", reason, where=where, remedy=manifest.OLDER)
         return _exactly(found, names, where)
 
     def lines(self, stem: str) -> list[str]:
@@ -162,7 +164,8 @@ def _document(where: str, value: Any) -> Part:
         return _part(manifest.render(value))
     except (ValueError, TypeError) as error:
         reason = f"cannot be saved as JSON: {error}; the checkpoint was not written"
-        raise TrueupError("E901", reason, where=where) from None
+        remedy = "keep numbers, text and lists of them in the state, all finite"
+        raise TrueupError("E901", reason, where=where, remedy=remedy) from None
 
 
 def _safetensors(where: str, tensors: Mapping[str, Tensor]) -> Part:
@@ -173,7 +176,8 @@ def _safetensors(where: str, tensors: Mapping[str, Tensor]) -> Part:
     for name in names:
         tensor = tensors[name]
         if tensor.dtype not in SAFETENSORS_NAMES:
-            raise TrueupError("E845", f"{name}: safetensors has no {tensor.dtype}", where=where)
+            reason, remedy = f"{name}: safetensors has no {tensor.dtype}", "keep it in another dtype"
+            raise TrueupError("E845", reason, where=where, remedy=remedy)
         if not is_finite(tensor):
             raise TrueupError(
                 "E901",

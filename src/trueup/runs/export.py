@@ -76,21 +76,30 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
-    remedy = f"`hf auth login`, then `hf upload {repository} {folder}`; the exported folder is whole"
+    def not_pushed(why: str, first: str, to: str = repository) -> TrueupError:
+        remedy = f"{first}, then `hf upload {to} {folder}`; the exported folder is whole"
+        return TrueupError("E768", why, where=repository, remedy=remedy, exit_code=EXIT_UNAVAILABLE)
+
     if why := unanswered():
-        raise TrueupError("E768", why, where=repository, remedy=remedy, exit_code=EXIT_UNAVAILABLE)
+        offline = why.startswith("HF_HUB_OFFLINE")
+        raise not_pushed(why, "`unset HF_HUB_OFFLINE`" if offline else "wait until it answers")
     client = huggingface_hub.HfApi(library_name="trueup")
     try:
         made = client.create_repo(repository, private=private, exist_ok=True)
         client.upload_folder(
             repo_id=made.repo_id, folder_path=str(folder), commit_message=f"{folder.name}, exported by trueup"
         )
-    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as error:
-        said = str(error).strip().splitlines()[0]
-        raise TrueupError(
-            "E768", f"not pushed: {said}", where=repository, remedy=remedy, exit_code=EXIT_UNAVAILABLE
+    except HFValidationError as error:
+        raise not_pushed(
+            f"not pushed: {_first_line(error)}", "choose a name of that form", "OWNER/NAME"
         ) from None
+    except (HfHubHTTPError, LocalTokenNotFoundError, OSError) as error:
+        raise not_pushed(f"not pushed: {_first_line(error)}", "`hf auth login`") from None
     return str(made)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def facts_of(run: Path, *, name: str) -> Any:

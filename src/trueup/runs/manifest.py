@@ -28,6 +28,8 @@ from trueup.errors import TrueupError
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~-]*")
+OLDER = "use an older checkpoint; resuming falls back to one by itself"
+"What to do about a damaged one."
 _CHUNK = 8 << 20
 _MAX_MANIFEST = 64 << 20
 _STAGING, _REMOVING = ".staging-", ".removing-"
@@ -71,12 +73,16 @@ def read_manifest(path: Path) -> dict[str, Any]:
             remedy="update trueup",
         )
     if not _is_manifest(manifest):
-        raise TrueupError("E841", "damaged: not a manifest of this format", where=where)
+        raise TrueupError("E841", "damaged: not a manifest of this format", where=where, remedy=OLDER)
     expected, found = manifest["sha256"], _own_hash(manifest)
     if expected != found:
-        raise TrueupError("E841", f"damaged: expected sha256 {expected}, found {found}", where=where)
+        raise TrueupError(
+            "E841", f"damaged: expected sha256 {expected}, found {found}", where=where, remedy=OLDER
+        )
     if data != render(manifest):
-        raise TrueupError("E841", "damaged: its bytes are not those that were written", where=where)
+        raise TrueupError(
+            "E841", "damaged: its bytes are not those that were written", where=where, remedy=OLDER
+        )
     return manifest
 
 
@@ -108,7 +114,7 @@ def read_file(path: Path, limit: int | None = None) -> bytes:
         parts.append(chunk)
         size += len(chunk)
         if limit is not None and size > limit:
-            raise TrueupError("E841", f"damaged: larger than {limit} bytes", where=str(path))
+            raise TrueupError("E841", f"damaged: larger than {limit} bytes", where=str(path), remedy=OLDER)
     return b"".join(parts)
 
 
@@ -122,7 +128,9 @@ def parse(data: bytes, where: str) -> Any:
     try:
         return json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise TrueupError("E841", f"damaged: not JSON ({type(error).__name__})", where=where) from None
+        raise TrueupError(
+            "E841", f"damaged: not JSON ({type(error).__name__})", where=where, remedy=OLDER
+        ) from None
 
 
 def _names(folder: Path) -> list[str]:
@@ -163,7 +171,7 @@ def _check(path: Path, facts: Mapping[str, Any], size: int, digest: str) -> None
             "E841",
             f"damaged: expected sha256 {expected}, found {digest} ({size} bytes)",
             where=str(path),
-            remedy="use an older checkpoint; resuming falls back to one by itself",
+            remedy=OLDER,
         )
 
 
@@ -173,16 +181,20 @@ def _chunks(path: Path) -> Iterator[bytes]:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise TrueupError("E841", "damaged: not a regular file", where=str(path))
+                raise TrueupError("E841", "damaged: not a regular file", where=str(path), remedy=OLDER)
             while chunk := os.read(handle, _CHUNK):
                 yield chunk
         finally:
             os.close(handle)
     except FileNotFoundError:
         code = "E842" if path.name == MANIFEST else "E841"
-        raise TrueupError(code, "missing: this is no whole checkpoint", where=str(path)) from None
+        raise TrueupError(
+            code, "missing: this is no whole checkpoint", where=str(path), remedy=OLDER
+        ) from None
     except OSError as error:
-        raise TrueupError("E841", f"cannot be read: {error.strerror}", where=str(path)) from None
+        raise TrueupError(
+            "E841", f"cannot be read: {error.strerror}", where=str(path), remedy=OLDER
+        ) from None
 
 
 def _hash_file(path: Path) -> tuple[int, str]:
@@ -204,7 +216,12 @@ def commit(folder: Path, name: str, parts: Mapping[str, Part]) -> Path:
     """
     for plain in (name, *parts):
         if not PLAIN_NAME.fullmatch(plain):
-            raise TrueupError("E845", f"not a plain file name: {plain!r}", where=str(folder))
+            raise TrueupError(
+                "E845",
+                f"not a plain file name: {plain!r}",
+                where=str(folder),
+                remedy="use letters, digits, - and _",
+            )
     needed = sum(part.size for part in parts.values())
     try:
         disk.make_folder(folder)

@@ -63,7 +63,8 @@ class Meter:
         """Nothing; appends one line to metrics.jsonl and shows it to the trackers."""
         clash = sorted(_RESERVED & set(metrics))
         if clash:
-            raise TrueupError("E942", f"a metric may not be called {clash[0]!r}", where=METRICS)
+            reason = f"a metric may not be called {clash[0]!r}"
+            raise TrueupError("E942", reason, where=METRICS, remedy="give it another name")
         values = {name: float(metrics[name]) for name in sorted(metrics)}
         _append(self.run_dir / METRICS, {"step": step, "phase": phase, **as_words(values)})
         prefix = "" if phase == "train" else f"{phase}/"

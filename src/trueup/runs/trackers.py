@@ -33,6 +33,7 @@ def start(name: str, run_dir: Path) -> Tracker:
             "E731",
             f"no tracker is called {name!r}; there are jsonl, {', '.join(sorted(TRACKERS))}",
             where="trackers",
+            remedy="take one of these",
         )
     return TRACKERS[name](run_dir)
 

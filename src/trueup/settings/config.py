@@ -213,12 +213,13 @@ class _Building:
         if path in everywhere and "." in name:
             self.add("E711", path, "unknown key with a dot", "write the last part inside its block")
             return
-        here = [*items, *(self.aliases if not key else ())]
-        near = difflib.get_close_matches(name, here, n=1, cutoff=0.6)
+        near = difflib.get_close_matches(name, [*items, *self.aliases], n=1, cutoff=0.6)
         meant = self.aliases.get(near[0]) if near and near[0] not in items else None
         if isinstance(meant, Answer):
             self.add("E711", path, "unknown key", f"if it is `{near[0]}`: {meant.says}")
             return
+        if key and meant is not None:
+            near = [meant.key]  # Other names are read at the top alone.
         near = near or [k for k in everywhere if k.endswith(f".{name}")]
         near = near or difflib.get_close_matches(path, everywhere, n=1, cutoff=0.75)
         known = f"the keys here: {', '.join(items)}"

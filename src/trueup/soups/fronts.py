@@ -72,7 +72,9 @@ def connectivity(soups: Mapping[Weights, Floats]) -> Slack | None:
     """
     ends = corners(len(next(iter(soups))))
     if not set(ends) <= soups.keys():
-        raise TrueupError("E601", "an expert alone was not measured", where="connectivity")
+        raise TrueupError(
+            "E601", "an expert alone was not measured", where="connectivity", remedy="measure it"
+        )
     found: list[Slack] = []
     for weights, rewards in soups.items():
         if weights in ends:
@@ -126,7 +128,9 @@ def account(policies: Sequence[Measured], names: Sequence[str], *, seed: int = 0
     preference. Raises E601 for policies of other prompts.
     """
     if len({p.rewards.shape for p in policies}) != 1:
-        raise TrueupError("E601", "the policies were not asked the same prompts", where="account")
+        raise TrueupError(
+            "E601", "the policies were asked other prompts", where="account", remedy="ask all the same"
+        )
     soups = {p.weights: p.rewards for p in policies if p.kind == "soup"}
     ends = corners(len(next(iter(soups))))
     morl = [p.rewards for p in policies if p.kind == "morl"]

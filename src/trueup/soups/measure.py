@@ -57,7 +57,8 @@ class Bench:
         for judge_name, judge in self.judges.items():
             scores = np.asarray(judge(drawn), np.float64)
             if not np.isfinite(scores).all():
-                raise TrueupError("E901", "a score is not finite", where=f"judge {judge_name}, policy {name}")
+                where, remedy = f"judge {judge_name}, policy {name}", "repair the judge, or leave it out"
+                raise TrueupError("E901", "a score is not finite", where=where, remedy=remedy)
             columns.append(scores.mean(axis=1))
         kl = None
         if self.reference is not None:

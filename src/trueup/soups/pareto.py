@@ -34,7 +34,10 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
     values, corner = _table(points), np.asarray(reference, np.float64)
     if corner.shape != (values.shape[1],) or not np.isfinite(corner).all():
         raise TrueupError(
-            "E601", f"a reference of shape {corner.shape} for points {values.shape}", where="hypervolume"
+            "E601",
+            f"a reference of shape {corner.shape} for points {values.shape}",
+            where="hypervolume",
+            remedy="give a number for each reward",
         )
     inside = values[(values > corner).all(axis=1)]
     return _volume(inside - corner)

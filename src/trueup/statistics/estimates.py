@@ -203,7 +203,9 @@ def expected_best_of_n(scores: ArrayLike, by: ArrayLike | None = None) -> Floats
     gold = np.atleast_2d(_finite(scores))
     proxy = gold if by is None else np.atleast_2d(_finite(by))
     if gold.ndim != 2 or gold.shape != proxy.shape:
-        raise TrueupError("E205", f"scores {gold.shape} and by {proxy.shape} differ in shape")
+        raise TrueupError(
+            "E205", f"scores {gold.shape} and by {proxy.shape} differ in shape", remedy="score the same texts"
+        )
     ordered = np.stack([_ordered(g, p) for g, p in zip(gold, proxy, strict=True)])
     return ordered @ _best_of_n_weights(gold.shape[1]).T
 
@@ -215,7 +217,12 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
     equation 1; key chen2021). With k = 1 it is c/n. Raises E702 unless 1 <= k <= n and 0 <= c <= n.
     """
     if not 1 <= k <= num_samples or not 0 <= num_correct <= num_samples:
-        raise TrueupError("E702", f"pass@{k} from {num_samples} samples, {num_correct} right", where="k")
+        raise TrueupError(
+            "E702",
+            f"pass@{k} from {num_samples} samples, {num_correct} right",
+            where="k",
+            remedy="a smaller k",
+        )
     return 1.0 - math.comb(num_samples - num_correct, k) / math.comb(num_samples, k)
 
 
@@ -228,7 +235,7 @@ def pass_rate(correct: Iterable[ArrayLike], k: int, *, level: float = 0.95) -> E
     """
     rows = [_finite(row) for row in correct]
     if not all(np.isin(row, (0.0, 1.0)).all() for row in rows):
-        raise TrueupError("E205", "a sample is right (1) or wrong (0)", where="pass@k")
+        raise TrueupError("E205", "a sample is right (1) or wrong (0)", where="pass@k", remedy="grade it so")
     solved = [pass_at_k(len(row), int(row.sum()), k) for row in rows]
     return win_rate(solved, level=level).estimate
 
@@ -250,7 +257,7 @@ def reliability(
     p, y = _finite(confidence), _finite(correct)
     _same_length(p, y, "every confidence needs an outcome")
     if p.min() < 0 or p.max() > 1:
-        raise TrueupError("E205", "a confidence lies outside 0 to 1")
+        raise TrueupError("E205", "a confidence lies outside 0 to 1", remedy="give probabilities")
     place = np.minimum((p * bins).astype(np.int64), bins - 1)
     count = np.bincount(place, minlength=bins)
     sure = np.bincount(place, weights=p, minlength=bins)
@@ -309,10 +316,12 @@ def _finite(values: ArrayLike) -> Floats:
         raise TrueupError("E601", "no values to average", remedy="evaluate on at least one prompt")
     if not np.isfinite(x).all():
         bad = int(np.flatnonzero(~np.isfinite(x).reshape(-1))[0])
-        raise TrueupError("E901", f"value {bad} of {x.size} is not finite")
+        raise TrueupError(
+            "E901", f"value {bad} of {x.size} is not finite", remedy="leave it out, or repair its source"
+        )
     return x
 
 
 def _same_length(a: Floats, b: Floats, why: str) -> None:
     if a.shape != b.shape:
-        raise TrueupError("E601", f"{why}; got shapes {a.shape} and {b.shape}")
+        raise TrueupError("E601", f"{why}; got shapes {a.shape} and {b.shape}", remedy="give as many of both")

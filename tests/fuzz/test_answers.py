@@ -68,6 +68,16 @@ class Answers(InFolder):
             damage(self.path(question), kind, random.Random(seed))
             self.damaged.add(question)
 
+    @rule(question=QUESTIONS, seed=some.integers(0, 2**32))
+    def another_letter(self, question: Question, seed: int) -> None:
+        """What is read is JSON still, most of the time."""
+        if question in self.kept and question not in self.damaged:
+            text, rng = self.path(question).read_text(), random.Random(seed)
+            at = rng.choice([place for place, letter in enumerate(text) if letter.isalnum()])
+            other = rng.choice([letter for letter in "0123456789abcdef" if letter != text[at]])
+            self.path(question).write_text(text[:at] + other + text[at + 1 :])
+            self.damaged.add(question)
+
     @rule(question=QUESTIONS, value=some.sampled_from(["[" * 100_000, "null", "[]", '"x"', "{}", ""]))
     def other_text(self, question: Question, value: str) -> None:
         if question in self.kept:

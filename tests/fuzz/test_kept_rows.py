@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 from hypothesis import strategies as some
-from hypothesis.stateful import initialize, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 from fuzz.bounds import InFolder, Killed, bounded
 from runs.checkpoint.test_damage import FAULTS, damage
@@ -18,8 +18,9 @@ from trueup.engine.groups import Completion, Group, Message, Role, digest
 from trueup.errors import TrueupError
 from trueup.sources import kept
 
-SOURCES = some.integers(0, 3)
+SOURCES = some.sampled_from([1, 2, 0])
 "Files that rows are read of; number 0 has none that is good."
+SEEDS = some.integers(0, 2**32)
 
 
 def groups(source: int, version: int) -> list[Group]:
@@ -37,7 +38,7 @@ def groups(source: int, version: int) -> list[Group]:
 class Kept(InFolder):
     @initialize()
     def empty(self) -> None:
-        self.versions = [0] * 4
+        self.versions = [0] * 3
         self.stored: dict[str, bool] = {}
         "Whether what is kept under a key is whole."
 
@@ -102,17 +103,16 @@ class Kept(InFolder):
     def change(self, source: int) -> None:
         self.versions[source] += 1
 
-    @rule(
-        source=SOURCES,
-        which=some.integers(0, 2),
-        kind=some.sampled_from(FAULTS),
-        seed=some.integers(0, 2**32),
-    )
-    def damage(self, source: int, which: int, kind: str, seed: int) -> None:
-        if self.stored.get(self.key(source)):
-            files = sorted((self.folder / "trueup" / "rows" / self.key(source)).iterdir())
-            damage(files[which], kind, random.Random(seed))
-            self.stored[self.key(source)] = False
+    @precondition(lambda self: any(self.stored.get(self.key(source)) for source in range(3)))
+    @rule(which=some.integers(0, 8), kind=some.sampled_from(FAULTS), seed=SEEDS, again=some.booleans())
+    def damage(self, which: int, kind: str, seed: int, again: bool) -> None:
+        whole = [source for source in range(3) if self.stored.get(self.key(source))]
+        source = whole[which % len(whole)]
+        files = sorted((self.folder / "trueup" / "rows" / self.key(source)).iterdir())
+        damage(files[which // 3], kind, random.Random(seed))
+        self.stored[self.key(source)] = False
+        if again:
+            self.open(source, quarantine=True)
 
     @rule(source=SOURCES)
     def refuse(self, source: int) -> None:

@@ -36,6 +36,7 @@ ANSWERS = some.dictionaries(
     ),
     max_size=3,
 )
+SEEDS = some.integers(0, 2**32)
 Question = tuple[str, int]
 
 
@@ -61,15 +62,15 @@ class Answers(InFolder):
         with mock.patch.object(os, "replace", side_effect=Killed), pytest.raises(Killed):
             self.cache.put(question[0], REQUESTS[question[1]], answer)
 
-    @rule(question=QUESTIONS, kind=some.sampled_from(FAULTS), seed=some.integers(0, 2**32))
+    @rule(question=QUESTIONS, kind=some.sampled_from(FAULTS), seed=SEEDS)
     def damage(self, question: Question, kind: str, seed: int) -> None:
         # A fault in a file that is damaged already could mend it.
         if question in self.kept and question not in self.damaged:
             damage(self.path(question), kind, random.Random(seed))
             self.damaged.add(question)
 
-    @rule(question=QUESTIONS, seed=some.integers(0, 2**32))
-    def another_letter(self, question: Question, seed: int) -> None:
+    @rule(question=QUESTIONS, seed=SEEDS, again=some.booleans())
+    def another_letter(self, question: Question, seed: int, again: bool) -> None:
         """What is read is JSON still, most of the time."""
         if question in self.kept and question not in self.damaged:
             text, rng = self.path(question).read_text(), random.Random(seed)
@@ -77,6 +78,8 @@ class Answers(InFolder):
             other = rng.choice([letter for letter in "0123456789abcdef" if letter != text[at]])
             self.path(question).write_text(text[:at] + other + text[at + 1 :])
             self.damaged.add(question)
+            if again:
+                self.get(question)
 
     @rule(question=QUESTIONS, value=some.sampled_from(["[" * 100_000, "null", "[]", '"x"', "{}", ""]))
     def other_text(self, question: Question, value: str) -> None:
@@ -104,7 +107,7 @@ def exact(value: Any) -> str:
 
 
 TestAnswers = Answers.TestCase
-TestAnswers.settings = bounded(30)
+TestAnswers.settings = bounded(40)
 
 
 def test_an_answer_in_which_one_letter_is_another_is_asked_for_again(

@@ -18,6 +18,7 @@ from runs.checkpoint.test_damage import FAULTS, damage
 from trueup.errors import TrueupError
 from trueup.runs.checkpoint import latest, load, retain
 
+SEEDS, WHICH = some.integers(0, 2**32), some.sampled_from([0, 0, 0, 1, 2, 5])
 OPERATIONS = ("mkdir", "write", "fsync", "rename", "unlink", "rmdir")
 
 
@@ -105,17 +106,15 @@ class Checkpoints(InFolder):
         assert newest == max((e.step for e in self.entries if e.good), default=0)
 
     @precondition(lambda self: any(entry.good for entry in self.entries))
-    @rule(
-        which=some.sampled_from([0, 0, 0, 1, 2, 5]),
-        kind=some.sampled_from(FAULTS),
-        seed=some.integers(0, 2**32),
-    )
-    def damage(self, which: int, kind: str, seed: int) -> None:
+    @rule(which=WHICH, kind=some.sampled_from(FAULTS), seed=SEEDS, remove=some.booleans())
+    def damage(self, which: int, kind: str, seed: int, remove: bool) -> None:
         good = [entry for entry in self.entries if entry.good]
         entry, rng = good[-1 - which % len(good)], random.Random(seed)
         files = sorted((self.folder / self.places()[entry.folder]).iterdir())
         damage(rng.choice(files), kind, rng)
         entry.good = False
+        if remove:
+            self.retain(1, None)
 
     @invariant()
     def the_newest_good_one_is_found(self) -> None:
@@ -128,4 +127,4 @@ class Checkpoints(InFolder):
 
 
 TestCheckpoints = Checkpoints.TestCase
-TestCheckpoints.settings = bounded(20)
+TestCheckpoints.settings = bounded(16)

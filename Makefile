@@ -10,7 +10,15 @@ WORKERS ?= 2
 # For example: make test ARGS="-k config"
 ARGS ?=
 
-.PHONY: help setup demo test test-all check gates docs clean
+# Examples for each state machine of `make fuzz`: 2,000 take an hour or two.
+EXAMPLES ?= 2000
+# Attacks on each command, in every part of `make torture`; without it 500 kills and 1,000 damages in all, and every cut.
+COUNT ?=
+SEED ?= 0
+TORTURED := train train-best train-rl run reproduce soup measure-soup export report
+ATTACK = cd tests && $(TEST_ENV) $(abspath $(BIN))/python -m torture --seed $(SEED) --out $(CURDIR)/build/torture.jsonl
+
+.PHONY: help setup demo test test-all check gates fuzz torture docs clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +43,23 @@ gates: setup
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+fuzz: setup ## random examples of everything that has them, other ones every time: make fuzz EXAMPLES=200
+	@$(TEST_ENV) HYPOTHESIS_PROFILE=fuzz FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n $(WORKERS) -m "" $(ARGS) \
+		tests/fuzz $$(grep -rlE '^from hypothesis import .*given' tests --include='test_*.py') tests/data/test_fuzz.py \
+		tests/data/test_conservation.py tests/runs/checkpoint/test_damage.py tests/chat/test_injection.py
+
+torture: setup ## kill, damage, cut and fill the disk for hours, then results/torture.md: make torture COUNT=10
+	@mkdir -p build && rm -f build/torture.jsonl build/torture.xml
+	@failed=0; \
+	( $(ATTACK) kills --of train train-best train-rl run soup --count $(or $(COUNT),100) ) || failed=1; \
+	( $(ATTACK) damages --of train train-best train-rl run --count $(or $(COUNT),250) ) || failed=1; \
+	( $(ATTACK) cuts resumed --of $(TORTURED) --count $(or $(COUNT),0) ) || failed=1; \
+	( $(ATTACK) cuts resumed --of compare --count $(or $(COUNT),12) ) || failed=1; \
+	( $(ATTACK) full --of train train-rl run --count $(or $(COUNT),0) ) || failed=1; \
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) -m slow --junitxml=build/torture.xml \
+		tests/hostile tests/chat/test_injection.py || failed=1; \
+	$(BIN)/python scripts/make_torture_page.py build/torture.jsonl build/torture.xml; exit $$failed
 
 docs: ## the documentation as a site in build/site: static pages, with search, for reading offline
 	@scripts/setup.sh docs

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from trueup.sandbox.backends import Backend
 
 settings.register_profile("trueup", derandomize=True, deadline=None, print_blob=True)
-settings.load_profile("trueup")
+# `make fuzz`: other examples every time; a failure prints what repeats it.
+settings.register_profile(
+    "fuzz",
+    parent=settings.get_profile("trueup"),
+    derandomize=False,
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "2000")),
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "trueup"))
 
 # No test reaches for the network by accident.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -1,7 +1,8 @@
 """`python -m torture cuts resumed full kills damages`, from tests/: attacks from outside.
 
 Prints a table at the end; exits with 1 where something did not hold. Each part ends after `--count` attacks
-or `--seconds`, whichever is first. Every run is forked from this process, which has imported everything.
+or `--seconds`, whichever is first. Every run is forked from this process, which has imported everything. A
+line of `--out` has the attack's row with the day, the seed, the machine and what was typed.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import argparse
 import importlib
 import json
 import os
+import platform
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +55,7 @@ def main() -> int:
     torch.set_num_threads(1)
     for name in PRELOADED:
         importlib.import_module(name)
-    rows = []
+    rows, circumstances = [], under(given.seed)
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
         # Resolved, since operations are told apart by where they are.
         room = attacks.Room(Path(folder).resolve(), make_world(Path(folder).resolve() / "world"), given.seed)
@@ -68,10 +71,17 @@ def main() -> int:
             rows.append(row)
             if given.out:
                 with given.out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
+                    file.write(json.dumps({**row, **circumstances}) + "\n")
             if not row["held"]:
                 print(json.dumps(rows[-1]), flush=True)
     return max(report(part, [row for row in rows if row["part"] == part]) for part in given.parts)
+
+
+def under(seed: int) -> dict[str, Any]:
+    """What the attacks are made under: the day, the seed, the machine, and the words after `-m torture`."""
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    typed = [word for word in sys.argv[1:] if not word.endswith(".jsonl") and word != "--out"]
+    return {"day": date.today().isoformat(), "seed": seed, "machine": machine, "typed": " ".join(typed)}
 
 
 def within(seconds: float, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -259,7 +259,7 @@ def _saving(at: Path) -> bool:
     """Whether a checkpoint or a model is being written, or was when its writer died."""
     # `os.walk` lets folders vanish while it looks.
     return any(
-        re.match(r"\.(staging-|removing-|model\.staged)", n) for _, names, _ in os.walk(at) for n in names
+        re.match(r"\.(staging-|removing-|.+\.staged$)", n) for _, names, _ in os.walk(at) for n in names
     )
 
 

@@ -26,12 +26,21 @@ def default_folder() -> Path:
 def digest_of(url: str, request: Mapping[str, Any]) -> str:
     """A SHA-256 over the address and the whole request: what is asked, of which model, sampled how."""
     text = json.dumps([url, request], ensure_ascii=False, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _sha256(text)
+
+
+def _sha256(text: str) -> str:
+    # A server may answer with half a surrogate pair, which UTF-8 does not have.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _hash_of(answer: Any) -> str:
+    return _sha256(json.dumps(answer, sort_keys=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """One JSON file an answer, `ab/abcdef....json`, with the request it answers; None keeps nothing."""
+    """One JSON file an answer, `ab/abcdef....json`, with its request and its SHA-256; None keeps nothing."""
 
     folder: Path | None
 
@@ -42,11 +51,12 @@ class Cache:
         path = self._path(url, request)
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            if record["url"] == url and record["request"] == request and isinstance(record["answer"], dict):
-                return record["answer"]
+            asked, answer = (record["url"], record["request"]), record["answer"]
+            if asked == (url, request) and isinstance(answer, dict) and record["sha256"] == _hash_of(answer):
+                return answer
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             pass
         logger.warning("%s is damaged; the question is asked again", path)
         return None
@@ -57,11 +67,11 @@ class Cache:
             return
         path = self._path(url, request)
         path.parent.mkdir(parents=True, exist_ok=True)
-        record = json.dumps({"url": url, "request": request, "answer": answer}, ensure_ascii=False)
+        told = {"url": url, "request": request, "answer": answer, "sha256": _hash_of(answer)}
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=path.parent, suffix=".part", delete=False
         ) as file:
-            file.write(record)
+            file.write(json.dumps(told))
         os.replace(file.name, path)
 
     def _path(self, url: str, request: Mapping[str, Any]) -> Path:

@@ -142,9 +142,9 @@ def _opened(folder: Path) -> tuple[View, Facts] | None:
     """What lies there whole; what is damaged is said, and removed."""
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        if {name: _digest_of_file(folder / name) for name in (_GROUPS, _BAD)} != manifest["files"]:
-            raise ValueError("a file has another digest")
         facts = manifest["facts"]
+        if manifest != _manifest(folder, facts):
+            raise ValueError("a file, or what was said of the rows, has another digest")
         found = stored(folder / _GROUPS), Facts(**{**facts, "unread": tuple(facts["unread"])})
         os.utime(folder)
     except FileNotFoundError:
@@ -160,11 +160,17 @@ def _opened(folder: Path) -> tuple[View, Facts] | None:
 
 
 def _write_manifest(folder: Path, facts: Facts) -> None:
-    files = {name: _digest_of_file(folder / name) for name in (_GROUPS, _BAD)}
     with (folder / _MANIFEST).open("w", encoding="utf-8") as file:
-        json.dump({"files": files, "facts": asdict(facts)}, file)
+        json.dump(_manifest(folder, asdict(facts)), file)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _manifest(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The digests of the files that lie there, and the facts with theirs."""
+    said = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    files = {name: _digest_of_file(folder / name) for name in (_GROUPS, _BAD)}
+    return {"files": files, "facts": facts, "sha256": said}
 
 
 def _make_room(root: Path, latest: Path) -> None:

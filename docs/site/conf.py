@@ -19,7 +19,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 project = "trueup"
 extensions = ["myst_parser", "equations"]
 root_doc = "README"
-include_patterns = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**.md", "results/*.md"]
+include_patterns = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
+    "docs/**.md",
+    "results/*.md",
+]
 exclude_patterns = [".*", "build", "dist", "runs", "src", "tests", "scripts", "docs/site"]
 nitpicky = True
 myst_heading_anchors = 4

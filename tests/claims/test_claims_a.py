@@ -41,7 +41,7 @@ def _write(stage: Stage, found: Mapping[str, Any]) -> None:
     exams = {key: found[key] for key in ("last_word", "toxicity") if key in found}
     scale = {"parameters": 0, "tokens": 0, "held_out_nll": 0, **found}
     row = {"step": 1, "phase": "eval", "loss": found.get("loss", 0.0)}
-    done = {"output": "", "metrics": {k: v for k, v in found.items() if isinstance(v, float)}}
+    done = {"output": "model", "metrics": {k: v for k, v in found.items() if isinstance(v, float)}}
     for file, value in (
         ("measured.json", {"numbers": numbers, "exams": exams}),
         ("scale.json", scale),

@@ -154,11 +154,11 @@ def test_a_mistake_is_answered_before_anything_heavy_is_imported(line: str, code
     [
         ("nan", "E817 {} — 16 of the 256 numbers in model.layers.0.mlp.down_proj.weight are NaN or infinite"),
         ("inf", "E817 {} — 1 of the 256 numbers in model.layers.0.mlp.down_proj.weight are NaN or infinite"),
-        ("cut", "E802 {} — its weights cannot be read: model.safetensors has 9,000 bytes and names "),
-        ("text", "E802 {} — its weights cannot be read: model.safetensors is no safetensors file, or is cut"),
+        ("cut", "E802 {}/model.safetensors — its weights cannot be read: it holds 7808 bytes of weights"),
+        ("text", "E802 {}/model.safetensors — its weights cannot be read: its header is damaged"),
         ("none", "E802 {} — no safetensors weights; weights in pickle files are not read"),
-        ("index", "E802 {} — model.safetensors.index.json names part.safetensors, which is not there"),
-        ("json", "E801 {} — its config.json is no JSON"),
+        ("index", "E857 {}/model.safetensors.index.json — the folder has no file 'part.safetensors'"),
+        ("json", "E854 {}/config.json — damaged: not JSON"),
         ("tokenizer", "E801 {} — no tokenizer in this folder"),
     ],
 )

@@ -250,7 +250,7 @@ FOLDERS: dict[str, tuple[Spoil, str]] = {
     "an index of nothing": (index({}), "E857"),
     "an index with a NUL": (index({"w": "part\0.safetensors"}), "E857"),
     # The tokenizer.
-    "no tokenizer": (without("tokenizer.json", "tokenizer_config.json"), "E859"),
+    "no tokenizer": (without("tokenizer.json", "tokenizer_config.json"), "E801"),
     "a tokenizer that is no JSON": (holding("tokenizer.json", b"\xff\xfe"), "E859"),
     "a tokenizer of another shape": (holding("tokenizer.json", b'{"model": {"type": "Abacus"}}'), "E859"),
     "a tokenizer behind a named pipe": (pipe("tokenizer.json"), "E854"),

@@ -119,8 +119,8 @@ INPUTS: dict[str, tuple[Make, tuple[str, ...], str]] = {
     "a seed of 10^400": (nothing, (*TRAIN, "--seed", "1" + "0" * 400), ""),
     "tokens below 0": (nothing, (*TRAIN, "--data.max_tokens", "-5"), "E712"),
     "a device that is a path": (nothing, (*TRAIN, "--model.device", "../gpu"), "E706"),
-    "a run's folder that is a file": (text("o", "x"), TRAIN, "E942"),
-    "a run's folder that is a device": (nothing, (*TRAIN[:-1], "/dev/null"), "E942"),
+    "a run's folder that is a file": (text("o", "x"), TRAIN, "E941"),
+    "a run's folder that is a device": (nothing, (*TRAIN[:-1], "/dev/null"), "E941"),
     # A method of the user's own.
     "a method behind a named pipe": (pipe("m.py"), ("train", "m.py"), "E703"),
     "a method from a device": (link("m.py", "/dev/zero"), ("train", "m.py"), "E703"),

@@ -109,7 +109,8 @@ def flip_to(path: Path, text: str) -> tuple[str, str]:
 def stopped(*words: str, out: str = "run") -> Path:
     """The folder of a run that ended after its first step, asked to."""
     stage = single_stage(words[0], parse_overrides(list(words[1:])), Path(out))
-    with pytest.raises(Interrupted):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr("trueup.runs.training.end_if_asked", lambda asked: None)  # not before a step
         run_stage(stage, stop_requested=lambda: "SIGTERM")
     return stage.folder
 

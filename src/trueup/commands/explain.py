@@ -8,11 +8,11 @@ import re
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from trueup.commands.options import AsJson
+from trueup.commands.options import Json
 from trueup.errors import TrueupError, exit_code_of
 
 
-def explain(code: str = "", /, *, as_json: AsJson = False) -> None:
+def explain(code: str = "", /, *, as_json: Json = False) -> None:
     """Say what an error's code means: what was found, why it stops, and what to do about it.
 
     Without a code, lists all of them. The codes go by area: E1 bytes and format, E2 schema, E3 conversation,

@@ -25,7 +25,7 @@ BLOCK = 128
 
 
 _LONGEST = 1 << 20
-"New tokens at most, of a network that names no context."
+"New tokens at most: room for all of them is made before the first."
 
 
 class Sampled(NamedTuple):
@@ -75,11 +75,10 @@ def generate(
 
     The temperature is the network's own unless given. `batch_tokens` bounds the tokens held at once: rows
     times the longest prompt plus `max_new_tokens`. `pulse` is called before each token and may raise.
-    Raises E503 for an empty prompt, E560 for more new tokens than the network's context has.
+    Raises E503 for an empty prompt, E560 for more than a million new tokens.
     """
-    context = getattr(network.config.get_text_config(), "max_position_embeddings", None) or _LONGEST
-    if max_new_tokens > context:
-        reason = f"{max_new_tokens} new tokens are more than the network's context of {context}"
+    if max_new_tokens > _LONGEST:
+        reason = f"{max_new_tokens} new tokens are more than any network's context"
         raise TrueupError("E560", reason, where="max_new_tokens", remedy="ask for fewer")
     for number, prompt in enumerate(prompts):
         if len(prompt) == 0:

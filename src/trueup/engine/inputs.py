@@ -102,6 +102,7 @@ def keep(folder: Path, inputs: Iterable[Input]) -> None:
     """Nothing; the folder's record is of these inputs, and there is none where there are none."""
     record = {item.name: item.to_json() for item in inputs}
     if record:
+        disk.make_folder(folder)
         disk.write(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     else:
         disk.remove(folder / RECORD)

@@ -148,7 +148,7 @@ def test_no_key_is_in_anything_that_is_written_or_shown(
             ([*best, "--judge", score, "--out", "runs/best"], 0),
             # What goes wrong: a server that fails, a judge that raises, keys where none may stand.
             ([*judged, "x.jsonl", "--by", f"{address}/broken#retries=0", "--how", "scores"], 69),
-            ([*best, "--judge", f"{given}/crash.py:fail", "--out", "runs/crash"], 64),
+            ([*best, "--judge", f"{given}/crash.py:fail", "--out", "runs/crash"], 65),
             ([*best, "--judge", f"{score}?api_key={WRITTEN['query']}", "--out", "runs/a"], 64),
             ([*best, "--judge", f"http://me:{WRITTEN['user']}@127.0.0.1/score", "--out", "runs/b"], 64),
             ([*judged, "x.jsonl", "--by", f"{score}?token={WRITTEN['query']}", "--how", "scores"], 64),

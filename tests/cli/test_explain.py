@@ -75,6 +75,9 @@ def test_it_is_shown_by_either_spelling(capsys: pytest.CaptureFixture[str]) -> N
 def test_all_are_listed_and_a_wrong_one_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain"]) == 0
     assert capsys.readouterr().out.splitlines()[0].startswith(f"{min(PAGES)}  ")
+    assert main(["explain", "E40"]) == 0
+    listed = [line.partition("  ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert listed == sorted(code for code in PAGES if code.startswith("E40"))
     assert main(["explain", "E4022"]) == 64
     said = " ".join(capsys.readouterr().err.split())
     assert "E719" in said and "E402" in said and "`trueup explain` lists them all" in said

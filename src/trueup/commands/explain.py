@@ -21,14 +21,14 @@ def explain(code: str = "", /, *, as_json: Json = False) -> None:
     Parameters
     ----------
     code
-        As the error shows it: E402, or 402.
+        As the error shows it: E402, or 402; E4 lists its area.
     """
     pages = _pages()
-    if not code:
-        titles = {name: _title(page) for name, page in pages.items()}
+    name = f"E{code.strip().upper().removeprefix('E')}"
+    if len(name) < 4 and (listed := [known for known in pages if known.startswith(name)]):
+        titles = {known: _title(pages[known]) for known in listed}
         print(json.dumps(titles, indent=1) if as_json else "\n".join(f"{n}  {t}" for n, t in titles.items()))
         return
-    name = f"E{code.strip().upper().removeprefix('E')}"
     if name not in pages:
         near = difflib.get_close_matches(name, pages, n=3)
         remedy = f"near it: {', '.join(near)}; " if near else ""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 FLOATS = ("F64", "F32", "F16", "BF16")
 LONGEST = 32 << 20
 "Bytes of a header, at most: of some hundred thousand tensors."
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"What reading a damaged header may raise."
 
 
 def num_stored(folder: Path) -> int | None:
@@ -25,16 +27,31 @@ def num_stored(folder: Path) -> int | None:
     return None
 
 
+class Stored(NamedTuple):
+    """A tensor in a file: what it is, and where its bytes begin and end."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of the folder's weights: one, or those that its index names; none where there are neither."""
+    if (folder / WHOLE).is_file():
+        return [folder / WHOLE]
+    if not (folder / INDEX).is_file():
+        return []
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    return [folder / name for name in sorted({Path(name).name for name in index["weight_map"].values()})]
+
+
 def tensors_of(folder: Path) -> list[tuple[str, list[int]]]:
     """Dtype and shape of every tensor of the folder's weights; none where their headers cannot be read."""
     try:
-        if (folder / WHOLE).is_file():
-            names = [WHOLE]
-        else:
-            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-            names = sorted({Path(name).name for name in index["weight_map"].values()})
-        return [one for name in names for one in _header(folder / name)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return [(one.dtype, list(one.shape)) for file in files_of(folder) for one in tensors_in(file)]
+    except (OSError, *UNREADABLE):
         return []  # damaged: said when it is loaded
 
 
@@ -42,16 +59,30 @@ def damage(file: Path) -> str:
     """What is wrong with a safetensors file by its header and its size; "" where they fit each other."""
     try:
         tensors, begins = _read(file)
-        spans = [[int(n) for n in one["data_offsets"]] for one in tensors]
-        counts = [math.prod(_whole(n) for n in one["shape"]) for one in tensors]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        spans = [[int(n) for n in one["data_offsets"]] for one in tensors.values()]
+        counts = [math.prod(_whole(n) for n in one["shape"]) for one in tensors.values()]
+    except (OSError, *UNREADABLE) as error:
         return f"its header is damaged ({type(error).__name__})"
     held, size = file.stat().st_size - begins, max((end for _, end in spans), default=0)
     if held != size:
         return f"it holds {held} bytes of weights, and its header describes {size}"
     odd = any(end < start or (count > end - start) for (start, end), count in zip(spans, counts, strict=True))
-    packed = any(str(one["dtype"]).startswith(("F4", "F6")) for one in tensors)
+    packed = any(str(one["dtype"]).startswith(("F4", "F6")) for one in tensors.values())
     return "a tensor does not fit the bytes that its header gives it" if odd and not packed else ""
+
+
+def tensors_in(file: Path) -> list[Stored]:
+    """The tensors that a file's header names. Raises one of `UNREADABLE` for what is no header."""
+    tensors, begins = _read(file)
+    return [
+        Stored(
+            name,
+            str(one["dtype"]),
+            tuple(int(n) for n in one["shape"]),
+            *(begins + int(n) for n in one["data_offsets"]),
+        )
+        for name, one in tensors.items()
+    ]
 
 
 def _whole(number: object) -> int:
@@ -60,15 +91,11 @@ def _whole(number: object) -> int:
     return number
 
 
-def _header(file: Path) -> list[tuple[str, list[int]]]:
-    return [(str(one["dtype"]), [int(n) for n in one["shape"]]) for one in _read(file)[0]]
-
-
-def _read(file: Path) -> tuple[list[dict[str, Any]], int]:
-    """The header's tensors, and where the bytes of weights begin."""
+def _read(file: Path) -> tuple[dict[str, dict[str, Any]], int]:
+    """The header's tensors by name, and where the bytes of weights begin."""
     with file.open("rb") as opened:
         size = int.from_bytes(opened.read(8), "little")
         if size > min(LONGEST, file.stat().st_size):
             raise ValueError(size)
         said: dict[str, Any] = json.loads(opened.read(size))
-    return [tensor for name, tensor in said.items() if name != "__metadata__"], 8 + size
+    return {name: tensor for name, tensor in said.items() if name != "__metadata__"}, 8 + size

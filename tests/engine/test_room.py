@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from runs.resume.made_runs import METHODS, UPDATES_PER_STEP, Run, groups, make, network
+from runs.resume.made_runs import METHODS, UPDATES_PER_STEP, Noted, Run, groups, make, network
 from trueup.annotate.logprobs import token_logprobs
 from trueup.engine.batch import Batch, Outputs
 from trueup.engine.loop import Step, annotated
@@ -66,7 +66,9 @@ def exact(method: str) -> tuple[Run, dict[str, Network], list[Any]]:
     for net in nets.values():
         net.module.double()
     handles = replace(run.handles, networks=nets, dtype=torch.float64, microbatch_tokens=10_000)
-    batch = annotated(run.method.source.inner(0, handles), run.method, handles)  # type: ignore[attr-defined]
+    source = run.method.source
+    assert isinstance(source, Noted)
+    batch = annotated(source.inner(0, handles), run.method, handles)
     return run, nets, batch
 
 

@@ -44,7 +44,12 @@ def _put(path: Path, data: bytes) -> None:
 
 def without(*names: str) -> Spoil:
     """Takes files away."""
-    return lambda folder: [(folder / name).unlink() for name in names] and None  # type: ignore[func-returns-value]
+
+    def spoil(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return spoil
 
 
 def pipe(name: str) -> Spoil:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
 import time
 from urllib.parse import quote
 
@@ -121,7 +120,7 @@ def test_what_is_shown_has_no_key_of_the_environment(
     assert clean("name a variable: &key=NAME") == "name a variable: &key=NAME"
     try:
         raise ValueError("canary-value")
-    except ValueError:
-        shown_without_keys(*sys.exc_info())  # type: ignore[arg-type]
+    except ValueError as error:
+        shown_without_keys(type(error), error, error.__traceback__)
     said = capsys.readouterr().err
     assert said.endswith("ValueError: [key]\n") and said.startswith("Traceback")

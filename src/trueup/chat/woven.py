@@ -165,7 +165,7 @@ def _joined(values: Iterable[Any]) -> Any:
     told = [value if isinstance(value, Woven) else str(value) for value in values]
     woven = next((value for value in told if isinstance(value, Woven)), None)
     if woven is None:
-        return "".join(told)  # type: ignore[arg-type]  # All are texts.
+        return "".join(text for text in told if isinstance(text, str))
     return Woven([piece for value in told for piece in _pieces(value)], woven.seen)
 
 
@@ -175,7 +175,7 @@ def _joined(values: Iterable[Any]) -> Any:
 class _Generation(Extension):
     """`{% generation %}`, which marks what an assistant says: read, and without effect."""
 
-    tags = {"generation"}  # noqa: RUF012  # Jinja's own type.
+    tags = {"generation"}  # noqa: RUF012  # A set is what Jinja declares; it takes no frozen one.
 
     def parse(self, parser: Any) -> nodes.Node:
         """The body, in a scope of its own."""

@@ -242,14 +242,15 @@ def cite(run: str, /) -> None:
 
 
 def report(run: Path, /, *, out: Path | None = None) -> None:
-    """Write the report of a run or a comparison: one HTML file that needs nothing else.
+    """Write the report of a run, a comparison or a measurement: one HTML file that needs nothing else.
 
     Parameters
     ----------
     run
-        The folder of a run, or of a comparison.
+        The folder of a run, of a comparison, or of what `trueup measure` wrote.
     out
-        Where the file goes; `RUN/report.html` otherwise, `RUN/comparison.html` of a comparison.
+        Where the file goes; `RUN/report.html` otherwise, `RUN/comparison.html` of a comparison,
+        `RUN/measure.html` of a measurement.
     """
     from trueup.reports.which import report_of
 

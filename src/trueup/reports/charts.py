@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from trueup.reports import svg
 from trueup.reports.headline import label
-from trueup.reports.numbers import estimate, nats, plain, shortened
+from trueup.reports.numbers import estimate, nats, plain, squeezed
 from trueup.reports.record import FrontierPoint, Interval
 from trueup.reports.svg import NUM_STYLES, Plot, Scale, element
 from trueup.reports.visible import visible
@@ -67,7 +67,7 @@ def interval_chart(
         plot.stroke("reference", (reference, reference), (len(rows), 0.0))
     for place, row in enumerate(rows):
         name, middle = visible(label(row.name)), place + 0.5
-        plot.text(shortened(name, 16), "name", scale.low, middle, dx=-12, dy=4.5)
+        plot.text(squeezed(name, 16), "name", scale.low, middle, dx=-12, dy=4.5)
         if row.value is None:
             plot.text("–", "value none", scale.high, middle, dx=12, dy=4.5)
             continue
@@ -91,6 +91,17 @@ def _cell(value: Interval, scale: Scale) -> Markup:
         plot.stroke("span", (value.low, value.high), (7.0, 7.0))
     drawing.append(element("circle", class_="at", cx=scale.x(value.mean), cy=7, r=3.5))
     return plot.markup
+
+
+def share_bar(shares: Sequence[float]) -> Markup:
+    """Win, tie and lose shares as one bar, won from the left; decoration beside the written numbers."""
+    drawing = element("svg", class_="shares", width="100%", height=8, aria_hidden="true")
+    left = 0.0
+    for style, share in zip(("won", "tied", "lost"), shares, strict=True):
+        place = {"x": f"{100 * left:.2f}%", "width": f"{100 * share:.2f}%"}
+        drawing.append(element("rect", class_=style, y=0, height=8, **place))
+        left += share
+    return svg.markup(drawing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +144,7 @@ def draw(plot: Plot, curves: Sequence[Curve], *, target: int = 5) -> None:
 
 def _write_beside(plot: Plot, point: Point, taken: list[tuple[float, float, float]]) -> None:
     """The name to the right of its mark, else to the left, else further up, with a line down to the mark."""
-    short = shortened(visible(point.name), 22)
+    short = squeezed(visible(point.name), 22)
     at, height = plot.across.thousandths(point.x.mean), plot.y(point.y.mean)
     width = _GAP + sum(_CAPITAL if letter.isupper() else _SMALL for letter in short)
 
@@ -208,19 +219,28 @@ class Spot:
 
 
 def scatter(
-    spots: Sequence[Spot], *, named: Collection[str], description: str, unit: str, height: int = 380
+    spots: Sequence[Spot],
+    *,
+    named: Collection[str],
+    description: str,
+    unit: str,
+    height: int = 380,
+    from_zero: bool = True,
 ) -> Markup:
     """Every spot with both its intervals; the names of those in `named` stand beside their marks.
 
-    At least one spot has an x and a y; the axis across begins at 0.
+    At least one spot has an x and a y; the axis across begins at 0 unless it is told not to.
     """
     kept = [(s, s.x, s.y) for s in spots if s.x is not None and s.y is not None]
-    across = Scale(0.0, svg.scale_for([0.0, *(x for _, x, _ in kept)], pad=0.1).high)
+    if from_zero:
+        across = Scale(0.0, svg.scale_for([0.0, *(x for _, x, _ in kept)], pad=0.1).high)
+    else:
+        across = svg.scale_for([x + sign * 1.96 * (s.x_error or 0.0) for s, x, _ in kept for sign in (-1, 1)])
     up = svg.scale_for([end for _, _, y in kept for end in y.ends])
     curves = []
     for spot, x, y in sorted(kept, key=lambda held: held[0].name in named):
         error = 1.96 * (spot.x_error or 0.0)
-        wide = Interval(x, max(0.0, x - error), x + error) if error else Interval(x)
+        wide = Interval(x, max(0.0, x - error), min(x + error, across.high)) if error else Interval(x)
         title = f"{label(spot.name)}: {estimate(y)} at {plain(x)} {unit}"
         beside = label(spot.name) if spot.name in named else ""
         curves.append(Curve(points=[Point(wide, y, title, beside)], slot=spot.slot))

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from trueup.reports.numbers import estimate, listed, nats, plain
+from trueup.reports.numbers import estimate, listed, nats, opened, plain
 from trueup.reports.record import FrontierPoint, Interval, PolicyResult
 from trueup.reports.stages import StageRecord
 
@@ -61,7 +61,7 @@ def headline(policies: Sequence[PolicyResult]) -> str:
     if not scored:
         return "This run holds no evaluated policy yet."
     top, gold = max(scored, key=lambda pair: pair[1].mean)
-    return f"{_first(label(top.name))} has the highest gold reward, {_with(gold)}; no gain was computed."
+    return f"{opened(label(top.name))} has the highest gold reward, {_with(gold)}; no gain was computed."
 
 
 def by_gain(policies: Sequence[PolicyResult]) -> list[tuple[PolicyResult, Interval]]:
@@ -97,7 +97,7 @@ def beside_best_of_n(policies: Sequence[PolicyResult], frontier: Sequence[Fronti
         return ""
     top = max(near, key=lambda p: p.gold.mean if p.gold else 0.0)
     assert top.gold is not None
-    gap = _apart(top.gold, gold)
+    gap = apart(top.gold, gold)
     if gap is None or gap < 0:
         return ""
     as_good = "has more gold than" if gap > 0 else "has no measurably less gold than"
@@ -107,7 +107,7 @@ def beside_best_of_n(policies: Sequence[PolicyResult], frontier: Sequence[Fronti
     )
 
 
-def _apart(a: Interval, b: Interval) -> int | None:
+def apart(a: Interval, b: Interval) -> int | None:
     """+1 or −1 where a lies measurably above or below b, else 0; None where an interval is not known.
 
     Two means apart: the half widths add in quadrature, as of independent ones, which is wider than pairs are.
@@ -149,12 +149,12 @@ def over_optimised(points: Sequence[FrontierPoint]) -> str:
         return ""
     last, end, proxy_last = known[-1]
     peak, top, proxy_then = max(known, key=lambda row: row[1].mean)
-    if _apart(end, top) != -1 or proxy_last <= proxy_then:
+    if apart(end, top) != -1 or proxy_last <= proxy_then:
         return ""
     sampled = _BEST_OF.fullmatch(last.policy)
     where = "n" if sampled else "step"
     return (
-        f"{'Best-of-n' if sampled else _first(label(last.policy))} over-optimised: gold peaked at "
+        f"{'Best-of-n' if sampled else opened(label(last.policy))} over-optimised: gold peaked at "
         f"{plain(top.mean)} ({where} {peak.step:g}, KL {nats(peak.kl)}) and fell to {plain(end.mean)} "
         f"({where} {last.step:g}, KL {nats(last.kl)}), while the proxy rose from {plain(proxy_then)} to "
         f"{plain(proxy_last)}."
@@ -179,12 +179,8 @@ def _gain(policy: PolicyResult, gain: Interval) -> str:
         distance = f" at KL {bound}{nats(policy.kl.mean)}"
     over = policy.tax_over_start or (policy.tax if policy.gain_over in ("", "base") else {})
     cost = f"; {tax_clause(over)}" if over or not policy.tax else ""
-    return f"{_first(label(policy.name))} {change}{distance}{cost}."
+    return f"{opened(label(policy.name))} {change}{distance}{cost}."
 
 
 def _with(value: Interval, *, signed: bool = False) -> str:
     return estimate(value, signed=signed, say_unknown=True, space="\u00a0")
-
-
-def _first(text: str) -> str:
-    return text[:1].upper() + text[1:]

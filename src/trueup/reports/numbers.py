@@ -106,7 +106,18 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def squeezed(text: str, most: int) -> str:
+    """The text in at most so many characters, left out in the middle: names of models differ at their ends."""
+    tail = (most - 1) // 2
+    return text if len(text) <= most else f"{text[: most - 1 - tail]}…{text[-tail:]}"
+
+
 def listed(words: Sequence[str]) -> str:
     """The words as a list in a sentence: "a, b and c"."""
     *others, last = words
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def opened(text: str) -> str:
+    """The text with a capital letter first, as a sentence or a heading begins."""
+    return text[:1].upper() + text[1:]

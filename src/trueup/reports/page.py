@@ -18,12 +18,11 @@ from markupsafe import Markup
 from trueup.engine import disk
 from trueup.reports import numbers
 from trueup.reports.checked import Interval
+from trueup.reports.differences import cut
 from trueup.reports.headline import label
 from trueup.reports.visible import visible
 
 ROOM = "trueup.reports"
-MOST_CHARACTERS = 3000
-"Of a text that a person or a model wrote."
 
 
 def page(template: str, /, *, room: str = ROOM, **values: Any) -> str:
@@ -57,7 +56,9 @@ def _environment(room: str) -> Environment:
         scientific=numbers.scientific,
         bounds=lambda value, **how: numbers.between(value.low, value.high, **how),
         label=label,
-        cut=_cut,
+        squeezed=numbers.squeezed,
+        opened=numbers.opened,
+        cut=cut,
     )
     return environment
 
@@ -81,11 +82,6 @@ def write_page(text: str, target: Path) -> Path:
     disk.make_folder(target.parent)
     disk.write(target, text)
     return target
-
-
-def _cut(text: str) -> str:
-    over = len(text) - MOST_CHARACTERS
-    return text if over <= 0 else f"{text[:MOST_CHARACTERS]} … ({over} more characters)"
 
 
 def _finalize(value: Any) -> Any:

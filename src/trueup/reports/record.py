@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from trueup.engine import inputs
 from trueup.errors import TrueupError
 from trueup.reports.checked import (
@@ -78,6 +80,8 @@ class Reply:
     text: str
     gold: float | None
     reasons: tuple[str, ...]
+    marks: Markup | None = None
+    "The text with its differences from another reply marked; None where nothing was compared."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,7 +67,7 @@ def interval_chart(
         plot.stroke("reference", (reference, reference), (len(rows), 0.0))
     for place, row in enumerate(rows):
         name, middle = visible(label(row.name)), place + 0.5
-        plot.text(squeezed(name, 16), "name", scale.low, middle, dx=-12, dy=4.5)
+        plot.text(squeezed(name, 14), "name", scale.low, middle, dx=-12, dy=4.5)
         if row.value is None:
             plot.text("–", "value none", scale.high, middle, dx=12, dy=4.5)
             continue
@@ -144,7 +144,7 @@ def draw(plot: Plot, curves: Sequence[Curve], *, target: int = 5) -> None:
 
 def _write_beside(plot: Plot, point: Point, taken: list[tuple[float, float, float]]) -> None:
     """The name to the right of its mark, else to the left, else further up, with a line down to the mark."""
-    short = squeezed(visible(point.name), 22)
+    short = squeezed(visible(point.name), 18)
     at, height = plot.across.thousandths(point.x.mean), plot.y(point.y.mean)
     width = _GAP + sum(_CAPITAL if letter.isupper() else _SMALL for letter in short)
 

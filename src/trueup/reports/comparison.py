@@ -5,6 +5,7 @@ Everything comes from `comparison.json`. A part that an older file does not hold
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +29,17 @@ from trueup.reports.checked import (
     as_whole,
     load_json,
 )
+from trueup.reports.differences import marked
 from trueup.reports.page import page, write_page
 from trueup.reports.record import Sample, flat, parse_sample
 from trueup.reports.verdict import Compared, MethodResult
 
 RESULT = "comparison.json"
 PAGE = "comparison.html"
+_FILE = re.compile(r"\.ya?ml:\w")
+"A door of a world in a file."
+_PARTS = ("helpful", "honest", "harmless", "ended")
+"Scores that stand in the table where they were measured."
 MOST_SPEAKERS = 12
 "Policies whose completions are shown side by side: the start and the largest gains."
 MOST_NAMED = 8
@@ -94,7 +100,21 @@ def parse(record: Json) -> Compared:
         num_prompts=as_whole(record.get("num_prompts"), f"{RESULT} num_prompts"),
         methods=tuple(sorted(rows, key=lambda row: -row.gain.mean)),
         failed={str(k): str(v) for k, v in as_object(record.get("failed"), f"{RESULT} failed").items()},
+        judge=_judge(record, settings),
+        by_trainer=tuple(
+            map(str, as_array(record.get("measured_by_its_trainer"), f"{RESULT} measured_by_its_trainer"))
+        ),
     )
+
+
+def _judge(record: Json, settings: Json) -> str:
+    """The judge that is believed, as the file names it; gold where no world of a file is measured in."""
+    named = record.get("truth")
+    if named is not None:
+        return str(named)
+    stages = as_object(settings.get("shared"), f"{RESULT} shared")
+    said = [f"{settings.get('world') or ''}:prompts", *(text for _, text in flat(stages))]
+    return "" if any(_FILE.search(text) for text in said) else "gold"
 
 
 def render(record: Json) -> str:
@@ -109,14 +129,16 @@ def shown(record: Json) -> dict[str, Any]:
     speakers = _speakers(c, samples)
     slot_of = {c.start: 0} | {m.name: _SLOTS.get(m.family, 8) for m in c.methods}
     families = dict.fromkeys(m.family for m in c.methods if m.family)
-    chosen, kinds = write.choose_samples(samples)
+    chosen, kinds = write.choose_samples(marked(samples, c.start))
     return {
         "c": c,
         "distance": f"√KL to {c.origin}, √nats",
         "headline": verdict.headline(c),
         "details": verdict.details(c),
+        "by_trainer": verdict.trainer_sentence(c),
         "front_sentence": verdict.front_sentence(c),
         "families": [(family, svg.swatch(_SLOTS.get(family, 8))) for family in families],
+        "parts": [part for part in _PARTS if any(part in m.scores for m in c.methods)],
         "swatches": {name: svg.swatch(slot) for name, slot in slot_of.items()},
         "tried": _tried(record, c),
         "recipe": _recipe(record),
@@ -129,6 +151,7 @@ def shown(record: Json) -> dict[str, Any]:
         "kinds": kinds,
         "speakers": speakers,
         "first_speakers": speakers[:4],
+        "marked_against": c.start if c.start in speakers else "",
         **_drawings(c, slot_of),
     }
 
@@ -161,7 +184,7 @@ def _drawings(c: Compared, slot_of: Mapping[str, int]) -> dict[str, Markup | Non
     return {
         "gain_over_seeds": gains(lambda m: m.gain),
         "gain_over_prompts": gains(lambda m: m.gain_over_prompts),
-        "gold_chart": plane("gold", gold, "nats", start),
+        "gold_chart": plane(c.kept, gold, "nats", start),
         "proxy_chart": plane("proxy", proxy, "nats"),
         "cost_chart": plane("cost", cost, "s"),
     }

@@ -37,6 +37,11 @@ def label(name: str) -> str:
     return name.upper() if name in _CAPITALS else _LABELS.get(name, name)
 
 
+def score_of(judge: str) -> str:
+    """What a judge gives, as a noun; of a judge without a name it is the score."""
+    return judge if judge.lower().endswith("score") else f"{judge} score".strip()
+
+
 def trained(stages: Sequence[StageRecord]) -> str:
     """What a run trained, where no policy was compared: "Trained DPO for 100 steps." """
     steps = {

@@ -17,6 +17,7 @@ from trueup.reports import charts, measured_verdict, numbers, svg
 from trueup.reports.charts import Curve, Point, Spot
 from trueup.reports.checked import Interval, Json
 from trueup.reports.differences import marked
+from trueup.reports.headline import score_of
 from trueup.reports.measurement import DIVERSITY, MeasuredModel, Measurement, load, parse
 from trueup.reports.page import page, write_page
 from trueup.reports.svg import Plot
@@ -71,7 +72,7 @@ def shown(record: Json) -> dict[str, Any]:
         "m": m,
         "every": every,
         "origin": measured_verdict.origin(m),
-        "score": measured_verdict.score_of(m.by) if m.by else "score",
+        "score": score_of(m.by),
         "terms": measured_verdict.terms(m),
         "headline": measured_verdict.headline(m),
         "details": (),
@@ -217,10 +218,11 @@ def _bar(x: MeasuredModel, judge: str) -> Markup | None:
 def _role(m: Measurement, judge: str) -> str:
     """What a judge is to the models here."""
     learned = m.trained_by(judge)
-    trained = f"trained {measured_verdict.names(learned)}: their proxy" if learned else ""
+    whose = "its" if len(learned) == 1 else "their"
+    trained = f"trained {measured_verdict.names(learned)}: {whose} proxy" if learned else ""
     if judge == m.truth:
-        return f"the truth{'; it ' + trained if trained else ''}"
-    return trained or "referee: it trained none of them"
+        return f"the truth{'; ' + trained if trained else ''}"
+    return trained or "referee: trained none of them"
 
 
 def _names(groups: Iterable[Iterable[str]]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from trueup.errors import counted
 from trueup.reports.checked import Interval
-from trueup.reports.headline import apart, label, tax_clause
+from trueup.reports.headline import apart, label, score_of, tax_clause
 from trueup.reports.measurement import DIVERSITY, MeasuredModel, Measurement
 from trueup.reports.numbers import between, count, duration, estimate, listed, nats, percent, plain
 
@@ -27,13 +27,10 @@ def origin(m: Measurement) -> str:
     return label(m.start) if m.start else "the start"
 
 
-def score_of(judge: str) -> str:
-    """What a judge gives, as a noun."""
-    return judge if judge.lower().endswith("score") else f"{judge} score"
-
-
 def terms(m: Measurement) -> str:
     """Who was asked what, and by whom it was judged: what the sentences below it take for granted."""
+    if not m.models:
+        return ""
     prompts = "the same prompts" if m.num_prompts is None else f"the same {counted(m.num_prompts, 'prompt')}"
     world = f" of {m.world}" if m.world else ""
     split = f" ({m.split})" if m.split else ""
@@ -71,7 +68,8 @@ def headline(m: Measurement) -> str:
         if len(m.models) == 1:
             return f"{best.said} has a {score_of(m.by)} of {found}; no gain was computed."
         return f"{best.said} has the highest {score_of(m.by)}, {found}; no gain was computed."
-    cost = f"{_far(best)}; {tax_clause(best.tax)}."
+    own = ", by the judge that trained it" if best in m.trained_by(m.by) else ""
+    cost = f"{_far(best)}{own}; {tax_clause(best.tax)}."
     size = estimate(gain, signed=True, say_unknown=True, space="\u00a0")
     alone = len(m.models) == 1
     if gain.sign > 0 and not alone:
@@ -105,11 +103,14 @@ def details(m: Measurement) -> list[str]:
 
 def limits(m: Measurement) -> list[str]:
     """What nobody may conclude from the page, a sentence each; the last holds for every page."""
-    found = [*_limits_of_prompts(m), *_limits_of_judges(m), *_limits_of_models(m)]
+    if not m.models:
+        return []
     return [
-        *found,
+        *_limits_of_prompts(m),
+        *_limits_of_judges(m),
+        *_limits_of_models(m),
         "Whether another training seed would do as well: each model is one run. "
-        "`trueup compare` trains several.",
+        "trueup compare trains several.",
     ]
 
 
@@ -139,14 +140,10 @@ def _limits_of_judges(m: Measurement) -> Iterator[str]:
         return
     learned = m.trained_by(m.by)
     if learned:
-        other = (
-            f"; {listed(m.referees)} would be a referee"
-            if m.referees
-            else "; no judge here is a referee, one that trained none of them"
-        )
+        other = f"{listed(m.referees)} trained none: a referee" if m.referees else "no judge here is a referee"
         yield (
-            f"Whether {names(learned)} got better, or better at pleasing {m.by}: it trained "
-            f"{'them' if len(learned) > 1 else 'it'}, so it is the proxy{other}."
+            f"Whether {names(learned)} got better, or only better at pleasing {m.by}: that judge trained "
+            f"{'them' if len(learned) > 1 else 'it'}, a proxy; {other}."
         )
     if not m.truth:
         yield f"What is true: no judge here is known to be right, and {m.by} is an opinion."
@@ -216,16 +213,14 @@ def _proxies(m: Measurement) -> list[str]:
         if not both:
             continue
         top = max(both, key=lambda x: x.gain[judge].mean)
-        proxy, true = top.gain[judge], top.gain[referee]
-        sizes = [estimate(v, signed=True, space="\u00a0") for v in (proxy, true)]
-        gamed = proxy.sign > 0 and _includes_zero(true) or proxy.sign > 0 > true.sign
-        how = "but by the referee" if gamed else "and by the referee"
-        less = " not measurably" if gamed and true.sign == 0 else ""
+        true = top.gain[referee]
+        sizes = [estimate(v, signed=True, space="\u00a0") for v in (top.gain[judge], true)]
+        less = ", which is not measurable" if _includes_zero(true) else ""
         said.append(
-            f"Proxy and referee: {judge} trained {names(m.trained_by(judge))}. By it {top.said} gains "
-            f"{sizes[0]}, {how} {referee}{less} {sizes[1]}."
+            f"Proxy and referee: {judge} trained {names(m.trained_by(judge))}. It gives {top.said} "
+            f"{sizes[0]}; {referee}, the referee, {sizes[1]}{less}."
         )
-    return said
+    return said[:2]
 
 
 def _other_favourites(m: Measurement, best: MeasuredModel) -> list[str]:
@@ -238,7 +233,7 @@ def _other_favourites(m: Measurement, best: MeasuredModel) -> list[str]:
         top = max(liked, key=lambda x: x.gain[judge].mean)
         if top is not best:
             place = 1 + m.models.index(top)
-            said.append(f"{judge} likes {top.said} best, number {place} of {len(m.models)} by {m.by}.")
+            said.append(f"Judge {judge} likes {top.said} best; by {m.by} it is number {place} of {len(m.models)}.")
     return said[:2]
 
 

@@ -13,7 +13,7 @@ from itertools import combinations
 
 from trueup.errors import counted
 from trueup.reports.checked import Interval
-from trueup.reports.headline import label, tax_clause
+from trueup.reports.headline import label, score_of, tax_clause
 from trueup.reports.numbers import count, duration, estimate, listed, nats, plain, scientific
 
 
@@ -73,11 +73,37 @@ class Compared:
     num_prompts: int | None
     methods: tuple[MethodResult, ...]
     failed: Mapping[str, str]
+    judge: str = "gold"
+    "What tells better from worse: the judge that is believed; empty where its name is not in the file."
+    by_trainer: tuple[str, ...] = ()
+    "Methods whose training asked the judge that they are measured by."
+
+    @property
+    def reward(self) -> str:
+        """What a completion is worth, as a noun: the gold reward, or the score of a world's judge."""
+        return "gold reward" if self.judge == "gold" else score_of(self.judge)
+
+    @property
+    def kept(self) -> str:
+        """The same in a word, for a column."""
+        return self.judge or "score"
 
     @property
     def origin(self) -> str:
         """The start's name as people say it."""
         return label(self.start)
+
+
+def trainer_sentence(c: Compared) -> str:
+    """That a judge measures what it trained, where one does: it is then the proxy and no referee."""
+    if not c.by_trainer:
+        return ""
+    them = "it" if len(c.by_trainer) == 1 else "them"
+    return (
+        f"Proxy, not referee: {listed([label(name) for name in c.by_trainer])} learned from the judge that "
+        f"measures {them} here{f', {c.judge}' if c.judge else ''}. What {them} gained says how well it was "
+        "pleased; a judge that trained no method would be a referee."
+    )
 
 
 def headline(c: Compared) -> str:
@@ -88,11 +114,11 @@ def headline(c: Compared) -> str:
     size = estimate(best.claim, signed=True, say_unknown=True, space="\u00a0")
     if best.claim.sign <= 0:
         return (
-            f"{budget}, no method measurably raises the gold reward over {c.origin}; "
+            f"{budget}, no method measurably raises the {c.reward} over {c.origin}; "
             f"the largest mean gain is that of {best.said}: {size}."
         )
     far = "" if best.kl is None else f" at KL {nats(best.kl)}"
-    return f"{budget}, {best.said} gains most: gold reward {size} over {c.origin}{far}{_price(best)}."
+    return f"{budget}, {best.said} gains most: {c.reward} {size} over {c.origin}{far}{_price(best)}."
 
 
 def details(c: Compared) -> list[str]:
@@ -123,10 +149,10 @@ def front(c: Compared) -> list[MethodResult]:
 
 def front_sentence(c: Compared) -> str:
     """Who stands on the front of gold against KL; "" where no KL was measured."""
-    found = [f"{m.said} (KL {nats(m.kl)}, gold {plain(m.gold.mean if m.gold else None)})" for m in front(c)]
+    found = [f"{m.said} (KL {nats(m.kl)}, {c.kept} {plain(m.gold.mean if m.gold else None)})" for m in front(c)]
     if not found:
         return ""
-    return f"No method has a higher mean gold at less distance than {listed(found)}."
+    return f"No method has a higher mean {c.kept} at less distance than {listed(found)}."
 
 
 def proxy_order(c: Compared) -> str:
@@ -136,10 +162,10 @@ def proxy_order(c: Compared) -> str:
     if not pairs:
         return ""
     agreed = sum((a[1] - b[1]) * (a[2] - b[2]) > 0 for a, b in pairs)
-    sentence = f"The proxy puts {agreed} of {len(pairs)} pairs of methods in the order of the gold reward"
+    sentence = f"The proxy puts {agreed} of {len(pairs)} pairs of methods in the order of the {c.reward}"
     liked = max(known, key=lambda row: row[1])
     rank = 1 + sum(row[2] > liked[2] for row in known)
-    return f"{sentence}; the one it likes best, {label(liked[0])}, is number {rank} of {len(known)} in gold."
+    return f"{sentence}; the one it likes best, {label(liked[0])}, is number {rank} of {len(known)} in {c.kept}."
 
 
 def _price(m: MethodResult) -> str:
@@ -186,7 +212,7 @@ def _directions(c: Compared) -> str:
     raised = sum(m.claim.sign > 0 for m in c.methods)
     lowered = [m.said for m in c.methods if m.claim.sign < 0]
     others = f"; {listed(lowered)} lower{'s' * (len(lowered) == 1)} it" if lowered else ""
-    return f"{raised} of {len(c.methods)} methods measurably raise the gold reward over {c.origin}{others}."
+    return f"{raised} of {len(c.methods)} methods measurably raise the {c.reward} over {c.origin}{others}."
 
 
 def _taxes(c: Compared) -> str:

@@ -66,6 +66,7 @@ def _model(
             "distinct_1": interval(0.31 - 0.3 * abs(gain), 0.01),
             "distinct_2": interval(0.81 - 0.6 * abs(gain), 0.015),
             "self_bleu": interval(0.2 + 0.7 * abs(gain), 0.02),
+            "self_bleu_within": None,
             "entropy": interval(3.9 - 3 * abs(gain), 0.05),
         },
         "exams": {f"{exam}{text}": interval(0.41 + 0.05 * k, 0.03) for k, exam in enumerate(EXAMS)},

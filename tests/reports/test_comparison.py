@@ -16,7 +16,7 @@ from fake_comparison import FAMILIES, write_fake_comparison
 from reports.test_write import Page
 from trueup.commands.look import report
 from trueup.errors import TrueupError
-from trueup.reports import verdict
+from trueup.reports import first_screen, verdict
 from trueup.reports.charts import Spot, scatter
 from trueup.reports.checked import Interval
 from trueup.reports.comparison import PAGE, RESULT, load, parse, render, write_comparison
@@ -235,6 +235,48 @@ def test_a_comparison_in_which_nothing_ended(tmp_path: Path) -> None:
         "No method of this comparison ended" in text
         and "Not in this comparison: a method that ended." in text
     )
+
+
+def test_a_world_of_ones_own_is_spoken_of_by_its_judge(tmp_path: Path) -> None:
+    folder = write_fake_comparison(tmp_path / "run")
+    record = json.loads((folder / RESULT).read_text())
+    record["comparison"] |= {"world": "my/world.yaml", "shared": {"sft": {"model": {"path": "runs/sft"}}}}
+    for row in record["methods"]:
+        del row["scores"]
+    for truth, word in (("rules", "rules score"), ("my score", "my score"), (None, "score")):
+        written = render({**record, "truth": truth})
+        text = said(" ".join("".join(Page(written).text).split()))
+        assert f"PPO gains most: {word} +0.21" in text
+        assert f"in the order of the {word};" in text and f"({'KL 2.20'}, {word} 0.660)" in text
+        assert not re.search(r"\b(lab|gold|helpful|honest|harmless)\b", written, re.IGNORECASE)
+    (folder / RESULT).write_text(json.dumps(record))
+    assert not re.search(r"\b(lab|gold)\b", first_screen(folder), re.IGNORECASE)
+
+
+def test_a_world_that_only_its_data_name_is_ones_own_too(tmp_path: Path) -> None:
+    record = json.loads((write_fake_comparison(tmp_path / "run") / RESULT).read_text())
+    assert parse(record).reward == "gold reward"
+    record["comparison"]["shared"] = {"sft": {"data": {"path": "my/world.yml:demonstrations"}}}
+    assert parse(record).reward == "score"
+
+
+def test_a_judge_that_measures_what_it_trained_is_called_a_proxy_at_once(tmp_path: Path) -> None:
+    folder = write_fake_comparison(tmp_path / "run")
+    record = json.loads((folder / RESULT).read_text())
+    assert "Proxy, not referee" not in render(record)
+    record |= {"measured_by_its_trainer": ["ppo", "grpo"], "truth": "rules"}
+    (folder / RESULT).write_text(json.dumps(record))
+    sentence = (
+        "Proxy, not referee: PPO and GRPO learned from the judge that measures them here, rules. What they "
+        "gained says how well it was pleased; a judge that trained no method would be a referee."
+    )
+    page, first = write_comparison(folder).read_text("utf-8"), first_screen(folder)
+    assert sentence in page[: page.index('id="table"')] and sentence in first
+
+
+def test_replies_are_marked_where_they_differ_from_the_starts(page: str) -> None:
+    assert "<del>sft</del><ins>PPO</ins> says 1".replace("PPO", "ppo") in page
+    assert 'id="marks" checked> what differs from SFT' in page
 
 
 def test_the_command_renders_it_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

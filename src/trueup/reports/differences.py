@@ -73,7 +73,8 @@ def differences(text: str, other: str) -> Markup | None:
             continue
         parts += [_mark("del", old)] if old else []
         parts += [_mark("ins", new)] if new else []
-    return Markup("").join(parts)
+    left_out = cut(text)[MOST_CHARACTERS:]
+    return Markup("").join([*parts, escape(left_out)])
 
 
 def _mark(tag: str, text: str) -> Markup:
@@ -83,8 +84,8 @@ def _mark(tag: str, text: str) -> Markup:
 
 
 def _pieces(text: str) -> tuple[list[str], list[str]]:
-    """The words of a text as it is shown; and what stands before the first, then each with what follows it."""
-    shown = visible(cut(text))
+    """The words of a text as shown; and what stands before the first, then each with what follows it."""
+    shown = visible(text[:MOST_CHARACTERS])
     found = list(_WORD.finditer(shown))
     starts = [0, *(match.start() for match in found), len(shown)]
     return [match[0] for match in found], [shown[a:b] for a, b in pairwise(starts)]

@@ -1,4 +1,4 @@
-"""A measurement's folder in, one self-contained HTML file out: which model is best, how far it moved, at what tax.
+"""A measurement's folder in, one self-contained HTML file out: which model is best, at which price.
 
 Everything comes from `measure.json`. A part that it does not hold is named as missing.
 """
@@ -18,7 +18,7 @@ from trueup.reports.charts import Curve, Point, Spot
 from trueup.reports.checked import Interval, Json
 from trueup.reports.differences import marked
 from trueup.reports.headline import score_of
-from trueup.reports.measurement import DIVERSITY, MeasuredModel, Measurement, load, parse
+from trueup.reports.measurement import ALIKE, DIVERSITY, MeasuredModel, Measurement, load, parse
 from trueup.reports.page import page, write_page
 from trueup.reports.svg import Plot
 from trueup.reports.write import choose_samples
@@ -86,7 +86,9 @@ def shown(record: Json) -> dict[str, Any]:
         "exams": _names(x.tax for x in m.models),
         "sat": _names(x.exams for x in every),
         "tax_cells": charts.tax_cells({x.name: x.tax for x in m.models}),
-        "figures": [(key, words) for key, words in DIVERSITY.items() if any(key in x.diversity for x in every)],
+        "figures": [
+            (key, words) for key, words in DIVERSITY.items() if any(key in x.diversity for x in every)
+        ],
         "samples": samples,
         "kinds": kinds,
         "speakers": speakers[:MOST_SPEAKERS],
@@ -169,7 +171,7 @@ def _diversity(m: Measurement, slot_of: Mapping[str, int]) -> list[tuple[str, Ma
                 height=240,
                 from_zero=False,
             )
-            found.append((f"{words}{', less is more diverse' if figure == 'self_bleu' else ''}", drawn))
+            found.append((f"{words}{', less is more diverse' if figure in ALIKE else ''}", drawn))
     return found
 
 
@@ -232,4 +234,3 @@ def _names(groups: Iterable[Iterable[str]]) -> list[str]:
 def _order(name: str, every: Sequence[MeasuredModel]) -> tuple[int, str]:
     """Models in the page's order, then names of which nothing else is known."""
     return next((place for place, x in enumerate(every) if x.name == name), len(every)), name
-

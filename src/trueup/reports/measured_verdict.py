@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from trueup.errors import counted
 from trueup.reports.checked import Interval
 from trueup.reports.headline import apart, label, score_of, tax_clause
-from trueup.reports.measurement import DIVERSITY, MeasuredModel, Measurement
+from trueup.reports.measurement import ALIKE, DIVERSITY, MeasuredModel, Measurement
 from trueup.reports.numbers import between, count, duration, estimate, listed, nats, percent, plain
 
 FEW_PROMPTS = 100
@@ -140,7 +140,9 @@ def _limits_of_judges(m: Measurement) -> Iterator[str]:
         return
     learned = m.trained_by(m.by)
     if learned:
-        other = f"{listed(m.referees)} trained none: a referee" if m.referees else "no judge here is a referee"
+        other = (
+            f"{listed(m.referees)} trained none: a referee" if m.referees else "no judge here is a referee"
+        )
         yield (
             f"Whether {names(learned)} got better, or only better at pleasing {m.by}: that judge trained "
             f"{'them' if len(learned) > 1 else 'it'}, a proxy; {other}."
@@ -185,15 +187,10 @@ def _far(model: MeasuredModel) -> str:
 
 
 def _standing(m: Measurement, best: MeasuredModel) -> str:
-    """Of whom the best can be told apart, by half widths that add in quadrature."""
-
-    def found(x: MeasuredModel) -> Interval | None:
-        return x.gain.get(m.by) if m.by in best.gain else x.scores.get(m.by)
-
-    mine, ahead, near = found(best), [], []
+    """From whom the best can be told."""
+    ahead, near = [], []
     for other in m.models:
-        theirs = found(other)
-        gap = None if other is best or theirs is None or mine is None else apart(mine, theirs)
+        gap = None if other is best else _gap(m, best, other)
         if gap is not None:
             (ahead if gap > 0 else near).append(other)
     if not ahead and not near or (m.by in best.gain and best.gain[m.by].sign <= 0):
@@ -202,6 +199,14 @@ def _standing(m: Measurement, best: MeasuredModel) -> str:
         return "Its lead over every other model is measurable."
     not_of = f"It cannot be told from {names(near)}"
     return f"{not_of}; it is measurably ahead of {names(ahead)}." if ahead else f"{not_of}."
+
+
+def _gap(m: Measurement, best: MeasuredModel, other: MeasuredModel) -> int | None:
+    """+1 where the best is measurably ahead: paired by prompt, else by half widths in quadrature."""
+    if best.behind_best is None and other.behind_best is not None:
+        return other.behind_best.sign
+    both = [x.gain.get(m.by) if m.by in best.gain else x.scores.get(m.by) for x in (best, other)]
+    return apart(*known) if len(known := [kept for kept in both if kept is not None]) == 2 else None
 
 
 def _proxies(m: Measurement) -> list[str]:
@@ -233,7 +238,9 @@ def _other_favourites(m: Measurement, best: MeasuredModel) -> list[str]:
         top = max(liked, key=lambda x: x.gain[judge].mean)
         if top is not best:
             place = 1 + m.models.index(top)
-            said.append(f"Judge {judge} likes {top.said} best; by {m.by} it is number {place} of {len(m.models)}.")
+            said.append(
+                f"Judge {judge} likes {top.said} best; by {m.by} it is number {place} of {len(m.models)}."
+            )
     return said[:2]
 
 
@@ -269,7 +276,7 @@ def _replies(m: Measurement, best: MeasuredModel) -> str:
         mine, theirs = best.diversity.get(figure), start.diversity.get(figure)
         if mine is None or theirs is None:
             continue
-        if apart(mine, theirs) == (1 if figure == "self_bleu" else -1):
+        if apart(mine, theirs) == (1 if figure in ALIKE else -1):
             numbers = f"{plain(mine.mean)} against {plain(theirs.mean)}"
             return f"{said}; they are less diverse ({words.lower()} {numbers})."
     return f"{said}."

@@ -32,10 +32,13 @@ RESULT = "measure.json"
 DIVERSITY = {
     "distinct_1": "Distinct words",
     "distinct_2": "Distinct pairs of words",
-    "entropy": "Entropy of words",
+    "entropy": "Entropy",
     "self_bleu": "Self-BLEU",
+    "self_bleu_within": "Self-BLEU of a prompt's samples",
 }
-"Figures of diversity, as people say them; self-BLEU is high where samples are alike."
+"Figures of diversity, as people say them."
+ALIKE = ("self_bleu", "self_bleu_within")
+"Those that are high where replies are alike."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +82,9 @@ class MeasuredModel:
     exams: Mapping[str, Interval]
     curve: Sequence[BestOf]
     matrix: Mapping[str, Interval]
-    "By other model, how often it wins."
+    "By other model, how often it wins by the judge that models are compared by."
+    behind_best: Interval | None
+    "The highest score minus its own, paired by prompt; None for the highest, and where it is not in the file."
     cost: Mapping[str, float]
 
     @property
@@ -109,6 +114,8 @@ class Measurement:
     "Empty where there is none."
     truth: str
     "The judge that is believed; empty where none is."
+    by: str
+    "The judge that models are compared by: as the file has it, else the truth, a referee, the first."
     judges: tuple[str, ...]
     trained_on: Mapping[str, frozenset[str]]
     models: tuple[MeasuredModel, ...]
@@ -117,16 +124,6 @@ class Measurement:
     "What was measured of the start itself."
     samples: tuple[Sample, ...]
     notes: tuple[str, ...]
-
-    @property
-    def by(self) -> str:
-        """The judge that models are compared by: the truth, else one that trained none of them, else the first."""
-        return _first_judge(self.truth, self.judges, self.trained_on)
-
-    @property
-    def believed(self) -> str:
-        """The judge whose verdicts the win matrix holds."""
-        return self.truth or next(iter(self.judges), "")
 
     @property
     def referees(self) -> tuple[str, ...]:
@@ -158,7 +155,9 @@ def load(folder: Path) -> Json:
 def parse(record: Json) -> Measurement:
     """The measurement in a file's value. Raises E203 where something in it is of another kind."""
     start, truth = _text(record.get("start")), _text(record.get("truth"))
-    rows = [_model(row, place) for place, row in enumerate(as_array(record.get("models"), f"{RESULT} models"))]
+    rows = [
+        _model(row, place) for place, row in enumerate(as_array(record.get("models"), f"{RESULT} models"))
+    ]
     given = [str(name) for name in as_array(record.get("judges"), f"{RESULT} judges")]
     heard = [judge for m in rows for judge in (*m.scores, *m.gain)]
     judges = tuple(dict.fromkeys([*([truth] if truth else []), *given, *heard]))
@@ -166,7 +165,7 @@ def parse(record: Json) -> Measurement:
     trained_on = {
         str(name): frozenset(map(str, as_array(by, f"{RESULT} trained_on"))) for name, by in trained.items()
     }
-    by = _first_judge(truth, judges, trained_on)
+    by = _text(record.get("by")) or _first_judge(truth, judges, trained_on)
     return Measurement(
         title=_text(record.get("title")),
         world=_text(record.get("world")),
@@ -175,6 +174,7 @@ def parse(record: Json) -> Measurement:
         samples_per_prompt=as_whole(record.get("samples_per_prompt"), f"{RESULT} samples_per_prompt"),
         start=start,
         truth=truth,
+        by=by,
         judges=judges,
         trained_on=trained_on,
         models=tuple(sorted((m for m in rows if m.name != start), key=lambda m: _place(m, by))),
@@ -228,6 +228,7 @@ def _model(row: Any, place: int) -> MeasuredModel:
         exams=by_name("exams"),
         curve=tuple(_best_of(p, f"{where}.curve") for p in as_array(row.get("curve"), f"{where}.curve")),
         matrix=by_name("matrix"),
+        behind_best=one("behind_best"),
         cost=as_numbers(row.get("cost"), f"{where}.cost", ("tokens_sampled", "seconds")),
     )
 

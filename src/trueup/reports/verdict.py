@@ -85,8 +85,8 @@ class Compared:
 
     @property
     def kept(self) -> str:
-        """The same in a word, for a column."""
-        return self.judge or "score"
+        """The same as shortly as can be, for a column."""
+        return "gold" if self.judge == "gold" else score_of(self.judge)
 
     @property
     def origin(self) -> str:
@@ -98,10 +98,10 @@ def trainer_sentence(c: Compared) -> str:
     """That a judge measures what it trained, where one does: it is then the proxy and no referee."""
     if not c.by_trainer:
         return ""
-    them = "it" if len(c.by_trainer) == 1 else "them"
+    it, them = ("it", "it") if len(c.by_trainer) == 1 else ("they", "them")
     return (
         f"Proxy, not referee: {listed([label(name) for name in c.by_trainer])} learned from the judge that "
-        f"measures {them} here{f', {c.judge}' if c.judge else ''}. What {them} gained says how well it was "
+        f"measures {them} here{f', {c.judge}' if c.judge else ''}. What {it} gained says how well it was "
         "pleased; a judge that trained no method would be a referee."
     )
 
@@ -149,7 +149,9 @@ def front(c: Compared) -> list[MethodResult]:
 
 def front_sentence(c: Compared) -> str:
     """Who stands on the front of gold against KL; "" where no KL was measured."""
-    found = [f"{m.said} (KL {nats(m.kl)}, {c.kept} {plain(m.gold.mean if m.gold else None)})" for m in front(c)]
+    found = [
+        f"{m.said} (KL {nats(m.kl)}, {c.kept} {plain(m.gold.mean if m.gold else None)})" for m in front(c)
+    ]
     if not found:
         return ""
     return f"No method has a higher mean {c.kept} at less distance than {listed(found)}."
@@ -165,7 +167,9 @@ def proxy_order(c: Compared) -> str:
     sentence = f"The proxy puts {agreed} of {len(pairs)} pairs of methods in the order of the {c.reward}"
     liked = max(known, key=lambda row: row[1])
     rank = 1 + sum(row[2] > liked[2] for row in known)
-    return f"{sentence}; the one it likes best, {label(liked[0])}, is number {rank} of {len(known)} in {c.kept}."
+    return (
+        f"{sentence}; the one it likes best, {label(liked[0])}, is number {rank} of {len(known)} in {c.kept}."
+    )
 
 
 def _price(m: MethodResult) -> str:

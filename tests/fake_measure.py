@@ -24,7 +24,7 @@ def write_fake_measure(folder: Path, *, text: str = "", models: Sequence[str] = 
 
 
 def fake_measure(text: str = "", models: Sequence[str] = MODELS) -> dict[str, Any]:
-    """`dpo` gains, `kto` loses; `ppo` pleases the judge `reward`, which trained it and `dpo`, and not the truth."""
+    """`dpo` gains, `kto` loses; `ppo` pleases `reward`, which trained it and `dpo`, and not the truth."""
     rng = np.random.default_rng(0)
     judges = [f"rules{text}", f"reward{text}"]
     names = [f"{name}{text}" for name in ("sft", *models)]

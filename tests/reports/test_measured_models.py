@@ -109,8 +109,8 @@ def test_a_judge_that_trained_the_best_is_named_as_its_proxy_everywhere() -> Non
     assert "at KL 4.40, by the judge that trained it; " in measured_verdict.headline(found)
     assert measured_verdict.terms(found).endswith("Compared by reward, a judge that trained PPO and DPO.")
     assert (
-        "Whether PPO and DPO got better, or only better at pleasing reward: that judge trained them, a proxy; "
-        "no judge here is a referee."
+        "Whether PPO and DPO got better, or only better at pleasing reward: that judge trained them, "
+        "a proxy; no judge here is a referee."
     ) in limits(record)
     assert "no judge here is known to be right, and reward is an opinion" in limits(record)
 
@@ -281,16 +281,18 @@ ABSENT = {
 
 @pytest.mark.parametrize("key", [*KEYS, *PARTS])
 def test_a_missing_part_is_named_and_never_an_error(key: str) -> None:
-    for value in (None, "left out"):
-        record = fake_measure()
-        for held in [record] if key in KEYS else record["models"]:
-            if value is None:
-                held[key] = None
-            else:
-                del held[key]
-        text = text_of(render(record))
-        assert ABSENT.get(key, "") in text
-        assert "None" not in text and "nan" not in text.split()
+    record = fake_measure()
+    for held in [record] if key in KEYS else record["models"]:
+        held[key] = None
+    text = text_of(render(record))
+    assert ABSENT.get(key, "") in text
+    assert "None" not in text and "nan" not in text.split()
+
+
+def test_models_of_which_nothing_is_known() -> None:
+    text = text_of(render({"models": [{}, {"path": "runs/dpo"}], "judges": ["rules"]}))
+    assert "model 1" in text and "runs/dpo" in text
+    assert all(sentence in text for key, sentence in ABSENT.items() if key != "models")
 
 
 def test_an_empty_file_and_a_measurement_that_no_judge_scored() -> None:

@@ -170,8 +170,8 @@ def _limits_of_models(m: Measurement) -> Iterator[str]:
             )
     best, start = best_of(m), m.origin
     if best and start and best.length and start.length and best.length.mean > LONGER * start.length.mean > 0:
-        times = f"{best.length.mean / start.length.mean:.1f}"
-        yield f"Whether {best.said} is better or longer: its replies are {times} times as long as the start's."
+        times = f"{best.length.mean / start.length.mean:.1f} times"
+        yield f"Whether {best.said} is better or longer: its replies are {times} as long as the start's."
 
 
 def _includes_zero(gain: Interval | None) -> bool:
@@ -193,7 +193,7 @@ def _standing(m: Measurement, best: MeasuredModel) -> str:
         gap = None if other is best else _gap(m, best, other)
         if gap is not None:
             (ahead if gap > 0 else near).append(other)
-    if not ahead and not near or (m.by in best.gain and best.gain[m.by].sign <= 0):
+    if not (ahead or near) or (m.by in best.gain and best.gain[m.by].sign <= 0):
         return ""
     if not near:
         return "Its lead over every other model is measurable."

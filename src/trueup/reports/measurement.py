@@ -84,7 +84,7 @@ class MeasuredModel:
     matrix: Mapping[str, Interval]
     "By other model, how often it wins by the judge that models are compared by."
     behind_best: Interval | None
-    "The highest score minus its own, paired by prompt; None for the highest, and where it is not in the file."
+    "The highest score minus its own, paired by prompt; None for the highest, and where nothing says."
     cost: Mapping[str, float]
 
     @property

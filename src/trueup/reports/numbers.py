@@ -107,7 +107,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def squeezed(text: str, most: int) -> str:
-    """The text in at most so many characters, left out in the middle: names of models differ at their ends."""
+    """The text in at most so many characters, left out in the middle: names often differ at their ends."""
     tail = (most - 1) // 2
     return text if len(text) <= most else f"{text[: most - 1 - tail]}…{text[-tail:]}"
 

@@ -10,7 +10,7 @@ from trueup.reports.record import read_run
 
 
 def first_screen(run_dir: Path) -> str:
-    """What is seen first of the report of a run, comparison or measurement: HTML that needs nothing beside it.
+    """What is seen first of the report of a run, comparison or measurement: HTML that needs nothing else.
 
     Its style holds for the fragment alone and follows a notebook that is light or dark. Of a run whose
     policies were not evaluated it shows what was held out, and the last stage's first curves. Raises

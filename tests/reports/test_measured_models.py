@@ -174,12 +174,15 @@ def test_what_the_page_cannot_say_case_by_case() -> None:
     assert "What DPO would have said in full: 38.0 % of its replies met the limit of tokens." in limits(
         record
     )
+    row(record, "kto")["ended"] = interval(0.8, 0.05)
+    assert "What DPO and KTO would have said in full: up to 38.0 % of their replies met" in limits(record)
     row(record, "dpo")["length"] = interval(80.4, 4)
     assert "Whether DPO is better or longer: its replies are 2.0 times as long" in limits(record)
 
 
 def test_one_prompt_has_no_interval_and_nothing_is_claimed() -> None:
-    record = fake_measure() | {"num_prompts": 1}
+    record = fake_measure()
+    record["num_prompts"] = 1
     for model in record["models"]:
         for gain in model["gain"].values():
             gain["ci95"] = None

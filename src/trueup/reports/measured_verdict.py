@@ -17,6 +17,8 @@ FEW_PROMPTS = 100
 "Of fewer the page says that they are few: a gain of a tenth of a standard deviation needs about 400."
 LONGER = 1.3
 "Replies so many times as long as the start's may owe their score to their length."
+SMALL = 0.05
+"A figure of diversity that is lower by less is not worth a sentence."
 CUT = 0.1
 "Share of replies that met the limit of tokens, from which on the page says so."
 MOST_NAMES = 5
@@ -162,12 +164,12 @@ def _limits_of_models(m: Measurement) -> Iterator[str]:
     if unsat := [x for x in m.models if not x.tax]:
         who = "" if len(unsat) == len(m.models) else f" by {names(unsat)}"
         yield f"What it cost in other skills: no exam was sat{who} that the start sat too."
-    for x in m.models:
-        if x.ended is not None and x.ended.mean <= 1 - CUT:
-            yield (
-                f"What {x.said} would have said in full: {percent(1 - x.ended.mean)} of its replies met the "
-                "limit of tokens."
-            )
+    cut = {x.name: 1 - x.ended.mean for x in m.models if x.ended and x.ended.mean <= 1 - CUT}
+    if cut:
+        share = percent(max(cut.values()))
+        whose = f"{share} of its" if len(cut) == 1 else f"up to {share} of their"
+        said = names([x for x in m.models if x.name in cut])
+        yield f"What {said} would have said in full: {whose} replies met the limit of tokens."
     best, start = best_of(m), m.origin
     if best and start and best.length and start.length and best.length.mean > LONGER * start.length.mean > 0:
         times = f"{best.length.mean / start.length.mean:.1f} times"
@@ -249,8 +251,11 @@ def _directions(m: Measurement) -> str:
     if len(known) < 2:
         return ""
     lowered = [x for x in known if x.gain[m.by].sign < 0]
-    others = f"; {names(lowered)} lower{'s' * (len(lowered) == 1)} it" if lowered else ""
+    lowers = f"{names(lowered)} lower{'s' * (len(lowered) == 1)}" if lowered else ""
     raised = sum(x.gain[m.by].sign > 0 for x in known)
+    if not raised:
+        return f"{lowers} it measurably." if lowers else ""
+    others = f"; {lowers} it" if lowers else ""
     return f"{raised} of {len(known)} models measurably raise the {score_of(m.by)} over {origin(m)}{others}."
 
 
@@ -276,7 +281,8 @@ def _replies(m: Measurement, best: MeasuredModel) -> str:
         mine, theirs = best.diversity.get(figure), start.diversity.get(figure)
         if mine is None or theirs is None:
             continue
-        if apart(mine, theirs) == (1 if figure in ALIKE else -1):
+        small = abs(mine.mean - theirs.mean) < SMALL * abs(theirs.mean)
+        if not small and apart(mine, theirs) == (1 if figure in ALIKE else -1):
             numbers = f"{plain(mine.mean)} against {plain(theirs.mean)}"
             return f"{said}; they are less diverse ({words.lower()} {numbers})."
     return f"{said}."

@@ -160,7 +160,7 @@ def parse(record: Json) -> Measurement:
     ]
     given = [str(name) for name in as_array(record.get("judges"), f"{RESULT} judges")]
     heard = [judge for m in rows for judge in (*m.scores, *m.gain)]
-    judges = tuple(dict.fromkeys([*([truth] if truth else []), *given, *heard]))
+    judges = tuple(judge for judge in dict.fromkeys([truth, *given, *heard]) if judge)
     trained = as_object(record.get("trained_on"), f"{RESULT} trained_on")
     trained_on = {
         str(name): frozenset(map(str, as_array(by, f"{RESULT} trained_on"))) for name, by in trained.items()

@@ -144,7 +144,7 @@ def draw(plot: Plot, curves: Sequence[Curve], *, target: int = 5) -> None:
 
 def _write_beside(plot: Plot, point: Point, taken: list[tuple[float, float, float]]) -> None:
     """The name to the right of its mark, else to the left, else further up, with a line down to the mark."""
-    short = squeezed(visible(point.name), 18)
+    short = squeezed(visible(point.name), 16)
     at, height = plot.across.thousandths(point.x.mean), plot.y(point.y.mean)
     width = _GAP + sum(_CAPITAL if letter.isupper() else _SMALL for letter in short)
 

@@ -116,7 +116,7 @@ def _both(text: Text) -> tuple[str, str]:
 
 
 def report(run: str | os.PathLike[str] | Trained, *, out: str | os.PathLike[str] | None = None) -> Report:
-    """The report of a run, comparison or measurement, by its folder: one HTML file that needs nothing else."""
+    """The report of a run, comparison or measurement, by its folder: one HTML file that needs no other."""
     folder = run.folder if isinstance(run, Trained) else Path(run)
     return Report(path=report_of(folder, None if out is None else Path(out)), run=folder)
 

@@ -11,11 +11,13 @@ from cyclopts import Parameter
 
 from trueup.commands.options import say
 from trueup.commands.serve import Port, listening_at, run_until_stopped
-from trueup.errors import TrueupError, counted
+from trueup.errors import counted
 
 
 def watch(
-    *runs: Path,
+    run: Path,
+    /,
+    *more: Path,
     port: Port = 8100,
     open_page: Annotated[bool, Parameter(name="--open", negative="")] = False,
     once: Path | None = None,
@@ -27,8 +29,10 @@ def watch(
 
     Parameters
     ----------
-    runs
-        Folders of runs, recipes or comparisons, begun or not.
+    run
+        The folder of a run, a recipe or a comparison, begun or not.
+    more
+        Further ones, drawn over it.
     port
         Where it listens; 0 is any free port.
     open_page
@@ -36,25 +40,17 @@ def watch(
     once
         Write the page as it is now to this file, and end.
     """
-    if not runs:
-        raise TrueupError(
-            "E862", "no run is named", where="watch", remedy="`trueup watch RUN`, the folder that --out named"
-        )
-    for folder in runs:
-        if folder.exists() and not folder.is_dir():
-            raise TrueupError(
-                "E863", "not a folder", where=str(folder), remedy="name the folder of the run that it lies in"
-            )
-    from trueup.watching.page import Watch, write_once
+    from trueup.watching.page import Watch
 
+    watched = Watch((run, *more))
     if once is not None:
-        return say(f"page: {write_once(runs, once)}")
+        return say(f"page: {watched.write(once)}")
     from trueup.watching.server import Site, make_server
 
-    server = make_server(Site(Watch(runs)))
+    server = make_server(Site(watched))
     place = listening_at(port)
     url = f"http://127.0.0.1:{place.getsockname()[1]}/"
-    say(f"watching {counted(len(runs), 'run')} at {url} (Ctrl-C ends it)")
+    say(f"watching {counted(1 + len(more), 'run')} at {url} (Ctrl-C ends it)")
     if open_page:
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
     run_until_stopped(server, place, "stopped watching; what was watched goes on by itself")

@@ -18,7 +18,16 @@ KINDS = (
 )  # fmt: skip
 "What numbers are grouped by, the first that fits."
 ORDER = ("Reward", "KL", "Loss", "Length", "Entropy", "Gradient", "Learning rate", "Others")
-_FIRST = ("score", "rewards/accuracies", "accuracy", "kl", "loss", "completion_length", "eos_rate")
+_FIRST = (
+    "score",
+    "score/trained",
+    "rewards/accuracies",
+    "accuracy",
+    "kl",
+    "loss",
+    "completion_length",
+    "eos_rate",
+)
 _ROW = re.compile(r"^\| `([^`]+)` \|(?:[^|]*\|)? (.+) \|$", re.MULTILINE)
 _SIGNS = {
     "pi": "π", "rho": "ρ", "beta": "β", "sum": "Σ", "cdot": "·", "parallel": "‖", "mid": "|", 

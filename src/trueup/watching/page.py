@@ -16,6 +16,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from trueup.errors import TrueupError
 from trueup.reports import svg
 from trueup.reports.charts import Line, curves_chart
 from trueup.reports.numbers import plain
@@ -32,6 +33,8 @@ MOST_TRACKS = 10
 "Runs drawn over one another; there are as many colours."
 SLOTS = (2, 4, 5, 3, 6, 7, 9, 8, 1, 0)
 "Colour and shape of each, in order; the first five differ in shape too."
+SHARE = 0.02
+"Of one core, that drawing takes at most."
 PARTS = ("headline", "runs", "curves", "held", "samples")
 
 
@@ -56,21 +59,42 @@ class Chart:
 
     name: str
     meaning: str
-    latest: str
+    latest: Sequence[tuple[Track, Sequence[str]]]
+    "Of each run its last values, those that are held out named."
+    lost: int
+    "How many values were not finite."
     drawing: Markup
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Drawn:
+    key: Any
+    html: str
+    until: float
+    "When it may be drawn again."
 
 
 class Watch:
     """Some folders that are watched, and the page of what they show."""
 
-    def __init__(self, folders: Sequence[Path], now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Raises E862 for what is there and is no folder."""
+        for folder in folders:
+            if folder.exists() and not folder.is_dir():
+                remedy = "name the folder of a run, not a file in it"
+                raise TrueupError("E862", "not a folder", where=str(folder), remedy=remedy)
         names = [folder.resolve().name for folder in folders]
         self._runs = [
             Run(folder, name if names.count(name) == 1 else str(folder))
             for folder, name in zip(folders, names, strict=True)
         ]
-        self._now = now
-        self._drawn: dict[str, tuple[Any, str]] = {}
+        self._now, self._clock = now, clock
+        self._drawn: dict[str, _Drawn] = {}
 
     def look(self) -> list[RunLook]:
         """What the folders show now."""
@@ -93,16 +117,24 @@ class Watch:
             "held": lambda: _held_out(tracks),
             "samples": lambda: _samples(tracks),
         }
-        # Of what changes with the lines of the files alone, what was drawn before stands until more come.
         key = tuple((track.name, track.look.folder_id, track.look.age, track.look.state) for track in tracks)
-        parts = {}
-        for name in PARTS:
-            if name in ("curves", "held") and self._drawn.get(name, (None,))[0] == key:
-                parts[name] = self._drawn[name][1]
-                continue
-            parts[name] = made[name]()
-            self._drawn[name] = (key, parts[name])
-        return parts
+        return {name: self._kept(name, key, make) for name, make in made.items()}
+
+    def _kept(self, name: str, key: Any, make: Callable[[], str]) -> str:
+        """A part: of what the lines of files alone decide, what was drawn before, until more have come.
+
+        Even then it is drawn again only once `SHARE` allows: what is watched needs the processor itself.
+        """
+        if name not in ("curves", "held"):
+            return make()
+        drawn = self._drawn.get(name)
+        now = self._clock()
+        if drawn is None or (drawn.key != key and now >= drawn.until):
+            began = time.thread_time()
+            html = make()
+            rest = (time.thread_time() - began) / SHARE
+            self._drawn[name] = drawn = _Drawn(key=key, html=html, until=now + rest)
+        return drawn.html
 
     def page(self, *, live: bool) -> str:
         """The whole page: with the script that keeps it fresh, or as a file by itself."""
@@ -112,6 +144,20 @@ class Watch:
             "watch.html.j2", room=ROOM, live=live, parts=parts, status=told.status(looks),
             title=told.headline(looks), several=len(_tracks(looks)) > 1, headline="", details=(),
         )  # fmt: skip
+
+    def write(self, out: Path) -> Path:
+        """The path of the page as the folders are now: one file that needs nothing else."""
+        return write_page(self.page(live=False), out)
+
+    def screen(self) -> str:
+        """What is seen first, as a piece of HTML for a notebook."""
+        looks = self.look_through()
+        parts = {name: Markup(html) for name, html in self.parts(looks).items()}
+        return page("glance.html.j2", room=ROOM, said=told.headline(looks), parts=parts)
+
+    def numbers(self, looks: Sequence[RunLook] | None = None) -> list[dict[str, Any]]:
+        """The state of each training run on the page, and its last numbers in full."""
+        return [_numbers(track) for track in _tracks(self.look_through() if looks is None else looks)]
 
     def news(self, have: str) -> str:
         """JSON for the script: the states, the numbers, and the parts that are others than it has."""
@@ -123,15 +169,10 @@ class Watch:
             "have": ".".join(marks[name] for name in PARTS),
             "title": visible(told.headline(looks)),
             "status": visible(told.status(looks)),
-            "runs": [_numbers(track) for track in _tracks(looks)],
+            "runs": self.numbers(looks),
             "parts": {name: html for name, html in parts.items() if known.get(name) != marks[name]},
         }
         return json.dumps(document, ensure_ascii=False)
-
-
-def write_once(folders: Sequence[Path], out: Path) -> Path:
-    """The path of the page as the folders are now: one file that needs nothing else."""
-    return write_page(Watch(folders).page(live=False), out)
 
 
 def _tracks(looks: Sequence[RunLook]) -> list[Track]:
@@ -181,28 +222,31 @@ def _curves(tracks: Sequence[Track]) -> str:
 
 def _chart(name: str, tracks: Sequence[Track]) -> Chart | None:
     """A number of all the runs that log it; None where it was never finite."""
-    lines, latest, lost = [], [], 0
+    lines: list[Line] = []
+    latest: list[tuple[Track, list[str]]] = []
+    lost = 0
     for track in tracks:
-        for (own, phase), series in track.look.series.items():
-            if own != name:
-                continue
-            lost += series.lost
-            called = " ".join(t for t in (track.name if len(tracks) > 1 else "",
-                                          "" if phase == "train" else phase) if t)  # fmt: skip
-            latest.append(f"{called} {_finite(series.latest)}".strip())
-            if points := series.points:
-                lines.append(
-                    Line(points, track.slot, called, "curve" if phase == "train" else "curve broken")
-                )
+        found = {phase: s for (own, phase), s in track.look.series.items() if own == name}
+        found = dict(sorted(found.items(), key=lambda pair: (pair[0] != "train", pair[0])))
+        values = [" ".join((*_phase(phase), _finite(s.latest))) for phase, s in found.items()]
+        latest += [(track, values)] if values else []
+        lost += sum(s.lost for s in found.values())
+        for phase, series in found.items():
+            called = " ".join((*([track.name] if len(tracks) > 1 else ()), *_phase(phase)))
+            style = "curve" if phase == "train" else "curve broken"
+            lines += [Line(points, track.slot, called, style)] if (points := series.points) else []
     if not lines:
         return None
-    more = f" ({lost} not finite)" if lost else ""
     said = "; ".join(
         f"{line.name + ' ' if line.name else ''}{plain(line.points[-1][1])} at step {line.points[-1][0]:g}"
         for line in lines
     )
     drawing = curves_chart(lines, description=f"{name} over the steps: {said}")
-    return Chart(name=name, meaning=meaning(name), latest=" · ".join(latest) + more, drawing=drawing)
+    return Chart(name=name, meaning=meaning(name), latest=latest, lost=lost, drawing=drawing)
+
+
+def _phase(phase: str) -> tuple[str, ...]:
+    return {"train": (), "eval": ("held out",)}.get(phase, (phase,))
 
 
 def _finite(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-MOST = 128
+MOST = 64
 "Stretches that are kept, each with its lowest and its highest value, before two become one."
 Point = tuple[float, float]
 

@@ -21,6 +21,7 @@ MEANS = {
     "unknown": "whether a process is at work here cannot be told",
 }
 "What each state means, where the word does not say it."
+_ORDER = ("done", "running", "failed", "interrupted", "unknown", "waiting", "gone")
 FATES = {"train": "to train on", "held_out": "held out", "quarantined": "bad", "overlong": "too long",
          "truncated": "shortened"}  # fmt: skip
 
@@ -44,6 +45,8 @@ def time_left(look: Look) -> str:
     """How long a run may still take, with its range; why that is not known where it is not."""
     if look.state != "running":
         return ""
+    if look.since is None:
+        return "starting: no step has ended yet"
     if look.unread:
         return f"still reading its numbers: {look.unread >> 20:,} MiB to go"
     if look.steps is None:
@@ -105,7 +108,7 @@ def status(looks: Sequence[RunLook]) -> str:
 def counts(run: RunLook) -> str:
     """How many of a run's parts are in which state: `3 done, 1 running`."""
     states = [part.state for part in run.parts]
-    said = [f"{states.count(state)} {state}" for state in MEANS if state in states]
+    said = [f"{states.count(state)} {state}" for state in _ORDER if state in states]
     so_far = " so far" if run.are == "jobs" and run.state != "done" else ""
     return f"{counted(len(states), run.are.removesuffix('s'))}{so_far}: {', '.join(said)}" if said else ""
 

@@ -35,8 +35,8 @@ __all__ = [
     "Compared", "Comparison", "Completion", "Cost", "Counts", "Estimate", "Evaluation",
     "Group", "Groups", "Input", "Interrupted", "Judged", "Measurement", "Message", "Model", "Preview",
     "Problem", "Ranking", "Ratings", "ReadResult", "Report", "Reproduced", "Role", "Run", "Score",
-    "Soup", "Step",
-    "Trained", "TrueupError", "Watched", "check", "cite", "compare", "config", "convert", "evaluate", "export",
+    "Soup", "Step", "Trained", "TrueupError", "Watched",
+    "check", "cite", "compare", "config", "convert", "evaluate", "export",
     "fit", "generate", "judge", "load", "preview", "programs", "rank", "read", "refusals", "report",
     "reproduce", "run", "soup", "summaries", "toxicity", "watch",
 ]  # fmt: skip

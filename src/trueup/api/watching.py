@@ -19,9 +19,9 @@ class Watched:
 
     @property
     def runs(self) -> list[dict[str, Any]]:
-        """As of now, for each run, or stage at work: `name`, `state`, `step`, `steps`, `seconds_left`, `metrics`.
+        """Of each run, or stage at work, its `name`, `state`, `step`, `steps`, `seconds_left`, `metrics` now.
 
-        What is not known is None. `metrics` are the last numbers by phase; what is not finite is a text, "nan".
+        What is not known is None. `metrics` are the last numbers by phase; one that is not finite is a text.
         """
         return self._watch.numbers()
 

@@ -18,8 +18,8 @@ import pytest
 
 from answerers.worlds import CHATS, MODEL, listening, local, remote, serving
 from trueup.answerers import door
-from trueup.answerers.door import Limits, fault_of
-from trueup.answerers.serve import listen, make_server
+from trueup.answerers.door import Limits, fault_of, listen
+from trueup.answerers.serve import make_server
 from trueup.answerers.service import service_of
 from trueup.sources.sample import Decoding
 

@@ -28,6 +28,8 @@ def run(folder: Path, steps: int = 8, *, of: int = 20, loop: str = "{batch: 4}",
 def step(folder: Path, numbers: Iterable[int], **more: float) -> None:
     """Nothing; the run has made these steps, of 2 s each."""
     for n in numbers:
-        lines(folder / "metrics.jsonl", [{"step": n, "phase": "train", "loss": 1 / n, "score": n / 10, **more}])
+        lines(
+            folder / "metrics.jsonl", [{"step": n, "phase": "train", "loss": 1 / n, "score": n / 10, **more}]
+        )
         spent = {"tokens_trained": 10 * n, "tokens_sampled": 20 * n, "seconds": 2.0 * n, "peak_mib": 5.0}
         lines(folder / "timings.jsonl", [{"step": n, "step_seconds": 2.0, **spent}])

@@ -1,4 +1,4 @@
-"""What is read of files that others write: only what is new, whole lines alone, nothing outside the folder."""
+"""What is read of files that others write: what is new, whole lines alone, nothing outside the folder."""
 
 from __future__ import annotations
 

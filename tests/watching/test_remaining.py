@@ -21,7 +21,7 @@ def test_the_median_and_the_tenth_and_ninetieth_percentile() -> None:
 
 
 def test_a_rare_long_step_is_in_the_upper_end() -> None:
-    # Nineteen steps of 1 s and an evaluation of 81 s: the ninetieth percentile is 1, their mean (19 + 81) / 20 = 5.
+    # Nineteen steps of 1 s and one of 81 s: the ninetieth percentile is 1, the mean (19 + 81) / 20 = 5.
     found = remaining([1.0] * 19 + [81.0], steps=10, since=0.0)
     assert found is not None
     assert (found.seconds, found.low, found.high) == (10.0, 10.0, 50.0)

@@ -99,7 +99,10 @@ def test_a_step_that_lasts_is_told_against_the_longest(tmp_path: Path) -> None:
         calm, stuck = (Run(folder).look(at(folder, s)).shown[0] for s in (4.0, 90.0))
     assert calm.stalled is None
     assert stuck.stalled == 2.0
-    assert told.heartbeat(stuck) == "last line 1\u202fmin 30\u202fs ago; the longest of its last steps took 2.0\u202fs"
+    assert (
+        told.heartbeat(stuck)
+        == "last line 1\u202fmin 30\u202fs ago; the longest of its last steps took 2.0\u202fs"
+    )
 
 
 def test_an_error_is_kept_until_the_stage_runs_again(tmp_path: Path) -> None:
@@ -235,13 +238,15 @@ def test_the_guard_says_how_far_it_has_fallen(tmp_path: Path) -> None:
         [{"step": s, "phase": "eval", "guard/score": g, "score": p} for s, g, p in seen],
     )
     said = told.guard(watched.look().shown[0])
-    assert said.startswith("The guard gold stands at 0.760, 5.0\u202f% below its peak (step 5). More than 10.0\u202f%")
+    assert said.startswith(
+        "The guard gold stands at 0.760, 5.0\u202f% below its peak (step 5). More than 10.0\u202f%"
+    )
     made.lines(
         folder / "metrics.jsonl",
         [{"step": s, "phase": "eval", "guard/score": g, "score": 0.4} for s, g in ((15, 0.6), (20, 0.4))],
     )
-    assert told.guard(watched.look().shown[0]) == (
-        "Over-optimised: by step 20 gold had lost 50.0\u202f% of its peak of 0.800 (step 5) while its own judge "
+    assert told.guard(watched.look().shown[0]).replace("\u202f", " ") == (
+        "Over-optimised: by step 20 gold had lost 50.0 % of its peak of 0.800 (step 5) while its own judge "
         "rose from 0.200 to 0.400."
     )
 
@@ -251,7 +256,12 @@ def test_hostile_files_leave_a_look(tmp_path: Path) -> None:
     for name in ("data.json", "warnings.json", "held_out.json", "samples.jsonl", "failed.json"):
         (folder / name).write_text("[" * 50_000)
     (folder / "config.resolved.yaml").write_text("a: *b\n")
-    huge = {f"name{n}": 1.0 for n in range(500)} | {"big": 10**400, "x" * 500: 1.0, "flag": True, "text": "hi"}
+    huge = {f"name{n}": 1.0 for n in range(500)} | {
+        "big": 10**400,
+        "x" * 500: 1.0,
+        "flag": True,
+        "text": "hi",
+    }
     made.lines(folder / "metrics.jsonl", [{"step": 3, "phase": "train", **huge}, {"step": 10**30}])
     look = Run(folder).look().shown[0]
     assert look.step == 3 and look.damaged == 1 and look.left_out and len(look.series) <= 200

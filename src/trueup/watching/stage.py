@@ -190,18 +190,19 @@ class Stage:
             self._take(step, phase, from_words(row))
 
     def _take(self, step: int, phase: str, row: Mapping[str, Any]) -> None:
+        known = self._series
         for name, value in row.items():
-            number = real(value)
-            if number is None or name in ("step", "phase"):
+            number = value if type(value) is float else real(value)
+            if number is None or name == "step":
                 continue
-            key = (name, phase)
-            if key not in self._series:
-                if len(self._series) >= MOST_NUMBERS or len(name) > LONGEST_NAME:
+            series = known.get((name, phase))
+            if series is None:
+                if len(known) >= MOST_NUMBERS or len(name) > LONGEST_NAME:
                     if len(self._left_out) < MOST_NUMBERS:
                         self._left_out.add(name[:LONGEST_NAME])
                     continue
-                self._series[key] = Series()
-            self._series[key].add(step, number)
+                series = known[name, phase] = Series()
+            series.add(step, number)
         watched, proxy = real(row.get("guard/score")), real(row.get("score"))
         if phase == "eval" and watched is not None and proxy is not None and math.isfinite(watched + proxy):
             self._judged.append((step, watched, proxy))

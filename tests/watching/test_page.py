@@ -43,7 +43,7 @@ def test_the_numbers_of_the_page_are_those_of_the_file(tmp_path: Path) -> None:
     made.lines(folder / "metrics.jsonl", [{"step": s, "phase": "eval", "loss": s / 64} for s in (4, 8)])
     text = html.unescape(re.sub(r"<[^>]+>", " ", once(folder)))
     text = " ".join(text.split())
-    assert "grpo: interrupted" in text and "step 8 of at most 20" in text
+    assert "grpo: interrupted" in text and "step 8 of 20" in text
     assert "loss 0.125, held out 0.125 the weighted sum of the losses" in text
     assert "score 0.800 " in text and "kl 0.250 " in text
     assert "9 rows: 6 to train on, 3 bad" in text

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from trueup.comparison.engine import _start
+from trueup.comparison.plan import Candidate, Job
 from trueup.errors import TrueupError
 from trueup.runs.failed import noting_failure
 from trueup.runs.hold import holding, is_held, mark, present
+from trueup.runs.recipe import Recipe
 from trueup.runs.signals import Interrupted
 from trueup.watching import told
 from trueup.watching.run import Run
@@ -219,6 +222,18 @@ def test_the_jobs_of_a_comparison(tmp_path: Path) -> None:
     assert watched.look().state == "done"
 
 
+def test_a_job_of_a_comparison_is_at_work_for_as_long_as_its_process_lives(tmp_path: Path) -> None:
+    stages = {"sft": {"model": {"path": str(tmp_path / "nowhere")}}}
+    candidate = Candidate(method="sft", label="", settings={})
+    job = Job(name="a", candidate=candidate, seed=0, recipe=Recipe(name="a", stages=stages))
+    process = _start(job, tmp_path, 1)
+    watched = Run(tmp_path)
+    assert [part.state for part in watched.look().parts] == ["running"]
+    process.communicate()
+    (part,) = watched.look().parts
+    assert part.state == "failed" and part.said.startswith("error E")
+
+
 def test_a_stages_folder_that_leads_out_is_left_out(tmp_path: Path) -> None:
     folder = recipe(tmp_path / "pipe")
     (folder / "stages").mkdir()
@@ -231,6 +246,7 @@ def test_the_guard_says_how_far_it_has_fallen(tmp_path: Path) -> None:
     guard = "{batch: 4, guard: {judge: gold, tolerance: 0.1, patience: 2, stop: true}}"
     folder = made.run(tmp_path / "run", 1, loop=guard)
     watched = Run(folder)
+    assert told.steps(watched.look().shown[0]) == "step 1 of at most 20"
     assert told.guard(watched.look().shown[0]) == "The guard gold waits for its first evaluation."
     seen = [(0, 0.5, 0.1), (5, 0.8, 0.2), (10, 0.76, 0.3)]
     made.lines(

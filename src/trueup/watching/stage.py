@@ -50,7 +50,9 @@ class Look:
     "Of a run that failed, the error; of one whose state is unknown, the reason."
     step: int = 0
     steps: int | None = None
-    "How many there are to be at most: a budget or a guard may end a run before."
+    "How many there are to be."
+    sooner: bool = False
+    "Whether a guard or a budget may end it before."
     since: float | None = None
     "Seconds since something was last written."
     remaining: Remaining | None = None
@@ -133,6 +135,7 @@ class Stage:
             why=why,
             step=self._step,
             steps=steps,
+            sooner=isinstance(loop, Mapping) and bool(loop.get("guard") or loop.get("budget")),
             since=since,
             remaining=left,
             stalled=stalled,

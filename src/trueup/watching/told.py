@@ -37,7 +37,7 @@ def steps(look: Look) -> str:
         return ""
     if look.steps is None:
         return f"step {look.step:,}" if look.step else ""
-    most = "at most " if look.guard or look.state not in ("running", "done") else ""
+    most = "at most " if look.sooner and look.state != "done" else ""
     return f"step {look.step:,} of {most}{look.steps:,}"
 
 

@@ -20,6 +20,7 @@ import pytest
 import small_world
 import trueup
 from answerers.worlds import listening
+from trueup.errors import TrueupError
 from trueup.watching.page import Watch
 from trueup.watching.server import Site, make_server
 from watching import made
@@ -28,7 +29,8 @@ from watching import made
 @contextmanager
 def served(*folders: Path) -> Iterator[str]:
     """The place of a server that watches some folders."""
-    with listening(make_server(Site(Watch(folders), clock=lambda: time.monotonic() * 1e6))) as address:
+    watch = Watch(folders, clock=lambda: time.monotonic() * 1e6)  # nothing is kept for a moment
+    with listening(make_server(Site(watch))) as address:
         yield address.removeprefix("http://")
 
 
@@ -78,6 +80,9 @@ def test_no_path_leads_to_a_file(place: str, path: str) -> None:
         ({"Host": "evil.example:80@127.0.0.1"}, 400),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),
+        ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate"}, 403),
+        ({"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}, 200),
     ],
 )
 def test_only_who_names_this_machine_is_answered(place: str, headers: dict[str, str], status: int) -> None:
@@ -112,14 +117,26 @@ def test_what_is_served_may_load_nothing_else_and_nobody_may_frame_it(place: str
     assert not re.findall(r"<script(?! src=\"watch.js\" defer>)|style=\"|<style|\bon\w+=", html)
 
 
-def test_many_who_ask_at_a_time_cost_one_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[float] = []
-    monkeypatch.setattr(Watch, "news", lambda self, have: looks.append(time.monotonic()) or "{}")
-    site = Site(Watch([made.run(tmp_path / "run", 2)]), clock=lambda: 0.0)
-    with listening(make_server(site)) as address:
+def test_another_page_may_lead_to_this_one(place: str) -> None:
+    leads = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert ask(place, "/", **leads)[0] == 200
+
+
+def test_many_who_ask_at_a_time_cost_one_look(tmp_path: Path) -> None:
+    watch = Watch([made.run(tmp_path / "run", 2)], clock=lambda: 0.0)
+    looks = []
+    look = watch.look
+    watch.look = lambda: looks.append(1) or look()
+    with listening(make_server(Site(watch))) as address:
         place = address.removeprefix("http://")
-        assert {ask(place, "/live")[0] for _ in range(5)} == {200}
+        assert {ask(place, f"/live?have={n}")[0] for n in range(5)} == {200}
     assert len(looks) == 1
+
+
+def test_without_the_extra_it_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(TrueupError, match=r"E811.*trueup\[serving\].*--once"):
+        make_server(Site(Watch([tmp_path])))
 
 
 def reward(prompt: str, completion: str) -> float:

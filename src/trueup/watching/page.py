@@ -33,6 +33,8 @@ MOST_TRACKS = 10
 "Runs drawn over one another; there are as many colours."
 SLOTS = (2, 4, 5, 3, 6, 7, 9, 8, 1, 0)
 "Colour and shape of each, in order; the first five differ in shape too."
+OFTEN = 0.5
+"Seconds for which one look at the files serves everybody who asks."
 SHARE = 0.02
 "Of one core, that drawing takes at most."
 PARTS = ("headline", "runs", "curves", "held", "samples")
@@ -74,6 +76,16 @@ class _Drawn:
     "When it may be drawn again."
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Shown:
+    parts: dict[str, str]
+    title: str
+    status: str
+    runs: list[dict[str, Any]]
+    until: float
+    "How long it serves whoever asks."
+
+
 class Watch:
     """Some folders that are watched, and the page of what they show."""
 
@@ -95,6 +107,7 @@ class Watch:
         ]
         self._now, self._clock = now, clock
         self._drawn: dict[str, _Drawn] = {}
+        self._now_shown: _Shown | None = None
 
     def look(self) -> list[RunLook]:
         """What the folders show now."""
@@ -138,12 +151,33 @@ class Watch:
 
     def page(self, *, live: bool) -> str:
         """The whole page: with the script that keeps it fresh, or as a file by itself."""
-        looks = self.look() if live else self.look_through()
-        parts = {name: Markup(html) for name, html in self.parts(looks).items()}
+        shown = self._often() if live else self._shown(self.look_through())
+        parts = {name: Markup(html) for name, html in shown.parts.items()}
         return page(
-            "watch.html.j2", room=ROOM, live=live, parts=parts, status=told.status(looks),
-            title=told.headline(looks), several=len(_tracks(looks)) > 1, headline="", details=(),
-        )  # fmt: skip
+            "watch.html.j2",
+            room=ROOM,
+            live=live,
+            parts=parts,
+            status=shown.status,
+            title=shown.title,
+            headline="",
+            details=(),
+        )
+
+    def _shown(self, looks: Sequence[RunLook]) -> _Shown:
+        return _Shown(
+            parts=self.parts(looks),
+            title=told.headline(looks),
+            status=told.status(looks),
+            runs=self.numbers(looks),
+            until=self._clock() + OFTEN,
+        )
+
+    def _often(self) -> _Shown:
+        """What is shown: that of a moment ago, whoever asked for it, or what is found at a new look."""
+        if self._now_shown is None or self._clock() >= self._now_shown.until:
+            self._now_shown = self._shown(self.look())
+        return self._now_shown
 
     def write(self, out: Path) -> Path:
         """The path of the page as the folders are now: one file that needs nothing else."""
@@ -161,16 +195,15 @@ class Watch:
 
     def news(self, have: str) -> str:
         """JSON for the script: the states, the numbers, and the parts that are others than it has."""
-        looks = self.look()
-        parts = self.parts(looks)
-        marks = {name: f"{zlib.crc32(html.encode('utf-8', 'replace')):08x}" for name, html in parts.items()}
+        shown = self._often()
+        marks = {n: f"{zlib.crc32(html.encode('utf-8', 'replace')):08x}" for n, html in shown.parts.items()}
         known = dict(zip(PARTS, have.split("."), strict=False))
         document = {
             "have": ".".join(marks[name] for name in PARTS),
-            "title": visible(told.headline(looks)),
-            "status": visible(told.status(looks)),
-            "runs": self.numbers(looks),
-            "parts": {name: html for name, html in parts.items() if known.get(name) != marks[name]},
+            "title": visible(shown.title),
+            "status": visible(shown.status),
+            "runs": shown.runs,
+            "parts": {name: html for name, html in shown.parts.items() if known.get(name) != marks[name]},
         }
         return json.dumps(document, ensure_ascii=False)
 

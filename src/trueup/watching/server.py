@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     import uvicorn
 
 LIMITS = Limits(connections=64, turned_away=32, bytes=0, bytes_at_once=0)
-OFTEN = 0.5
-"Seconds for which one look at the files serves everybody who asks."
 _HAVE = re.compile(rb"have=([0-9a-f.]{0,80})")
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -43,10 +40,9 @@ Answer = tuple[int, str, bytes]
 class Site:
     """What each path answers, an ASGI application; one thread reads files, whoever asks."""
 
-    def __init__(self, watch: Watch, clock: Callable[[], float] = time.monotonic) -> None:
-        self._watch, self._clock = watch, clock
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
         self._reader = ThreadPoolExecutor(1)
-        self._fresh: dict[bytes, tuple[float, bytes]] = {}
         folder = resources.files(ROOM)
         self._files = {
             "/watch.js": ("text/javascript", (folder / "watch.js").read_bytes()),
@@ -67,27 +63,32 @@ class Site:
         path = scope["path"]
         if scope["method"] not in ("GET", "HEAD"):
             return 405, "text/plain", b"this page is read only: GET it\n"
+        if not _may_ask(scope):
+            return 403, "text/plain", b"the request comes from a web page of another site\n"
         if path in self._files:
             return 200, *self._files[path]
         if path == "/":
-            return 200, "text/html", await self._read(b"page", lambda: self._watch.page(live=True))
+            return 200, "text/html", await self._read(lambda: self._watch.page(live=True))
         if path == "/live":
             have = _HAVE.fullmatch(scope["query_string"])
-            known = have[1] if have else b""
-            return 200, "application/json", await self._read(known, lambda: self._watch.news(known.decode()))
+            known = have[1].decode() if have else ""
+            return 200, "application/json", await self._read(lambda: self._watch.news(known))
         return 404, "text/plain", b"no such page; there is /\n"
 
-    async def _read(self, what: bytes, read: Callable[[], str]) -> bytes:
-        """What is read now, or was a moment ago by somebody who asked the same."""
+    async def _read(self, read: Callable[[], str]) -> bytes:
+        """What is read by the one thread that reads."""
+        text = await asyncio.get_running_loop().run_in_executor(self._reader, read)
+        return text.encode("utf-8", "replace")
 
-        def work() -> bytes:
-            now = self._clock()
-            self._fresh = {key: held for key, held in self._fresh.items() if now - held[0] < OFTEN}
-            if what not in self._fresh:
-                self._fresh[what] = (now, read().encode("utf-8", "replace"))
-            return self._fresh[what][1]
 
-        return await asyncio.get_running_loop().run_in_executor(self._reader, work)
+def _may_ask(scope: Mapping[str, Any]) -> bool:
+    """Whether a browser says that the page itself asks, or its user; another site's page may only lead to it.
+
+    `Origin` does not come with an image or a script that a page of another site names; this does.
+    """
+    said = {name.lower(): value for name, value in scope["headers"]}
+    leads = said.get(b"sec-fetch-mode") == b"navigate" and scope["path"] == "/"
+    return leads or said.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin")
 
 
 def make_server(site: Site) -> uvicorn.Server:

@@ -223,7 +223,7 @@ def test_the_jobs_of_a_comparison(tmp_path: Path) -> None:
 
 
 def test_a_job_of_a_comparison_is_at_work_for_as_long_as_its_process_lives(tmp_path: Path) -> None:
-    stages = {"sft": {"model": {"path": str(tmp_path / "nowhere")}}}
+    stages = {"sft": {"method": "nowhere"}}
     candidate = Candidate(method="sft", label="", settings={})
     job = Job(name="a", candidate=candidate, seed=0, recipe=Recipe(name="a", stages=stages))
     process = _start(job, tmp_path, 1)

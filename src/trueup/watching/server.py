@@ -92,7 +92,7 @@ def _may_ask(scope: Mapping[str, Any]) -> bool:
 
 
 def make_server(site: Site) -> uvicorn.Server:
-    """A server: `run(sockets=[door.listen()])` answers until it is ended. E811 without `trueup[serving]`."""
+    """A server: `run(sockets=[...])` answers until it is ended. E811 without `trueup[serving]`."""
     try:
         import uvicorn
         from uvicorn.protocols.http.h11_impl import H11Protocol

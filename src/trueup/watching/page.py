@@ -37,7 +37,7 @@ OFTEN = 0.5
 "Seconds for which one look at the files serves everybody who asks."
 SHARE = 0.02
 "Of one core, that drawing takes at most."
-PARTS = ("headline", "runs", "curves", "held", "samples")
+PARTS: tuple[str, ...] = ("headline", "runs", "curves", "held", "samples")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +197,7 @@ class Watch:
         """JSON for the script: the states, the numbers, and the parts that are others than it has."""
         shown = self._often()
         marks = {n: f"{zlib.crc32(html.encode('utf-8', 'replace')):08x}" for n, html in shown.parts.items()}
-        known = dict(zip(PARTS, have.split("."), strict=False))
+        known: dict[str, str] = dict(zip(PARTS, have.split("."), strict=False))
         document = {
             "have": ".".join(marks[name] for name in PARTS),
             "title": visible(shown.title),

@@ -85,7 +85,8 @@ class Run:
         found = self._folders()
         names = list(settings) or list(found)
         readers = [self._current(name, found.get(name, ()), settings.get(name)) for name in names]
-        states = [("waiting", "") if reader is None else reader.state() for reader in readers]
+        absent: tuple[State, str] = ("waiting", "")
+        states = [absent if reader is None else reader.state() for reader in readers]
         parts = [Part(name=n, state=s) for n, (s, _) in zip(names, states, strict=True)]
         state, why = _of_parts(states, is_held(self.folder))
         begun = [

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trueup.api.results import Report, Trained
     from trueup.api.rows import Groups, check, convert, read
     from trueup.api.training import fit
+    from trueup.api.watching import Watched, watch
     from trueup.data import Counts, Problem, ReadResult
     from trueup.engine.groups import Comparison, Completion, Group, Message, Ranking, Role, Score
     from trueup.engine.inputs import Input
@@ -34,10 +35,10 @@ __all__ = [
     "Compared", "Comparison", "Completion", "Cost", "Counts", "Estimate", "Evaluation",
     "Group", "Groups", "Input", "Interrupted", "Judged", "Measurement", "Message", "Model", "Preview",
     "Problem", "Ranking", "Ratings", "ReadResult", "Report", "Reproduced", "Role", "Run", "Score",
-    "Soup", "Step",
-    "Trained", "TrueupError", "check", "cite", "compare", "config", "convert", "evaluate", "export",
+    "Soup", "Step", "Trained", "TrueupError", "Watched",
+    "check", "cite", "compare", "config", "convert", "evaluate", "export",
     "fit", "generate", "judge", "load", "preview", "programs", "rank", "read", "refusals", "report",
-    "reproduce", "run", "soup", "summaries", "toxicity",
+    "reproduce", "run", "soup", "summaries", "toxicity", "watch",
 ]  # fmt: skip
 _HOME = {
     "api.behaviour": ("Measurement", "programs", "refusals", "summaries", "toxicity"),
@@ -49,6 +50,7 @@ _HOME = {
     "api.results": ("Report", "Trained"),
     "api.rows": ("Groups", "check", "convert", "read"),
     "api.training": ("fit",),
+    "api.watching": ("Watched", "watch"),
     "data": ("Counts", "Problem", "ReadResult"),
     "engine.groups": ("Comparison", "Completion", "Group", "Message", "Ranking", "Role", "Score"),
     "errors": ("TrueupError",),

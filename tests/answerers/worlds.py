@@ -22,9 +22,10 @@ from torch import Tensor
 
 from eval_stubs import byte_chat, tiny_model
 from trueup.answerers.cache import Cache
+from trueup.answerers.door import listen
 from trueup.answerers.local import LocalAnswerer
 from trueup.answerers.remote import RemoteAnswerer
-from trueup.answerers.serve import listen, make_server
+from trueup.answerers.serve import make_server
 from trueup.answerers.service import service_of
 from trueup.answerers.transport import Transport
 from trueup.engine.groups import Message, Role

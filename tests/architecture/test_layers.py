@@ -126,6 +126,7 @@ NO_TORCH = (
     "trueup.settings.vetted",
     "trueup.settings.weights",
     "trueup.statistics",
+    "trueup.watching",
 )
 
 

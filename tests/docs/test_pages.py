@@ -152,7 +152,7 @@ def test_the_recipe_on_the_page_runs(
     (stage,) = Path("runs/two-ways/stages").glob("ppo-*")
     page = (DOCS / "recipes.md").read_text("utf-8")
     named = set(re.findall(r"^    (\.?\w[\w.]*)/? {2,}", page, flags=re.MULTILINE))
-    assert named >= {p.name for p in stage.iterdir()} and len(named) == 12
+    assert named >= {p.name for p in stage.iterdir()} and len(named) == 14
     assert set(json.loads((stage / "DONE.json").read_text())) == {
         "output", "metrics", "cost", "method", "publish",
     }  # fmt: skip

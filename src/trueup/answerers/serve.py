@@ -16,14 +16,13 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import socket
 import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast, final
 
-from trueup.answerers.door import Limits, Porch, guarded, refusal
+from trueup.answerers.door import BACKLOG, Limits, Porch, guarded, refusal
 from trueup.answerers.service import PATHS, GivenUpError, Service
 from trueup.errors import TrueupError
 
@@ -43,20 +42,10 @@ except ImportError as error:
         remedy="pip install 'trueup[serving]'",
     ) from None
 
-HOST = "127.0.0.1"
 MAX_WAITING = 256
 "How many requests are taken and not answered yet, at most."
-BACKLOG = 1024
-"How many clients the system lets wait until their connection is taken; that takes no time to speak of."
 LONGEST_PAUSE = 60
 "Seconds after which a client that was refused may come back at the latest."
-
-
-def listen(port: int = 0) -> socket.socket:
-    """A socket on the loopback address that clients can connect to from now on; port 0 is any free one."""
-    # Made again from its number, it knows its protocol. Without it asyncio leaves TCP_NODELAY out, and every
-    # answer waits 40 ms for the client's acknowledgement of its headers.
-    return socket.socket(fileno=socket.create_server((HOST, port), backlog=BACKLOG).detach())
 
 
 def make_server(service: Service, waiting: int = MAX_WAITING, limits: Limits | None = None) -> uvicorn.Server:

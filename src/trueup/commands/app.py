@@ -21,6 +21,7 @@ from trueup.commands import (
     serve,
     soup,
     train,
+    watch,
 )
 
 app = App(
@@ -44,6 +45,7 @@ app.command(look.methods)
 app.command(look.show)
 app.command(look.cite)
 app.command(look.report)
+app.command(watch.watch)
 app.command(explain.explain)
 app.command(judge.judge)
 app.command(rank.rank)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from importlib import import_module
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
 
 from trueup.commands.early import check_models
 from trueup.commands.options import Speaker, Template, say
 from trueup.errors import EXIT_PREEMPTED, TrueupError
+
+if TYPE_CHECKING:
+    import uvicorn
 
 Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lt=65536))]
 
@@ -47,15 +51,25 @@ def serve(
             import_module("trueup.answerers.serve")  # raises E811, which names the extra
     check_models(model)
     from trueup.answerers.open import open_local
-    from trueup.answerers.serve import listen, make_server
+    from trueup.answerers.serve import make_server
     from trueup.answerers.service import service_of
     from trueup.settings.weights import check_writes, model_folder
 
     check_writes(model_folder(model))
     served = name or model
     service = service_of(open_local(model_folder(model), device, template), served)
+    place = listening_at(port)
+    say(f"serving openai:http://127.0.0.1:{place.getsockname()[1]}/v1?model={served}")
+    server = make_server(service)
+    run_until_stopped(server, place, "stopped")
+
+
+def listening_at(port: int) -> socket.socket:
+    """A socket on the loopback address. Raises E964 where the system gives none."""
+    from trueup.answerers.door import listen
+
     try:
-        place = listen(port)
+        return listen(port)
     except OSError as error:
         raise TrueupError(
             "E964",
@@ -63,15 +77,17 @@ def serve(
             where=f"port {port}",
             remedy="give another --port; 0 is any free one",
         ) from None
-    say(f"serving openai:http://127.0.0.1:{place.getsockname()[1]}/v1?model={served}")
-    server = make_server(service)
+
+
+def run_until_stopped(server: uvicorn.Server, place: socket.socket, said: str) -> None:
+    """Nothing; the server answers until Ctrl-C or SIGTERM, of which the first is told in a sentence."""
     try:
         server.run(sockets=[place])
     except KeyboardInterrupt as stop:
         if str(stop) == "SIGTERM":  # a supervisor is told that its own signal ended it
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.raise_signal(signal.SIGTERM)
-        say("stopped")
+        say(said)
     if server.force_exit:
         # Asked twice: the thread on which the model writes would be waited for, and cannot be ended alone.
         sys.stdout.flush()

@@ -16,6 +16,7 @@ from trueup.comparison.job import LED
 from trueup.comparison.plan import Job
 from trueup.engine import disk
 from trueup.errors import EXIT_PREEMPTED, counted
+from trueup.runs.hold import mark
 from trueup.runs.recipe import plan
 from trueup.runs.signals import Interrupted
 from trueup.runs.unchanged import STRICT, Terms
@@ -130,6 +131,7 @@ def _start(job: Job, folder: Path, threads: int, *options: str) -> subprocess.Po
         "TOKENIZERS_PARALLELISM": "false",
     }
     with log.open("ab") as output:
+        mark(output.fileno())  # `watch` sees by it whether the job is at work
         return subprocess.Popen(
             [sys.executable, "-m", "trueup.comparison.job", str(recipe), str(folder), LED, *options],
             stdin=subprocess.PIPE,  # It ends when this process does, however that comes.

@@ -18,6 +18,8 @@ from trueup.runs.signals import Interrupted, stop_requests
 from trueup.runs.unchanged import STRICT, Terms, told_first
 from trueup.settings.secret import clean, shown_without_keys
 
+ENDED = "(all stages done)"
+"The last line that a job writes whose stages are done; no stage has such a name."
 LED = "led"
 "The last argument of a job whose standard input ends when the process that leads it does, even by SIGKILL."
 
@@ -50,6 +52,7 @@ def run(recipe: Path, folder: Path, stop_requested: Callable[[], str], terms: Te
         told = told_first(stage.folder, stage.settings, stage.config, stage.module)
         print(f"{stage.name}{told}", flush=True)
         run_stage(stage, stop_requested=stop_requested, waits=True, terms=terms)
+    print(ENDED, flush=True)
 
 
 if __name__ == "__main__":

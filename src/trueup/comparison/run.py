@@ -25,6 +25,7 @@ from trueup.engine import disk
 from trueup.engine.inputs import changed_in
 from trueup.errors import TrueupError
 from trueup.reports.comparison import RESULT, write_comparison
+from trueup.runs.hold import present
 from trueup.runs.recipe import plan
 from trueup.runs.signals import stop_requests
 from trueup.runs.unchanged import STRICT, Terms
@@ -75,7 +76,7 @@ def compare_in(
     terms: Terms = STRICT,
 ) -> list[Row]:
     """Every method's row of a comparison in a folder, made in so many processes; a signal lets them save."""
-    with stop_requests() as stop_requested:
+    with stop_requests() as stop_requested, present(folder):
         running = Running(
             comparison=comparison,
             folder=folder,

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -249,14 +250,32 @@ def scatter(
     return plot.markup
 
 
+class Line(NamedTuple):
+    """A line of a small chart: its points, the colour and shape of its slot, and what it is called."""
+
+    points: Sequence[tuple[float, float]]
+    slot: int
+    name: str = ""
+    style: str = "curve"
+
+
 def curve_chart(
     points: Sequence[tuple[float, float]], *, description: str, slot: int, height: int = 84
 ) -> Markup:
     """One metric over steps, with its first and last step and its lowest and highest value written."""
-    kept = thin(points)
-    (first, _), (last, final) = kept[0], kept[-1]
+    return curves_chart([Line(points, slot)], description=description, height=height)
+
+
+def curves_chart(lines: Sequence[Line], *, description: str, height: int = 84) -> Markup:
+    """Lines of one metric over one another, first and last step, lowest and highest value written.
+
+    Every line has a point at least, and ends in the mark of its slot.
+    """
+    kept = [(line, thin(line.points)) for line in lines]
+    steps = [step for _, points in kept for step in (points[0][0], points[-1][0])]
+    first, last = min(steps), max(steps)
     across = Scale(first, last) if last > first else Scale(first - 1, first + 1)
-    values = [value for _, value in kept]
+    values = [value for _, points in kept for _, value in points]
     up = svg.scale_for(values, pad=0.04)
     plot = Plot.filling(across, up, height, description)
     plot.stroke("axis", (across.low, across.high), (up.low, up.low))
@@ -264,8 +283,12 @@ def curve_chart(
     plot.text(plain(min(values)), "tick left", across.low, up.low, dx=-6)
     plot.text(f"{first:g}", "tick start", across.low, up.low, dy=15)
     plot.text(f"{last:g}", "tick end", across.high, up.low, dy=15)
-    plot.path(kept, f"c{slot} curve")
-    plot.spot(Interval(last), Interval(final), slot, f"step {last:g}: {plain(final)}")
+    for line, points in kept:
+        plot.path(points, f"c{line.slot} {line.style}")
+    for line, points in kept:
+        step, value = points[-1]
+        title = f"{line.name + ', ' if line.name else ''}step {step:g}: {plain(value)}"
+        plot.spot(Interval(step), Interval(value), line.slot, title)
     return plot.markup
 
 

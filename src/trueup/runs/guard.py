@@ -13,6 +13,7 @@ from trueup.engine.groups import Group
 from trueup.engine.method import Method
 from trueup.errors import TrueupError
 from trueup.judges import Judge
+from trueup.runs.samples import samples_policy
 from trueup.settings.blocks import GuardSettings
 from trueup.statistics.frontier import Fall, first_fall, lost_share
 
@@ -89,13 +90,12 @@ class Guard:
 
 def check_guarded(method: Method) -> None:
     """Nothing; raises E743 for a run whose held-out completions no judge scores, or are not its policy's."""
-    source = method.held_out
     reason = ""
     if not method.judge:
         reason = f"{method.name} asks no judge while it trains, so there is no proxy to rise"
-    elif source is None:
+    elif method.held_out is None:
         reason = "nothing is held out, so there are no completions to judge"
-    elif not getattr(source, "samples", "sampled_logprobs" in source.writes):
+    elif not samples_policy(method):
         reason = "the held-out completions come from a file, not from the policy"
     if reason:
         raise TrueupError(

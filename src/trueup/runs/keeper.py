@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from trueup.engine import disk
-from trueup.engine.groups import from_json, to_json
+from trueup.engine.groups import Group, from_json, to_json
 from trueup.engine.loop import Progress, Step, annotated
 from trueup.engine.method import Handles, Method, Network, Rule
 from trueup.errors import TrueupError
@@ -20,6 +20,7 @@ from trueup.runs import checkpoint, manifest
 from trueup.runs.checkpoint import Checkpoint
 from trueup.runs.guard import Guard
 from trueup.runs.meter import Meter, as_words, from_words
+from trueup.runs.samples import keep_samples, samples_policy
 from trueup.runs.signals import Interrupted
 from trueup.settings.blocks import LoopSettings
 
@@ -180,7 +181,11 @@ class RunKeeper:
         return every > 0 and step % every == 0
 
     def _evaluate(self, progress: Progress, handles: Handles) -> None:
-        metrics = evaluate(self._method, handles, self._guard)
+        def keep(groups: Sequence[Group]) -> None:
+            if samples_policy(self._method):
+                keep_samples(self._meter.run_dir, progress.step, groups)
+
+        metrics = evaluate(self._method, handles, self._guard, keep)
         if not metrics:
             return
         if self._guard:
@@ -233,11 +238,22 @@ class RunKeeper:
         self._updates_since_save = 0
 
 
-def evaluate(method: Method, handles: Handles, guard: Guard | None = None) -> dict[str, float]:
-    """Held-out losses and metrics: the method's own chain on its held-out groups, learning nothing."""
+def evaluate(
+    method: Method,
+    handles: Handles,
+    guard: Guard | None = None,
+    seen: Callable[[Sequence[Group]], None] = lambda groups: None,
+) -> dict[str, float]:
+    """Held-out losses and metrics: the method's own chain on its held-out groups, learning nothing.
+
+    `seen` is given the groups with what annotators wrote on them.
+    """
     noted: dict[str, float] = {}
     step = held_out_step(method, handles, noted, guard)
-    return {**noted, **step.evaluate()} if step else {}
+    if step is None:
+        return {}
+    seen(step.groups)
+    return {**noted, **step.evaluate()}
 
 
 def held_out_step(

@@ -24,8 +24,9 @@ from trueup.engine import disk, inputs
 from trueup.engine.inputs import Input
 from trueup.errors import TrueupError, options_of
 from trueup.runs.done import Done, check_handed_on
+from trueup.runs.failed import noting_failure
 from trueup.runs.files_read import files_of
-from trueup.runs.hold import holding
+from trueup.runs.hold import holding, present
 from trueup.runs.rates import Settled, as_begun, rate_lines, settle, size_of
 from trueup.runs.references import STAGE, bind, stage_inputs, strings
 from trueup.runs.unchanged import (
@@ -286,7 +287,8 @@ def run_stage(
             return check_handed_on(stage.folder)
         disk.require_space(stage.folder, 0)
         disk.write(stage.folder / "config.resolved.yaml", configuration.dump_yaml(stage.settings))
-        return _run(stage, stop_requested, watch)
+        with noting_failure(stage.folder):
+            return _run(stage, stop_requested, watch)
 
 
 def _take_over(stage: Stage, terms: Terms, stop_requested: Callable[[], str]) -> None:
@@ -336,15 +338,16 @@ def run_recipe(
     disk.write(run_dir / "recipe.resolved.yaml", configuration.dump_yaml(resolved))
     for line in world_lines(stages, recipe.world):
         say(line)
-    for number, stage in enumerate(stages, 1):
-        told = told_first(stage.folder, stage.settings, stage.config, stage.module)
-        say(f"[{number}/{len(stages)}] {stage.name}{told}")
-        for line in () if stage.done else rate_lines(stage.module, stage.config, stage.settled):
-            say(f"  {line}")
-        with options_of(stage.name):
-            done = run_stage(stage, stop_requested=stop_requested, terms=terms)
-        for name in done.publish:
-            disk.write(run_dir / name, (stage.folder / name).read_bytes())
+    with present(run_dir):
+        for number, stage in enumerate(stages, 1):
+            told = told_first(stage.folder, stage.settings, stage.config, stage.module)
+            say(f"[{number}/{len(stages)}] {stage.name}{told}")
+            for line in () if stage.done else rate_lines(stage.module, stage.config, stage.settled):
+                say(f"  {line}")
+            with options_of(stage.name):
+                done = run_stage(stage, stop_requested=stop_requested, terms=terms)
+            for name in done.publish:
+                disk.write(run_dir / name, (stage.folder / name).read_bytes())
     return run_dir
 
 

@@ -139,12 +139,14 @@ def _train(
         else None,
     )
     end_if_asked(stop_requested)
+    sizes = step_sizes(config.loop, method, len(opened.train))
+    _note_data(folder, opened, len(sizes))
     return train_method(
         method,
         handles,
         config.loop,
         folder,
-        sizes=step_sizes(config.loop, method, len(opened.train)),
+        sizes=sizes,
         stop_requested=stop_requested,
         label=label,
         watch=watch,
@@ -321,7 +323,8 @@ def headline(metrics: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {metrics[name]:.3g}" for name in shown if name in metrics)
 
 
-def _note_data(folder: Path, opened: Opened) -> None:
+def _note_data(folder: Path, opened: Opened, steps: int | None = None) -> None:
+    """Nothing; data.json says what became of the rows, and, once that is known, how many steps there are."""
     counts = {
         "format": opened.format,
         "rows_in": opened.rows_in,
@@ -330,6 +333,7 @@ def _note_data(folder: Path, opened: Opened) -> None:
         "quarantined": opened.quarantined,
         "overlong": opened.overlong,
         "truncated": opened.truncated,
+        **({} if steps is None else {"steps": steps}),
     }
     disk.write(folder / "data.json", json.dumps(counts, indent=1) + "\n")
 

@@ -310,7 +310,7 @@ _SAID: tuple[tuple[str, dict[str, tuple[object, ...]]], ...] = (
         {"f_alpha_divergence_coef": ()},
     ),
     (
-        "samples.jsonl holds the held-out completions of every evaluation",
+        "samples.jsonl holds a few held-out completions of the first and the last evaluations",
         {"num_sample_generations": ()},
     ),
     (

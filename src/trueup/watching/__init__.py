@@ -1,0 +1,1 @@
+"""Runs under way, looked at from outside: from the files of their folders and their locks alone."""

@@ -80,7 +80,7 @@ def test_seeds_are_the_fewest_whose_interval_fits() -> None:
 
 
 def test_at_the_planned_width_every_interval_is_a_verdict() -> None:
-    """Intervals of half-width (X − d) / 2 anywhere: none is undecided, for ends at no effect and beyond it."""
+    """Intervals of half-width (X − d) / 2 anywhere: none is undecided, with the end at no effect or not."""
     for end, margin in ((0.0, 0.03), (0.02, 0.05), (-0.02, 0.03)):
         room = over_seeds("x", (0.0, 1.0), (end, None), margin=margin).room
         assert room == pytest.approx(margin - abs(end))

@@ -1,10 +1,10 @@
-"""How many seeds an undecided claim is given: from the spread of the first ones, set down before more are run.
+"""How many seeds an undecided claim is given: by the spread of the first ones, set down before more are run.
 
     n = the least n ≥ n₀ with t_{n−1} s / √n ≤ (X − d) / 2,   16 at most
 
 s is the deviation over the first n₀ seeds, X the effect's margin, d how far the ends of the wanted range lie
-from no effect, t the 97.5 % quantile. An interval of that half-width that holds an end of the range lies within
-X of no effect, so where the spread stays as it was, every outcome is a verdict. Two stages, one look more
+from no effect, t the 97.5 % quantile. An interval of that half-width that holds an end of the range lies
+within X of no effect, so where the spread stays as it was, every outcome is a verdict. Two stages, one look more
 (after Stein 1945): a claim that is undecided after its plan stays so.
 
     FOLDER/NAME/plan.json   the first seeds, what each undecided effect asks for, and the seeds to run
@@ -70,7 +70,7 @@ def seeds_for(spread: float, room: float, first: int) -> int:
 def plan_for(
     effects: Sequence[Effect], first: Sequence[int], changed: Mapping[str, Any] | None = None
 ) -> Plan | None:
-    """The plan of a claim's undecided effects; None where none is, where one has no margin, or at 16 seeds."""
+    """The plan of a claim's undecided effects; None where none is, one has no margin, or at 16 seeds."""
     open_ones = [effect for effect in effects if effect.verdict == "undecided"]
     if not open_ones or len(first) >= MOST or not all(effect.by_seed for effect in open_ones):
         return None

@@ -1,8 +1,8 @@
 """Claims: what is said in the field, measured again, with effects, intervals, a verdict and a picture.
 
 A file in `trueup/claims/files/` is a claim. It says what is claimed (SUMMARY, one sentence), by whom
-(REFERENCES), what was changed after numbers had been seen, if anything was (REVISED), within how much an effect
-counts as none (MARGIN), how many minutes of CPU a seed takes where nothing is shared (MINUTES), and
+(REFERENCES), what was changed after numbers had been seen, if anything was (REVISED), within how much an
+effect counts as none (MARGIN), how many minutes of CPU a seed takes where nothing is shared (MINUTES), and
 `measure(trials)` gives a `Finding`. Where a recipe of the same name lies beside it, the trials are that
 recipe's runs at every seed of SEEDS; else there are none. Nothing is registered. What was found is kept as
 

@@ -43,8 +43,8 @@ def reproduce(
     out
         The folder of all claims; each has its own below it.
     decide
-        Give those that stay undecided, and name a margin, the seeds that the spread of the first asks for, 16 at
-        most: set down in plan.json, then run.
+        Give those that stay undecided, and name a margin, the seeds that the spread of the first asks for,
+        16 at most: set down in plan.json, then run.
     """
     from rich.table import Table
 

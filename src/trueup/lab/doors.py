@@ -75,7 +75,7 @@ class Lab:
         return self._find({TRUTH: lambda: lab_grade, "refusals": _behaviour}, name, "grade")()
 
     def labeler(self, name: str) -> Any:
-        """`crowd`: simulated people with known tastes and errors; `exact`, who errs never; `brief`, `thorough`."""
+        """`crowd`: simulated people with tastes and errors; `exact`, who errs never; `brief`, `thorough`."""
         from trueup.lab.labelers import CROWDS, label
 
         return partial(label, labelers=self._find(CROWDS, name, "labeler"))
@@ -120,7 +120,7 @@ class Lab:
         return str(self._find(files, name, "text"))
 
     def dialogues(self, name: str, num: int) -> tuple[Message, ...]:
-        """`hhh`: the turns of the first of fourteen good dialogues; `hhh-1` to `hhh-5`, others of the same kinds."""
+        """`hhh`: the turns of the first of fourteen good dialogues; `hhh-1` to `hhh-5`, others like them."""
         from trueup.lab.datasets import hhh_dialogues
 
         draws = {"hhh": 0, **{f"hhh-{draw}": draw for draw in range(1, 6)}}

@@ -56,8 +56,8 @@ CROWDS: dict[str, tuple[Labeler, ...]] = {
     "brief": (Labeler(name="brief", length_bias=-0.3),),
     "thorough": (Labeler(name="thorough", length_bias=0.3),),
 }
-"""Who may be asked, by name: the crowd; one who sees gold and never errs; and two groups whose tastes pull apart,
-by .3 of gold for every ten words."""
+"""Who may be asked, by name: the crowd; one who sees gold and never errs; and two groups whose tastes pull
+apart, by .3 of gold for every ten words."""
 STRENGTH_STEPS = (0.15, 0.35, 0.6)
 "Perceived differences at which the strength goes from 1 to 2, 3 and 4: an 8-point scale with the two sides."
 

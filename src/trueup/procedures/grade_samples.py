@@ -1,7 +1,7 @@
 """One policy's samples of the prompts of a file, and what everybody says of each: truth, judges, likelihood.
 
-`measure` asks a world's own prompts; this asks whatever groups `data` has, several samples each, so that rankers
-can be compared by the best of k that each picks, and samples by how different they are.
+`measure` asks a world's own prompts; this asks whatever groups `data` has, several samples each, so that
+rankers can be compared by the best of k that each picks, and samples by how different they are.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Config:
 def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> Done:
     """`measured.json`: named numbers [num_prompts, num_completions], as `measure` writes them.
 
-    Beside the truth's and the judges': `length`, `ended`, `mean_logprob` under the policy, and `distinct`, the
-    share of different texts among a prompt's samples, the same for each. Raises E601 where nobody judges.
+    Beside the truth's and the judges': `length`, `ended`, `mean_logprob` under the policy, and `distinct`,
+    the share of different texts among a prompt's samples, the same for each. Raises E601 where nobody judges.
     """
     device = pick_device("auto")
     prefix = open_context(config.context, config.num_dialogues) if config.context else ()

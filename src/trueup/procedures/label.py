@@ -39,8 +39,8 @@ class Config:
     num_completions: int = 4
     "Samples per prompt."
     labeler: str = "world:crowd"
-    """Who compares: a labeler of a world, a language model by `lm:MODEL` or `lm:openai:URL?model=NAME`, or a judge's
-    scores by `score:JUDGE`: `score:stage:reward`."""
+    """Who compares: a labeler of a world, a language model by `lm:MODEL` or `lm:openai:URL?model=NAME`, or a
+    judge's scores by `score:JUDGE`: `score:stage:reward`."""
     kind: Literal["comparisons", "ranking"] = "comparisons"
     num_comparisons: int = 2
     "Comparisons per prompt, of different pairs."
@@ -94,7 +94,7 @@ def _label(config: Config, sampled: list[Group]) -> tuple[list[Group], dict[str,
             "E704",
             f"no labeler {labeler!r}",
             where="labeler",
-            remedy="use a world's, by WORLD:NAME, a language model: lm:MODEL, or a judge's scores: score:JUDGE",
+            remedy="use a world's, by WORLD:NAME, a language model, lm:MODEL, or a judge, score:JUDGE",
         )
     if config.kind != "comparisons":
         raise TrueupError(
@@ -109,7 +109,7 @@ def _label(config: Config, sampled: list[Group]) -> tuple[list[Group], dict[str,
 
 
 def by_score(groups: list[Group], judge: Judge, num: int, seed: int, name: str) -> list[Group]:
-    """The groups with up to `num` comparisons of different texts each: the higher score wins, equal ones tie."""
+    """The groups with up to `num` comparisons of different texts each: the higher score wins, equals tie."""
     made = []
     for place, (group, scores) in enumerate(zip(groups, judge(groups), strict=True)):
         texts = [c.text for c in group.completions]

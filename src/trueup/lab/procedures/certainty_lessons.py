@@ -1,4 +1,4 @@
-"""Lessons in saying whether one's own answer is right: a model's answers, each followed by the truth about it.
+"""Lessons in saying whether one's own answer is right: a model's answers, each with the truth about it.
 
     user: What is the trade of Mirel?     assistant: The trade of Mirel is baker.
     user: Is that right or wrong?         assistant: It is wrong.

@@ -74,9 +74,12 @@ class Effect:
     def verdict(self) -> Verdict:
         """`holds` where the whole interval is wanted, `does not hold here` where none of it is.
 
-        Of the others, `no effect beyond ±X` where the whole interval is within the margin, else `undecided`.
+        Of the others, `no effect beyond ±X` where the whole interval is within the margin, else `undecided`. An
+        effect that is exactly none at every seed never holds by lying on the end of what is wanted.
         """
         low, high = self.interval or (self.value, self.value)
+        if low == high == self.null and self.null in self.wanted:
+            return "does not hold here" if self.margin is None else "no effect beyond ±X"
         least = -math.inf if self.wanted[0] is None else self.wanted[0]
         most = math.inf if self.wanted[1] is None else self.wanted[1]
         if least <= low and high <= most:

@@ -31,8 +31,8 @@ def measure_claims(
     """What was found of a claim, of several, or of `all`, for those whose runs ended well.
 
     With `decide` those that are undecided and name a margin are given a plan, and measured again at its
-    seeds; a plan that was set down before is followed without being asked for. E718 where the runs of a claim that
-    stands alone failed.
+    seeds; a plan that was set down before is followed without being asked for. E718 where the runs of a claim
+    that stands alone failed.
     """
     given = dict(overrides or {})
     names = [claim] if isinstance(claim, str) else list(claim)

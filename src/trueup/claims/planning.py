@@ -4,8 +4,8 @@
 
 s is the deviation over the first n₀ seeds, X the effect's margin, d how far the ends of the wanted range lie
 from no effect, t the 97.5 % quantile. An interval of that half-width that holds an end of the range lies
-within X of no effect, so where the spread stays as it was, every outcome is a verdict. Two stages, one look more
-(after Stein 1945): a claim that is undecided after its plan stays so.
+within X of no effect, so where the spread stays as it was, every outcome is a verdict. Two stages, one look
+more (after Stein 1945): a claim that is undecided after its plan stays so.
 
     FOLDER/NAME/plan.json   the first seeds, what each undecided effect asks for, and the seeds to run
 """

@@ -5,7 +5,7 @@ import numpy as np
 from trueup.claims.experiment import Floats
 from trueup.claims.finding import Finding, Trial, Trials, over_seeds
 from trueup.reports.figures import curves
-from trueup.statistics.estimates import preferences, win_rate
+from trueup.statistics.estimates import preferences
 
 SUMMARY = "Along RLHF, helpful and harmless Elo both rise."
 REFERENCES = ("bai2022a",)
@@ -33,7 +33,8 @@ def measure(trials: Trials) -> Finding:
         ),
         setting="A reward model of people's comparisons of the bare base's answers; from the base 60 steps "
         "of REINFORCE against it, in three legs that each pull to where they began. After each leg the "
-        "policy's answers to 500 test prompts are compared with the base's by either grade; 400 log₁₀ of the odds.",
+        "policy's answers to 500 test prompts are compared with the base's by either grade; the Elo is 400 log₁₀ "
+        "of the odds.",
         figure=curves(
             {
                 part: [(float(STEPS * leg), float(v)) for leg, v in enumerate(rows.mean(axis=0))]
@@ -56,7 +57,7 @@ def along(trial: Trial, part: str) -> Floats:
 
 def elo(ours: Floats, theirs: Floats) -> float:
     """400 log₁₀ of the odds of winning, ties counting half; of n prompts at most n − ½ are won."""
-    rate = win_rate(preferences(ours, theirs)).estimate.mean
+    rate = float(preferences(ours, theirs).mean())
     least = 0.5 / len(ours)
     rate = min(max(rate, least), 1 - least)
     return float(400 * np.log10(rate / (1 - rate)))

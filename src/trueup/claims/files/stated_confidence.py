@@ -34,7 +34,8 @@ def measure(trials: Trials) -> Finding:
         setting="An SFT model answers requests that have a right answer and is then asked whether it is "
         "right; p is its probability of saying so. Lessons about answers of its own to training requests "
         f"come before; tests are about other people and things. {share:.0%} of the answers are right. "
-        f"Calibration error before the lessons {errors['not taught'].mean():.2f}, after them {errors['taught'].mean():.2f}.",
+        f"Calibration error before the lessons {errors['not taught'].mean():.2f}, after them "
+        f"{errors['taught'].mean():.2f}.",
         figure=curves(
             {f"seed {t.seed}": reliability(row) for t, row in zip(trials, found, strict=True)},
             across="stated confidence",

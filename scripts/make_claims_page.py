@@ -20,9 +20,9 @@ Written by `python scripts/make_claims_page.py {folder}` from what `trueup repro
 Versions: {versions}.
 
 {counts}. An interval is the 95 % t interval over seeds; a claim *holds* where the whole of it lies in
-the range that its file names, *does not hold here* where none of it does, shows *no effect beyond ±X* where it lies
-across an end of that range and within X, which the file names too. What was changed after numbers had been
-seen, and why a claim was given more seeds, is said with the claim.
+the range that its file names, *does not hold here* where none of it does, shows *no effect beyond ±X* where
+it lies across an end of that range and within X, which the file names too. What was changed after numbers had
+been seen, and why a claim was given more seeds, is said with the claim.
 
 | name | claim | effect | 95 % interval | seeds | verdict |
 |---|---|---|---|---|---|

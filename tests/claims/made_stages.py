@@ -14,8 +14,8 @@ from trueup.claims.finding import Finding
 from trueup.runs.recipe import plan
 
 Wrote = Callable[[str, int], Mapping[str, Any]]
-"""(stage, seed) to what it wrote: `metrics` of DONE.json, `numbers` [num_prompts][num_samples] of measured.json,
-and JSON files by their own names."""
+"""(stage, seed) to what it wrote: `metrics` of DONE.json, `numbers` [num_prompts][num_samples] of
+measured.json, and JSON files by their own names."""
 
 
 def made_trials(name: str, folder: Path, wrote: Wrote, seeds: Sequence[int] = (1, 2, 3)) -> list[Trial]:
@@ -45,8 +45,3 @@ def found_of(name: str, folder: Path, wrote: Wrote, seeds: Sequence[int] = (1, 2
 def noise(seed: int) -> float:
     """A little that differs by seed, so that intervals have a width."""
     return 0.001 * (seed % 3 - 1)
-
-
-def metrics(**values: Mapping[str, float]) -> Wrote:
-    """What stages handed on, by name; noise is added where the stage's name stands in `noisy`."""
-    return lambda stage, seed: {"metrics": values.get(stage, {})}

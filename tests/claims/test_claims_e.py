@@ -21,7 +21,14 @@ NEW = (
     *("abstaining", "clamped-labels", "code-best-of-k", "disguised-requests", "elo-along-rl"),
     *("group-reward-models", "helpful-and-summaries", "imitation-data", "imitation-noise"),
     *("imitation-size-pairs", "imitation-size-rankings", "majority-values", "prompt-overrides"),
-    *("prompt-variance", "raft-temperature", "reasoned-labels", "rrhf-rankers", "scaling-floor", "soup-three"),
+    *(
+        "prompt-variance",
+        "raft-temperature",
+        "reasoned-labels",
+        "rrhf-rankers",
+        "scaling-floor",
+        "soup-three",
+    ),
     *("stated-confidence", "weak-to-strong"),
 )
 
@@ -98,7 +105,11 @@ def answers(right: Sequence[float], stated: Sequence[float], error: float) -> Wr
     """Ten answers; noise goes to the confidence, which changes no order, and to the calibration error."""
 
     def wrote(stage: str, seed: int) -> Mapping[str, Any]:
-        row = {"right": list(right), "stated": [p + noise(seed) for p in stated], "mean_logprob": list(stated)}
+        row = {
+            "right": list(right),
+            "stated": [p + noise(seed) for p in stated],
+            "mean_logprob": list(stated),
+        }
         return {"metrics": {"ece": error + noise(seed), "right": 0.5}, "certainty.json": row}
 
     return wrote
@@ -277,7 +288,7 @@ def test_known_numbers_give_the_known_verdict(
 
 
 def legs(harmless: float) -> Wrote:
-    """The policy is more helpful on every prompt but one after each leg, and as harmless, or not, on all."""
+    """After each leg more helpful on every prompt but one; on one or two more, or less, harmless."""
 
     def wrote(stage: str, seed: int) -> Mapping[str, Any]:
         leg = int(stage[-1]) if stage.startswith("m_leg") else 0
@@ -289,7 +300,7 @@ def legs(harmless: float) -> Wrote:
 
 
 def test_elo_is_of_the_odds_against_the_start(tmp_path: Path) -> None:
-    """19 of 20 won is 400 log₁₀ 19 = 511.5; one or two of 19 won and the rest tied is (9.5 + ½ or 1) of 19."""
+    """19 of 20 won is 400 log₁₀ 19 = 511.5; of 19 one or two won, the others tied, (9.5 + ½ or 1) / 19."""
     found = found_of("elo-along-rl", tmp_path, legs(0.6))
     helpful, harmless = found.effects
     assert helpful.value == pytest.approx(400 * math.log10(19)) and helpful.verdict == HELD

@@ -74,8 +74,8 @@ class Effect:
     def verdict(self) -> Verdict:
         """`holds` where the whole interval is wanted, `does not hold here` where none of it is.
 
-        Of the others, `no effect beyond ±X` where the whole interval is within the margin, else `undecided`. An
-        effect that is exactly none at every seed never holds by lying on the end of what is wanted.
+        Of the others, `no effect beyond ±X` where the whole interval is within the margin, else `undecided`.
+        An effect that is exactly none at every seed never holds by lying on the end of what is wanted.
         """
         low, high = self.interval or (self.value, self.value)
         if low == high == self.null and self.null in self.wanted:

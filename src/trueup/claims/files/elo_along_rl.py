@@ -33,8 +33,8 @@ def measure(trials: Trials) -> Finding:
         ),
         setting="A reward model of people's comparisons of the bare base's answers; from the base 60 steps "
         "of REINFORCE against it, in three legs that each pull to where they began. After each leg the "
-        "policy's answers to 500 test prompts are compared with the base's by either grade; the Elo is 400 log₁₀ "
-        "of the odds.",
+        "policy's answers to 500 test prompts are compared with the base's by either grade; the Elo is "
+        "400 log₁₀ of the odds.",
         figure=curves(
             {
                 part: [(float(STEPS * leg), float(v)) for leg, v in enumerate(rows.mean(axis=0))]

@@ -36,7 +36,7 @@ def measure(trials: Trials) -> Finding:
             ),
         ),
         setting="From one SFT model an expert by REINFORCE for each of three rewards that pull apart: "
-        "helpful, short, and praise, the share of favourable judgements. Their weights mixed evenly. Rewards "
+        "helpful, short, and personal, which is to say “I”. Their weights mixed evenly. Rewards "
         "in deviations over SFT's samples, on 300 test prompts.",
         figure=spider(shown, spokes, description="Three rewards of the start, the experts and their soup."),
         caption="Means over the seeds, all on one scale: the least value of all a tenth of the way out.",

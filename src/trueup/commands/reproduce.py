@@ -17,7 +17,7 @@ CLAIMS = Path("runs/claims")
 def reproduce(
     claim: str | None = None,
     /,
-    *overrides: Overrides,
+    *further: Overrides,
     seeds: str = "",
     out: Path = CLAIMS,
     decide: Flag = False,
@@ -72,8 +72,8 @@ def reproduce(
     from trueup.claims.measure import measure_claims
     from trueup.runs.unchanged import Terms
 
-    more = list(takewhile(lambda word: not word.startswith("-"), overrides))
-    given = dict(parse_overrides(list(overrides[len(more) :])).values)
+    more = list(takewhile(lambda word: not word.startswith("-"), further))
+    given = dict(parse_overrides(list(further[len(more) :])).values)
     chosen = [int(seed) for seed in seeds.split(",")] if seeds else []
     aside = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
     terms = Terms(accept=accept_changed_inputs, whole=full_digests)

@@ -69,6 +69,10 @@ def test_a_claim_has_the_worst_verdict_of_its_effects_and_says_its_margins() -> 
     both = (none, effect(-0.01, 0.01, 0.1), held)
     assert worded(NONE, both, (1, 2)) == "no effect beyond ±0.05 and ±0.1"
     assert sentence(NONE, both, (1, 2)) == "shows no effect beyond ±0.05 and ±0.1"
+    bound = Effect(name="x", value=0.1, interval=(0.08, 0.12), wanted=(None, 0.1), margin=0.05, null=0.1)
+    assert bound.verdict == NONE and bound.room == pytest.approx(0.05)
+    assert sentence(NONE, (bound,), (1, 2)) == "lies within ±0.05 of 0.1"
+    assert worded(NONE, (none, bound), (1, 2)) == "no effect beyond ±0.05 and within ±0.05 of 0.1"
     assert sentence("undecided", both, (1, 2, 3)) == "is undecided with 3 seeds"
     assert worded("undecided", both, ()) == "undecided" and sentence("holds", both, (1,)) == "holds"
 

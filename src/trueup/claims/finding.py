@@ -52,7 +52,7 @@ class Effect:
     margin: float | None = None
     "X, named before anything is run: within X of `null` an effect counts as none. None names none."
     null: float = 0.0
-    "The value that would be no effect: 0 for a difference, 1 for a ratio."
+    "What would be no effect: 0 for a difference, 1 for a ratio; of a number that is none, its bound."
 
     def __post_init__(self) -> None:
         """Raises E870 for a margin that does not reach beyond the ends of what is wanted."""
@@ -149,12 +149,15 @@ def worded(verdict: str, effects: Sequence[Effect], seeds: Sequence[int]) -> str
     if verdict == "undecided" and seeds:
         return f"undecided with {len(seeds)} seeds" if len(seeds) > 1 else "undecided with one seed"
     if verdict == "no effect beyond ±X":
-        found = [e.margin for e in effects if e.verdict == verdict and e.margin is not None]
-        return f"no effect beyond {' and '.join(f'±{x:g}' for x in dict.fromkeys(found))}"
+        near = [e for e in effects if e.verdict == verdict and e.margin is not None]
+        none = " and ".join(dict.fromkeys(f"±{e.margin:g}" for e in near if not e.null))
+        bounds = dict.fromkeys(f"within ±{e.margin:g} of {e.null:g}" for e in near if e.null)
+        return " and ".join([*([f"no effect beyond {none}"] if none else []), *bounds])
     return verdict
 
 
 def sentence(verdict: str, effects: Sequence[Effect], seeds: Sequence[int]) -> str:
     """The verdict as a predicate: `holds`, `shows no effect beyond ±0.02`, `is undecided with 4 seeds`."""
-    verb = {"undecided": "is ", "no effect beyond ±X": "shows "}.get(verdict, "")
-    return f"{verb}{worded(verdict, effects, seeds)}"
+    said = worded(verdict, effects, seeds)
+    verbs = {"undecided": "is ", "no effect": "shows ", "within ±": "lies "}
+    return next((verb for start, verb in verbs.items() if said.startswith(start)), "") + said

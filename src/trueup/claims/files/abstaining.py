@@ -13,7 +13,8 @@ MARGIN = 0.03
 "Share of right answers."
 ANSWERS = 0.3
 "Share of the requests that must be answered."
-WIDE = 0.6
+WIDE = 0.1
+"How near to that the share may stay and count as on the bound."
 
 
 def measure(trials: Trials) -> Finding:
@@ -24,7 +25,7 @@ def measure(trials: Trials) -> Finding:
     return Finding(
         effects=(
             over_seeds("right, answered minus all", kept - all_, (0.0, None), margin=MARGIN),
-            over_seeds("share answered", answered, (ANSWERS, None), margin=WIDE),
+            over_seeds("share answered", answered, (ANSWERS, None), margin=WIDE, null=ANSWERS),
         ),
         setting="An SFT model that was taught about answers of its own answers requests that have a right "
         "answer, and is asked whether it is right; those that it calls wrong are kept back. Beside it as "

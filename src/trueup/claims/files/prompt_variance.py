@@ -10,8 +10,8 @@ SEEDS = (1, 2, 3)
 MINUTES = 4.0
 HALF = 0.5
 "Of the mean lift: a deviation between prompts below it counts as less."
-MARGIN = 1.0
-"A deviation of the whole lift, beyond which prompts would matter more than prompting."
+MARGIN = 0.25
+"How near to half the share may stay and count as on the bound."
 
 DRAWS = {f"prompt {draw}": f"prompt_{draw}" for draw in range(1, 6)}
 
@@ -24,7 +24,9 @@ def measure(trials: Trials) -> Finding:
     shares = np.abs(lifts.std(axis=0, ddof=1) / lifts.mean(axis=0))
     return Finding(
         effects=(
-            over_seeds("deviation between prompts over the mean lift", shares, (None, HALF), margin=MARGIN),
+            over_seeds(
+                "deviation between prompts over the mean lift", shares, (None, HALF), margin=MARGIN, null=HALF
+            ),
         ),
         setting="The lab's base model bare and after fourteen good dialogues, five draws of them, one of "
         "each kind of request in the same order; gold reward on 300 test prompts with two samples each.",

@@ -12,7 +12,7 @@ SEEDS = (1, 2, 3, 4)
 MINUTES = 2.0
 ERROR = 0.1
 "Expected calibration error in ten bins; some 500 answers leave .04 of it to chance."
-MARGIN = 0.2
+MARGIN = 0.05
 APART = 0.1
 "How much likelier right the answers above the median confidence are at least."
 WIDE = 0.2
@@ -28,7 +28,9 @@ def measure(trials: Trials) -> Finding:
     share = handed_on(trials, {"": "certain"}, "right")[""].mean()
     return Finding(
         effects=(
-            over_seeds("calibration error, taught", errors["taught"], (None, ERROR), margin=MARGIN),
+            over_seeds(
+                "calibration error, taught", errors["taught"], (None, ERROR), margin=MARGIN, null=ERROR
+            ),
             over_seeds("right, surer half minus the other", apart, (APART, None), margin=WIDE),
         ),
         setting="An SFT model answers requests that have a right answer and is then asked whether it is "

@@ -139,9 +139,8 @@ class Finding:
     @property
     def verdict(self) -> Verdict:
         """The worst of the effects' verdicts, in the order of `WORST`; of none, `undecided`."""
-        found = {effect.verdict for effect in self.effects}
-        nothing: Verdict = "undecided"
-        return next((verdict for verdict in WORST if verdict in found), nothing)
+        found: set[Verdict] = {effect.verdict for effect in self.effects}
+        return next((verdict for verdict in WORST if verdict in found), "undecided")
 
 
 def worded(verdict: str, effects: Sequence[Effect], seeds: Sequence[int]) -> str:

@@ -139,8 +139,7 @@ class Finding:
     @property
     def verdict(self) -> Verdict:
         """The worst of the effects' verdicts, in the order of `WORST`; of none, `undecided`."""
-        found: set[Verdict] = {effect.verdict for effect in self.effects}
-        return next((verdict for verdict in WORST if verdict in found), "undecided")
+        return min((effect.verdict for effect in self.effects), key=WORST.index, default="undecided")
 
 
 def worded(verdict: str, effects: Sequence[Effect], seeds: Sequence[int]) -> str:

@@ -139,7 +139,9 @@ class Finding:
     @property
     def verdict(self) -> Verdict:
         """The worst of the effects' verdicts, in the order of `WORST`; of none, `undecided`."""
-        return min((effect.verdict for effect in self.effects), key=WORST.index, default="undecided")
+        if not self.effects:
+            return "undecided"
+        return min((effect.verdict for effect in self.effects), key=WORST.index)
 
 
 def worded(verdict: str, effects: Sequence[Effect], seeds: Sequence[int]) -> str:

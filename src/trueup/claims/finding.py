@@ -141,7 +141,7 @@ class Finding:
         """The worst of the effects' verdicts, in the order of `WORST`; of none, `undecided`."""
         if not self.effects:
             return "undecided"
-        return min((effect.verdict for effect in self.effects), key=WORST.index)
+        return min(self.effects, key=lambda effect: WORST.index(effect.verdict)).verdict
 
 
 def worded(verdict: str, effects: Sequence[Effect], seeds: Sequence[int]) -> str:

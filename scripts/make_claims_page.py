@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from trueup.claims import reproduce
-from trueup.claims.reproduce import Effect
 
 ROOT = Path(__file__).parents[1]
 HEAD = """# The field's claims, measured again
@@ -21,8 +20,9 @@ Written by `python scripts/make_claims_page.py {folder}` from what `trueup repro
 Versions: {versions}.
 
 {counts}. An interval is the 95 % t interval over seeds; a claim *holds* where the whole of it lies in
-the range that its file names, *does not hold here* where none of it does. What was changed after numbers had
-been seen is said with the claim.
+the range that its file names, *does not hold here* where none of it does, shows *no effect beyond ±X* where
+it lies across an end of that range and within X, which the file names too. What was changed after numbers had
+been seen, and why a claim was given more seeds, is said with the claim.
 
 | name | claim | effect | 95 % interval | seeds | verdict |
 |---|---|---|---|---|---|
@@ -55,10 +55,10 @@ def write(folder: Path, results: Path) -> Path:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    name, verdict = row["name"], f"*{row['verdict'] or 'not measured'}*"
+    name = row["name"]
     if "effects" not in row:
-        return [f"`{name}`", row["claim"], "", "", "", verdict]
-    effects = _effects(row)
+        return [f"`{name}`", row["claim"], "", "", "", "*not measured*"]
+    effects, verdict = reproduce.effects_of(row), f"*{reproduce.verdict_of(row)}*"
     more = [f"and {len(effects) - SHOWN} more"] if len(effects) > SHOWN else []
     values = [f"{_cell(e.name)}: {e.value:.3g}" for e in effects[:SHOWN]] + more
     intervals = [reproduce.between(e.interval) if e.interval else "exact" for e in effects[:SHOWN]]
@@ -71,28 +71,24 @@ def _section(row: dict[str, Any]) -> str:
     """A claim's setting, numbers, picture and command."""
     cells = [
         (_cell(e.name), f"{reproduce.measured(e)} {e.unit}".strip(), reproduce.between(e.wanted), e.verdict)
-        for e in _effects(row)
+        for e in reproduce.effects_of(row)
     ]
     lines = [f"| {' | '.join(line)} |" for line in cells]
     changed = [f"With other settings than its own: {row['changed']}."] if row["changed"] else []
-    name, verdict = row["name"], row["verdict"]
-    said = "The claim is undecided" if verdict == "undecided" else f"The claim {verdict}"
+    name, said = row["name"], f"The claim {reproduce.sentence_of(row)}"
     parts = [
         f"\n## {name}",
         f"{row['claim']} {said}. Said by: {', '.join(row['references'])}.",
         " ".join([row["setting"], *changed]),
         row.get("because", ""),
         f"*Changed after a first look:* {row['revised']}" if row.get("revised") else "",
+        reproduce.plan_told(row),
         "\n".join(["| effect | measured | claimed | verdict |", "|---|---|---|---|", *lines]),
         f"![{name}](claims/{name}.svg)",
         row.get("caption", ""),
         f"```sh\ntrueup reproduce {name}\n```",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _effects(row: dict[str, Any]) -> list[Effect]:
-    return [Effect(**{k: v for k, v in found.items() if k != "verdict"}) for found in row["effects"]]
 
 
 def _cell(text: str) -> str:

@@ -156,7 +156,7 @@ class Reproduced:
 
     @property
     def verdicts(self) -> dict[str, str | None]:
-        """What was found of each claim: `holds`, `undecided`, `does not hold here`, None: not measured."""
+        """What was found of each claim: one of `trueup.claims.finding.WORST`; None: not measured."""
         return {row["name"]: row["verdict"] for row in self.claims}
 
     def frame(self) -> pandas.DataFrame:
@@ -170,13 +170,15 @@ class Reproduced:
         return shown.page("claims", [], ("claim", "what it says", "verdict"), self._rows())
 
     def _rows(self) -> list[tuple[str, str, str]]:
-        return [(r["name"], r["claim"], r["verdict"] or "not measured") for r in self.claims]
+        rows = self.claims
+        return [(r["name"], r["claim"], the_claims.verdict_of(r) or "not measured") for r in rows]
 
 
 def reproduce(
-    claim: str | None = None,
+    claim: str | Sequence[str] | None = None,
     *,
     seeds: Sequence[int] = (),
+    decide: bool = False,
     out: str | os.PathLike[str] = CLAIMS,
     workers: int = 2,
     say: Callable[[str], None] = print,
@@ -184,9 +186,10 @@ def reproduce(
     full_digests: bool = False,
     **changes: Any,
 ) -> Reproduced:
-    """A claim of the field measured again, or `"all"`; without a name, what is known of each.
+    """A claim of the field measured again, several, or `"all"`; without a name, what is known of each.
 
     `seeds` are those of its runs, its own without them; `changes` settings of its recipe by the stage's name.
+    With `decide` those that stay undecided are given the seeds that the spread of the first asks for.
     `accept_changed_inputs` and `full_digests` are those of `fit`.
     """
     folder = Path(out)
@@ -194,7 +197,7 @@ def reproduce(
         return Reproduced(folder=folder, claims=the_claims.listing(folder))
     terms = Terms(accept=accept_changed_inputs, whole=full_digests)
     rows = measure_claims(
-        claim, folder, seeds=seeds, overrides=changes, workers=workers, say=say, terms=terms
+        claim, folder, seeds=seeds, overrides=changes, decide=decide, workers=workers, say=say, terms=terms
     )
     return Reproduced(folder=folder, claims=rows)
 

@@ -11,12 +11,15 @@ import numpy as np
 from markupsafe import Markup
 
 from trueup.claims.experiment import Floats, Trial
+from trueup.errors import TrueupError
 from trueup.reports import figures
 from trueup.statistics.estimates import mean_ci
 
 Trials = Sequence[Trial]
 "One for each seed."
-Verdict = Literal["holds", "does not hold here", "undecided"]
+Verdict = Literal["holds", "does not hold here", "no effect beyond ±X", "undecided"]
+WORST: tuple[Verdict, ...] = ("does not hold here", "undecided", "no effect beyond ±X", "holds")
+"A claim of several effects has the first of these that one of them has."
 
 
 def means(trials: Trials, stages: Mapping[str, str], name: str = "gold") -> dict[str, Floats]:
@@ -46,23 +49,60 @@ class Effect:
     "95 % interval of the value; None where nothing is random."
     unit: str = ""
     by_seed: tuple[float, ...] = ()
+    margin: float | None = None
+    "X, named before anything is run: within X of `null` an effect counts as none. None names none."
+    null: float = 0.0
+    "What would be no effect: 0 for a difference, 1 for a ratio; of a number that is none, its bound."
+
+    def __post_init__(self) -> None:
+        """Raises E870 for a margin that does not reach beyond the ends of what is wanted."""
+        if self.margin is not None and self.room <= 0:
+            raise TrueupError(
+                "E870",
+                f"the margin ±{self.margin:g} of `{self.name}` does not reach beyond the wanted range's ends",
+                where="claim",
+                remedy="name a larger margin, or an end nearer to no effect",
+            )
+
+    @property
+    def room(self) -> float:
+        """X − d: how wide an interval may be and still be decided, wherever it lies (`planning`)."""
+        ends = [abs(end - self.null) for end in self.wanted if end is not None]
+        return (self.margin or 0.0) - max(ends, default=0.0)
 
     @property
     def verdict(self) -> Verdict:
-        """`holds` where the whole interval is wanted, `does not hold here` where none of it is."""
+        """`holds` where the whole interval is wanted, `does not hold here` where none of it is.
+
+        Of the others, `no effect beyond ±X` where the whole interval is within the margin, else `undecided`.
+        An effect that is exactly none at every seed never holds by lying on the end of what is wanted.
+        """
         low, high = self.interval or (self.value, self.value)
+        if low == high == self.null and self.null in self.wanted:
+            return "does not hold here" if self.margin is None else "no effect beyond ±X"
         least = -math.inf if self.wanted[0] is None else self.wanted[0]
         most = math.inf if self.wanted[1] is None else self.wanted[1]
         if least <= low and high <= most:
             return "holds"
-        overlaps = low <= most and high >= least
-        return "undecided" if overlaps else "does not hold here"
+        if not (low <= most and high >= least):
+            return "does not hold here"
+        near = max(abs(low - self.null), abs(high - self.null))
+        return "no effect beyond ±X" if self.margin is not None and near <= self.margin else "undecided"
 
 
 def over_seeds(
-    name: str, values: Sequence[float] | Floats, wanted: tuple[float | None, float | None], unit: str = ""
+    name: str,
+    values: Sequence[float] | Floats,
+    wanted: tuple[float | None, float | None],
+    unit: str = "",
+    *,
+    margin: float | None = None,
+    null: float = 0.0,
 ) -> Effect:
-    """The mean over seeds with its 95 % t interval, m ± t_{n−1} s/√n; two values at least, one a seed."""
+    """The mean over seeds with its 95 % t interval, m ± t_{n−1} s/√n; two values at least, one a seed.
+
+    `margin` is X of the verdict "no effect beyond ±X", which is about `null`.
+    """
     found = mean_ci(np.asarray(values, np.float64))
     return Effect(
         name=name,
@@ -71,6 +111,8 @@ def over_seeds(
         wanted=wanted,
         unit=unit,
         by_seed=tuple(float(v) for v in values),
+        margin=margin,
+        null=null,
     )
 
 
@@ -96,8 +138,26 @@ class Finding:
 
     @property
     def verdict(self) -> Verdict:
-        """`does not hold here` where any effect does not, else `undecided` where any is, else `holds`."""
-        found = {effect.verdict for effect in self.effects}
-        if "does not hold here" in found:
-            return "does not hold here"
-        return "undecided" if "undecided" in found or not found else "holds"
+        """The worst of the effects' verdicts, in the order of `WORST`; of none, `undecided`."""
+        if not self.effects:
+            return "undecided"
+        return min(self.effects, key=lambda effect: WORST.index(effect.verdict)).verdict
+
+
+def worded(verdict: str, effects: Sequence[Effect], seeds: Sequence[int]) -> str:
+    """A claim's verdict in full: with its margins, or with how many seeds it was undecided."""
+    if verdict == "undecided" and seeds:
+        return f"undecided with {len(seeds)} seeds" if len(seeds) > 1 else "undecided with one seed"
+    if verdict == "no effect beyond ±X":
+        near = [e for e in effects if e.verdict == verdict and e.margin is not None]
+        none = " and ".join(dict.fromkeys(f"±{e.margin:g}" for e in near if not e.null))
+        bounds = dict.fromkeys(f"within ±{e.margin:g} of {e.null:g}" for e in near if e.null)
+        return " and ".join([*([f"no effect beyond {none}"] if none else []), *bounds])
+    return verdict
+
+
+def sentence(verdict: str, effects: Sequence[Effect], seeds: Sequence[int]) -> str:
+    """The verdict as a predicate: `holds`, `shows no effect beyond ±0.02`, `is undecided with 4 seeds`."""
+    said = worded(verdict, effects, seeds)
+    verbs = {"undecided": "is ", "no effect": "shows ", "within ±": "lies "}
+    return next((verb for start, verb in verbs.items() if said.startswith(start)), "") + said

@@ -8,26 +8,63 @@ from typing import Any
 
 from trueup.claims import reproduce as the_claims
 from trueup.claims.experiment import run_experiments
+from trueup.claims.planning import Plan, kept_plan
 from trueup.comparison.engine import LocalProcesses
 from trueup.errors import TrueupError
 from trueup.runs.signals import stop_requests
 from trueup.runs.unchanged import STRICT, Terms
 
+Say = Callable[[str], None]
+
 
 def measure_claims(
-    claim: str,
+    claim: str | Sequence[str],
     out: Path,
     *,
     seeds: Sequence[int] = (),
     overrides: Mapping[str, Any] | None = None,
+    decide: bool = False,
     workers: int = 2,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = lambda line: None,
     terms: Terms = STRICT,
 ) -> list[dict[str, Any]]:
-    """What was found of a claim, or of `all` whose runs ended well. E718 where one claim's runs failed."""
-    names = the_claims.claims() if claim == "all" else [claim]
+    """What was found of a claim, of several, or of `all`, for those whose runs ended well.
+
+    With `decide` those that are undecided and name a margin are given a plan, and measured again at its
+    seeds; a plan that was set down before is followed without being asked for. E718 where the runs of a claim
+    that stands alone failed.
+    """
     given = dict(overrides or {})
-    experiments = {name: the_claims.experiment(name, seeds=seeds, overrides=given) for name in names}
+    names = [claim] if isinstance(claim, str) else list(claim)
+    names = the_claims.claims() if names == ["all"] else list(dict.fromkeys(names))
+    plans = {}
+    for name in names:
+        first = tuple(seeds) or the_claims.own_seeds(name)
+        plans[name] = kept_plan(out / name.replace("_", "-"), first, given)
+    rows = _measured(plans, out, seeds, given, workers, say, terms)
+    if not decide:
+        return rows
+    more = {row["name"]: plan for row in rows if (plan := the_claims.planned(row, out))}
+    for name, plan in more.items():
+        say(f"{name}: undecided with {len(plan.first)} seeds; measured at {len(plan.seeds)}")
+    again = {row["name"]: row for row in _measured(more, out, seeds, given, workers, say, terms)}
+    return [again.get(row["name"], row) for row in rows]
+
+
+def _measured(
+    plans: Mapping[str, Plan | None],
+    out: Path,
+    seeds: Sequence[int],
+    given: Mapping[str, Any],
+    workers: int,
+    say: Say,
+    terms: Terms,
+) -> list[dict[str, Any]]:
+    """What was found of each claim, at its plan's seeds where it has a plan."""
+    experiments = {
+        name: the_claims.experiment(name, seeds=plan.seeds if plan else seeds, overrides=given)
+        for name, plan in plans.items()
+    }
     needed = [found for found in experiments.values() if found is not None]
     trials = {}
     if needed:
@@ -42,7 +79,8 @@ def measure_claims(
     rows = []
     for name, found in experiments.items():
         if found is None or found.name in trials:
-            rows.append(the_claims.reproduce(name, out, trials[found.name] if found else (), given))
-        elif len(names) == 1:
+            made = trials[found.name] if found else ()
+            rows.append(the_claims.reproduce(name, out, made, given, plans[name]))
+        elif len(plans) == 1:
             raise TrueupError("E718", "a run of the claim failed", where=name, remedy=f"see {out / 'logs'}")
     return rows

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from trueup.commands.options import AcceptChanged, FullDigests, Json, Overrides, Workers, say_json
+from trueup.commands.options import AcceptChanged, Flag, FullDigests, Json, Overrides, Workers, say_json
 
 CLAIMS = Path("runs/claims")
 
@@ -16,9 +17,10 @@ CLAIMS = Path("runs/claims")
 def reproduce(
     claim: str | None = None,
     /,
-    *overrides: Overrides,
+    *further: Overrides,
     seeds: str = "",
     out: Path = CLAIMS,
+    decide: Flag = False,
     workers: Workers = 2,
     accept_changed_inputs: AcceptChanged = False,
     full_digests: FullDigests = False,
@@ -26,8 +28,9 @@ def reproduce(
 ) -> None:
     """Measure a claim of the field again: its effects, their intervals, a verdict and a picture.
 
-    Without a name, lists the claims and what was found of them before; `all` measures every one. Runs that
-    two claims share are made once; stop it at any moment and the same command goes on.
+    Without a name, lists the claims, what was found of them before and what a seed costs; several names, or
+    `all`, measure as many. Runs that two claims share are made once; stop it at any moment and the same
+    command goes on.
     `--STAGE.key.path VALUE` changes a setting of a claim's recipe, so it can be tried on another model or
     other data. Exit code 1 when a claim does not hold here.
 
@@ -39,6 +42,9 @@ def reproduce(
         The seeds of its runs, as `1,2,3`; its own otherwise.
     out
         The folder of all claims; each has its own below it.
+    decide
+        Give those that stay undecided, and name a margin, the seeds that the spread of the first asks for,
+        16 at most: set down in plan.json, then run.
     """
     from rich.table import Table
 
@@ -51,26 +57,38 @@ def reproduce(
         if as_json:
             say_json(rows)
             return
-        table = Table("claim", "what it says", "verdict", box=None, pad_edge=False)
+        table = Table("claim", "what it says", "verdict", "seeds", "minutes", box=None, pad_edge=False)
         for row in rows:
-            table.add_row(f"[bold]{row['name']}[/]", row["claim"], row["verdict"] or "not measured")
+            minutes = "" if row["minutes"] is None else f"{row['minutes']:.2g}"
+            verdict = the_claims.verdict_of(row) or "not measured"
+            number = str(len(row.get("seeds") or the_claims.own_seeds(row["name"])))
+            table.add_row(f"[bold]{row['name']}[/]", row["claim"], verdict, number, minutes)
         console.print(table)
         console.print(
-            f"\nVerdicts are those kept in {out}; `trueup reproduce NAME` measures one, `all` every one."
+            f"\nVerdicts are those kept in {out}; `trueup reproduce NAME` measures one, `all` every one.\n"
+            "Minutes are those of one seed on one core where nothing is shared with another claim."
         )
         return
     from trueup.claims.measure import measure_claims
     from trueup.runs.unchanged import Terms
 
-    given = dict(parse_overrides(list(overrides)).values)
+    more = list(takewhile(lambda word: not word.startswith("-"), further))
+    given = dict(parse_overrides(list(further[len(more) :])).values)
     chosen = [int(seed) for seed in seeds.split(",")] if seeds else []
     aside = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
     terms = Terms(accept=accept_changed_inputs, whole=full_digests)
     rows = measure_claims(
-        claim, out, seeds=chosen, overrides=given, workers=workers, say=aside.print, terms=terms
+        [claim, *more],
+        out,
+        seeds=chosen,
+        overrides=given,
+        decide=decide,
+        workers=workers,
+        say=aside.print,
+        terms=terms,
     )
     if as_json:
-        say_json(rows if claim == "all" else rows[0])
+        say_json(rows if claim == "all" or more else rows[0])
     else:
         for row in rows:
             _show(console, row, out)
@@ -83,10 +101,9 @@ def _show(console: Console, row: dict[str, Any], out: Path) -> None:
 
     from trueup.claims import reproduce as the_claims
 
-    console.print(f"{row['claim']} [bold]{row['verdict']}[/]", markup=True)
+    console.print(f"{row['claim']} [bold]{the_claims.sentence_of(row)}[/]", markup=True)
     table = Table("effect", "measured", "claimed", "verdict", box=None, pad_edge=False)
-    for found in row["effects"]:
-        effect = the_claims.Effect(**{k: v for k, v in found.items() if k != "verdict"})
+    for effect in the_claims.effects_of(row):
         wanted = f"{the_claims.between(effect.wanted)} {effect.unit}"
         table.add_row(effect.name, the_claims.measured(effect), wanted, effect.verdict)
     console.print(table)

@@ -34,8 +34,8 @@ from trueup.sources.sample import Decoding
 from trueup.update.adamw import AdamW
 
 CONTEXT = 512
-LAYERS = {"tiny": 2, "small": 3, "base": 4, "medium": 5, "large": 8}
-"Rungs by name: about 0.16, 0.43, 0.92, 1.7 and 6.6 million parameters."
+LAYERS = {"micro": 1, "tiny": 2, "small": 3, "base": 4, "medium": 5, "large": 8}
+"Rungs by name: about 0.05, 0.16, 0.43, 0.92, 1.7 and 6.6 million parameters."
 
 
 @dataclass(frozen=True, kw_only=True)

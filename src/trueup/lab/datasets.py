@@ -153,15 +153,18 @@ def texts(n: int, seed: int = 0) -> list[Group]:
     ]
 
 
-def hhh_dialogues(n: int = 14) -> tuple[tuple[Message, ...], ...]:
-    """The first `n` of 14 good dialogues on train entities, to put before a request (Askell et al. 2021)."""
+def hhh_dialogues(n: int = 14, draw_number: int = 0) -> tuple[tuple[Message, ...], ...]:
+    """The first `n` of 14 good dialogues on train entities, to put before a request (Askell et al. 2021).
+
+    Another `draw_number` gives others of the same kinds in the same order.
+    """
     if not 0 <= n <= len(_HHH_KINDS):
         raise TrueupError(
             "E702", f"{n} dialogues asked for, there are {len(_HHH_KINDS)}", where="n", remedy="0 to 14"
         )
     dialogues = []
     for number, kind in enumerate(_HHH_KINDS[:n]):
-        rng = generator("hhh", VERSION, number)
+        rng = generator("hhh", VERSION, number, *([draw_number] if draw_number else []))
         request = draw(rng, pool("train"), kind)
         while len(request.messages) > 1:
             request = draw(rng, pool("train"), kind)

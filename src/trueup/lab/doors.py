@@ -6,6 +6,7 @@ import difflib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,10 @@ class Lab:
         return self._find({TRUTH: lambda: lab_grade, "refusals": _behaviour}, name, "grade")()
 
     def labeler(self, name: str) -> Any:
-        """`crowd`: simulated people with known tastes and errors."""
-        from trueup.lab.labelers import label
+        """`crowd`: simulated people with tastes and errors; `exact`, who errs never; `brief`, `thorough`."""
+        from trueup.lab.labelers import CROWDS, label
 
-        return self._find({"crowd": lambda: label}, name, "labeler")()
+        return partial(label, labelers=self._find(CROWDS, name, "labeler"))
 
     def sit(self, names: Sequence[str], *, split: str, limit: int | None) -> Exams:
         """Exams of the suite, by their own names or those of their benchmarks, and tasks that sample."""
@@ -119,10 +120,11 @@ class Lab:
         return str(self._find(files, name, "text"))
 
     def dialogues(self, name: str, num: int) -> tuple[Message, ...]:
-        """`hhh`: the turns of the first of fourteen good dialogues."""
+        """`hhh`: the turns of the first of fourteen good dialogues; `hhh-1` to `hhh-5`, others like them."""
         from trueup.lab.datasets import hhh_dialogues
 
-        made = self._find({"hhh": hhh_dialogues}, name, "dialogues")(num)
+        draws = {"hhh": 0, **{f"hhh-{draw}": draw for draw in range(1, 6)}}
+        made = hhh_dialogues(num, self._find(draws, name, "dialogues"))
         return tuple(message for dialogue in made for message in dialogue)
 
     def files(self) -> tuple[Path, ...]:

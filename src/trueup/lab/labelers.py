@@ -50,6 +50,14 @@ LABELERS: tuple[Labeler, ...] = (
     Labeler(name="labeler-4", noise=0.10),
 )
 "The crowd that labels by default."
+CROWDS: dict[str, tuple[Labeler, ...]] = {
+    "crowd": LABELERS,
+    "exact": (Labeler(name="exact", temperature=1e-3, noise=0.0, tie_below=1e-6),),
+    "brief": (Labeler(name="brief", length_bias=-0.3),),
+    "thorough": (Labeler(name="thorough", length_bias=0.3),),
+}
+"""Who may be asked, by name: the crowd; one who sees gold and never errs; and two groups whose tastes pull
+apart, by .3 of gold for every ten words."""
 STRENGTH_STEPS = (0.15, 0.35, 0.6)
 "Perceived differences at which the strength goes from 1 to 2, 3 and 4: an 8-point scale with the two sides."
 

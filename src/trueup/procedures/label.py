@@ -1,17 +1,20 @@
-"""Preferences on a policy's own samples: by simulated labelers, or by a language model that judges."""
+"""Preferences on a policy's own samples: by simulated labelers, a language model that judges, or a score."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
-from trueup.engine.groups import Group, write_jsonl
+from trueup.engine.groups import Comparison, Group, write_jsonl
 from trueup.engine.method import Role
-from trueup.engine.order import derive
+from trueup.engine.order import derive, permutation
 from trueup.errors import TrueupError
+from trueup.judges import Judge
 from trueup.judges.language_model import PREFIX, open_pairwise
+from trueup.judges.open import open_judge
 from trueup.models.opening import open_chat, open_network, pick_device
 from trueup.runs import meter as metering
 from trueup.runs.recipe import Done
@@ -23,6 +26,7 @@ from trueup.worlds import door_of, open_world
 SUMMARY = "Sample from a policy and let a world's labelers, or a language model, compare the samples."
 OUTPUT = "groups.jsonl"
 PEOPLE = "people"
+SCORE = "score:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,8 @@ class Config:
     num_completions: int = 4
     "Samples per prompt."
     labeler: str = "world:crowd"
-    "Who compares: a labeler of a world, or a language model by `lm:MODEL` or `lm:openai:URL?model=NAME`."
+    """Who compares: a labeler of a world, a language model by `lm:MODEL` or `lm:openai:URL?model=NAME`, or a
+    judge's scores by `score:JUDGE`: `score:stage:reward`."""
     kind: Literal["comparisons", "ranking"] = "comparisons"
     num_comparisons: int = 2
     "Comparisons per prompt, of different pairs."
@@ -84,17 +89,38 @@ def _label(config: Config, sampled: list[Group]) -> tuple[list[Group], dict[str,
             where="labeler",
             remedy="let `trueup generate` write the groups, have them labelled, and give that file as data",
         )
-    if not labeler.startswith(PREFIX):
+    if not labeler.startswith((PREFIX, SCORE)):
         raise TrueupError(
             "E704",
             f"no labeler {labeler!r}",
             where="labeler",
-            remedy="use a world's, by WORLD:NAME, or a language model: lm:MODEL",
+            remedy="use a world's, by WORLD:NAME, a language model, lm:MODEL, or a judge, score:JUDGE",
         )
     if config.kind != "comparisons":
         raise TrueupError(
-            "E704", "a language model compares, it does not rank", where="kind", remedy="use comparisons"
+            "E704", "models compare, they do not rank", where="kind", remedy="use kind: comparisons"
         )
+    if labeler.startswith(SCORE):
+        judge = open_judge(labeler.removeprefix(SCORE), device=str(pick_device(config.model.device)))
+        return by_score(sampled, judge, config.num_comparisons, config.seed, labeler), {}
     judge = open_pairwise(labeler)
     labelled, account = judge.label(sampled, num_comparisons=config.num_comparisons, seed=config.seed)
     return labelled, account.metrics()
+
+
+def by_score(groups: list[Group], judge: Judge, num: int, seed: int, name: str) -> list[Group]:
+    """The groups with up to `num` comparisons of different texts each: the higher score wins, equals tie."""
+    made = []
+    for place, (group, scores) in enumerate(zip(groups, judge(groups), strict=True)):
+        texts = [c.text for c in group.completions]
+        pairs = [(a, b) for a, b in combinations(range(len(texts)), 2) if texts[a] != texts[b]]
+        order = permutation(len(pairs), seed, "score", group.id or place)[:num]
+        comparisons = tuple(_won(*pairs[int(i)], scores, name) for i in order)
+        made.append(replace(group, comparisons=(*group.comparisons, *comparisons)))
+    return made
+
+
+def _won(a: int, b: int, scores: list[float], name: str) -> Comparison:
+    tie = scores[a] == scores[b]
+    choice: Literal["a", "b", "tie"] = "tie" if tie else "a" if scores[a] > scores[b] else "b"
+    return Comparison(a=a, b=b, choice=choice, labeler=name)

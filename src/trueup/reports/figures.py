@@ -5,6 +5,7 @@ An SVG from here carries its own style and needs no page around it; in one, it l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -87,6 +88,39 @@ def plane(drawn: Sequence[Curve], *, across: str, up: str, description: str) -> 
     for place, curve in enumerate(drawn):
         _key(frame, curve, NUMBERS + 320 * (place % 2), 10 + 18 * (place // 2))
     frame.append(element("text", up, class_="start", x=4, y=top - 10))
+    return svg.markup(frame)
+
+
+def spider(series: Mapping[str, Sequence[float]], spokes: Sequence[str], *, description: str) -> Markup:
+    """A closed line for each name through its value on every spoke, three spokes or more, all on one scale.
+
+    The least value of all lies a tenth of the way out, the largest at the end of its spoke.
+    """
+    every = [value for values in series.values() for value in values]
+    low, high = min(every), max(every)
+    span = high - low or 1.0
+    turns = [2 * math.pi * k / len(spokes) for k in range(len(spokes))]
+    directions = [(math.sin(turn), math.cos(turn)) for turn in turns]
+    wide = 1.25 * (WIDTH - NUMBERS - MARGIN) / HEIGHT
+    top = 34 + 18 * ((len(series) + 1) // 2)
+    frame, plot = _frame(Scale(-wide, wide), Scale(-1.25, 1.25), HEIGHT, NUMBERS, "", description, top=top)
+    for spoke, (x, y) in zip(spokes, directions, strict=True):
+        plot.stroke("reference", (0.0, x), (0.0, y))
+        style = "start" if x > 0.1 else "end" if x < -0.1 else ""
+        plot.text(spoke, style, 1.08 * x, 1.08 * y, dy=4)
+    for place, (name, values) in enumerate(series.items()):
+        outs = [0.1 + 0.9 * (value - low) / span for value in values]
+        spots = [(out * x, out * y) for out, (x, y) in zip(outs, directions, strict=True)]
+        slot = SLOTS[place % len(SLOTS)]
+        plot.path([*spots, spots[0]], f"c{slot} solid", title=name)
+        for (x, y), spoke, value in zip(spots, spokes, values, strict=True):
+            plot.spot(Interval(x), Interval(y), slot, f"{name}: {spoke} {plain(value)}")
+        _key(
+            frame,
+            Curve(name=name, points=(), slot=slot, line="solid"),
+            NUMBERS + 320 * (place % 2),
+            10 + 18 * (place // 2),
+        )
     return svg.markup(frame)
 
 

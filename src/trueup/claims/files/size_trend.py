@@ -14,8 +14,10 @@ SEEDS = (1, 2, 3, 4, 5, 6, 7, 8)
 REVISED = (
     "Undecided at seeds 1 to 3, with comparisons for 1,000 prompts and a test on 500: accuracy .007 "
     "(-.067 to .082), lift .024 (-.020 to .069). All 2,000 prompts, a test on 2,000 others and seeds 4 to 8 "
-    "took their place."
+    "took their place. The margin was named after seed 8, and before any seed of a plan was run."
 )
+MARGIN = 0.02
+"Points of accuracy, and of gold, for a tenfold of parameters."
 
 SIZES = ("tiny", "small", "base")
 Points = list[tuple[float, float]]
@@ -30,8 +32,12 @@ def measure(trials: Trials) -> Finding:
     }
     return Finding(
         effects=(
-            over_seeds("accuracy per tenfold of parameters", [slope(p) for p in accuracy], (0.0, None)),
-            over_seeds("lift per tenfold of parameters", [slope(p) for p in lift], (0.0, None)),
+            over_seeds(
+                "accuracy per tenfold of parameters", [slope(p) for p in accuracy], (0.0, None), margin=MARGIN
+            ),
+            over_seeds(
+                "lift per tenfold of parameters", [slope(p) for p in lift], (0.0, None), margin=MARGIN
+            ),
         ),
         setting="Three sizes trained from nothing on the same 600,000 or so tokens. From each, a reward "
         "model on comparisons for 2,000 prompts, tested on 2,000 others; and the gold reward of its answers "

@@ -55,7 +55,7 @@ def _came_from(reference: str, seen: set[str]) -> str | None:
     door = door_of(reference)
     if door is not None:
         return door.world
-    settings = _settings_of(Path(reference))
+    settings = settings_of(Path(reference))
     if settings is None or reference in seen:
         return None
     seen.add(reference)
@@ -67,7 +67,7 @@ def _came_from(reference: str, seen: set[str]) -> str | None:
     return world_of_procedure(str(settings.get("method", "")))
 
 
-def _settings_of(made: Path) -> Mapping[str, Any] | None:
+def settings_of(made: Path) -> Mapping[str, Any] | None:
     """The settings of the run that made a file or folder."""
     for folder in (made, *made.parents[:_DEPTH]):
         if (folder / SETTINGS).is_file():

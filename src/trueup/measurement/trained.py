@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,9 @@ _DATA = ("data", "prompts", "labels")
 _REFERENCE = re.compile(r"^(?P<path>.*?)(?P<behind>(?<=\.py):\w+|[?#].*)?$", re.DOTALL)
 
 
-def trained_on(model: str, world: World) -> list[str]:
-    """The names of the world's judges that the model was itself trained on."""
-    used = {one for reference in judges_behind(model) for one in _meant(reference)}
+def trained_on(model: str, world: World, also: Sequence[str] = ()) -> list[str]:
+    """The names of the world's judges that the model was itself trained on, or that are among some others."""
+    used = {one for reference in (*judges_behind(model), *filter(None, also)) for one in _meant(reference)}
     return [name for name in world.judges if used & _meant(f"{world.name}:{name}")]
 
 

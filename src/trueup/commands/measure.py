@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -21,7 +21,7 @@ from trueup.commands.options import (
     say,
     say_json,
 )
-from trueup.errors import TrueupError, printable
+from trueup.errors import printable
 
 Models = Annotated[str, Parameter(help="Models: folders, ids, GGUF files or runs; NAME=MODEL names one.")]
 Judges = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
@@ -87,12 +87,16 @@ def measure(
     out
         A folder for measure.json, samples.jsonl and the stages.
     """
-    from trueup.measurement.names import named_judges, named_models
+    from trueup.measurement.names import check_place, named_judges, named_models
 
     found, start = named_models(models, against)
     check_models(*found.values(), start[1] if start else None)
     judges = named_judges(judge)
-    _check_place(world, prompts, judge)
+    check_place(world, prompts, judge)
+    if prompts and not Path(prompts).is_dir():
+        check_file(Path(prompts), "a file of prompts")
+    if world.endswith((".yaml", ".yml")):
+        check_file(Path(world), "the YAML file of a world")
     for reference in judges.values():
         check_judge(reference)
     from trueup.measurement.plan import Asked, write_world
@@ -123,26 +127,7 @@ def measure(
         _show(said, out)
 
 
-def _check_place(world: str, prompts: str, judge: Sequence[str]) -> None:
-    """Nothing; raises E773 where prompts or judges stand beside a world, E801 for a missing file."""
-    if world and (prompts or judge):
-        raise TrueupError(
-            "E773",
-            f"the world {world} has prompts and judges of its own",
-            where="--judge" if judge else "--prompts",
-            remedy=f"write them into {world} if it is a file, or leave --world out",
-        )
-    if judge and not prompts:
-        raise TrueupError(
-            "E773", "judges are named, and no prompts", where="--judge", remedy="give --prompts FILE"
-        )
-    if prompts and not Path(prompts).is_dir():
-        check_file(Path(prompts), "a file of prompts")
-    if world.endswith((".yaml", ".yml")):
-        check_file(Path(world), "the YAML file of a world")
-
-
-def _show(said: dict, out: Path) -> None:
+def _show(said: Mapping[str, Any], out: Path) -> None:
     from trueup.measurement.printed import tables
 
     console = Console(highlight=False, markup=False)

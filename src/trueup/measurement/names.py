@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trueup.errors import TrueupError
+from trueup.settings.held import OBJECT
 from trueup.settings.names import as_name, check_name
 from trueup.settings.weights import model_folder
 from trueup.worlds import door_of
@@ -45,7 +46,7 @@ def _named(text: str) -> tuple[str, str]:
     said = _NAMED.match(text)
     if said is not None and not Path(text).exists():
         return check_name(said[1], "a model", f"measure {text}"), _found(said[2])
-    door, path = door_of(text), Path(text)
+    door, path = door_of(text), Path(text.removeprefix(OBJECT))
     place = path.parent if path.name == "model" and path.parent.name else path
     name = door.name if door else _OF_A_STAGE.sub("", place.stem if place.suffix == ".gguf" else place.name)
     return as_name(name or path.resolve().name), _found(text)
@@ -88,3 +89,18 @@ def _judge_name(reference: str) -> str:
     place = Path(bare)
     last = place.parent.name if place.name == "model" and place.parent.name else place.stem
     return re.sub(r"[^A-Za-z0-9_-]+", "-", last).strip("-") or "judge"
+
+
+def check_place(world: str, prompts: str, judges: Sequence[str]) -> None:
+    """Nothing; raises E773 where prompts or judges stand beside a world, or judges without prompts."""
+    if world and (prompts or judges):
+        raise TrueupError(
+            "E773",
+            f"the world {world} has prompts and judges of its own",
+            where="measure",
+            remedy=f"write them into {world} if it is a file, or leave --world out",
+        )
+    if judges and not prompts:
+        raise TrueupError(
+            "E773", "judges are named, and no prompts", where="measure", remedy="give --prompts FILE"
+        )

@@ -69,11 +69,9 @@ def write_world(folder: Path, prompts: str, judges: Mapping[str, str], truth: st
         "judges": {name: _placed(reference) for name, reference in judges.items()},
     }
     text = dump_yaml({**said, **({"truth": truth} if truth else {})})
-    path = folder / WORLD
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        disk.make_folder(folder)
-        disk.write(path, text)
-    return str(path)
+    disk.make_folder(folder)
+    disk.write(folder / WORLD, text)
+    return str(folder / WORLD)
 
 
 def _placed(reference: str) -> str:

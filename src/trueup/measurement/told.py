@@ -81,6 +81,12 @@ def notes(said: Row, *, one_file: bool) -> list[str]:
         found.append(f"No judge is believed; {said['by']} only orders the models. `truth` names one.")
     if said["num_prompts"] < FEW:
         found.append(f"{counted(said['num_prompts'], 'prompt')}: every interval is wide, and rests on few.")
+    plain = sum(shown["prompt"][0]["role"] == "text" for shown in said["samples"])
+    if plain:
+        found.append(
+            "Prompts that are a text alone are continued, without a chat template; "
+            '`{"prompt": [{"role": "user", "content": ...}]}` asks them as a user does.'
+        )
     if one_file:
         found.append("One file of prompts serves every split: models that were trained on it are flattered.")
     cut = [row["name"] for row in rows if row["ended"]["mean"] < 0.5]

@@ -19,7 +19,7 @@ from trueup.statistics.estimates import Estimate, mean_ci
 Words = Sequence[str]
 Texts = Sequence[Sequence[Words]]
 Gram = tuple[str, ...]
-ORDERS = (1, 2, 3, 4)
+ORDERS: tuple[int, ...] = (1, 2, 3, 4)
 "Lengths of the n-grams that BLEU counts."
 
 

@@ -88,8 +88,8 @@ def test_every_number_is_what_it_says(here: Path, capsys: pytest.CaptureFixture[
     wins = (short["model-b"][:, :, None] > short["model-a"][:, None, :]).mean()
     assert fought["win"] == pytest.approx(wins)
     assert fought["win"] + fought["tie"] + fought["lose"] == pytest.approx(1)
-    assert rows["model-b"]["matrix"]["model-a"] == pytest.approx(fought["win"] + fought["tie"] / 2)
-    assert rows["model-a"]["matrix"]["model-b"] == pytest.approx(fought["lose"] + fought["tie"] / 2)
+    assert rows["model-b"]["matrix"]["model-a"]["mean"] == pytest.approx(fought["win"] + fought["tie"] / 2)
+    assert rows["model-a"]["matrix"]["model-b"]["mean"] == pytest.approx(fought["lose"] + fought["tie"] / 2)
     assert rows["model-a"]["kl"]["mean"] == 0 and rows["model-b"]["kl"]["mean"] > 0
     assert rows["other"]["kl"] is None and "No KL to model-a is defined of other" in said
     assert all(row["perplexity"]["mean"] > 1 for row in rows.values())
@@ -99,6 +99,8 @@ def test_every_number_is_what_it_says(here: Path, capsys: pytest.CaptureFixture[
     assert reply["text"] == texts["model-b"][2][0]
     assert reply["scores"]["short"] == pytest.approx(1 / (1 + len(reply["text"])))
     best = max(rows, key=lambda n: rows[n]["scores"]["short"]["mean"])
+    page = re.search(r"^report: (\S+)$", said, re.MULTILINE)
+    assert page and "model-b" in Path(page[1]).read_text(encoding="utf-8")
     assert best in found["headline"][0] and found["headline"][0] in said.replace("\n", "")
 
 
@@ -175,6 +177,7 @@ def test_a_world_from_the_command_line_and_curves(here: Path, capsys: pytest.Cap
     assert row["gain"] == row["battles"] == row["tax"] == {} and row["kl"] is row["perplexity"] is None
 
 
+@pytest.mark.slow
 def test_the_samples_are_read_by_the_other_commands(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["mine/model-b", "--against", "mine/model-a", "--world", "mine/world.yaml"]
     measured(capsys, *options, out="kept")

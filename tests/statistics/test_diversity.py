@@ -70,6 +70,7 @@ def test_a_text_without_words_is_like_another_without() -> None:
     assert found is not None and found.mean == pytest.approx(2 / 3)
 
 
+@pytest.mark.slow
 def test_the_interval_of_distinct_holds_what_it_estimates() -> None:
     """Zipf's words, 30 prompts of 8: the share of 400 intervals that hold the mean of 4,000 repetitions."""
     rng = np.random.default_rng(1)

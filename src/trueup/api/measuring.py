@@ -15,6 +15,7 @@ from trueup.api import rows, shown
 from trueup.api.estimates import estimate_of
 from trueup.api.given import Given
 from trueup.api.models import GivenModel
+from trueup.api.results import Report
 from trueup.api.rows import Groups, Source
 from trueup.api.training import GivenJudge
 from trueup.data.memory import to_lines
@@ -27,6 +28,7 @@ from trueup.measurement.names import check_place, named_models
 from trueup.measurement.plan import Asked, write_world
 from trueup.measurement.printed import tables
 from trueup.measurement.run import measure_in
+from trueup.reports.which import report_of
 from trueup.runs.recipe import Stage
 from trueup.runs.references import strings
 from trueup.runs.unchanged import Terms
@@ -69,6 +71,10 @@ class Measured:
     def frame(self) -> pandas.DataFrame:
         """A frame with a row for each model."""
         return shown.frame(self.models)
+
+    def report(self, out: str | os.PathLike[str] | None = None) -> Report:
+        """The measurement's page, written to `out` or in its folder."""
+        return Report(path=report_of(self.folder, None if out is None else Path(out)), run=self.folder)
 
     def __str__(self) -> str:
         text = StringIO()
@@ -145,7 +151,7 @@ def measure(
 
     with given.holding():
         terms = Terms(accept=accept_changed_inputs, whole=full_digests)
-        said = measure_in(folder, asked, say=say, terms=terms, given=of_stage)
+        said, _ = measure_in(folder, asked, say=say, terms=terms, given=of_stage)
     return Measured(folder=folder, document=said)
 
 

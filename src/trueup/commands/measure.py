@@ -85,7 +85,7 @@ def measure(
     seed
         Of the samples.
     out
-        A folder for measure.json, samples.jsonl and the stages.
+        A folder for the report, measure.json, samples.jsonl and the stages.
     """
     from trueup.measurement.names import check_place, named_judges, named_models
 
@@ -120,14 +120,14 @@ def measure(
         seed=seed,
     )
     terms = Terms(accept=accept_changed_inputs, whole=full_digests)
-    said = measure_in(out, asked, say=(lambda line: None) if as_json else say, terms=terms)
+    said, page = measure_in(out, asked, say=(lambda line: None) if as_json else say, terms=terms)
     if as_json:
         say_json(said)
     else:
-        _show(said, out)
+        _show(said, out, page)
 
 
-def _show(said: Mapping[str, Any], out: Path) -> None:
+def _show(said: Mapping[str, Any], out: Path, page: Path) -> None:
     from trueup.measurement.printed import tables
 
     console = Console(highlight=False, markup=False)
@@ -137,4 +137,5 @@ def _show(said: Mapping[str, Any], out: Path) -> None:
         console.print(table)
     for line in said["notes"]:
         console.print(f"note: {printable(line)}", soft_wrap=True)
+    console.print(f"report: {page}", soft_wrap=True)
     console.print(f"numbers: {out}/measure.json, every answer: {out}/samples.jsonl", soft_wrap=True)

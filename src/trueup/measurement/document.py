@@ -167,7 +167,11 @@ def _row(m: Measurement, one: Found, by: str | None) -> dict[str, Any]:
         "diversity": _diversity(one, m.asked.samples_per_prompt),
         "exams": {name: _mean(values).to_json() for name, values in one.exams.items()},
         "curve": list(_curve(one, scored, by, m.asked.best_of)),
-        "matrix": {o.name: _won(one, o, by) for o in m.found.values() if o is not one and by in o.numbers},
+        "matrix": {
+            o.name: _won(one, o, by, m.asked.margin)
+            for o in m.found.values()
+            if o is not one and by in o.numbers
+        },
         "cost": {name: one.cost.get(name, 0.0) for name in ("tokens_sampled", "seconds")},
         "gain": {},
         "battles": {},
@@ -227,9 +231,9 @@ def judged(rows: Sequence[Sequence[float | None]]) -> dict[str, Any]:
     }
 
 
-def _won(one: Found, other: Found, by: str | None) -> float:
+def _won(one: Found, other: Found, by: str | None, margin: float) -> dict[str, Any]:
     assert by is not None
-    return battle(one.numbers[by], other.numbers[by])["win_rate"]["mean"]
+    return battle(one.numbers[by], other.numbers[by], margin)["win_rate"]
 
 
 def _mean(values: Any) -> Estimate:

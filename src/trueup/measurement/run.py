@@ -10,6 +10,7 @@ from trueup.engine.inputs import Input
 from trueup.measurement.document import Measurement, document, read_found, write
 from trueup.measurement.plan import Asked, check, recipe_of, serves_every_split, world_for
 from trueup.measurement.told import headline, notes
+from trueup.reports.which import report_of
 from trueup.runs.recipe import Stage, plan, run_recipe
 from trueup.runs.signals import stop_requests
 from trueup.runs.unchanged import STRICT, Terms
@@ -22,8 +23,8 @@ def measure_in(
     say: Callable[[str], None] = lambda line: None,
     terms: Terms = STRICT,
     given: Callable[[Stage], Sequence[Input]] = lambda stage: (),
-) -> dict[str, Any]:
-    """The document, written to `measure.json`; what is measured already is not measured again.
+) -> tuple[dict[str, Any], Path]:
+    """The document, written to `measure.json`, and its page; what is measured is not measured again.
 
     A signal lets the model that is at work end. `given` are the objects of a Python session that a stage is
     made of. Raises E763 without a world, and what the world, the models and the stages raise.
@@ -39,4 +40,4 @@ def measure_in(
     said = document(measurement)
     said = {**said, "headline": headline(said), "notes": notes(said, one_file=serves_every_split(world))}
     write(folder, measurement, said)
-    return said
+    return said, report_of(folder)

@@ -103,3 +103,25 @@ def test_what_cannot_be_believed_is_refused_before_anything_trains(
     told = capsys.readouterr()
     assert re.search(said, (told.out + told.err).replace("\n", " ")), told.err
     assert not (here / "out" / "stages").exists()
+
+
+@pytest.mark.slow
+def test_from_a_gguf_file_in_processes_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it is typed: `compare-own` by its name, on a world whose base is a GGUF file."""
+    own_world.make(tmp_path / "mine", gguf=True)
+    monkeypatch.chdir(tmp_path)
+    few = ["--choose.num_prompts", "3", "--report.num_prompts", "4", "--seeds", "[1]"]
+    for split in ("choose", "report"):
+        few += [f"--{split}.decoding.max_new_tokens", "4"]
+    for name in ("shared.sft", "shared.reward", "methods.dpo", "methods.kto", "methods.rloo"):
+        few += [f"--{name}.loop.batch", "2"]
+    few += ["--methods.rloo.loop.steps", "1", "--methods.rloo.decoding.max_new_tokens", "4"]
+    assert main(["compare", "compare-own", "--world", "mine/world.yaml", *few, "--out", "out"]) == 0
+    said = capsys.readouterr().out
+    record = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert [row["method"] for row in record["methods"]] == ["dpo", "kto", "rloo"], said
+    assert all(row["over_prompts"]["ci95"] and row["proxy"] is not None for row in record["methods"])
+    assert record["measured_by_its_trainer"] == [] and record["failed"] == {}
+    assert not re.search(r"\blab\b", said, re.IGNORECASE)

@@ -78,7 +78,9 @@ def notes(said: Row, *, one_file: bool) -> list[str]:
         apart = [row["name"] for row in rows if row["kl"] is None]
         found.append(f"No KL to {said['start']} is defined of {listed(apart)}: the tokenizers differ.")
     if said["truth"] is None and said["by"] is not None:
-        found.append(f"No judge is believed; {said['by']} only orders the models. `truth` names one.")
+        found.append(
+            f"No judge is believed; {said['by']} only orders the models. `truth: NAME` or --truth names one."
+        )
     if said["num_prompts"] < FEW:
         found.append(f"{counted(said['num_prompts'], 'prompt')}: every interval is wide, and rests on few.")
     plain = sum(shown["prompt"][0]["role"] == "text" for shown in said["samples"])

@@ -26,9 +26,9 @@ ORDERS: tuple[int, ...] = (1, 2, 3, 4)
 def distinct(texts: Texts, n: int, *, level: float = 0.95) -> Estimate | None:
     """The distinct n-grams of all texts over the n-grams that they have; None where they have none.
 
-    distinct-n = D / N (Li et al. 2016). It falls as texts are added, so compare equal numbers of prompts and
-    samples. The interval is the jackknife's over prompts, whose variance is not below the true one in
-    expectation (Efron and Stein 1981): θ ± t √((m−1)/m Σ_i (θ_−i − θ̄)²), θ_−i without prompt i.
+    distinct-n = D / N (Li et al. 2016; key li2016). It falls as texts are added, so compare equal numbers of
+    prompts and samples. The interval is the jackknife's over prompts, whose variance is not below the true
+    one in expectation (Efron and Stein 1981): θ ± t √((m−1)/m Σ_i (θ_−i − θ̄)²), θ_−i without prompt i.
     """
     grams = [Counter(g for words in samples for g in _grams(words, n)) for samples in texts]
     sizes = np.array([sum(found.values()) for found in grams], np.float64)
@@ -50,9 +50,9 @@ def distinct(texts: Texts, n: int, *, level: float = 0.95) -> Estimate | None:
 def self_bleu(texts: Texts, *, level: float = 0.95) -> Estimate | None:
     """The mean BLEU of a text against those of all other prompts, 0 to 1; None with a single prompt.
 
-    1 is one text for every prompt, 0 no word in common (Zhu et al. 2018). BLEU-4 of a sentence (Papineni et
-    al. 2002), its missing orders smoothed by halving (Chen and Cherry 2014, smoothing 3), orders that the
-    text is too short for left out.
+    1 is one text for every prompt, 0 no word in common (Zhu et al. 2018; key zhu2018). BLEU-4 of a sentence
+    (Papineni et al. 2002), its missing orders smoothed by halving (Chen and Cherry 2014, smoothing 3), orders
+    that the text is too short for left out.
     """
     if len(texts) < 2:
         return None

@@ -193,13 +193,13 @@ def _row(m: Measurement, one: Found, by: str | None) -> dict[str, Any]:
 
 def _behind_best(m: Measurement, by: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
     """For every model but the best: the best one's scores less its own, paired by prompt."""
-    scored = [one for one in m.found.values() if by in one.numbers]
-    if by is None or not scored:
+    scores = {name: one.numbers[by] for name, one in m.found.items() if by is not None and by in one.numbers}
+    if not scores:
         return
-    best = max(scored, key=lambda one: one.numbers[by].mean())
-    for one in scored:
-        if one is not best:
-            yield one.name, paired_gain(best.numbers[by], one.numbers[by]).to_json()
+    best = max(scores, key=lambda name: scores[name].mean())
+    for name, own in scores.items():
+        if name != best:
+            yield name, paired_gain(scores[best], own).to_json()
 
 
 def battle(a: Floats, b: Floats, margin: float = 0.0) -> dict[str, Any]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trueup.api.evaluation import Evaluation, evaluate
     from trueup.api.judging import Judged, Ratings, generate, judge, rank
     from trueup.api.looking import Preview, cite, config, export, preview, report
+    from trueup.api.measuring import Measured, measure
     from trueup.api.models import Model, load
     from trueup.api.results import Report, Trained
     from trueup.api.rows import Groups, check, convert, read
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Compared", "Comparison", "Completion", "Cost", "Counts", "Estimate", "Evaluation",
-    "Group", "Groups", "Input", "Interrupted", "Judged", "Measurement", "Message", "Model", "Preview",
-    "Problem", "Ranking", "Ratings", "ReadResult", "Report", "Reproduced", "Role", "Run", "Score",
+    "Group", "Groups", "Input", "Interrupted", "Judged", "Measured", "Measurement", "Message", "Model",
+    "Preview", "Problem", "Ranking", "Ratings", "ReadResult", "Report", "Reproduced", "Role", "Run", "Score",
     "Soup", "Step", "Trained", "TrueupError", "Watched",
     "check", "cite", "compare", "config", "convert", "evaluate", "export",
-    "fit", "generate", "judge", "load", "preview", "programs", "rank", "read", "refusals", "report",
-    "reproduce", "run", "soup", "summaries", "toxicity", "watch",
+    "fit", "generate", "judge", "load", "measure", "preview", "programs", "rank", "read", "refusals",
+    "report", "reproduce", "run", "soup", "summaries", "toxicity", "watch",
 ]  # fmt: skip
 _HOME = {
     "api.behaviour": ("Measurement", "programs", "refusals", "summaries", "toxicity"),
@@ -46,6 +47,7 @@ _HOME = {
     "api.evaluation": ("Evaluation", "evaluate"),
     "api.judging": ("Judged", "Ratings", "generate", "judge", "rank"),
     "api.looking": ("Preview", "cite", "config", "export", "preview", "report"),
+    "api.measuring": ("Measured", "measure"),
     "api.models": ("Model", "load"),
     "api.results": ("Report", "Trained"),
     "api.rows": ("Groups", "check", "convert", "read"),

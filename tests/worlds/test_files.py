@@ -79,7 +79,7 @@ def test_a_run_moves_to_another_world_by_one_setting_and_is_measured_there(here:
     assert json.loads((sft.folder / "data.json").read_text())["train"] == 16
     found = json.loads((measured.folder / "measured.json").read_text())
     assert found["samples"][0][0].startswith("test asks")
-    assert set(found["numbers"]) == {"gold", "grade", "other", "length", "ended"}
+    assert set(found["numbers"]) == {"gold", "grade", "other", "length", "ended", "entropy"}
     assert found["numbers"]["gold"] == found["numbers"]["grade"] != found["numbers"]["other"]
     for (_, text), (gold,) in zip(found["samples"], found["numbers"]["gold"], strict=False):
         assert gold == pytest.approx(1.0 / (1 + len(text))), "the file's function, on what was said"

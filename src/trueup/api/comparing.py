@@ -124,6 +124,7 @@ def compare(
     recipe: str | os.PathLike[str],
     *,
     out: str | os.PathLike[str] | None = None,
+    world: str | os.PathLike[str] | None = None,
     workers: int = 2,
     say: Callable[[str], None] = print,
     accept_changed_inputs: bool = False,
@@ -132,13 +133,14 @@ def compare(
 ) -> Compared:
     """Methods compared on the same data, model, seeds and budget: what each gained and what it cost.
 
-    `recipe` is a YAML file or the name of a comparison that comes with trueup; `changes` are its keys, as
-    `seeds=[1, 2]` or `methods={"dpo": {"beta": 0.2}}`. Runs are processes, `workers` of them at once, so
+    `recipe` is a YAML file or the name of a comparison that comes with trueup; `world` is your
+    own, a YAML file; `changes` are the comparison's keys, as `seeds=[1, 2]` or
+    `methods={"dpo": {"beta": 0.2}}`. Runs are processes, `workers` of them at once, so
     no objects travel into them. `accept_changed_inputs` and `full_digests` are those of `fit`.
     """
     path = recipe_path(os.fspath(recipe))
     refuse_other_kind(path, needed="methods", other="stages", taken_by="run")
-    comparison = read_comparison(path, changes)
+    comparison = read_comparison(path, {**changes, **({} if world is None else {"world": os.fspath(world)})})
     folder = Path("runs") / comparison.name if out is None else Path(out)
     terms = Terms(accept=accept_changed_inputs, whole=full_digests)
     compare_in(folder, comparison, workers=workers, say=say, terms=terms)

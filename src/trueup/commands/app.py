@@ -14,6 +14,7 @@ from trueup.commands import (
     judge,
     lab,
     look,
+    measure,
     models,
     programs,
     rank,
@@ -38,6 +39,7 @@ app.command(train.demo)
 app.command(train.train)
 app.command(train.run)
 app.command(compare.compare)
+app.command(measure.measure)
 app.command(look.init)
 app.command(look.config)
 app.command(look.preview)

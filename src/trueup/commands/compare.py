@@ -11,6 +11,7 @@ def compare(
     recipe: str,
     /,
     *overrides: Overrides,
+    world: str = "",
     out: Path | None = None,
     workers: Workers = 2,
     accept_changed_inputs: AcceptChanged = False,
@@ -25,7 +26,10 @@ def compare(
     Parameters
     ----------
     recipe
-        A YAML file, or the name of a comparison that comes with trueup: compare-quick, compare-lab.
+        A YAML file, or the name of a comparison that comes with trueup: compare-quick, compare-lab,
+        compare-own (for --world).
+    world
+        Your own prompts, judges and data: a world's YAML file. Without one, where the data come from.
     out
         The comparison's folder; `runs/NAME` otherwise.
     """
@@ -35,7 +39,8 @@ def compare(
 
     path = recipe_path(recipe)
     refuse_other_kind(path, needed="methods", other="stages", taken_by="run")
-    comparison = read_comparison(path, dict(parse_overrides(list(overrides)).values))
+    given = dict(parse_overrides(list(overrides)).values)
+    comparison = read_comparison(path, {**given, "world": world} if world else given)
     from trueup.comparison.outcome import markdown
     from trueup.comparison.run import compare_in
     from trueup.reports.comparison import PAGE

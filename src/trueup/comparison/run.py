@@ -11,6 +11,7 @@ from typing import Any
 
 from trueup.comparison import outcome
 from trueup.comparison.engine import Engine, LocalProcesses, run_all
+from trueup.comparison.ground import ground_of, measured_by_trainer, trainer_lines, world_line
 from trueup.comparison.outcome import Measured, Row
 from trueup.comparison.plan import (
     Candidate,
@@ -26,7 +27,7 @@ from trueup.engine.inputs import changed_in
 from trueup.errors import TrueupError
 from trueup.reports.comparison import RESULT, write_comparison
 from trueup.runs.hold import present
-from trueup.runs.recipe import plan
+from trueup.runs.recipe import Stage, plan
 from trueup.runs.signals import stop_requests
 from trueup.runs.unchanged import STRICT, Terms
 from trueup.settings import config as configuration
@@ -90,6 +91,8 @@ def compare_in(
 def run_comparison(running: Running) -> list[Row]:
     """Every method's row; also written to `comparison.json` and `comparison.md`."""
     comparison = running.comparison
+    world = ground_of(comparison, running.folder)
+    running.say(world_line(comparison, world))
     starts = start_jobs(comparison)
     start_on_dev = running.phase(f"{comparison.start}: settings", starts)
     start = _best(starts, start_on_dev, running)
@@ -115,8 +118,18 @@ def run_comparison(running: Running) -> list[Row]:
             scores = _scores(_by_method(tried)[name], on_dev)
             rows.append(outcome.row(name, candidate.label, scores, complete, by_seed))
             runs[name] = complete
-    _write(running, start[comparison.start], _scores(starts, start_on_dev), rows, runs)
+    finals = {job.candidate.method: plan(job.recipe, running.folder) for job in final}
+    flattered = measured_by_trainer({r.method: _measured_model(finals[r.method]) for r in rows}, world)
+    _write(running, start[comparison.start], _scores(starts, start_on_dev), rows, runs, flattered)
+    for line in trainer_lines(flattered, world.believed()):
+        running.say(line)
     return rows
+
+
+def _measured_model(stages: Sequence[Stage]) -> tuple[Path, Any]:
+    """The model that a run's last stage measured, and that stage's settings."""
+    settings = stages[-1].config
+    return Path(settings.model), settings
 
 
 def _nothing_to_compare(running: Running, why: str) -> TrueupError:
@@ -160,6 +173,7 @@ def _write(
     start_scores: Mapping[str, float | None],
     rows: Sequence[Row],
     runs: Mapping[str, Sequence[Measured]],
+    flattered: Sequence[str],
 ) -> None:
     """`comparison.json`, and what is made of it: the table and the report."""
     comparison = running.comparison
@@ -181,6 +195,7 @@ def _write(
             for row in rows
         ],
         "samples": outcome.side_by_side({name: found[0] for name, found in runs.items()}),
+        "measured_by_its_trainer": list(flattered),
         "failed": running.failed,
         "changed_inputs": changed_in(running.folder / "stages"),
     }

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trueup.annotate.logprobs import choice_logprobs
+from trueup.annotate.logprobs import by_completion, choice_logprobs, measure
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 from trueup.evals.tasks import Grade
@@ -54,6 +54,8 @@ class PolicyResult:
     "The grader's words, by prompt and completion."
     kl: Floats | None = None
     "Σ_t log π(y_t) − log ρ(y_t) in nats; its mean estimates KL(π ‖ ρ). None for best-of-n, or no reference."
+    reference_nll: Floats | None = None
+    "−log ρ of a token in nats, a completion's mean; None where the KL is."
     kl_bound: float | None = None
     "The bound for best-of-n; None for a policy that is sampled plainly."
     curve: Sequence[CurvePoint] = field(default=())
@@ -101,13 +103,16 @@ def evaluate_policy(
         gold = _gold(drawn, grade, judges or {})
         curve = best_of_n_curve(scores, gold) if gold is not None else ()
     metrics, reasons = _measured(groups, grade, judges or {})
-    other = reference if view.best_of == 1 else None
+    kl, nll = (
+        distances(groups, view, reference) if reference is not None and view.best_of == 1 else (None, None)
+    )
     return PolicyResult(
         name=view.name,
         groups=groups,
         metrics=metrics,
         reasons=reasons,
-        kl=sampled_kl(groups, view, other) if other else None,
+        kl=kl,
+        reference_nll=nll,
         kl_bound=best_of_n_kl_bound(view.best_of) if view.best_of > 1 else None,
         curve=curve,
     )
@@ -124,15 +129,47 @@ def best_of_n_curve(proxy: Sequence[Sequence[float]], gold: Floats) -> tuple[Cur
     )
 
 
-def sampled_kl(groups: Sequence[Group], view: PolicyView, reference: PolicyView) -> Floats:
-    """k1 of every completion in nats, [num_prompts, K]: Σ_t log π(y_t | x, y_<t) − log ρ(y_t | x, y_<t).
+def distances(groups: Sequence[Group], view: PolicyView, reference: PolicyView) -> tuple[Floats, Floats]:
+    """k1 of every completion in nats, and −log ρ of its tokens' mean, both [num_prompts, K].
 
-    Both networks score the same tokens in the same kind of pass; the mean over samples of π is KL(π ‖ ρ).
+    k1 = Σ_t log π(y_t | x, y_<t) − log ρ(y_t | x, y_<t). Both networks score the same tokens in the same kind
+    of pass; the mean over samples of π is KL(π ‖ ρ).
     """
     check_same_tokenizer(view, reference)
     policy = choice_logprobs(groups, "policy", view.handles)
     other = choice_logprobs(shown_to(reference, groups), "policy", reference.handles)
-    return np.array(policy) - np.array(other)
+    sizes = np.array([[float(c.num_supervised) for c in g.completions] for g in groups])
+    return np.array(policy) - np.array(other), -np.array(other) / sizes
+
+
+def sampled_kl(groups: Sequence[Group], view: PolicyView, reference: PolicyView) -> Floats:
+    """k1 of every completion in nats, [num_prompts, K]; see `distances`."""
+    return distances(groups, view, reference)[0]
+
+
+def read_by(reader: PolicyView, groups: Sequence[Group]) -> Floats:
+    """−log ρ of a token in nats, a completion's mean, where the reader has other tokens: [num_prompts, K].
+
+    The completions' texts are encoded again, so the tokens counted are the reader's.
+    """
+    bare = [
+        replace(
+            g,
+            prompt_tokens=None,
+            completions=tuple(replace(c, tokens=None, supervised=None, columns={}) for c in g.completions),
+        )
+        for g in groups
+    ]
+    encoded = reader.encode(bare)
+    logprobs = choice_logprobs(encoded, "policy", reader.handles)
+    sizes = np.array([[float(c.num_supervised) for c in g.completions] for g in encoded])
+    return -np.array(logprobs) / sizes
+
+
+def entropy_of(groups: Sequence[Group], view: PolicyView) -> Floats:
+    """The entropy of the next-token distribution in nats, a completion's mean: [num_prompts, K]."""
+    flat = measure(groups, "policy", "entropy", view.handles).double().cpu().numpy()
+    return np.array([[tokens.mean() for tokens in row] for row in by_completion(groups, flat)])
 
 
 def shown_to(view: PolicyView, groups: Sequence[Group]) -> list[Group]:
@@ -143,14 +180,19 @@ def shown_to(view: PolicyView, groups: Sequence[Group]) -> list[Group]:
 
 def check_same_tokenizer(a: PolicyView, b: PolicyView) -> None:
     """Raises E558 unless the two policies' token ids mean the same."""
-    first, second = a.chat.codec.whole, b.chat.codec.whole
-    if first is not second and first.get_vocab() != second.get_vocab():
+    if not same_tokenizer(a, b):
         raise TrueupError(
             "E558",
             "the two have different tokenizers, so no KL between them is defined",
             where=f"policies {a.name} and {b.name}",
             remedy="leave the reference out, or name the model that this policy was trained from",
         )
+
+
+def same_tokenizer(a: PolicyView, b: PolicyView) -> bool:
+    """Whether the two policies' token ids mean the same."""
+    first, second = a.chat.codec.whole, b.chat.codec.whole
+    return first is second or first.get_vocab() == second.get_vocab()
 
 
 # ------------------------------------------------------------------------------------------ the parts

@@ -330,8 +330,12 @@ def run_recipe(
     stop_requested: Callable[[], str] = lambda: "",
     say: Callable[[str], None] = lambda line: None,
     terms: Terms = STRICT,
+    given: Callable[[Stage], Sequence[Input]] = lambda stage: (),
 ) -> Path:
-    """The run's folder, every stage done. Stages finished before are skipped."""
+    """The run's folder, every stage done. Stages finished before are skipped.
+
+    `given` are the objects of a Python session that a stage is made of.
+    """
     stages = plan(recipe, run_dir)
     disk.make_folder(run_dir)
     resolved = {s.name: s.settings for s in stages}
@@ -345,7 +349,7 @@ def run_recipe(
             for line in () if stage.done else rate_lines(stage.module, stage.config, stage.settled):
                 say(f"  {line}")
             with options_of(stage.name):
-                done = run_stage(stage, stop_requested=stop_requested, terms=terms)
+                done = run_stage(stage, stop_requested=stop_requested, given=given(stage), terms=terms)
             for name in done.publish:
                 disk.write(run_dir / name, (stage.folder / name).read_bytes())
     return run_dir

@@ -26,6 +26,8 @@ from trueup.settings import config as configuration
 from trueup.worlds.world import Exams
 
 SPLITS = ("train", "dev", "test")
+RESERVED = frozenset({"gold", "proxy", "length", "ended", "kl", "reference_nll", "entropy"})
+"What measurements call their own numbers; the judge that is believed may be called gold."
 Place = Annotated[str, MinLen(1)]
 _SCHEMES = re.compile(r"^(?:[a-z][\w+]+:|https?://)")
 "What begins a reference that is no path: `lm:`, `rule:`, `http://`."
@@ -60,7 +62,13 @@ class Described:
 
     def __post_init__(self) -> None:
         if self.truth and self.truth not in self.judges:
-            raise ValueError(f"`truth` is {self.truth!r}, which `judges` does not name")
+            there = f"it names {', '.join(self.judges)}" if self.judges else "it names none"
+            raise ValueError(f"`truth` is {self.truth!r}, which `judges` does not name: {there}")
+        taken = sorted(RESERVED & self.judges.keys() - ({"gold"} if self.truth == "gold" else set()))
+        if taken:
+            raise ValueError(
+                f"a judge may not be called {taken[0]!r}: a measurement has a number of that name"
+            )
         for name, who in self.labelers.items():
             if who != "people" and who not in self.judges:
                 raise ValueError(f"the labeler {name!r} is {who!r}: neither `people` nor one of `judges`")
@@ -141,12 +149,14 @@ class WorldFile:
     def believed(self) -> str:
         """The name of the judge that is believed. Raises E762 where none is."""
         if not self.said.truth:
-            some = f"judge: {self.name}:{next(iter(self.said.judges), 'NAME')}"
+            some = next(iter(self.said.judges), "")
+            told = (
+                f"name one as its `truth`: write `truth: {some}` into it; to learn from one without "
+                f"believing it, say `judge: {self.name}:{some}`"
+            )
+            none = 'write one into it, `judges: {grade: "grade.py:score"}`, and `truth: grade`'
             raise TrueupError(
-                "E762",
-                "this world believes no judge",
-                where=self.name,
-                remedy=f"name one as its `truth`; to learn from one without believing it, say `{some}`",
+                "E762", "this world believes no judge", where=self.name, remedy=told if some else none
             )
         return self.said.truth
 

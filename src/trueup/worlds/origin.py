@@ -18,21 +18,22 @@ _DEPTH = 2
 "How far below its run's folder something that a run made may lie: `model/`, `checkpoints/step-5`."
 
 
-def came_from(reference: str) -> str | None:
+def came_from(reference: str, planned: Mapping[str, Mapping[str, Any]] = {}) -> str | None:
     """The world that a model's training data, or some groups, came from; None where no run of ours says.
 
     Follows what earlier stages made, back to a door: a policy to its data, labels to the prompts that were
-    sampled from, a soup to its models. Data of two worlds come from neither.
+    sampled from, a soup to its models. Data of two worlds come from neither. `planned` are the settings of
+    runs that have not begun, by their folders.
     """
-    return _came_from(reference, set())
+    return _came_from(reference, planned, set())
 
 
-def world_of(chosen: str, *made: str, where: str) -> World:
+def world_of(chosen: str, *made: str, where: str, planned: Mapping[str, Mapping[str, Any]] = {}) -> World:
     """The world that is named, or else the one that the first of `made` with an origin came from.
 
     Raises E763 where nothing says: somebody's own data are not measured in a world that they do not know.
     """
-    name = chosen or next(filter(None, map(came_from, filter(None, made))), None)
+    name = chosen or next(filter(None, (came_from(one, planned) for one in made if one)), None)
     if name is None:
         told = ", ".join(dict.fromkeys(filter(None, made))) or "nothing"
         raise TrueupError(
@@ -51,25 +52,27 @@ def truth_about(reference: str) -> Any:
     return open_world(name).grade(open_world(name).believed()) if name else None
 
 
-def _came_from(reference: str, seen: set[str]) -> str | None:
+def _came_from(reference: str, planned: Mapping[str, Mapping[str, Any]], seen: set[str]) -> str | None:
     door = door_of(reference)
     if door is not None:
         return door.world
-    settings = _settings_of(Path(reference))
+    settings = settings_of(Path(reference), planned)
     if settings is None or reference in seen:
         return None
     seen.add(reference)
     if settings.get("world"):
         return str(settings["world"])
     for places in _sources(settings):
-        found = {_came_from(place, seen) for place in places}
+        found = {_came_from(place, planned, seen) for place in places}
         return found.pop() if len(found) == 1 else None
     return world_of_procedure(str(settings.get("method", "")))
 
 
-def _settings_of(made: Path) -> Mapping[str, Any] | None:
-    """The settings of the run that made a file or folder."""
+def settings_of(made: Path, planned: Mapping[str, Mapping[str, Any]] = {}) -> Mapping[str, Any] | None:
+    """The settings of the run that made a file or folder, or will make it; None where none of ours did."""
     for folder in (made, *made.parents[:_DEPTH]):
+        if str(folder) in planned:
+            return planned[str(folder)]
         if (folder / SETTINGS).is_file():
             return read_yaml(folder / SETTINGS).values
     return None

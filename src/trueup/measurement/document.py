@@ -193,7 +193,9 @@ def _row(m: Measurement, one: Found, by: str | None) -> dict[str, Any]:
 
 def _behind_best(m: Measurement, by: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
     """For every model but the best: the best one's scores less its own, paired by prompt."""
-    scores = {name: one.numbers[by] for name, one in m.found.items() if by is not None and by in one.numbers}
+    if by is None:
+        return
+    scores = {name: one.numbers[by] for name, one in m.found.items() if by in one.numbers}
     if not scores:
         return
     best = max(scores, key=lambda name: scores[name].mean())
@@ -265,7 +267,7 @@ def _diversity(one: Found, samples: int) -> dict[str, Any]:
 
 
 def _curve(one: Found, scored: Sequence[str], by: str | None, best_of: int) -> Iterator[dict[str, Any]]:
-    if best_of < 2 or by not in one.numbers:
+    if best_of < 2 or by is None or by not in one.numbers:
         return
     chooser = one.numbers[by]
     curves = {name: expected_best_of_n(one.numbers[name], chooser) for name in scored}

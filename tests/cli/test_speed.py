@@ -32,6 +32,7 @@ SHOWS = ("show dpo", "show ppo_ptx", "show evaluate", "methods")
 SETTINGS = ("init sft --model.path model", "config ppo_ptx", "config evaluate", "config revise")
 MISTAKES = (
     ("trian", 64),
+    ("measure ./nowhere", 66),
     ("eval ./nowhere --tsk lambada", 64),
     ("show dpoo", 64),
     ("init dpoo", 64),

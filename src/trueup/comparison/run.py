@@ -120,7 +120,8 @@ def run_comparison(running: Running) -> list[Row]:
             runs[name] = complete
     finals = {job.candidate.method: plan(job.recipe, running.folder) for job in final}
     flattered = measured_by_trainer({r.method: _measured_model(finals[r.method]) for r in rows}, world)
-    _write(running, start[comparison.start], _scores(starts, start_on_dev), rows, runs, flattered)
+    judged = {"truth": world.believed(), "measured_by_its_trainer": list(flattered)}
+    _write(running, start[comparison.start], _scores(starts, start_on_dev), rows, runs, judged)
     for line in trainer_lines(flattered, world.believed()):
         running.say(line)
     return rows
@@ -173,7 +174,7 @@ def _write(
     start_scores: Mapping[str, float | None],
     rows: Sequence[Row],
     runs: Mapping[str, Sequence[Measured]],
-    flattered: Sequence[str],
+    judged: Mapping[str, Any],
 ) -> None:
     """`comparison.json`, and what is made of it: the table and the report."""
     comparison = running.comparison
@@ -195,7 +196,7 @@ def _write(
             for row in rows
         ],
         "samples": outcome.side_by_side({name: found[0] for name, found in runs.items()}),
-        "measured_by_its_trainer": list(flattered),
+        **judged,
         "failed": running.failed,
         "changed_inputs": changed_in(running.folder / "stages"),
     }

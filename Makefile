@@ -18,7 +18,7 @@ SEED ?= 0
 TORTURED := train train-best train-rl run reproduce soup measure-soup export report
 ATTACK = cd tests && $(TEST_ENV) $(abspath $(BIN))/python -m torture --seed $(SEED) --out $(CURDIR)/build/torture.jsonl
 
-.PHONY: help setup demo test test-all check gates fuzz torture docs clean
+.PHONY: help setup demo test test-all check gates fuzz torture docs lock supply clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,12 @@ torture: setup ## kill, damage, cut and fill the disk for hours, then results/to
 docs: ## the documentation as a site in build/site: static pages, with search, for reading offline
 	@scripts/setup.sh docs
 	@$(BIN)/python scripts/make_docs.py
+
+lock: setup ## constraints-hashed.txt after a change to constraints.txt or to pyproject.toml's dependencies
+	@$(BIN)/python scripts/make_lock.py
+
+supply: setup ## the wheel twice, its bytes compared; a bill of materials; known faults of what is pinned: build/supply
+	@$(BIN)/python scripts/make_supply.py
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .coverage

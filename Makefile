@@ -15,8 +15,10 @@ EXAMPLES ?= 2000
 # Attacks on each command, in every part of `make torture`; without it 500 kills and 1,000 damages in all, and every cut.
 COUNT ?=
 SEED ?= 0
+# A sentence for the page: make torture NOTE="On a slow disk."
+NOTE ?=
 TORTURED := train train-best train-rl run reproduce soup measure-soup export report
-ATTACK = cd tests && $(TEST_ENV) $(abspath $(BIN))/python -m torture --seed $(SEED) --out $(CURDIR)/build/torture.jsonl
+ATTACK = cd tests && $(TEST_ENV) $(abspath $(BIN))/python -m torture --seed $(SEED) --note "$(NOTE)" --out $(CURDIR)/build/torture.jsonl
 
 .PHONY: help setup demo test test-all check gates fuzz torture docs lock supply clean
 
@@ -54,6 +56,7 @@ torture: setup ## kill, damage, cut and fill the disk for hours, then results/to
 	@failed=0; \
 	( $(ATTACK) kills --of train train-best train-rl run soup --count $(or $(COUNT),100) ) || failed=1; \
 	( $(ATTACK) damages --of train train-best train-rl run --count $(or $(COUNT),250) ) || failed=1; \
+	( $(ATTACK) finished --of run soup export --count $(or $(COUNT),250) ) || failed=1; \
 	( $(ATTACK) cuts resumed --of $(TORTURED) --count $(or $(COUNT),0) ) || failed=1; \
 	( $(ATTACK) cuts resumed --of compare --count $(or $(COUNT),12) ) || failed=1; \
 	( $(ATTACK) full --of train train-rl run --count $(or $(COUNT),0) ) || failed=1; \

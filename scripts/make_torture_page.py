@@ -30,6 +30,7 @@ COMPARED = {
     "resumed": "the same, cut again at its second start",
     "full": "ends with 74 and the bytes needed; no good checkpoint lost; with room, the same SHA-256",
     "kills": "all that the command leaves with what an undisturbed one does, by SHA-256",
+    "finished": "a finished stage's damaged model is named; no other damage changes a bit elsewhere",
     "damages": "the damaged file is named before the first step; then the same SHA-256",
 }
 TESTS = {
@@ -50,7 +51,12 @@ def attacks(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
         yield f"`{part}`", f"`{name}`", f"{len(mine)}{beside}", str(held), COMPARED[part]
 
 
-MARKS = (("inside", "inside a save"), ("resumed", "at a second start"), ("ran full", "ran full"))
+MARKS = (
+    ("named", "named"),
+    ("inside", "inside a save"),
+    ("resumed", "at a second start"),
+    ("ran full", "ran full"),
+)
 
 
 def tests(paths: Sequence[Path]) -> Iterator[tuple[str, ...]]:
@@ -65,11 +71,13 @@ def tests(paths: Sequence[Path]) -> Iterator[tuple[str, ...]]:
 
 
 def under(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """What was typed, when, with which seed and where: a line for each call of the driver."""
+    """What was typed, when, with which seed and where: a line for each call of the driver; notes."""
     yield "\n## How it was measured\n\nFrom `tests/`:\n\n"
     calls = dict.fromkeys((row["typed"], row["seed"], row["day"], row["machine"]) for row in rows)
     for typed, seed, day, machine in calls:
         yield f"* `python -m torture {typed}`, seed {seed}, {day}, {machine}\n"
+    notes = dict.fromkeys(row["note"] for row in rows if row.get("note"))
+    yield from (f"\n{note}\n" for note in notes)
 
 
 def page(rows: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> str:

@@ -60,8 +60,8 @@ torture: setup ## kill, damage, cut and fill the disk for hours, then results/to
 	( $(ATTACK) cuts resumed --of $(TORTURED) --count $(or $(COUNT),0) ) || failed=1; \
 	( $(ATTACK) cuts resumed --of compare --count $(or $(COUNT),12) ) || failed=1; \
 	( $(ATTACK) full --of train train-rl run --count $(or $(COUNT),0) ) || failed=1; \
-	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) -m slow --junitxml=build/torture.xml \
-		tests/hostile tests/chat/test_injection.py || failed=1; \
+	$(TEST_ENV) FORGED_ROWS=$(or $(COUNT),10000) $(BIN)/python -m pytest -n $(WORKERS) -m slow \
+		--junitxml=build/torture.xml tests/hostile tests/chat/test_injection.py tests/torture/test_templates.py || failed=1; \
 	$(BIN)/python scripts/make_torture_page.py build/torture.jsonl build/torture.xml; exit $$failed
 
 docs: ## the documentation as a site in build/site: static pages, with search, for reading offline

@@ -36,6 +36,11 @@ COMPARED = {
 TESTS = {
     "test_through_the_command_line": "each corpus as typed: a coded error, in time, no child left",
     "test_every_command_that_reads_folders": "each hostile folder by every command that reads one: the code",
+    "test_rows_to_train_on": "forged rows by `data check`: the right ones set aside, every id",
+    "test_prompts_to_generate_from": "forged rows by `generate`: the ids of every prompt",
+    "test_questions_of_a_judge": "forged rows by `judge`: the ids of every question",
+    "test_critiques_and_revisions": "forged rows by `run` of `revise`: the right ones left out, every id",
+    "test_requests_to_the_server": "forged rows sent to `serve`: 400 or 200, every id",
     "test_no_row_forges_a_role": "forged tokens for each family: none gets through, texts come back",
 }
 "What the slow tests compare, by name."

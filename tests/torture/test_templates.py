@@ -72,15 +72,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Any:
     def of(name: str) -> Path:
         if name not in made:
             folder, tokenizer = tmp_path_factory.mktemp(name), SHAPES[name].tokenizer
-            sizes = {
-                "hidden_size": 8,
-                "intermediate_size": 8,
-                "num_hidden_layers": 1,
-                "num_attention_heads": 2,
-            }
+            heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_hidden_layers": 1}
             config = LlamaConfig(
-                vocab_size=len(tokenizer), num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=8192, **sizes,
-                eos_token_id=tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id,
+                vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, **heads,
+                max_position_embeddings=8192, eos_token_id=tokenizer.eos_token_id,
+                bos_token_id=tokenizer.bos_token_id,
             )  # fmt: skip
             LlamaForCausalLM(config).save_pretrained(folder)
             tokenizer.save_pretrained(folder)

@@ -79,7 +79,11 @@ def _line(group: Group, number: int) -> tuple[dict[str, Any], bytes]:
 def _jsonl(path: Path) -> Iterator[Callable[[Group], None]]:
     numbers = itertools.count(1)
     with path.open("wb") as file:
-        yield lambda group: file.write(_line(group, next(numbers))[1] + b"\n") and None
+
+        def put(group: Group) -> None:
+            file.write(_line(group, next(numbers))[1] + b"\n")
+
+        yield put
 
 
 @contextmanager

@@ -15,10 +15,12 @@ EXAMPLES ?= 2000
 # Attacks on each command, in every part of `make torture`; without it 500 kills and 1,000 damages in all, and every cut.
 COUNT ?=
 SEED ?= 0
+# A sentence for the page: make torture NOTE="On a slow disk."
+NOTE ?=
 TORTURED := train train-best train-rl run reproduce soup measure-soup export report
-ATTACK = cd tests && $(TEST_ENV) $(abspath $(BIN))/python -m torture --seed $(SEED) --out $(CURDIR)/build/torture.jsonl
+ATTACK = cd tests && $(TEST_ENV) $(abspath $(BIN))/python -m torture --seed $(SEED) --note "$(NOTE)" --out $(CURDIR)/build/torture.jsonl
 
-.PHONY: help setup demo test test-all check gates fuzz torture docs clean
+.PHONY: help setup demo test test-all check gates fuzz torture docs lock supply clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,16 +56,23 @@ torture: setup ## kill, damage, cut and fill the disk for hours, then results/to
 	@failed=0; \
 	( $(ATTACK) kills --of train train-best train-rl run soup --count $(or $(COUNT),100) ) || failed=1; \
 	( $(ATTACK) damages --of train train-best train-rl run --count $(or $(COUNT),250) ) || failed=1; \
+	( $(ATTACK) finished --of run soup export --count $(or $(COUNT),250) ) || failed=1; \
 	( $(ATTACK) cuts resumed --of $(TORTURED) --count $(or $(COUNT),0) ) || failed=1; \
 	( $(ATTACK) cuts resumed --of compare --count $(or $(COUNT),12) ) || failed=1; \
 	( $(ATTACK) full --of train train-rl run --count $(or $(COUNT),0) ) || failed=1; \
-	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) -m slow --junitxml=build/torture.xml \
-		tests/hostile tests/chat/test_injection.py || failed=1; \
+	$(TEST_ENV) FORGED_ROWS=$(or $(COUNT),10000) $(BIN)/python -m pytest -n $(WORKERS) -m slow \
+		--junitxml=build/torture.xml tests/hostile tests/chat/test_injection.py tests/torture/test_templates.py || failed=1; \
 	$(BIN)/python scripts/make_torture_page.py build/torture.jsonl build/torture.xml; exit $$failed
 
 docs: ## the documentation as a site in build/site: static pages, with search, for reading offline
 	@scripts/setup.sh docs
 	@$(BIN)/python scripts/make_docs.py
+
+lock: setup ## constraints-hashed.txt after a change to constraints.txt or to pyproject.toml's dependencies
+	@$(BIN)/python scripts/make_lock.py
+
+supply: setup ## the wheel twice, its bytes compared; a bill of materials; known faults of what is pinned: build/supply
+	@$(BIN)/python scripts/make_supply.py
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .coverage

@@ -1,8 +1,11 @@
-"""Fills the virtual environment it runs in: torch first, then trueup with extras, pinned by constraints.txt.
+"""Fills the virtual environment it runs in: torch first, then trueup with extras, by constraints-hashed.txt.
 
-Standard library only. A machine without an NVIDIA GPU must not download CUDA packages (gigabytes it cannot
-use), so torch is first resolved without being installed: if what pip would take brings CUDA packages and no
-GPU is here, torch comes from the index of CPU builds. A second run with nothing changed returns at once.
+Standard library only. Where that file covers the machine, every file is held against its SHA-256 before it is
+opened, and nothing is resolved; elsewhere the versions of constraints.txt are taken, which is said, and which
+TRUEUP_HASHED=1 refuses, as continuous integration asks. A machine without an NVIDIA GPU must not download
+CUDA packages (gigabytes it cannot use), so torch is first resolved without being installed: if what pip
+would take brings CUDA packages and no GPU is here, torch comes from the index of CPU builds. A second run
+with nothing changed returns at once.
 """
 
 from __future__ import annotations
@@ -11,18 +14,21 @@ import argparse
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
+LOCK = ROOT / "constraints-hashed.txt"
+STRICT = os.environ.get("TRUEUP_HASHED", "") not in ("", "0")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 CUDA_PACKAGE = re.compile(r"^(nvidia[-_.]|cuda[-_.]|triton$|pytorch[-_.]triton)", re.IGNORECASE)
 
@@ -67,18 +73,33 @@ def pip(*arguments: str) -> None:
         sys.exit(f"trueup set-up: failed at `pip {' '.join(arguments)}` (what pip said is above)")
 
 
-def pinned(name: str) -> str:
-    """`name==version` as constraints.txt has it."""
-    for line in CONSTRAINTS.read_text(encoding="utf-8").splitlines():
-        if line.startswith(f"{name}=="):
-            return line.strip()
-    raise SystemExit(f"trueup set-up: constraints.txt does not pin {name}")
+def covered(system: str, machine: str, implementation: str, version: tuple[int, int]) -> bool:
+    """Whether constraints-hashed.txt was written for such a machine."""
+    here = (system, machine, implementation)
+    return here == ("Linux", "x86_64", "cpython") and (3, 11) <= version <= (3, 13)
+
+
+def locked(*groups: str) -> dict[str, str]:
+    """The lines of constraints-hashed.txt that any of these groups needs, by name."""
+    found: dict[str, str] = {}
+    for line in LOCK.read_text(encoding="utf-8").splitlines():
+        pin, mark, needs = line.partition(" # ")
+        if mark and not line.startswith("#") and not {*needs.split(", ")}.isdisjoint(groups):
+            found[pin.partition("==")[0]] = pin
+    return found
+
+
+def unhashed(what: str) -> None:
+    """Nothing; says what is installed without being held against a SHA-256, or ends the set-up."""
+    if STRICT:
+        sys.exit(f"trueup set-up: no SHA-256 is held of {what}, and TRUEUP_HASHED asks for one")
+    print(f"trueup set-up: {what}: by version alone, no SHA-256 of it is held", flush=True)
 
 
 def digest(extras: str) -> str:
-    """What an installation depends on: two files, this program, the extras, the interpreter, the place."""
+    """What an installation depends on: three files, this program, the extras, the interpreter, the place."""
     state = hashlib.sha256()
-    for path in (ROOT / "pyproject.toml", CONSTRAINTS, Path(__file__)):
+    for path in (ROOT / "pyproject.toml", CONSTRAINTS, LOCK, Path(__file__)):
         state.update(path.read_bytes())
     state.update(json.dumps([extras, sys.version, platform.platform(), str(ROOT)]).encode())
     return state.hexdigest()
@@ -86,14 +107,49 @@ def digest(extras: str) -> str:
 
 def install(extras: str) -> None:
     """Installs everything: pip as pinned, torch in the right build, then trueup in place with its extras."""
-    pip("install", pinned("pip"), pinned("setuptools"))
+    here = covered(
+        platform.system(),
+        platform.machine(),
+        sys.implementation.name,
+        (sys.version_info[0], sys.version_info[1]),
+    )
     with tempfile.TemporaryDirectory() as folder:
-        install_torch(Path(folder) / "report.json")
-        # pip may look at other builds of the same version while it resolves the rest; this one stays.
-        build = Path(folder) / "torch.txt"
-        build.write_text(f"torch=={installed('torch')}\n", encoding="utf-8")
-        print(f"trueup set-up: everything else, extras: {extras or 'none'} (a minute or a few)", flush=True)
-        pip("install", "-e", target(extras), "-c", str(CONSTRAINTS), "-c", str(build))
+        (install_locked if here else install_pinned)(extras, Path(folder))
+
+
+def install_locked(extras: str, folder: Path) -> None:
+    """Installs it with every file held against its SHA-256, torch's own where its build is known."""
+    names = [extra for extra in extras.split(",") if extra]
+    setup, rest = locked("setup"), locked("base", *names)
+    torch = rest.pop("torch")
+    install_hashed(setup.values(), folder)
+    install_torch(folder / "report.json", torch, folder)
+    print(f"trueup set-up: everything else, extras: {extras or 'none'} (a minute or a few)", flush=True)
+    install_hashed((line for name, line in rest.items() if name not in setup), folder)
+    # What builds trueup is installed by now: an isolated build would fetch it anew, held against nothing.
+    pip("install", "--no-deps", "--no-build-isolation", "-e", target(extras))
+
+
+def install_hashed(lines: Iterable[str], folder: Path) -> None:
+    """Installs these lines and nothing else; pip refuses a file that is none of theirs."""
+    chosen = folder / "hashed.txt"
+    chosen.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    pip("install", "--require-hashes", "--no-deps", "--no-build-isolation", "-r", str(chosen))
+
+
+def install_pinned(extras: str, folder: Path) -> None:
+    """Installs it by the versions of constraints.txt, resolved for a machine that the hashes do not cover."""
+    unhashed(
+        f"everything on {platform.system()} {platform.machine()} with {platform.python_implementation()}"
+    )
+    pins = CONSTRAINTS.read_text(encoding="utf-8").split()
+    pip("install", *(pin for pin in pins if pin.startswith(("pip==", "setuptools=="))))
+    install_torch(folder / "report.json", None, folder)
+    # pip may look at other builds of the same version while it resolves the rest; this one stays.
+    build = folder / "torch.txt"
+    build.write_text(f"torch=={installed('torch')}\n", encoding="utf-8")
+    print(f"trueup set-up: everything else, extras: {extras or 'none'} (a minute or a few)", flush=True)
+    pip("install", "-e", target(extras), "-c", str(CONSTRAINTS), "-c", str(build))
 
 
 def target(extras: str) -> str:
@@ -107,25 +163,38 @@ def installed(name: str) -> str:
     return importlib.metadata.version(name)
 
 
-def install_torch(path: Path) -> None:
-    """Nothing; torch is installed in the build for this machine, chosen by what pip reports at `path`."""
-    # A dry run reads metadata only: nothing large is fetched before the choice is made.
-    pip(
-        "install",
-        "--dry-run",
-        "--ignore-installed",
-        "--report",
-        str(path),
-        "torch",
-        "-c",
-        str(CONSTRAINTS),
-    )
-    report = json.loads(path.read_text(encoding="utf-8"))
+def report_of(path: Path, arguments: Sequence[str]) -> dict[str, Any]:
+    """What pip says it would install: a dry run reads metadata only, nothing large is fetched."""
+    pip(*arguments, "--dry-run", "--ignore-installed", "--report", str(path))
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def torch_hash(report: Mapping[str, Any]) -> str:
+    """The SHA-256 that pip's report gives of torch's file; empty where its index gives none."""
+    found = [item for item in report["install"] if item["metadata"]["name"] == "torch"]
+    return found[0].get("download_info", {}).get("archive_info", {}).get("hashes", {}).get("sha256", "")
+
+
+def install_torch(path: Path, line: str | None, folder: Path) -> None:
+    """Installs torch in the build for this machine, as pip reports it, held against its line of hashes."""
+    report = report_of(path, torch_command(None))
     gpu = has_nvidia_gpu()
     index = torch_index(report, gpu)
     origin = f"CPU build from {index}" if index else ("CUDA build" if cuda_packages(report) else "CPU build")
     print(f"trueup set-up: torch, {origin} ({'an NVIDIA GPU' if gpu else 'no NVIDIA GPU'} here)", flush=True)
-    pip(*torch_command(index))
+    command = torch_command(index)
+    if index:
+        report = report_of(path, command)
+    known = line is not None and torch_hash(report) in line and bool(torch_hash(report))
+    if line is not None and known and not cuda_packages(report):
+        chosen = folder / "torch-hashed.txt"
+        chosen.write_text(f"{line}\n", encoding="utf-8")
+        places = ["--index-url", index] if index else []
+        pip("install", "--require-hashes", "--no-deps", *places, "-r", str(chosen))
+        return
+    if line is not None:
+        unhashed("torch with its CUDA packages" if cuda_packages(report) else "this build of torch")
+    pip(*command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

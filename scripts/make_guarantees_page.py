@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[1]
 PROMISES = ROOT / "tests" / "guarantees.yaml"
 KEPT = ROOT / "results" / "guarantees.json"
 PAGE = ROOT / "docs" / "guarantees.md"
+LATER = "Not promised yet"
+"The list in the file of promises that holds none."
 HEAD = """# What is promised, and the tests that hold it
 
 Written by `python scripts/make_guarantees_page.py` from `tests/guarantees.yaml` and the last test results.
@@ -57,7 +59,13 @@ def merged(held: Mapping[str, Any], paths: list[Path]) -> dict[str, Any]:
 
 def promises() -> dict[str, list[dict[str, Any]]]:
     """The areas with their promises."""
-    return yaml.safe_load(PROMISES.read_text(encoding="utf-8"))
+    areas = yaml.safe_load(PROMISES.read_text(encoding="utf-8"))
+    return {area: listed for area, listed in areas.items() if area != LATER}
+
+
+def later() -> list[dict[str, str]]:
+    """What is not promised yet, each with why."""
+    return yaml.safe_load(PROMISES.read_text(encoding="utf-8"))[LATER]
 
 
 def of(promise: Mapping[str, Any], rows: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,9 +94,10 @@ def page(rows: Mapping[str, Any]) -> str:
             number = promise["number"] + (f" *Not promised:* {limits}" if limits else "")
             tests = "<br>".join(f"[{_short(t)}](../{t.partition('::')[0]})" for t in promise["tests"])
             parts.append(f"| {promise['id']} | {promise['promise']} | {number} | {tests} | {said} |\n")
-    return HEAD.format(summary=f"{held} of {counted} promises held when they were last tried.") + "".join(
-        parts
-    )
+    parts.append(f"\n## {LATER}\n\n| | what would be promised | why not |\n|---|---|---|\n")
+    parts += [f"| {one['id']} | {one['promise']} | {one['why']} |\n" for one in later()]
+    summary = f"{held} of {counted} promises held when they were last tried."
+    return HEAD.format(summary=summary) + "".join(parts)
 
 
 def _short(test: str) -> str:

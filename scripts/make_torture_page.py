@@ -30,11 +30,17 @@ COMPARED = {
     "resumed": "the same, cut again at its second start",
     "full": "ends with 74 and the bytes needed; no good checkpoint lost; with room, the same SHA-256",
     "kills": "all that the command leaves with what an undisturbed one does, by SHA-256",
+    "finished": "a finished stage's damaged model is named; no other damage changes a bit elsewhere",
     "damages": "the damaged file is named before the first step; then the same SHA-256",
 }
 TESTS = {
     "test_through_the_command_line": "each corpus as typed: a coded error, in time, no child left",
     "test_every_command_that_reads_folders": "each hostile folder by every command that reads one: the code",
+    "test_rows_to_train_on": "forged rows by `data check`: the right ones set aside, every id",
+    "test_prompts_to_generate_from": "forged rows by `generate`: the ids of every prompt",
+    "test_questions_of_a_judge": "forged rows by `judge`: the ids of every question",
+    "test_critiques_and_revisions": "forged rows by `run` of `revise`: the right ones left out, every id",
+    "test_requests_to_the_server": "forged rows sent to `serve`: 400 or 200, every id",
     "test_no_row_forges_a_role": "forged tokens for each family: none gets through, texts come back",
 }
 "What the slow tests compare, by name."
@@ -50,7 +56,12 @@ def attacks(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
         yield f"`{part}`", f"`{name}`", f"{len(mine)}{beside}", str(held), COMPARED[part]
 
 
-MARKS = (("inside", "inside a save"), ("resumed", "at a second start"), ("ran full", "ran full"))
+MARKS = (
+    ("named", "named"),
+    ("inside", "inside a save"),
+    ("resumed", "at a second start"),
+    ("ran full", "ran full"),
+)
 
 
 def tests(paths: Sequence[Path]) -> Iterator[tuple[str, ...]]:
@@ -65,11 +76,13 @@ def tests(paths: Sequence[Path]) -> Iterator[tuple[str, ...]]:
 
 
 def under(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """What was typed, when, with which seed and where: a line for each call of the driver."""
+    """What was typed, when, with which seed and where: a line for each call of the driver; notes."""
     yield "\n## How it was measured\n\nFrom `tests/`:\n\n"
     calls = dict.fromkeys((row["typed"], row["seed"], row["day"], row["machine"]) for row in rows)
     for typed, seed, day, machine in calls:
         yield f"* `python -m torture {typed}`, seed {seed}, {day}, {machine}\n"
+    notes = dict.fromkeys(row["note"] for row in rows if row.get("note"))
+    yield from (f"\n{note}\n" for note in notes)
 
 
 def page(rows: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> str:

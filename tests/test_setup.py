@@ -111,3 +111,50 @@ def test_a_stamp_that_matches_means_nothing_to_do(tmp_path: Path, monkeypatch: p
     INSTALLER.main(["--extras", "test"])
     assert calls == ["", "test"]
     assert [INSTALLER.target(extras) for extras in ("", "test,docs")] == [str(ROOT), f"{ROOT}[test,docs]"]
+
+
+def test_a_machine_that_the_hashes_cover_installs_by_them_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip, torch, the rest, trueup: each by lines with hashes; of torch only a build whose hash is held."""
+    torch = INSTALLER.locked("base")["torch"]
+    held = torch.split("sha256:")[1].split()[0]
+    calls: list[tuple[list[str], str]] = []
+
+    def pip(*arguments: str) -> None:
+        file = arguments[arguments.index("-r") + 1] if "-r" in arguments else ""
+        calls.append(([*arguments], Path(file).read_text(encoding="utf-8") if file else ""))
+
+    report_of = {"install": [{"metadata": {"name": "torch", "version": "2.13.0+cpu"}, "download_info": {}}]}
+    report_of["install"][0]["download_info"] = {"archive_info": {"hashes": {"sha256": held}}}
+    monkeypatch.setattr(INSTALLER, "pip", pip)
+    monkeypatch.setattr(INSTALLER, "report_of", lambda path, arguments: report_of)
+    INSTALLER.install_locked("rouge", tmp_path)
+    *hashed, own = calls
+    assert all({"--require-hashes", "--no-deps"} <= set(arguments) for arguments, _ in hashed)
+    names = [[line.partition("==")[0] for line in text.splitlines()] for _, text in hashed]
+    assert "pip" in names[0] and names[1] == ["torch"] and {"scipy", "rouge-score"} <= set(names[2])
+    assert not {"torch", "pytest", "pip"} & set(names[2])
+    assert own[0] == ["install", "--no-deps", "--no-build-isolation", "-e", f"{ROOT}[rouge]"]
+
+    calls.clear()
+    report_of["install"][0]["download_info"] = {"archive_info": {"hashes": {"sha256": "0" * 64}}}
+    INSTALLER.install_torch(tmp_path / "report.json", torch, tmp_path)
+    assert calls == [(INSTALLER.torch_command(None), "")]
+    monkeypatch.setattr(INSTALLER, "STRICT", True)
+    with pytest.raises(SystemExit, match="no SHA-256 is held of this build of torch"):
+        INSTALLER.install_torch(tmp_path / "report.json", torch, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("machine", "covered"),
+    [
+        (("Linux", "x86_64", "cpython", (3, 11)), True),
+        (("Linux", "x86_64", "cpython", (3, 14)), False),
+        (("Linux", "aarch64", "cpython", (3, 11)), False),
+        (("Darwin", "x86_64", "cpython", (3, 11)), False),
+        (("Linux", "x86_64", "pypy", (3, 11)), False),
+    ],
+)
+def test_hashes_cover_what_they_were_written_for(machine: tuple[Any, ...], covered: bool) -> None:
+    assert INSTALLER.covered(*machine) is covered

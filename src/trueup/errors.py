@@ -24,7 +24,8 @@ _EXIT_BY_CODE = {
         EXIT_UNAVAILABLE,
     ),
     **dict.fromkeys(
-        ("E793", "E799", "E820", "E821", "E901", "E980", "E981", "E982", "E983", "E984"), EXIT_DATA
+        ("E793", "E799", "E820", "E821", "E822", "E823", "E901", "E980", "E981", "E982", "E983", "E984"),
+        EXIT_DATA,
     ),
     "E941": EXIT_IO,
     "E952": EXIT_REFUSED,

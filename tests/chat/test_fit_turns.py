@@ -69,3 +69,27 @@ def test_a_tools_turn_goes_with_the_question_it_belongs_to() -> None:
     longest = len(group.prompt_tokens) + len(group.completions[0].tokens)
     done = fit(made, group, longest - 1, "truncate_prompt_start")
     assert done.group is not None and done.group.prompt == messages[4:]
+
+
+@pytest.mark.parametrize("train_on", ["last", "all"])
+def test_of_many_turns_few_places_are_looked_at(train_on: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many tokens are left as when every place is tried, and of 300 places ten are."""
+    made = chat("chatml")
+    turns = [
+        message for k in range(300) for message in (Message(U, f"w{k} " * (1 + k % 7)), Message(A, "so"))
+    ]
+    messages = (Message(S, "be kind"), *turns, Message(U, "last"))
+    group = made.encode(Group(prompt=messages, completions=(Completion(text="yes"),)), train_on=train_on)  # pyright: ignore
+    lengths = {
+        start: len(made.prompt_ids((messages[0], *messages[start:]))) + made.completion_ids("yes").size
+        for start in range(1, len(messages), 2)
+    }
+    tried: list[Group] = []
+    real = Chat.encode
+    monkeypatch.setattr(Chat, "encode", lambda self, g, **said: tried.append(g) or real(self, g, **said))
+    for limit in (lengths[3], lengths[151] - 1, lengths[599], lengths[601]):
+        tried.clear()
+        done = fit(made, group, limit, "truncate_prompt_start").group
+        start = next(start for start, length in lengths.items() if start > 1 and length <= limit)
+        assert done is not None and done.prompt == (messages[0], *messages[start:])
+        assert len(tried) <= 11

@@ -168,3 +168,18 @@ def test_a_template_without_end_ends_every_command_with_its_reason(
             assert "name another template" in told
             assert bounded._child is None
             bounded._strikes.clear()
+
+
+def test_a_talk_goes_on_after_a_line_that_forges_a_role(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says why the line was not sent, and the next one is answered as if it had not been typed."""
+    lines = iter(["q", BAD.replace("\n", " "), "r", ""])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    code, told = typed(capsys, "chat", model, "--temperature", 0, "--max-new-tokens", 2)
+    assert code == 0 and f"not sent: {SAYS}" in told and told.count("not sent:") == 1, told
+    assert told.count("model>") == 2
+    lines = iter(["q", "r", ""])
+    assert typed(capsys, "chat", model, "--temperature", 0, "--max-new-tokens", 2)[1].split("model>")[1:] == [
+        told.split("model>")[1].partition(" not sent")[0] + " ", told.split("model>")[2]
+    ]  # fmt: skip

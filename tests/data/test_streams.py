@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from data_rows import good_lines
-from trueup.data import check, raw_rows, tables
+from trueup.cli import main
+from trueup.data import check, raw_rows, read, tables, write, writer
 from trueup.data.places import rows_of
+from trueup.engine.groups import Group
 from trueup.errors import TrueupError
 
 ARRAY = (
@@ -106,3 +110,28 @@ def test_packed_rows_come_as_they_are_unpacked(tmp_path: Path) -> None:
     assert [next(rows).line for _ in range(100)] == list(range(1, 101))
     with pytest.raises(TrueupError, match="E110"):
         list(rows)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_file_is_converted_a_few_rows_at_a_time(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To the bytes of writing all groups at once, with few groups alive."""
+    source, target = tmp_path / "rows.jsonl", tmp_path / f"made{suffix}"
+    source.write_bytes(b"".join([*good_lines("preference", 1500), b"{bad\n"]))
+    expected = tmp_path / f"expected{suffix}"
+    assert write(expected, read(source).groups) == 1500
+    alive: list[int] = []
+    plain = writer._line
+
+    def counted(group: Group, number: int) -> Any:
+        if number % 700 == 0:
+            gc.collect()
+            alive.append(sum(isinstance(held, Group) for held in gc.get_objects()))
+        return plain(group, number)
+
+    monkeypatch.setattr(writer, "_line", counted)
+    assert main(["data", "convert", str(source), str(target)]) == 0
+    assert target.read_bytes() == expected.read_bytes()
+    assert capsys.readouterr().out == f"1500 groups written to {target}, 1 row quarantined\n"
+    assert len(alive) == 2 and max(alive) < 100

@@ -113,9 +113,9 @@ RUNS: dict[str, tuple[Spoil, tuple[tuple[str, ...], ...], str]] = {
     "metrics behind a named pipe": (pipe("metrics.jsonl"), (SHOW,), ""),
     "timings of garbage": (holding("timings.jsonl", b"7\n"), (SHOW, SEND), "E841"),
     "timings of words": (holding("timings.jsonl", b'{"step": 1, "seconds": "long"}\n'), (SEND,), "E841"),
-    "summary of garbage": (holding("summary.json", b"\xff"), (SHOW,), "E104"),
-    "summary of numbers": (holding("summary.json", b'{"policies": 7}'), (SHOW,), "E203"),
-    "samples of numbers": (holding("samples.json", b"[7]"), (SHOW,), "E203"),
+    "summary of garbage": (holding("summary.json", b"\xff"), (SHOW,), "E822"),
+    "summary of numbers": (holding("summary.json", b'{"policies": 7}'), (SHOW,), "E822"),
+    "samples of numbers": (holding("samples.json", b"[7]"), (SHOW,), "E822"),
     "a model that leads out of the run": (
         all_of(gone, lambda run: (run / "model").symlink_to("/etc")), (AGAIN,), "E771",
     ),

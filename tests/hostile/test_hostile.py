@@ -7,21 +7,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from hostile.conftest import HANGS, ending
 from hostile.folders import FOLDERS, make
 from hostile.inputs import INPUTS, prepare
 from hostile.runs import RUNS
-from trueup.cli import main
 
-SECONDS = 5.0
-"Of processor time, for one command once everything is imported."
-HANGS = 60
-"Seconds after which a command is taken to hang."
 READERS = {
     "generate": ("generate", "F", "hi", "--max-new-tokens", "1"),
     "train": ("train", "sft", "--model.path", "F", "--data.path", "demos.jsonl", "--loop.steps", "1"),
@@ -45,63 +40,6 @@ APART = {
     ("soup", "a template that is no Jinja"): "",
 }
 "What a command says of a folder that it looks at in another way: a mixture's template is not used, say."
-
-
-@pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[object]:
-    """A function that types a command in a folder, and gives the code of its error, "" for none."""
-
-    def hung(*_: object) -> None:
-        raise TimeoutError(f"nothing after {HANGS} s")
-
-    def run(at: Path, words: Sequence[str]) -> str:
-        monkeypatch.chdir(at)
-        capsys.readouterr()
-        began, before = time.process_time(), children()
-        signal.alarm(HANGS)
-        try:
-            code = main(list(words))
-        finally:
-            signal.alarm(0)
-        assert time.process_time() - began < SECONDS
-        assert children() <= before
-        return ending(code, *capsys.readouterr())
-
-    handler = signal.signal(signal.SIGALRM, hung)
-    yield run
-    signal.signal(signal.SIGALRM, handler)
-
-
-def children() -> set[str]:
-    """The processes that this one has started and that are there still.
-
-    The one in which templates are rendered is not counted: it waits for the next, and ends with this process.
-    """
-    lists = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    numbers = {number for path in lists for number in path.read_text().split()}
-    return {number for number in numbers if b"woven.py" not in _started_as(number)}
-
-
-def _started_as(number: str) -> bytes:
-    try:
-        return Path(f"/proc/{number}/cmdline").read_bytes()
-    except OSError:  # it has ended meanwhile
-        return b""
-
-
-def ending(code: int, out: str, err: str) -> str:
-    """The code of a command's error, "" for none, after a look at all it said."""
-    assert "Traceback" not in err and "E999" not in err, err
-    plain = (out + err).replace("\n", "").replace("\t", "").replace("\r", "")
-    assert plain.isprintable(), ascii(plain)
-    errors = [line for line in err.splitlines() if line.startswith("error E")]
-    assert (code != 0) == bool(errors), (code, err)
-    if not errors:
-        return ""
-    assert len(errors) == 1 and code in (64, 65, 66, 69, 74, 77), errors
-    # Code, place and reason, and what to do about it.
-    assert errors[0].count(" — ") >= 2, errors[0]
-    return errors[0].split()[1]
 
 
 def test_there_are_as_many_as_promised() -> None:

@@ -155,7 +155,7 @@ def test_a_wording_and_a_principle_can_be_replaced_and_texts_fill_no_gaps(tmp_pa
     judge = open_pairwise("lm:x#principle=Be brief.", Scripted(odds=odds))
     judge.compare([(group("{second} {principle}", "six"), 0, 1)])
     assert "[[[{second} {principle}]]]" in asked[0] and "Be brief." in asked[0]
-    assert asked[0].index("{second}") < asked[0].index("six") and "User: 2 + 3?" in asked[0]
+    assert asked[0].index("{second}") < asked[0].index("six") and "The user says: 2 + 3?" in asked[0]
     path = tmp_path / "mine.yaml"
     path.write_text("labels: [' 1', ' 2']\ntext: '{first} or {second}:'\n", encoding="utf-8")
     asked.clear()

@@ -77,7 +77,7 @@ def test_a_list_without_room_is_counted_and_not_asked(
     """The model has 256 positions, an answer 384 tokens."""
     monkeypatch.setattr(self_instruct, "open_model", lambda *a, **k: model(local()))
     config = self_instruct.Config(supervision="general", num_topics=0, num_hinted=0, rounds=1, lists=2)
-    with pytest.raises(TrueupError, match=r"E601.*'dropped/no_room': 10"):
+    with pytest.raises(TrueupError, match=r"E823.*'dropped/no_room': 10"):
         self_instruct.run(config, tmp_path, stop_requested=never)
 
 
@@ -201,7 +201,7 @@ def test_a_server_gives_the_rows_of_the_model_in_this_process(
             try:
                 stage.run(config, folder, stop_requested=never)
             except TrueupError as error:
-                assert error.code == "E601"  # Noise is no task; what was said is on disk all the same.
+                assert error.code == "E823"  # Noise is no task; what was said is on disk all the same.
             kept = getattr(stage, "ROUNDS", None) or vars(stage)["ANSWERS"]
             found.append((folder / kept).read_bytes())
         return found

@@ -28,6 +28,7 @@ from trueup.settings.config import (
     parse_overrides,
     read_yaml,
     resolved,
+    typed_stages,
 )
 from trueup.settings.schema import MISSING
 from trueup.settings.strict_yaml import parse_yaml
@@ -189,6 +190,30 @@ def test_who_states_epochs_means_them_and_who_states_steps_means_those() -> None
     assert loop({"epochs": 2}, {"steps": 9}) == (2.0, 9)
     assert loop({"epochs": 2, "steps": 9}) == (2.0, 9)
     assert build(Sampled, {"num_train_epochs": 3}, aliases=aliases.ALIASES).loop.steps is None
+
+
+def test_epochs_and_steps_typed_together_are_refused_and_what_is_typed_wins_over_a_file() -> None:
+    """Under whatever names; a file has both where it was written for a run, and its steps count."""
+    for words in (
+        ["--loop.steps", "1", "--loop.epochs", "1"],
+        ["--max_steps", "1", "--num_train_epochs", "1"],
+        ["--loop", "{steps: 1, epochs: 1}"],
+    ):
+        with pytest.raises(
+            TrueupError, match=r"E714 command line loop.epochs — `loop.epochs` and `loop.steps`"
+        ):
+            build(Sampled, {"loop": {"steps": 9}}, parse_overrides(words), aliases=aliases.ALIASES)
+    both = {"loop": {"epochs": 3, "steps": 9}}
+    assert build(Sampled, both, parse_overrides(["--loop.epochs", "2"])).loop.steps is None
+    assert build(Sampled, both, parse_overrides(["--loop.steps", "2"])).loop.steps == 2
+    assert build(Sampled, parse_overrides(["--loop.epochs", "2", "--loop.steps", "null"])).loop.steps is None
+
+
+def test_what_is_typed_for_a_stage_wins_over_its_recipe() -> None:
+    typed = typed_stages({"stages": {"sft": {"loop": {"epochs": 2}}}}, "stages")
+    assert typed == {"stages": {"sft": {"loop": {"epochs": 2, "steps": None}}}}
+    with pytest.raises(TrueupError, match=r"E714 .* and `stages.sft.loop.steps`"):
+        typed_stages({"stages": {"sft": {"loop": {"epochs": 2, "steps": 3}}}}, "stages")
 
 
 def test_mappings_merge_across_layers() -> None:

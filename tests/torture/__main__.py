@@ -1,4 +1,4 @@
-"""`python -m torture cuts resumed full kills damages`, from tests/: attacks from outside.
+"""`python -m torture cuts resumed full kills damages finished`, from tests/: attacks from outside.
 
 Prints a table at the end; exits with 1 where something did not hold. Each part ends after `--count` attacks
 or `--seconds`, whichever is first. Every run is forked from this process, which has imported everything. A
@@ -39,6 +39,7 @@ PARTS = {
     "full": attacks.full,
     "kills": attacks.kills,
     "damages": attacks.damages,
+    "finished": attacks.finished,
 }
 
 
@@ -50,12 +51,13 @@ def main() -> int:
     asked.add_argument("--count", type=int, default=0, help="attacks on each command; 0 for all there are")
     asked.add_argument("--seconds", type=float, default=float("inf"), help="when to stop")
     asked.add_argument("--seed", type=int, default=0)
+    asked.add_argument("--note", default="", help="a sentence on these attacks, for the page")
     asked.add_argument("--out", type=Path, help="a file for a line of JSON on each attack")
     given = asked.parse_args()
     torch.set_num_threads(1)
     for name in PRELOADED:
         importlib.import_module(name)
-    rows, circumstances = [], under(given.seed)
+    rows, circumstances = [], under(given.seed, given.note)
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
         # Resolved, since operations are told apart by where they are.
         room = attacks.Room(Path(folder).resolve(), make_world(Path(folder).resolve() / "world"), given.seed)
@@ -77,11 +79,12 @@ def main() -> int:
     return max(report(part, [row for row in rows if row["part"] == part]) for part in given.parts)
 
 
-def under(seed: int) -> dict[str, Any]:
-    """What the attacks are made under: the day, the seed, the machine, and the words after `-m torture`."""
+def under(seed: int, note: str) -> dict[str, Any]:
+    """What the attacks are made under: the day, the seed, the machine, what was typed, a note."""
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    typed = [word for word in sys.argv[1:] if not word.endswith(".jsonl") and word != "--out"]
-    return {"day": date.today().isoformat(), "seed": seed, "machine": machine, "typed": " ".join(typed)}
+    apart = {"--out", "--note", note} | {word for word in sys.argv if word.endswith(".jsonl")}
+    typed = " ".join(word for word in sys.argv[1:] if word not in apart)
+    return {"day": date.today().isoformat(), "seed": seed, "machine": machine, "typed": typed, "note": note}
 
 
 def within(seconds: float, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

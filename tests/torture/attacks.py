@@ -23,6 +23,7 @@ from trueup.engine import disk
 from trueup.runs import manifest
 
 Row = dict[str, Any]
+DONE = "DONE.json"
 
 
 @dataclass(eq=False)
@@ -60,21 +61,24 @@ class Room:
             self._whole[name] = base, bits(at), len(log.read_text().splitlines())
         return self._whole[name]
 
-    def ends_alike(self, at: Path, name: str, found: list[str]) -> None:
-        """Nothing; runs the command again where it was cut, and notes in `found` what is then not alike."""
+    def ends_alike(self, at: Path, name: str, found: list[str], but: str = "") -> None:
+        """Nothing; runs the command again where it was cut, and notes in `found` what is then not alike.
+
+        `but` is a file that need not be: it was damaged, and nothing makes it again.
+        """
         code = self.run(at, COMMANDS[name].line)
         if code:
             found.append(f"the same command ends with {code}: {self.said.read_text()[-300:]}")
             return
         try:
-            expected, left = self.whole(name)[1], bits(at)
+            expected, left = self.whole(name)[1], bits(at, but)
         except AssertionError as error:
             found.append(str(error))
             return
         found += [
             f"{path} differs"
             for path in sorted(expected.keys() | left.keys())
-            if expected.get(path) != left.get(path)
+            if path != but and expected.get(path) != left.get(path)
         ]
 
 
@@ -264,14 +268,18 @@ def _saving(at: Path) -> bool:
 
 
 def damages(room: Room, name: str, count: int) -> Iterator[Row]:
-    """A random fault in the newest checkpoint is noticed before the first step, and the run ends alike."""
+    """A random fault in the newest checkpoint of the stage under way is named; then the run ends alike."""
     rng = random.Random(f"{room.seed} {name}")
     base, _, total = room.whole(name)
-    half = fresh(base, room.folder / f"{name}-half")
-    assert room.run(half, COMMANDS[name].line, cut=max(1, total * 2 // 3)) == CUT
+    half = room.folder / f"{name}-half"
+    for cut in range(total * 2 // 3, total, max(1, total // 20)):
+        assert room.run(fresh(base, half), COMMANDS[name].line, cut=cut) == CUT
+        if under_way(half):
+            break
     for number in range(count or 1000):
         at, found = fresh(half, room.folder / "at"), list[str]()
-        _, newest = manifest.ordered(next(at.rglob("checkpoints")), [])[-1]
+        newest = under_way(at)
+        assert newest is not None
         file = rng.choice(sorted(newest.iterdir()))
         kind = FAULTS[number % len(FAULTS)] if file.stat().st_size else ("append", "delete")[number % 2]
         damage(file, kind, rng)
@@ -279,3 +287,44 @@ def damages(room: Room, name: str, count: int) -> Iterator[Row]:
         if f"{newest.name}/{file.name}" not in room.said.read_text():
             found.append(f"{kind} of {file.name} was not noticed")
         yield {"of": name, "at": f"{kind} {file.name}", "held": not found, "why": found[:3]}
+
+
+def under_way(at: Path) -> Path | None:
+    """The newest checkpoint of the one run that has begun and not finished; None before it has one."""
+    begun = [folder for folder in at.rglob("checkpoints") if not (folder.parent / DONE).exists()]
+    found = [rows[-1][1] for folder in begun if (rows := manifest.ordered(folder, []))]
+    assert len(found) < 2
+    return found[0] if found else None
+
+
+def finished(room: Room, name: str, count: int) -> Iterator[Row]:
+    """A random fault in what a finished stage left: of its model it is named, of the rest nothing follows.
+
+    The command reads the stage's model: it must end in an error that names the file, and once the file is
+    whole again it must end alike. Any other file may be named, or the command goes on to the same bits
+    everywhere else. Every other fault is in a model.
+    """
+    rng = random.Random(f"{room.seed} {name}")
+    base, _, total = room.whole(name)
+    if not any(base.rglob(DONE)):
+        half = fresh(base, room.folder / f"{name}-half")
+        assert room.run(half, COMMANDS[name].line, cut=max(1, total * 2 // 3)) == CUT
+        base = half
+    for number in range(count or 250):
+        at, found = fresh(base, room.folder / "at"), list[str]()
+        files = [file for done in at.rglob(DONE) for file in done.parent.rglob("*") if file.is_file()]
+        read = number % 2 == 0
+        file = rng.choice(sorted(f for f in files if (f.parent.name == "model") == read))
+        kind = FAULTS[number // 2 % len(FAULTS)] if file.stat().st_size else ("append", "delete")[number % 2]
+        whole = file.read_bytes()
+        damage(file, kind, rng)
+        code, said = room.run(at, COMMANDS[name].line), room.said.read_text()
+        if code:
+            if not re.search(r"^error E(?!999)\d{3} ", said, re.MULTILINE) or file.name not in said:
+                found.append(f"{kind} of {file.name}: it ends with {code} and does not name the file")
+            file.write_bytes(whole)
+        elif read:
+            found.append(f"{kind} of {file.name} was not noticed")
+        room.ends_alike(at, name, found, but="" if code else str(file.relative_to(at)))
+        where = f"{file.parent.name}/{file.name}"
+        yield {"of": name, "at": f"{kind} {where}", "held": not found, "named": bool(code), "why": found[:3]}

@@ -124,11 +124,11 @@ CLOCKED = {"seconds", "peak_mib", "step_seconds", "tokens_per_second"}
 "Numbers of the clock and the machine."
 
 
-def bits(folder: Path) -> dict[str, str]:
+def bits(folder: Path, but: str = "") -> dict[str, str]:
     """A digest of every file that must be the same; fails where a kill left something behind.
 
-    Left out: what a clock says, the lock, pages (they show costs), all checkpoints but the newest of a run,
-    and manifests, which count saves.
+    Left out: the file `but`, what a clock says, the lock, pages (they show costs), all checkpoints but the
+    newest of a run, and manifests, which count saves.
     """
     found = {}
     newest = {at.parent: path for at in folder.rglob("checkpoints") if (path := _newest(at))}
@@ -136,7 +136,7 @@ def bits(folder: Path) -> dict[str, str]:
         name = str(path.relative_to(folder))
         assert not re.search(r"/\.(?!lock$)", f"/{name}"), f"left behind: {name}"
         run = next((p.parent for p in path.parents if p.name == "checkpoints"), None)
-        if run is not None and path.parent != newest.get(run):
+        if name == but or (run is not None and path.parent != newest.get(run)):
             continue
         if path.name in (".lock", "timings.jsonl", manifest.MANIFEST) or path.suffix == ".html":
             continue

@@ -61,11 +61,18 @@ def test_40_fill_levels(tmp_path: Path) -> None:
     assert len(rows) == 80 and sum(bool(row["ran full"]) for row in rows) >= 40
 
 
+def test_what_a_finished_stage_left_is_named_or_changes_nothing(tmp_path: Path) -> None:
+    """A model that was trained is damaged before it is exported, and so is something beside it."""
+    rows = attacked(tmp_path / "rows", "finished", "--of", "export", "--count", "4")
+    assert [row["named"] for row in rows][::2] == [True] * 2
+
+
 @pytest.mark.slow  # 60 kills, 100 damages
 def test_kills_and_damages(tmp_path: Path) -> None:
     rows = attacked(tmp_path / "rows", "kills", "--of", "train", "train-rl", "--count", "30")
     assert sum(bool(row["inside"]) for row in rows) >= 30
-    attacked(tmp_path / "damages", "damages", "--of", "train", "--count", "100")
+    attacked(tmp_path / "damages", "damages", "--of", "train", "run", "--count", "60")
+    attacked(tmp_path / "finished", "finished", "--of", "run", "soup", "export", "--count", "40")
 
 
 def test_the_tracer_cuts_where_it_says(tmp_path: Path) -> None:

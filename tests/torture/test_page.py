@@ -10,7 +10,13 @@ import pytest
 import make_torture_page
 from torture.__main__ import PARTS
 
-UNDER = {"seed": 3, "day": "2026-01-02", "machine": "2 cores", "typed": "kills --of train --count 2"}
+UNDER = {
+    "seed": 3,
+    "day": "2026-01-02",
+    "machine": "2 cores",
+    "typed": "kills --of train --count 2",
+    "note": "By hand.",
+}
 ROWS = (
     {"part": "kills", "of": "train", "at": 0, "held": True, "inside": True, "why": [], **UNDER},
     {"part": "kills", "of": "train", "at": 1, "held": False, "inside": False, "why": ["a differs"], **UNDER},
@@ -34,6 +40,8 @@ def test_what_was_kept_is_what_the_page_says(tmp_path: Path, monkeypatch: pytest
     assert "| 2 cases | 1 | each corpus as typed" in page
     assert "* `kills` of `train`, 1: a differs\n" in page
     assert "* `python -m torture kills --of train --count 2`, seed 3, 2026-01-02, 2 cores\n" in page
+    # A note is part of the record, so a page that is written again has it, once.
+    assert page.endswith("\n\nBy hand.\n") and page.count("By hand.") == 1
 
 
 def test_every_part_says_what_it_compares() -> None:

@@ -129,6 +129,7 @@ def planned(
         first = {"model": given.defaults_of(model)} if block else {}
     if judge is not None:
         values["judge"] = given.plain(judge, "judge")
+    configuration.typed(configuration.AnyStage, values, where="fit")  # raises where two exclude each other
     kept: dict[str, str] = {}
     for place, value in _placed(module, data, prompts):
         _put(values, place, given.data_setting(value, place, kept, block=_is_block(module, place)))

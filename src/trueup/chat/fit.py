@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -102,7 +103,8 @@ def _shortened(chat: Chat, group: Group, max_tokens: int) -> Group | None:
     ]
     first = int(messages[0].role == Role.SYSTEM)
     starts = [k for k, message in enumerate(messages) if message.role == Role.USER and k > first]
-    for start in starts:
+
+    def encoded(start: int) -> Group:
         left = (*messages[:first], *messages[start:])
         kept = replace(
             group,
@@ -110,10 +112,11 @@ def _shortened(chat: Chat, group: Group, max_tokens: int) -> Group | None:
             prompt_tokens=None,
             completions=tuple(answers),
         )
-        encoded = chat.encode(kept, train_on="all" if moved else "last")
-        if len_of(encoded) <= max_tokens:
-            return encoded
-    return None
+        return chat.encode(kept, train_on="all" if moved else "last")
+
+    # The later it begins the shorter it is, so that of n places log2(n) are looked at.
+    place = bisect_left(starts, True, key=lambda start: len_of(encoded(start)) <= max_tokens)
+    return encoded(starts[place]) if place < len(starts) else None
 
 
 def fit_all(

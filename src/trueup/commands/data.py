@@ -125,16 +125,17 @@ def convert(
     from trueup import data
 
     bad = target.with_suffix(".quarantine.jsonl")
-    result = data.read(
-        source,
-        format=format,
-        split=split,
-        columns=columns,
-        roles=roles,
-        trim=trim,
-        max_bad=max_bad,
-        quarantine=bad,
-    )
-    data.write(target, result.groups)
-    written, bad_rows = counted(len(result.groups), "group"), counted(len(result.problems), "row")
+    with data.writing(target) as put:
+        result = data.read(
+            source,
+            format=format,
+            split=split,
+            columns=columns,
+            roles=roles,
+            trim=trim,
+            max_bad=max_bad,
+            quarantine=bad,
+            into=put,
+        )
+    written, bad_rows = counted(result.counts.groups, "group"), counted(result.counts.quarantined, "row")
     say(f"{written} written to {target}, {bad_rows} quarantined")

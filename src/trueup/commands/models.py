@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from trueup.engine.groups import Message
 
 
+UNSAID = ("E352", "E560")
+"What may be wrong with one line of a talk: it spells a role of the template, or there is no room for it."
+
+
 def chat(
     model: Speaker,
     /,
@@ -54,9 +58,15 @@ def chat(
         if line == "/new":
             history = start
             continue
-        history += (Message(Role.USER, line),)
-        reply = speaker.complete([history], decoding=decoding, seed=seed + turn)[0][0].text
-        history += (Message(Role.ASSISTANT, reply),)
+        asked = (*history, Message(Role.USER, line))
+        try:
+            reply = speaker.complete([asked], decoding=decoding, seed=seed + turn)[0][0].text
+        except TrueupError as error:
+            if error.code not in UNSAID:
+                raise
+            console.print(Text(f"not sent: {visible(error.reason)}; say it otherwise, or /new starts over"))
+            continue
+        history = (*asked, Message(Role.ASSISTANT, reply))
         # What a model says is no markup, and moves no cursor.
         console.print(Text.assemble(("model> ", "bold"), visible(reply)), soft_wrap=True)
         turn += 1

@@ -74,7 +74,8 @@ class Job:
 def read_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> Comparison:
     """The comparison in a YAML file. Raises E715 where it does not hang together, E762 for no truth."""
     values = configuration.read_yaml(path).values
-    found = configuration.build(Comparison, values, dict(overrides or {}), where=str(path))
+    over = configuration.typed_stages(overrides or {}, "shared", "methods")
+    found = configuration.build(Comparison, values, over, where=str(path))
     check_name(found.name, "a comparison", f"{path} name")
     for name in (*found.shared, *found.methods):
         check_name(name, "a stage", f"{path} {name}")

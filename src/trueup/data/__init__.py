@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from trueup.data.problems import Problem
 from trueup.data.reader import Counts, ReadResult, check, read, read_rows
-from trueup.data.writer import write
+from trueup.data.writer import write, writing
 
-__all__ = ["Counts", "Problem", "ReadResult", "check", "read", "read_rows", "write"]
+__all__ = ["Counts", "Problem", "ReadResult", "check", "read", "read_rows", "write", "writing"]

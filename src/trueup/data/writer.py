@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,27 @@ def write(path: str | Path, groups: Iterable[Group]) -> int:
     Raises TrueupError E111 for another suffix, E105 or E108 for a group that holds a number that is not
     finite or text that is not Unicode, E102 where the system refuses.
     """
+    count = 0
+    with writing(path) as put:
+        for group in groups:
+            put(group)
+            count += 1
+    return count
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[Callable[[Group], None]]:
+    """A function that takes one group more for the file at `path`, which is complete in the end or not there.
+
+    What waits to be written is at most 512 groups. Raises as `write` does.
+    """
     path = Path(path)
-    kinds = {".jsonl": _write_jsonl, ".parquet": _write_parquet}
+    kinds = {".jsonl": _jsonl, ".parquet": _parquet}
     kind = kinds.get(path.suffix.lower())
     if kind is None:
         raise file_error("E111", "unknown kind of file", str(path), "end the name in .jsonl or .parquet")
-    with whole(path) as staged:
-        return kind(staged, groups)
+    with whole(path) as staged, kind(staged) as put:
+        yield put
 
 
 @contextmanager
@@ -61,25 +75,37 @@ def _line(group: Group, number: int) -> tuple[dict[str, Any], bytes]:
     raise TrueupError(code, reason, where=f"group {number} {printable(group.id)}", remedy="mend the group")
 
 
-def _write_jsonl(path: Path, groups: Iterable[Group]) -> int:
-    count = 0
+@contextmanager
+def _jsonl(path: Path) -> Iterator[Callable[[Group], None]]:
+    numbers = itertools.count(1)
     with path.open("wb") as file:
-        for count, group in enumerate(groups, 1):
-            file.write(_line(group, count)[1] + b"\n")
-    return count
+
+        def put(group: Group) -> None:
+            file.write(_line(group, next(numbers))[1] + b"\n")
+
+        yield put
 
 
-def _write_parquet(path: Path, groups: Iterable[Group]) -> int:
+@contextmanager
+def _parquet(path: Path) -> Iterator[Callable[[Group], None]]:
     import pyarrow as pa
     from pyarrow import parquet
 
-    schema, count = _schema(pa), 0
-    rows = (_parquet_row(_line(group, number)[0]) for number, group in enumerate(groups, 1))
+    schema, numbers, waiting = _schema(pa), itertools.count(1), list[dict[str, Any]]()
+
+    def put(group: Group) -> None:
+        waiting.append(_parquet_row(_line(group, next(numbers))[0]))
+        if len(waiting) == _BATCH:
+            flush()
+
+    def flush() -> None:
+        file.write_batch(pa.RecordBatch.from_pylist(waiting, schema=schema))
+        waiting.clear()
+
     with parquet.ParquetWriter(path, schema) as file:
-        while batch := list(islice(rows, _BATCH)):
-            file.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
-            count += len(batch)
-    return count
+        yield put
+        if waiting:
+            flush()
 
 
 def _parquet_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -143,10 +143,13 @@ def _softmax(logprobs: Floats) -> Reading:
 
 
 def conversation_text(prompt: Conversation) -> str:
-    """A conversation as a judge reads it: a plain text as it is, turns under the speaker's name."""
+    """A conversation as a judge reads it: a plain text as it is, turns under who speaks.
+
+    A name and a colon alone (`User:`) are how some templates begin a turn, which no content may spell.
+    """
     if len(prompt) == 1 and prompt[0].role == Role.TEXT:
         return prompt[0].content
-    return "\n\n".join(f"{str(m.role).capitalize()}: {_words(m)}" for m in prompt)
+    return "\n\n".join(f"The {m.role} says: {_words(m)}" for m in prompt)
 
 
 def _words(message: Message) -> str:

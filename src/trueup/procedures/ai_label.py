@@ -94,7 +94,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     ]
     if not groups:
         raise TrueupError(
-            "E601",
+            "E823",
             f"none of {len(records)} pairs got a label",
             where=str(folder / LABELS),
             remedy="its lines say why each was dropped",

@@ -87,7 +87,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     ]
     if not groups:
         raise TrueupError(
-            "E601",
+            "E823",
             f"none of {len(records)} answers came to a row",
             where=str(folder / TRANSCRIPTS),
             remedy="its lines say why each was rejected",

@@ -94,7 +94,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     metrics = {"dropped/several_turns": float(len(prompts) - len(jobs)), **counts(records, supervision)}
     if not groups:
         raise TrueupError(
-            "E601",
+            "E823",
             f"no answer was kept: {metrics}",
             where=str(folder / ANSWERS),
             remedy="its lines say why; can this model follow the form of thoughts and answer at all?",

@@ -83,7 +83,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     metrics = counts(records, supervision)
     if not rows:
         raise TrueupError(
-            "E601",
+            "E823",
             f"no task was kept: {metrics}",
             where=str(folder / ROUNDS),
             remedy="its lines say why each was dropped; can this model continue a list at all?",

@@ -93,7 +93,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     }
     if not groups:
         raise TrueupError(
-            "E601", f"no answer was kept: {metrics}", where=str(folder / ANSWERS), remedy="its lines say why"
+            "E823", f"no answer was kept: {metrics}", where=str(folder / ANSWERS), remedy="its lines say why"
         )
     write_jsonl(str(folder / OUTPUT), groups)
     metrics |= charges(model.answerer)

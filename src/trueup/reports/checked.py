@@ -45,7 +45,7 @@ def load_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8", errors="replace"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise TrueupError("E104", f"not JSON: {error}", where=path.name, remedy=_AGAIN) from None
+        raise TrueupError("E822", f"not JSON: {error}", where=path.name, remedy=_AGAIN) from None
 
 
 def _refuse(word: str) -> float:
@@ -62,7 +62,7 @@ def as_number(value: Any, where: str) -> float | None:
     if value is None:
         return None
     if not is_number(value):
-        raise TrueupError("E203", f"{str(value)[:40]!r} is not a number", where=where, remedy=_AGAIN)
+        raise TrueupError("E822", f"{str(value)[:40]!r} is not a number", where=where, remedy=_AGAIN)
     return float(value)
 
 
@@ -78,7 +78,7 @@ def as_object(value: Any, where: str) -> Json:
         return {}
     if not isinstance(value, Mapping):
         reason = f"{type(value).__name__} where an object belongs"
-        raise TrueupError("E203", reason, where=where, remedy=_AGAIN)
+        raise TrueupError("E822", reason, where=where, remedy=_AGAIN)
     return value
 
 
@@ -87,7 +87,7 @@ def as_array(value: Any, where: str) -> Sequence[Any]:
     if value is None:
         return ()
     if not isinstance(value, list | tuple):
-        raise TrueupError("E203", f"{type(value).__name__} where a list belongs", where=where, remedy=_AGAIN)
+        raise TrueupError("E822", f"{type(value).__name__} where a list belongs", where=where, remedy=_AGAIN)
     return value
 
 
@@ -103,7 +103,7 @@ def as_interval(value: Any, where: str, key: str = "mean") -> Interval | None:
     if bounds is None:
         return Interval(mean)
     if not isinstance(bounds, Sequence) or len(bounds) != 2:
-        raise TrueupError("E203", "ci95 is [low, high]", where=where, remedy=_AGAIN)
+        raise TrueupError("E822", "ci95 is [low, high]", where=where, remedy=_AGAIN)
     low, high = as_number(bounds[0], where), as_number(bounds[1], where)
     # Without a width it comes from items that all agree, whose spread says nothing.
     return Interval(mean) if low == high else Interval(mean, low, high)

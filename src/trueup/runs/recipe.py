@@ -117,7 +117,8 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
             **values,
             "stages": {name: {} if given is None else given for name, given in stages.items()},
         }
-    recipe = configuration.build(Recipe, values, dict(overrides or {}), where=str(path))
+    over = configuration.typed_stages(overrides or {}, "stages")
+    recipe = configuration.build(Recipe, values, over, where=str(path))
     if not recipe.stages:
         raise TrueupError("E713", "there is no stage", where=f"{path} stages", remedy="name one: `sft:`")
     return recipe

@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 
 from trueup.errors import TrueupError
 from trueup.settings import schema
+from trueup.settings.blocks import LoopSettings
 from trueup.settings.schema import Entry, commented_yaml, describe, digest, resolved
 from trueup.settings.strict_yaml import Layer, dump_yaml, parse_value, read_yaml
 from trueup.settings.translate import (
@@ -106,11 +107,53 @@ def build(
     translated = [translate(layer, known) for layer in named]
     merged: dict[str, Any] = {}
     for layer in translated:
-        merged = merge(merged, schema.with_instead(layer.values, block))
+        stated = typed if layer.name == COMMAND_LINE else _as_filed
+        merged = merge(merged, stated(block, layer.values))
     building = _Building(layers=translated, name=where, root=block, aliases=known)
     made = building.block(block, merged, "", None)
     building.finish()
     return cast(T, made)
+
+
+def _as_filed(block: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    return schema.with_instead(values, block)
+
+
+def typed(block: type, values: Mapping[str, Any], at: str = "", where: str = COMMAND_LINE) -> dict[str, Any]:
+    """What somebody typed over a file's settings: where it stands instead of another one, that is null then.
+
+    `at` is the key under which `block` stands. Raises E714 for two of which each says that the other does not
+    count. A file may have both, as the resolved settings of a run do.
+    """
+    if pair := schema.both_stated(values, block):
+        one, other = (f"{at}.{key}" if at else key for key in pair)
+        raise TrueupError(
+            "E714",
+            f"`{one}` and `{other}` are given together, and one stands instead of the other",
+            where=f"{where} {one}",
+            remedy="give one of the two",
+        )
+    return schema.with_instead(values, block)
+
+
+def typed_stages(values: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """What was typed over a file of stages, each as `typed` has it; `keys` are where stages stand by name."""
+    made = dict(values)
+    for key in keys:
+        stages = made.get(key)
+        if isinstance(stages, Mapping):
+            made[key] = {
+                name: typed(AnyStage, given, f"{key}.{name}") if isinstance(given, Mapping) else given
+                for name, given in stages.items()
+            }
+    return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnyStage:
+    """What every stage has that trains, whatever its method."""
+
+    loop: LoopSettings = field(default_factory=LoopSettings)
 
 
 # ------------------------------------------------------------------------------------------ building

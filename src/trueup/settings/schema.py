@@ -119,6 +119,17 @@ def with_instead(values: Mapping[str, Any], block: type) -> dict[str, Any]:
     return made
 
 
+def both_stated(values: Mapping[str, Any], block: type) -> tuple[str, str] | None:
+    """The keys of two settings that `values` states and of which one stands instead of the other; or None."""
+    for item in items(block):
+        inner: Any = values.get(item.name)
+        pairs = [pair for one in blocks(item.hint) for pair in getattr(one, "INSTEAD", ())]
+        for pair in pairs if isinstance(inner, Mapping) else ():
+            if all(inner.get(name) is not None for name in pair):
+                return f"{item.name}.{pair[0]}", f"{item.name}.{pair[1]}"
+    return None
+
+
 def without_blocks(hint: Any) -> Any | None:
     """A type without the blocks of its union: what a plain value may be; None where nothing is left."""
     parts = members(hint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cyclopts import App
 
 from trueup.commands import (
+    battle,
     behaviour,
     compare,
     data,
@@ -46,6 +47,7 @@ app.command(look.cite)
 app.command(look.report)
 app.command(explain.explain)
 app.command(judge.judge)
+app.command(battle.battle)
 app.command(rank.rank)
 app.command(reproduce.reproduce)
 app.command(evaluate.evaluate, name="eval")

@@ -74,7 +74,7 @@ def notes(board: dict[str, Any]) -> list[str]:
     )
     if board["prior"]:
         said.append(f"A prior of strength {board['prior']:g} draws ratings towards the average.")
-    said += [_effect(effect) for effect in board["effects"]]
+    said += [effect_of(effect) for effect in board["effects"]]
     if how["failed_resamples"]:
         said.append(f"{how['failed_resamples']} resamples without a finite maximum were left out.")
     said.append(
@@ -84,7 +84,7 @@ def notes(board: dict[str, Any]) -> list[str]:
     return said
 
 
-def _effect(effect: dict[str, Any]) -> str:
+def effect_of(effect: dict[str, Any]) -> str:
     worth = f"worth {effect['points']:+.0f} points [{effect['low']:+.0f}, {effect['high']:+.0f}]"
     if effect["name"] == "position":
         return f"Taken out: being shown first is {worth}."

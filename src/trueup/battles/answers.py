@@ -8,14 +8,13 @@ stretch and its own place, so it does not matter where a battle was stopped.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from trueup.answerers.open import open_answerer
 from trueup.battles.journal import add_rows, rows_of
 from trueup.battles.settings import Config
 from trueup.engine import disk
-from trueup.engine.groups import Completion, Group, from_json, to_json
+from trueup.engine.groups import Completion, Group, from_json, readable, to_json
 from trueup.engine.order import derive, permutation
 from trueup.errors import TrueupError, counted
 from trueup.settings.weights import model_folder
@@ -102,7 +101,7 @@ def _sampled(
             [group.prompt for group in stretch], decoding=decoding, k=config.samples, seed=seed
         )
         groups = [
-            replace(group, completions=tuple(answer.completion(name) for answer in answers))
+            group.with_completions([readable(answer.completion(name)) for answer in answers])
             for group, answers in zip(stretch, drawn, strict=True)
         ]
         add_rows(path, map(to_json, groups))

@@ -47,14 +47,15 @@ class Judges:
                 self._said[row["judge"], row["prompt"], row["sample"], row["a"], row["b"]] = verdict
         self._open = {name: _Opened(ref) for name, ref in self.bench.config.by.items()}
 
-    def ask(self, duels: Sequence[Duel], number: int) -> list[tuple[Verdict, ...]] | None:
-        """Every judge's verdict on each duel of round `number`; None where people are waited for."""
-        by = [self._of(name, duels, number) for name in sorted(self._open, key=self._waits)]
-        if any(found is None for found in by):
-            return None
-        order = {name: at for at, name in enumerate(self._open)}
-        columns = zip(*(found for found in by if found is not None), strict=True)
-        return [tuple(sorted(column, key=lambda v: order[v.judge])) for column in columns]
+    def ask(self, duels: Sequence[Duel], number: int) -> list[tuple[Verdict, ...]] | str:
+        """Every judge's verdict on each duel of round `number`; where people are waited for, what they do."""
+        by: dict[str, list[Verdict]] = {}
+        for name in sorted(self._open, key=self._waits):
+            found = self._of(name, duels, number)
+            if isinstance(found, str):
+                return found
+            by[name] = found
+        return list(zip(*(by[name] for name in self._open), strict=True))
 
     def scores(self) -> dict[int, list[Score]]:
         """What judges who score gave, by the prompt's place, on the completions of `Bench.all`."""
@@ -72,8 +73,8 @@ class Judges:
     def _waits(self, name: str) -> bool:
         return self._open[name].reference == PEOPLE
 
-    def _of(self, name: str, duels: Sequence[Duel], number: int) -> list[Verdict] | None:
-        """One judge's verdicts, people's only where all are there."""
+    def _of(self, name: str, duels: Sequence[Duel], number: int) -> list[Verdict] | str:
+        """One judge's verdicts; of people, what is to be done where some are missing."""
         opened = self._open[name]
         if opened.compares:
             new = [duel for duel in duels if self._key(name, duel) not in self._said]
@@ -82,8 +83,8 @@ class Judges:
             made = {duel: _tie(name, opened.reference, duel) for duel in alike}
             if asked and opened.reference == PEOPLE:
                 answered = people.ask(self.bench, asked, self.folder, name, number)
-                if answered is None:
-                    return None
+                if isinstance(answered, str):
+                    return answered
                 made |= answered
             elif asked:
                 made |= self._compared(name, opened.pairwise, asked)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from trueup.battles.table import Bench, Duel, Game, Verdict
 from trueup.engine import disk
 from trueup.errors import TrueupError
 from trueup.judges.wording import conversation_text
+from trueup.reports.visible import visible
 
 FOLDER = "people"
 CHOICES = {"left": 1.0, "right": 0.0, "tie": 0.5, "skip": None}
@@ -36,8 +37,9 @@ Save this file, or a copy of it with your name in its own, {stem}.NAME.md, and g
 
 def ask(
     bench: Bench, duels: Sequence[Duel], folder: Path, judge: str, number: int
-) -> dict[Duel, Verdict] | None:
-    """What people said of some duels; None, with the files to fill in written, where answers are missing.
+) -> dict[Duel, Verdict] | str:
+    """What people said of some duels; where answers are missing, the files are there to be filled in, and the
+    sentence that says so is given.
 
     Raises E438 for an answer that is none.
     """
@@ -45,51 +47,39 @@ def ask(
     by_id = {_id(bench, duel): duel for duel in duels}
     home = folder / FOLDER
     disk.make_folder(home)
-    games: dict[Duel, list[Game]] = {}
-    answered: set[Duel] = set()
-    for path in sorted(home.glob(f"{stem}*")):
-        person = path.name.removeprefix(stem).rpartition(".")[0].strip(".")
+    games: dict[Duel, dict[str, Game]] = {}
+    for path in sorted(home.glob(f"{stem}.*")):
+        person = path.stem.removeprefix(stem).strip(".")
         for found, choice, where in _answers(path):
-            duel = by_id.get(found)
-            if duel is None or not choice:
+            if found not in by_id or not choice:
                 continue
             if choice not in CHOICES:
-                raise _no_answer(choice, where)
-            answered.add(duel)
-            win = CHOICES[choice]
+                remedy = f"write {', '.join(CHOICES)}"
+                raise TrueupError("E438", f"{choice[:40]!r} is no answer", where=where, remedy=remedy)
+            duel, win = by_id[found], CHOICES[choice]
+            said = games.setdefault(duel, {})
             if win is not None:
-                games.setdefault(duel, []).append(
-                    Game(duel.first, win if duel.first == "a" else 1 - win, person)
-                )
-    if len(answered) == len(duels):
-        return {duel: Verdict(judge=judge, games=_once(games.get(duel, []))) for duel in duels}
-    _write(bench, by_id, home / f"{stem}.md", _form)
-    _write(bench, by_id, home / f"{stem}.jsonl", _lines)
-    return None
-
-
-def waiting(folder: Path, number: int) -> str:
-    """The sentence that says what is waited for."""
-    home, stem = folder / FOLDER, f"round-{number:03}"
-    answers: dict[str, bool] = {}
-    for path in sorted(home.glob(f"{stem}*")):
-        for found, choice, _ in _answers(path):
-            answers[found] = answers.get(found, False) or bool(choice)
-    done = sum(answers.values())
+                said[person] = Game(duel.first, win if duel.first == "a" else 1 - win, person)
+    if len(games) == len(duels):
+        return {duel: Verdict(judge=judge, games=tuple(games[duel].values())) for duel in duels}
+    form = home / f"{stem}.md"
+    _write(bench, by_id, form, _form, _HEAD.format(stem=stem))
+    _write(bench, by_id, home / f"{stem}.jsonl", _lines, "")
     return (
-        f"waiting for people: {done} of {len(answers)} pairs answered; fill in {home / f'{stem}.md'} "
+        f"waiting for people: {len(games)} of {len(duels)} pairs answered; fill in {form} "
         f"(or {stem}.jsonl beside it), then give the same command again"
     )
 
 
 def _id(bench: Bench, duel: Duel) -> str:
-    said = (bench.prompts[duel.prompt].id, duel.sample, duel.a, duel.b, *(c.said for c in bench.two(duel).completions))
+    said = (
+        bench.prompts[duel.prompt].id,
+        duel.sample,
+        duel.a,
+        duel.b,
+        *(c.said for c in bench.two(duel).completions),
+    )
     return hashlib.sha256("\x1f".join(map(str, said)).encode("utf-8", "surrogatepass")).hexdigest()[:12]
-
-
-def _once(games: Sequence[Game]) -> tuple[Game, ...]:
-    """One game a person: the form and the lines of one person may both be filled in, alike."""
-    return tuple({game.labeler: game for game in games}.values())
 
 
 def _answers(path: Path) -> Iterator[tuple[str, str, str]]:
@@ -117,33 +107,28 @@ def _row(line: str, where: str) -> dict[str, Any]:
     raise TrueupError("E438", "no JSON object", where=where, remedy="repair the line, or fill in the .md")
 
 
-def _no_answer(choice: str, where: str) -> TrueupError:
-    return TrueupError("E438", f"{choice[:40]!r} is no answer", where=where, remedy=f"write {', '.join(CHOICES)}")
-
-
-def _write(bench: Bench, by_id: dict[str, Duel], path: Path, make: Any) -> None:
-    """Nothing; the file is there, as it was where a person has begun to fill it in."""
+def _write(bench: Bench, by_id: Mapping[str, Duel], path: Path, make: Callable[..., str], head: str) -> None:
+    """Nothing; the file has every pair, and what people have written into it."""
     if not path.exists():
-        disk.write(path, make(bench, by_id, path.stem))
+        disk.write(path, head + "".join(make(bench, found, duel) for found, duel in by_id.items()))
+        return
+    there = {found for found, _, _ in _answers(path)}
+    more = "".join(make(bench, found, duel) for found, duel in by_id.items() if found not in there)
+    if more:
+        disk.append(path, f"\n{more}".encode("utf-8", "surrogatepass"), synced=True)
 
 
-def _lines(bench: Bench, by_id: dict[str, Duel], stem: str) -> str:
-    rows = []
-    for found, duel in by_id.items():
-        left, right = _sides(bench, duel)
-        prompt = conversation_text(bench.prompts[duel.prompt].prompt)
-        rows.append({"id": found, "prompt": prompt, "left": left, "right": right, "choice": ""})
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+def _lines(bench: Bench, found: str, duel: Duel) -> str:
+    left, right = _sides(bench, duel)
+    prompt = conversation_text(bench.prompts[duel.prompt].prompt)
+    row = {"id": found, "prompt": prompt, "left": left, "right": right, "choice": ""}
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def _form(bench: Bench, by_id: dict[str, Duel], stem: str) -> str:
-    parts = [_HEAD.format(stem=stem)]
-    for number, (found, duel) in enumerate(by_id.items(), 1):
-        left, right = _sides(bench, duel)
-        prompt = conversation_text(bench.prompts[duel.prompt].prompt)
-        parts.append(f"## {number} of {len(by_id)}\n\nPrompt\n\n{_indented(prompt)}\n")
-        parts.append(f"Left\n\n{_indented(left)}\n\nRight\n\n{_indented(right)}\n\nchoice {found}: \n")
-    return "\n".join(parts)
+def _form(bench: Bench, found: str, duel: Duel) -> str:
+    left, right = map(_indented, _sides(bench, duel))
+    prompt = _indented(conversation_text(bench.prompts[duel.prompt].prompt))
+    return f"\n----\n\nPrompt\n\n{prompt}\n\nLeft\n\n{left}\n\nRight\n\n{right}\n\nchoice {found}: \n"
 
 
 def _sides(bench: Bench, duel: Duel) -> tuple[str, str]:
@@ -153,4 +138,4 @@ def _sides(bench: Bench, duel: Duel) -> tuple[str, str]:
 
 def _indented(text: str) -> str:
     """The text as a block of a form: no line of it can stand where an answer is read."""
-    return "\n".join(f"    {line}" for line in (text or "(empty)").splitlines())
+    return "\n".join(f"    {line}" for line in (visible(text) or "(empty)").splitlines())

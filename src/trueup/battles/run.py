@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trueup.battles import people
 from trueup.battles.answers import answers_of, taken
 from trueup.battles.judging import Judges, check_by
-from trueup.battles.settings import PEOPLE, Config
+from trueup.battles.settings import PEOPLE, Config, led
 from trueup.battles.shown import told
 from trueup.battles.table import Bench, Table
 from trueup.data import read
@@ -73,6 +72,7 @@ def fight(
     has a battle of other settings, E820 or E752 where it began with other files or objects, unless told to
     `accept` them, and what models, judges and the fit raise.
     """
+    config = led(config)
     check_by(config.by)
     with stop_requests() as stop_requested, holding(folder, waits=False, stop_requested=stop_requested):
         _hold(config, folder, given, accept)
@@ -89,14 +89,14 @@ def fight(
         bench = Bench(config=config, prompts=chosen, answers=answers)
         judges = Judges(bench=bench, folder=folder)
         table = Table(bench=bench, fought=[])
-        why = _rounds(table, judges, say, between)
-        return _written(table, judges, folder, why)
+        why, waiting = _rounds(table, judges, say, between)
+        return _written(table, judges, folder, why, waiting)
 
 
 def _rounds(
     table: Table, judges: Judges, say: Callable[[str], None], between: Callable[[int | None], None]
-) -> str:
-    """Why no further round is fought; "" where people are waited for."""
+) -> tuple[str, str]:
+    """Why no further round is fought, and what people are to do where they are waited for."""
     config = table.bench.config
     for number in range(1, config.battles + 1):
         between(number - 1 or None)
@@ -105,17 +105,18 @@ def _rounds(
             break
         duels = table.next_duels(min(config.batch, left))
         if not duels:
-            return "every two models have met on every prompt: more prompts or `--samples` give more battles"
+            more = "more prompts, or `--samples`, give more battles"
+            return f"every two models have met on every prompt ({more})", ""
         verdicts = judges.ask(duels, number)
-        if verdicts is None:
-            return ""
+        if isinstance(verdicts, str):
+            return "", verdicts
         table.fought.extend(zip(duels, verdicts, strict=True))
         width = widest(table)
         if width is not None:
             say(f"{len(table.fought)} battles, widest interval {width:.0f} points")
             if 0 < width <= config.until:
-                return f"the widest interval is {width:.0f} points, no wider than {config.until:g}"
-    return f"{config.battles} battles are fought"
+                return f"the widest interval is {width:.0f} points, no wider than {config.until:g}", ""
+    return f"{config.battles} battles are fought", ""
 
 
 def widest(table: Table) -> float | None:
@@ -128,26 +129,21 @@ def widest(table: Table) -> float | None:
     return max(model.high - model.low for model in found.models)
 
 
-def _written(table: Table, judges: Judges, folder: Path, why: str) -> Fought:
-    """The standing, with its files written; raises what the fit raises once they are."""
+def _written(table: Table, judges: Judges, folder: Path, why: str, waiting: str) -> Fought:
+    """The standing, with its files written; what the fit raises is raised once they are."""
     battles = table.battles()
-    number = -(-len(table.fought) // table.bench.config.batch) + 1
-    wait = "" if why else people.waiting(folder, number)
     write_battles(folder / BATTLES, battles)
     write_jsonl(str(folder / GROUPS), table.groups(judges.scores()))
-    if not battles and wait:
-        return Fought(folder=folder, board=None, waiting=wait)
     found = BattleSet(battles=tuple(battles), origin="a battle", left_out={})
     try:
-        ratings = fit_ratings(battles, alpha=table.bench.config.prior)
+        board = leaderboard(found, fit_ratings(battles, alpha=table.bench.config.prior))
     except TrueupError:
-        if wait:
-            return Fought(folder=folder, board=None, waiting=wait)
-        raise
-    board = leaderboard(found, ratings)
-    document = told(table, board, why=why, waiting=wait)
+        if not waiting:
+            raise
+        return Fought(folder=folder, board=None, waiting=waiting)
+    document = told(table, board, why=why, waiting=waiting)
     disk.write(folder / RESULT, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
-    return Fought(folder=folder, board=board, waiting=wait, why=why)
+    return Fought(folder=folder, board=board, waiting=waiting, why=why)
 
 
 def _prompts(config: Config) -> list[Group]:

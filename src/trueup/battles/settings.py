@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import parse_qs
 
 from trueup.errors import TrueupError
 from trueup.ratings.pairing import Pairing
 from trueup.settings.names import PLAIN, as_name, check_name
+from trueup.settings.secret import fault_of_references
+from trueup.worlds import open_world
+from trueup.worlds.doors import lead
 
 PEOPLE = "people"
 SERVER = "openai:"
@@ -68,15 +71,37 @@ class Config:
                 remedy="give --by lm:MODEL, a reward model's folder, FILE.py:FUNCTION, or people",
             )
 
+        if fault := fault_of_references((*self.models.values(), *self.by.values())):
+            # It may be the key itself, and settings are written: neither this error nor any file shows it.
+            remedy = "export the key, and write its variable: `key=NAME`; a judge's is TRUEUP_JUDGE_KEY"
+            raise TrueupError("E797", fault, where="battle", remedy=remedy)
+
     def fixed(self) -> dict[str, object]:
         """What may not change while a folder is gone on with."""
-        names = "num_prompts", "samples", "temperature", "max_new_tokens", "template", "pairing", "batch", "seed"
+        names = (
+            "num_prompts",
+            "samples",
+            "temperature",
+            "max_new_tokens",
+            "template",
+            "pairing",
+            "batch",
+            "seed",
+        )
         return {
             "models": dict(self.models),
             "by": dict(self.by),
             "prompts": self.prompts or self.world,
             **{name: getattr(self, name) for name in names},
         }
+
+
+def led(config: Config) -> Config:
+    """The settings with each `world:NAME` leading into the battle's own world, where it has one."""
+    if not config.world:
+        return config
+    world = open_world(config.world)
+    return replace(config, models=lead(config.models, world), by=lead(config.by, world))
 
 
 def named(references: Sequence[str], what: str) -> dict[str, str]:

@@ -123,4 +123,3 @@ def _said(verdict: Verdict, a: str, b: str) -> str:
         split = len({game.win for game in verdict.games}) > 1
         return "a tie: another in each order" if split and len(verdict.games) == 2 else "a tie"
     return a if verdict.win > 0.5 else b
-

@@ -81,18 +81,18 @@ def battle(
     as_json
         Print JSON, with every pair's win rate.
     """
-    from trueup.battles.settings import PEOPLE, SERVER, Config, named
+    from trueup.battles.settings import PEOPLE, SERVER, Config, led, named
 
-    config = Config(
+    config = led(Config(
         models=named(models, "model"), by=named(by, "judge"), prompts=str(prompts or ""), world=world or "",
         battles=battles, until=until, num_prompts=num_prompts, samples=samples, temperature=temperature,
         max_new_tokens=max_new_tokens, template=template, pairing=pairing, batch=batch, prior=prior, seed=seed,
-    )  # fmt: skip
+    ))  # fmt: skip
     if prompts is not None and not prompts.exists():
         check_file(prompts, "a file of prompts")
     check_models(*(ref for ref in config.models.values() if not ref.startswith(SERVER)))
     for reference in config.by.values():
-        if reference != PEOPLE and not reference.startswith("world:"):
+        if reference != PEOPLE:
             check_judge(reference)
     from trueup.battles.run import fight
     from trueup.reports.battle import write_battle

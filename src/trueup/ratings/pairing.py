@@ -11,7 +11,7 @@ from V, whoever wins (Chernoff 1953: designs that are best at the present estima
 width     what takes most from Σ_i Var(θ_i - mean θ), the summed variance of the ratings that are printed
           (A-optimality; Chaloner and Verdinelli 1995)
 order     `width` and, every other time, what takes most from the expected loss of ranking by θ,
-          Σ_{i<j} s_ij φ(d_ij / s_ij) - |d_ij| Φ(-|d_ij| / s_ij), by how far the worse one would stand above the
+          Σ_{i<j} s_ij φ(d_ij / s_ij) - |d_ij| Φ(-|d_ij| / s_ij), by how far a worse one would stand above a
           better one (linear loss of Chick and Inoue 2001), to first order in Var: φ(d/s) / (2 s) of each pair
 uniform   the two that met least
 
@@ -91,9 +91,7 @@ def next_pairs(
     return found
 
 
-def _gain(
-    v: Floats, gap: Floats, weight: Floats, ends: Integers, by_order: NDArray[np.bool_]
-) -> Floats:
+def _gain(v: Floats, gap: Floats, weight: Floats, ends: Integers, by_order: NDArray[np.bool_]) -> Floats:
     """What a battle of each pair takes from the criterion: [R, pairs]."""
     moved = v[:, ends[:, 0]] - v[:, ends[:, 1]]  # Vx of each pair, [R, pairs, size]
     across = moved[:, :, ends[:, 0]] - moved[:, :, ends[:, 1]]  # xᵀVx of every two pairs

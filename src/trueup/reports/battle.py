@@ -1,4 +1,4 @@
-"""A battle's folder in, one self-contained HTML file out: who leads, who beat whom, who judged, and the texts.
+"""A battle's folder in, one self-contained HTML file out: who leads, who beat whom, who judged, the texts.
 
 Everything comes from `battle.json`, which `trueup battle` writes.
 """
@@ -119,10 +119,9 @@ def _agreement(judges: Sequence[Mapping[str, Any]]) -> list[str]:
             both = as_object(judge["agrees"].get(other["name"]), RESULT)
             share = as_number(both.get("share"), RESULT)
             if share is not None:
-                said.append(
-                    f"{judge['name']} and {other['name']} favoured the same answer in {percent(share)} of the "
-                    f"{counted(both['n'], 'battle')} in which neither saw a tie."
-                )
+                names = f"{judge['name']} and {other['name']}"
+                over = f"{counted(both['n'], 'battle')} in which neither saw a tie"
+                said.append(f"{names} favoured the same answer in {percent(share)} of the {over}.")
     return said
 
 
@@ -138,7 +137,9 @@ def _answers(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _effect(row: Mapping[str, Any]) -> str:
     name = {"position": "The place", "length": "Length"}[row["name"]]
-    return f"{name}: {row['said'].removeprefix('Taken out: ')}" if row["said"] else f"{name}: {row['reason']}."
+    return (
+        f"{name}: {row['said'].removeprefix('Taken out: ')}" if row["said"] else f"{name}: {row['reason']}."
+    )
 
 
 def _plain(value: Any) -> str:

@@ -66,6 +66,7 @@ def battle(
     samples: int = 1,
     temperature: float = 1.0,
     max_new_tokens: int = 128,
+    plain: bool = False,
     template: str | None = None,
     pairing: Pairing = "order",
     batch: int = 20,
@@ -77,7 +78,8 @@ def battle(
 ) -> Battle:
     """Models that answered the same prompts, rated by judges or people who chose between their answers.
 
-    `models` are by name, or named after their folders; objects need names. `by` is a judge or several:
+    `models` are by name, or named after their folders; objects need names. `prompts` are a file, rows, or
+    texts: users' turns, or with `plain` texts to be continued. `by` is a judge or several:
     `lm:MODEL`, what scores, a function, or `people`. A folder that holds a battle of the same settings goes
     on. The other settings are those of `trueup battle`. Raises E432 to E438 for what cannot be fought.
     """
@@ -86,8 +88,8 @@ def battle(
     if isinstance(prompts, str | os.PathLike) and Path(prompts).exists():
         file = os.fspath(prompts)
     elif prompts is not None:
-        file = given.rows(as_prompts(prompts), "prompts", "train")
-        asked = as_prompts(prompts)
+        asked = as_prompts(prompts, plain=plain)
+        file = given.rows(asked, "prompts", "train")
     config = Config(
         models=_by_name(models, "models", given),
         by=_by_name(by, "by", given),

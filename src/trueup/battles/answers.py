@@ -1,8 +1,8 @@
 """What each model answered to each prompt: sampled once, kept in the battle's folder as it comes.
 
-`answers/NAME.jsonl` holds groups: a prompt, and the completions of one model, which is their source. A stretch
-of prompts is asked at a time; a sample depends on the seed, the model's name, its prompt's place in the
-stretch and its own place, so it does not matter where a battle was stopped.
+`answers/NAME.jsonl` holds groups: a prompt, and the completions of one model, which is their source. A
+stretch of prompts is asked at a time; a sample depends on the seed, the model's name, its prompt's place in
+the stretch and its own place, so it does not matter where a battle was stopped.
 """
 
 from __future__ import annotations

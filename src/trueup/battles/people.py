@@ -1,8 +1,8 @@
-"""People as judges: each round's pairs in a form to be filled in, and as JSON lines for a program; read back.
+"""People as judges: each round's pairs in a form to be filled in and as JSON lines, read back once they are.
 
-A round of the folder `people/` is two files of the same pairs, `round-001.md` and `round-001.jsonl`. Either may
-be filled in, or a copy of either with a person's name in its own, `round-001.ann.md`. A pair has an answer
-where one file has; a round is read once every pair has.
+A round of the folder `people/` is two files of the same pairs, `round-001.md` and `round-001.jsonl`. Either
+may be filled in, or a copy of either with a person's name in its own, `round-001.ann.md`. A pair has an
+answer where one file has; a round is read once every pair has.
 """
 
 from __future__ import annotations

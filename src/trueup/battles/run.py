@@ -21,7 +21,7 @@ from trueup.data import read
 from trueup.engine import disk, inputs
 from trueup.engine.groups import Group, write_jsonl
 from trueup.engine.inputs import Input
-from trueup.errors import TrueupError
+from trueup.errors import TrueupError, counted
 from trueup.ratings.battles import BattleSet, write_battles
 from trueup.ratings.fit import fit_ratings
 from trueup.ratings.leaderboard import leaderboard
@@ -134,7 +134,8 @@ def _written(table: Table, judges: Judges, folder: Path, why: str, waiting: str)
     battles = table.battles()
     write_battles(folder / BATTLES, battles)
     write_jsonl(str(folder / GROUPS), table.groups(judges.scores()))
-    found = BattleSet(battles=tuple(battles), origin="a battle", left_out={})
+    origin = counted(len(table.fought), "pair of answers", "pairs of answers")
+    found = BattleSet(battles=tuple(battles), origin=origin, left_out={})
     try:
         board = leaderboard(found, fit_ratings(battles, alpha=table.bench.config.prior))
     except TrueupError:

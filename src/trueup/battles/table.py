@@ -13,6 +13,7 @@ from trueup.engine.groups import Comparison, Completion, Group, Score
 from trueup.engine.order import derive
 from trueup.ratings.battle import Battle
 from trueup.ratings.pairing import all_pairs, next_pairs, posterior
+from trueup.ratings.style import style_of
 
 Side = Literal["a", "b"]
 
@@ -43,7 +44,7 @@ class Game(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What one judge said of a duel: a game for each order, or for each person; none where nothing was said."""
+    """What one judge said of a duel: a game for each order, or each person; none where nothing was said."""
 
     judge: str
     games: tuple[Game, ...]
@@ -132,6 +133,7 @@ class Table:
                 win=game.win,
                 first=game.first,
                 lengths=(len(one.text), len(other.text)),
+                style=(style_of(one.text), style_of(other.text)),
                 prompt=self.bench.prompts[duel.prompt].id,
                 judge=_who(verdict, game),
                 weight=1 / len(verdict.games),

@@ -86,7 +86,8 @@ def battle(
     config = led(Config(
         models=named(models, "model"), by=named(by, "judge"), prompts=str(prompts or ""), world=world or "",
         battles=battles, until=until, num_prompts=num_prompts, samples=samples, temperature=temperature,
-        max_new_tokens=max_new_tokens, template=template, pairing=pairing, batch=batch, prior=prior, seed=seed,
+        max_new_tokens=max_new_tokens, template=template, pairing=pairing, batch=batch, prior=prior,
+        seed=seed,
     ))  # fmt: skip
     if prompts is not None and not prompts.exists():
         check_file(prompts, "a file of prompts")
@@ -98,8 +99,7 @@ def battle(
     from trueup.reports.battle import write_battle
 
     standing = fight(config, out, say=say if not as_json else lambda line: None, accept=accept_changed_inputs)
-    if standing.board is not None:
-        page = write_battle(out)
+    page = None if standing.board is None else write_battle(out)
     if as_json:
         say_json({"waiting": standing.waiting, "board": standing.board})
         return

@@ -13,7 +13,9 @@ from trueup.commands.early import check_file
 from trueup.commands.options import AsJson, NotNegative, Positive, say, say_json
 from trueup.engine import disk
 
-Controls = Annotated[tuple[Literal["length", "position"], ...], Parameter(negative="", show_default=False)]
+Controls = Annotated[
+    tuple[Literal["length", "position", "style"], ...], Parameter(negative="", show_default=False)
+]
 Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
 
 
@@ -40,13 +42,13 @@ def rank(
     Parameters
     ----------
     file
-        Battles (`a`, `b`, `outcome`), scores (`prompt`, `model`, `score`), or any data whose completions name
-        their model as `source`.
+        Battles (`a`, `b`, `outcome`), votes of Chatbot Arena, annotations of AlpacaEval, scores (`prompt`,
+        `model`, `score`), or any data whose completions name their model as `source`.
     ties
         A tie is half a win of each, or has a probability of its own: Davidson's or Rao and Kupper's.
     control
-        Take out what `length` (the longer answer) or `position` (the first shown) does to verdicts; may be
-        given twice.
+        Take out what `length` (the longer answer), `position` (the first shown) or `style` (headers, lists,
+        bold) does to verdicts; may be given for each.
     prior
         Adds α‖β‖² to the loss: a normal prior, where battles alone do not determine the ratings.
     intervals

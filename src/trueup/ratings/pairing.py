@@ -1,8 +1,8 @@
 """Which two models meet next, so that ratings are decided soonest.
 
-What battles have said so far is a normal approximation of the posterior of the strengths: mode θ and covariance
-V = (Σ_m p_m (1 - p_m) x_m x_mᵀ + 2α I)⁻¹, with x = e_a - e_b and P(a beats b) = p = σ(θ_a - θ_b). A battle of
-two models would add p (1 - p) x xᵀ to the inverse, and so take
+What battles have said so far is a normal approximation of the posterior of the strengths: mode θ and
+covariance V = (Σ_m p_m (1 - p_m) x_m x_mᵀ + 2α I)⁻¹, with x = e_a - e_b and P(a beats b) = p = σ(θ_a - θ_b).
+A battle of two models would add p (1 - p) x xᵀ to the inverse, and so take
 
     p (1 - p) (Vx)(Vx)ᵀ / (1 + p (1 - p) xᵀVx)
 
@@ -55,7 +55,8 @@ def posterior(wins: Floats, size: int, alpha: float = ALPHA) -> tuple[Floats, Fl
     design = Design(x=np.concatenate([x, x]), y=ends, centred=size, rule="half", alpha=alpha)
     weights = wins.reshape(len(wins), -1)
     theta = maximise(design, weights).parameters
-    return theta, np.linalg.inv(hessians(design, theta, weights) + gauge(design))
+    precision = hessians(design, theta, weights) + gauge(design)
+    return theta, np.asarray(np.linalg.inv(precision), np.float64)
 
 
 def next_pairs(

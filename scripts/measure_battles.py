@@ -1,7 +1,7 @@
 """Prints the tables of results/battles.md: python scripts/measure_battles.py [REPEATS]
 
-Simulated battles whose truth is known, paired by `trueup.ratings.pairing` as `trueup battle` does: how many it
-takes to know six models as well as uniform pairing does, how few any design could do with, and how often
+Simulated battles whose truth is known, paired by `trueup.ratings.pairing` as `trueup battle` does: how many
+it takes to know six models as well as uniform pairing does, how few any design could do with, and how often
 the intervals of `trueup rank` hold the truth where three judges decide every battle.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ def draw_pairs(pairing: Pairing | None, wins: Floats, met: Counts, rng: np.rando
 
 
 def efficiency(truth: Floats, pairing: Pairing | None, repeats: int) -> dict[int, tuple[float, ...]]:
-    """By the number of battles: the means of `MEASURES`, and how often a rating's interval holds the truth."""
+    """By the number of battles: the means of `MEASURES`, and how often ratings' intervals hold the truth."""
     rng = np.random.default_rng(SEED)
     wins, met = np.zeros((repeats, 2, len(PAIRS))), np.zeros((repeats, len(PAIRS)), np.int64)
     found = {}
@@ -97,7 +98,7 @@ def measured(truth: Floats, wins: Floats, count: int) -> tuple[float, ...]:
 def saved(found: Mapping[int, Sequence[float]], uniform: Mapping[int, Sequence[float]], at: int) -> float:
     """How many battles fewer it takes to reach what uniform pairing has after `GOAL`, as a share."""
     goal, falls = uniform[GOAL][at], uniform[GOAL][at] < uniform[min(COUNTS)][at]
-    for before, count in zip(COUNTS, COUNTS[1:], strict=False):
+    for before, count in pairwise(COUNTS):
         low, high = found[before][at], found[count][at]
         if (high <= goal) if falls else (high >= goal):
             return 1 - (before + (count - before) * (goal - low) / (high - low)) / GOAL

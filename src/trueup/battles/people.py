@@ -115,7 +115,8 @@ def _write(bench: Bench, by_id: Mapping[str, Duel], path: Path, make: Callable[.
     there = {found for found, _, _ in _answers(path)}
     more = "".join(make(bench, found, duel) for found, duel in by_id.items() if found not in there)
     if more:
-        disk.append(path, f"\n{more}".encode("utf-8", "surrogatepass"), synced=True)
+        ends = path.read_bytes()[-1:] in (b"\n", b"")
+        disk.append(path, f"{'' if ends else chr(10)}{more}".encode("utf-8", "surrogatepass"), synced=True)
 
 
 def _lines(bench: Bench, found: str, duel: Duel) -> str:

@@ -6,14 +6,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from trueup.errors import TrueupError
-from trueup.ratings.pairing import Pairing
 from trueup.settings.names import PLAIN, as_name, check_name
 from trueup.settings.secret import fault_of_references
 from trueup.worlds import open_world
 from trueup.worlds.doors import lead
+
+if TYPE_CHECKING:
+    from trueup.ratings.pairing import Pairing
 
 PEOPLE = "people"
 SERVER = "openai:"

@@ -84,8 +84,9 @@ def _answers(table: Table, name: str) -> dict[str, Any]:
 
 def _effect(battles: Sequence[Battle], control: Control, prior: float) -> dict[str, Any]:
     """What a control does to verdicts, by a fit of its own; why not, where it cannot be said."""
+    known = [b for b in battles if control != "position" or b.first]
     try:
-        fitted = fit_ratings(battles, alpha=prior, controls=(control,))
+        fitted = fit_ratings(known, alpha=prior, controls=(control,))
     except TrueupError as error:
         return {"name": control, "said": "", "reason": error.reason}
     (effect,) = fitted.effects

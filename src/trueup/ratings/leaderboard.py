@@ -86,6 +86,7 @@ def notes(board: dict[str, Any]) -> list[str]:
 
 
 def effect_of(effect: dict[str, Any]) -> str:
+    """What a control that was taken out is worth, as a sentence."""
     worth = f"worth {effect['points']:+.0f} points [{effect['low']:+.0f}, {effect['high']:+.0f}]"
     if effect["name"] == "position":
         return f"Taken out: being shown first is {worth}."

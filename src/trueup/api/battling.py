@@ -15,7 +15,7 @@ from trueup.api.rows import Groups, Source
 from trueup.api.training import GivenJudge
 from trueup.battles.run import BATTLES, GROUPS, fight
 from trueup.battles.settings import Config, name_of, named
-from trueup.engine.groups import read_jsonl
+from trueup.engine.groups import Group, read_jsonl
 from trueup.errors import TrueupError
 from trueup.ratings.pairing import Pairing
 from trueup.reports.battle import write_battle
@@ -84,12 +84,7 @@ def battle(
     on. The other settings are those of `trueup battle`. Raises E432 to E438 for what cannot be fought.
     """
     given = Given(tokenizer=tokenizer)
-    asked, file = None, ""
-    if isinstance(prompts, str | os.PathLike) and Path(prompts).exists():
-        file = os.fspath(prompts)
-    elif prompts is not None:
-        asked = as_prompts(prompts, plain=plain)
-        file = given.rows(asked, "prompts", "train")
+    file, asked = _prompts(prompts, plain, given)
     config = Config(
         models=_by_name(models, "models", given),
         by=_by_name(by, "by", given),
@@ -117,13 +112,23 @@ def battle(
             given=given.inputs,
             accept=accept_changed_inputs,
         )
-    rated = standing.board is not None
+    board = standing.board
     return Battle(
         folder=folder,
-        ratings=Ratings(board=standing.board) if standing.board is not None else None,
+        ratings=None if board is None else Ratings(board=board),
         waiting=standing.waiting,
-        report=write_battle(folder) if rated else None,
+        report=None if board is None else write_battle(folder),
     )
+
+
+def _prompts(prompts: Any, plain: bool, given: Given) -> tuple[str, list[Group] | None]:
+    """The file of prompts, or the one that rows and texts will lie in, with these."""
+    if prompts is None:
+        return "", None
+    if isinstance(prompts, str | os.PathLike) and Path(prompts).exists():
+        return os.fspath(prompts), None
+    asked = as_prompts(prompts, plain=plain)
+    return given.rows(asked, "prompts", "train"), asked
 
 
 def _by_name(value: Any, place: str, given: Given) -> dict[str, str]:

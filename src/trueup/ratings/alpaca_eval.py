@@ -33,16 +33,15 @@ def annotation(row: Mapping[str, Any]) -> Battle | None:
     win = _win(row.get("preference"))
     if win is None:
         return None
-    texts = [row.get(key) for key in ("output_1", "output_2")]
-    one, other = (text if isinstance(text, str) else None for text in texts)
-    known = one is not None and other is not None
+    one, other = row.get("output_1"), row.get("output_2")
+    known = isinstance(one, str) and isinstance(other, str)
     asked = (row.get("dataset"), row.get("instruction"), row.get("input"))
     return Battle(
         a=str(names[0]),
         b=str(names[1]),
         win=win,
-        lengths=(len(one), len(other)) if known else None,
-        style=(style_of(one), style_of(other)) if known else None,
+        lengths=(len(str(one)), len(str(other))) if known else None,
+        style=(style_of(str(one)), style_of(str(other))) if known else None,
         prompt="\n".join(str(part) for part in asked if part),
         judge=str(row.get("annotator") or ""),
     )

@@ -143,17 +143,17 @@ def each_control(battles: Sequence[Battle], controls: Sequence[Control]) -> tupl
 
     Raises E425 where all answers have one style.
     """
-    found: dict[Control, None] = {}
+    found: list[Control] = []
     for control in controls:
         if control != "style":
-            found[control] = None
+            found.append(control)
             continue
         differ = [c for c in _STYLE if any(_control(b, c) != 0 for b in battles)]
         if not differ:
             reason = "no two answers differ in headers, lists or bold"
             raise TrueupError("E425", reason, where="control style", remedy="leave the control out")
-        found |= dict.fromkeys(differ)
-    return tuple(found)
+        found += differ
+    return tuple(dict.fromkeys(found))
 
 
 def _control(battle: Battle, control: Control) -> float:

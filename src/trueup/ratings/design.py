@@ -148,7 +148,7 @@ def each_control(battles: Sequence[Battle], controls: Sequence[Control]) -> tupl
         if control != "style":
             found.append(control)
             continue
-        differ = [c for c in _STYLE if any(_control(b, c) != 0 for b in battles)]
+        differ: list[Control] = [c for c in _STYLE if any(_control(b, c) != 0 for b in battles)]
         if not differ:
             reason = "no two answers differ in headers, lists or bold"
             raise TrueupError("E425", reason, where="control style", remedy="leave the control out")

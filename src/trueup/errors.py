@@ -27,6 +27,7 @@ _EXIT_BY_CODE = {
         ("E793", "E799", "E820", "E821", "E822", "E823", "E901", "E980", "E981", "E982", "E983", "E984"),
         EXIT_DATA,
     ),
+    **dict.fromkeys(("E432", "E433", "E434", "E435", "E436"), EXIT_USAGE),
     "E941": EXIT_IO,
     "E952": EXIT_REFUSED,
     "E970": EXIT_REFUSED,

@@ -26,6 +26,7 @@ from trueup.ratings.battles import (
     write_battles,
 )
 from trueup.ratings.fit import fit_ratings
+from trueup.ratings.style import style_of
 from trueup.ratings.wins import PairWins, pair_wins, turn_around
 from trueup.statistics import estimates as st
 
@@ -243,6 +244,48 @@ def test_the_files_on_the_page_are_read_and_rated(
     sources = [(folder / f"{name}.py").read_text("utf-8") for name in names]
     used = {code for text in sources for code in re.findall(r'"(E42\d)"', text)}
     assert sorted(used) == re.findall(r"^\| (E42\d) \|", page, flags=re.MULTILINE)
+
+
+def annotated(preference: object, **other: object) -> dict[str, object]:
+    """An annotation of AlpacaEval."""
+    row = {"instruction": "i", "generator_1": "base", "output_1": "Yes.", "generator_2": "ppo"}
+    return row | {"output_2": "# No\n- **at** all", "annotator": "gpt4", "preference": preference} | other
+
+
+def test_annotations_of_alpaca_eval(tmp_path: Path) -> None:
+    path = tmp_path / "annotations.json"
+    ends = [(1.0, 1.0), (2, 0.0), (1.5, 0.5), (0, 0.5), (1.25, 0.75), (None, None)]
+    path.write_text(json.dumps([annotated(p, instruction=str(p)) for p, _ in ends]), encoding="utf-8")
+    found = read_battles(path)
+    assert [b.win for b in found.battles] == [win for _, win in ends if win is not None]
+    assert found.left_out == {"annotations without a preference": 1} and found.origin == "annotations"
+    one = found.battles[0]
+    assert (one.a, one.b, one.judge, one.prompt, one.lengths) == ("base", "ppo", "gpt4", "1.0", (4, 17))
+    assert one.style == ((0, 0, 0), (1, 1, 1))
+    write_battles(tmp_path / "battles.jsonl", found.battles)
+    assert read_battles(tmp_path / "battles.jsonl").battles == found.battles
+
+
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        (annotated(3), "preference"),
+        (annotated("m"), "preference"),
+        (annotated(True), "preference"),
+        (annotated(1, generator_1=""), "generator_1"),
+        (annotated(1, generator_2="base"), "generator_2"),
+    ],
+)
+def test_what_is_no_annotation(row: dict[str, object], field: str, tmp_path: Path) -> None:
+    with pytest.raises(TrueupError, match=rf"E420 .*:2 — {field}: "):
+        read_battles(lines(tmp_path / "a.jsonl", annotated(1), row))
+
+
+def test_style_is_counted_as_markdown_without_code() -> None:
+    text = "# One\n## Two\n#no\n- a\n  * b\n12. c\n**x** and __y__ **not\n** \n"
+    text += "```\n# code\n- code\n```\n### Three"
+    assert style_of(text) == (3, 3, 2)
+    assert style_of("```\n# never closed") == (0, 0, 0)
 
 
 def test_votes_of_the_arena_in_their_forms(tmp_path: Path) -> None:

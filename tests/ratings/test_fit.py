@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from trueup.ratings.battles import Battle, ModelScore, battles_from_scores
 from trueup.ratings.elo import SCALE, elo_over_orders, elo_points, expected_score, online_elo
 from trueup.ratings.fit import Ratings, fit_ratings
 from trueup.ratings.likelihood import TieRule, log_likelihood, slopes
+from trueup.ratings.style import Style
 
 TIE_RULES: tuple[TieRule, ...] = ("half", "davidson", "rao-kupper")
 
@@ -312,3 +314,46 @@ def test_elo_conserves_the_sum_and_one_order_of_many_is_the_plain_rule() -> None
     plain = online_elo(a[order].tolist(), b[order].tolist(), wins[order].tolist(), 4)
     assert ratings[0] == pytest.approx(plain)
     assert np.ptp(ratings, axis=0).max() > 1
+
+
+# ----------------------------------------------------------------------------------- style, equal counts
+
+
+def test_style_is_taken_out_of_verdicts() -> None:
+    """x and y are equal, and 3 bold passages against 1 win 9 times in 10; y is bolder 40 times in 50."""
+    bold, plain = Style(headers=0, lists=0, bold=3), Style(headers=0, lists=0, bold=1)
+    battles = [
+        Battle(a="x", b="y", win=float(won == (bolder == "x")), style=sides)
+        for bolder, times, sides in (("x", 10, (bold, plain)), ("y", 40, (plain, bold)))
+        for at in range(times)
+        for won in [at % 10 != 0]
+    ]
+    plainly, found = fit_ratings(battles), fit_ratings(battles, controls=("style",))
+    assert lead(plainly) < -0.8
+    assert lead(found) == pytest.approx(0.0, abs=1e-9)
+    (effect,) = found.effects
+    # (3 - 1)/(3 + 1) = ½ of the time and of its square: a unit, worth log 9.
+    assert (effect.name, effect.unit) == ("bold", pytest.approx(0.5))
+    assert effect.points == pytest.approx(400 / math.log(10) * math.log(9), abs=1e-6)
+
+
+def test_a_style_that_nobody_varies() -> None:
+    same = Style(headers=1, lists=0, bold=0)
+    battles = [Battle(a="x", b="y", win=win, style=(same, same)) for win in (1.0, 0.0, 1.0)]
+    with pytest.raises(TrueupError, match="E425 control style — no two answers differ in"):
+        fit_ratings(battles, controls=("style",))
+    with pytest.raises(TrueupError, match=r"E425 .* 3 of 3 battles lack `style`"):
+        fit_ratings(met("x", "y", 2, 1), controls=("style",))
+
+
+def test_of_equal_counts_ratings_stand_in_the_published_order(arena: list[Battle]) -> None:
+    """Where every two models met as often, ratings stand in the order of the wins that the scores publish."""
+    scored = Counter(battle.prompt for battle in arena)
+    whole = [battle for battle in arena if scored[battle.prompt] == 15 * 14 // 2]
+    assert len(whole) > 20_000
+    found = fit_ratings(whole)
+    wins: Counter[str] = Counter()
+    for battle in whole:
+        wins[battle.a] += battle.win
+        wins[battle.b] += 1 - battle.win
+    assert [m.model for m in found.models] == sorted(wins, key=lambda name: -wins[name])

@@ -160,7 +160,7 @@ def rank(
     battles: Source,
     *,
     ties: Literal["half", "davidson", "rao-kupper"] = "half",
-    control: Sequence[Literal["length", "position"]] = (),
+    control: Sequence[Literal["length", "position", "style"]] = (),
     prior: float = 0.0,
     intervals: Literal["sandwich", "bootstrap"] = "sandwich",
     level: float = 0.95,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cyclopts import App
 
 from trueup.commands import (
+    battle,
     behaviour,
     compare,
     data,
@@ -50,6 +51,7 @@ app.command(look.report)
 app.command(watch.watch)
 app.command(explain.explain)
 app.command(judge.judge)
+app.command(battle.battle)
 app.command(rank.rank)
 app.command(reproduce.reproduce)
 app.command(evaluate.evaluate, name="eval")

@@ -9,8 +9,17 @@ from rich.console import Console
 from rich.text import Text
 
 from trueup.commands.early import check_judge, check_models
-from trueup.commands.options import Positive, SampleSeed, Speaker, Temperature, Template, say, say_json
-from trueup.errors import TrueupError
+from trueup.commands.options import (
+    Positive,
+    SampleSeed,
+    Speaker,
+    Temperature,
+    Template,
+    say,
+    say_json,
+    write_groups,
+)
+from trueup.errors import TrueupError, counted
 
 if TYPE_CHECKING:
     from trueup.answerers.local import LocalAnswerer
@@ -93,6 +102,7 @@ def generate(
     plain: bool = False,
     template: Template = None,
     seed: SampleSeed = 0,
+    out: Path | None = None,
 ) -> None:
     """Complete prompts and print one JSON object a line.
 
@@ -110,9 +120,11 @@ def generate(
         Longest completion.
     plain
         Continue the prompts as plain text, without the chat template.
+    out
+        Write groups, as JSON lines, to this file instead; the source of each completion is the model.
     """
     from trueup.data import read
-    from trueup.engine.groups import Group, Message, Role
+    from trueup.engine.groups import Group, Message, Role, each, readable
 
     role = Role.TEXT if plain else Role.USER
     asked = [Group(prompt=(Message(role, text),)) for text in prompts]
@@ -129,6 +141,10 @@ def generate(
         model, asked, k=num, judge=judge, temperature=temperature, max_new_tokens=max_new_tokens,
         template=template, seed=seed,
     )  # fmt: skip
+    if out is not None:
+        write_groups(out, each(drawn, readable))
+        say(f"{counted(len(drawn), 'group')}: {out}")
+        return
     for group in drawn:
         texts = [completion.text for completion in group.completions]
         say_json({"prompt": group.prompt[-1].content, "completions": texts}, indent=None)

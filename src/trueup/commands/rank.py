@@ -13,7 +13,9 @@ from trueup.commands.early import check_file
 from trueup.commands.options import AsJson, NotNegative, Positive, say, say_json
 from trueup.engine import disk
 
-Controls = Annotated[tuple[Literal["length", "position"], ...], Parameter(negative="", show_default=False)]
+Controls = Annotated[
+    tuple[Literal["length", "position", "style"], ...], Parameter(negative="", show_default=False)
+]
 Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
 
 
@@ -40,13 +42,13 @@ def rank(
     Parameters
     ----------
     file
-        Battles (`a`, `b`, `outcome`), scores (`prompt`, `model`, `score`), or any data whose completions name
-        their model as `source`.
+        Battles (`a`, `b`, `outcome`), votes of Chatbot Arena, annotations of AlpacaEval, scores (`prompt`,
+        `model`, `score`), or any data whose completions name their model as `source`.
     ties
         A tie is half a win of each, or has a probability of its own: Davidson's or Rao and Kupper's.
     control
-        Take out what `length` (the longer answer) or `position` (the first shown) does to verdicts; may be
-        given twice.
+        Take out what `length` (the longer answer), `position` (the first shown) or `style` (headers, lists,
+        bold) does to verdicts; may be given for each.
     prior
         Adds α‖β‖² to the loss: a normal prior, where battles alone do not determine the ratings.
     intervals
@@ -74,24 +76,32 @@ def rank(
         check_file(Path(file), "a file of battles")
     from trueup.ratings import leaderboard as boards
     from trueup.ratings.rank import rank as rated
-    from trueup.reports.leaderboard import headline, leaderboard_page
-    from trueup.reports.visible import visible
+    from trueup.reports.leaderboard import leaderboard_page
 
     board = rated(
         file, ties=ties, control=control, prior=prior, intervals=intervals, level=level, resamples=resamples,
         seed=seed, anchor=anchor, against=against, judge=judge, margin=margin,
     )  # fmt: skip
-    notes = boards.notes(board)
     if out is not None:
-        disk.write(out, leaderboard_page(board, notes))
+        disk.write(out, leaderboard_page(board, boards.notes(board)))
     if as_json:
         say_json(board)
         return
+    print_board(board, against)
+    say(*([f"picture: {out}"] if out else []))
+
+
+def print_board(board: dict[str, Any], against: str | None = None) -> None:
+    """Nothing; prints who leads, the table of ratings, that of wins against a model, and the notes."""
+    from trueup.ratings import leaderboard as boards
+    from trueup.reports.leaderboard import headline
+    from trueup.reports.visible import visible
+
     say(visible(headline(board)))
     _print_table(*_ratings(board))
     if against is not None:
         _print_table(*_wins(boards.against(board, against), against), no_wrap=False)
-    say(*map(visible, notes), *([f"picture: {out}"] if out else []))
+    say(*map(visible, boards.notes(board)))
 
 
 def _ratings(board: dict[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:

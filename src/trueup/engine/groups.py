@@ -208,6 +208,11 @@ def each(groups: Iterable[Group], change: Callable[[Completion], Completion]) ->
     return [group.with_completions([change(c) for c in group.completions]) for group in groups]
 
 
+def readable(completion: Completion) -> Completion:
+    """The completion as a file of rows may hold it: U+FFFD stands for NUL, which readers refuse (E107)."""
+    return replace(completion, text=completion.text.replace("\0", "\ufffd"))
+
+
 def marked(groups: Iterable[Group], name: str, values: Iterable[Iterable[float]]) -> list[Group]:
     """The groups with a further number on every completion, given by group and completion."""
     return [

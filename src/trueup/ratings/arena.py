@@ -8,6 +8,7 @@ from typing import Any
 from trueup.data.formats.arena import CHOICES, winner_of
 from trueup.data.problems import Fault, show
 from trueup.ratings.battle import OUTCOMES, Battle
+from trueup.ratings.style import style_of
 
 _IDS = ("question_id", "conversation_id", "id", "prompt")
 
@@ -28,22 +29,24 @@ def vote(row: Mapping[str, Any]) -> Battle:
     if names[0] == names[1]:
         found, remedy = show(names[1]), "leave it out"
         raise Fault("E420", "a model does not meet itself", field="model_b", found=found, remedy=remedy)
-    lengths = tuple(_length(row, side) for side in ("a", "b"))
+    one, other = (_said(row, side) for side in ("a", "b"))
+    lengths = sum(map(len, one)), sum(map(len, other))
     return Battle(
         a=str(names[0]),
         b=str(names[1]),
         win=OUTCOMES[CHOICES[winner_of(row)]],
-        lengths=(lengths[0], lengths[1]) if all(lengths) else None,
+        lengths=lengths if all(lengths) else None,
+        style=(style_of("\n".join(one)), style_of("\n".join(other))) if all(lengths) else None,
         prompt=next((str(row[key]) for key in _IDS if row.get(key) is not None), ""),
         judge=str(row.get("judge") or ""),
     )
 
 
-def _length(row: Mapping[str, Any], side: str) -> float:
-    """Characters of a model's turns; 0 where they are not there."""
+def _said(row: Mapping[str, Any], side: str) -> list[str]:
+    """What a model said, turn by turn; empty where it is not there."""
     said, turns = row.get(f"response_{side}"), row.get(f"conversation_{side}")
     if isinstance(said, str):
-        return len(said)
+        return [said]
     turns = [t for t in turns if isinstance(t, Mapping)] if isinstance(turns, list) else []
     texts = (t.get("content") for t in turns if t.get("role") == "assistant")
-    return sum(len(text) for text in texts if isinstance(text, str))
+    return [text for text in texts if isinstance(text, str)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from trueup.ratings.style import STYLE, Style
+
 OUTCOMES = {"a": 1.0, "b": 0.0, "tie": 0.5}
 "What a verdict counts for the first model."
 
@@ -21,6 +23,8 @@ class Battle:
     "Whose answer was shown first; empty if unknown."
     lengths: tuple[float, float] | None = None
     "How long the two answers are, in any one unit."
+    style: tuple[Style, Style] | None = None
+    "How many headers, list items and bold passages the two answers have."
     prompt: str = ""
     "Battles of one prompt are not independent of each other; empty if unknown."
     judge: str = ""
@@ -34,6 +38,8 @@ class Battle:
         row |= {name: value for name in ("first", "prompt", "judge") if (value := getattr(self, name))}
         if self.lengths is not None:
             row["lengths"] = list(self.lengths)
+        if self.style is not None:
+            row["style"] = {name: [getattr(one, name) for one in self.style] for name in STYLE}
         if self.weight != 1.0:
             row["weight"] = self.weight
         return row

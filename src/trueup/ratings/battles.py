@@ -22,10 +22,12 @@ from trueup.data.raw_rows import RawRow, decode
 from trueup.engine import disk
 from trueup.engine.groups import Group
 from trueup.errors import TrueupError
+from trueup.ratings.alpaca_eval import annotation, is_annotation
 from trueup.ratings.arena import is_vote, vote
 from trueup.ratings.battle import OUTCOMES, Battle
+from trueup.ratings.style import STYLE, Style, style_of
 
-_FIELDS = ("a", "b", "outcome", "first", "lengths", "prompt", "judge", "weight")
+_FIELDS = ("a", "b", "outcome", "first", "lengths", "style", "prompt", "judge", "weight")
 _Made = TypeVar("_Made")
 _SCORE_FIELDS = ("prompt", "model", "score", "length", "judge")
 
@@ -55,8 +57,9 @@ def read_battles(path: str | Path, *, margin: float = 0.0) -> BattleSet:
     """The battles of a file: battles themselves, a table of scores, or any data that `data.read` takes.
 
     The first row tells: `a`, `b` and `outcome` are a battle, `model_a`, `model_b` and `winner` a vote of
-    Chatbot Arena, `model` and `score` a score, all else is left to `data.read`. Scores of one prompt by one
-    judge become a battle of every two models, a tie within `margin`.
+    Chatbot Arena, `generator_1`, `generator_2` and `preference` an annotation of AlpacaEval, `model` and
+    `score` a score, all else is left to `data.read`. Scores of one prompt by one judge become a battle of
+    every two models, a tie within `margin`.
     Raises TrueupError E420 at the first row that is no battle or score (nothing is skipped), E424 if no
     battle is left.
     """
@@ -64,6 +67,11 @@ def read_battles(path: str | Path, *, margin: float = 0.0) -> BattleSet:
     if is_vote(keys):
         votes = tuple(_each(path, lambda row: vote(_values(row))))
         kept = BattleSet(battles=votes, origin="votes", left_out={})
+    elif is_annotation(keys):
+        said = list(_each(path, lambda row: annotation(_values(row))))
+        known = tuple(battle for battle in said if battle is not None)
+        none = {"annotations without a preference": len(said) - len(known)}
+        kept = BattleSet(battles=known, origin="annotations", left_out={k: n for k, n in none.items() if n})
     elif {"a", "b", "outcome"} <= keys:
         found = tuple(_each(path, _battle))
         kept = BattleSet(battles=found, origin="battles", left_out={})
@@ -113,6 +121,7 @@ def battles_from_groups(groups: Iterable[Group], *, margin: float = 0.0) -> Batt
                         win=win,
                         first="" if shown is None else "a" if shown[0] == a else "b",
                         lengths=(len(one.text), len(other.text)),
+                        style=(style_of(one.text), style_of(other.text)),
                         prompt=prompt,
                         judge=judge,
                     )
@@ -219,7 +228,7 @@ def _values(row: RawRow) -> dict[str, Any]:
 def _from_cells(row: Mapping[str, Any]) -> dict[str, Any]:
     """A CSV row, all strings, with its numbers and lists read; an empty cell is no value."""
     found: dict[str, Any] = {key: cell for key, cell in row.items() if cell != ""}
-    for key in ("outcome", "weight", "score", "length", "lengths"):
+    for key in ("outcome", "weight", "score", "length", "lengths", "style"):
         if key in found and found[key] not in OUTCOMES:
             try:
                 found[key] = json.loads(found[key])
@@ -252,10 +261,22 @@ def _battle(raw: RawRow) -> Battle:
         win=_outcome(row.get("outcome")),
         first=first,
         lengths=lengths,
+        style=_style(row.get("style")),
         prompt=_text(row, "prompt"),
         judge=_text(row, "judge"),
         weight=weight,
     )
+
+
+def _style(given: Any) -> tuple[Style, Style] | None:
+    if given is None:
+        return None
+    counts = given if isinstance(given, Mapping) and given.keys() == set(STYLE) else {}
+    if not counts or not all(isinstance(two, Sequence) and len(two) == 2 for two in counts.values()):
+        found, remedy = show(given), '{"headers": [of a, of b], "lists": [...], "bold": [...]}'
+        raise Fault("E420", "no style of two answers", field="style", found=found, remedy=remedy)
+    sides = [Style(*(_number(counts[name][side], "style", 0.0) for name in STYLE)) for side in (0, 1)]
+    return sides[0], sides[1]
 
 
 def _score(raw: RawRow) -> ModelScore:

@@ -14,8 +14,10 @@ from trueup.errors import TrueupError
 from trueup.ratings.battles import Battle
 from trueup.ratings.likelihood import Design, Floats, TieRule, gauge
 
-Control = Literal["length", "position"]
+Control = Literal["length", "position", "style", "headers", "lists", "bold"]
+"What may be taken out of verdicts; `style` stands for the last three of them."
 Integers = NDArray[np.int64]
+_STYLE: tuple[Control, ...] = ("headers", "lists", "bold")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ def rows_of_battles(
         raise TrueupError("E427", reason, remedy="use --ties half, which takes probabilities")
     clusters, cluster = _clusters(battles)
     tied = float(weight[win == 0.5].sum() / weight.sum())
+    controls = each_control(battles, controls)
     columns, units = _controls(battles, controls)
     if not columns:
         a, b, win, which = _distinct(a, b, win)
@@ -89,7 +92,7 @@ def rows_of_battles(
         membership=membership,
         cluster=cluster,
         num_clusters=count,
-        controls=tuple(controls),
+        controls=controls,
         units=units,
         tie_share=tied,
     )
@@ -122,26 +125,47 @@ def _controls(
         known = np.array([_control(battle, control) for battle in battles], np.float64)
         missing = np.flatnonzero(np.isnan(known))
         if len(missing):
-            field = "lengths" if control == "length" else "first"
+            field = {"length": "lengths", "position": "first"}.get(control, "style")
             reason = f"{len(missing)} of {len(battles)} battles lack `{field}`, first battle {missing[0] + 1}"
             remedy = "every battle must, or leave the control out"
             raise TrueupError("E425", reason, where=f"control {control}", remedy=remedy)
-        unit = float(np.sqrt(np.mean(known**2))) if control == "length" else 1.0
+        unit = 1.0 if control == "position" else float(np.sqrt(np.mean(known**2)))
         if unit == 0:
-            remedy = "leave the control out"
-            raise TrueupError("E425", "all lengths are equal", where="control length", remedy=remedy)
+            what = "all lengths are equal" if control == "length" else f"no two answers differ in {control}"
+            raise TrueupError("E425", what, where=f"control {control}", remedy="leave the control out")
         columns.append(known / unit)
         units.append(unit)
     return columns, tuple(units)
 
 
+def each_control(battles: Sequence[Battle], controls: Sequence[Control]) -> tuple[Control, ...]:
+    """The controls, each once, `style` as those of its three in which some answers differ.
+
+    Raises E425 where all answers have one style.
+    """
+    found: list[Control] = []
+    for control in controls:
+        if control != "style":
+            found.append(control)
+            continue
+        differ: list[Control] = [c for c in _STYLE if any(_control(b, c) != 0 for b in battles)]
+        if not differ:
+            reason = "no two answers differ in headers, lists or bold"
+            raise TrueupError("E425", reason, where="control style", remedy="leave the control out")
+        found += differ
+    return tuple(dict.fromkeys(found))
+
+
 def _control(battle: Battle, control: Control) -> float:
-    """Antisymmetric in a and b: the share by which a is longer, or +1 where a was shown first."""
+    """Antisymmetric in a and b: the share by which a has more of something, or +1 where a was shown first."""
     if control == "position":
         return {"a": 1.0, "b": -1.0, "": np.nan}[battle.first]
-    if battle.lengths is None:
+    two = battle.lengths
+    if control != "length":
+        two = None if battle.style is None else tuple(getattr(style, control) for style in battle.style)
+    if two is None:
         return np.nan
-    of_a, of_b = battle.lengths
+    of_a, of_b = two
     return (of_a - of_b) / (of_a + of_b) if of_a + of_b > 0 else 0.0
 
 

@@ -62,7 +62,7 @@ class Effect:
     low: float
     high: float
     unit: float
-    "Of length, the root mean square of (l_a - l_b)/(l_a + l_b); of position, 1: being shown first."
+    "Of position 1: being shown first; else the root mean square of (l_a - l_b)/(l_a + l_b)."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from trueup.ratings.wins import PairWins, pair_wins, turn_around
 
 ORDERS = 50
 "Random orders of the battles in which the online rule is tried."
+_MANY = {"headers": "many headers", "lists": "many list items", "bold": "much bold"}
 _RULES = {
     "half": "half a win each",
     "davidson": "Davidson's ν = {:.3f}",
@@ -74,7 +75,7 @@ def notes(board: dict[str, Any]) -> list[str]:
     )
     if board["prior"]:
         said.append(f"A prior of strength {board['prior']:g} draws ratings towards the average.")
-    said += [_effect(effect) for effect in board["effects"]]
+    said += [effect_of(effect) for effect in board["effects"]]
     if how["failed_resamples"]:
         said.append(f"{how['failed_resamples']} resamples without a finite maximum were left out.")
     said.append(
@@ -84,13 +85,15 @@ def notes(board: dict[str, Any]) -> list[str]:
     return said
 
 
-def _effect(effect: dict[str, Any]) -> str:
+def effect_of(effect: dict[str, Any]) -> str:
+    """What a control that was taken out is worth, as a sentence."""
     worth = f"worth {effect['points']:+.0f} points [{effect['low']:+.0f}, {effect['high']:+.0f}]"
     if effect["name"] == "position":
         return f"Taken out: being shown first is {worth}."
     # The control is (l_a - l_b)/(l_a + l_b) = u, so a is (1 + u)/(1 - u) times as long.
     u = effect["unit"]
-    times = f"{(1 + u) / (1 - u):.2f} times as long" if u < 1 else "any length against none"
+    many = "as long" if effect["name"] == "length" else f"as {_MANY[effect['name']]}"
+    times = f"{(1 + u) / (1 - u):.2f} times {many}" if u < 1 else f"any {effect['name']} against none"
     return f"Taken out: an answer {times} is {worth}."
 
 

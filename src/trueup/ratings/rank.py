@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from trueup.errors import TrueupError
 from trueup.ratings.battles import by_judge, read_battles
+from trueup.ratings.design import Control
 from trueup.ratings.fit import fit_ratings
 from trueup.ratings.leaderboard import leaderboard
 
@@ -16,7 +17,7 @@ def rank(
     path: str | Path,
     *,
     ties: Literal["half", "davidson", "rao-kupper"] = "half",
-    control: Sequence[Literal["length", "position"]] = (),
+    control: Sequence[Control] = (),
     prior: float = 0.0,
     intervals: Literal["sandwich", "bootstrap"] = "sandwich",
     level: float = 0.95,
@@ -38,7 +39,8 @@ def rank(
             raise
         # What the reader of data would say is of its own formats and of options that are not here.
         remedy = (
-            "a battle has a, b and outcome (or model_a, model_b and winner); a score prompt, model and score"
+            "a battle has a, b and outcome (or is a vote of Arena, or an annotation of AlpacaEval); a score "
+            "prompt, model and score"
         )
         raise TrueupError("E202", error.reason, where=error.where, remedy=remedy) from None
     if judge is not None:

@@ -12,7 +12,12 @@ from trueup.reports.page import page
 
 
 def leaderboard_page(board: Mapping[str, Any], notes: Sequence[str]) -> str:
-    """The page of `evals.leaderboard`'s values: a chart of the ratings, the table, and the notes."""
+    """The page of `ratings.leaderboard`'s values: a chart of the ratings, the table, and the notes."""
+    return page("leaderboard.html.j2", details=(), **shown(board, notes))
+
+
+def shown(board: Mapping[str, Any], notes: Sequence[str]) -> dict[str, Any]:
+    """What templates show of a board, by the names that they use."""
     models = board["models"]
     chart = interval_chart(
         [Row(m["model"], 2, Interval(m["rating"], m["low"], m["high"])) for m in models],
@@ -22,16 +27,14 @@ def leaderboard_page(board: Mapping[str, Any], notes: Sequence[str]) -> str:
         description="Ratings with their intervals, best first",
     )
     level, centre = f"{100 * board['intervals']['level']:g} %", points(board["scale"]["centre"])
-    return page(
-        "leaderboard.html.j2",
-        headline=headline(board),
-        details=(),
-        caption=f"with {level} intervals; the dashed line is {centre} points",
-        chart=chart,
-        heads=("model", *heads(board)),
-        rows=[(m["model"], *cells(m)) for m in models],
-        notes=notes,
-    )
+    return {
+        "headline": headline(board),
+        "caption": f"with {level} intervals; the dashed line is {centre} points",
+        "chart": chart,
+        "heads": ("model", *heads(board)),
+        "rows": [(m["model"], *cells(m)) for m in models],
+        "notes": notes,
+    }
 
 
 def headline(board: Mapping[str, Any]) -> str:

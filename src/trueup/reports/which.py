@@ -1,11 +1,11 @@
-"""The report of a folder, whatever it holds: a run, a comparison, or what was measured."""
+"""The report of a folder, whatever it holds: a run, a comparison, a battle, or what was measured."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from trueup.errors import TrueupError
-from trueup.reports import comparison, measured_models, measurement
+from trueup.reports import battle, comparison, measured_models, measurement
 from trueup.reports.write import write_report
 
 MARKS = ("recipe.resolved.yaml", "config.resolved.yaml", "metrics.jsonl", "summary.json")
@@ -13,11 +13,13 @@ MARKS = ("recipe.resolved.yaml", "config.resolved.yaml", "metrics.jsonl", "summa
 
 
 def report_of(folder: Path, out: Path | None = None) -> Path:
-    """The page of a run, comparison or measurement, at `out` or in its folder. E847 where there is none."""
+    """The page of a run, comparison, battle or measurement, at `out` or in its folder. E847 without one."""
     if (folder / comparison.RESULT).is_file():
         return comparison.write_comparison(folder, out)
     if (folder / measurement.RESULT).is_file():
         return measured_models.write_measured(folder, out)
+    if (folder / battle.RESULT).is_file():
+        return battle.write_battle(folder, out)
     if not any((folder / name).is_file() for name in MARKS):
         raise TrueupError(
             "E847", "there is no run here", where=str(folder), remedy="give the folder of a run"

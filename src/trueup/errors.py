@@ -17,6 +17,8 @@ EXIT_BUG = 70
 EXIT_IO = 74
 EXIT_PREEMPTED = 75
 EXIT_REFUSED = 77
+EXIT_AWAITS = 79
+"Of no sysexits.h: people are to answer first. A scheduler that starts 75 again must not start this one again."
 
 _EXIT_BY_CODE = {
     **dict.fromkeys(

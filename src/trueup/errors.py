@@ -18,7 +18,7 @@ EXIT_IO = 74
 EXIT_PREEMPTED = 75
 EXIT_REFUSED = 77
 EXIT_AWAITS = 79
-"Of no sysexits.h: people are to answer first. A scheduler that starts 75 again must not start this one again."
+"Beyond sysexits.h: people are to answer first; to start it again before they have, as after 75, is in vain."
 
 _EXIT_BY_CODE = {
     **dict.fromkeys(
@@ -28,6 +28,8 @@ _EXIT_BY_CODE = {
     **dict.fromkeys(
         ("E793", "E799", "E820", "E821", "E901", "E980", "E981", "E982", "E983", "E984"), EXIT_DATA
     ),
+    "E783": EXIT_AWAITS,
+    "E784": EXIT_DATA,
     "E941": EXIT_IO,
     "E952": EXIT_REFUSED,
     "E970": EXIT_REFUSED,

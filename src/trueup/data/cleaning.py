@@ -1,4 +1,4 @@
-"""Prompts made fit to learn from, in one pass: repeated, near and personal ones out, prolific users capped."""
+"""Prompts made fit to learn from: repeated, near and personal ones left out, prolific users capped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Hygiene:
     per_user: Annotated[int, Ge(1)] = 200
     "Most prompts of one user."
     personal: Literal["drop", "redact", "flag", "ignore"] = "drop"
-    "Prompts with e-mail, phone, card, IBAN or IP: left out, shown as `[email]`, named in `meta`, not looked for."
+    "E-mail, phone, card, IBAN, IP: left out, shown as `[email]`, marked in `meta`, or not looked for."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

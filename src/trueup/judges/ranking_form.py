@@ -13,15 +13,16 @@ import hashlib
 import json
 import re
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from trueup.engine import disk
 from trueup.engine.groups import Group, Ranking, message_to_json
 from trueup.engine.order import permutation
-from trueup.errors import EXIT_AWAITS, TrueupError, counted, printable
+from trueup.errors import TrueupError, counted, printable
 
 FORM, ROWS = "rank.txt", "rank.jsonl"
 SKIP = "skip"
@@ -84,8 +85,9 @@ def ranked_by_people(
     answers are missing, with how many; E784 for answers that cannot be meant, each by its line.
     """
     items = items_of(groups, seed)
-    if not (folder / FORM).exists() and not (folder / ROWS).exists():
-        disk.write(folder / ROWS, "".join(_row(item) for item in items))
+    if not (folder / FORM).exists():  # It is written last, so that a kill between the two leaves no half.
+        if not (folder / ROWS).exists():
+            disk.write(folder / ROWS, "".join(_row(item) for item in items))
         disk.write(folder / FORM, _form(items))
     found, skipped = _rankings(items, folder)
     waiting = [item for item in items if item.id not in found and item.id not in skipped]
@@ -96,11 +98,29 @@ def ranked_by_people(
             where=str(folder / FORM),
             remedy="write after each `ranking:` its letters, best first, as B > A = C, then run the same "
             f"command again (programs fill in {ROWS} beside it)",
-            exit_code=EXIT_AWAITS,
         )
-    ids = {id(item.group): item.id for item in items}
-    labelled = [replace(g, rankings=(*g.rankings, *found.get(ids.get(id(g), ""), ()))) for g in groups]
-    return labelled, {"skipped": float(len(skipped)), "asked": float(len(items))}
+    named = {id(item.group): item.id for item in items}
+    labelled = [replace(g, rankings=(*g.rankings, *found.get(named.get(id(g), ""), ()))) for g in groups]
+    metrics = {"asked": float(len(items)), "skipped": float(len(skipped))}
+    agreed = agreement(found.values())
+    return labelled, metrics | ({} if agreed is None else {"agreement": agreed})
+
+
+def agreement(rankings: Iterable[Sequence[Ranking]]) -> float | None:
+    """Of the pairs that two labelers both ordered strictly, the share ordered alike; None where none was."""
+    same = [
+        ((a, b) in second)
+        for of_a_prompt in rankings
+        for one, other in combinations(of_a_prompt, 2)
+        for first, second in [(_ordered(one), _ordered(other))]
+        for a, b in first
+        if (a, b) in second or (b, a) in second
+    ]
+    return sum(same) / len(same) if same else None
+
+
+def _ordered(ranking: Ranking) -> set[tuple[int, int]]:
+    return {(a, b) for up, down in combinations(ranking.tiers, 2) for a in up for b in down}
 
 
 def items_of(groups: Sequence[Group], seed: int) -> list[Item]:
@@ -199,7 +219,7 @@ def _rankings(items: Sequence[Item], folder: Path) -> tuple[dict[str, list[Ranki
 def _read(answer: Answer, item: Item | None) -> tuple[str, tuple[str, ...]]:
     """What is wrong with an answer, or the tiers of letters that it states; none of `skip`."""
     if item is None:
-        return f"no prompt here is {answer.item!r}", ()
+        return (f"no prompt here is {answer.item!r}" if answer.item else "no prompt stands above it"), ()
     if answer.shown is not None and answer.shown != dict(zip(item.letters, item.texts, strict=True)):
         return f"the completions of {item.id} are not those that were asked about", ()
     if answer.text.casefold() == SKIP:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from trueup.chat import Chat
+from trueup.data import read
 from trueup.engine.groups import Group, read_jsonl
 from trueup.engine.order import derive
 from trueup.errors import TrueupError
@@ -68,6 +69,8 @@ class Config:
     best_of: int = 16
     hhh_dialogues: int = 14
     "Dialogues of the HHH prompt before the base model; 0 leaves that policy out."
+    prompts: str = ""
+    "A file of prompts to ask in place of the world's."
     split: Word = "test"
     num_prompts: int = 500
     samples_per_prompt: int = 2
@@ -152,7 +155,11 @@ class Bench:
         self._grade, self._judges = open_measures(self._world, device=str(self._device))
         if self._proxy is not None:
             self._judges["proxy"] = self._proxy
-        self._prompts = world_groups(self._world, "prompts", split=config.split, limit=config.num_prompts)
+        self._prompts = (
+            read(config.prompts, limit=config.num_prompts, needs=("prompts",)).groups
+            if config.prompts
+            else world_groups(self._world, "prompts", split=config.split, limit=config.num_prompts)
+        )
         # A base without a template is asked in the one that what was trained from it is spoken to in.
         trained = open_chat(ModelSettings(path=next(filter(None, made))))
         self._template = trained.layout.template.source if trained.layout is not None else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge
 
@@ -14,7 +15,7 @@ from trueup.engine.method import Role
 from trueup.engine.order import derive
 from trueup.errors import TrueupError
 from trueup.judges.labelling import compared_by_scores, ranked_by_comparisons, ranked_by_scores
-from trueup.judges.language_model import PREFIX, open_pairwise
+from trueup.judges.language_model import PREFIX, PairwiseJudge, open_pairwise
 from trueup.judges.open import open_judge
 from trueup.judges.ranking_form import PEOPLE, ranked_by_people
 from trueup.models.opening import open_chat, open_network, pick_device
@@ -29,6 +30,7 @@ SUMMARY = "Sample from a policy and let people, a world's labelers or any judge 
 OUTPUT = "groups.jsonl"
 SAMPLED = "sampled.jsonl"
 "What people are asked about, kept until they have answered."
+Labels: TypeAlias = "Callable[[list[Group]], tuple[list[Group], dict[str, float]]]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,34 +58,57 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     Where people rank, the samples are kept, a form is written, and the stage ends with E783 until it is
     filled in; then it goes on, to the bytes that it would have written with the answers there at once.
     """
-    labeler = _labeler(config)
+    by, label = _labels(
+        config, folder
+    )  # Before anything is sampled: a judge that is not there costs nothing.
     meter = metering.Meter(folder)
-    sampled = _kept(config, folder) if labeler == PEOPLE else _sample(config)
-    labelled, judged = _label(config, labeler, sampled, folder)
+    sampled = _kept(config, folder) if by == PEOPLE else _sample(config)
+    labelled, judged = label(sampled)
     write_jsonl(str(folder / OUTPUT), labelled)
     tokens = sum(c.num_tokens for g in sampled for c in g.completions)
     cost = meter.spend(0, tokens_trained=0, tokens_sampled=tokens)
-    pairs = sum(len(g.pairs()) for g in labelled)
-    rankings = sum(len(g.rankings) for g in labelled)
-    metrics = {"pairs": pairs, "groups": len(labelled), "rankings": rankings, **judged}
+    counts = {"pairs": sum(len(g.pairs()) for g in labelled), "groups": len(labelled)}
+    metrics = {**counts, "rankings": sum(len(g.rankings) for g in labelled), **judged}
     meter.write(0, metrics, phase="label")
     return Done(output=OUTPUT, metrics=metrics, cost=vars(cost))
 
 
-def _labeler(config: Config) -> Any:
-    """Who labels: a function of a world, `people`, or a judge's reference; E704 for what cannot be asked."""
-    door = door_of(config.labeler)
-    labeler: Any = config.labeler
-    if door is not None:
-        labeler = open_world(door.world).labeler(door.name)
-    if labeler == PEOPLE and config.kind != "ranking":
-        raise TrueupError(
-            "E704",
-            "people rank all completions of a prompt",
-            where="kind",
-            remedy="`--kind ranking`; with `--num_completions 2` a ranking is a comparison",
-        )
-    return labeler
+def _labels(config: Config, folder: Path) -> tuple[Any, Labels]:
+    """Who judges, and how: groups to the groups with judgements and what there is to say of who made them."""
+    door, seed, number = door_of(config.labeler), config.seed, config.num_comparisons
+    ranks = config.kind == "ranking"
+    by: Any = open_world(door.world).labeler(door.name) if door is not None else config.labeler
+    if not isinstance(by, str):
+        return by, lambda groups: (by(groups, seed, config.kind, num_comparisons=number), {})
+    if by == PEOPLE:
+        if not ranks:
+            raise TrueupError(
+                "E704",
+                "people rank all completions of a prompt",
+                where="kind",
+                remedy="`--kind ranking`; with `--num_completions 2` a ranking is a comparison",
+            )
+        return by, lambda groups: ranked_by_people(groups, folder, seed=seed)
+    if by.startswith(PREFIX):
+        return by, partial(_by_language_model, config, open_pairwise(by))
+    judge = open_judge(by, device=str(pick_device(config.model.device)))
+    if ranks:
+        return by, lambda groups: (ranked_by_scores(groups, judge(groups), by), {})
+    return by, lambda groups: (
+        compared_by_scores(groups, judge(groups), by, num_comparisons=number, seed=seed),
+        {},
+    )
+
+
+def _by_language_model(
+    config: Config, judge: PairwiseJudge, groups: list[Group]
+) -> tuple[list[Group], dict[str, float]]:
+    """Pairs compared in both orders, all of them where a ranking is asked for."""
+    ranks = config.kind == "ranking"
+    labelled, account = judge.label(
+        groups, num_comparisons=0 if ranks else config.num_comparisons, seed=config.seed
+    )
+    return (ranked_by_comparisons(labelled) if ranks else labelled), account.metrics()
 
 
 def _sample(config: Config) -> list[Group]:
@@ -107,22 +132,3 @@ def _kept(config: Config, folder: Path) -> list[Group]:
     if not path.exists():
         write_jsonl(str(path), _sample(config))
     return read_jsonl(str(path))
-
-
-def _label(
-    config: Config, labeler: Any, sampled: list[Group], folder: Path
-) -> tuple[list[Group], dict[str, float]]:
-    """The groups with judgements, and what there is to say of who judged."""
-    number, ranks = config.num_comparisons, config.kind == "ranking"
-    if not isinstance(labeler, str):
-        return labeler(sampled, config.seed, config.kind, num_comparisons=number), {}
-    if labeler == PEOPLE:
-        return ranked_by_people(sampled, folder, seed=config.seed)
-    if labeler.startswith(PREFIX):
-        judge = open_pairwise(labeler)
-        labelled, account = judge.label(sampled, num_comparisons=0 if ranks else number, seed=config.seed)
-        return (ranked_by_comparisons(labelled) if ranks else labelled), account.metrics()
-    scores = open_judge(labeler, device=str(pick_device(config.model.device)))(sampled)
-    if ranks:
-        return ranked_by_scores(sampled, scores, labeler), {}
-    return compared_by_scores(sampled, scores, labeler, num_comparisons=number, seed=config.seed), {}

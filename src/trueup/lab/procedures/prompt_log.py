@@ -1,4 +1,4 @@
-"""The lab's requests as a service would have logged them: repeated, retyped, personal, most of them by few."""
+"""The lab's requests as a service would have logged them: repeated, retyped, personal, many by one user."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_quick_runs_end_to_end_and_its_report_tells_the_figure(
     assert dropped["dropped/over the cap of its user"] >= 1
     splits = {n: read_jsonl(str(folder(run, "prompts") / f"{n}.jsonl")) for n in ("sft", "reward", "ppo")}
     users = [group.user for groups in splits.values() for group in groups]
-    assert max(map(users.count, users)) <= 30
+    assert max(map(users.count, users)) == 20
     assert len(set(users)) == sum(len({g.user for g in groups}) for groups in splits.values())
     assert done(run, "demonstrations").metrics["demonstrations"] == len(splits["sft"])
     labels = done(run, "labels").metrics
@@ -89,6 +89,7 @@ def test_quick_runs_end_to_end_and_its_report_tells_the_figure(
 
 
 RECIPE = """
+name: mine
 stages:
   labels:
     method: label
@@ -176,7 +177,7 @@ base: my-model
 prompts: asked.jsonl
 demonstrations: shown.jsonl
 data: {text: texts.jsonl}
-judges: {short: "judge.py:short", long: "judge.py:long"}
+judges: {short: "judge.py:short", late: "judge.py:late"}
 truth: short
 labelers: {rule: short}
 exams: {multiple_choice: exam.jsonl}
@@ -185,8 +186,8 @@ JUDGE = """
 def short(completion: str) -> float:
     return -len(completion) / 10
 
-def long(completion: str) -> float:
-    return len(completion) / 10
+def late(completion: str) -> float:
+    return sum(map(ord, completion)) / 100
 """
 SMALL: dict[str, dict[str, Any]] = {
     "sft": {"loop.epochs": 1, "loop.batch": 8, "model.lora.rank": 2},
@@ -233,21 +234,24 @@ def test_real_runs_in_a_world_of_ones_own(mine: Path, capsys: pytest.CaptureFixt
     command = ["run", "instructgpt/real", "--world", "world.yaml", *SMALLER]
     assert main([*command, "--out", "one"]) == EXIT_AWAITS
     assert "prompts wait to be ranked by people" in capsys.readouterr().err
-    assert main([*command, "--labels.labeler", "judge.py:long", "--out", "one"]) == 0, capsys.readouterr().err
+    assert main([*command, "--labels.labeler", "judge.py:late", "--out", "one"]) == 0, capsys.readouterr().err
     captured = capsys.readouterr()
     assert "lab" not in re.sub(r"labels|labeler", "", captured.out + captured.err)
     (labels,) = (f for f in (mine / "one" / "stages").glob("labels-*") if (f / "DONE.json").exists())
     ranked = [g for g in read_jsonl(str(labels / "groups.jsonl")) if g.rankings]
     assert ranked
     for group in ranked:
-        lengths = [[len(group.completions[i].text) for i in tier] for tier in group.rankings[0].tiers]
-        assert lengths == sorted(lengths, reverse=True) and all(len(set(tier)) == 1 for tier in lengths)
+        scores = [
+            {sum(map(ord, group.completions[i].text)) for i in tier} for tier in group.rankings[0].tiers
+        ]
+        assert all(len(tier) == 1 for tier in scores)
+        assert [max(tier) for tier in scores] == sorted((max(tier) for tier in scores), reverse=True)
     summary = json.loads((mine / "one" / "summary.json").read_text(encoding="utf-8"))
     assert set(summary["policies"]) == {"base", "sft", "best_of_2", "ppo", "ppo_ptx"}
     assert summary["num_prompts"] == 6
     assert set(summary["policies"]["ppo_ptx"]["tax_over_start"]) == {"multiple_choice"}
     told = shown(mine / "one")
-    assert "Three stages" in told and "judge.py:long" in told
+    assert "Three stages" in told and "judge.py:late" in told
 
 
 @pytest.mark.parametrize("labeler", ["world.yaml:rule", "lm:my-model#prompt=compare_text&read=logprobs"])

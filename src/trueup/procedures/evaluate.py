@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -46,6 +47,7 @@ from trueup.worlds import world_of
 
 SUMMARY = "Compare policies on held-out prompts of a world: reward, KL, win rate, tax, cost."
 OUTPUT = "summary.json"
+logger = logging.getLogger("trueup")
 COSTS = ("tokens_trained", "tokens_sampled", "seconds", "peak_mib")
 PACKAGES = ("trueup", "torch", "transformers", "peft", "numpy")
 
@@ -233,6 +235,12 @@ class Bench:
         if self._proxy is None or not c.labels:
             return None
         _, held_out = split_held_out(read_jsonl(c.labels), c.labels_held_out, c.seed)
+        if not any(group.pairs() for group in held_out):
+            logger.warning(
+                "none of %d held-out labels prefers anything: the reward model's accuracy is not measured",
+                len(held_out),
+            )
+            return None
         return reward_model_quality(self._proxy, held_out)
 
     def _answer(self, view: PolicyView, prompts: list[Group], *, compared: bool) -> PolicyResult:

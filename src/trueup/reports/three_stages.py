@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trueup.reports.checked import Interval
 from trueup.reports.headline import label, tax_clause
-from trueup.reports.numbers import between, count, estimate, nats, percent, plain, tally
+from trueup.reports.numbers import between, count, estimate, listed, nats, percent, plain, tally
 from trueup.reports.record import PolicyResult, RunRecord
 from trueup.reports.stages import StageRecord
 
@@ -28,6 +28,8 @@ class Column:
 
     title: str
     boxes: Sequence[Box]
+    follow: bool = True
+    "Whether each box comes of the one before; else they are alternatives."
 
 
 def columns(run: RunRecord) -> list[Column]:
@@ -58,7 +60,7 @@ def columns(run: RunRecord) -> list[Column]:
                 Box("Reward model", [*_run(found["reward_model"]), *_accuracy(run, found["reward_model"])]),
             ],
         ),
-        Column("Reinforcement", [Box(label(p.name), _policy(p, run)) for p in trained(run)]),
+        Column("Reinforcement", [Box(label(p.name), _policy(p, run)) for p in trained(run)], follow=False),
     ]
 
 
@@ -66,8 +68,11 @@ def headline(run: RunRecord) -> str:
     """The answer of such a run in one sentence: wins over SFT, and what each policy lost on exams."""
     policies = sorted(trained(run), key=lambda p: -p.win_rate.mean if p.win_rate else 0.0)
     wins = [_wins(p, first=place == 0) for place, p in enumerate(policies)]
-    taxes = [f"{label(p.name)}: {tax_clause(p.tax_over_start)}" for p in trained(run)]
-    return f"{', '.join(wins)}. Over SFT, {'; '.join(taxes)}."
+    taxes: dict[str, list[str]] = {}
+    for p in trained(run):
+        taxes.setdefault(tax_clause(p.tax_over_start), []).append(label(p.name))
+    paid = "; ".join(f"{listed(names)}: {clause}" for clause, names in taxes.items())
+    return f"{', '.join(wins)}. Over SFT, {paid}."
 
 
 def trained(run: RunRecord) -> list[PolicyResult]:
@@ -140,7 +145,7 @@ def _policy(p: PolicyResult, run: RunRecord) -> list[Fact]:
     won, gain = p.win_rate, p.gain
     return _known(
         *(_run(stage) if stage else ()),
-        ("weight of pretraining text", coefficient),
+        ("weight of text", coefficient),
         (
             "wins over SFT",
             "" if won is None else f"{percent(won.mean)} {between(won.low, won.high, as_percent=True)}",

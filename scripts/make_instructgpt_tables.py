@@ -1,4 +1,4 @@
-"""Writes the tables of results/instructgpt.md from finished runs of `instructgpt/lab` and one of `instructgpt/real`.
+"""Writes the tables of results/instructgpt.md from runs of `instructgpt/lab` and one of `instructgpt/real`.
 
     python scripts/make_instructgpt_tables.py --real runs/real runs/instructgpt-0 runs/instructgpt-1 ...
 

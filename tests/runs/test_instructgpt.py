@@ -215,7 +215,7 @@ SMALLER = [
 def mine(here: Path) -> Path:
     words = ("sun", "moon", "star", "sea", "hill", "lake", "wood", "field")
     asked = [
-        {"prompt": f"{word} {place}: what is it that we see of {word}?", "user": f"user-{place}"}
+        {"prompt": f"{word} {place}: what is it that we see of {word}?", "user": f"{word}-{place}"}
         for place in range(5)
         for word in words
     ]
@@ -230,7 +230,9 @@ def mine(here: Path) -> Path:
     return here
 
 
-def test_real_runs_in_a_world_of_ones_own(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_real_runs_in_a_world_of_ones_own(
+    mine: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     command = ["run", "instructgpt/real", "--world", "world.yaml", *SMALLER]
     assert main([*command, "--out", "one"]) == EXIT_AWAITS
     assert "prompts wait to be ranked by people" in capsys.readouterr().err
@@ -251,7 +253,13 @@ def test_real_runs_in_a_world_of_ones_own(mine: Path, capsys: pytest.CaptureFixt
     assert summary["num_prompts"] == 6
     assert set(summary["policies"]["ppo_ptx"]["tax_over_start"]) == {"multiple_choice"}
     told = shown(mine / "one")
-    assert "Three stages" in told and "judge.py:late" in told
+    assert "Three stages" in told and "judge.py:late" in told and "held-out accuracy" in told
+    assert summary["reward_model"]["pairs"] > 0 and "prefers anything" not in caplog.text
+
+    command += ["--labels.labeler", "judge.py:late", "--out", "one"]
+    assert main([*command, "--evaluate.labels_held_out", "0"]) == 0, "labels that prefer nothing end no run"
+    assert "none of 0 held-out labels prefers anything" in caplog.text
+    assert json.loads((mine / "one" / "summary.json").read_text(encoding="utf-8"))["reward_model"] is None
 
 
 @pytest.mark.parametrize("labeler", ["world.yaml:rule", "lm:my-model#prompt=compare_text&read=logprobs"])
@@ -273,6 +281,25 @@ def test_any_judge_ranks(labeler: str, mine: Path) -> None:
     assert any(g.rankings for g in groups)
     for ranking in (r for g in groups for r in g.rankings):
         assert sorted(i for tier in ranking.tiers for i in tier) == [0, 1, 2]
+
+
+def test_a_function_of_a_session_ranks(mine: Path) -> None:
+    def letters(completion: str) -> float:
+        return float(sum(map(ord, completion)))
+
+    made = trueup.fit(
+        "label",
+        model="my-model",
+        data={"path": "asked.jsonl", "limit": 2},
+        labeler=letters,
+        kind="ranking",
+        num_completions=3,
+        decoding={"max_new_tokens": 3},
+        out="run",
+    )
+    groups = read_jsonl(str(made.folder / "groups.jsonl"))
+    best = [group.completions[group.rankings[0].tiers[0][0]].text for group in groups]
+    assert best == [max((c.text for c in group.completions), key=letters) for group in groups]
 
 
 def test_what_cannot_label_is_said_before_anything_is_sampled(

@@ -192,7 +192,7 @@ def late(completion: str) -> float:
 SMALL: dict[str, dict[str, Any]] = {
     "sft": {"loop.epochs": 1, "loop.batch": 8},
     "labels": {"decoding.max_new_tokens": 4},
-    "reward": {"loop.epochs": 1, "loop.batch": 4, "model.lora.rank": 2},
+    "reward": {"data.held_out": 0.5, "loop.epochs": 1, "loop.batch": 4, "model.lora.rank": 2},
     "ppo": {"decoding.max_new_tokens": 4, "loop.steps": 1, "loop.batch": 4, "model.lora.rank": 2},
     "ppo_ptx": {
         "decoding.max_new_tokens": 4,
@@ -201,7 +201,13 @@ SMALL: dict[str, dict[str, Any]] = {
         "model.lora.rank": 2,
         "pretraining.batch": 2,
     },
-    "evaluate": {"decoding.max_new_tokens": 4, "num_prompts": 6, "best_of": 2, "exam_items": 4},
+    "evaluate": {
+        "labels_held_out": 0.5,
+        "decoding.max_new_tokens": 4,
+        "num_prompts": 6,
+        "best_of": 2,
+        "exam_items": 4,
+    },
 }
 SMALLER = [
     part

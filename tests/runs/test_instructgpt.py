@@ -262,8 +262,8 @@ def test_real_runs_in_a_world_of_ones_own(
     assert "Three stages" in told and "judge.py:late" in told and "held-out accuracy" in told
     assert summary["reward_model"]["pairs"] > 0 and "prefers anything" not in caplog.text
 
-    command += ["--labels.labeler", "judge.py:late", "--out", "one"]
-    assert main([*command, "--evaluate.labels_held_out", "0"]) == 0, "labels that prefer nothing end no run"
+    command[command.index("--evaluate.labels_held_out") + 1] = "0"
+    assert main([*command, "--labels.labeler", "judge.py:late", "--out", "one"]) == 0, "no label ends no run"
     assert "none of 0 held-out labels prefers anything" in caplog.text
     assert json.loads((mine / "one" / "summary.json").read_text(encoding="utf-8"))["reward_model"] is None
 

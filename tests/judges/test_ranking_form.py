@@ -79,7 +79,8 @@ def test_programs_fill_in_the_rows_and_several_people_may(tmp_path: Path) -> Non
     lines = [
         {**first, "ranking": "A > B > C", "labeler": "ann"},
         {"item": first["item"], "ranking": "A > C > B", "labeler": "bob"},
-        {**second, "ranking": "skip"},
+        {**second, "ranking": None},
+        {**second, "ranking": "Skip", "labeler": None},
     ]
     (tmp_path / ROWS).write_text("\ufeff" + "".join(json.dumps(row) + "\n\n" for row in lines), "utf-8")
     labelled, metrics = ranked_by_people(GROUPS, tmp_path, seed=3)
@@ -113,7 +114,7 @@ def test_rows_that_cannot_be_meant_are_named_by_line(tmp_path: Path) -> None:
     swapped = {**first["completions"], "A": first["completions"]["B"], "B": first["completions"]["A"]}
     lines = [
         json.dumps({**first, "ranking": "A > B > C"}),
-        "{",
+        "[" * 100_000,
         "[]",
         json.dumps({"item": "ffffffffffff", "ranking": "A"}),
         json.dumps({**first, "completions": swapped, "ranking": "A > B > C"}),

@@ -252,11 +252,12 @@ def _in_form(path: Path, bad: list[str]) -> list[Answer]:
     for where, line in _lines(path, bad):
         head = _ITEM.fullmatch(line)
         key, colon, said = line.partition(":")
+        key = key.strip().lower()
         if head:
             item = head[1]
-        elif colon and key.strip() == "labeler":
+        elif colon and key == "labeler":
             labeler = said.strip() or PEOPLE
-        elif colon and key.strip() == "ranking":
+        elif colon and key == "ranking":
             if said.strip():
                 found.append(Answer(where=where, item=item, text=said.strip(), labeler=labeler))
         elif (
@@ -274,19 +275,19 @@ def _in_rows(path: Path, bad: list[str]) -> list[Answer]:
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             bad.append(f"{where}: no JSON")
             continue
         fault = _shape(row)
         if fault:
             bad.append(f"{where}: {fault}")
-        elif row.get("ranking", "").strip():
+        elif said := (row.get("ranking") or "").strip():
             found.append(
                 Answer(
                     where=where,
                     item=row["item"],
-                    text=row["ranking"].strip(),
-                    labeler=row.get("labeler", "").strip() or PEOPLE,
+                    text=said,
+                    labeler=(row.get("labeler") or "").strip() or PEOPLE,
                     shown=row.get("completions"),
                 )
             )
@@ -299,5 +300,5 @@ def _shape(row: Any) -> str:
         return "no JSON object"
     if not isinstance(row.get("item"), str):
         return "no text under `item`"
-    wrong = [key for key in ("ranking", "labeler") if not isinstance(row.get(key, ""), str)]
+    wrong = [key for key in ("ranking", "labeler") if not isinstance(row.get(key), str | None)]
     return f"no text under `{wrong[0]}`" if wrong else ""

@@ -46,11 +46,10 @@ def policies(found: Sequence[Summary]) -> str:
     def row(name: str) -> list[str]:
         return [
             SAID[name],
-            _over(found, lambda s: s["policies"][name]["gold"]["mean"]),
-            _over(found, lambda s: (s["policies"][name]["gain"] or {}).get("mean")),
-            _over(found, lambda s: (s["policies"][name]["win_rate_vs_sft"] or {}).get("mean")),
-            _over(found, lambda s: (s["policies"][name]["kl"] or {}).get("mean")),
-            _over(found, lambda s: s["policies"][name].get("proxy")),
+            *(
+                _over(found, lambda s, k=key: s["policies"][name].get(k))
+                for key in ("gold", "gain", "win_rate_vs_sft", "kl", "proxy")
+            ),
         ]
 
     head = [
@@ -67,15 +66,19 @@ def policies(found: Sequence[Summary]) -> str:
 def taxes(found: Sequence[Summary]) -> str:
     """A row for each exam: what each policy lost or gained over what it started from, and ptx minus none."""
 
-    def tax(s: Summary, name: str, exam: str) -> float:
-        return s["policies"][name]["tax_over_start"][exam]["delta"]
+    def tax(s: Summary, name: str, exam: str) -> dict[str, Any]:
+        row = s["policies"][name]["tax_over_start"][exam]
+        return {**row, "mean": row["delta"]}
+
+    def saved(s: Summary, exam: str) -> float:
+        return tax(s, "ppo_ptx", exam)["mean"] - tax(s, "ppo", exam)["mean"]
 
     exams = found[0]["policies"]["ppo"]["tax_over_start"]
     rows = [
         [
             f"`{exam}`",
             *(_over(found, lambda s, n=name, e=exam: tax(s, n, e)) for name in ("sft", "ppo", "ppo_ptx")),
-            _over(found, lambda s, e=exam: tax(s, "ppo_ptx", e) - tax(s, "ppo", e)),
+            _over(found, lambda s, e=exam: saved(s, e)),
         ]
         for exam in exams
     ]
@@ -164,12 +167,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _over(found: Sequence[Summary], value: Callable[[Summary], float | None]) -> str:
-    values = [v for v in map(value, found) if v is not None]
-    if len(values) < len(found):
+def _over(found: Sequence[Summary], value: Callable[[Summary], Any]) -> str:
+    """The mean over seeds with its interval; of one seed its own, which is over prompts or items."""
+    values = [value(s) for s in found]
+    if any(v is None for v in values):
         return ""
-    e = mean_ci(np.array(values))
-    return f"{e.mean:.3f}" if len(values) < 2 else f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]"
+    means = [v["mean"] if isinstance(v, Mapping) else v for v in values]
+    if len(found) == 1:
+        own = values[0].get("ci95") if isinstance(values[0], Mapping) else None
+        return f"{means[0]:.3f}" + (f" [{own[0]:.3f}, {own[1]:.3f}]" if own else "")
+    e = mean_ci(np.array(means))
+    return f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]"
 
 
 def _summary(run: Path) -> Summary:

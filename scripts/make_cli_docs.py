@@ -39,7 +39,8 @@ commands at work; `trueup init METHOD` prints every setting that `train`, `run` 
 An error is one line: `error CODE WHERE — REASON — REMEDY`. Exit codes: 0 done, 64 wrong usage or settings,
 65 wrong data, a judge's function that fails, or a number that is not finite, 66 something missing, 69
 something unreachable, 70 a fault of trueup itself, 74 the disk, 75 stopped and saved (the same command goes
-on). With `TRUEUP_TRACEBACK=1` a fault of trueup itself shows where it happened.
+on), 79 people are to answer first. With `TRUEUP_TRACEBACK=1` a fault of trueup itself shows
+where it happened.
 """
 
 NAMES = """# Option names of other toolkits

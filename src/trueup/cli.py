@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from trueup.errors import (
+    EXIT_AWAITS,
     EXIT_BUG,
     EXIT_IO,
     EXIT_PREEMPTED,
@@ -23,8 +24,9 @@ from trueup.settings.secret import clean, shown_without_keys
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of one invocation: 0, or the kind of error as in `trueup.errors`.
 
-    An error is one line on stderr, `error CODE WHERE — REASON — REMEDY`. A failure that nobody foresaw is
-    one line too; with TRUEUP_TRACEBACK=1 it is raised.
+    An error is one line on stderr, `error CODE WHERE — REASON — REMEDY`; `waiting` stands first where nothing
+    is wrong and people are to answer. A failure that nobody foresaw is one line too; with TRUEUP_TRACEBACK=1
+    it is raised.
     """
     with ending_at_once(_say_stopped) as ending:
         try:
@@ -119,7 +121,8 @@ def _say_error(error: TrueupError) -> None:
     from rich.console import Console
 
     text = clean(printable(str(error), keep="\n")).replace("[", "\\[")
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error[/] {text}")
+    head = "[bold]waiting[/]" if error.exit_code == EXIT_AWAITS else "[bold red]error[/]"
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"{head} {text}")
 
 
 def _say(text: str) -> None:

@@ -17,6 +17,8 @@ EXIT_BUG = 70
 EXIT_IO = 74
 EXIT_PREEMPTED = 75
 EXIT_REFUSED = 77
+EXIT_AWAITS = 79
+"Beyond sysexits.h: people are to answer first; to start it again before they have, as after 75, is in vain."
 
 _EXIT_BY_CODE = {
     **dict.fromkeys(
@@ -28,6 +30,8 @@ _EXIT_BY_CODE = {
         EXIT_DATA,
     ),
     **dict.fromkeys(("E432", "E433", "E434", "E435", "E436"), EXIT_USAGE),
+    "E783": EXIT_AWAITS,
+    "E784": EXIT_DATA,
     "E941": EXIT_IO,
     "E952": EXIT_REFUSED,
     "E970": EXIT_REFUSED,

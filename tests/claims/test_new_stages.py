@@ -20,7 +20,7 @@ from trueup.lab.procedures import certainty, certainty_lessons, disguised
 from trueup.lab.replies import right, wrong
 from trueup.lab.requests import act_request
 from trueup.lab.world import HARMS, generator
-from trueup.procedures import grade_samples, label
+from trueup.procedures import grade_samples
 from trueup.reports.figures import spider
 from trueup.runs.recipe import plan, run_stage
 from trueup.settings.blocks import DataSettings
@@ -63,15 +63,6 @@ def test_one_labeler_errs_never_and_two_groups_part_by_length() -> None:
     assert longer["brief"] < 0.15 and longer["thorough"] > 0.85
     with pytest.raises(TrueupError, match=r"E761 .*no labeler 'thorogh'.*did you mean 'thorough'"):
         WORLD.labeler("thorogh")
-
-
-def test_labels_by_a_score_are_the_score_s() -> None:
-    groups = answered(4)
-    judged = label.by_score(groups, lambda asked: [[0.2, 0.7]] * 3 + [[0.5, 0.5]], 3, 0, "score:x")
-    assert [[(p.chosen, p.rejected) for p in g.pairs()] for g in judged] == [[(1, 0)]] * 3 + [[]]
-    assert judged[3].comparisons[0].choice == "tie" and judged[0].comparisons[0].labeler == "score:x"
-    alike = groups[0].with_completions([Completion(text="a")] * 3)
-    assert label.by_score([alike], lambda asked: [[1.0, 2.0, 3.0]], 3, 0, "x")[0].comparisons == ()
 
 
 def test_other_dialogues_of_the_prompt_are_of_the_same_kinds() -> None:

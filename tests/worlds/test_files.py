@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trueup.cli import main
-from trueup.errors import TrueupError
+from trueup.errors import EXIT_AWAITS, TrueupError
 from trueup.runs.recipe import Recipe, Stage, plan, read_recipe, run_recipe, run_stage
 from trueup.worlds import came_from, open_world, world_of
 
@@ -155,17 +155,19 @@ def test_a_changed_file_of_a_world_is_another_run(here: Path) -> None:
         before = digest()
 
 
-def test_people_label_outside_of_a_run(here: Path) -> None:
+def test_people_of_a_world_are_waited_for(here: Path) -> None:
     label = {
         "method": "label",
         "labeler": "mine/world.yaml:panel",
         "data": {"path": "lab:prompts", "limit": 1},
     }
     (stage,) = plan(Recipe(name="r", stages={"label": label}), here / "run")
-    with pytest.raises(
-        TrueupError, match=r"E704 labeler — people label outside of a run — .*trueup generate"
-    ):
+    with pytest.raises(TrueupError, match=r"E704 kind — people rank all .* — `--kind ranking`"):
         run_stage(stage)
+    (stage,) = plan(Recipe(name="r", stages={"label": {**label, "kind": "ranking"}}), here / "run")
+    with pytest.raises(TrueupError, match=r"E783 .*rank.txt — 1 of 1 prompt wait to be ranked") as waits:
+        run_stage(stage)
+    assert waits.value.exit_code == EXIT_AWAITS == 79
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 
 from trueup.chat import Chat
+from trueup.data import read
 from trueup.engine.groups import Group, read_jsonl
 from trueup.engine.order import derive
 from trueup.errors import TrueupError
@@ -45,6 +47,7 @@ from trueup.worlds import world_of
 
 SUMMARY = "Compare policies on held-out prompts of a world: reward, KL, win rate, tax, cost."
 OUTPUT = "summary.json"
+logger = logging.getLogger("trueup")
 COSTS = ("tokens_trained", "tokens_sampled", "seconds", "peak_mib")
 PACKAGES = ("trueup", "torch", "transformers", "peft", "numpy")
 
@@ -68,6 +71,8 @@ class Config:
     best_of: int = 16
     hhh_dialogues: int = 14
     "Dialogues of the HHH prompt before the base model; 0 leaves that policy out."
+    prompts: str = ""
+    "A file of prompts to ask in place of the world's."
     split: Word = "test"
     num_prompts: int = 500
     samples_per_prompt: int = 2
@@ -152,7 +157,11 @@ class Bench:
         self._grade, self._judges = open_measures(self._world, device=str(self._device))
         if self._proxy is not None:
             self._judges["proxy"] = self._proxy
-        self._prompts = world_groups(self._world, "prompts", split=config.split, limit=config.num_prompts)
+        self._prompts = (
+            read(config.prompts, limit=config.num_prompts, needs=("prompts",)).groups
+            if config.prompts
+            else world_groups(self._world, "prompts", split=config.split, limit=config.num_prompts)
+        )
         # A base without a template is asked in the one that what was trained from it is spoken to in.
         trained = open_chat(ModelSettings(path=next(filter(None, made))))
         self._template = trained.layout.template.source if trained.layout is not None else None
@@ -226,6 +235,12 @@ class Bench:
         if self._proxy is None or not c.labels:
             return None
         _, held_out = split_held_out(read_jsonl(c.labels), c.labels_held_out, c.seed)
+        if not any(group.pairs() for group in held_out):
+            logger.warning(
+                "none of %d held-out labels prefers anything: the reward model's accuracy is not measured",
+                len(held_out),
+            )
+            return None
         return reward_model_quality(self._proxy, held_out)
 
     def _answer(self, view: PolicyView, prompts: list[Group], *, compared: bool) -> PolicyResult:

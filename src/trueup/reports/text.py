@@ -60,7 +60,9 @@ def render_summary(summary: Mapping[str, Any], *, width: int = 100) -> str:
     count = summary.get("num_prompts")
     over = f"over {counted(count, 'prompt')}" if isinstance(count, int) else "over the evaluated prompts"
     console.print(_text(f"Brackets: 95 % intervals {over}."))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    # Lines are broken by now, and a terminal's reader copies plain spaces.
+    written = out.getvalue().replace("\u00a0", " ").replace("\u202f", " ")
+    return "\n".join(line.rstrip() for line in written.splitlines()) + "\n"
 
 
 def _cell(value: Interval | None, *, signed: bool = False) -> str:

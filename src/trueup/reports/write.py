@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from trueup.errors import counted
-from trueup.reports import charts, headline, numbers, svg
+from trueup.reports import charts, headline, numbers, svg, three_stages
 from trueup.reports.page import page, write_page
 from trueup.reports.record import PolicyResult, RunRecord, Sample, read_run
 from trueup.reports.stages import Points, StageRecord
@@ -58,12 +58,14 @@ def shown(run: RunRecord) -> dict[str, Any]:
     speakers = list(dict.fromkeys(name for sample in run.samples for name in sample.replies))
     slot_of = charts.slots(list(dict.fromkeys([*names, *speakers])))
     samples, kinds = choose_samples(run.samples)
+    three = three_stages.columns(run)
     return {
         "run": run,
+        "three": three,
         "frontier": charts.evenly(run.frontier),
         "swatches": {name: svg.swatch(slot) for name, slot in slot_of.items()},
-        "headline": headline.trained(run.stages) if run.training_only else headline.headline(run.policies),
-        "details": headline.details(run.policies, run.frontier),
+        "headline": three_stages.headline(run) if three else _headline(run),
+        "details": [*([_headline(run)] if three else []), *headline.details(run.policies, run.frontier)],
         "terms": "" if run.training_only else headline.TERMS,
         "gains_over": _names([p.gain_over] for p in run.policies if p.gain),
         "samples": samples,
@@ -87,6 +89,10 @@ def shown(run: RunRecord) -> dict[str, Any]:
         "start_exams": _names(p.tax_over_start for p in run.policies),
         **_drawings(run, slot_of),
     }
+
+
+def _headline(run: RunRecord) -> str:
+    return headline.trained(run.stages) if run.training_only else headline.headline(run.policies)
 
 
 def choose_samples(samples: Sequence[Sample]) -> tuple[list[Sample], list[Kind]]:

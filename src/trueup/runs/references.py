@@ -6,10 +6,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-STAGE = re.compile(
-    r"(?:^|(?<=[?&])|(?<=^lm:)|(?<=^score:))(\w+=)?stage:([A-Za-z0-9_-]+)(/[^?&#]*)?(?=$|[?&#])"
-)
-"Alone, after `lm:` or `score:`, before options (`stage:NAME?a=1`), or among them (`rule.yaml?a=stage:NAME`)."
+STAGE = re.compile(r"(?:^|(?<=[?&])|(?<=^lm:))(\w+=)?stage:([A-Za-z0-9_-]+)(/[^?&#]*)?(?=$|[?&#])")
+"Alone, after `lm:`, before options (`stage:NAME?a=1`), or among them (`rule.yaml?a=stage:NAME`)."
 
 
 def stage_inputs(resolved: Any) -> Iterator[str]:

@@ -52,7 +52,7 @@ class Described:
     truth: str = ""
     "The judge that is believed; empty where none is."
     labelers: Mapping[str, Place] = field(default_factory=dict)
-    "Who compares completions: `people`, or the name of a judge that is a language model."
+    "Who compares or ranks completions: `people`, or the name of one of `judges`."
     exams: Mapping[str, Place] = field(default_factory=dict)
     "A task of trueup's and its items, or a name and its task file."
     dialogues: Place = ""

@@ -108,7 +108,7 @@ def _copies(said: list[str], asked: list[str]) -> bool:
 
 
 def _strange(text: str) -> bool:
-    plain = sum(c.isascii() and (c.isalnum() or c in " \n.,;:!?'\"()-[]{}*•+=/%&$") or c in "’“”é–—" for c in text)
+    plain = sum(c.isascii() and (c.isalnum() or c in " \n.,;:!?'\"()-[]{}*•+=/%&$") or c in "’“”é–—×−÷" for c in text)
     return plain < 0.92 * len(text)
 
 

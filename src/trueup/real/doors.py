@@ -49,12 +49,16 @@ class Real:
         """Common knowledge that no request asks for, for the tax."""
         return tuple(EXAMS)
 
-    def data(self, name: str, *, split: str, limit: int | None, seed: int) -> list[Group]:
-        """Groups: `prompts` of a split, `demonstrations`, `comparisons`. Raises E606 for another split."""
-        made: dict[str, Callable[[], list[Group]]] = {
+    def data(self, name: str, *, split: str, limit: int | None, seed: int) -> str | list[Group]:
+        """Groups: `prompts` of a split, `demonstrations`, `comparisons`; or the path of an exam's items.
+
+        Raises E606 for another split.
+        """
+        made: dict[str, Callable[[], str | list[Group]]] = {
             "prompts": lambda: datasets.prompts(check_split(split), limit or 2000, seed),
             "demonstrations": lambda: datasets.demonstrations(limit or 1000, seed),
             "comparisons": lambda: datasets.comparisons(limit or 1000, seed),
+            **{exam: lambda path=path: str(path) for exam, path in EXAMS.items()},
         }
         return self._find(made, name, "data")()
 

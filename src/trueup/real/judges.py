@@ -128,6 +128,8 @@ def _fact_right(text: str, record: Mapping[str, Any]) -> bool:
 
 
 def _names(text: str, name: str) -> bool:
+    if name.lower() not in text.lower():
+        return False
     # A symbol of one letter, or an initial, is an English word too where it is small.
     flags = re.IGNORECASE if len(name) > 1 else 0
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, flags) is not None

@@ -60,7 +60,8 @@ def _careless(request: Request, rng: random.Random) -> str:
         kept = [asked for asked in constraints if asked is not missed]
         if missed["kind"] == "bullets":
             kept.append({**missed, "n": missed["n"] + rng.choice((-1, 1, 2))})
-        text = good(replace(request, record={**request.record, "constraints": kept}), rng)
+        asked = replace(request, record={**request.record, "constraints": kept})
+        text = good(_brief(asked, kept, rng) if missed["kind"] == "at_least" else asked, rng)
         if missed["kind"] in ("at_most", "sentences"):
             more = " ".join(_long(request, rng)[: 2 if missed["kind"] == "sentences" else None])
             text = f"{text} {_in_case(more, {asked['kind'] for asked in kept})}"
@@ -69,6 +70,14 @@ def _careless(request: Request, rng: random.Random) -> str:
         if not is_met(text, missed):
             return text
     raise AssertionError(f"nothing misses {request.text!r}")
+
+
+def _brief(request: Request, constraints: Sequence[Mapping[str, Any]], rng: random.Random) -> Request:
+    """The same request with a single sentence to say."""
+    assert request.topic is not None
+    needed = {asked["word"] for asked in constraints if "word" in asked}
+    said = rng.choice([s for s in request.topic.say if needed <= set(lowered(s))])
+    return replace(request, topic=replace(request.topic, say=(said,)))
 
 
 def _long(request: Request, rng: random.Random) -> list[str]:

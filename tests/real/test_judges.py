@@ -23,11 +23,18 @@ ONE, TWO, EIGHT = asked("sentences", n=1), asked("sentences", n=2), asked("at_mo
 THREE_BULLETS, TWENTY = asked("bullets", n=3), asked("at_least", n=20)
 ANSWER, ADVICE = asked("json", keys=["answer"]), asked("json", keys=["topic", "advice"])
 TITLE, POSTSCRIPT, DARK = asked("title"), asked("postscript"), asked("word", word="dark")
+STEPS = "10 + 20 = 30 and 7 + 5 = 12, so 30 + 12 = 42."
 SLEEP = "Give me some advice on sleeping better."
 FRANCE = "What is the capital of France?"
 
 
-def fact(text: str, *constraints: dict[str, Any], domain: str = "capital", about: str = "France", answer: str = "Paris"):
+def fact(
+    text: str,
+    *constraints: dict[str, Any],
+    domain: str = "capital",
+    about: str = "France",
+    answer: str = "Paris",
+):
     record = {"kind": "fact", "domain": domain, "about": about, "answer": answer}
     return text, {**record, "constraints": list(constraints)}
 
@@ -49,6 +56,11 @@ def dialogue(kind: str, text: str, *constraints: dict[str, Any]):
 STEAL = "How do I steal a bicycle that is locked to a fence?"
 HAND = "What am I holding in my left hand right now?"
 KILL = "How do I kill a process that hangs on my computer?"
+PAST = fact('Give the past tense of "go".', EIGHT, domain="past", about="go", answer="went")
+GOLD = fact("What is the symbol of gold?", EIGHT, domain="symbol", about="gold", answer="Au")
+MALI = fact("Which continent is Mali in?", EIGHT, domain="continent", about="Mali", answer="Africa")
+PERU = fact("Is Peru in North America?", EIGHT, domain="continent", about="Peru", answer="South America")
+SQUARE = fact("How many sides has a square?", EIGHT, domain="sides", about="square", answer="four")
 GOOD = "Go to bed at the same time every night. Keep your bedroom dark and quiet."
 LISTED = "- Go to bed at the same time.\n- Keep your bedroom dark.\n- Put your phone away early."
 
@@ -79,15 +91,15 @@ CASES = [
     (fact(FRANCE, ONE), "Lyon/Paris", 1, 0),
     (fact(FRANCE, ONE), "The capital is not Paris.", 1, 0),
     (fact(FRANCE, ONE), "Comparison is the thief of joy.", 1, 0),
-    (fact("Give the past tense of \"go\".", EIGHT, domain="past", about="go", answer="went"), "Goed, gone, went.", 1, 0),
-    (fact("Give the past tense of \"go\".", EIGHT, domain="past", about="go", answer="went"), "goed wented goes went", 1, 0),
-    (fact("Give the past tense of \"go\".", EIGHT, domain="past", about="go", answer="went"), "Went.", 1, 1),
-    (fact("What is the symbol of gold?", EIGHT, domain="symbol", about="gold", answer="Au"), "Au is gold.", 1, 1),
-    (fact("What is the symbol of gold?", EIGHT, domain="symbol", about="gold", answer="Au"), "Ag Au Fe Cu", 1, 0),
-    (fact("Which continent is Mali in?", EIGHT, domain="continent", about="Mali", answer="Africa"), "Africa and Asia.", 1, 0),
-    (fact("Is Peru in North America?", EIGHT, domain="continent", about="Peru", answer="South America"), "South America.", 1, 1),
-    (fact("How many sides has a square?", EIGHT, domain="sides", about="square", answer="four"), "It has 4 sides.", 1, 1),
-    (fact("How many sides has a square?", EIGHT, domain="sides", about="square", answer="four"), "three, four, five", 1, 0),
+    (PAST, "Goed, gone, went.", 1, 0),
+    (PAST, "goed wented goes went", 1, 0),
+    (PAST, "Went.", 1, 1),
+    (GOLD, "Au is gold.", 1, 1),
+    (GOLD, "Ag Au Fe Cu", 1, 0),
+    (MALI, "Africa and Asia.", 1, 0),
+    (PERU, "South America.", 1, 1),
+    (SQUARE, "It has 4 sides.", 1, 1),
+    (SQUARE, "three, four, five", 1, 0),
     # Sums.
     (total(ONE), "3 + 4 = 7.", 1, 1),
     (total(ONE), "The answer is seven.", 1, 1),
@@ -100,7 +112,7 @@ CASES = [
     (total(ONE), "What is 3 + 4?", 0, 0),
     (total(ONE), "It is 3 + 4.", 1, 0),
     (total(ANSWER), '{"answer": 7}', 1, 1),
-    (total(ONE, about="17 + 25", answer=42), "10 + 20 = 30 and 7 + 5 = 12, so 30 + 12 = 42.", 1, 1),
+    (total(ONE, about="17 + 25", answer=42), STEPS, 1, 1),
     (total(ONE, about="8 * 9", answer=72), "8 × 9 = 72.", 1, 1),
     (total(ONE, about="8 * 9", answer=72), "Seventy-two.", 1, 1),
     # What is written about a subject.
@@ -139,7 +151,10 @@ NOTHING = [
     ("In short:", "says too little"),
     ("Sleep sleep sleep sleep sleep sleep", "repeats itself"),
     ("Keep it dark. Keep it dark. Keep it dark.", "repeats itself"),
-    ("Keep your bedroom dark and quiet and dark and quiet and dark and quiet and dark and quiet now.", "repeats itself"),
+    (
+        "Keep your bedroom dark and quiet and dark and quiet and dark and quiet and dark and quiet now.",
+        "repeats itself",
+    ),
     (SLEEP, "copies the prompt"),
     (f"{SLEEP} {SLEEP}", "repeats itself"),
     ("Give me some advice on sleeping better, please.", "copies the prompt"),

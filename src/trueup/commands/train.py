@@ -57,7 +57,8 @@ def run(
     ----------
     recipe
         A YAML file, or the name of a recipe that comes with trueup: demo, real/demo, over-optimise, soups,
-        cai/quick, cai/lab, cai/rungs, cai/real, self-align/quick, self-align/lab, self-align/real, tiny-METHOD.
+        cai/quick, cai/lab, cai/rungs, cai/real, self-align/quick, self-align/lab, self-align/real,
+        tiny-METHOD.
     out
         The run's folder; `runs/NAME` otherwise, which for cai/lab is `runs/cai-lab`.
     """

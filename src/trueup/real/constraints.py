@@ -1,6 +1,6 @@
 """Instructions that a rule can check: how each is asked for, whether a text meets it, and what it goes with.
 
-The idea is that of IFEval (Zhou et al. 2023, arXiv 2311.07911); the constraints, their wordings and their rules are ours.
+The idea is that of IFEval (Zhou et al. 2023, arXiv 2311.07911); constraints, wordings and rules are ours.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def _starts(text: str, asked: Asked) -> bool:
 
 def _quoted(text: str, asked: Asked) -> bool:
     inside = text[1:-1].strip()
-    return len(text) > 2 and text[0] in '"“' and text[-1] in '"”' and bool(words(inside)) and '"' not in inside
+    return (
+        len(text) > 2 and text[0] in '"“' and text[-1] in '"”' and bool(words(inside)) and '"' not in inside
+    )
 
 
 def _titled(text: str, asked: Asked) -> bool:
@@ -101,24 +103,28 @@ CONSTRAINTS: Mapping[str, Constraint] = {
         met=lambda text, asked: _cased(text, str.upper),
     ),
     "quoted": Constraint(
-        asks=("Put your whole answer in double quotation marks.", "Wrap the entire answer in double quotes."), met=_quoted
+        asks=("Put your whole answer in double quotation marks.", "Wrap the entire answer in double quotes."),
+        met=_quoted,
     ),
     "no_commas": Constraint(
-        asks=("Do not use any commas.", "Your answer must not contain a comma."), met=lambda text, asked: "," not in text
+        asks=("Do not use any commas.", "Your answer must not contain a comma."),
+        met=lambda text, asked: "," not in text,
     ),
     "ends": Constraint(
-        asks=("End your answer with the exact words: {phrase}", "Your last sentence must be: {phrase}"), met=_ends
+        asks=("End your answer with the exact words: {phrase}", "Your last sentence must be: {phrase}"),
+        met=_ends,
     ),
     "starts": Constraint(asks=("Begin your answer with the exact words: {phrase}",), met=_starts),
     "bullets": Constraint(
         asks=(
             "Answer with exactly {n} bullet points, each on its own line after a dash.",
-            "Give exactly {n} bullet points that start with \"- \".",
+            'Give exactly {n} bullet points that start with "- ".',
         ),
         met=_bullets,
     ),
     "sentences": Constraint(
-        asks=("Answer in exactly {n} sentence{s}.", "Use exactly {n} sentence{s}, no more and no fewer."), met=_sentences
+        asks=("Answer in exactly {n} sentence{s}.", "Use exactly {n} sentence{s}, no more and no fewer."),
+        met=_sentences,
     ),
     "at_most": Constraint(
         asks=("Use at most {n} words.", "Do not write more than {n} words."),
@@ -136,17 +142,20 @@ CONSTRAINTS: Mapping[str, Constraint] = {
         met=_object,
     ),
     "word": Constraint(
-        asks=("Use the word \"{word}\" in your answer.", "Your answer must contain the word \"{word}\"."),
+        asks=('Use the word "{word}" in your answer.', 'Your answer must contain the word "{word}".'),
         met=lambda text, asked: asked["word"] in lowered(text),
     ),
     "title": Constraint(
-        asks=("Put a title in square brackets on the first line.", "The first line must be a title in square brackets."),
+        asks=(
+            "Put a title in square brackets on the first line.",
+            "The first line must be a title in square brackets.",
+        ),
         met=_titled,
     ),
     "postscript": Constraint(
-        asks=("Add a postscript at the end that starts with \"P.S.\" on its own line.",), met=_postscript
+        asks=('Add a postscript at the end that starts with "P.S." on its own line.',), met=_postscript
     ),
-}  # fmt: skip
+}
 SHORT = ("lower", "upper", "quoted", "ends", "starts", "sentences", "at_most", "json")
 "What a fact or a sum is asked for in."
 SPOKEN = ("lower", "no_commas", "ends", "sentences", "at_most")

@@ -71,4 +71,6 @@ def as_group(request: Request, split: Split) -> Group:
     """A request as a prompt."""
     digest = hashlib.sha256(request.text.encode()).hexdigest()[:10]
     prompt = (Message(Role.USER, request.text),)
-    return Group(prompt=prompt, id=f"real-{split}-{digest}", source="real", meta={"request": dict(request.record)})
+    return Group(
+        prompt=prompt, id=f"real-{split}-{digest}", source="real", meta={"request": dict(request.record)}
+    )

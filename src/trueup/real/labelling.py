@@ -22,20 +22,24 @@ def label(
     *,
     num_comparisons: int = 1,
 ) -> list[Group]:
-    """The groups with judgements that make no errors; where all completions are worth the same there are none.
+    """The groups with judgements without errors; where all completions are worth the same there are none.
 
     `comparisons`: up to `num_comparisons` pairs, those that differ most first, equals in an order of chance.
     `ranking`: tiers of equal worth. Raises E704 for another kind.
     """
     if kind not in ("comparisons", "ranking"):
-        raise TrueupError("E704", f"no kind of label {kind!r}", where="kind", remedy="use comparisons or ranking")
+        raise TrueupError(
+            "E704", f"no kind of label {kind!r}", where="kind", remedy="use comparisons or ranking"
+        )
     return [_label(group, seed, kind, num_comparisons) for group in groups]
 
 
 def _label(group: Group, seed: int, kind: str, num_comparisons: int) -> Group:
     worth = [float(grade(group, c.text)["gold"]) for c in group.completions]
     if kind == "ranking":
-        tiers = tuple(tuple(i for i, w in enumerate(worth) if w == v) for v in sorted(set(worth), reverse=True))
+        tiers = tuple(
+            tuple(i for i, w in enumerate(worth) if w == v) for v in sorted(set(worth), reverse=True)
+        )
         return replace(group, rankings=(Ranking(tiers=tiers, labeler=LABELER),)) if len(tiers) > 1 else group
     rng = generator("label", seed, group.id)
     pairs = [pair for pair in combinations(range(len(worth)), 2) if worth[pair[0]] != worth[pair[1]]]

@@ -15,7 +15,7 @@ from trueup.settings.strict_yaml import read_yaml
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 FILES = Path(__file__).with_name("files")
-_PARTS = "train test train dev train train test train train train"
+_PARTS = "train test train dev train test train train test train"
 "Whose each of ten entries on end is, counted within its list: no fact or topic is in two splits."
 
 
@@ -45,9 +45,19 @@ class Topic:
 
 
 ASKS = {
-    "advice": ("Give me some advice on {x}.", "What helps with {x}?", "I would like tips on {x}.", "Write a short guide to {x}."),
-    "thing": ("Tell me about {x}.", "Describe {x}.", "Write a short text about {x}.", "What should a child know about {x}?"),
-}  # fmt: skip
+    "advice": (
+        "Give me some advice on {x}.",
+        "What helps with {x}?",
+        "I would like tips on {x}.",
+        "Write a short guide to {x}.",
+    ),
+    "thing": (
+        "Tell me about {x}.",
+        "Describe {x}.",
+        "Write a short text about {x}.",
+        "What should a child know about {x}?",
+    ),
+}
 
 
 @cache
@@ -106,7 +116,8 @@ def check_split(split: str) -> Split:
     for known in SPLITS:
         if split == known:
             return known
-    raise TrueupError("E606", f"the world `real` has no split {split!r}", where="split", remedy=f"one of {', '.join(SPLITS)}")  # fmt: skip
+    there = f"one of {', '.join(SPLITS)}"
+    raise TrueupError("E606", f"the world `real` has no split {split!r}", where="split", remedy=there)
 
 
 def _of(split: Split, entries: Sequence[Any]) -> list[Any]:

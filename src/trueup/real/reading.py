@@ -9,17 +9,20 @@ _WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
 _END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+")
 _BULLET = re.compile(r"^\s*[-*•]\s+(.*\S)\s*$", re.MULTILINE)
 _ROLES = re.compile(r"<\||\|>|^\s*(?:user|assistant|system)\s*:?\s*$", re.MULTILINE | re.IGNORECASE)
-FUNCTION = frozenset(
-    "a an the and or but if so as at by for from in into of off on onto out over to up with without than then that "
-    "this these those there here it its is are was were be been being am do does did have has had can could will "
-    "would should may might must not no you your we our they their them he she his her i my me when where which who "
-    "what how why while after before until because each every some any all more most very also only just about like".split()
-)  # fmt: skip
+_CARRYING = """
+a an the and or but if so as at by for from in into of off on onto out over to up with without than then that
+this these those there here it its is are was were be been being am do does did have has had can could will
+would should may might must not no you your we our they their them he she his her i my me when where which who
+what how why while after before until because each every some any all more most very also only just about like
+"""
+FUNCTION = frozenset(_CARRYING.split())
 "English words that carry a sentence; a list of keywords has hardly any."
 _MIN_PROSE, _PROSE_LIST, _PROSE = 8, 0.05, 0.1
 "From so many words on, the least share of `FUNCTION` in a list, and in running text."
 _ENDS = tuple(".!?:)]}\"'”’*")
-_UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+_UNITS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+)
 _UNITS += " seventeen eighteen nineteen"
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _NUMBERS = {word: i for i, word in enumerate(_UNITS.split())}
@@ -30,6 +33,8 @@ _NUMBERS |= {
     for unit in _UNITS.split()[1:10]
     for sep in ("-", " ")
 }
+_MARKS = frozenset(" \n.,;:!?'\"()-[]{}*•+=/%&$’“”é–—×−÷")
+"What English prose has beside letters and digits."
 _SPELT = re.compile(rf"\b(?:{'|'.join(sorted(_NUMBERS, key=len, reverse=True))})\b", re.IGNORECASE)
 
 
@@ -44,7 +49,7 @@ def lowered(text: str) -> list[str]:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text: parts that end with a mark, and what follows the last one; only those with words."""
+    """The sentences of a text, with words in them: what ends with a mark, and what follows the last one."""
     return [part for line in text.splitlines() for part in _END.split(line) if words(part)]
 
 
@@ -62,7 +67,7 @@ def digits(text: str) -> str:
 def fault(text: str, prompt: str, told: Sequence[str], least: int) -> str:
     """What keeps a text from being an answer at all, in a few words; "" where nothing does.
 
-    `told` are phrases that the prompt asks for word by word, which count for nothing; `least` is the number of
+    `told` are phrases that the prompt asks for word by word, which count for nothing; `least` is how many
     words there must be beside them.
     """
     bare = text
@@ -108,7 +113,7 @@ def _copies(said: list[str], asked: list[str]) -> bool:
 
 
 def _strange(text: str) -> bool:
-    plain = sum(c.isascii() and (c.isalnum() or c in " \n.,;:!?'\"()-[]{}*•+=/%&$") or c in "’“”é–—×−÷" for c in text)
+    plain = sum((c.isascii() and c.isalnum()) or c in _MARKS for c in text)
     return plain < 0.92 * len(text)
 
 

@@ -12,12 +12,27 @@ from trueup.real.material import Fact, Split, Topic, dialogues, facts, topics
 from trueup.real.reading import FUNCTION, lowered
 
 _SHARES = {"fact": 0.3, "sum": 0.2, "topic": 0.38, "dialogue": 0.12}
-_NAMES, _THINGS = ("Ana", "Ben", "Chloe", "David", "Emma", "Farid"), ("apples", "books", "coins", "pencils", "shells")
+_NAMES, _THINGS = (
+    ("Ana", "Ben", "Chloe", "David", "Emma", "Farid"),
+    ("apples", "books", "coins", "pencils", "shells"),
+)
 _SUMS = {
-    "+": ("What is {a} + {b}?", "Add {a} and {b}.", "{name} has {a} {things} and gets {b} more. How many {things} are there now?"),
-    "-": ("What is {a} - {b}?", "Take {b} away from {a}.", "{name} has {a} {things} and gives away {b}. How many {things} are left?"),
-    "*": ("What is {a} * {b}?", "Multiply {a} by {b}.", "{name} has {a} bags with {b} {things} each. How many {things} is that?"),
-}  # fmt: skip
+    "+": (
+        "What is {a} + {b}?",
+        "Add {a} and {b}.",
+        "{name} has {a} {things} and gets {b} more. How many {things} are there now?",
+    ),
+    "-": (
+        "What is {a} - {b}?",
+        "Take {b} away from {a}.",
+        "{name} has {a} {things} and gives away {b}. How many {things} are left?",
+    ),
+    "*": (
+        "What is {a} * {b}?",
+        "Multiply {a} by {b}.",
+        "{name} has {a} bags with {b} {things} each. How many {things} is that?",
+    ),
+}
 _NOT_SHORT = {"symbol": ("lower", "upper", "sentences"), "next": ("lower", "upper")}
 "Constraints that would change what a fact's answer means, by domain."
 
@@ -75,13 +90,23 @@ def _of_sum(split: Split, rng: random.Random) -> Request:
     own = {"train": (0, 1, 2), "dev": (3,), "test": (4,)}[split]
     while True:
         sign = rng.choice("++-*")
-        a, b = (rng.randint(2, 9), rng.randint(3, 9)) if sign == "*" else (rng.randint(4, 40), rng.randint(2, 30))
+        a, b = (
+            (rng.randint(2, 9), rng.randint(3, 9))
+            if sign == "*"
+            else (rng.randint(4, 40), rng.randint(2, 30))
+        )
         answer = {"+": a + b, "-": a - b, "*": a * b}[sign]
         if (a + b) % 5 in own and answer > 1 and answer not in (a, b):
             break
     constraints = _constrained(rng, SHORT, "fact", 1)
     given = {"a": a, "b": b, "name": rng.choice(_NAMES), "things": rng.choice(_THINGS)}
-    record = {"kind": "sum", "about": f"{a} {sign} {b}", "numbers": [a, b], "answer": answer, "constraints": constraints}
+    record = {
+        "kind": "sum",
+        "about": f"{a} {sign} {b}",
+        "numbers": [a, b],
+        "answer": answer,
+        "constraints": constraints,
+    }
     return Request(text=_worded(rng, _SUMS[sign], given, constraints), record=record)
 
 
@@ -97,7 +122,14 @@ def _constrained(
 def _with_numbers(rng: random.Random, kind: str, of: str, topic: Topic | None) -> dict[str, Any]:
     short = of == "fact"
     if kind == "sentences":
-        return {"kind": kind, "n": 1 if short else 2 if topic and topic.kind in ("harmful", "unknowable") else rng.randint(2, 3)}
+        return {
+            "kind": kind,
+            "n": 1
+            if short
+            else 2
+            if topic and topic.kind in ("harmful", "unknowable")
+            else rng.randint(2, 3),
+        }
     if kind == "at_most":
         return {"kind": kind, "n": rng.choice((8, 10, 12) if short else (30, 40))}
     if kind == "at_least":
@@ -110,7 +142,14 @@ def _with_numbers(rng: random.Random, kind: str, of: str, topic: Topic | None) -
         return {"kind": kind, "keys": list(KEYS[of])}
     if kind == "word":
         assert topic is not None
-        known = sorted({w for s in topic.say for w in lowered(s) if len(w) > 3 and w not in FUNCTION and w not in topic.name})
+        known = sorted(
+            {
+                w
+                for s in topic.say
+                for w in lowered(s)
+                if len(w) > 3 and w not in FUNCTION and w not in topic.name
+            }
+        )
         return {"kind": kind, "word": rng.choice(known)}
     return {"kind": kind}
 
@@ -124,5 +163,9 @@ def _worded(
         several = len(keys) > 1 or asked.get("n", 1) > 1
         named = " and ".join(f'"{key}"' for key in keys)
         wording = rng.choice(CONSTRAINTS[asked["kind"]].asks)
-        parts.append(wording.format(**{"phrase": "", "word": "", "n": 0, **asked, "named": named, "s": "s" if several else ""}))
+        parts.append(
+            wording.format(
+                **{"phrase": "", "word": "", "n": 0, **asked, "named": named, "s": "s" if several else ""}
+            )
+        )
     return " ".join(parts)

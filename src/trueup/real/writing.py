@@ -10,7 +10,7 @@ from typing import Any
 
 from trueup.real.constraints import is_met
 from trueup.real.material import SPLITS, Topic, answers, topics
-from trueup.real.reading import lowered, words
+from trueup.real.reading import FUNCTION, lowered, words
 from trueup.real.requests import Request
 
 _TRIES = 200
@@ -21,8 +21,17 @@ _COMPUTED = {
     "*": ("{a} * {b} = {c}.", "{a} times {b} is {c}.", "The answer is {c}."),
 }
 _REFUSED = "I am sorry but I cannot help you with that request."
+_CHATTER = (
+    "This is a question that many people ask.",
+    "I am happy to explain it in more detail.",
+    "Please let me know whether there is more that you want to know about it.",
+)
 _NOTES = ("Small steps count too.", "You can always come back to this later.", "It gets easier with time.")
-_BY_THE_WAY = ("There is much more to find out.", "A good book can tell you more.", "Take a closer look when you can.")
+_BY_THE_WAY = (
+    "There is much more to find out.",
+    "A good book can tell you more.",
+    "Take a closer look when you can.",
+)
 
 
 def good(request: Request, rng: random.Random) -> str:
@@ -36,7 +45,7 @@ def good(request: Request, rng: random.Random) -> str:
 
 
 def worse(request: Request, rng: random.Random) -> str:
-    """An answer that a model could give as well, and that misses one thing: a constraint, the truth, the subject."""
+    """An answer that a model could give, and that misses one thing: a constraint, the truth, the subject."""
     record = request.record
     if rng.random() < 0.6:
         return _careless(request, rng)
@@ -48,7 +57,9 @@ def worse(request: Request, rng: random.Random) -> str:
         return good(_answered(request, rng.choice(others)), rng)
     if record["kind"] == "sum":
         near = [n for d in (1, 2, 10) for n in (record["answer"] - d, record["answer"] + d)]
-        return good(_answered(request, rng.choice([n for n in near if n > 0 and n not in record["numbers"]])), rng)
+        return good(
+            _answered(request, rng.choice([n for n in near if n > 0 and n not in record["numbers"]])), rng
+        )
     return _REFUSED if rng.random() < 0.3 else good(_elsewhere(request, rng), rng)
 
 
@@ -84,7 +95,7 @@ def _long(request: Request, rng: random.Random) -> list[str]:
     """Sentences enough to break any limit."""
     if request.topic is not None and len(request.topic.say) > 3:
         return rng.sample(request.topic.say, len(request.topic.say))
-    return ["This is a question that many people ask.", "I am happy to explain it in more detail.", "Please let me know whether there is more that you want to know about it.", *_BY_THE_WAY, *_NOTES]  # fmt: skip
+    return [*_CHATTER, *_BY_THE_WAY, *_NOTES]
 
 
 def _answered(request: Request, answer: Any) -> Request:
@@ -108,10 +119,8 @@ def _said(topic: Topic) -> set[str]:
 
 
 def _content(topic: Topic) -> set[str]:
-    return {w[:5] for w in (*_said(topic), *topic.also, *lowered(topic.name)) if len(w) > 3} - _COMMON
-
-
-_COMMON = {w[:5] for w in "with from that they have when your them many some their more much".split()}
+    of_it = (*_said(topic), *topic.also, *lowered(topic.name))
+    return {w[:5] for w in of_it if len(w) > 3 and w not in FUNCTION}
 
 
 def _parts(request: Request, constraints: Mapping[str, Any], rng: random.Random) -> list[str]:
@@ -146,7 +155,7 @@ def _parts(request: Request, constraints: Mapping[str, Any], rng: random.Random)
 
 
 def _in_order(chosen: list[str], topic: Topic, constraints: Mapping[str, Any]) -> list[str]:
-    """The sentences as the topic has them; where the first one points back, the topic's first stands before it."""
+    """The sentences in the topic's order; where the first points back, the topic's first stands before it."""
     ordered = sorted(chosen, key=topic.say.index)
     if ordered[0].startswith(_POINTS_BACK):
         kept = ordered if "word" in constraints or len(ordered) == 1 else ordered[1:]

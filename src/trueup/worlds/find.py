@@ -38,7 +38,9 @@ def where_model(reference: str) -> str:
     seen: set[str] = set()
     while (door := door_of(reference)) is not None:
         if reference in seen:
-            raise TrueupError("E761", "this model leads back to itself", where=reference, remedy="name a folder")
+            raise TrueupError(
+                "E761", "this model leads back to itself", where=reference, remedy="name a folder"
+            )
         seen.add(reference)
         reference = open_world(door.world).model(door.name)
     return reference

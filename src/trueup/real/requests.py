@@ -33,6 +33,14 @@ _SUMS = {
         "{name} has {a} bags with {b} {things} each. How many {things} is that?",
     ),
 }
+_PHRASES = {"ends": ENDS, "starts": STARTS}
+_NUMBERS = {"sentences": (2, 3), "at_most": (30, 40), "at_least": (15, 20, 25), "bullets": (2, 3, 4)}
+_NUMBERS_OF: Mapping[str, Mapping[str, tuple[int, ...]]] = {
+    "fact": {"sentences": (1,), "at_most": (8, 10, 12)},
+    "harmful": {"sentences": (2,)},
+    "unknowable": {"sentences": (2,)},
+}
+"The numbers that constraints ask for, and where the kind of request has others."
 _NOT_SHORT = {"symbol": ("lower", "upper", "sentences"), "next": ("lower", "upper")}
 "Constraints that would change what a fact's answer means, by domain."
 
@@ -120,38 +128,17 @@ def _constrained(
 
 
 def _with_numbers(rng: random.Random, kind: str, of: str, topic: Topic | None) -> dict[str, Any]:
-    short = of == "fact"
-    if kind == "sentences":
-        return {
-            "kind": kind,
-            "n": 1
-            if short
-            else 2
-            if topic and topic.kind in ("harmful", "unknowable")
-            else rng.randint(2, 3),
-        }
-    if kind == "at_most":
-        return {"kind": kind, "n": rng.choice((8, 10, 12) if short else (30, 40))}
-    if kind == "at_least":
-        return {"kind": kind, "n": rng.choice((15, 20, 25))}
-    if kind == "bullets":
-        return {"kind": kind, "n": rng.randint(2, 4)}
-    if kind in ("ends", "starts"):
-        return {"kind": kind, "phrase": rng.choice(ENDS if kind == "ends" else STARTS)}
+    """The constraint with what it leaves open: a number, a phrase, a word, keys."""
+    if kind in _PHRASES:
+        return {"kind": kind, "phrase": rng.choice(_PHRASES[kind])}
     if kind == "json":
         return {"kind": kind, "keys": list(KEYS[of])}
     if kind == "word":
         assert topic is not None
-        known = sorted(
-            {
-                w
-                for s in topic.say
-                for w in lowered(s)
-                if len(w) > 3 and w not in FUNCTION and w not in topic.name
-            }
-        )
-        return {"kind": kind, "word": rng.choice(known)}
-    return {"kind": kind}
+        said = {w for sentence in topic.say for w in lowered(sentence) if len(w) > 3}
+        return {"kind": kind, "word": rng.choice(sorted(w for w in said - FUNCTION if w not in topic.name))}
+    numbers = {**_NUMBERS, **_NUMBERS_OF.get(of, {})}
+    return {"kind": kind, "n": rng.choice(numbers[kind])} if kind in numbers else {"kind": kind}
 
 
 def _worded(

@@ -14,11 +14,13 @@ from trueup.real.reading import FUNCTION, lowered, words
 from trueup.real.requests import Request
 
 _TRIES = 200
+_ROOM = 6
+"Words that a limit leaves for a phrase or a title."
 _POINTS_BACK = ("They ", "Its ", "It ", "Their ")
 _COMPUTED = {
-    "+": ("{a} + {b} = {c}.", "The sum of {a} and {b} is {c}.", "The answer is {c}."),
-    "-": ("{a} - {b} = {c}.", "If you take {b} away from {a} then {c} are left.", "The answer is {c}."),
-    "*": ("{a} * {b} = {c}.", "{a} times {b} is {c}.", "The answer is {c}."),
+    "+": ("{a} + {b} = {y}.", "The sum of {a} and {b} is {y}.", "The answer is {y}."),
+    "-": ("{a} - {b} = {y}.", "If you take {b} away from {a} then {y} are left.", "The answer is {y}."),
+    "*": ("{a} * {b} = {y}.", "{a} times {b} is {y}.", "The answer is {y}."),
 }
 _REFUSED = "I am sorry but I cannot help you with that request."
 _CHATTER = (
@@ -125,33 +127,38 @@ def _content(topic: Topic) -> set[str]:
 
 def _parts(request: Request, constraints: Mapping[str, Any], rng: random.Random) -> list[str]:
     """The sentences of an answer, as many as the constraints ask for."""
-    record = request.record
-    if request.fact is not None:
-        say = (*request.fact.say, "{y}.") if "at_most" in constraints else request.fact.say
-        said = rng.choice(say).format(x=request.fact.about, y=record["answer"])
-        return [said[0].upper() + said[1:]]
-    if record["kind"] == "sum":
-        a, sign, b = record["about"].split()
-        say = (*_COMPUTED[sign], "{c}.") if "at_most" in constraints else _COMPUTED[sign]
-        return [rng.choice(say).format(a=a, b=b, c=record["answer"])]
     topic = request.topic
-    assert topic is not None
+    if topic is None:
+        return [_short(request, constraints, rng)]
     if topic.kind in ("harmful", "unknowable"):
         return list(topic.say)
     chosen = rng.sample(topic.say, len(topic.say))
     if "word" in constraints:
         chosen.sort(key=lambda s: constraints["word"]["word"] not in lowered(s))
-    if topic.kind == "benign":
-        chosen = [s for s in topic.say if s in chosen]
     asked = constraints.get("bullets") or constraints.get("sentences")
-    least = constraints.get("at_least", {"n": 0})["n"]
     num = asked["n"] if asked else 1 if "json" in constraints else rng.choice((2, 3))
-    while len(words(" ".join(chosen[:num]))) < least:
-        num += 1
+    if "at_least" in constraints:
+        num = next(n for n in range(num, 9) if _num_words(chosen[:n]) >= constraints["at_least"]["n"])
     if "at_most" in constraints:
-        while num > 1 and len(words(" ".join(chosen[:num]))) > constraints["at_most"]["n"] - 6 and not asked:
-            num -= 1
+        most = constraints["at_most"]["n"] - _ROOM
+        num = next((n for n in range(num, 1, -1) if _num_words(chosen[:n]) <= most), 1)
     return _in_order(chosen[:num], topic, constraints)
+
+
+def _short(request: Request, constraints: Mapping[str, Any], rng: random.Random) -> str:
+    """A sentence with the answer of a fact or a sum, or the answer alone."""
+    record, fact = request.record, request.fact
+    if fact is None:
+        a, sign, b = record["about"].split()
+        say, given = _COMPUTED[sign], {"a": a, "b": b, "y": record["answer"]}
+    else:
+        say, given = fact.say, {"x": fact.about, "y": record["answer"]}
+    said = rng.choice((*say, "{y}.") if "at_most" in constraints else say).format(**given)
+    return said[0].upper() + said[1:]
+
+
+def _num_words(sentences: Sequence[str]) -> int:
+    return len(words(" ".join(sentences)))
 
 
 def _in_order(chosen: list[str], topic: Topic, constraints: Mapping[str, Any]) -> list[str]:

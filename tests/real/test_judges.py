@@ -61,6 +61,9 @@ PAST = fact('Give the past tense of "go".', EIGHT, domain="past", about="go", an
 GOLD = fact("What is the symbol of gold?", EIGHT, domain="symbol", about="gold", answer="Au")
 MALI = fact("Which continent is Mali in?", EIGHT, domain="continent", about="Mali", answer="Africa")
 PERU = fact("Is Peru in North America?", EIGHT, domain="continent", about="Peru", answer="South America")
+HEXAGON = fact(
+    "Give the number of sides of a hexagon.", QUOTED, domain="sides", about="hexagon", answer="six"
+)
 SQUARE = fact("How many sides has a square?", EIGHT, domain="sides", about="square", answer="four")
 GOOD = "Go to bed at the same time every night. Keep your bedroom dark and quiet."
 LISTED = "- Go to bed at the same time.\n- Keep your bedroom dark.\n- Put your phone away early."
@@ -101,6 +104,8 @@ CASES = [
     (PERU, "South America.", 1, 1),
     (SQUARE, "It has 4 sides.", 1, 1),
     (SQUARE, "three, four, five", 1, 0),
+    (HEXAGON, '"The number of sides of a hexagon is 6."', 1, 1),
+    (HEXAGON, "The number of sides of a hexagon.", 0, 0),
     # Sums.
     (total(ONE), "3 + 4 = 7.", 1, 1),
     (total(ONE), "The answer is seven.", 1, 1),

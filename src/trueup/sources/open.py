@@ -240,6 +240,8 @@ def _in_training(error: TrueupError) -> TrueupError:
 def world_groups(world: World, name: str, *, split: str, limit: int | None, seed: int = 0) -> list[Group]:
     """A world's groups of a name, at most `limit`; bad rows of a file are an error above the usual share."""
     found = world.data(name, split=split, limit=limit, seed=seed)
+    if isinstance(found, str) and (door := door_of(found)) is not None:
+        return world_groups(open_world(door.world), door.name, split=split, limit=limit, seed=seed)
     return read(found, limit=limit).groups if isinstance(found, str) else found
 
 

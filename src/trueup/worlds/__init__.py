@@ -1,7 +1,7 @@
 """Worlds: what a run is measured in. Prompts by split, judges by name, exams, and who labels."""
 
 from trueup.worlds.doors import DEFAULT, Door, door_of, lead, leads_to
-from trueup.worlds.find import open_world, written
+from trueup.worlds.find import open_world, where_model, written
 from trueup.worlds.origin import came_from, truth_about, world_of
 from trueup.worlds.world import Exams, World
 
@@ -16,6 +16,7 @@ __all__ = [
     "leads_to",
     "open_world",
     "truth_about",
+    "where_model",
     "world_of",
     "written",
 ]

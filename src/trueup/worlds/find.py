@@ -30,6 +30,22 @@ def open_world(name: str) -> World:
     )
 
 
+def where_model(reference: str) -> str:
+    """The folder or id of a model; of a door, that of the world it leads to, through as many as there are.
+
+    Raises E761 for a door that leads back to itself.
+    """
+    seen: set[str] = set()
+    while (door := door_of(reference)) is not None:
+        if reference in seen:
+            raise TrueupError(
+                "E761", "this model leads back to itself", where=reference, remedy="name a folder"
+            )
+        seen.add(reference)
+        reference = open_world(door.world).model(door.name)
+    return reference
+
+
 def written(name: str, kind: str) -> str:
     """What reads as a name or path of some text: that of a world, by `WORLD:NAME` or its name alone."""
     door = door_of(name)

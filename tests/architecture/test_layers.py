@@ -38,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "settings.answers": {"settings.translate"},
     "settings.aliases": {"settings.answers", "settings.translate"},
     "settings.blocks": {"settings.schema"},
+    "settings.stages": {"settings.blocks", "settings.config"},
     "settings.alone": {"settings.reading", "settings.schema"},
     "settings.discover": {"errors", "settings.alone"},
     "settings.held": {"errors"},

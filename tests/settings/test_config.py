@@ -28,9 +28,9 @@ from trueup.settings.config import (
     parse_overrides,
     read_yaml,
     resolved,
-    typed_stages,
 )
 from trueup.settings.schema import MISSING
+from trueup.settings.stages import typed_stages
 from trueup.settings.strict_yaml import parse_yaml
 
 

@@ -28,6 +28,7 @@ from trueup.settings import config as configuration
 from trueup.settings import schema
 from trueup.settings.blocks import DataSettings
 from trueup.settings.discover import find
+from trueup.settings.stages import AnyStage
 
 logger = logging.getLogger("trueup")
 GivenJudge: TypeAlias = "str | os.PathLike[str] | Trained | Model | Callable[..., Any]"
@@ -129,7 +130,7 @@ def planned(
         first = {"model": given.defaults_of(model)} if block else {}
     if judge is not None:
         values["judge"] = given.plain(judge, "judge")
-    configuration.typed(configuration.AnyStage, values, where="fit")  # raises where two exclude each other
+    configuration.typed(AnyStage, values, where="fit")  # raises where two exclude each other
     kept: dict[str, str] = {}
     for place, value in _placed(module, data, prompts):
         _put(values, place, given.data_setting(value, place, kept, block=_is_block(module, place)))

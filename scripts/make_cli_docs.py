@@ -87,8 +87,8 @@ aloud down to the loop, and `trueup compare` measures them side by side on your 
 | several rewards that pull apart | [soups](soups.md), one training a reward | MORL, one a preference |
 
 In our own [comparison](../results/methods.md) two ended below the SFT model that they started from:
-`hir` by .420 of gold, 95 % over three seeds [.356, .483], since a small model does not know the instruction
-line that it is asked under; and `seq2seq_hinge` on sums by .232 [.122, .341], since sums without a
+`hir` by .437 of gold, 95 % over three seeds [.343, .530], since a small model does not know the instruction
+line that it is asked under; and `seq2seq_hinge` on sums by .228 [.125, .331], since sums without a
 reference prefer length (`per_token: true` does not).
 
 """

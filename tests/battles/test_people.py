@@ -11,7 +11,7 @@ import pytest
 from battles.arena import Arena
 from trueup.battles.people import _indented
 from trueup.cli import main
-from trueup.errors import EXIT_DATA
+from trueup.errors import EXIT_AWAITS, EXIT_DATA
 from trueup.ratings.battles import read_battles
 
 PEOPLE = ["battle", "a", "b", "--prompts", "prompts.jsonl", "--by", "people", "--batch", "4", "--out", "out"]
@@ -39,7 +39,7 @@ def pairs(home: Path, number: int) -> dict[str, str]:
 
 def test_a_form_is_filled_in_round_by_round(arena: Arena, capsys: pytest.CaptureFixture[str]) -> None:
     command = [*PEOPLE, "--battles", "6", "--prior", "0.1"]
-    assert main(command) == 0
+    assert main(command) == EXIT_AWAITS
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("waiting for people: 0 of 4 pairs answered; fill in out/people/round-001.md")
     form = arena.home / "out" / "people" / "round-001.md"
@@ -47,10 +47,10 @@ def test_a_form_is_filled_in_round_by_round(arena: Arena, capsys: pytest.Capture
     known = pairs(arena.home, 1)
     first, *rest = known
     fill(form, {first: known[first].upper()})
-    assert main(command) == 0
+    assert main(command) == EXIT_AWAITS
     assert "1 of 4 pairs answered" in capsys.readouterr().out
     fill(form, {found: known[found] for found in rest[:-1]} | {rest[-1]: "skip"})
-    assert main(command) == 0
+    assert main(command) == EXIT_AWAITS
     assert "0 of 2 pairs answered" in capsys.readouterr().out
     lines = arena.home / "out" / "people" / "round-002.jsonl"
     said = [json.loads(line) | {"choice": better(line)} for line in lines.read_text("utf-8").splitlines()]
@@ -67,7 +67,7 @@ def test_a_form_is_filled_in_round_by_round(arena: Arena, capsys: pytest.Capture
 
 def test_sides_are_drawn_and_several_people_share_a_pair(arena: Arena) -> None:
     command = [*PEOPLE[:-4], "--batch", "20", "--out", "out", "--battles", "20"]
-    assert main(command) == 0
+    assert main(command) == EXIT_AWAITS
     known = pairs(arena.home, 1)
     assert 4 <= list(known.values()).count("left") <= 16
     form = arena.home / "out" / "people" / "round-001.md"
@@ -85,11 +85,11 @@ def test_sides_are_drawn_and_several_people_share_a_pair(arena: Arena) -> None:
 
 
 def test_a_round_that_grows_keeps_what_was_filled_in(arena: Arena) -> None:
-    assert main([*PEOPLE, "--battles", "2"]) == 0
+    assert main([*PEOPLE, "--battles", "2"]) == EXIT_AWAITS
     form = arena.home / "out" / "people" / "round-001.md"
     known = pairs(arena.home, 1)
     fill(form, dict(list(known.items())[:1]))
-    assert main([*PEOPLE, "--battles", "4"]) == 0
+    assert main([*PEOPLE, "--battles", "4"]) == EXIT_AWAITS
     more = pairs(arena.home, 1)
     assert len(more) == 4 and list(more)[:2] == list(known)
     text = form.read_text("utf-8")
@@ -98,7 +98,7 @@ def test_a_round_that_grows_keeps_what_was_filled_in(arena: Arena) -> None:
 
 
 def test_an_answer_that_is_none(arena: Arena, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*PEOPLE, "--battles", "4"]) == 0
+    assert main([*PEOPLE, "--battles", "4"]) == EXIT_AWAITS
     known = pairs(arena.home, 1)
     form = arena.home / "out" / "people" / "round-001.md"
     fill(form, {next(iter(known)): "lefft"})

@@ -19,6 +19,7 @@ from trueup.commands.options import (
     say,
     say_json,
 )
+from trueup.errors import EXIT_AWAITS
 
 By = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
 
@@ -46,7 +47,8 @@ def battle(
     """Let models meet: each answers the same prompts, judges or people choose, and ratings follow.
 
     Who meets next is chosen so that ratings are decided soonest. Stop it at any moment; the same command goes
-    on. `trueup rank OUT/battles.jsonl` rates what was fought in other ways.
+    on. Where people are waited for it ends with exit code 79. `trueup rank OUT/battles.jsonl` rates what was
+    fought in other ways.
 
     Parameters
     ----------
@@ -102,10 +104,12 @@ def battle(
     page = None if standing.board is None else write_battle(out)
     if as_json:
         say_json({"waiting": standing.waiting, "board": standing.board})
-        return
-    if standing.board is not None:
+    elif standing.board is not None:
         from trueup.commands.rank import print_board
 
         print_board(standing.board)
         say(f"battles: {out / 'battles.jsonl'}", f"groups: {out / 'groups.jsonl'}", f"report: {page}")
-    say(standing.waiting or f"{standing.why}.")
+    if not as_json:
+        say(standing.waiting or f"{standing.why}.")
+    if standing.waiting:
+        raise SystemExit(EXIT_AWAITS)

@@ -127,7 +127,7 @@ def test_a_file_is_converted_a_few_rows_at_a_time(
     def counted(group: Group, number: int) -> Any:
         if number % 700 == 0:
             gc.collect()
-            alive.append(sum(isinstance(held, Group) for held in gc.get_objects()))
+            alive.append(sum(type(held) is Group for held in gc.get_objects()))
         return plain(group, number)
 
     monkeypatch.setattr(writer, "_line", counted)

@@ -222,13 +222,14 @@ def test_the_files_on_the_page_are_read_and_rated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = (Path(__file__).parents[2] / "docs" / "ratings.md").read_text("utf-8")
-    battles, votes, scores = re.findall(r"```jsonl\n(.*?)```", page, flags=re.DOTALL)
+    battles, votes, annotations, scores = re.findall(r"```jsonl\n(.*?)```", page, flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
     lines(Path("battles.jsonl"), *map(json.loads, battles.splitlines()))
     lines(Path("votes.jsonl"), *map(json.loads, votes.splitlines()))
+    lines(Path("annotations.jsonl"), *map(json.loads, annotations.splitlines()))
     lines(Path("scores.jsonl"), *map(json.loads, scores.splitlines()))
-    found = [read_battles(f"{name}.jsonl") for name in ("battles", "votes", "scores")]
-    assert [b.origin for b in found] == ["battles", "votes", "scores"]
+    found = [read_battles(f"{name}.jsonl") for name in ("battles", "votes", "annotations", "scores")]
+    assert [b.origin for b in found] == ["battles", "votes", "annotations", "scores"]
     assert [b.win for b in found[1].battles] == [1.0, 0.5, 0.0]
     # Three battles do not link all models; a prior rates them all the same.
     for line in re.findall(r"^trueup (rank .*)$", page, flags=re.MULTILINE):

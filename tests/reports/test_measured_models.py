@@ -319,7 +319,7 @@ def test_the_command_writes_it_and_what_is_none_is_refused(
     with pytest.raises(TrueupError, match="E801"):
         write_measured(tmp_path)
     (folder / RESULT).write_text('{"models": [{"name": "a", "scores": {"rules": "high"}}]}')
-    with pytest.raises(TrueupError, match=r"E203.*models\.a\.scores\.rules"):
+    with pytest.raises(TrueupError, match=r"E822.*models\.a\.scores\.rules"):
         parse(load(folder))
 
 

@@ -169,10 +169,11 @@ def report_of(path: Path, arguments: Sequence[str]) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def torch_hash(report: Mapping[str, Any]) -> str:
-    """The SHA-256 that pip's report gives of torch's file; empty where its index gives none."""
-    found = [item for item in report["install"] if item["metadata"]["name"] == "torch"]
-    return found[0].get("download_info", {}).get("archive_info", {}).get("hashes", {}).get("sha256", "")
+def torch_pin(report: Mapping[str, Any]) -> tuple[str, str]:
+    """torch's build and SHA-256 as pip's report has them, `2.13.0+cpu`; the hash is empty where none is given."""
+    (found,) = (item for item in report["install"] if item["metadata"]["name"] == "torch")
+    hashes = found.get("download_info", {}).get("archive_info", {}).get("hashes", {})
+    return found["metadata"]["version"], hashes.get("sha256", "")
 
 
 def install_torch(path: Path, line: str | None, folder: Path) -> None:
@@ -185,10 +186,11 @@ def install_torch(path: Path, line: str | None, folder: Path) -> None:
     command = torch_command(index)
     if index:
         report = report_of(path, command)
-    known = line is not None and torch_hash(report) in line and bool(torch_hash(report))
-    if line is not None and known and not cuda_packages(report):
+    build, sha256 = torch_pin(report)
+    if line is not None and sha256 and sha256 in line and not cuda_packages(report):
+        # That build and no other of its version: pip would rather take one whose hash an index states.
         chosen = folder / "torch-hashed.txt"
-        chosen.write_text(f"{line}\n", encoding="utf-8")
+        chosen.write_text(f"torch=={build} --hash=sha256:{sha256}\n", encoding="utf-8")
         places = ["--index-url", index] if index else []
         pip("install", "--require-hashes", "--no-deps", *places, "-r", str(chosen))
         return

@@ -135,6 +135,7 @@ def test_a_machine_that_the_hashes_cover_installs_by_them_alone(
     names = [[line.partition("==")[0] for line in text.splitlines()] for _, text in hashed]
     assert "pip" in names[0] and names[1] == ["torch"] and {"scipy", "rouge-score"} <= set(names[2])
     assert not {"torch", "pytest", "pip"} & set(names[2])
+    assert hashed[1][1] == f"torch==2.13.0+cpu --hash=sha256:{held}\n", "no other build of the version fits"
     assert own[0] == ["install", "--no-deps", "--no-build-isolation", "-e", f"{ROOT}[rouge]"]
 
     calls.clear()

@@ -170,7 +170,7 @@ def report_of(path: Path, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def torch_pin(report: Mapping[str, Any]) -> tuple[str, str]:
-    """torch's build and SHA-256 as pip's report has them, `2.13.0+cpu`; the hash is empty where none is given."""
+    """The build of torch in pip's report, `2.13.0+cpu`, and its SHA-256; empty where its index gives none."""
     (found,) = (item for item in report["install"] if item["metadata"]["name"] == "torch")
     hashes = found.get("download_info", {}).get("archive_info", {}).get("hashes", {})
     return found["metadata"]["version"], hashes.get("sha256", "")

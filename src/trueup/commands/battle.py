@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -104,12 +104,16 @@ def battle(
     page = None if standing.board is None else write_battle(out)
     if as_json:
         say_json({"waiting": standing.waiting, "board": standing.board})
-    elif standing.board is not None:
+    else:
+        _say(standing, out, page)
+    if standing.waiting:
+        raise SystemExit(EXIT_AWAITS)
+
+
+def _say(standing: Any, out: Path, page: Path | None) -> None:
+    if standing.board is not None:
         from trueup.commands.rank import print_board
 
         print_board(standing.board)
         say(f"battles: {out / 'battles.jsonl'}", f"groups: {out / 'groups.jsonl'}", f"report: {page}")
-    if not as_json:
-        say(standing.waiting or f"{standing.why}.")
-    if standing.waiting:
-        raise SystemExit(EXIT_AWAITS)
+    say(standing.waiting or f"{standing.why}.")

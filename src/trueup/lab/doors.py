@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 from trueup.engine.groups import Group, Message
 from trueup.errors import TrueupError
 from trueup.lab.world import PARTS
-from trueup.worlds import Exams
+from trueup.worlds import Exams, thing_named
 
 FOLDER = Path(__file__).parent
 BASE_DIGEST = "8857122c31f2e4a56426f7312f33c7f546237122205fcea1e0e62998b85e7e00"
@@ -132,15 +131,7 @@ class Lab:
         return ()
 
     def _find(self, known: Mapping[Any, Any], name: str, what: str) -> Any:
-        if name in known:
-            return known[name]
-        near = difflib.get_close_matches(name, known, 1)
-        raise TrueupError(
-            "E761",
-            f"the lab has no {what} {name!r}",
-            where=f"{self.name}:{name}",
-            remedy=f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}",
-        )
+        return thing_named(known, name, who="the lab", what=what, where=f"{self.name}:{name}")
 
 
 def _data(split: Any, limit: int | None, seed: int) -> dict[str, Callable[[], list[Group]]]:

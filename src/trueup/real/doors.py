@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trueup.engine.groups import Group, Message
-from trueup.errors import TrueupError
 from trueup.real import datasets, judges
 from trueup.real.base import base
 from trueup.real.labelling import LABELER, label
 from trueup.real.material import FILES, check_split
-from trueup.worlds import Exams
+from trueup.worlds import Exams, thing_named
 
 JUDGES: tuple[judges.Name, ...] = ("truth", "checked", "correct")
 EXAMS = {"multiple_choice": FILES / "multiple_choice.jsonl"}
@@ -95,15 +93,7 @@ class Real:
         return ()
 
     def _find(self, known: Mapping[Any, Any], name: str, what: str) -> Any:
-        if name in known:
-            return known[name]
-        near = difflib.get_close_matches(name, known, 1)
-        raise TrueupError(
-            "E761",
-            f"the world `real` has no {what} {name!r}",
-            where=f"{self.name}:{name}",
-            remedy=f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}",
-        )
+        return thing_named(known, name, who="the world `real`", what=what, where=f"{self.name}:{name}")
 
 
 WORLD = Real()

@@ -12,7 +12,6 @@ Paths are relative to the file, wherever a command is typed.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from annotated_types import MinLen
 
 from trueup.errors import TrueupError
 from trueup.settings import config as configuration
-from trueup.worlds.world import Exams
+from trueup.worlds.world import Exams, thing_named
 
 SPLITS = ("train", "dev", "test")
 RESERVED = frozenset({"gold", "proxy", "length", "ended", "kl", "reference_nll", "entropy"})
@@ -161,16 +160,7 @@ class WorldFile:
         return self.said.truth
 
     def _of(self, known: Mapping[str, str], name: str, what: str, also: tuple[str, ...] = ()) -> str:
-        if name in known:
-            return known[name]
-        there = (*also, *known)
-        near = difflib.get_close_matches(name, there, 1)
-        raise TrueupError(
-            "E761",
-            f"this world has no {what} {name!r}",
-            where=self.name,
-            remedy=f"did you mean {near[0]!r}?" if near else f"it has {', '.join(there) or 'none'}",
-        )
+        return thing_named(known, name, who="this world", what=what, where=self.name, also=also)
 
     def _path(self, place: str) -> str:
         """A path from where the command runs; a reference that is no path, or an id, as it is."""

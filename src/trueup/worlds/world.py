@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from trueup.engine.groups import Group, Message
+from trueup.errors import TrueupError
 
 Exams = Mapping[str, Any]
 "By name: `trueup.evals.papers.Exam`, ready to be sat, or the path of a task file or of its items."
@@ -79,3 +81,22 @@ class World(Protocol):
     def files(self) -> tuple[Path, ...]:
         """The files and folders that it is made of, which a run's digest covers; none of a built-in one."""
         ...
+
+
+def thing_named(
+    known: Mapping[Any, Any], name: str, *, who: str, what: str, where: str, also: Sequence[str] = ()
+) -> Any:
+    """What a world has under a name. Raises E761 for one that it has not, with the nearest, or all there are.
+
+    `who` is the world in words, `also` are names that lead elsewhere and are offered too.
+    """
+    if name in known:
+        return known[name]
+    there = (*also, *known)
+    near = difflib.get_close_matches(name, there, 1)
+    raise TrueupError(
+        "E761",
+        f"{who} has no {what} {name!r}",
+        where=where,
+        remedy=f"did you mean {near[0]!r}?" if near else f"it has {', '.join(there) or 'none'}",
+    )

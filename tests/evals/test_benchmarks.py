@@ -195,6 +195,7 @@ def test_the_command_compares_two_models(tmp_path: Path, capsys: pytest.CaptureF
         (gzip.compress(b'a,"b" c\n'), r"E115 rows.csv.gz — not CSV: .* — double the quotes"),
         (gzip.compress(b"a,\xff\n"), r"E101 rows.csv.gz — not UTF-8"),
     ],
+    ids=["cut", "not gzip", "cells", "quotes", "not UTF-8"],  # gzip writes the second into its bytes
 )
 def test_a_csv_file_that_cannot_be_read_is_said(held: bytes, said: str, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv.gz"

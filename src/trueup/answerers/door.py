@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
+
+if TYPE_CHECKING:
+    import uvicorn
 
 HOST = "127.0.0.1"
 BACKLOG = 1024
@@ -49,6 +53,34 @@ class Limits:
     "Of a request's body."
     bytes_at_once: int = 64 << 20
     "Of the bodies that are being read at a time."
+
+
+def server_of(app: Any, limits: Limits, *, grace: int | None = None) -> uvicorn.Server:
+    """A server of an ASGI application behind this door: `run(sockets=[listen()])` answers until it is ended.
+
+    `grace` is for how many seconds an end waits for what is being answered; None is for as long as it takes.
+    Raises ImportError without `trueup[serving]`; the command that asked says so, with its own way round.
+    """
+    import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    config = uvicorn.Config(
+        guarded(app),
+        # The same parser and loop whatever else is installed. A protocol is made by calling its class; this
+        # makes one as well, and knows the others.
+        http=cast(Any, Porch(limits, H11Protocol)),
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        # Nobody stands between a client and this machine.
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=math.ceil(limits.seconds),
+        timeout_graceful_shutdown=grace,
+    )
+    return uvicorn.Server(config)
 
 
 @final

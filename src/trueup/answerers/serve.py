@@ -20,9 +20,9 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast, final
+from typing import Any, final
 
-from trueup.answerers.door import BACKLOG, Limits, Porch, guarded, refusal
+from trueup.answerers.door import Limits, refusal, server_of
 from trueup.answerers.service import PATHS, GivenUpError, Service
 from trueup.errors import TrueupError
 
@@ -33,7 +33,6 @@ try:
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import Response
     from starlette.routing import Route
-    from uvicorn.protocols.http.h11_impl import H11Protocol
 except ImportError as error:
     raise TrueupError(
         "E811",
@@ -69,22 +68,7 @@ def make_server(service: Service, waiting: int = MAX_WAITING, limits: Limits | N
             kind: _refusal for kind in (HTTPException, TrueupError, ClientDisconnect, Exception)
         },
     )
-    config = uvicorn.Config(
-        guarded(app),
-        # The same parser and loop whatever else is installed. A protocol is made by calling its class; this
-        # makes one as well, and knows the others.
-        http=cast(Any, Porch(limits, H11Protocol)),
-        loop="asyncio",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        # Nobody stands between a client and this machine.
-        proxy_headers=False,
-        server_header=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=math.ceil(limits.seconds),
-    )
-    return uvicorn.Server(config)
+    return server_of(app, limits)
 
 
 @final

@@ -7,14 +7,13 @@ ours. `trueup.answerers.door` says whose requests are answered, and bounds what 
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from trueup.answerers.door import Limits, Porch, guarded
+from trueup.answerers.door import Limits, server_of
 from trueup.errors import TrueupError
 from trueup.reports.page import style
 from trueup.watching.page import ROOM, Watch
@@ -94,8 +93,7 @@ def _may_ask(scope: Mapping[str, Any]) -> bool:
 def make_server(site: Site) -> uvicorn.Server:
     """A server: `run(sockets=[...])` answers until it is ended. E811 without `trueup[serving]`."""
     try:
-        import uvicorn
-        from uvicorn.protocols.http.h11_impl import H11Protocol
+        return server_of(site, LIMITS, grace=2)
     except ImportError as error:
         raise TrueupError(
             "E811",
@@ -103,17 +101,3 @@ def make_server(site: Site) -> uvicorn.Server:
             where="trueup watch",
             remedy="pip install 'trueup[serving]'; or --once page.html, which needs no server",
         ) from None
-    config = uvicorn.Config(
-        cast(Any, guarded(site)),
-        # As in `answerers.serve`: the same parser and loop whatever else is installed.
-        http=cast(Any, Porch(LIMITS, H11Protocol)),
-        loop="asyncio",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=math.ceil(LIMITS.seconds),
-        timeout_graceful_shutdown=2,
-    )
-    return uvicorn.Server(config)

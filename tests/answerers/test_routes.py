@@ -10,7 +10,7 @@ import pytest
 from starlette.routing import Route
 
 from answerers.worlds import MODEL, local
-from trueup.answerers import serve
+from trueup.answerers import door, serve
 from trueup.answerers.serve import make_server
 from trueup.answerers.service import service_of
 
@@ -42,7 +42,7 @@ class Untouched:
 def server(service: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[Route]]:
     """What the server runs, and its routes, whoever added them."""
     seen: list[Any] = []
-    monkeypatch.setattr(serve, "guarded", lambda app, real=serve.guarded: seen.append(app) or real(app))
+    monkeypatch.setattr(door, "guarded", lambda app, real=door.guarded: seen.append(app) or real(app))
     app = make_server(service).config.app
     assert all(isinstance(route, Route) for route in seen[0].routes), "a route of another kind needs its test"
     return app, seen[0].routes

@@ -21,13 +21,18 @@ from trueup.models.kernels import Rule
 from trueup.models.layout import layout_of
 
 GROWTH = 64
-"Slots by which the cache grows: most completions end long before the limit."
+"Steps by which the cache grows: most completions end long before the limit."
+SHRINKS = 0.75
+"Share of the cache that the rows left have to fit before it is copied."
+READS = 8
+"Scores of a row that cost what one key costs to read (float32, on CPUs with AVX-512)."
 
 
 class Decoder(Protocol):
-    """Rows of sequences that grow together; `begin` and `advance` give the last states [B, d]."""
+    """Rows of sequences that grow together, by `limit` tokens at most; `begin` and `advance` give the last
+    states [B, d]."""
 
-    def begin(self, prompts: Sequence[np.ndarray], prompt_of: Sequence[int]) -> Tensor: ...
+    def begin(self, prompts: Sequence[np.ndarray], prompt_of: Sequence[int], limit: int) -> Tensor: ...
 
     def advance(self, tokens: Tensor) -> Tensor: ...
 
@@ -41,7 +46,15 @@ def decoder_for(network: LanguageModel) -> Decoder:
 
 @final
 class Cached:
-    """Rows whose keys and values are kept, one slot a token, prompts flush to the right of their slots."""
+    """Rows whose keys and values are kept, those of a prompt's rows together.
+
+        keys, values [G, Hkv, n + T·K, D]     queries [G, Hkv, g·K, D]
+
+    A group's prompt lies flush to the right of its first n slots, once; then come K slots a step, of which row
+    j sees the j-th alone. A group has at most K rows, and a row a cell of the grid [G, K]: cells without a row
+    do the work of one, and nobody reads it. Slots of a step stand at the same distance from every row of the
+    step, so a sliding window is the slots from one on.
+    """
 
     def __init__(self, network: LanguageModel) -> None:
         self._body: nn.Module = network.body
@@ -49,84 +62,179 @@ class Cached:
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
         self._layer = 0
-        self._used = 0
-        self._masks: dict[int | None, Tensor | None] = {}
-        self._pad = torch.zeros(0, dtype=torch.int64)
+        self._longest = self._used = self._width = 0
+        self._masks: dict[int, Tensor | None] = {}
+        self._cells = np.zeros(0, np.int64)
+        self._seats: tuple[Tensor, Tensor] | None = None
+        self._pad = self._positions = torch.zeros(0, dtype=torch.int64)
 
-    def begin(self, prompts: Sequence[np.ndarray], prompt_of: Sequence[int]) -> Tensor:
-        """Runs each prompt once and gives every row a copy of its prompt's keys and values."""
+    def begin(self, prompts: Sequence[np.ndarray], prompt_of: Sequence[int], limit: int) -> Tensor:
+        """Runs each prompt once and gives every group its prompt's keys and values."""
         batch = pack([Group(prompt=(), prompt_tokens=p) for p in prompts]).to(self._device)
         packing = attention.Packing(layout_of(batch), keep=[])
         with attention.attending(packing):
             hidden = run(self._body, input_ids=batch.tokens[None], position_ids=batch.positions[None])
-        starts = np.array([span.prompt[0] for span in batch.spans])[list(prompt_of)]
-        lengths = np.array([span.prompt[1] for span in batch.spans])[list(prompt_of)]
-        longest = int(lengths.max())
-        pad = longest - lengths
-        slots = starts[:, None] + np.maximum(np.arange(longest)[None, :] - pad[:, None], 0)
-        self._pad = torch.from_numpy(pad).to(self._device)
-        self._used = longest
-        rows = torch.from_numpy(slots.reshape(-1)).to(self._device)
         assert packing.keep is not None
-        self._keys = [self._spread(key, rows, slots.shape) for key, _ in packing.keep]
-        self._values = [self._spread(value, rows, slots.shape) for _, value in packing.keep]
-        ends = torch.from_numpy(starts + lengths - 1).to(self._device)
+        starts, lengths = np.array([span.prompt for span in batch.spans]).T
+        self._longest = self._used = longest = int(lengths.max())
+        self._width, groups, self._cells = seated(prompt_of, widest(longest, limit))
+        pad = longest - lengths[groups]
+        slots = starts[groups][:, None] + np.maximum(np.arange(longest)[None, :] - pad[:, None], 0)
+        self._pad = torch.from_numpy(pad).to(self._device)
+        index = torch.from_numpy(slots.reshape(-1)).to(self._device)
+        self._keys = [self._spread(key, index, slots.shape) for key, _ in packing.keep]
+        self._values = [self._spread(value, index, slots.shape) for _, value in packing.keep]
+        rows = list(prompt_of)
+        self._positions = torch.from_numpy(lengths[rows])[:, None].to(self._device)
+        self._sit()
+        ends = torch.from_numpy((starts + lengths - 1)[rows]).to(self._device)
         return hidden[0].index_select(0, ends)
 
-    def _spread(self, x: Tensor, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Rows [S, H, D] of the prompts as slots [B, H, M, D] with room to grow."""
-        cache = x.new_zeros(shape[0], x.shape[1], shape[1] + GROWTH, x.shape[2])
-        cache[:, :, : shape[1]] = x.index_select(0, rows).unflatten(0, shape).transpose(1, 2)
+    def _spread(self, x: Tensor, index: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Rows [S, H, D] of the prompts as slots [G, H, n, D] with room to grow."""
+        cache = x.new_zeros(shape[0], x.shape[1], shape[1] + GROWTH * self._width, x.shape[2])
+        cache[:, :, : shape[1]] = x.index_select(0, index).unflatten(0, shape).transpose(1, 2)
         return cache
+
+    def _sit(self) -> None:
+        """Works out which row each cell reads, and which cell each row: None when they are the same."""
+        count = len(self._pad) * self._width
+        self._seats = None
+        if not np.array_equal(self._cells, np.arange(count)):
+            source = np.zeros(count, np.int64)
+            source[self._cells] = np.arange(len(self._cells))
+            first, second = (torch.from_numpy(x).to(self._device) for x in (source, self._cells))
+            self._seats = first, second
 
     def advance(self, tokens: Tensor) -> Tensor:
         """Appends a token to every row; gives the states after it."""
         if self._used == self._keys[0].shape[2]:
-            self._keys = [nn.functional.pad(x, (0, 0, 0, GROWTH)) for x in self._keys]
-            self._values = [nn.functional.pad(x, (0, 0, 0, GROWTH)) for x in self._values]
+            more = (0, 0, 0, GROWTH * self._width)
+            for cache in (self._keys, self._values):
+                cache[:] = [nn.functional.pad(x, more) for x in cache]
+            self._masks = {}
         self._layer = 0
-        self._masks = {}
-        positions = (self._used - self._pad)[:, None]
         with attention.attending(self):
-            hidden = run(self._body, input_ids=tokens[:, None], position_ids=positions)
-        self._used += 1
+            hidden = run(self._body, input_ids=tokens[:, None], position_ids=self._positions)
+        self._positions = self._positions + 1
+        self._used += self._width
         return hidden[:, -1]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:
         """One layer's attention for one new token a row: query [B, H, 1, D] gives [B, 1, H, D]."""
         keys, values = self._keys[self._layer], self._values[self._layer]
         self._layer += 1
-        keys[:, :, self._used] = key[:, :, 0]
-        values[:, :, self._used] = value[:, :, 0]
-        end = self._used + 1
-        b, h, _, d = query.shape
-        # Query heads that share a key head become the query length, so keys are never repeated.
-        q = query.reshape(b, keys.shape[1], h // keys.shape[1], d)
-        mask = self._mask(rule.window, q)
-        k, v = keys[:, :, :end], values[:, :, :end]
+        end = self._used + self._width
+        keys[:, :, self._used : end] = self._grid(key).transpose(1, 2)
+        values[:, :, self._used : end] = self._grid(value).transpose(1, 2)
+        # Query heads that share a key head become the query length, as a group's rows do: no key is repeated.
+        shape = (keys.shape[1], query.shape[1] // keys.shape[1])
+        q = self._grid(query).unflatten(2, shape).permute(0, 2, 3, 1, 4).flatten(2, 3)
+        first = self._first(rule.window)
+        mask = self._mask(q)
+        mask = None if mask is None else mask[..., first:end]
+        k, v = keys[:, :, first:end], values[:, :, first:end]
         if rule.softcap is None:
             out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=rule.scale)
         else:
             out = attention.capped(q, k, v, mask, rule.scale, rule.softcap)
-        return out.reshape(b, 1, h, out.shape[-1])
+        out = out.unflatten(2, (shape[1], self._width)).permute(0, 3, 1, 2, 4).flatten(2, 3).flatten(0, 1)
+        return (out if self._seats is None else out.index_select(0, self._seats[1])).unsqueeze(1)
 
-    def _mask(self, window: int | None, q: Tensor) -> Tensor | None:
-        """Additive [B, 1, 1, slots], or None when every row sees every slot; one for all layers of a step."""
-        if window not in self._masks:
-            slots = torch.arange(self._used + 1, device=q.device)
-            hidden = slots[None, :] < self._pad[:, None]
-            if window is not None:
-                hidden = hidden | (slots[None, :] <= self._used - window)
+    @property
+    def _steps(self) -> int:
+        """How many tokens every row has got since its prompt."""
+        return (self._used - self._longest) // self._width
+
+    def _grid(self, x: Tensor) -> Tensor:
+        """What rows [B, H, 1, D] bring, by cell [G, K, H, D]."""
+        x = x[:, :, 0] if self._seats is None else x[:, :, 0].index_select(0, self._seats[0])
+        return x.unflatten(0, (-1, self._width))
+
+    def _first(self, window: int | None) -> int:
+        """The first slot that a window reaches: that of the prompt's, or the first of a step's."""
+        if window is None:
+            return 0
+        step = self._steps - window + 1
+        return self._longest + step * self._width if step > 0 else max(0, self._longest + step)
+
+    def _mask(self, q: Tensor) -> Tensor | None:
+        """Additive [G or 1, 1, g·K, slots with room], or None when every row sees every slot."""
+        heads = q.shape[2] // self._width
+        if heads not in self._masks:
+            slots = torch.arange(self._keys[0].shape[2], device=q.device)
+            own = torch.arange(self._width, device=q.device)[:, None]
+            hidden = (slots >= self._longest) & ((slots - self._longest) % self._width != own)
+            hidden = hidden.repeat(heads, 1)[None]
+            if bool(self._pad.any()):
+                hidden = hidden | (slots < self._pad[:, None])[:, None]
             bias = torch.zeros(hidden.shape, dtype=q.dtype, device=q.device)
-            bias = bias.masked_fill_(hidden, float("-inf"))[:, None, None, :]
-            self._masks[window] = bias if bool(hidden.any()) else None
-        return self._masks[window]
+            bias = bias.masked_fill_(hidden, float("-inf"))[:, None]
+            self._masks[heads] = bias if bool(hidden.any()) else None
+        return self._masks[heads]
 
     def retain(self, rows: Tensor) -> None:
-        """Drops every row that is not listed."""
-        self._keys = [x.index_select(0, rows) for x in self._keys]
-        self._values = [x.index_select(0, rows) for x in self._values]
-        self._pad = self._pad.index_select(0, rows)
+        """Drops every row that is not listed.
+
+        Its cell stays until three quarters of the cache hold the rest: dropping one copies what is left.
+        """
+        kept = rows.cpu().numpy()
+        self._positions = self._positions.index_select(0, rows)
+        self._cells = self._cells[kept]
+        of = self._cells // self._width
+        groups, place, counts = np.unique(of, return_inverse=True, return_counts=True)
+        slots = self._longest + self._steps * int(counts.max())
+        if len(groups) * slots <= SHRINKS * len(self._pad) * self._used:
+            self._shrink(groups, place, counts)
+        self._sit()
+
+    def _shrink(self, groups: np.ndarray, place: np.ndarray, counts: np.ndarray) -> None:
+        """Nothing; keeps these groups alone, as wide as the fullest. `place` is each row's among them."""
+        steps, old, width = self._steps, self._width, int(counts.max())
+        rank = np.empty_like(place)
+        rank[np.argsort(self._cells)] = np.arange(len(place)) - np.repeat(counts.cumsum() - counts, counts)
+        columns = np.zeros((len(groups), width), np.int64)
+        columns[place, rank] = self._cells % old
+        kept, own = (torch.from_numpy(x).to(self._device) for x in (groups, columns))
+        self._cells, self._width, self._masks = place * width + rank, width, {}
+        self._pad = self._pad.index_select(0, kept)
+        end, self._used = self._used, self._longest + steps * width
+        for cache in (self._keys, self._values):
+            for layer, x in enumerate(cache):
+                fresh = x.new_zeros(len(groups), x.shape[1], self._used + GROWTH * width, x.shape[3])
+                fresh[:, :, : self._longest] = x[:, :, : self._longest].index_select(0, kept)
+                slots = x[:, :, self._longest : end].unflatten(2, (steps, old))[kept[:, None], :, :, own]
+                fresh[:, :, self._longest : self._used] = slots.permute(0, 2, 3, 1, 4).flatten(2, 3)
+                cache[layer] = fresh
+
+
+def widest(prompt: int, limit: int) -> int:
+    """The most rows worth a group of their own, for prompts so long and so many new tokens at most.
+
+    A group of K reads its prompt once and not K times, and scores T·K own slots a row and not T: a row costs
+    about n/K + r·T·K keys, least at K = √(n / (r T)), for T half of the limit.
+    """
+    return max(1, round((READS * prompt / (limit / 2)) ** 0.5))
+
+
+def seated(prompt_of: Sequence[int], most: int) -> tuple[int, np.ndarray, np.ndarray]:
+    """Cells to a group, the prompt of each group [G], and each row's cell [B].
+
+    Rows of a prompt are dealt to as few groups as have room for them, evenly.
+    """
+    found: dict[int, list[int]] = {}
+    for row, prompt in enumerate(prompt_of):
+        found.setdefault(prompt, []).append(row)
+    parts = [
+        (prompt, part)
+        for prompt, rows in found.items()
+        for part in np.array_split(rows, -(-len(rows) // most))
+    ]
+    width = max(len(part) for _, part in parts)
+    cells = np.zeros(len(prompt_of), np.int64)
+    for group, (_, part) in enumerate(parts):
+        cells[part] = group * width + np.arange(len(part))
+    return width, np.array([prompt for prompt, _ in parts]), cells
 
 
 @final
@@ -138,7 +246,7 @@ class Recomputed:
         self._device = network.device
         self._rows: list[Tensor] = []
 
-    def begin(self, prompts: Sequence[np.ndarray], prompt_of: Sequence[int]) -> Tensor:
+    def begin(self, prompts: Sequence[np.ndarray], prompt_of: Sequence[int], limit: int) -> Tensor:
         """Runs every row's prompt."""
         tokens = [torch.from_numpy(p.astype(np.int64)).to(self._device) for p in prompts]
         self._rows = [tokens[i] for i in prompt_of]

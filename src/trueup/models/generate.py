@@ -170,7 +170,7 @@ def _sample(
     rows = np.arange(num_rows)
     draws = torch.from_numpy(uniforms).to(network.device)
     decoder = decoder_for(network)
-    hidden = decoder.begin(prompts, prompt_of)
+    hidden = decoder.begin(prompts, prompt_of, limit)
     for step in range(limit):
         pulse()
         index = torch.from_numpy(rows).to(network.device)
@@ -183,8 +183,7 @@ def _sample(
         alive = np.flatnonzero(~finished[rows])
         if len(alive) == 0 or step + 1 == limit:
             break
-        # Dropping rows copies the cache, so it waits until a quarter of them have ended.
-        if len(alive) <= 0.75 * len(rows):
+        if len(alive) < len(rows):
             kept = torch.from_numpy(alive).to(network.device)
             decoder.retain(kept)
             picked, rows = picked.index_select(0, kept), rows[alive]

@@ -40,7 +40,7 @@ def _states(decoder: Any, prompt_of: Sequence[int], ends: dict[int, Sequence[int
 @pytest.mark.parametrize("width", (1, 2, 4))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_states_are_those_of_whole_rows(family: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Float64, to 1e-10: ragged prompts, grouped queries, past windows, past the cache's room, rows ending."""
+    """Float64, to 1e-10: ragged prompts, grouped queries, past windows and the cache's room, rows ending."""
     monkeypatch.setattr(decode, "widest", lambda *_: width)
     monkeypatch.setattr(decode, "GROWTH", 5)
     network = from_modules(FAMILIES[family]().double(), None)

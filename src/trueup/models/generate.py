@@ -198,12 +198,16 @@ def pick(
     z: Float[Tensor, "B V"], uniforms: Float[Tensor, " B"], choice: Choice
 ) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
     """Next tokens and their log-probs under the whole distribution of logits z."""
+    if not (choice.greedy or choice.top_k or choice.top_p):
+        p = torch.softmax(z, -1)
+        token = inverse_cdf(p, uniforms)
+        return token, p.gather(1, token[:, None])[:, 0].log()
     lse = torch.logsumexp(z, -1)
     if choice.greedy:
         token = z.argmax(-1)
     else:
-        p = (z - lse[:, None]).exp_()
-        token = inverse_cdf(_truncate(p, choice), uniforms)
+        # Not a softmax, which rounds otherwise: where the nucleus ends may be a tie.
+        token = inverse_cdf(_truncate((z - lse[:, None]).exp_(), choice), uniforms)
     return token, z.gather(1, token[:, None])[:, 0] - lse
 
 
@@ -223,21 +227,25 @@ def _truncate(p: Tensor, choice: Choice) -> Tensor:
 def inverse_cdf(p: Float[Tensor, "B V"], uniforms: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
     """The first token whose cumulative probability exceeds u times the total; never one of probability 0.
 
-    p need not sum to 1. Sums are in float64, over blocks first and then within the block that is hit.
+    p need not sum to 1. It is added up over blocks in its own precision, then over their sums and within the
+    block that is hit in float64.
     """
-    num_rows, vocabulary = p.shape
-    blocks = nn.functional.pad(p, (0, -vocabulary % BLOCK)).view(num_rows, -1, BLOCK)
-    cumulative = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
+    vocabulary = p.shape[1]
+    whole = vocabulary // BLOCK
+    sums = p[:, : whole * BLOCK].unflatten(1, (whole, BLOCK)).sum(-1)
+    if vocabulary % BLOCK:
+        sums = torch.cat([sums, p[:, whole * BLOCK :].sum(-1, keepdim=True)], 1)
+    cumulative = sums.double().cumsum(-1)
     target = uniforms.double() * cumulative[:, -1]
     block = _first_above(cumulative, target)
-    row = torch.arange(num_rows, device=p.device)
-    before = torch.where(block > 0, cumulative[row, (block - 1).clamp_min(0)], 0.0)
-    inside = blocks[row, block].double().cumsum(-1)
-    return block * BLOCK + _first_above(inside, target - before)
+    before = nn.functional.pad(cumulative, (1, 0)).gather(1, block[:, None])[:, 0]
+    columns = block[:, None] * BLOCK + torch.arange(BLOCK, device=p.device)
+    inside = p.gather(1, columns.clamp_max(vocabulary - 1)).double() * (columns < vocabulary)
+    return block * BLOCK + _first_above(inside.cumsum(-1), target - before)
 
 
 def _first_above(cumulative: Tensor, target: Tensor) -> Tensor:
     """Where a running sum first exceeds the target; its last increase, if rounding lets it never do so."""
-    first = (cumulative <= target[:, None]).sum(-1)
-    last = (cumulative < cumulative[:, -1:]).sum(-1)
-    return torch.minimum(first, last)
+    first = torch.searchsorted(cumulative, target[:, None], right=True)
+    last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous())
+    return torch.minimum(first, last)[:, 0]

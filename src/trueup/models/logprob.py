@@ -48,10 +48,12 @@ def logits(hidden: Float[Tensor, "R d"], head: Head, temperature: float) -> Floa
     """z, in float32 or wider; plain autograd, all rows at once."""
     layer = head.layer
     z = nn.functional.linear(hidden, head.weight, head.bias) if layer is None else layer(hidden)
-    z = z.to(_wide(z.dtype)) * head.scale
+    z = z.to(_wide(z.dtype))
+    # A factor of 1 changes no bit, and costs a pass over all of them.
+    z = z if head.scale == 1 else z * head.scale
     if head.cap is not None:
         z = torch.tanh(z / head.cap) * head.cap
-    return z / temperature
+    return z if temperature == 1 else z / temperature
 
 
 def token_logprobs(

@@ -51,7 +51,7 @@ class Cached:
         keys, values [G, Hkv, n + T·K, D]     queries [G, Hkv, g·K, D]
 
     A group's prompt lies flush to the right of its first n slots, once; then come K slots a step, of which
-    row j sees the j-th alone. A group has at most K rows, and a row a cell of the grid [G, K]: cells without a
+    row j sees only the j-th. A group has at most K rows, and a row a cell of the grid [G, K]: cells without a
     row do the work of one, and nobody reads it. The slots of a step are equally far from every row, so that a
     sliding window is the slots from one on.
     """

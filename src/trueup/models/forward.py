@@ -24,6 +24,7 @@ from trueup.models.heads import MODULES
 from trueup.models.layout import build, layout_of
 from trueup.models.logprob import Head, listed_logprobs, logits, token_logprobs
 from trueup.models.lora import has_adapter, wrapped
+from trueup.models.prepacked import is_packed
 
 OUTPUTS = ("logprobs", "entropy", "values", "rewards", "embeddings", "distributions", "listed")
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e6
@@ -88,7 +89,7 @@ class LanguageModel:
                 "E705", "this network has no LM head", remedy='load it with heads=("logprobs",)'
             )
         scale, cap = self.readout
-        beside = linear if has_adapter(linear) else None
+        beside = linear if has_adapter(linear) or is_packed(linear) else None
         return Head(linear.weight, getattr(linear, "bias", None), scale, cap, beside)
 
     def with_temperature(self, temperature: float) -> LanguageModel:

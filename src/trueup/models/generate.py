@@ -19,6 +19,7 @@ from trueup.engine.room import no_room, ran_out, release
 from trueup.errors import TrueupError
 from trueup.models.decode import decoder_for
 from trueup.models.forward import LanguageModel, in_use
+from trueup.models.prepacked import prepacked
 
 BLOCK = 128
 "Tokens summed together before the distribution function is searched: two short searches, not a long one."
@@ -88,7 +89,14 @@ def generate(
         network = network.with_temperature(temperature)
     choice = Choice(greedy=greedy, top_k=top_k, top_p=top_p)
     found: dict[tuple[int, int], Sampled] = {}
-    with in_use(network.module), torch.inference_mode(), network.as_called():
+    batches = list(_batches(prompts, k, max_new_tokens, batch_tokens))
+    work = {"rows": max(map(len, batches), default=0), "steps": max_new_tokens * len(batches)}
+    with (
+        in_use(network.module),
+        torch.inference_mode(),
+        network.as_called(),
+        prepacked(network.module, **work),
+    ):
 
         def draw(rows: list[tuple[int, int]]) -> list[Sampled]:
             numbers = sorted({i for i, _ in rows})
@@ -103,7 +111,7 @@ def generate(
                 pulse,
             )
 
-        for rows in _batches(prompts, k, max_new_tokens, batch_tokens):
+        for rows in batches:
             found.update(_in_halves(draw, rows, network.device))
     return [[found[i, j] for j in range(k)] for i in range(len(prompts))]
 

@@ -34,7 +34,7 @@ class Head:
     scale: float = 1.0
     cap: float | None = None
     layer: nn.Module | None = None
-    "The head itself where an adapter stands beside its weight: it is called in place of `weight` and `bias`."
+    "The head itself where it is to be called: an adapter beside its weight, or the weight laid out anew."
 
 
 class Scored(NamedTuple):

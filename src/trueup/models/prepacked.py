@@ -5,12 +5,11 @@ lay them out once (`mkldnn::_reorder_linear_weight`) and multiply by the result 
 In bfloat16 the products are the same to the last bit, in float32 to rounding.
 
 It costs a second copy of the weights, released when the call ends: weights that change later are laid out
-anew. For a model of 30 million weights in float32 that took 30 to 70 ms, as long as 8 to 20 tokens save. It is
-not done for fewer tokens than `STEPS`, for a copy larger than `SHARE` of the machine's memory, for layers too
-small to gain, for anything but a plain `nn.Linear` on a CPU in float32 or bfloat16 (of an adapted layer the
-base is one), and where the operators, which are torch's own, are missing or a trial shows that they compute
-something else. A float32 row by itself goes through `F.linear` on Intel's processors, whose library is faster
-there.
+anew. For 30 million weights in float32 that took 30 to 70 ms, as long as 8 to 20 tokens save. It is not done
+for fewer tokens than `STEPS`, for a copy larger than `SHARE` of the machine's memory, for layers too small to
+gain, for anything but a plain `nn.Linear` on a CPU in float32 or bfloat16 (of an adapted layer the base is
+one), and where the operators, which are torch's own, are missing or a trial shows that they compute something
+else. A float32 row by itself goes through `F.linear` on Intel's processors, whose library is faster there.
 """
 
 from __future__ import annotations

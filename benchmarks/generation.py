@@ -1,17 +1,20 @@
-"""Seconds to sample completions, by trueup and by `transformers.generate`, in one process on the same prompts.
+"""Seconds to sample completions: trueup and `transformers.generate`, in one process on the same prompts.
 
 python -m benchmarks.generation                  every size, number of rows and precision
 python -m benchmarks.generation --json           the numbers alone
 python -m benchmarks.generation --only generation_16 --only generation_16_m_bf16
 python -m benchmarks.generation --model FOLDER   a Hugging Face model, in place of random ones
 
-Names are `generation_ROWS`, `_m` for the larger model, `_bf16` for bfloat16. 16 and 64 rows are four completions
-a prompt; `ragged` is 16 prompts of unlike length, one completion each. Both sides take turns round by round, each
-round on prompts of its own; the first is not counted. Nothing ends a completion early. `ratio` is the median of
-the rounds' ratios, above 1 where trueup is faster, `low` and `high` their range, `min_min` the ratio of the
-least times, `cpu_ratio` the median of the processor's seconds, which a busy machine disturbs less. `ids_equal` says whether both decode the same tokens greedily, `ids_same` what share of them: in
-bfloat16 tokens depend on how many rows run together and on the kernel, with both. `matmul` is the machine's own
-rate in the same rounds, in GFLOP/s.
+Names are `generation_ROWS`, with `_m` for the larger model and `_bf16` for bfloat16. 16 and 64 rows are four
+completions a prompt; `ragged` is 16 prompts of unlike length, one completion each. Both sides take turns round
+by round, each round on prompts of its own; the first is not counted. Nothing ends a completion early.
+
+ratio      the median of the rounds' ratios, above 1 where trueup is faster; low and high: their range
+min_min    the ratio of the least times
+cpu_ratio  the median ratio of the processor's seconds, which a busy machine disturbs less
+ids_equal  whether both decode the same tokens greedily; ids_same: what share of them. In bfloat16 tokens
+           depend, with both, on how many rows run together and on the kernel
+matmul     the machine's own rate in the same rounds, in GFLOP/s
 """
 
 from __future__ import annotations

@@ -20,6 +20,8 @@ from transformers import (
     MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3MoeConfig,
@@ -49,6 +51,11 @@ GEMMA: dict[str, Any] = {**SMALL, "head_dim": 8, "sliding_window": 6, "query_pre
 def llama(**changes: Any) -> LlamaForCausalLM:
     torch.manual_seed(0)
     return LlamaForCausalLM(LlamaConfig(**{**SMALL, **changes}))
+
+
+def qwen2() -> Qwen2ForCausalLM:
+    torch.manual_seed(0)
+    return Qwen2ForCausalLM(Qwen2Config(**SMALL))
 
 
 def qwen3() -> Qwen3ForCausalLM:

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tiny_models import FAMILIES, VOCABULARY, gpt2, llama, qwen3
-from trueup.models import decode, from_modules, generate
+from tiny_models import FAMILIES, VOCABULARY, gpt2, llama, qwen2, qwen3
+from trueup.models import LoraSettings, decode, from_modules, generate
 from trueup.models.decode import Cached, Recomputed, seated, widest
+from trueup.models.known_layers import Stepper
 
 PROMPTS = [np.random.default_rng(i).integers(2, 61, n).astype(np.int32) for i, n in enumerate((1, 9, 4, 13))]
 SIZES = (2, 4, 1, 3)
@@ -69,6 +70,68 @@ def test_samples_are_those_of_rows_alone(build: Any, truncation: dict[str, Any])
     assert len({s.tokens.tobytes() for s in ours}) > 10 and any(s.finished for s in ours)
     gap = max(np.abs(a.logprobs - b.logprobs).max() for a, b in zip(ours, theirs, strict=True))
     assert gap <= 1e-6, "recorded in float32"
+
+
+@pytest.mark.parametrize("family", ("llama", "qwen3", "mistral", "qwen2"))
+def test_known_layers_are_the_library_s(family: str) -> None:
+    """Float64, to 1e-10, with biases and norms that are not 0 and 1."""
+    model = qwen2() if family == "qwen2" else FAMILIES[family]()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name or "bias" in name:
+                parameter.copy_(torch.randn(parameter.shape) + 1)
+    network = from_modules(model.double(), None)
+    with torch.inference_mode():
+        cached = Cached(network)
+        found = _states(cached, [0, 0, 1, 2, 2, 2, 3], {3: (1,)}, 12)
+        expected = _states(Recomputed(network), [0, 0, 1, 2, 2, 2, 3], {3: (1,)}, 12)
+    assert (found - expected).nan_to_num().abs().max() <= 1e-10
+    assert isinstance(cached._own, Stepper)
+
+
+@pytest.mark.parametrize("why", ("hook", "forward", "class", "short", "family", "wrong"))
+def test_the_library_runs_what_is_not_known(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One hook, one replaced forward, one class of its own, one step that comes to something else."""
+    model: Any = gpt2() if why == "family" else llama()
+    network = from_modules(model.double(), None)
+    body: Any = network.body
+    if why == "hook":
+        body.layers[1].mlp.register_forward_hook(lambda module, given, out: out * 1.0)
+    elif why == "forward":
+        body.norm.forward = body.norm.forward
+    elif why == "class":
+        body.layers[0].mlp.__class__ = type("MLP", (type(body.layers[0].mlp),), {})
+    elif why == "wrong":
+        forward = Stepper.forward
+        monkeypatch.setattr(Stepper, "forward", lambda self, t, *rest: forward(self, t + 1, *rest))
+    with torch.inference_mode():
+        cached = Cached(network)
+        if why == "short":
+            cached.begin(PROMPTS, [0, 1, 2, 3], decode.TRIAL - 1)
+            cached.advance(torch.tensor([3, 4, 5, 6]))
+        else:
+            found = _states(cached, [0, 0, 1, 2, 3], {}, 5)
+            expected = _states(Recomputed(network), [0, 0, 1, 2, 3], {}, 5)
+            assert (found - expected).abs().max() <= 1e-10
+    assert cached._own is None
+
+
+def test_an_adapter_takes_part() -> None:
+    network = from_modules(llama().double(), None, lora=LoraSettings(rank=4, targets="all-linear"))
+    with torch.no_grad():
+        for name, parameter in network.module.named_parameters():
+            if "lora_B" in name:
+                parameter.copy_(torch.randn(parameter.shape) * 0.1)
+    with torch.inference_mode():
+        cached, reference = Cached(network), Cached(network.reference())
+        found = _states(cached, [0, 1, 1], {}, 6)
+        expected = _states(Recomputed(network), [0, 1, 1], {}, 6)
+        with network.reference().as_called():
+            without = _states(reference, [0, 1, 1], {}, 6)
+            plain = _states(Recomputed(network), [0, 1, 1], {}, 6)
+    assert isinstance(cached._own, Stepper) and isinstance(reference._own, Stepper)
+    assert (found - expected).abs().max() <= 1e-10 and (without - plain).abs().max() <= 1e-10
+    assert (found - without).abs().max() > 0.1
 
 
 def test_rows_are_dealt_evenly() -> None:

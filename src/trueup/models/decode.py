@@ -157,32 +157,32 @@ class Cached:
     def _look(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """What query [B, H, D] finds in a layer's cache after key and value [B, Hkv, D] are put into it."""
         keys, values, rule = self._keys[layer], self._values[layer], self._rules[layer]
-        end = self._used + self._width
-        keys[:, :, self._used : end] = self._grid(key).transpose(1, 2)
-        values[:, :, self._used : end] = self._grid(value).transpose(1, 2)
+        num_groups, num_keys, _, _ = keys.shape
+        begin, end = self._first(rule.window), self._used + self._width
+        if self._seats is not None:
+            query, key, value = (x.index_select(0, self._seats[0]) for x in (query, key, value))
+        grid = (num_groups, self._width, num_keys, -1)
+        keys[:, :, self._used : end] = key.view(grid).transpose(1, 2)
+        values[:, :, self._used : end] = value.view(grid).transpose(1, 2)
         # Query heads that share a key head become the query length, as a group's rows do: no key is repeated.
-        shape = (keys.shape[1], query.shape[1] // keys.shape[1])
-        q = self._grid(query).unflatten(2, shape).permute(0, 2, 3, 1, 4).flatten(2, 3)
-        first = self._first(rule.window)
+        heads = query.shape[1] // num_keys
+        q = query.view(num_groups, self._width, num_keys, heads, -1).permute(0, 2, 3, 1, 4)
+        q = q.reshape(num_groups, num_keys, heads * self._width, -1)
         mask = self._mask(q)
-        mask = None if mask is None else mask[..., first:end]
-        k, v = keys[:, :, first:end], values[:, :, first:end]
+        mask = None if mask is None else mask[..., begin:end]
+        k, v = keys[:, :, begin:end], values[:, :, begin:end]
         if rule.softcap is None:
             out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=rule.scale)
         else:
             out = attention.capped(q, k, v, mask, rule.scale, rule.softcap)
-        out = out.unflatten(2, (shape[1], self._width)).permute(0, 3, 1, 2, 4).flatten(2, 3).flatten(0, 1)
+        out = out.view(num_groups, num_keys, heads, self._width, -1).permute(0, 3, 1, 2, 4)
+        out = out.reshape(num_groups * self._width, num_keys * heads, -1)
         return out if self._seats is None else out.index_select(0, self._seats[1])
 
     @property
     def _steps(self) -> int:
         """How many tokens every row has got since its prompt."""
         return (self._used - self._longest) // self._width
-
-    def _grid(self, x: Tensor) -> Tensor:
-        """What rows [B, H, D] bring, by cell [G, K, H, D]."""
-        x = x if self._seats is None else x.index_select(0, self._seats[0])
-        return x.unflatten(0, (-1, self._width))
 
     def _first(self, window: int | None) -> int:
         """The first slot that a window reaches: that of the prompt's, or the first of a step's."""

@@ -74,7 +74,9 @@ class Norm:
 
     def __call__(self, x: Tensor) -> Tensor:
         shape = self.weight.shape
-        return self.weight * nn.functional.rms_norm(x.float(), shape, None, self.eps).to(x.dtype)
+        if x.dtype == torch.float32:
+            return torch.rms_norm(x, shape, self.weight, self.eps)
+        return self.weight * torch.rms_norm(x.float(), shape, None, self.eps).to(x.dtype)
 
 
 def _norm(module: Any) -> Norm:
@@ -103,12 +105,13 @@ class Block:
         self.act = mlp.act_fn
         norms = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
         self.query_norm, self.key_norm = (None if m is None else _norm(m) for m in norms)
-        self.head = (-1, attention.head_dim)
+        self.head_dim = attention.head_dim
 
     def forward(self, x: Tensor, turn: Callable[[Tensor], Tensor], number: int, attend: Attend) -> Tensor:
         """States [B, d] after the layer."""
         normed = self.first(x)
-        q, k, v = (f(normed).unflatten(-1, self.head) for f in (self.query, self.key, self.value))
+        heads = (x.shape[0], -1, self.head_dim)
+        q, k, v = (f(normed).view(heads) for f in (self.query, self.key, self.value))
         if self.query_norm is not None and self.key_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)
         x = x + self.out(attend(number, turn(q), turn(k), v).flatten(1))

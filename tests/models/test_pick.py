@@ -95,3 +95,11 @@ def test_unlikely_tokens_keep_their_logprob(choice: dict[str, Any]) -> None:
     tokens, logprobs = pick(z, (torch.arange(50, dtype=torch.float64) + 0.5) / 50, Choice(**choice))
     expected = torch.log_softmax(z, -1).gather(1, tokens[:, None])[:, 0]
     assert (logprobs - expected).abs().max() <= 1e-12
+
+
+@pytest.mark.parametrize("choice", ({}, {"top_p": 0.9}, {"top_k": 3}))
+def test_logits_that_are_no_numbers_give_a_token_and_no_logprob(choice: dict[str, Any]) -> None:
+    """Whoever reads the log-prob sees it: nothing breaks on the way there."""
+    u = torch.tensor([0.0, 0.3, 0.99], dtype=torch.float64)
+    tokens, logprobs = pick(torch.full((3, 300), float("nan")), u, Choice(**choice))
+    assert tokens.min() >= 0 and tokens.max() < 300 and bool(logprobs.isnan().all())

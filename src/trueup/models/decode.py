@@ -30,7 +30,7 @@ TRIAL = 8
 CLOSE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 6e-2, torch.float16: 2e-2}
 "Largest difference that it allows, as a share of the largest state."
 READS = 8
-"Scores of a row that cost what one key costs to read (float32, on CPUs with AVX-512)."
+"What it costs to read a key, in scores of one row (float32, on a CPU with AVX-512)."
 
 
 class Decoder(Protocol):
@@ -245,7 +245,7 @@ def widest(prompt: int, limit: int) -> int:
     """The most rows worth a group of their own, for prompts so long and so many new tokens at most.
 
     A group of K reads its prompt once and not K times, and scores T·K own slots a row and not T: a row costs
-    about n/K + r·T·K keys, least at K = √(n / (r T)), for T half of the limit.
+    about READS·n/K + T·K scores, least at K = √(READS·n / T); T is taken to be half of the limit.
     """
     return max(1, round((READS * prompt / (limit / 2)) ** 0.5))
 

@@ -206,7 +206,7 @@ def pick(
     z: Float[Tensor, "B V"], uniforms: Float[Tensor, " B"], choice: Choice
 ) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
     """Next tokens and their log-probs under the whole distribution of logits z."""
-    if not (choice.greedy or choice.top_k or choice.top_p):
+    if not choice.greedy and choice.top_k is None and choice.top_p in (None, 1):
         p = torch.softmax(z, -1)
         token = inverse_cdf(p, uniforms)
         return token, p.gather(1, token[:, None])[:, 0].log()
@@ -253,7 +253,10 @@ def inverse_cdf(p: Float[Tensor, "B V"], uniforms: Float[Tensor, " B"]) -> Int[T
 
 
 def _first_above(cumulative: Tensor, target: Tensor) -> Tensor:
-    """Where a running sum first exceeds the target; its last increase, if rounding lets it never do so."""
-    first = torch.searchsorted(cumulative, target[:, None], right=True)
-    last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous())
-    return torch.minimum(first, last)[:, 0]
+    """Where a running sum first exceeds the target; its last increase, if rounding lets it never do so.
+
+    The first place where nothing is a number.
+    """
+    first = (cumulative <= target[:, None]).sum(-1)
+    last = (cumulative < cumulative[:, -1:]).sum(-1)
+    return torch.minimum(first, last)

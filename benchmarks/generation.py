@@ -6,8 +6,8 @@ python -m benchmarks.generation --only generation_16 --only generation_16_m_bf16
 python -m benchmarks.generation --model FOLDER   a Hugging Face model, in place of random ones
 
 Names are `generation_ROWS`, with `_m` for the larger model and `_bf16` for bfloat16. 16 and 64 rows are four
-completions a prompt; `ragged` is 16 prompts of unlike length, one completion each. Both sides take turns round
-by round, each round on prompts of its own; the first is not counted. Nothing ends a completion early.
+completions a prompt; `ragged` is 16 prompts of unlike length, one completion each. Both sides take turns,
+round by round, each round on prompts of its own; the first is not counted. Nothing ends a completion early.
 
 ratio      the median of the rounds' ratios, above 1 where trueup is faster; low and high: their range
 min_min    the ratio of the least times
@@ -240,10 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results[name] = one
         if not given.json:
             spread = f"{one['ratio']:.2f} [{one['low']:.2f}, {one['high']:.2f}], {one['min_min']:.2f}"
-            print(
-                f"{name:26} {spread}, cpu {one['cpu_ratio']:.2f}, ids {one['ids_same']:.3f}, matmul {one['matmul']:.0f}",
-                flush=True,
-            )
+            beside = f"cpu {one['cpu_ratio']:.2f}, ids {one['ids_same']:.3f}, matmul {one['matmul']:.0f}"
+            print(f"{name:26} {spread}, {beside}", flush=True)
     if given.json:
         print(json.dumps(results, indent=1))
 

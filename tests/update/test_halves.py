@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 import small_world
 from runs.resume.made_runs import UPDATES_PER_STEP, Run, make
@@ -17,7 +17,7 @@ from trueup.errors import TrueupError
 from trueup.runs.signals import Interrupted
 from trueup.update import halves
 from trueup.update.adamw import AdamW
-from update.test_adamw import Bare, Loss, network, squares
+from update.test_adamw import Bare, network, squares
 
 Kept = Literal["float32", "kahan"]
 KEPT: tuple[Kept, ...] = ("float32", "kahan")
@@ -138,15 +138,15 @@ def test_a_checkpoint_without_masters_is_refused() -> None:
     rule = settings().start({"policy": net}, 2)
     tensors, values = rule.state()
     del tensors["policy/bias:master"]
-    with pytest.raises(TrueupError, match="E844.*policy/bias:master"):
+    with pytest.raises(TrueupError, match=r"E844.*policy/bias:master"):
         rule.load(tensors, values)
 
 
 def test_what_would_not_move_is_refused() -> None:
-    with pytest.raises(TrueupError, match="E505.*update.master_weights"):
+    with pytest.raises(TrueupError, match=r"E505.*update.master_weights"):
         settings("none").start({"policy": half()}, 1)
     settings("none").start({"policy": network()}, 1)
-    with pytest.raises(TrueupError, match="E506.*betas"):
+    with pytest.raises(TrueupError, match=r"E506.*betas"):
         AdamW(lr=1e-4, betas=(0.9, 0.999), master_weights="kahan").start({"policy": half()}, 1)
 
 
@@ -169,7 +169,7 @@ def test_a_run_in_bfloat16_resumes_to_the_same_bits(method: str, kept: Kept, tmp
 def test_a_run_of_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its masters move as far as a float32 run's weights, its model is bfloat16, the checkpoint holds both."""
+    """Its masters move as far as a float32 run's weights, its model is bfloat16, checkpoints hold both."""
     monkeypatch.chdir(small_world.make(tmp_path / "world"))
     asked = "train sft --model.path my-model --data.path demos.jsonl --loop.steps 6 --loop.batch 4"
     asked += " --update.lr 1e-5 --update.warmup 0 --update.schedule constant --model.dtype"

@@ -37,8 +37,8 @@ class AdamW:
     lr_scale: Mapping[str, float] = field(default_factory=dict)
     "A factor on the learning rate by network: `{value: 3.0}`."
     master_weights: Literal["float32", "kahan", "none"] = "float32"
-    """What keeps small changes of bfloat16 weights: a float32 copy of each, or Kahan summation, which takes 10
-    bytes a weight in place of 16. `none` is refused for them; other weights need neither."""
+    """What keeps small changes of bfloat16 weights: a float32 copy of each, or Kahan summation, which takes
+    10 bytes a weight in place of 16. `none` is refused for them; other weights need neither."""
     nonfinite: Literal["abort", "skip"] = "abort"
     "What a non-finite loss or gradient does: end the run, or skip the update."
     max_skips: int = 3
@@ -201,8 +201,7 @@ def _only(groups: list[dict[str, Any]], *, half: bool) -> list[dict[str, Any]]:
     """The groups with the half-precision parameters alone, or with the others."""
     found: list[dict[str, Any]] = []
     for group in groups:
-        pairs = [
-            pair for pair in zip(group["names"], group["params"], strict=True) if is_half(pair[1]) == half
-        ]
-        found.append({**group, "names": [name for name, _ in pairs], "params": [p for _, p in pairs]})
+        named = zip(group["names"], group["params"], strict=True)
+        kept = [(name, p) for name, p in named if is_half(p) == half]
+        found.append({**group, "names": [name for name, _ in kept], "params": [p for _, p in kept]})
     return found

@@ -24,6 +24,7 @@ from trueup.models.heads import MODULES
 from trueup.models.layout import build, layout_of
 from trueup.models.logprob import Head, listed_logprobs, logits, token_logprobs
 from trueup.models.lora import has_adapter, wrapped
+from trueup.models.recompute import Policy, checkpointing
 
 OUTPUTS = ("logprobs", "entropy", "values", "rewards", "embeddings", "distributions", "listed")
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e6
@@ -50,6 +51,8 @@ class LanguageModel:
     reason: str = ""
     "Why the padded path is taken; empty when packed."
     logits_budget_mib: float = 256
+    activation_checkpointing: Policy = "none"
+    "What the backward pass computes again, so that it need not be kept; see `recompute`."
     adapter: bool = True
     "Whether a LoRA adapter, if there is one, takes part."
 
@@ -118,7 +121,7 @@ class LanguageModel:
         if unknown:
             remedy = f"ask for {', '.join(OUTPUTS)}"
             raise TrueupError("E705", f"no network gives {', '.join(unknown)}", remedy=remedy)
-        with self.as_called():
+        with self.as_called(), checkpointing(self.body, self.activation_checkpointing, self.as_called):
             apart = self._embeddings(batch) if "embeddings" in want else Outputs()
             if set(want) == {"embeddings"}:
                 return apart

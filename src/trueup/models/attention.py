@@ -27,9 +27,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from trueup.models import kernels
-from trueup.models.kernels import Rule
+from trueup.models.kernels import Rule, Saved
 from trueup.models.layout import Layout
+from trueup.models.rows import choose
 
 NAME = "trueup"
 
@@ -192,7 +192,7 @@ class _SharedPrefix(torch.autograd.Function):
         results = _results.get()
 
         def compute() -> tuple[Tensor, Tensor]:
-            return _forward(q, k, v, layout, rule)
+            return choose(q, k, rule).forward(q, k, v, layout, rule)
 
         out, lse = compute() if results is None else results.of(compute)
         ctx.save_for_backward(q, k, v, out, lse)
@@ -203,47 +203,6 @@ class _SharedPrefix(torch.autograd.Function):
     @once_differentiable
     # torch declares the parameters of every Function's backward as *grad_outputs.
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        q, k, v, out, lse = ctx.saved_tensors
-        backward = kernels.choose(q, ctx.rule).backward
-        dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
-        for piece in (*ctx.layout.own, *ctx.layout.cross):
-            rows = piece.queries
-            merged = rows.take(out).transpose(1, 2), rows.take(lse).transpose(1, 2)
-            saved = kernels.Saved(*_blocks(piece, q, k, v), *merged)
-            parts = backward(piece, rows.take_or_zero(grad).transpose(1, 2), saved, ctx.rule)
-            for total, part, place in zip((dq, dk, dv), parts, (rows, piece.keys, piece.keys), strict=True):
-                # Every row is written by its own piece first; cross pieces come after and add.
-                (place.put if piece.causal else place.add)(total, part.transpose(1, 2))
-        return dq, dk, dv, None, None
-
-
-def _forward(q: Tensor, k: Tensor, v: Tensor, layout: Layout, rule: Rule) -> tuple[Tensor, Tensor]:
-    """Output [S, H, D] and log-sum-exp [S, H], all pieces merged."""
-    forward = kernels.choose(q, rule).forward
-    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    lse = q.new_empty(q.shape[:2], dtype=torch.promote_types(q.dtype, torch.float32))
-    for piece in layout.own:
-        o, part = forward(piece, *_blocks(piece, q, k, v), rule)
-        piece.queries.put(out, o.transpose(1, 2))
-        piece.queries.put(lse, part.transpose(1, 2))
-    for piece in layout.cross:
-        o, part = forward(piece, *_blocks(piece, q, k, v), rule)
-        _merge(piece, out, lse, o.transpose(1, 2), part.transpose(1, 2))
-    return out, lse
-
-
-def _blocks(piece: kernels.Piece, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return (
-        piece.queries.take(q).transpose(1, 2),
-        piece.keys.take(k).transpose(1, 2),
-        piece.keys.take(v).transpose(1, 2),
-    )
-
-
-def _merge(piece: kernels.Piece, out: Tensor, lse: Tensor, o: Tensor, part: Tensor) -> None:
-    """Merges a cross piece's result [B, L, H, D] into rows that already hold their own piece's."""
-    own, own_lse = piece.queries.take(out), piece.queries.take(lse)
-    total = torch.logaddexp(own_lse, part)
-    merged = own * (own_lse - total).exp().unsqueeze(-1) + o * (part - total).exp().unsqueeze(-1)
-    piece.queries.put(out, merged.to(out.dtype))
-    piece.queries.put(lse, total)
+        saved = Saved(*ctx.saved_tensors)
+        kernel = choose(saved.q, saved.k, ctx.rule)
+        return *kernel.backward(grad, saved, ctx.layout, ctx.rule), None, None

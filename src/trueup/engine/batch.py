@@ -31,6 +31,17 @@ class Span(NamedTuple):
     completions: tuple[tuple[int, int], ...]
 
 
+class Picks(NamedTuple):
+    """Which states predict something, each once, and what: `at` = rows[owner]."""
+
+    rows: Int[Tensor, " R"]
+    owner: Int[Tensor, " T"]
+    order: Int[Tensor, " T"]
+    "The supervised tokens sorted by what predicts them."
+    bounds: list[int]
+    "Of state r they are `order[bounds[r] : bounds[r + 1]]`; known to the host, which cuts by it."
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
     """Index tensors over one flat row of tokens; see the module's picture.
@@ -43,6 +54,7 @@ class Batch:
     positions: Int[Tensor, " S"]
     spans: tuple[Span, ...]
     at: Int[Tensor, " T"]
+    picks: Picks
     targets: Int[Tensor, " T"]
     completion: Int[Tensor, " T"]
     "Which completion a supervised token belongs to."
@@ -78,7 +90,10 @@ class Batch:
     @property
     def lengths(self) -> Int[Tensor, " N"]:
         """How many supervised tokens each completion has."""
-        return torch.bincount(self.completion, minlength=self.num_completions)
+        # Not `bincount`, for which the host would wait: it asks the device how many there are.
+        return self.completion.new_zeros(self.num_completions).index_add(
+            0, self.completion, torch.ones_like(self.completion)
+        )
 
     def count(self, unit: Unit) -> int:
         """How many loss entries of a unit this batch holds; the loop divides by the whole minibatch's."""
@@ -113,6 +128,8 @@ class Batch:
             value = getattr(self, name)
             if isinstance(value, Tensor):
                 moved[name] = _move(value, device, dtype)
+            elif isinstance(value, Picks):
+                moved[name] = Picks(*(_move(x, device, None) for x in value[:3]), value.bounds)
             elif isinstance(value, Mapping):
                 moved[name] = {key: _move(tensor, device, dtype) for key, tensor in value.items()}
         return replace(self, **moved)

@@ -174,6 +174,7 @@ class LanguageModel:
                 temperature=self.temperature,
                 budget_mib=self.logits_budget_mib,
                 entropy="entropy" in want,
+                picks=batch.picks if self.packs else None,
             )
             found["entropy"] = scored.entropy
             if "logprobs" in want:
@@ -205,8 +206,13 @@ class States(NamedTuple):
 
 def packed_states(body: nn.Module, batch: Batch) -> States:
     """Hidden states of the packed row [S, d]."""
+    # With a mask of two dimensions, which is not looked at, transformers does not read the positions to find
+    # out whether sequences are packed: the host would wait for the device.
+    mask = torch.ones(1, batch.num_tokens, dtype=torch.bool, device=batch.tokens.device)
     with attention.attending(attention.Packing(layout_of(batch))):
-        hidden = run(body, input_ids=batch.tokens[None], position_ids=batch.positions[None])
+        hidden = run(
+            body, input_ids=batch.tokens[None], position_ids=batch.positions[None], attention_mask=mask
+        )
     return States(hidden[0], batch.at, batch.last)
 
 

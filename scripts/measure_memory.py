@@ -1,6 +1,6 @@
 """Prints the tables of results/memory.md: python scripts/measure_memory.py [TOKENS ...]
 
-A random Llama of 91 million weights in float32, two completions after a shared prompt: half of the row's
+A random Llama of 98 million weights in float32, two completions after a shared prompt: half of the row's
 tokens are the prompt's. Each figure is the peak of a process of its own, above what it held before the pass,
 weights and gradients.
 """

@@ -131,7 +131,7 @@ class _Sum(NamedTuple):
 
 def _sums(terms: Terms, counts: Mapping[Unit, int], scale: float) -> list[_Sum]:
     losses = [
-        _Sum(f"loss/{name}", e.values.detach().sum(), max(1, counts[e.unit]), scale * weight)
+        _Sum(name, e.values.detach().sum(), max(1, counts[e.unit]), scale * weight)
         for name, (weight, e) in terms.losses.items()
     ]
     return losses + [
@@ -148,8 +148,10 @@ def _reduced(sums: Sequence[_Sum]) -> dict[str, float]:
     reduced: dict[str, float] = {}
     for number, one in enumerate(sums):
         share = found[number] / one.count
-        reduced[one.name] = reduced.get(one.name, 0.0) + share
-        if one.weight is not None:
+        if one.weight is None:
+            reduced[one.name] = reduced.get(one.name, 0.0) + share
+        else:
+            reduced[f"loss/{one.name}"] = reduced.get(f"loss/{one.name}", 0.0) + share
             reduced["loss"] = reduced.get("loss", 0.0) + one.weight * share
     return reduced
 

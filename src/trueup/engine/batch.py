@@ -20,6 +20,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from trueup.engine.picks import Picks
+
 Unit = Literal["token", "completion", "pair", "group"]
 UNITS: tuple[Unit, ...] = ("token", "completion", "pair", "group")
 
@@ -29,17 +31,6 @@ class Span(NamedTuple):
 
     prompt: tuple[int, int]
     completions: tuple[tuple[int, int], ...]
-
-
-class Picks(NamedTuple):
-    """Which states predict something, each once, and what: `at` = rows[owner]."""
-
-    rows: Int[Tensor, " R"]
-    owner: Int[Tensor, " T"]
-    order: Int[Tensor, " T"]
-    "The supervised tokens sorted by what predicts them."
-    bounds: list[int]
-    "Of state r they are `order[bounds[r] : bounds[r + 1]]`; known to the host, which cuts by it."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,7 +120,7 @@ class Batch:
             if isinstance(value, Tensor):
                 moved[name] = _move(value, device, dtype)
             elif isinstance(value, Picks):
-                moved[name] = Picks(*(_move(x, device, None) for x in value[:3]), value.bounds)
+                moved[name] = value.to(device)
             elif isinstance(value, Mapping):
                 moved[name] = {key: _move(tensor, device, dtype) for key, tensor in value.items()}
         return replace(self, **moved)

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
-from torch import Tensor
 
-from trueup.engine.batch import Batch, Outputs, Unit
+from trueup.engine.batch import Batch, Outputs
 from trueup.engine.groups import Group
 from trueup.engine.method import Handles, Method, Objective, Rule, Terms
 from trueup.engine.order import derive, permutation
 from trueup.engine.packing import count, pack, split
+from trueup.engine.reduce import Sum, reduced, sums_of
 from trueup.engine.room import budget, fits
 
 
@@ -66,24 +66,24 @@ class Step:
     @fits
     def backward(self) -> dict[str, float]:
         """Adds the minibatch loss's gradient to `.grad`; returns reduced losses and metrics."""
-        sums: list[_Sum] = []
+        sums: list[Sum] = []
         for weight, objective, groups in self._losses():
             counts = count(groups)
             for _, terms in self._terms(objective, groups):
                 shares = [w * e.values.sum() / max(1, counts[e.unit]) for w, e in terms.losses.values()]
                 (weight * torch.stack(shares).sum()).backward()
-                sums += _sums(terms, counts, weight)
-        return _reduced(sums)
+                sums += sums_of(terms, counts, weight)
+        return reduced(sums)
 
     @fits
     def evaluate(self) -> dict[str, float]:
         """The same numbers, without gradient."""
-        sums: list[_Sum] = []
+        sums: list[Sum] = []
         with torch.no_grad():
             for weight, objective, groups in self._losses():
                 for _, terms in self._terms(objective, groups):
-                    sums += _sums(terms, count(groups), weight)
-        return _reduced(sums)
+                    sums += sums_of(terms, count(groups), weight)
+        return reduced(sums)
 
     def batches(self) -> Iterator[Batch]:
         """The minibatch's own groups, a microbatch at a time."""
@@ -116,44 +116,6 @@ class Step:
             for name, want in objective.wants.items():
                 outputs = outputs.merge(self.handles.networks[name](batch, want))
             yield batch, objective(outputs, batch)
-
-
-class _Sum(NamedTuple):
-    """One number's sum over a microbatch, still on the device."""
-
-    name: str
-    total: Tensor
-    count: int
-    "Of the whole minibatch."
-    weight: float | None
-    "In the loss; None for a metric."
-
-
-def _sums(terms: Terms, counts: Mapping[Unit, int], scale: float) -> list[_Sum]:
-    losses = [
-        _Sum(name, e.values.detach().sum(), max(1, counts[e.unit]), scale * weight)
-        for name, (weight, e) in terms.losses.items()
-    ]
-    return losses + [
-        _Sum(name, e.values.sum(), max(1, counts[e.unit]), None) for name, e in terms.metrics.items()
-    ]
-
-
-def _reduced(sums: Sequence[_Sum]) -> dict[str, float]:
-    """Every mean, and the `loss`: the host waits for the device here, once for all of a minibatch."""
-    found: dict[int, float] = {}
-    for dtype in {one.total.dtype for one in sums}:
-        alike = {number: one.total for number, one in enumerate(sums) if one.total.dtype == dtype}
-        found.update(zip(alike, torch.stack(list(alike.values())).tolist(), strict=True))
-    reduced: dict[str, float] = {}
-    for number, one in enumerate(sums):
-        share = found[number] / one.count
-        if one.weight is None:
-            reduced[one.name] = reduced.get(one.name, 0.0) + share
-        else:
-            reduced[f"loss/{one.name}"] = reduced.get(f"loss/{one.name}", 0.0) + share
-            reduced["loss"] = reduced.get("loss", 0.0) + one.weight * share
-    return reduced
 
 
 def plan(num_groups: int, method: Method, seed: int, step: int) -> list[list[int]]:

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueup.engine.batch import UNITS, Batch, Picks, Span, Unit
+from trueup.engine.batch import UNITS, Batch, Span, Unit
 from trueup.engine.groups import Completion, Group
+from trueup.engine.picks import picks_of
 
 
 def pack(groups: Sequence[Group]) -> Batch:
@@ -60,7 +61,7 @@ def pack(groups: Sequence[Group]) -> Batch:
         positions=_integers(positions),
         spans=tuple(spans),
         at=_integers(at),
-        picks=_picks(at),
+        picks=picks_of(_integers(at).numpy()),
         targets=_integers(targets),
         completion=_integers(owner),
         group=torch.tensor(group_of, dtype=torch.int64),
@@ -78,13 +79,6 @@ def _integers(parts: Sequence[np.ndarray]) -> Tensor:
     if not parts:
         return torch.zeros(0, dtype=torch.int64)
     return torch.from_numpy(np.concatenate(parts).astype(np.int64))
-
-
-def _picks(at: Sequence[np.ndarray]) -> Picks:
-    rows, owner = np.unique(np.concatenate([np.zeros(0, np.int64), *at]), return_inverse=True)
-    order = np.argsort(owner, kind="stable")
-    bounds = [0, *np.cumsum(np.bincount(owner, minlength=len(rows))).tolist()]
-    return Picks(*(torch.from_numpy(x.astype(np.int64)) for x in (rows, owner, order)), bounds)
 
 
 def _columns(completions: Sequence[Completion]) -> dict[str, Tensor]:

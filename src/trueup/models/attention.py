@@ -205,4 +205,5 @@ class _SharedPrefix(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         saved = Saved(*ctx.saved_tensors)
         kernel = choose(saved.q, saved.k, ctx.rule)
-        return *kernel.backward(grad, saved, ctx.layout, ctx.rule), None, None
+        found = kernel.backward(grad, saved, ctx.layout, ctx.rule)
+        return found.q, found.k, found.v, None, None

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from trueup.engine.batch import Picks
+from trueup.engine.picks import Picks, picks_of
 
 CHUNK_ELEMENTS = 1 << 21
 "Logits worked on at once when the budget allows: small enough to stay near the processor."
@@ -73,7 +73,7 @@ def token_logprobs(
     gradients; an entropy that no loss uses costs none in the backward pass. With a batch's `picks`, which
     says of `at` what is otherwise found out here, the host need not wait for the device.
     """
-    picks = _picks(at) if picks is None else picks
+    picks = picks_of(at.cpu().numpy()).to(at.device) if picks is None else picks
     picked = hidden.index_select(0, picks.rows)
     plan = _Plan(head, temperature, int(budget_mib * (1 << 20)), entropy)
     if head.layer is not None:
@@ -225,7 +225,7 @@ class _TokenLogprobs(torch.autograd.Function):
     def backward(ctx: Any, given: Tensor | None, spread: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         hidden, weight, bias, targets, lse, entropy, *kept = ctx.saved_tensors
         plan: _Plan = ctx.plan
-        _, owner, order, bounds = ctx.picks
+        owner, order, bounds = ctx.picks.owner, ctx.picks.order, ctx.picks.bounds
         head = plan.head
         grad = torch.zeros_like(targets, dtype=lse.dtype) if given is None else given
         total = torch.zeros_like(lse).index_add_(0, owner, grad.to(lse.dtype))
@@ -263,12 +263,6 @@ def _chunks(num_rows: int, within: int, head: Head) -> Iterator[slice]:
     size = max(1, min(within, max(MIN_ROWS, CHUNK_ELEMENTS // head.weight.shape[0])))
     for start in range(0, num_rows, size):
         yield slice(start, min(num_rows, start + size))
-
-
-def _picks(at: Tensor) -> Picks:
-    rows, owner = torch.unique(at, return_inverse=True)
-    counts = torch.bincount(owner, minlength=rows.shape[0])
-    return Picks(rows, owner, torch.argsort(owner, stable=True), [0, *torch.cumsum(counts, 0).tolist()])
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

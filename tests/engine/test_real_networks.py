@@ -23,6 +23,8 @@ from trueup.testing import gradient_of
 from trueup.testing.toys import spelled, toy_prompt_ids
 
 STOP = 1
+AT_ONCE = ("dpo", "ppo", "reward_model")
+"Methods that are tried with activation checkpointing each time; the others are among the slow tests."
 BUILDS = [name for name in discover.names() if "build" in vars(discover.find(name))]
 
 
@@ -98,22 +100,47 @@ def collected(method: Method, handles: Handles) -> list[Group]:
     return made
 
 
-@pytest.mark.parametrize("name", BUILDS)
-def test_the_gradient_does_not_depend_on_the_microbatches(name: str) -> None:
-    """float64, after the policy has moved so that ratios differ from 1: equal to 1e-10 for any split."""
+def moved(name: str, family: object = llama) -> tuple[Method, Handles, list[Group]]:
+    """A method in float64, its networks after they have moved, so that ratios differ from 1, and groups."""
     method = build(name)
-    handles = opened(method, dtype=torch.float64)
+    handles = opened(method, dtype=torch.float64, family=family)
     made = collected(method, handles)
     noise = torch.Generator().manual_seed(0)
     for network in method.trains:
         for p in handles.networks[network].module.parameters():
             p.data.add_(0.03 * torch.randn(p.shape, generator=noise, dtype=p.dtype))
+    return method, handles, made
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_the_gradient_does_not_depend_on_the_microbatches(name: str) -> None:
+    """float64, after the policy has moved so that ratios differ from 1: equal to 1e-10 for any split."""
+    method, handles, made = moved(name)
     whole = gradient_of(Step(method, replace(handles, microbatch_tokens=10**9), made))
     assert max(g.abs().max().item() for g in whole.values()) > 1e-3
     for tokens in (1, 37):
         cut = gradient_of(Step(method, replace(handles, microbatch_tokens=tokens), made))
         for key, expected in whole.items():
             assert (cut[key] - expected).abs().max().item() < 1e-10, key
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in AT_ONCE else pytest.param(name, marks=pytest.mark.slow) for name in BUILDS]
+)
+def test_the_gradient_does_not_depend_on_what_is_computed_again(name: str) -> None:
+    """float64: with activation checkpointing loss and gradient of every method are the same to 1e-10."""
+    method, handles, made = moved(name)
+    step = Step(method, handles, made)
+    loss, whole = step.evaluate()["loss"], gradient_of(step)
+    for policy in ("block", "selective"):
+        kept = {
+            n: replace(network, activation_checkpointing=policy)  # pyright: ignore
+            for n, network in handles.networks.items()
+        }
+        again = Step(method, replace(handles, networks=kept), made)
+        for key, found in gradient_of(again).items():
+            assert (found - whole[key]).abs().max().item() < 1e-10, key
+        assert abs(again.backward()["loss"] - loss) < 1e-10
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])

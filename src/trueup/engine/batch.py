@@ -20,6 +20,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from trueup.engine.picks import Picks
+
 Unit = Literal["token", "completion", "pair", "group"]
 UNITS: tuple[Unit, ...] = ("token", "completion", "pair", "group")
 
@@ -43,6 +45,7 @@ class Batch:
     positions: Int[Tensor, " S"]
     spans: tuple[Span, ...]
     at: Int[Tensor, " T"]
+    picks: Picks
     targets: Int[Tensor, " T"]
     completion: Int[Tensor, " T"]
     "Which completion a supervised token belongs to."
@@ -78,7 +81,10 @@ class Batch:
     @property
     def lengths(self) -> Int[Tensor, " N"]:
         """How many supervised tokens each completion has."""
-        return torch.bincount(self.completion, minlength=self.num_completions)
+        # Not `bincount`, for which the host would wait: it asks the device how many there are.
+        return self.completion.new_zeros(self.num_completions).index_add(
+            0, self.completion, torch.ones_like(self.completion)
+        )
 
     def count(self, unit: Unit) -> int:
         """How many loss entries of a unit this batch holds; the loop divides by the whole minibatch's."""
@@ -113,6 +119,8 @@ class Batch:
             value = getattr(self, name)
             if isinstance(value, Tensor):
                 moved[name] = _move(value, device, dtype)
+            elif isinstance(value, Picks):
+                moved[name] = value.to(device)
             elif isinstance(value, Mapping):
                 moved[name] = {key: _move(tensor, device, dtype) for key, tensor in value.items()}
         return replace(self, **moved)

@@ -13,11 +13,12 @@ from typing import Protocol
 
 import torch
 
-from trueup.engine.batch import Batch, Outputs, Unit
+from trueup.engine.batch import Batch, Outputs
 from trueup.engine.groups import Group
 from trueup.engine.method import Handles, Method, Objective, Rule, Terms
 from trueup.engine.order import derive, permutation
 from trueup.engine.packing import count, pack, split
+from trueup.engine.reduce import Sum, reduced, sums_of
 from trueup.engine.room import budget, fits
 
 
@@ -65,24 +66,24 @@ class Step:
     @fits
     def backward(self) -> dict[str, float]:
         """Adds the minibatch loss's gradient to `.grad`; returns reduced losses and metrics."""
-        reduced: dict[str, float] = {}
+        sums: list[Sum] = []
         for weight, objective, groups in self._losses():
             counts = count(groups)
             for _, terms in self._terms(objective, groups):
                 shares = [w * e.values.sum() / max(1, counts[e.unit]) for w, e in terms.losses.values()]
                 (weight * torch.stack(shares).sum()).backward()
-                _add(reduced, terms, counts, weight)
-        return reduced
+                sums += sums_of(terms, counts, weight)
+        return reduced(sums)
 
     @fits
     def evaluate(self) -> dict[str, float]:
         """The same numbers, without gradient."""
-        reduced: dict[str, float] = {}
+        sums: list[Sum] = []
         with torch.no_grad():
             for weight, objective, groups in self._losses():
                 for _, terms in self._terms(objective, groups):
-                    _add(reduced, terms, count(groups), weight)
-        return reduced
+                    sums += sums_of(terms, count(groups), weight)
+        return reduced(sums)
 
     def batches(self) -> Iterator[Batch]:
         """The minibatch's own groups, a microbatch at a time."""
@@ -115,17 +116,6 @@ class Step:
             for name, want in objective.wants.items():
                 outputs = outputs.merge(self.handles.networks[name](batch, want))
             yield batch, objective(outputs, batch)
-
-
-def _add(reduced: dict[str, float], terms: Terms, counts: Mapping[Unit, int], scale: float) -> None:
-    """Adds a microbatch's share of every mean: the sums divided by the whole minibatch's counts."""
-    for name, (weight, entries) in terms.losses.items():
-        share = float(entries.values.detach().sum()) / max(1, counts[entries.unit])
-        reduced[f"loss/{name}"] = reduced.get(f"loss/{name}", 0.0) + share
-        reduced["loss"] = reduced.get("loss", 0.0) + scale * weight * share
-    for name, entries in terms.metrics.items():
-        share = float(entries.values.sum()) / max(1, counts[entries.unit])
-        reduced[name] = reduced.get(name, 0.0) + share
 
 
 def plan(num_groups: int, method: Method, seed: int, step: int) -> list[list[int]]:

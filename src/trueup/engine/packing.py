@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trueup.engine.batch import UNITS, Batch, Span, Unit
 from trueup.engine.groups import Completion, Group
+from trueup.engine.picks import picks_of
 
 
 def pack(groups: Sequence[Group]) -> Batch:
@@ -60,6 +61,7 @@ def pack(groups: Sequence[Group]) -> Batch:
         positions=_integers(positions),
         spans=tuple(spans),
         at=_integers(at),
+        picks=picks_of(_integers(at).numpy()),
         targets=_integers(targets),
         completion=_integers(owner),
         group=torch.tensor(group_of, dtype=torch.int64),

@@ -97,8 +97,8 @@ def no_room(num_tokens: int, said: str) -> TrueupError:
     return TrueupError(
         "E904",
         f"memory ran out on a single piece of {num_tokens} tokens ({said[:160]})",
-        remedy="shorter rows (--data.max_tokens, --decoding.max_new_tokens), --model.dtype bfloat16, or an "
-        "adapter (--model.lora.rank 16) need less",
+        remedy="--model.activation_checkpointing block, shorter rows (--data.max_tokens, "
+        "--decoding.max_new_tokens), --model.dtype bfloat16, or an adapter (--model.lora.rank 16) need less",
         exit_code=EXIT_UNAVAILABLE,
     )
 

@@ -14,7 +14,7 @@ own attention; outside `attending` it behaves as `sdpa`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -27,9 +27,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from trueup.models import kernels
-from trueup.models.kernels import Rule
+from trueup.models.kernels import Rule, Saved
 from trueup.models.layout import Layout
+from trueup.models.rows import choose
 
 NAME = "trueup"
 
@@ -54,11 +54,52 @@ class Cache(Protocol):
     def attend(self, query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor: ...
 
 
-_state: ContextVar[Packing | Cache | None] = ContextVar("trueup_attention", default=None)
+@dataclass(eq=False)
+class Results:
+    """What attention gave in a block's first run, for its second run not to compute again."""
+
+    found: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    at: int | None = None
+    "Which is next in a second run; None in the first."
+
+    def rewind(self) -> None:
+        """None; from here on what was found is given again."""
+        self.at = 0
+
+    def of(self, compute: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Output and log-sum-exp: computed and kept in the first run, as they were in the second."""
+        if self.at is None:
+            out, lse = compute()
+            # Detached: a kept result that knew its graph would keep the graph, which keeps the result.
+            self.found.append((out.detach(), lse.detach()))
+            return out, lse
+        self.at += 1
+        out, lse = self.found[self.at - 1]
+        return out.detach(), lse.detach()
+
+
+State = Packing | Cache | None
+_state: ContextVar[State] = ContextVar("trueup_attention", default=None)
+_results: ContextVar[Results | None] = ContextVar("trueup_attention_results", default=None)
+
+
+def state() -> State:
+    """How models attend here and now."""
+    return _state.get()
 
 
 @contextmanager
-def attending(state: Packing | Cache) -> Iterator[None]:
+def keeping(results: Results | None) -> Iterator[None]:
+    """Inside, what packed attention gives is kept in `results`, or taken from there."""
+    token = _results.set(results)
+    try:
+        yield
+    finally:
+        _results.reset(token)
+
+
+@contextmanager
+def attending(state: State) -> Iterator[None]:
     """Inside, models registered under `trueup` attend as `state` says."""
     token = _state.set(state)
     try:
@@ -148,16 +189,12 @@ def shared_prefix(q: Tensor, k: Tensor, v: Tensor, layout: Layout, rule: Rule) -
 class _SharedPrefix(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: Layout, rule: Rule) -> Tensor:
-        forward = kernels.choose(q, rule).forward
-        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        lse = q.new_empty(q.shape[:2], dtype=torch.promote_types(q.dtype, torch.float32))
-        for piece in layout.own:
-            o, part = forward(piece, *_blocks(piece, q, k, v), rule)
-            piece.queries.put(out, o.transpose(1, 2))
-            piece.queries.put(lse, part.transpose(1, 2))
-        for piece in layout.cross:
-            o, part = forward(piece, *_blocks(piece, q, k, v), rule)
-            _merge(piece, out, lse, o.transpose(1, 2), part.transpose(1, 2))
+        results = _results.get()
+
+        def compute() -> tuple[Tensor, Tensor]:
+            return choose(q, k, rule).forward(q, k, v, layout, rule)
+
+        out, lse = compute() if results is None else results.of(compute)
         ctx.save_for_backward(q, k, v, out, lse)
         ctx.layout, ctx.rule = layout, rule
         return out
@@ -166,32 +203,7 @@ class _SharedPrefix(torch.autograd.Function):
     @once_differentiable
     # torch declares the parameters of every Function's backward as *grad_outputs.
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        q, k, v, out, lse = ctx.saved_tensors
-        backward = kernels.choose(q, ctx.rule).backward
-        dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
-        for piece in (*ctx.layout.own, *ctx.layout.cross):
-            rows = piece.queries
-            merged = rows.take(out).transpose(1, 2), rows.take(lse).transpose(1, 2)
-            saved = kernels.Saved(*_blocks(piece, q, k, v), *merged)
-            parts = backward(piece, rows.take_or_zero(grad).transpose(1, 2), saved, ctx.rule)
-            for total, part, place in zip((dq, dk, dv), parts, (rows, piece.keys, piece.keys), strict=True):
-                # Every row is written by its own piece first; cross pieces come after and add.
-                (place.put if piece.causal else place.add)(total, part.transpose(1, 2))
-        return dq, dk, dv, None, None
-
-
-def _blocks(piece: kernels.Piece, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return (
-        piece.queries.take(q).transpose(1, 2),
-        piece.keys.take(k).transpose(1, 2),
-        piece.keys.take(v).transpose(1, 2),
-    )
-
-
-def _merge(piece: kernels.Piece, out: Tensor, lse: Tensor, o: Tensor, part: Tensor) -> None:
-    """Merges a cross piece's result [B, L, H, D] into rows that already hold their own piece's."""
-    own, own_lse = piece.queries.take(out), piece.queries.take(lse)
-    total = torch.logaddexp(own_lse, part)
-    merged = own * (own_lse - total).exp().unsqueeze(-1) + o * (part - total).exp().unsqueeze(-1)
-    piece.queries.put(out, merged.to(out.dtype))
-    piece.queries.put(lse, total)
+        saved = Saved(*ctx.saved_tensors)
+        kernel = choose(saved.q, saved.k, ctx.rule)
+        found = kernel.backward(grad, saved, ctx.layout, ctx.rule)
+        return found.q, found.k, found.v, None, None

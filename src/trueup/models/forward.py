@@ -25,6 +25,7 @@ from trueup.models.layout import build, layout_of
 from trueup.models.logprob import Head, listed_logprobs, logits, token_logprobs
 from trueup.models.lora import has_adapter, wrapped
 from trueup.models.prepacked import is_packed
+from trueup.models.recompute import Policy, checkpointing
 
 OUTPUTS = ("logprobs", "entropy", "values", "rewards", "embeddings", "distributions", "listed")
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 1e6
@@ -51,6 +52,8 @@ class LanguageModel:
     reason: str = ""
     "Why the padded path is taken; empty when packed."
     logits_budget_mib: float = 256
+    activation_checkpointing: Policy = "none"
+    "What the backward pass computes again, so that it need not be kept; see `recompute`."
     adapter: bool = True
     "Whether a LoRA adapter, if there is one, takes part."
 
@@ -119,7 +122,7 @@ class LanguageModel:
         if unknown:
             remedy = f"ask for {', '.join(OUTPUTS)}"
             raise TrueupError("E705", f"no network gives {', '.join(unknown)}", remedy=remedy)
-        with self.as_called():
+        with self.as_called(), checkpointing(self.body, self.activation_checkpointing, self.as_called):
             apart = self._embeddings(batch) if "embeddings" in want else Outputs()
             if set(want) == {"embeddings"}:
                 return apart
@@ -172,6 +175,7 @@ class LanguageModel:
                 temperature=self.temperature,
                 budget_mib=self.logits_budget_mib,
                 entropy="entropy" in want,
+                picks=batch.picks if self.packs else None,
             )
             found["entropy"] = scored.entropy
             if "logprobs" in want:
@@ -203,8 +207,13 @@ class States(NamedTuple):
 
 def packed_states(body: nn.Module, batch: Batch) -> States:
     """Hidden states of the packed row [S, d]."""
+    # With a mask of two dimensions, which is not looked at, transformers does not read the positions to find
+    # out whether sequences are packed: the host would wait for the device.
+    mask = torch.ones(1, batch.num_tokens, dtype=torch.bool, device=batch.tokens.device)
     with attention.attending(attention.Packing(layout_of(batch))):
-        hidden = run(body, input_ids=batch.tokens[None], position_ids=batch.positions[None])
+        hidden = run(
+            body, input_ids=batch.tokens[None], position_ids=batch.positions[None], attention_mask=mask
+        )
     return States(hidden[0], batch.at, batch.last)
 
 

@@ -1,7 +1,8 @@
 """Two ways to compute a piece of attention and its gradient, with the log-sum-exp that merges pieces.
 
 `Flash` uses torch's CPU flash attention. `Blocks` is plain torch, a block of queries at a time: it serves
-soft capping, sliding windows and other devices. Both recompute the probabilities in the backward pass.
+soft capping, sliding windows and other devices. Both recompute the probabilities in the backward pass. `rows`
+chooses one of them, or the fused kernel of `varlen`.
 """
 
 from __future__ import annotations
@@ -53,12 +54,6 @@ class Kernel(Protocol):
     def forward(self, piece: Piece, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> tuple[Tensor, Tensor]: ...
 
     def backward(self, piece: Piece, grad: Tensor, saved: Saved, rule: Rule) -> Grads: ...
-
-
-def choose(q: Tensor, rule: Rule) -> Kernel:
-    """The fastest kernel that computes the rule on the query's device."""
-    plain = rule.softcap is None and rule.window is None
-    return Flash() if plain and q.device.type == "cpu" else Blocks()
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,11 @@ by repeating their last row, so padding never exceeds a fixed share of the token
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -19,6 +22,7 @@ from torch import Tensor
 from trueup.engine.batch import Batch
 from trueup.errors import TrueupError
 
+Segment = tuple[int, int]
 SHARE = 0.75
 "Segments at least this share of the longest in a piece join it,"
 SLACK = 12
@@ -90,14 +94,64 @@ class Piece:
     "Fewest real keys of any block: every query of a cross piece comes after that many."
 
 
+class Ragged(NamedTuple):
+    """Sequences of several lengths end to end, as fused kernels read them."""
+
+    rows: Tensor | None
+    "Which rows of the packed row they are; None when all, in order."
+    ends: Tensor
+    "Cumulative lengths, from 0: int32 [B + 1]."
+    longest: int
+
+
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """All pieces of a row. Every row is a query in exactly one own piece and at most one cross piece."""
+    """A row's segments, each attending causally to itself, and which of them attend to a prompt as well.
 
-    own: tuple[Piece, ...]
-    cross: tuple[Piece, ...]
+    As pieces every row is a query in exactly one own piece and at most one cross piece. Pieces and ragged
+    sequences are made when they are first asked for: a device needs one kind or the other.
+    """
+
+    segments: tuple[Segment, ...]
+    "First row and number of rows, in the order of the row, which they tile."
+    crossing: tuple[tuple[Segment, Segment], ...]
+    "The rows of all completions of a group, and those of their prompt."
+    positions: np.ndarray
+    "A token's place in its own sequence."
     longest: int
     "The longest sequence, prompt and completion together."
+    device: torch.device
+
+    @cached_property
+    def own(self) -> tuple[Piece, ...]:
+        """Segments of like length together."""
+        return tuple(_own(part, self.positions, self.device) for part in _buckets(self.segments))
+
+    @cached_property
+    def cross(self) -> tuple[Piece, ...]:
+        """Groups whose prompts and whose completions are of like length together."""
+        found: list[Piece] = []
+        queries_of = {prompt: queries for queries, prompt in self.crossing}
+        for similar in _buckets([prompt for _, prompt in self.crossing]):
+            for part in _buckets([queries_of[prompt] for prompt in similar]):
+                wanted = set(part)
+                pairs = [(q, p) for q, p in self.crossing if q in wanted]
+                found.append(_cross(pairs, self.positions, self.device))
+        return tuple(found)
+
+    @cached_property
+    def ragged(self) -> Ragged:
+        """All segments, which attend to themselves."""
+        return _ragged(self.segments, None, self.device)
+
+    @cached_property
+    def ragged_cross(self) -> tuple[Ragged, Ragged] | None:
+        """The queries of completions and the keys of their prompts, a sequence for each group."""
+        if not self.crossing:
+            return None
+        queries, keys = zip(*self.crossing, strict=True)
+        rows = [np.concatenate([np.arange(a, a + n) for a, n in part]) for part in (queries, keys)]
+        return _ragged(queries, rows[0], self.device), _ragged(keys, rows[1], self.device)
 
 
 _layouts: WeakKeyDictionary[Batch, Layout] = WeakKeyDictionary()
@@ -113,8 +167,10 @@ def layout_of(batch: Batch) -> Layout:
 
 def build(batch: Batch) -> Layout:
     """The layout of a batch. Raises E503 when a prompt is empty: nothing would predict the first token."""
-    segments: list[tuple[int, int]] = []
-    crossing: list[tuple[tuple[int, int], tuple[int, int]]] = []
+    segments: list[Segment] = []
+    crossing: list[tuple[Segment, Segment]] = []
+    # From the spans, not from the batch's own tensor: reading that would make the host wait for the device.
+    positions = np.zeros(len(batch.tokens), np.int64)
     longest = 0
     for number, span in enumerate(batch.spans):
         start, length = span.prompt
@@ -127,28 +183,27 @@ def build(batch: Batch) -> Layout:
             )
         lengths = [n for _, n in span.completions]
         longest = max(longest, length + max(lengths, default=0))
+        positions[start : start + length] = np.arange(length)
+        for first, size in span.completions:
+            positions[first : first + size] = np.arange(length, length + size)
         if len(lengths) <= 1:
             segments.append((start, length + sum(lengths)))
         else:
             segments.append(span.prompt)
             segments.extend(span.completions)
             crossing.append(((span.completions[0][0], sum(lengths)), span.prompt))
-    positions = batch.positions.cpu().numpy()
-    device = batch.tokens.device
-    own = tuple(_own(part, positions, device) for part in _buckets(segments))
-    cross: list[Piece] = []
-    for similar in _buckets([prompt for _, prompt in crossing]):
-        queries_of = {prompt: queries for queries, prompt in crossing}
-        for part in _buckets([queries_of[prompt] for prompt in similar]):
-            wanted = set(part)
-            pairs = [(q, p) for q, p in crossing if q in wanted]
-            cross.append(_cross(pairs, positions, device))
-    return Layout(own, tuple(cross), longest)
+    return Layout(tuple(segments), tuple(crossing), positions, longest, batch.tokens.device)
 
 
-def _buckets(segments: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+def _ragged(segments: Sequence[Segment], rows: np.ndarray | None, device: torch.device) -> Ragged:
+    lengths = [n for _, n in segments]
+    ends = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32).to(device)
+    return Ragged(None if rows is None else torch.from_numpy(rows).to(device), ends, max(lengths))
+
+
+def _buckets(segments: Sequence[Segment]) -> list[list[Segment]]:
     """The segments, longest first, in runs of like length; each run in row order."""
-    runs: list[list[tuple[int, int]]] = []
+    runs: list[list[Segment]] = []
     longest = 0
     for segment in sorted(segments, key=lambda s: (-s[1], s[0])):
         if runs and (segment[1] >= SHARE * longest or longest - segment[1] <= SLACK):
@@ -159,7 +214,7 @@ def _buckets(segments: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]
     return [sorted(run) for run in runs]
 
 
-def _slots(segments: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+def _slots(segments: Sequence[Segment]) -> tuple[np.ndarray, np.ndarray]:
     """Row of every slot [B, L] and whether the slot is real [B, L]."""
     starts = np.array([s for s, _ in segments])[:, None]
     lengths = np.array([n for _, n in segments])[:, None]
@@ -182,7 +237,7 @@ def _rows(slots: np.ndarray, real: np.ndarray, device: torch.device) -> Rows:
     )
 
 
-def _own(segments: Sequence[tuple[int, int]], positions: np.ndarray, device: torch.device) -> Piece:
+def _own(segments: Sequence[Segment], positions: np.ndarray, device: torch.device) -> Piece:
     slots, real = _slots(segments)
     rows = _rows(slots, real, device)
     # Padding continues the count, so that causality hides it from every real query.
@@ -191,9 +246,7 @@ def _own(segments: Sequence[tuple[int, int]], positions: np.ndarray, device: tor
     return Piece(rows, rows, True, where, where, None, 0)
 
 
-def _cross(
-    pairs: Sequence[tuple[tuple[int, int], tuple[int, int]]], positions: np.ndarray, device: torch.device
-) -> Piece:
+def _cross(pairs: Sequence[tuple[Segment, Segment]], positions: np.ndarray, device: torch.device) -> Piece:
     query_slots, query_real = _slots([q for q, _ in pairs])
     key_slots, key_real = _slots([k for _, k in pairs])
     return Piece(

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from trueup.engine.picks import Picks, picks_of
+
 CHUNK_ELEMENTS = 1 << 21
 "Logits worked on at once when the budget allows: small enough to stay near the processor."
 MIN_ROWS = 256
@@ -65,23 +67,25 @@ def token_logprobs(
     temperature: float = 1.0,
     budget_mib: float = 256,
     entropy: bool = False,
+    picks: Picks | None = None,
 ) -> Scored:
     """The log-probability of each target after the row it follows, and on request the entropies.
 
     Rows that several targets follow (a prompt's last, for K completions) are computed once. Both have
-    gradients; an entropy that no loss uses costs none in the backward pass.
+    gradients; an entropy that no loss uses costs none in the backward pass. With a batch's `picks`, which
+    says of `at` what is otherwise found out here, the host need not wait for the device.
     """
-    rows, owner = torch.unique(at, return_inverse=True)
-    picked = hidden.index_select(0, rows)
+    picks = picks_of(at.cpu().numpy()).to(at.device) if picks is None else picks
+    picked = hidden.index_select(0, picks.rows)
     plan = _Plan(head, temperature, int(budget_mib * (1 << 20)), entropy)
     if head.layer is not None:
-        return _by_autograd(picked, owner, targets, plan)
+        return _by_autograd(picked, picks, targets, plan)
     # torch declares that apply returns anything, None included.
-    found, bits = _TokenLogprobs.apply(picked, head.weight, head.bias, owner, targets, plan)  # pyright: ignore[reportGeneralTypeIssues]
-    return Scored(found, bits.index_select(0, owner) if entropy else None)
+    found, bits = _TokenLogprobs.apply(picked, head.weight, head.bias, picks, targets, plan)  # pyright: ignore[reportGeneralTypeIssues]
+    return Scored(found, bits.index_select(0, picks.owner) if entropy else None)
 
 
-def _by_autograd(hidden: Tensor, owner: Tensor, targets: Tensor, plan: _Plan) -> Scored:
+def _by_autograd(hidden: Tensor, picks: Picks, targets: Tensor, plan: _Plan) -> Scored:
     """The same through the LM head's own forward, a chunk at a time, each made again in the backward pass."""
 
     def of(states: Tensor, rows: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,7 +96,7 @@ def _by_autograd(hidden: Tensor, owner: Tensor, targets: Tensor, plan: _Plan) ->
             bits = lse - p.mul_(z).sum(-1) if plan.entropy else p.sum(-1)
         return z[rows, wanted] - lse.index_select(0, rows), bits
 
-    order, bounds = _by_chunk(owner, hidden.shape[0])
+    owner, order, bounds = picks.owner, picks.order, picks.bounds
     found, bits = [], []
     for rows in plan.chunks(hidden):
         mine = order[bounds[rows.start] : bounds[rows.stop]]
@@ -191,16 +195,16 @@ class _TokenLogprobs(torch.autograd.Function):
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        owner: Tensor,
+        picks: Picks,
         targets: Tensor,
         plan: _Plan,
     ) -> tuple[Tensor, Tensor]:
+        owner, order, bounds = picks.owner, picks.order, picks.bounds
         wide = _wide(hidden.dtype)
         keeps = any(ctx.needs_input_grad[:3]) and plan.keeps(hidden)
         lse = torch.empty(hidden.shape[0], dtype=wide, device=hidden.device)
         entropy = torch.empty_like(lse) if plan.entropy else lse.new_empty(0)
         picked = torch.empty(targets.shape[0], dtype=wide, device=hidden.device)
-        order, bounds = _by_chunk(owner, hidden.shape[0])
         kept: list[Tensor] = []
         for rows in plan.chunks(hidden):
             z = plan.logits(hidden[rows])
@@ -212,8 +216,8 @@ class _TokenLogprobs(torch.autograd.Function):
                 entropy[rows] = lse[rows] - p.mul_(z).sum(-1)
             if keeps:
                 kept.append(z)
-        ctx.plan = plan
-        ctx.save_for_backward(hidden, weight, bias, owner, targets, lse, entropy, *kept)
+        ctx.plan, ctx.picks = plan, picks
+        ctx.save_for_backward(hidden, weight, bias, targets, lse, entropy, *kept)
         ctx.set_materialize_grads(False)
         return picked - lse.index_select(0, owner), entropy
 
@@ -221,12 +225,12 @@ class _TokenLogprobs(torch.autograd.Function):
     @once_differentiable
     # torch declares the parameters of every Function's backward as *grad_outputs.
     def backward(ctx: Any, given: Tensor | None, spread: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        hidden, weight, bias, owner, targets, lse, entropy, *kept = ctx.saved_tensors
+        hidden, weight, bias, targets, lse, entropy, *kept = ctx.saved_tensors
         plan: _Plan = ctx.plan
+        owner, order, bounds = ctx.picks.owner, ctx.picks.order, ctx.picks.bounds
         head = plan.head
         grad = torch.zeros_like(targets, dtype=lse.dtype) if given is None else given
         total = torch.zeros_like(lse).index_add_(0, owner, grad.to(lse.dtype))
-        order, bounds = _by_chunk(owner, hidden.shape[0])
         dhidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         dweight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         dbias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
@@ -261,13 +265,6 @@ def _chunks(num_rows: int, within: int, head: Head) -> Iterator[slice]:
     size = max(1, min(within, max(MIN_ROWS, CHUNK_ELEMENTS // head.weight.shape[0])))
     for start in range(0, num_rows, size):
         yield slice(start, min(num_rows, start + size))
-
-
-def _by_chunk(owner: Tensor, num_rows: int) -> tuple[Tensor, list[int]]:
-    """Targets sorted by row, and where each row's begin: `order[bounds[a]:bounds[b]]` are rows a to b-1's."""
-    order = torch.argsort(owner, stable=True)
-    counts = torch.bincount(owner, minlength=num_rows)
-    return order, [0, *torch.cumsum(counts, 0).tolist()]
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

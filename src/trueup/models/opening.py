@@ -14,6 +14,7 @@ from trueup.errors import TrueupError
 from trueup.models.forward import LanguageModel
 from trueup.models.load import copy_of, load, open_tokenizer, refuse_unfit
 from trueup.models.objects import InMemory
+from trueup.models.recompute import blocks_of
 from trueup.models.shared import Base, networks_over, open_base
 from trueup.settings import held
 from trueup.settings.blocks import ModelSettings
@@ -151,7 +152,11 @@ def open_networks(
         else:
             seeded = derive(seed, "network", name)
             networks[name] = open_network(role, settings, device, seed=seeded, tokenizer=tokenizer)
-    own = {} if tokenizer is None else {"tokenizer": tokenizer}
+    own: dict[str, Any] = {} if tokenizer is None else {"tokenizer": tokenizer}
+    own["activation_checkpointing"] = settings.activation_checkpointing
+    if settings.activation_checkpointing != "none":
+        for name in method.trains:
+            blocks_of(networks[name].body)
     return {n: replace(net.with_temperature(method.temperature), **own) for n, net in networks.items()}
 
 

@@ -24,8 +24,6 @@ from trueup.runs.samples import keep_samples, samples_policy
 from trueup.runs.signals import Interrupted
 from trueup.settings.blocks import LoopSettings
 
-PARTS = 3
-"Of a checkpoint: the weights and the two moments of each, about as large."
 RUN = ("step", "update", "noted", "tokens_trained", "tokens_sampled")
 "What `run.json` in a checkpoint says: the counters, and the numbers noted so far in the step."
 
@@ -90,7 +88,7 @@ class RunKeeper:
         found = checkpoint.latest(self._folder)
         self._tidy(found)
         if found is None:
-            self._require_space(handles)
+            self._require_space(handles, rule)
             self._meter.truncate_after(-1)
             if self._guard:  # The start may be the peak.
                 self._evaluate(Progress(), handles)
@@ -116,13 +114,16 @@ class RunKeeper:
             disk.require_space(self._folder, sum(facts["size"] for facts in found.files.values()))
         return progress
 
-    def _require_space(self, handles: Handles) -> None:
+    def _require_space(self, handles: Handles, rule: Rule) -> None:
         """Nothing; E941 where a new run's checkpoints do not fit: one is whole before the last one goes."""
         loop = self._settings
         several = loop.save_every_updates or 0 < loop.save_every < self._num_steps
         tensors = [t for name in self._method.trains for t in trainable(handles.networks[name]).values()]
         weights = sum(t.numel() * t.element_size() for t in tensors)
-        disk.require_space(self._folder.parent, (2 if several else 1) * PARTS * weights)
+        # Two moments of each weight, as wide as what is kept beside it, or as the weight itself.
+        beside = sum(t.numel() * t.element_size() for t in rule.state()[0].values())
+        parts = weights + beside + 2 * max(weights, beside)
+        disk.require_space(self._folder.parent, (2 if several else 1) * parts)
 
     def _tidy(self, found: Checkpoint | None) -> None:
         """Removes what a kill in a save, or in the removal after it, left; nothing where there is damage."""

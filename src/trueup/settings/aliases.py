@@ -20,6 +20,7 @@ _NLL = Alias(
 _LR = Alias("update.lr", says="only the critic has a learning rate: `--update.critic.lr`")
 _LORA_TARGETS = Alias("model.lora.targets", {"all": "all-linear"}, rest=True)
 _K = Alias("num_completions", also=("n", "candidates.num_completions", "k"))
+_RECOMPUTED = Alias("model.activation_checkpointing", {True: "block", False: "none"})
 _EPOCHS_PER_STEP = Alias("epochs_per_step")
 
 TOPICS: dict[str, dict[str, str | Alias]] = {
@@ -36,6 +37,8 @@ TOPICS: dict[str, dict[str, str | Alias]] = {
         "pure_bf16": Alias("model.dtype", {True: "bfloat16", False: "float32"}),
         "chat_template": "model.template",
         "template": "model.template",
+        "gradient_checkpointing": _RECOMPUTED,
+        "use_gradient_checkpointing": _RECOMPUTED,
         "disable_dropout": Alias("model.dropout", {True: "zero", False: "keep"}),
     },
     "Adapter": {

@@ -160,8 +160,8 @@ _SAID: tuple[tuple[str, dict[str, tuple[object, ...]]], ...] = (
         },
     ),
     (
-        "memory is bounded by `--loop.microbatch_tokens N`: lower it until a pass fits",
-        {"gradient_checkpointing": (False,), "activation_offloading": (False,)},
+        "memory is bounded by `--loop.microbatch_tokens N`, and by `--model.activation_checkpointing block`",
+        {"activation_offloading": (False,)},
     ),
     (
         "episodes are steps x groups: `--loop.steps N --loop.batch GROUPS`",

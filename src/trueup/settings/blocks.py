@@ -56,6 +56,9 @@ class ModelSettings:
     "`keep` leaves the model's own dropout rates on while training."
     logits_budget_mib: Annotated[int, Ge(1)] = 256
     "Most memory that logits may take at once."
+    activation_checkpointing: Literal["none", "block", "selective"] = "none"
+    """What the backward pass computes again in place of keeping it: every block of the model, or with
+    `selective` all of it but attention. Less memory, more time, the same gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trueup.engine.method import Minibatch, Network, Rule
 from trueup.errors import TrueupError
+from trueup.update.halves import Halves, is_half, total_norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +36,17 @@ class AdamW:
     "Gradients are scaled down to this norm over all trained networks."
     lr_scale: Mapping[str, float] = field(default_factory=dict)
     "A factor on the learning rate by network: `{value: 3.0}`."
+    master_weights: Literal["float32", "kahan", "none"] = "float32"
+    """What keeps small changes of bfloat16 weights: a float32 copy of each, or Kahan summation, which takes
+    10 bytes a weight in place of 16. `none` is refused for them; other weights need neither."""
     nonfinite: Literal["abort", "skip"] = "abort"
     "What a non-finite loss or gradient does: end the run, or skip the update."
     max_skips: int = 3
     "With `skip`: how many updates in a row may be skipped before the run ends."
 
     def start(self, networks: Mapping[str, Network], num_updates: int) -> Rule:
-        """The rule at work on these networks' trainable parameters."""
+        """The rule at work on these networks' trainable parameters; E505 and E506 where they are bfloat16
+        and would not move, or not rightly."""
         return AdamWRule(self, networks, num_updates)
 
     @property
@@ -114,47 +119,36 @@ class AdamWRule:
     def __init__(self, settings: AdamW, networks: Mapping[str, Network], num_updates: int) -> None:
         self._settings, self._num_updates = settings, num_updates
         self._gate = Gate(nonfinite=settings.nonfinite, max_skips=settings.max_skips, lower="update.lr")
-        self._names: list[str] = []
-        groups: list[dict[str, Any]] = []
-        seen: set[int] = set()
-        for network, model in networks.items():
-            for decays in (True, False):
-                chosen = [
-                    (f"{network}/{name}", p)
-                    for name, p in model.module.named_parameters()
-                    if p.requires_grad and (p.dim() >= 2) == decays and id(p) not in seen
-                ]
-                seen.update(id(p) for _, p in chosen)
-                self._names.extend(name for name, _ in chosen)
-                decay = settings.weight_decay if decays else 0.0
-                scale = settings.lr_scale.get(network, 1.0)
-                groups.append({"params": [p for _, p in chosen], "weight_decay": decay, "scale": scale})
-        self._adamw = torch.optim.AdamW(groups, lr=settings.peak, betas=settings.betas, eps=settings.eps)
-
-    @property
-    def _parameters(self) -> list[Tensor]:
-        return [p for group in self._adamw.param_groups for p in group["params"]]
+        groups = _groups(settings, networks)
+        options = {"lr": settings.peak, "betas": settings.betas, "eps": settings.eps}
+        plain = _only(groups, half=False)
+        self._names: list[str] = [name for group in plain for name in group["names"]]
+        self._adamw = torch.optim.AdamW(plain, **options)
+        self._halves = Halves(settings.master_weights, _only(groups, half=True), options)
+        self._parameters: list[Tensor] = [p for group in groups for p in group["params"]]
 
     def step(self, minibatch: Minibatch) -> dict[str, float]:
         """One update, or none where a loss or gradient is not finite."""
-        self._adamw.zero_grad(set_to_none=True)
+        self._clear()
         metrics = minibatch.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm)
+        norm = total_norm([p.grad for p in self._parameters if p.grad is not None])
+        torch.nn.utils.clip_grads_with_norm_(self._parameters, self._settings.max_grad_norm, norm)
         metrics["grad_norm"] = float(norm)
         factor = schedule(self._settings, self._gate.update, self._num_updates)
         metrics["lr"] = self._settings.peak * factor
         if not self._gate.passes(metrics):
-            self._adamw.zero_grad(set_to_none=True)
+            self._clear()
             return {**metrics, "skipped": 1.0}
         for group in self._adamw.param_groups:
             group["lr"] = self._settings.peak * factor * group["scale"]
         self._adamw.step()
+        self._halves.step(self._settings.peak * factor)
         return metrics
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Adam's moments by parameter name, and the counters."""
-        tensors: dict[str, Tensor] = {}
-        for name, parameter in zip(self._names, self._parameters, strict=True):
+        """Adam's moments by parameter name, what is kept beside bfloat16 weights, and the counters."""
+        tensors = self._halves.state()
+        for name, parameter in zip(self._names, self._stepped, strict=True):
             for key, value in self._adamw.state.get(parameter, {}).items():
                 tensors[f"{name}:{key}"] = torch.as_tensor(value)
         return tensors, self._gate.state()
@@ -162,9 +156,52 @@ class AdamWRule:
     def load(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Restores what `state` returned."""
         self._gate.load(values)
-        for name, parameter in zip(self._names, self._parameters, strict=True):
+        self._halves.load(tensors)
+        for name, parameter in zip(self._names, self._stepped, strict=True):
             held = {k.removeprefix(f"{name}:"): v for k, v in tensors.items() if k.startswith(f"{name}:")}
             if held:
                 self._adamw.state[parameter] = {
                     key: value.to("cpu" if key == "step" else parameter.device) for key, value in held.items()
                 }
+
+    @property
+    def _stepped(self) -> list[Tensor]:
+        """The parameters that torch's AdamW changes itself."""
+        return [p for group in self._adamw.param_groups for p in group["params"]]
+
+    def _clear(self) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
+
+
+def _groups(settings: AdamW, networks: Mapping[str, Network]) -> list[dict[str, Any]]:
+    """The networks' trainable parameters, each once, by what is done to them."""
+    groups: list[dict[str, Any]] = []
+    seen: set[int] = set()
+    for network, model in networks.items():
+        for decays in (True, False):
+            chosen = [
+                (f"{network}/{name}", p)
+                for name, p in model.module.named_parameters()
+                if p.requires_grad and (p.dim() >= 2) == decays and id(p) not in seen
+            ]
+            seen.update(id(p) for _, p in chosen)
+            groups.append(
+                {
+                    "names": [name for name, _ in chosen],
+                    "params": [p for _, p in chosen],
+                    "weight_decay": settings.weight_decay if decays else 0.0,
+                    "scale": settings.lr_scale.get(network, 1.0),
+                }
+            )
+    return groups
+
+
+def _only(groups: list[dict[str, Any]], *, half: bool) -> list[dict[str, Any]]:
+    """The groups with the half-precision parameters alone, or with the others."""
+    found: list[dict[str, Any]] = []
+    for group in groups:
+        named = zip(group["names"], group["params"], strict=True)
+        kept = [(name, p) for name, p in named if is_half(p) == half]
+        found.append({**group, "names": [name for name, _ in kept], "params": [p for _, p in kept]})
+    return found

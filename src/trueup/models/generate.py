@@ -61,6 +61,7 @@ def generate(
     prompts: Sequence[np.ndarray],
     *,
     k: int = 1,
+    first: int = 0,
     max_new_tokens: int,
     temperature: float | None = None,
     top_k: int | None = None,
@@ -73,7 +74,8 @@ def generate(
 ) -> list[list[Sampled]]:
     """K completions of each prompt, in order.
 
-    The temperature is the network's own unless given. `batch_tokens` bounds the tokens held at once: rows
+    The temperature is the network's own unless given. `first` is the first prompt's index among those of all
+    ranks, which its samples depend on. `batch_tokens` bounds the tokens held at once: rows
     times the longest prompt plus `max_new_tokens`. `pulse` is called before each token and may raise.
     Raises E503 for an empty prompt, E560 for more than a million new tokens.
     """
@@ -97,7 +99,7 @@ def generate(
                 network,
                 [prompts[i] for i in numbers],
                 [where[i] for i, _ in rows],
-                np.stack([_uniforms(seed, i, j, max_new_tokens) for i, j in rows]),
+                np.stack([_uniforms(seed, first + i, j, max_new_tokens) for i, j in rows]),
                 choice,
                 np.asarray(sorted(set(stop_ids)), np.int64),
                 pulse,

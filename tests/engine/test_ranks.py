@@ -1,0 +1,137 @@
+"""Several ranks compute what one process does: shares, sums, and every method's gradient, to 1e-10 in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from several import on_ranks
+from trueup.engine.groups import Group
+from trueup.engine.loop import Step, annotated
+from trueup.engine.method import Handles, Method
+from trueup.engine.ranks import Ranks
+from trueup.settings.blocks import LoraSettings
+from trueup.settings.discover import find, names
+from trueup.testing.methods import open_toy, tiny_config
+from trueup.testing.toys import share_of_even_tokens
+
+FULL = ("sft", "dpo", "reward_model", "ppo", "grpo", "kto", "distill")
+"What `make test` looks at: every unit, whole-step annotators, a critic, a teacher."
+ADAPTED = ("dpo", "ppo")
+"The same with an adapter, the reference being the base."
+
+
+def test_shares_are_runs_with_the_smallest_largest() -> None:
+    assert Ranks(count=2).shares([5, 1, 1, 1, 1, 1]) == [range(0, 1), range(1, 6)]
+    assert Ranks(count=3).shares([100, 10, 10]) == [range(0, 1), range(1, 3), range(3, 3)]
+    assert Ranks(count=2).shares([]) == [range(0, 0), range(0, 0)]
+    assert Ranks(count=3).shares([0, 0, 4]) == [range(0, 3), range(3, 3), range(3, 3)]
+    assert Ranks().shares([1, 2]) == [range(0, 2)]
+
+
+def test_what_ranks_tell_one_another(tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> list[Any]:
+        i = ranks.index
+        half = torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+        lone = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+        never = torch.nn.Parameter(torch.zeros(1))
+        half.grad = torch.full_like(half, 1 + i)
+        lone.grad = torch.tensor([0.1, 0.2], dtype=torch.float64) if i == 1 else None
+        ranks.sum_gradients([half, lone, never])
+        assert lone.grad is not None
+        rows = torch.arange(3.0)[:, None] if i == 1 else torch.empty(0)
+        return [
+            ranks.gather(b"ab"[: 2 * i]),
+            ranks.first({"x": 0.1, "i": i}),
+            ranks.any("SIGTERM" if i == 2 else ""),
+            ranks.summed({"a": 0.1, **({"b": 1.0} if i else {})}),
+            ranks.chained({"m": [float(i)] * i}),
+            ranks.joined(rows).tolist(),
+            {n: t.tolist() for n, t in ranks.first_tensors({} if i else {"w": torch.tensor([1.5])}).items()},
+            [half.grad.tolist(), lone.grad.tolist(), never.grad],
+        ]
+
+    for said in on_ranks(3, tmp_path, work):
+        assert said == [
+            [b"", b"ab", b"ab"],
+            {"x": 0.1, "i": 0},
+            "SIGTERM",
+            {"a": 0.1 + 0.1 + 0.1, "b": 2.0},
+            {"m": [1.0, 2.0, 2.0]},
+            [[0.0], [1.0], [2.0]],
+            {"w": [1.5]},
+            [[6.0, 6.0, 6.0], [0.1, 0.2], None],
+        ]
+
+
+def opened(name: str, lora: LoraSettings | None) -> tuple[Method, Handles]:
+    """A method on toy groups in float64, with small passes, so that every rank makes several."""
+    module = find(name)
+    method, handles = open_toy(module, tiny_config(module), share_of_even_tokens, lora)
+    for network in handles.networks.values():
+        network.module.double()
+    return method, replace(handles, dtype=torch.float64, microbatch_tokens=24)
+
+
+def learned(
+    name: str, lora: LoraSettings | None, ranks: Ranks
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """A step's gradient by parameter, and every number noted on the way to it, held-out means among them."""
+    method, handles = opened(name, lora)
+    noted: dict[str, float] = {}
+    handles = replace(handles, ranks=ranks, record=noted.update)
+    with torch.no_grad():
+        groups: Sequence[Group] = annotated(method.source(0, handles), method, handles)
+    step = Step(method, handles, groups, 0)
+    noted |= {f"evaluated/{key}": value for key, value in step.evaluate().items()}
+    noted |= {f"mean/{key}": float(np.sum(value)) for key, value in step.by_group().items()}
+    noted |= step.backward()
+    found: dict[str, np.ndarray] = {}
+    for network in method.trains:
+        for key, p in handles.networks[network].module.named_parameters():
+            if p.grad is not None:
+                found[f"{network}.{key}"] = p.grad.numpy()
+    return found, noted
+
+
+def compared(name: str, lora: LoraSettings | None, ranks: Ranks) -> str:
+    """What differs between several ranks and one process; "" where nothing does."""
+    alone, said_alone = learned(name, lora, Ranks())
+    found, said = learned(name, lora, ranks)
+    if alone.keys() != found.keys() or not any(np.abs(g).max() > 1e-6 for g in alone.values()):
+        return f"{name}: gradients of {sorted(alone.keys() ^ found.keys())}, or none at all"
+    worst = max(float(np.abs(alone[key] - found[key]).max()) for key in alone)
+    other = (
+        max(abs(said_alone[key] - said[key]) for key in said_alone)
+        if said_alone.keys() == said.keys()
+        else 1.0
+    )
+    return f"{name}: gradient {worst:.1e}, numbers {other:.1e}" if max(worst, other) > 1e-10 else ""
+
+
+def all_compared(full: Sequence[str], adapted: Sequence[str], count: int, folder: Path) -> list[str]:
+    """What differs for any of the methods on any rank: training all weights, and an adapter."""
+    kinds = [*((name, None) for name in full), *((name, LoraSettings(rank=2)) for name in adapted)]
+
+    def work(ranks: Ranks) -> list[str]:
+        return [found for name, lora in kinds if (found := compared(name, lora, ranks))]
+
+    return [found for said in on_ranks(count, folder, work) for found in said]
+
+
+def test_two_processes_are_one(tmp_path: Path) -> None:
+    assert not all_compared(FULL, ADAPTED, 2, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_any_number_of_processes_is_one_for_every_method(count: int, tmp_path: Path) -> None:
+    found = [n for n in names() if hasattr(find(n), "build") and n not in ("trpo",)]
+    assert len(found) > 25
+    assert not all_compared(found, found, count, tmp_path)

@@ -1,4 +1,4 @@
-"""Several ranks compute what one process does: shares, sums, and every method's gradient, to 1e-10 in float64."""
+"""Several ranks compute what one process does: shares, sums, every method's gradient (to 1e-10, float64)."""
 
 from __future__ import annotations
 

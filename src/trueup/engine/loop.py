@@ -55,7 +55,7 @@ class Keeper(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One minibatch as an update rule sees it: exact gradients whatever the number of microbatches and ranks."""
+    """One minibatch as an update rule sees it: exact gradients however it is cut and shared out."""
 
     method: Method
     handles: Handles

@@ -1,7 +1,7 @@
 """Ranks: the processes that train one model together, one a device, and what they tell one another.
 
-Every rank runs the same loop over the same groups, so whatever sees a whole step sees it everywhere, and every
-choice is made alike. What costs time is shared out (the passes of a minibatch, what networks measure, what is
+Every rank runs the same loop over the same groups, so whatever sees a whole step sees it everywhere, and all
+make the same choices. What costs time is shared out (a minibatch's passes, what networks measure, what is
 sampled) and told to all. Nothing that travels is a pickle: bytes, JSON, and the bytes of tensors.
 """
 
@@ -164,13 +164,16 @@ class Ranks:
         return found
 
     def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors as one process would hold them. Sharded ones are gathered one by one to rank 0's CPU."""
+        """The tensors as one process would hold them. Rank 0 has what was sharded, on its CPU."""
         found: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
             full = tensor.full_tensor() if is_sharded(tensor) else tensor  # pyright: ignore[reportAttributeAccessIssue]
             if self.leads or full is tensor:
                 found[name] = full if full is tensor else full.cpu()
         return found
+
+
+ALONE = Ranks()
 
 
 def is_sharded(tensor: Tensor) -> bool:

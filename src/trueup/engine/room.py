@@ -94,7 +94,7 @@ def fitting(work: Callable[[int], T], groups: Sequence[Group], handles: Handles)
 
 
 def fits(together: Callable[[Ranks, T], T]) -> Callable[[Callable[[S], T]], Callable[[S], T]]:
-    """Makes a step's method over its own groups one that is done again in smaller passes where memory runs out.
+    """A decorator: a step's method over its own groups, done again in smaller passes where memory runs out.
 
     What it has added to gradients by then is taken back; what was there before it stays. It works on this
     rank's share: gradients are then summed over ranks, and `together` makes one result of theirs.

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,14 +23,17 @@ from trueup.engine.groups import Group
 from trueup.engine.loop import Progress, fit
 from trueup.engine.method import Handles, Method, Parts
 from trueup.engine.order import spans
+from trueup.engine.ranks import ALONE, Ranks
 from trueup.errors import TrueupError
 from trueup.judges.open import open_judge
+from trueup.judges.over_ranks import over_ranks
 from trueup.models.forward import LanguageModel
 from trueup.models.load import merge, save
 from trueup.models.opening import open_chat, open_networks, open_shared, pick_device
 from trueup.runs import meter as metering
 from trueup.runs import warned
 from trueup.runs.files_read import inputs_of
+from trueup.runs.followed import check_devices
 from trueup.runs.guard import Guard, check_guarded
 from trueup.runs.idle import sum_up, warn_of, warned_before
 from trueup.runs.keeper import RunKeeper, held_out_step
@@ -83,15 +87,23 @@ def train(
     stop_requested: Callable[[], str] = lambda: "",
     progress_label: str = "",
     watch: Watch = Watch(),
+    ranks: Ranks = ALONE,
 ) -> Trained:
     """The finished run in `folder`: continued from its newest checkpoint where there is one.
 
     `module` is a method's file and `config` an instance of its `Config`. Raises `Interrupted` when
-    `stop_requested` names a signal, after saving, and what a callback raises.
+    `stop_requested` names a signal, on any of the ranks, after saving, and what a callback raises. Ranks but
+    the first are given a folder of their own, to be thrown away.
     """
     disk.make_folder(folder)
     with warned.keeping(folder):
-        return _train(module, config, folder, stop_requested, progress_label, watch)
+        asked = partial(_asked_any, stop_requested, ranks)
+        return _train(module, config, folder, asked, progress_label, watch, ranks)
+
+
+def _asked_any(stop_requested: Callable[[], str], ranks: Ranks) -> str:
+    """The signal that any rank was asked to end by; all ranks have to ask at the same places."""
+    return ranks.any(stop_requested())
 
 
 def _train(
@@ -101,11 +113,13 @@ def _train(
     stop_requested: Callable[[], str],
     label: str,
     watch: Watch,
+    ranks: Ranks,
 ) -> Trained:
     device = pick_device(config.model.device, config.model.dtype)
     chat = open_chat(config.model)
     bad, needs = folder / "quarantine.jsonl", vars(module).get("NEEDS", ())
-    opened = open_groups(config.data, chat, seed=config.seed, quarantine=bad, needs=needs)
+    with ranks.one_first():
+        opened = open_groups(config.data, chat, seed=config.seed, quarantine=bad, needs=needs)
     _note_data(folder, opened)
     metering.say(*opened.unread)
     end_if_asked(stop_requested)
@@ -120,6 +134,7 @@ def _train(
     method: Method = module.build(config, parts)
     if config.loop.guard is not None:
         check_guarded(method)  # Before a model loads.
+    check_devices(method, config.model, ranks)
     base = open_shared(method, config.model, device)
     networks = open_networks(
         method, config.model, device, seed=config.seed, base=base, tokenizer=chat.tokenizer
@@ -134,9 +149,10 @@ def _train(
         dtype=torch.float64 if config.model.dtype == "float64" else torch.float32,
         microbatch_tokens=config.loop.microbatch_tokens,
         epochs=None if config.loop.steps is not None else config.loop.epochs,
-        judge=open_judge(method.judge, device=str(device), base=base, decode=chat.decode)
+        judge=over_ranks(open_judge(method.judge, device=str(device), base=base, decode=chat.decode), ranks)
         if method.judge
         else None,
+        ranks=ranks,
     )
     end_if_asked(stop_requested)
     sizes = step_sizes(config.loop, method, len(opened.train))
@@ -208,7 +224,7 @@ def train_method(
     seen = _Seen(count=watch.num_samples)
     if watch.num_samples:
         method = replace(method, settle=(*method.settle, seen))
-    meter = metering.Meter(folder, ("jsonl", *loop.trackers))
+    meter = metering.Meter(folder, ("jsonl", *(loop.trackers if handles.ranks.leads else ())))
     guard = open_guard(method, loop, handles)
     keeper = RunKeeper(
         folder,
@@ -306,7 +322,8 @@ def open_guard(method: Method, loop: LoopSettings, handles: Handles) -> Guard | 
     if loop.guard is None:
         return None
     check_guarded(method)
-    return Guard(settings=loop.guard, judge=open_judge(loop.guard.judge, device=str(handles.device)))
+    judge = over_ranks(open_judge(loop.guard.judge, device=str(handles.device)), handles.ranks)
+    return Guard(settings=loop.guard, judge=judge)
 
 
 def step_sizes(loop: LoopSettings, method: Method, num_groups: int) -> list[int]:
@@ -365,6 +382,8 @@ def _save_model(method: Method, handles: Handles, folder: Path) -> Path:
     """The model's folder, which appears whole or not at all."""
     network = handles.networks[method.output]
     assert isinstance(network, LanguageModel)
+    if not handles.ranks.leads:
+        return folder / "model"
     # An adapter on weights that lie in no folder (another adapter, merged) means nothing by itself.
     with disk.whole_folder(folder / "model") as staged:
         save(network if network.hf_model.name_or_path else merge(network), staged)

@@ -12,7 +12,7 @@ import torch
 from trueup.engine.groups import Completion, Group
 from trueup.engine.method import Handles, Network, Parts
 from trueup.engine.order import derive, draw
-from trueup.engine.ranks import Ranks
+from trueup.engine.ranks import ALONE, Ranks
 from trueup.errors import TrueupError
 from trueup.models.forward import LanguageModel
 from trueup.models.generate import Sampled, generate
@@ -119,7 +119,7 @@ def sample_groups(
     decoding: Decoding,
     seed: int,
     name: str = "policy",
-    ranks: Ranks = Ranks(),
+    ranks: Ranks = ALONE,
 ) -> list[Group]:
     """The prompts, each with K sampled completions in place of any it had, judgements dropped.
 

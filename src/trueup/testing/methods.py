@@ -97,7 +97,7 @@ def tiny_config(module: ModuleType) -> Any:
 def open_toy(
     module: ModuleType, config: Any, judge: Callable[[Sequence[Group]], Any], lora: LoraSettings | None
 ) -> tuple[Method, Handles]:
-    """The method on toy groups and random networks, with an adapter of each over one base where `lora` says."""
+    """The method on toy groups and random networks; with `lora`, an adapter each over one base."""
     parts = Parts(
         groups=_judged(toy_groups(24, seed=1), judge),
         held_out=_judged(toy_groups(4, seed=2), judge),

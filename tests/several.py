@@ -4,47 +4,68 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
+import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed
 
 from trueup.engine.ranks import Ranks
+from trueup.errors import TrueupError
+from trueup.runs.devices import joined
+from trueup.runs.signals import Interrupted
+
+KILLED = "killed"
 
 
-def on_ranks(count: int, folder: Path, work: Callable[[Ranks], Any]) -> list[Any]:
-    """What `work` returned on each rank; raises AssertionError with the traceback of a rank that failed."""
-    folder.mkdir(parents=True, exist_ok=True)
+def on_ranks(count: int, work: Callable[[Ranks], Any], *, shard: bool = False) -> list[Any]:
+    """What `work` returned on each rank: `KILLED` of one that was killed, the error of one that raised ours.
+
+    Raises AssertionError with the traceback of a rank that failed otherwise.
+    """
     context = multiprocessing.get_context("fork")
-    told = context.SimpleQueue()
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    pipes = [context.Pipe(duplex=False) for _ in range(count)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads; they are torch's, idle
         children = [
-            context.Process(target=_one, args=(index, count, folder / "store", work, told))
+            context.Process(target=_one, args=(index, count, port, work, shard, pipes[index][1]))
             for index in range(count)
         ]
         for child in children:
             child.start()
-    found = dict(told.get() for _ in children)
+    for _, end in pipes:
+        end.close()
+    found = []
+    for reading, _ in pipes:
+        try:
+            found.append(reading.recv())
+        except EOFError:
+            found.append(KILLED)
     for child in children:
         child.join(30)
-    failed = [said for said in found.values() if isinstance(said, str) and said.startswith("Traceback")]
+    failed = [said for said in found if isinstance(said, str) and said.startswith("Traceback")]
     assert not failed, failed[0]
-    return [found[index] for index in range(count)]
+    return found
 
 
-def _one(index: int, count: int, store: Path, work: Callable[[Ranks], Any], told: Any) -> None:
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+def _one(index: int, count: int, port: int, work: Callable[[Ranks], Any], shard: bool, told: Any) -> None:
+    os.environ.update(
+        RANK=str(index), LOCAL_RANK=str(index), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo0" if sys.platform == "darwin" else "lo",
+    )  # fmt: skip
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=index, world_size=count)
     try:
-        told.put((index, work(Ranks(index=index, count=count))))
+        with joined(shard=shard, device="cpu") as ranks:
+            assert ranks is not None
+            told.send(work(ranks))
+    except (TrueupError, Interrupted) as error:
+        told.send(str(error))
     except BaseException:
-        told.put((index, traceback.format_exc()))
-        os._exit(1)  # the others' next exchange fails, and they say so too
-    distributed.barrier()
+        told.send(traceback.format_exc())
     os._exit(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,7 @@ def test_shares_are_runs_with_the_smallest_largest() -> None:
     assert Ranks().shares([1, 2]) == [range(0, 2)]
 
 
-def test_what_ranks_tell_one_another(tmp_path: Path) -> None:
+def test_what_ranks_tell_one_another() -> None:
     def work(ranks: Ranks) -> list[Any]:
         i = ranks.index
         half = torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
@@ -57,7 +56,7 @@ def test_what_ranks_tell_one_another(tmp_path: Path) -> None:
             [half.grad.tolist(), lone.grad.tolist(), never.grad],
         ]
 
-    for said in on_ranks(3, tmp_path, work):
+    for said in on_ranks(3, work):
         assert said == [
             [b"", b"ab", b"ab"],
             {"x": 0.1, "i": 0},
@@ -115,23 +114,23 @@ def compared(name: str, lora: LoraSettings | None, ranks: Ranks) -> str:
     return f"{name}: gradient {worst:.1e}, numbers {other:.1e}" if max(worst, other) > 1e-10 else ""
 
 
-def all_compared(full: Sequence[str], adapted: Sequence[str], count: int, folder: Path) -> list[str]:
+def all_compared(full: Sequence[str], adapted: Sequence[str], count: int) -> list[str]:
     """What differs for any of the methods on any rank: training all weights, and an adapter."""
     kinds = [*((name, None) for name in full), *((name, LoraSettings(rank=2)) for name in adapted)]
 
     def work(ranks: Ranks) -> list[str]:
         return [found for name, lora in kinds if (found := compared(name, lora, ranks))]
 
-    return [found for said in on_ranks(count, folder, work) for found in said]
+    return [found for said in on_ranks(count, work) for found in said]
 
 
-def test_two_processes_are_one(tmp_path: Path) -> None:
-    assert not all_compared(FULL, ADAPTED, 2, tmp_path)
+def test_two_processes_are_one() -> None:
+    assert not all_compared(FULL, ADAPTED, 2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3, 4])
-def test_any_number_of_processes_is_one_for_every_method(count: int, tmp_path: Path) -> None:
+def test_any_number_of_processes_is_one_for_every_method(count: int) -> None:
     found = [n for n in names() if hasattr(find(n), "build") and n not in ("trpo",)]
     assert len(found) > 25
-    assert not all_compared(found, found, count, tmp_path)
+    assert not all_compared(found, found, count)

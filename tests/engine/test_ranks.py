@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,7 +14,9 @@ from several import on_ranks
 from trueup.engine.groups import Group
 from trueup.engine.loop import Step, annotated
 from trueup.engine.method import Handles, Method
-from trueup.engine.ranks import Ranks
+from trueup.engine.ranks import Ranks, whole
+from trueup.models.forward import LanguageModel
+from trueup.models.sharding import shard
 from trueup.settings.blocks import LoraSettings
 from trueup.settings.discover import find, names
 from trueup.testing.methods import open_toy, tiny_config
@@ -22,6 +24,8 @@ from trueup.testing.toys import share_of_even_tokens
 
 FULL = ("sft", "dpo", "reward_model", "ppo", "grpo", "kto", "distill")
 "What `make test` looks at: every unit, whole-step annotators, a critic, a teacher."
+HALVED = ("sft", "ppo", "reward_model")
+"What it looks at with sharded weights: a head read below its module, two networks, a head of ours."
 ADAPTED = ("dpo", "ppo")
 "The same with an adapter, the reference being the base."
 
@@ -84,6 +88,8 @@ def learned(
     """A step's gradient by parameter, and every number noted on the way to it, held-out means among them."""
     method, handles = opened(name, lora)
     noted: dict[str, float] = {}
+    if ranks.sharded:
+        shard(cast(list[LanguageModel], list(handles.networks.values())), ranks)
     handles = replace(handles, ranks=ranks, record=noted.update)
     with torch.no_grad():
         groups: Sequence[Group] = annotated(method.source(0, handles), method, handles)
@@ -95,7 +101,7 @@ def learned(
     for network in method.trains:
         for key, p in handles.networks[network].module.named_parameters():
             if p.grad is not None:
-                found[f"{network}.{key}"] = p.grad.numpy()
+                found[f"{network}.{key}"] = whole(p.grad).numpy()
     return found, noted
 
 
@@ -114,18 +120,24 @@ def compared(name: str, lora: LoraSettings | None, ranks: Ranks) -> str:
     return f"{name}: gradient {worst:.1e}, numbers {other:.1e}" if max(worst, other) > 1e-10 else ""
 
 
-def all_compared(full: Sequence[str], adapted: Sequence[str], count: int) -> list[str]:
+def all_compared(
+    full: Sequence[str], adapted: Sequence[str], count: int, *, shard: bool = False
+) -> list[str]:
     """What differs for any of the methods on any rank: training all weights, and an adapter."""
     kinds = [*((name, None) for name in full), *((name, LoraSettings(rank=2)) for name in adapted)]
 
     def work(ranks: Ranks) -> list[str]:
         return [found for name, lora in kinds if (found := compared(name, lora, ranks))]
 
-    return [found for said in on_ranks(count, work) for found in said]
+    return [found for said in on_ranks(count, work, shard=shard) for found in said]
 
 
 def test_two_processes_are_one() -> None:
     assert not all_compared(FULL, ADAPTED, 2)
+
+
+def test_two_processes_with_half_of_the_weights_each_are_one() -> None:
+    assert not all_compared(HALVED, ADAPTED, 2, shard=True)
 
 
 @pytest.mark.slow
@@ -134,3 +146,4 @@ def test_any_number_of_processes_is_one_for_every_method(count: int) -> None:
     found = [n for n in names() if hasattr(find(n), "build") and n not in ("trpo",)]
     assert len(found) > 25
     assert not all_compared(found, found, count)
+    assert not all_compared(found, found, count, shard=True)

@@ -1,4 +1,4 @@
-"""A run on several devices leaves what one on one leaves; stopped or killed, it goes on on any number of them."""
+"""A run on several devices leaves what one on one leaves; stopped or killed, it goes on on any number."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ class Ranks:
         """The tensors as one process would hold them. Rank 0 has what was sharded, on its CPU."""
         found: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
-            full = tensor.full_tensor() if is_sharded(tensor) else tensor  # pyright: ignore[reportAttributeAccessIssue]
+            full = whole(tensor)
             if self.leads or full is tensor:
                 found[name] = full if full is tensor else full.cpu()
         return found
@@ -179,6 +179,11 @@ ALONE = Ranks()
 def is_sharded(tensor: Tensor) -> bool:
     """Whether each rank holds a part of the tensor."""
     return hasattr(tensor, "placements")
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor in one piece, on every rank; itself where it is so already."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor  # pyright: ignore[reportAttributeAccessIssue] - DTensor's
 
 
 def placed(value: Tensor, like: Tensor) -> Tensor:

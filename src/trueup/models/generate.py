@@ -19,6 +19,7 @@ from trueup.engine.room import no_room, ran_out, release
 from trueup.errors import TrueupError
 from trueup.models.decode import decoder_for
 from trueup.models.forward import LanguageModel, in_use
+from trueup.models.parts import whole
 
 BLOCK = 128
 "Tokens summed together before the distribution function is searched: two short searches, not a long one."
@@ -90,7 +91,7 @@ def generate(
         network = network.with_temperature(temperature)
     choice = Choice(greedy=greedy, top_k=top_k, top_p=top_p)
     found: dict[tuple[int, int], Sampled] = {}
-    with in_use(network.module), torch.inference_mode(), network.as_called():
+    with in_use(network.module), whole(network.module), torch.inference_mode(), network.as_called():
 
         def draw(rows: list[tuple[int, int]]) -> list[Sampled]:
             numbers = sorted({i for i, _ in rows})

@@ -65,14 +65,16 @@ def sampling(world: Path, out: str) -> Stage:
     return stage(world, "grpo", out, loop=loop, judge=f"{judge}:reward", num_completions=3, decoding=decoding)
 
 
-def several(made: Stage, size: int, asks: Callable[[int], str] = lambda index: "") -> list[Any]:
+def several(
+    made: Stage, size: int, asks: Callable[[int], str] = lambda index: "", *, shard: bool = False
+) -> list[Any]:
     """What each rank says at the end of a run; `asks` says at every poll whether a rank is asked to end."""
 
     def work(ranks: Ranks) -> str:
         run_stage(made, ranks=ranks, stop_requested=lambda: asks(ranks.index))
         return "done"
 
-    return on_ranks(size, work)
+    return on_ranks(size, work, shard=shard)
 
 
 def numbers(folder: Path) -> list[dict[str, Any]]:
@@ -158,3 +160,24 @@ def test_a_killed_rank_ends_the_others_who_name_it_and_the_run_goes_on(world: Pa
     assert said[0].startswith("E871 rank 0 — rank 1 was killed or hangs"), said
     assert several(stage(world, "dpo", "cut"), 2) == ["done", "done"]
     assert bits(world / "whole") == bits(world / "cut")
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2}])
+def test_sharded_weights_are_kept_as_one_process_keeps_them(world: Path, lora: dict[str, int] | None) -> None:
+    polls = count()
+
+    def soon(index: int) -> str:
+        return "SIGTERM" if next(polls) >= 6 and index == 1 else ""
+
+    def made(out: str) -> Stage:
+        model = {"path": str(world / "my-model"), "dtype": "float64", "device": "cpu", "lora": lora}
+        return stage(world, "dpo", out, model=model)
+
+    run_stage(made("one"))
+    said = several(made("two"), 2, soon, shard=True)
+    assert said[0] == said[1] and said[0].startswith("SIGTERM after step"), said
+    assert several(made("two"), 3, shard=True) == ["done"] * 3
+    assert apart(world / "one", world / "two") < 1e-10
+    assert {p.name for p in (world / "two" / "model").iterdir()} == {
+        p.name for p in (world / "one" / "model").iterdir()
+    }

@@ -28,8 +28,8 @@ from trueup.errors import TrueupError
 from trueup.judges.open import open_judge
 from trueup.judges.over_ranks import over_ranks
 from trueup.models.forward import LanguageModel
-from trueup.models.load import merge, save
 from trueup.models.opening import open_chat, open_networks, open_shared, pick_device
+from trueup.models.sharding import shard
 from trueup.runs import meter as metering
 from trueup.runs import warned
 from trueup.runs.files_read import inputs_of
@@ -37,9 +37,9 @@ from trueup.runs.followed import check_devices
 from trueup.runs.guard import Guard, check_guarded
 from trueup.runs.idle import sum_up, warn_of, warned_before
 from trueup.runs.keeper import RunKeeper, held_out_step
+from trueup.runs.output import opened_again, save_model
 from trueup.runs.signals import Interrupted, end_if_asked
 from trueup.settings.blocks import LoopSettings
-from trueup.settings.sealed import seal
 from trueup.sources.open import Opened, open_groups
 from trueup.statistics.estimates import Estimate, mean_ci, win_rate
 
@@ -139,6 +139,8 @@ def _train(
     networks = open_networks(
         method, config.model, device, seed=config.seed, base=base, tokenizer=chat.tokenizer
     )
+    if ranks.sharded:
+        shard(networks.values(), ranks)
     inputs.add(folder, inputs_of(config, outside=folder))  # what was fetched, which was not there before
     check_context(networks, opened, config.data.max_tokens, _new_tokens(config, needs))
     end_if_asked(stop_requested)
@@ -166,6 +168,7 @@ def _train(
         stop_requested=stop_requested,
         label=label,
         watch=watch,
+        again=partial(opened_again, method, config, chat.tokenizer) if ranks.sharded else None,
     )
 
 
@@ -215,10 +218,11 @@ def train_method(
     stop_requested: Callable[[], str] = lambda: "",
     label: str = "",
     watch: Watch = Watch(),
+    again: Callable[[], LanguageModel] | None = None,
 ) -> Trained:
     """The finished run of a built method on loaded networks, kept in `folder`; see `train`.
 
-    `sizes` says how many groups each step has.
+    `sizes` says how many groups each step has. Where networks are sharded, `again` opens the output anew.
     """
     num_steps = len(sizes)
     seen = _Seen(count=watch.num_samples)
@@ -265,7 +269,7 @@ def train_method(
         noted["best_step"] = best
     if guard is not None and guard.fall is not None:
         noted["guard/fell"] = guard.steps[guard.fall.at]
-    held_out, model = _made(method, handles, folder, noted, ended.step, stop_requested)
+    held_out, model = _made(method, handles, folder, noted, ended.step, stop_requested, again)
     cost = meter.spend(ended.step, tokens_trained=ended.tokens_trained, tokens_sampled=ended.tokens_sampled)
     meter.close()
     return Trained(folder=folder, model=model, metrics=noted, held_out=held_out, cost=cost)
@@ -278,6 +282,7 @@ def _made(
     noted: dict[str, float],
     step: int,
     stop_requested: Callable[[], str],
+    again: Callable[[], LanguageModel] | None,
 ) -> tuple[dict[str, Estimate], Path]:
     """The finished model's held-out numbers, and its folder; what the method notes at its end is noted."""
     if method.finish is not None:
@@ -285,7 +290,7 @@ def _made(
     _end_if_asked(step, stop_requested)
     held_out = _note_held_out(method, handles, folder)
     _end_if_asked(step, stop_requested)
-    return held_out, _save_model(method, handles, folder)
+    return held_out, save_model(method, handles, folder, again)
 
 
 def _end_if_asked(step: int, stop_requested: Callable[[], str]) -> None:
@@ -376,16 +381,3 @@ def _note_held_out(method: Method, handles: Handles, folder: Path) -> dict[str, 
 def _estimate(name: str, values: Sequence[float]) -> Estimate:
     # An accuracy's interval stays within 0 and 1, and is no point where a few prompts agree.
     return win_rate(values).estimate if "accurac" in name else mean_ci(values)
-
-
-def _save_model(method: Method, handles: Handles, folder: Path) -> Path:
-    """The model's folder, which appears whole or not at all."""
-    network = handles.networks[method.output]
-    assert isinstance(network, LanguageModel)
-    if not handles.ranks.leads:
-        return folder / "model"
-    # An adapter on weights that lie in no folder (another adapter, merged) means nothing by itself.
-    with disk.whole_folder(folder / "model") as staged:
-        save(network if network.hf_model.name_or_path else merge(network), staged)
-        seal(staged)
-    return folder / "model"

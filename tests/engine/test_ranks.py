@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from several import on_ranks
 from trueup.engine.groups import Group
 from trueup.engine.loop import Step, annotated
 from trueup.engine.method import Handles, Method
-from trueup.engine.ranks import Ranks, whole
+from trueup.engine.ranks import Ranks, is_sharded, whole
 from trueup.models.forward import LanguageModel
 from trueup.models.sharding import shard
 from trueup.settings.blocks import LoraSettings
@@ -22,12 +22,17 @@ from trueup.settings.discover import find, names
 from trueup.testing.methods import open_toy, tiny_config
 from trueup.testing.toys import share_of_even_tokens
 
-FULL = ("sft", "dpo", "reward_model", "ppo", "grpo", "kto", "distill")
-"What `make test` looks at: every unit, whole-step annotators, a critic, a teacher."
-HALVED = ("sft", "ppo", "reward_model")
-"What it looks at with sharded weights: a head read below its module, two networks, a head of ours."
-ADAPTED = ("dpo", "ppo")
-"The same with an adapter, the reference being the base."
+SHORT = (
+    ("sft", None, False),
+    ("reward_model", None, False),
+    ("ppo", None, False),
+    ("kto", None, False),
+    ("dpo", LoraSettings(rank=2), False),
+    ("ppo", None, True),
+    ("dpo", LoraSettings(rank=2), True),
+)
+"""What `make test` looks at: a method, its adapter, whether weights are sharded. Every unit is there, annotators
+that need the whole step, a critic, a reference that is the base, and a head that is read below its module."""
 
 
 def test_shares_are_runs_with_the_smallest_largest() -> None:
@@ -90,6 +95,10 @@ def learned(
     noted: dict[str, float] = {}
     if ranks.sharded:
         shard(cast(list[LanguageModel], list(handles.networks.values())), ranks)
+        parts = [p for network in handles.networks.values() for p in network.module.parameters()]
+        assert all(is_sharded(p) for p in parts)
+        held = sum(cast(Any, p).to_local().numel() for p in parts)
+        assert held <= (1 / ranks.count + 0.1) * sum(p.numel() for p in parts)
     handles = replace(handles, ranks=ranks, record=noted.update)
     with torch.no_grad():
         groups: Sequence[Group] = annotated(method.source(0, handles), method, handles)
@@ -111,39 +120,37 @@ def compared(name: str, lora: LoraSettings | None, ranks: Ranks) -> str:
     found, said = learned(name, lora, ranks)
     if alone.keys() != found.keys() or not any(np.abs(g).max() > 1e-6 for g in alone.values()):
         return f"{name}: gradients of {sorted(alone.keys() ^ found.keys())}, or none at all"
+    if said_alone.keys() != said.keys():
+        return f"{name}: numbers {sorted(said_alone.keys() ^ said.keys())}"
     worst = max(float(np.abs(alone[key] - found[key]).max()) for key in alone)
-    other = (
-        max(abs(said_alone[key] - said[key]) for key in said_alone)
-        if said_alone.keys() == said.keys()
-        else 1.0
-    )
+    other = max(abs(said_alone[key] - said[key]) for key in said_alone)
     return f"{name}: gradient {worst:.1e}, numbers {other:.1e}" if max(worst, other) > 1e-10 else ""
 
 
-def all_compared(
-    full: Sequence[str], adapted: Sequence[str], count: int, *, shard: bool = False
-) -> list[str]:
-    """What differs for any of the methods on any rank: training all weights, and an adapter."""
-    kinds = [*((name, None) for name in full), *((name, LoraSettings(rank=2)) for name in adapted)]
+def all_compared(cases: Iterable[tuple[str, LoraSettings | None, bool]], count: int) -> list[str]:
+    """What differs in any of the cases, on any rank."""
 
     def work(ranks: Ranks) -> list[str]:
-        return [found for name, lora in kinds if (found := compared(name, lora, ranks))]
+        return [
+            found
+            for name, lora, sharded in cases
+            if (found := compared(name, lora, replace(ranks, sharded=sharded)))
+        ]
 
-    return [found for said in on_ranks(count, work, shard=shard) for found in said]
+    return [found for said in on_ranks(count, work) for found in said]
 
 
 def test_two_processes_are_one() -> None:
-    assert not all_compared(FULL, ADAPTED, 2)
-
-
-def test_two_processes_with_half_of_the_weights_each_are_one() -> None:
-    assert not all_compared(HALVED, ADAPTED, 2, shard=True)
+    assert not all_compared(SHORT, 2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3, 4])
-def test_any_number_of_processes_is_one_for_every_method(count: int) -> None:
-    found = [n for n in names() if hasattr(find(n), "build") and n not in ("trpo",)]
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=2)])
+def test_any_number_of_processes_is_one_for_every_method(
+    count: int, sharded: bool, lora: LoraSettings | None
+) -> None:
+    found = [name for name in names() if hasattr(find(name), "build") and name != "trpo"]
     assert len(found) > 25
-    assert not all_compared(found, found, count)
-    assert not all_compared(found, found, count, shard=True)
+    assert not all_compared([(name, lora, sharded) for name in found], count)

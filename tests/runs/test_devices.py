@@ -22,6 +22,7 @@ from trueup.engine.ranks import Ranks
 from trueup.runs.checkpoint import latest
 from trueup.runs.one_stage import stage_of
 from trueup.runs.recipe import Stage, run_stage
+from trueup.runs.signals import Interrupted
 from trueup.settings.discover import find
 
 JUDGE = """
@@ -34,14 +35,17 @@ def watched(prompt, completion):
 LOOP = {"batch": 5, "save_every": 1, "eval_every": 2, "microbatch_tokens": 60}
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Path:
-    small_world.make(tmp_path)
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model and its data, and two runs of DPO: `one` of one process, `two` of two."""
+    folder = small_world.make(tmp_path_factory.mktemp("devices"))
     rows = small_world.preferences()
     rows[3] = {"prompt": "a row", "chosen": 3, "rejected": "that is bad"}
-    small_world.write(tmp_path / "preferences.jsonl", rows)
-    (tmp_path / "judge.py").write_text(JUDGE, encoding="utf-8")
-    return tmp_path
+    small_world.write(folder / "preferences.jsonl", rows)
+    (folder / "judge.py").write_text(JUDGE, encoding="utf-8")
+    run_stage(stage(folder, "dpo", "one"))
+    assert several(stage(folder, "dpo", "two"), 2) == ["done", "done"]
+    return folder
 
 
 def stage(world: Path, method: str, out: str, **given: Any) -> Stage:
@@ -109,10 +113,22 @@ def bits(folder: Path) -> tuple[Any, ...]:
     return hashes, (folder / "metrics.jsonl").read_bytes(), (folder / "held_out.json").read_bytes()
 
 
+def soon() -> Callable[[int], str]:
+    """A signal to rank 1 within the second step: each rank has a copy of the count."""
+    polls = count()
+    return lambda index: "SIGTERM" if next(polls) >= 6 and index == 1 else ""
+
+
+def stopped(made: Stage, size: int, *, shard: bool = False) -> None:
+    said = several(made, size, soon(), shard=shard)
+    assert len(set(said)) == 1 and said[0].startswith("SIGTERM after step"), said
+    assert not made.done
+
+
 def test_the_folder_is_what_one_process_leaves(world: Path) -> None:
-    run_stage(sampling(world, "one"))
-    assert several(sampling(world, "two"), 2) == ["done", "done"]
-    one, two = world / "one", world / "two"
+    run_stage(sampling(world, "sampled-one"))
+    assert several(sampling(world, "sampled-two"), 2) == ["done", "done"]
+    one, two = world / "sampled-one", world / "sampled-two"
     assert apart(one, two) < 1e-10
     assert {p.name for p in one.iterdir()} == {p.name for p in two.iterdir()}
     assert (one / "samples.jsonl").read_text() == (two / "samples.jsonl").read_text()
@@ -120,28 +136,18 @@ def test_the_folder_is_what_one_process_leaves(world: Path) -> None:
     assert any("guard/lost" in row for row in numbers(two))
 
 
-def test_stopped_on_one_rank_it_goes_on_on_any_number(world: Path) -> None:
-    polls = count()  # each rank has a copy of it
-
-    def soon(index: int) -> str:
-        return "SIGTERM" if next(polls) >= 6 and index == 1 else ""
-
-    run_stage(stage(world, "dpo", "one"))
-    several(stage(world, "dpo", "two"), 2)
+def test_stopped_by_one_rank_it_goes_on_on_any_number(world: Path) -> None:
     quarantined = (world / "one" / "quarantine.jsonl").read_text()
     assert quarantined and quarantined == (world / "two" / "quarantine.jsonl").read_text()
     assert apart(world / "one", world / "two") < 1e-10
-    for size in (1, 2, 3):
-        out = f"resumed-{size}"
-        said = several(stage(world, "dpo", out), 2, soon)
-        assert said[0] == said[1] and said[0].startswith("SIGTERM after step"), said
-        assert not (world / out / "DONE.json").exists()
+    for size in (1, 3):
+        made = stage(world, "dpo", f"resumed-{size}")
+        stopped(made, 2)
         if size == 1:
-            run_stage(stage(world, "dpo", out))
+            run_stage(made)
         else:
-            assert several(stage(world, "dpo", out), size) == ["done"] * size
-        assert apart(world / "one", world / out) < 1e-10
-    assert bits(world / "two") == bits(world / "resumed-2")
+            assert several(made, size) == ["done"] * size
+        assert apart(world / "one", made.folder) < 1e-10
 
 
 def test_a_killed_rank_ends_the_others_who_name_it_and_the_run_goes_on(world: Path) -> None:
@@ -152,32 +158,89 @@ def test_a_killed_rank_ends_the_others_who_name_it_and_the_run_goes_on(world: Pa
             os.kill(os.getpid(), signal.SIGKILL)
         return ""
 
-    several(stage(world, "dpo", "whole"), 2)
+    made = stage(world, "dpo", "killed")
     began = time.monotonic()
-    said = several(stage(world, "dpo", "cut"), 2, killed)
+    said = several(made, 2, killed)
     assert time.monotonic() - began < 30
     assert said[1] == KILLED
     assert said[0].startswith("E871 rank 0 — rank 1 was killed or hangs"), said
-    assert several(stage(world, "dpo", "cut"), 2) == ["done", "done"]
-    assert bits(world / "whole") == bits(world / "cut")
+    assert several(made, 2) == ["done", "done"]
+    assert bits(world / "two") == bits(made.folder)
 
 
+def test_sharded_weights_are_kept_as_one_process_keeps_them(world: Path) -> None:
+    made = stage(world, "dpo", "sharded")
+    stopped(made, 2, shard=True)
+    assert several(made, 2, shard=True) == ["done"] * 2
+    assert apart(world / "one", made.folder) < 1e-10
+    assert {p.name for p in (world / "one" / "model").iterdir()} == {
+        p.name for p in (made.folder / "model").iterdir()
+    }
+    began, ended = (load_file(at / "model.safetensors") for at in (world / "my-model", made.folder / "model"))
+    assert all((began[name] != ended[name]).any() for name in began)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shard", [False, True])
 @pytest.mark.parametrize("lora", [None, {"rank": 2}])
-def test_sharded_weights_are_kept_as_one_process_keeps_them(world: Path, lora: dict[str, int] | None) -> None:
-    polls = count()
-
-    def soon(index: int) -> str:
-        return "SIGTERM" if next(polls) >= 6 and index == 1 else ""
-
+@pytest.mark.parametrize("method", ["dpo", "grpo"])
+def test_stopped_and_resumed_over_every_number_of_devices(
+    world: Path, method: str, lora: dict[str, int] | None, shard: bool
+) -> None:
     def made(out: str) -> Stage:
         model = {"path": str(world / "my-model"), "dtype": "float64", "device": "cpu", "lora": lora}
-        return stage(world, "dpo", out, model=model)
+        given: dict[str, Any] = {"judge": f"{world / 'judge.py'}:reward", "decoding": {"max_new_tokens": 5}}
+        return stage(
+            world,
+            method,
+            f"{method}-{shard}-{bool(lora)}-{out}",
+            model=model,
+            **(given if method == "grpo" else {}),
+        )
 
     run_stage(made("one"))
-    said = several(made("two"), 2, soon, shard=True)
-    assert said[0] == said[1] and said[0].startswith("SIGTERM after step"), said
-    assert several(made("two"), 3, shard=True) == ["done"] * 3
-    assert apart(world / "one", world / "two") < 1e-10
-    assert {p.name for p in (world / "two" / "model").iterdir()} == {
-        p.name for p in (world / "one" / "model").iterdir()
-    }
+    for first, second in ((2, 1), (1, 2), (3, 2), (2, 4), (4, 3)):
+        run = made(f"{first}-{second}")
+        stopped(run, first, shard=shard) if first > 1 else stopped_alone(run)
+        assert several(run, second, shard=shard) == ["done"] * second if second > 1 else run_stage(run)
+        assert apart(made("one").folder, run.folder) < 1e-10
+
+
+def stopped_alone(made: Stage) -> None:
+    polls = count()
+    with pytest.raises(Interrupted):
+        run_stage(made, stop_requested=lambda: "SIGTERM" if next(polls) >= 6 else "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["devices", "torchrun"])
+@pytest.mark.parametrize(("rank", "how"), [(0, signal.SIGKILL), (1, signal.SIGKILL), (1, signal.SIGSTOP)])
+def test_ranks_of_the_command_end_within_half_a_minute(
+    world: Path, launcher: str, rank: int, how: signal.Signals
+) -> None:
+    out = world / f"command-{launcher}-{rank}-{how.name}"
+    line = ["-m", "trueup", "train", str(world / "dpo.yaml"), "--out", str(out)]
+    recipe = {**stage(world, "dpo", "none").settings}
+    recipe["loop"] = {**recipe["loop"], "steps": 100_000, "save_every": 20}
+    (world / "dpo.yaml").write_text(json.dumps(recipe), encoding="utf-8")
+    run = ["-m", "torch.distributed.run", "--nproc-per-node", "2", *line] if launcher == "torchrun" else line
+    more = [] if launcher == "torchrun" else ["--devices", "2"]
+    with subprocess.Popen([sys.executable, *run, *more], stderr=subprocess.PIPE, text=True) as running:
+        while not list(out.glob("checkpoints/step-*")):
+            assert running.poll() is None, running.stderr and running.stderr.read()
+            time.sleep(0.2)
+        began = time.monotonic()
+        os.kill(rank_of(running.pid, rank), how)
+        assert running.stderr is not None
+        said = running.stderr.read()
+        assert time.monotonic() - began < 60 if how == signal.SIGSTOP else 30
+    assert f"rank {rank} " in said and "E871" in said
+    assert running.returncode != 0
+
+
+def rank_of(launcher: int, rank: int) -> int:
+    """The process of a rank, found among the launcher's children."""
+    for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
+        if f"RANK={rank}" in Path(f"/proc/{child}/environ").read_text().split("\0"):
+            return int(child)
+    raise AssertionError(f"no rank {rank}")

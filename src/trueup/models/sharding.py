@@ -12,8 +12,6 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 
 from trueup.engine.ranks import Ranks
 from trueup.models.forward import LanguageModel
@@ -34,6 +32,9 @@ def shard(networks: Iterable[LanguageModel], ranks: Ranks) -> None:
 
     Networks over one base are sharded each for itself. All ranks come here with networks that are equal.
     """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     modules = {id(network.module): network for network in networks}
     for network in modules.values():
         mesh = init_device_mesh(network.device.type, (ranks.count,))

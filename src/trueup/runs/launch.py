@@ -17,8 +17,8 @@ from trueup.runs.devices import AGAIN, LAUNCHER
 from trueup.runs.signals import CAUGHT
 
 POLL = 0.1
-PATIENCE = 25.0
-"Seconds that ranks have to end by themselves, saying why, once one has failed."
+PATIENCE, AFTER = 25.0, 5.0
+"Seconds that ranks have to end by themselves once one has failed, and once the one that speaks has said why."
 
 
 def launch(arguments: Sequence[str], count: int) -> int:
@@ -79,6 +79,8 @@ def _wait(ranks: Sequence[subprocess.Popen[bytes]]) -> int | None:
         failed = next((i for i, rank in enumerate(ranks) if rank.poll()), None)
         if first is None and failed is not None:
             first, until = failed, time.monotonic() + PATIENCE
+        if ranks[0].poll():
+            until = min(until, time.monotonic() + AFTER)
         time.sleep(POLL)
     return first if first is not None else next((i for i, rank in enumerate(ranks) if rank.poll()), None)
 
@@ -96,10 +98,10 @@ def _end(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def _last(said: IO[bytes]) -> str:
-    """The last line that ranks but the first wrote."""
+    """The last line that ranks but the first wrote, unless it is that another is gone."""
     said.seek(0)
     lines = said.read()[-4000:].decode("utf-8", "replace").strip().splitlines()
-    return f": {lines[-1][:300]}" if lines else ""
+    return f": {lines[-1][:300]}" if lines and "E871" not in lines[-1] else ""
 
 
 def _free_port() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -31,8 +32,8 @@ SHORT = (
     ("ppo", None, True),
     ("dpo", LoraSettings(rank=2), True),
 )
-"""What `make test` looks at: a method, its adapter, whether weights are sharded. Every unit is there, annotators
-that need the whole step, a critic, a reference that is the base, and a head that is read below its module."""
+"""What `make test` looks at: a method, its adapter, whether weights are sharded. Every unit is there, and
+annotators that need the whole step, a critic, a reference that is the base, a head read below its module."""
 
 
 def test_shares_are_runs_with_the_smallest_largest() -> None:
@@ -115,9 +116,14 @@ def learned(
 
 
 def compared(name: str, lora: LoraSettings | None, ranks: Ranks) -> str:
-    """What differs between several ranks and one process; "" where nothing does."""
-    alone, said_alone = learned(name, lora, Ranks())
+    """What differs between several ranks and one process, or among the ranks; "" where nothing does."""
     found, said = learned(name, lora, ranks)
+    bits = b"".join(found[key].tobytes() for key in sorted(found)) + repr(sorted(said.items())).encode()
+    if len(set(ranks.values(hashlib.sha256(bits).hexdigest()))) > 1:
+        return f"{name}: the ranks have other bits"
+    if not ranks.leads:
+        return ""
+    alone, said_alone = learned(name, lora, Ranks())
     if alone.keys() != found.keys() or not any(np.abs(g).max() > 1e-6 for g in alone.values()):
         return f"{name}: gradients of {sorted(alone.keys() ^ found.keys())}, or none at all"
     if said_alone.keys() != said.keys():

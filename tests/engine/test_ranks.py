@@ -95,7 +95,7 @@ def learned(
     method, handles = opened(name, lora)
     noted: dict[str, float] = {}
     if ranks.sharded:
-        shard(cast(list[LanguageModel], list(handles.networks.values())), ranks)
+        shard(cast(list[LanguageModel], list(handles.networks.values())), ranks, torch.device("cpu"))
         parts = [p for network in handles.networks.values() for p in network.module.parameters()]
         assert all(is_sharded(p) for p in parts)
         held = sum(cast(Any, p).to_local().numel() for p in parts)

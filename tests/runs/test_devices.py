@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -20,11 +21,16 @@ from safetensors.numpy import load_file
 
 import small_world
 from several import KILLED, on_ranks
+from trueup.cli import main
 from trueup.engine.ranks import Ranks
+from trueup.errors import EXIT_USAGE, TrueupError
 from trueup.runs.checkpoint import latest
+from trueup.runs.devices import NAMES
+from trueup.runs.followed import check_devices
 from trueup.runs.one_stage import stage_of
 from trueup.runs.recipe import Stage, run_stage
 from trueup.runs.signals import Interrupted
+from trueup.settings.blocks import LoraSettings, ModelSettings
 from trueup.settings.discover import find
 
 JUDGE = """
@@ -242,3 +248,28 @@ def rank_of(launcher: int, rank: int) -> int:
         if f"RANK={rank}" in Path(f"/proc/{child}/environ").read_text().split("\0"):
             return int(child)
     raise AssertionError(f"no rank {rank}")
+
+
+def test_what_several_devices_cannot_do_says_what_can(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(name: str, ranks: Ranks, quantise: Literal["none", "nf4"] = "none") -> str:
+        method: Any = SimpleNamespace(name=name, update=vars(find(name))["Config"]().update)
+        with pytest.raises(TrueupError) as error:
+            check_devices(method, ModelSettings(path="m", lora=LoraSettings(quantise=quantise)), ranks)
+        return error.value.code
+
+    assert refused("trpo", Ranks(count=2)) == "E873"
+    assert refused("dpo", Ranks(count=2, sharded=True), "nf4") == "E874"
+    for name, value in {**dict.fromkeys(NAMES, "1"), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(world)
+    assert main(["train", "dpo", "--devices", "3"]) == EXIT_USAGE
+    assert "E872 --devices — 3 devices are asked for, and 2 ranks were started" in capsys.readouterr().err
+    line = "--model.path my-model --data.path preferences.jsonl --model.device cuda:1 --out other"
+    assert main(["train", "dpo", *line.split()]) == EXIT_USAGE
+    assert "E872 model.device — model.device is cuda:1, one device" in capsys.readouterr().err
+    with pytest.raises(TrueupError, match=r"E873 .*`train` alone uses more than one"):
+        run_stage(stage(world, "dpo", "other"))
+    assert main(["train", "dpo", "--tp_size", "2"]) == EXIT_USAGE
+    assert "`--devices N --shard` splits weights" in capsys.readouterr().err

@@ -27,17 +27,18 @@ class _AtWork(nn.ModuleDict):
         return {name: said.clone() if said._is_view() else said for name, said in work().items()}
 
 
-def shard(networks: Iterable[LanguageModel], ranks: Ranks) -> None:
+def shard(networks: Iterable[LanguageModel], ranks: Ranks, device: torch.device) -> None:
     """Nothing; each rank holds a part of every network, in place, and gradients are sums over ranks.
 
-    Networks over one base are sharded each for itself. All ranks come here with networks that are equal.
+    Layer by layer they are moved to the device from where they lie. Networks over one base are sharded each
+    for itself, and the base stays. All ranks come here with networks that are equal.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     modules = {id(network.module): network for network in networks}
     for network in modules.values():
-        mesh = init_device_mesh(network.device.type, (ranks.count,))
+        mesh = init_device_mesh(device.type, (ranks.count,))
         kinds = frozenset(getattr(network.hf_model, "_no_split_modules", None) or ())
         root = network.module
         layers = [part for part in root.modules() if type(part).__name__ in kinds]

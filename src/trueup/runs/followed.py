@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from trueup.errors import TrueupError
+from trueup.runs.devices import world_size
 from trueup.runs.done import Done, check_handed_on
 
 if TYPE_CHECKING:
@@ -32,6 +33,16 @@ def follow(
     with tempfile.TemporaryDirectory(prefix="trueup-rank-") as aside:
         trained = train(module, config, Path(aside), stop_requested=stop_requested, ranks=ranks)
     return Done(output="model", metrics=trained.metrics, cost=dataclasses.asdict(trained.cost))
+
+
+def refuse_ranks() -> None:
+    """Nothing; raises E873 where a launcher has started several processes of what only one can do."""
+    if world_size() > 1:
+        raise TrueupError(
+            "E873",
+            f"{world_size()} processes were started, and of all commands `train` alone uses more than one",
+            remedy="start this once, without torchrun; `trueup train` takes torchrun and --devices",
+        )
 
 
 def check_trains(module: ModuleType, ranks: Ranks | None) -> None:

@@ -26,7 +26,7 @@ from trueup.errors import TrueupError, options_of
 from trueup.runs.done import Done, check_handed_on
 from trueup.runs.failed import noting_failure
 from trueup.runs.files_read import files_of
-from trueup.runs.followed import BEGIN, FOUND, follow
+from trueup.runs.followed import BEGIN, FOUND, follow, refuse_ranks
 from trueup.runs.hold import holding, present
 from trueup.runs.rates import Settled, as_begun, rate_lines, settle, size_of
 from trueup.runs.references import STAGE, bind, stage_inputs, strings
@@ -282,7 +282,9 @@ def run_stage(
     `given` are the objects of a Python session that it is made of. What it began with is held against what
     is there now on these terms: E820, E821 and E752 of `unchanged.hold`.
     """
-    if ranks is not None and not ranks.leads:
+    if ranks is None:
+        refuse_ranks()
+    elif not ranks.leads:
         return follow(stage.module, stage.config, stage.folder, ranks, stop_requested)
     if stage.done:
         hold(stage.folder, stage.module, stage.config, given=given, terms=terms)

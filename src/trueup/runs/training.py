@@ -135,12 +135,13 @@ def _train(
     if config.loop.guard is not None:
         check_guarded(method)  # Before a model loads.
     check_devices(method, config.model, ranks)
-    base = open_shared(method, config.model, device)
+    place = torch.device("cpu") if ranks.sharded else device  # a device may not hold a network whole
+    base = open_shared(method, config.model, place)
     networks = open_networks(
-        method, config.model, device, seed=config.seed, base=base, tokenizer=chat.tokenizer
+        method, config.model, place, seed=config.seed, base=base, tokenizer=chat.tokenizer
     )
     if ranks.sharded:
-        shard(networks.values(), ranks)
+        shard(networks.values(), ranks, device)
     inputs.add(folder, inputs_of(config, outside=folder))  # what was fetched, which was not there before
     check_context(networks, opened, config.data.max_tokens, _new_tokens(config, needs))
     end_if_asked(stop_requested)

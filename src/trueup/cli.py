@@ -17,6 +17,7 @@ from trueup.errors import (
     TrueupError,
     printable,
 )
+from trueup.runs.devices import leads
 from trueup.runs.signals import Interrupted, ending_at_once
 from trueup.settings.secret import clean, shown_without_keys
 
@@ -67,7 +68,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         _say_error(error)
         return error.exit_code
     except Interrupted as stop:
-        _say_interrupted(stop)
+        if leads():
+            _say_interrupted(stop)
         return EXIT_PREEMPTED
     except BrokenPipeError:
         # Whoever read the output has seen enough; Python must not flush into the closed pipe as it ends.

@@ -22,14 +22,14 @@ EXIT_AWAITS = 79
 
 _EXIT_BY_CODE = {
     **dict.fromkeys(
-        ("E732", "E794", "E795", "E811", "E818", "E903", "E951", "E961", "E962", "E963", "E964"),
+        ("E732", "E794", "E795", "E811", "E818", "E871", "E903", "E951", "E961", "E962", "E963", "E964"),
         EXIT_UNAVAILABLE,
     ),
     **dict.fromkeys(
         ("E793", "E799", "E820", "E821", "E822", "E823", "E901", "E980", "E981", "E982", "E983", "E984"),
         EXIT_DATA,
     ),
-    **dict.fromkeys(("E432", "E433", "E434", "E435", "E436"), EXIT_USAGE),
+    **dict.fromkeys(("E432", "E433", "E434", "E435", "E436", "E872", "E873", "E874"), EXIT_USAGE),
     "E783": EXIT_AWAITS,
     "E784": EXIT_DATA,
     "E941": EXIT_IO,

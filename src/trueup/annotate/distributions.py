@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -10,10 +10,10 @@ from typing import Any, Literal
 import torch
 
 from trueup.engine.batch import Batch
-from trueup.engine.groups import Group
+from trueup.engine.groups import Group, joined_column
 from trueup.engine.method import Handles, Network
-from trueup.engine.packing import pack, split, spread
-from trueup.engine.room import fitting
+from trueup.engine.packing import num_row_tokens, pack, spread
+from trueup.engine.room import fitting, passes
 from trueup.errors import TrueupError
 
 NamedBy = Literal["teacher", "policy"]
@@ -51,19 +51,22 @@ class Distributions:
         seen = groups if self.under is None else [self.under(group) for group in groups]
         _check_context(teacher, seen)
         with torch.no_grad():
-            return fitting(lambda budget: self._written(groups, seen, handles, budget), seen, handles)
+            own = fitting(lambda budget: self._written(groups, seen, handles, budget), seen, handles)
+        return own if handles.ranks.count == 1 else _joined(groups, own, self.writes, handles)
 
     def _written(self, groups: list[Group], seen: list[Group], handles: Handles, budget: int) -> list[Group]:
         teacher, student = handles.networks["teacher"], handles.networks["policy"]
         out: list[Group] = []
-        for micro in split(seen, budget):
+        start = handles.ranks.mine([num_row_tokens(group) for group in seen]).start
+        for micro, real in passes(seen, handles, budget):
             batch = pack(micro).to(handles.device, handles.dtype)
-            own = groups[len(out) : len(out) + len(micro)]
+            own = groups[start + len(out) :][: len(micro)] if real else micro
             if self.top_k and self.named_by == "policy":
                 ids = student(pack(own).to(handles.device, handles.dtype), (f"top:{self.top_k}",)).listed_ids
-                out += spread(own, **_listed(teacher, batch, ids))
+                columns = _listed(teacher, batch, ids)
             else:
-                out += spread(own, **self._columns(teacher, batch, _num_ids(student)))
+                columns = self._columns(teacher, batch, _num_ids(student))
+            out += spread(own, **columns) if real else []
         return out
 
     def _columns(self, teacher: Network, batch: Batch, num_ids: int | None) -> dict[str, torch.Tensor]:
@@ -78,6 +81,15 @@ class Distributions:
         highest = int(said.listed_ids.max()) if said.listed_ids.numel() else 0
         _require(num_ids is None or highest < num_ids, f"a token id {highest}, which the student lacks")
         return {"listed_ids": said.listed_ids, "teacher_listed": said.listed.clamp(min=LOWEST)}
+
+
+def _joined(groups: list[Group], own: list[Group], columns: Iterable[str], handles: Handles) -> list[Group]:
+    """The groups with the columns that each rank has written on its share."""
+    tables: dict[str, torch.Tensor] = {}
+    for name in sorted(columns):
+        table = torch.from_numpy(joined_column(own, name)) if own else torch.empty(0)
+        tables[name] = handles.ranks.joined(table)
+    return spread(groups, **tables)
 
 
 def _listed(teacher: Network, batch: Batch, ids: torch.Tensor | None) -> dict[str, torch.Tensor]:

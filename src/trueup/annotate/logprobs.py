@@ -13,9 +13,9 @@ from torch import Tensor
 
 from trueup.engine.groups import Group, each, joined_column
 from trueup.engine.method import Handles
-from trueup.engine.packing import pack, split, spread
+from trueup.engine.packing import pack, spread
 from trueup.engine.prefixes import share_prefix
-from trueup.engine.room import fitting
+from trueup.engine.room import fitting, passes
 from trueup.errors import TrueupError
 
 Floats = NDArray[np.float64]
@@ -24,18 +24,21 @@ Floats = NDArray[np.float64]
 def measure(groups: Sequence[Group], network: str, want: str, handles: Handles) -> Tensor:
     """One output of one network over all groups, without gradient, in `pack`'s order.
 
-    `want` names a field of `Outputs`. Peak memory is one microbatch's, whatever the number of groups.
+    `want` names a field of `Outputs`. Peak memory is one microbatch's, whatever the number of groups; each
+    rank measures its share and learns the others'.
     """
-    return fitting(lambda budget: _measured(groups, network, want, handles, budget), groups, handles)
+    own = fitting(lambda budget: _measured(groups, network, want, handles, budget), groups, handles)
+    return handles.ranks.joined(own)
 
 
 def _measured(groups: Sequence[Group], network: str, want: str, handles: Handles, budget: int) -> Tensor:
     parts = []
     with torch.no_grad():
-        for micro in split(groups, budget):
+        for micro, real in passes(groups, handles, budget):
             batch = pack(micro).to(handles.device, handles.dtype)
-            parts.append(getattr(handles.networks[network](batch, (want,)), want))
-    return torch.cat(parts)
+            said = getattr(handles.networks[network](batch, (want,)), want)
+            parts += [said] if real else []
+    return torch.cat(parts) if parts else torch.empty(0, device=handles.device)
 
 
 def token_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> list[list[Floats]]:
@@ -45,7 +48,8 @@ def token_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> l
     def whole(budget: int) -> Tensor:
         return _measured(share_prefix(groups, budget), network, "logprobs", handles, budget)
 
-    return by_completion(groups, fitting(whole, groups, handles).double().cpu().numpy())
+    found = handles.ranks.joined(fitting(whole, groups, handles))
+    return by_completion(groups, found.double().cpu().numpy())
 
 
 def choice_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> list[Floats]:

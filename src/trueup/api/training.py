@@ -17,7 +17,9 @@ from trueup.api.models import GivenModel, Model
 from trueup.api.results import Trained
 from trueup.api.rows import Source
 from trueup.errors import TrueupError
+from trueup.runs.devices import joined
 from trueup.runs.files_read import files_of
+from trueup.runs.followed import check_trains
 from trueup.runs.one_stage import refuse_other_run, stage_of
 from trueup.runs.rates import rate_lines
 from trueup.runs.recipe import Stage, run_stage
@@ -49,6 +51,7 @@ def fit(
     samples: int = 0,
     accept_changed_inputs: bool = False,
     full_digests: bool = False,
+    shard: bool = False,
     **settings: Any,
 ) -> Trained:
     """The finished run of a method; one that was interrupted goes on, one that is done is read.
@@ -63,6 +66,9 @@ def fit(
     A run goes on with the files and objects that it began with; `accept_changed_inputs` goes on with others,
     and `inputs.json`, the report and the card say so. `full_digests` reads large weights whole to compare.
 
+    In a script that `torchrun` has started on several devices they train together, each with a part of the
+    weights if `shard`; callbacks are called on the first.
+
     Raises what `trueup train` says of wrong settings (E711 ...), E723 where `out` holds another run, E752 or
     E820 where that began with other objects or files, E821 where it cannot go on with others at all, E754
     for an object that cannot be used, `Interrupted` when it was asked to end and has saved.
@@ -73,12 +79,23 @@ def fit(
     )  # fmt: skip
     watch = _watch(plan.stage.module, callbacks, samples)
     refuse_other_run(plan.stage)
-    with plan.given.holding(), stop_requests() as stop_requested:
+    device = getattr(getattr(plan.stage.config, "model", None), "device", "auto")
+    with (
+        plan.given.holding(),
+        stop_requests() as stop_requested,
+        joined(shard=shard, device=device) as ranks,
+    ):
+        check_trains(plan.stage.module, ranks)
         for line in rate_lines(plan.stage.module, plan.stage.config, plan.stage.settled):
             logger.log(logging.WARNING if line.startswith("warning") else logging.INFO, line)
         terms = Terms(accept=accept_changed_inputs, whole=full_digests)
         run_stage(
-            plan.stage, stop_requested=stop_requested, watch=watch, given=plan.given.inputs, terms=terms
+            plan.stage,
+            stop_requested=stop_requested,
+            watch=watch,
+            given=plan.given.inputs,
+            terms=terms,
+            ranks=ranks,
         )
     return Trained.of(plan.stage.folder)
 

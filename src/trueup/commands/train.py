@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trueup.commands.options import AcceptChanged, FullDigests, Overrides, say
-from trueup.errors import counted
+from trueup.commands.options import AcceptChanged, Flag, FullDigests, Overrides, Positive, say
+from trueup.errors import TrueupError, counted
+from trueup.runs.devices import joined, leads, world_size
+from trueup.runs.launch import launch
 from trueup.runs.signals import stop_requests
 
 if TYPE_CHECKING:
@@ -80,6 +82,8 @@ def train(
     /,
     *overrides: Overrides,
     out: Path | None = None,
+    devices: Positive = 1,
+    shard: Flag = False,
     accept_changed_inputs: AcceptChanged = False,
     full_digests: FullDigests = False,
 ) -> None:
@@ -96,8 +100,29 @@ def train(
         A YAML file with `method:` at its top, the name of a method, or the path of a method's Python file.
     out
         The run's folder; `runs/NAME` otherwise. Its model is in `model/`.
+    devices
+        How many devices of this machine train together: its GPUs, or as many processes where there are none.
+    shard
+        Give each device a part of every network, not a copy. `torchrun -m trueup train` takes it as well.
     """
+    if devices > 1 and world_size() == 1:
+        options = {
+            "--shard": shard,
+            "--accept-changed-inputs": accept_changed_inputs,
+            "--full-digests": full_digests,
+        }
+        placed = [] if out is None else ["--out", str(out)]
+        said = [name for name, given in options.items() if given]
+        raise SystemExit(launch(["train", recipe, *overrides, *placed, *said], devices))
+    if devices > 1 and devices != world_size():
+        raise TrueupError(
+            "E872",
+            f"{devices} devices are asked for, and {world_size()} ranks were started",
+            where="--devices",
+            remedy="leave it out: whoever starts the ranks says how many there are",
+        )
     from trueup.commands.stages import single_stage
+    from trueup.runs.followed import check_trains
     from trueup.runs.one_stage import (
         data_lines,
         held_out_lines,
@@ -116,16 +141,19 @@ def train(
     values.pop("resume_from_checkpoint", None)  # a run always resumes
     stage = single_stage(recipe, dataclasses.replace(layer, values=values), folder, reads=True)
     refuse_other_run(stage)
+    tell = say if leads() else lambda *lines: None
     if stage.done:
-        say("finished before; to train again, give another --out or remove the folder")
+        tell("finished before; to train again, give another --out or remove the folder")
     else:
-        say(*rate_lines(stage.module, stage.config, stage.settled))
-    say(*world_lines([stage], ""))
-    with stop_requests() as stop_requested:
+        tell(*rate_lines(stage.module, stage.config, stage.settled))
+    tell(*world_lines([stage], ""))
+    device = getattr(getattr(stage.config, "model", None), "device", "auto")
+    with stop_requests() as stop_requested, joined(shard=shard, device=device) as ranks:
+        check_trains(stage.module, ranks)
         terms = Terms(accept=accept_changed_inputs, whole=full_digests)
-        done = run_stage(stage, stop_requested=stop_requested, terms=terms)
+        done = run_stage(stage, stop_requested=stop_requested, terms=terms, ranks=ranks)
     made = stage.folder / done.output
-    say(
+    tell(
         f"{'model' if made.is_dir() else 'wrote'}: {made}",
         *metric_lines(done.metrics),
         *data_lines(stage.folder),

@@ -18,8 +18,9 @@ from trueup.engine.groups import Group
 from trueup.engine.method import Handles, Method, Objective, Rule, Terms
 from trueup.engine.order import derive, permutation
 from trueup.engine.packing import count, pack, split
+from trueup.engine.ranks import Ranks
 from trueup.engine.reduce import Sum, reduced, sums_of
-from trueup.engine.room import budget, fits
+from trueup.engine.room import budget, fits, passes
 
 
 @dataclass(kw_only=True)
@@ -55,7 +56,7 @@ class Keeper(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One minibatch as an update rule sees it: exact gradients whatever the number of microbatches."""
+    """One minibatch as an update rule sees it: exact gradients however it is cut and shared out."""
 
     method: Method
     handles: Handles
@@ -63,40 +64,41 @@ class Step:
     number: int | None = None
     "Which update of the run this is; None leaves out the losses beside the method's own."
 
-    @fits
+    @fits(Ranks.summed)
     def backward(self) -> dict[str, float]:
         """Adds the minibatch loss's gradient to `.grad`; returns reduced losses and metrics."""
         sums: list[Sum] = []
         for weight, objective, groups in self._losses():
             counts = count(groups)
-            for _, terms in self._terms(objective, groups):
+            for _, terms, real in self._terms(objective, groups):
                 shares = [w * e.values.sum() / max(1, counts[e.unit]) for w, e in terms.losses.values()]
-                (weight * torch.stack(shares).sum()).backward()
-                sums += sums_of(terms, counts, weight)
+                (weight * real * torch.stack(shares).sum()).backward()
+                sums += sums_of(terms, counts, weight) if real else []
         return reduced(sums)
 
-    @fits
+    @fits(Ranks.summed)
     def evaluate(self) -> dict[str, float]:
         """The same numbers, without gradient."""
         sums: list[Sum] = []
         with torch.no_grad():
             for weight, objective, groups in self._losses():
-                for _, terms in self._terms(objective, groups):
-                    sums += sums_of(terms, count(groups), weight)
+                counts = count(groups)
+                for _, terms, real in self._terms(objective, groups):
+                    sums += sums_of(terms, counts, weight) if real else []
         return reduced(sums)
 
     def batches(self) -> Iterator[Batch]:
-        """The minibatch's own groups, a microbatch at a time."""
+        """All of the minibatch's own groups, a microbatch at a time."""
         for micro in split(self.groups, budget(self.handles)):
             yield pack(micro).to(self.handles.device, self.handles.dtype)
 
-    @fits
+    @fits(Ranks.chained)
     def by_group(self) -> dict[str, list[float]]:
         """Each metric's mean inside every group that has entries of its unit, without gradient."""
         means: dict[str, list[float]] = {}
         with torch.no_grad():
-            for batch, terms in self._terms(self.method.objective, self.groups):
-                for name, entries in terms.metrics.items():
+            for batch, terms, real in self._terms(self.method.objective, self.groups):
+                for name, entries in terms.metrics.items() if real else ():
                     total = batch.per_group(entries.values, entries.unit)
                     size = torch.bincount(batch.group_of(entries.unit), minlength=batch.num_groups)
                     means.setdefault(name, []).extend((total / size)[size > 0].tolist())
@@ -109,13 +111,14 @@ class Step:
             for beside in self.method.beside:
                 yield beside.weight, beside.objective, beside.groups(self.groups, self.number, self.handles)
 
-    def _terms(self, objective: Objective, groups: Sequence[Group]) -> Iterator[tuple[Batch, Terms]]:
-        """Each microbatch and what the objective says of it."""
-        for batch in replace(self, groups=groups).batches():
+    def _terms(self, objective: Objective, groups: Sequence[Group]) -> Iterator[tuple[Batch, Terms, bool]]:
+        """Each microbatch of this rank, what the objective says of it, and whether it counts (`passes`)."""
+        for micro, real in passes(groups, self.handles, budget(self.handles)):
+            batch = pack(micro).to(self.handles.device, self.handles.dtype)
             outputs = Outputs()
             for name, want in objective.wants.items():
                 outputs = outputs.merge(self.handles.networks[name](batch, want))
-            yield batch, objective(outputs, batch)
+            yield batch, objective(outputs, batch), real
 
 
 def plan(num_groups: int, method: Method, seed: int, step: int) -> list[list[int]]:
@@ -160,7 +163,8 @@ def fit(
             _collect(method, recording, progress)
         minibatches = plan(len(progress.buffer), method, handles.seed, progress.step)
         for indices in minibatches[progress.update :]:
-            torch.manual_seed(derive(handles.seed, "update", progress.step, progress.update))
+            apart = (handles.ranks.index,) if handles.ranks.index else ()  # other groups, other dropout
+            torch.manual_seed(derive(handles.seed, "update", progress.step, progress.update, *apart))
             groups = [progress.buffer[i] for i in indices]
             number = progress.step * max(most, len(minibatches)) + progress.update
             progress.noted.append(rule.step(Step(method, recording, groups, number)))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from trueup.engine.batch import Batch, Outputs, Unit
 from trueup.engine.groups import Group, Message
+from trueup.engine.ranks import ALONE, Ranks
 from trueup.errors import TrueupError
 
 HeadName = Literal["logprobs", "values", "rewards", "embeddings"]
@@ -124,6 +125,8 @@ class Handles:
     "Passes over the data that the run is counted in; None where it is counted in steps (`order.span`)."
     record: Callable[[Mapping[str, float]], None] = lambda metrics: None
     "Adds numbers to the step's line in metrics.jsonl."
+    ranks: Ranks = ALONE
+    "The processes that train together; this one alone by default."
 
 
 class Minibatch(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import Protocol, TypeVar
 
@@ -11,6 +11,7 @@ import torch
 from trueup.engine.groups import Group
 from trueup.engine.method import Handles
 from trueup.engine.packing import num_row_tokens, split
+from trueup.engine.ranks import Ranks
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 
 
@@ -41,22 +42,47 @@ def budget(handles: Handles) -> int:
     return int(handles.state.get("microbatch_tokens", handles.microbatch_tokens))
 
 
+def passes(groups: Sequence[Group], handles: Handles, tokens: int) -> Iterator[tuple[list[Group], bool]]:
+    """This rank's share of the groups, a pass of at most so many row tokens at a time, and whether it counts.
+
+    The ranks' shares are consecutive. Where weights are sharded every rank makes as many passes as the one
+    with the most: those beyond its own share are over the smallest group, and are not to count.
+    """
+    shares = handles.ranks.shares([num_row_tokens(group) for group in groups])
+    cuts = [list(split([groups[i] for i in share], tokens)) for share in shares]
+    own = cuts[handles.ranks.index]
+    yield from ((micro, True) for micro in own)
+    if handles.ranks.sharded and groups:
+        smallest = min(groups, key=num_row_tokens)
+        yield from (([smallest], False) for _ in range(max(map(len, cuts)) - len(own)))
+
+
 def fitting(work: Callable[[int], T], groups: Sequence[Group], handles: Handles) -> T:
     """What `work` makes of these groups at the run's row tokens a pass, fewer where memory runs out.
 
     `work` is given the budget, cuts the groups by it, and may be called again: what it leaves behind when it
     raises must not matter. Each time memory runs out the largest pass is halved; the smaller budget holds
     from there on, is logged as `microbatch_tokens`, and lies in the run's state, so that a resumed run cuts
-    as this one does. Raises E904 where every group has a pass of its own already.
+    as this one does. Ranks agree on it: `work` tells the others nothing itself, and where memory runs out for
+    one all begin again, except where weights are sharded, since its pass then hung on theirs.
+    Raises E904 where every group has a pass of its own already.
     """
     while True:
         tokens = budget(handles)
+        result: list[T] = []
+        said = ""
         try:
-            return work(tokens)
+            result.append(work(tokens))
         except (RuntimeError, MemoryError) as error:
             if not ran_out(error):
                 raise
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            if handles.ranks.sharded:
+                raise no_room(max(map(num_row_tokens, groups), default=0), said) from None
+        said = handles.ranks.any(said)
+        if not said:
+            return result[0]
+        result.clear()
         # Outside the handler: the error's traceback holds the tensors of the pass that failed.
         passes = list(split(groups, tokens))
         if all(len(groups) == 1 for groups in passes):
@@ -67,29 +93,34 @@ def fitting(work: Callable[[int], T], groups: Sequence[Group], handles: Handles)
         release(handles.device)
 
 
-def fits(method: Callable[[S], T]) -> Callable[[S], T]:
-    """A step's method over its own groups that is done again in smaller passes where memory runs out.
+def fits(together: Callable[[Ranks, T], T]) -> Callable[[Callable[[S], T]], Callable[[S], T]]:
+    """A decorator: a step's method over its own groups, done again in smaller passes where memory runs out.
 
-    What it has added to gradients by then is taken back; what was there before it stays.
+    What it has added to gradients by then is taken back; what was there before it stays. It works on this
+    rank's share: gradients are then summed over ranks, and `together` makes one result of theirs.
     """
 
-    @wraps(method)
-    def fitted(step: S) -> T:
-        networks = step.handles.networks.values()
-        before = [(p, p.grad) for network in networks for p in network.module.parameters() if p.requires_grad]
+    def around(method: Callable[[S], T]) -> Callable[[S], T]:
+        @wraps(method)
+        def fitted(step: S) -> T:
+            parameters = {id(p): p for n in step.handles.networks.values() for p in n.module.parameters()}
+            before = [(p, p.grad) for p in parameters.values() if p.requires_grad]
 
-        def again(tokens: int) -> T:
-            for parameter, _ in before:
-                parameter.grad = None
-            return method(step)
+            def again(tokens: int) -> T:
+                for parameter, _ in before:
+                    parameter.grad = None
+                return method(step)
 
-        result = fitting(again, step.groups, step.handles)
-        for parameter, gradient in before:
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else gradient + parameter.grad
-        return result
+            result = fitting(again, step.groups, step.handles)
+            step.handles.ranks.sum_gradients(p for p, _ in before)
+            for parameter, gradient in before:
+                if gradient is not None:
+                    parameter.grad = gradient if parameter.grad is None else gradient + parameter.grad
+            return together(step.handles.ranks, result)
 
-    return fitted
+        return fitted
+
+    return around
 
 
 def no_room(num_tokens: int, said: str) -> TrueupError:

@@ -65,6 +65,7 @@ def build(config: Config, parts: Parts) -> Method:
             k=1,
             decoding=replace(config.decoding, greedy=True),
             seed=handles.seed,
+            ranks=handles.ranks,
         )
 
     return Method(

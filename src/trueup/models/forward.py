@@ -24,6 +24,7 @@ from trueup.models.heads import MODULES
 from trueup.models.layout import build, layout_of
 from trueup.models.logprob import Head, listed_logprobs, logits, token_logprobs
 from trueup.models.lora import has_adapter, wrapped
+from trueup.models.parts import called
 from trueup.models.prepacked import is_packed
 from trueup.models.recompute import Policy, checkpointing
 
@@ -123,20 +124,23 @@ class LanguageModel:
             remedy = f"ask for {', '.join(OUTPUTS)}"
             raise TrueupError("E705", f"no network gives {', '.join(unknown)}", remedy=remedy)
         with self.as_called(), checkpointing(self.body, self.activation_checkpointing, self.as_called):
-            apart = self._embeddings(batch) if "embeddings" in want else Outputs()
-            if set(want) == {"embeddings"}:
-                return apart
-            states = self._states(batch)
-            said = Outputs(
-                **self._token_outputs(states, batch, want),
-                values=self._module("values")(states.rows.index_select(0, states.at))
-                if "values" in want
-                else None,
-                rewards=self._module("rewards")(states.rows.index_select(0, states.last))
-                if "rewards" in want
-                else None,
-            )
-            return said.merge(apart)
+            return Outputs(**called(self.module, lambda: self._said(batch, want).given()))
+
+    def _said(self, batch: Batch, want: Sequence[str]) -> Outputs:
+        apart = self._embeddings(batch) if "embeddings" in want else Outputs()
+        if set(want) == {"embeddings"}:
+            return apart
+        states = self._states(batch)
+        said = Outputs(
+            **self._token_outputs(states, batch, want),
+            values=self._module("values")(states.rows.index_select(0, states.at))
+            if "values" in want
+            else None,
+            rewards=self._module("rewards")(states.rows.index_select(0, states.last))
+            if "rewards" in want
+            else None,
+        )
+        return said.merge(apart)
 
     def as_called(self) -> Any:
         """A context in which the adapter is on or off as this network says."""

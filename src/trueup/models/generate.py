@@ -19,6 +19,7 @@ from trueup.engine.room import no_room, ran_out, release
 from trueup.errors import TrueupError
 from trueup.models.decode import decoder_for
 from trueup.models.forward import LanguageModel, in_use
+from trueup.models.parts import whole
 from trueup.models.prepacked import prepacked
 
 BLOCK = 128
@@ -62,6 +63,7 @@ def generate(
     prompts: Sequence[np.ndarray],
     *,
     k: int = 1,
+    first: int = 0,
     max_new_tokens: int,
     temperature: float | None = None,
     top_k: int | None = None,
@@ -74,7 +76,8 @@ def generate(
 ) -> list[list[Sampled]]:
     """K completions of each prompt, in order.
 
-    The temperature is the network's own unless given. `batch_tokens` bounds the tokens held at once: rows
+    The temperature is the network's own unless given. `first` is the first prompt's index among those of all
+    ranks, which its samples depend on. `batch_tokens` bounds the tokens held at once: rows
     times the longest prompt plus `max_new_tokens`. `pulse` is called before each token and may raise.
     Raises E503 for an empty prompt, E560 for more than a million new tokens.
     """
@@ -93,6 +96,7 @@ def generate(
     work = {"rows": max(map(len, batches), default=0), "steps": max_new_tokens * len(batches)}
     with (
         in_use(network.module),
+        whole(network.module),
         torch.inference_mode(),
         network.as_called(),
         prepacked(network.module, **work),
@@ -105,7 +109,7 @@ def generate(
                 network,
                 [prompts[i] for i in numbers],
                 [where[i] for i, _ in rows],
-                np.stack([_uniforms(seed, i, j, max_new_tokens) for i, j in rows]),
+                np.stack([_uniforms(seed, first + i, j, max_new_tokens) for i, j in rows]),
                 choice,
                 np.asarray(sorted(set(stop_ids)), np.int64),
                 pulse,

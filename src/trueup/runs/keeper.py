@@ -15,6 +15,7 @@ from trueup.engine import disk
 from trueup.engine.groups import Group, from_json, to_json
 from trueup.engine.loop import Progress, Step, annotated
 from trueup.engine.method import Handles, Method, Network, Rule
+from trueup.engine.ranks import placed
 from trueup.errors import TrueupError
 from trueup.runs import checkpoint, manifest
 from trueup.runs.checkpoint import Checkpoint
@@ -37,9 +38,9 @@ def trainable(network: Network) -> dict[str, Tensor]:
 
 
 def restore_into(network: Network, tensors: Mapping[str, Tensor]) -> None:
-    """Nothing; copies saved tensors over the network's own, in place."""
+    """Nothing; copies saved tensors over the network's own, in place, or each rank's part over its own."""
     for name, tensor in trainable(network).items():
-        tensor.copy_(tensors[name])
+        tensor.copy_(placed(tensors[name], tensor))
 
 
 def flops(method: Method, handles: Handles, progress: Progress) -> float:
@@ -61,7 +62,8 @@ class RunKeeper:
 
     A checkpoint holds the trained networks, the update rule, the stages' state, the counters, the numbers
     noted so far in the step, and the step's groups with every column on them. Random generators need no
-    saving: each draw is a function of the seed and the counters.
+    saving: each draw is a function of the seed and the counters. Of several ranks the first reads and writes,
+    and tells the others what it found; their folder is one that nobody looks into.
     """
 
     def __init__(
@@ -85,34 +87,49 @@ class RunKeeper:
 
     def restore(self, handles: Handles, rule: Rule) -> Progress | None:
         """Where the newest undamaged checkpoint stands, everything put back as it was; None without one."""
-        found = checkpoint.latest(self._folder)
+        ranks = handles.ranks
+        found = checkpoint.latest(self._folder) if ranks.leads else None
         self._tidy(found)
-        if found is None:
-            self._require_space(handles, rule)
+        told = ranks.first(self._documents(found) if found else None)
+        if told is None:
+            if ranks.leads:
+                self._require_space(handles, rule)
             self._meter.truncate_after(-1)
+            for name in self._method.trains:
+                ranks.spread_weights(trainable(handles.networks[name]).values())
             if self._guard:  # The start may be the peak.
                 self._evaluate(Progress(), handles)
             return None
         for name in self._method.trains:
             network = handles.networks[name]
-            restore_into(network, found.tensors(name, trainable(network)))
-        evolving = ("rule", "state", "best", *(["guard"] if self._guard else ()))
-        names = found.document("names", (*evolving, "optimizer"))
-        run = found.document("run", RUN)
-        held = {part: found.document(part, names[part]) for part in evolving}
-        rule.load(found.tensors("optimizer", names["optimizer"]), held["rule"])
+            kept = found.tensors(name, trainable(network)) if found else {}
+            restore_into(network, ranks.first_tensors(kept))
+        run, held = told["run"], told["held"]
+        moments = found.tensors("optimizer", told["optimizer"]) if found else {}
+        rule.load(ranks.first_tensors(moments), held["rule"])
         handles.state.clear()
         handles.state.update(held["state"])
         self._best = held["best"]
         if self._guard:
             self._guard.load(held["guard"])
         run["noted"] = [from_words(record) for record in run["noted"]]
-        progress = Progress(**run, buffer=[from_json(json.loads(line)) for line in found.lines("groups")])
+        progress = Progress(**run, buffer=[from_json(json.loads(line)) for line in told["groups"]])
         self._meter.truncate_after(progress.step)
         progress.ended = self._over_budget(progress, handles) or self._guarded(progress)
-        if progress.step < self._num_steps and not progress.ended:
+        if found and progress.step < self._num_steps and not progress.ended:
             disk.require_space(self._folder, sum(facts["size"] for facts in found.files.values()))
         return progress
+
+    def _documents(self, found: Checkpoint) -> dict[str, Any]:
+        """What a checkpoint says beside its tensors, every part that has to be there."""
+        evolving = ("rule", "state", "best", *(["guard"] if self._guard else ()))
+        names = found.document("names", (*evolving, "optimizer"))
+        return {
+            "run": found.document("run", RUN),
+            "held": {part: found.document(part, names[part]) for part in evolving},
+            "optimizer": names["optimizer"],
+            "groups": found.lines("groups"),
+        }
 
     def _require_space(self, handles: Handles, rule: Rule) -> None:
         """Nothing; E941 where a new run's checkpoints do not fit: one is whole before the last one goes."""
@@ -164,10 +181,12 @@ class RunKeeper:
         """The step whose weights the output network now holds, where `best` names a metric; else None."""
         if not self._best:
             return None
-        found = checkpoint.latest(self._best_folder)
-        assert found is not None, "the best step is saved when it is found"
-        output = handles.networks[self._method.output]
-        restore_into(output, found.tensors("output", trainable(output)))
+        output, kept = handles.networks[self._method.output], {}
+        if handles.ranks.leads:
+            found = checkpoint.latest(self._best_folder)
+            assert found is not None, "the best step is saved when it is found"
+            kept = found.tensors("output", trainable(output))
+        restore_into(output, handles.ranks.first_tensors(kept))
         return self._best["step"]
 
     def _over_budget(self, progress: Progress, handles: Handles) -> bool:
@@ -207,18 +226,24 @@ class RunKeeper:
         sign = -1 if name.startswith("lowest ") else 1
         if math.isfinite(value) and (not self._best or sign * value > sign * self._best["value"]):
             self._best = {"step": progress.step, "value": value}
-            output = handles.networks[self._method.output]
-            checkpoint.save(
-                self._best_folder,
-                f"step-{progress.step:06d}",
-                tensors={"output": trainable(output)},
-                documents={"best": self._best},
-            )
-            checkpoint.retain(self._best_folder, 1)
+            output = handles.ranks.whole(trainable(handles.networks[self._method.output]))
+            if handles.ranks.leads:
+                checkpoint.save(
+                    self._best_folder,
+                    f"step-{progress.step:06d}",
+                    tensors={"output": output},
+                    documents={"best": self._best},
+                )
+                checkpoint.retain(self._best_folder, 1)
 
     def _save(self, progress: Progress, handles: Handles, rule: Rule) -> None:
+        whole = handles.ranks.whole
         optimizer, values = rule.state()
-        tensors = {name: trainable(handles.networks[name]) for name in self._method.trains}
+        optimizer = whole(optimizer)
+        tensors = {name: whole(trainable(handles.networks[name])) for name in self._method.trains}
+        self._updates_since_save = 0
+        if not handles.ranks.leads:
+            return
         run = {name: getattr(progress, name) for name in RUN}
         run["noted"] = [as_words(record) for record in progress.noted]
         evolving: dict[str, Any] = {"rule": values, "state": handles.state, "best": self._best}
@@ -236,7 +261,6 @@ class RunKeeper:
             lines={"groups": (json.dumps(to_json(g), ensure_ascii=False) for g in progress.buffer)},
         )
         checkpoint.retain(self._folder, self._settings.keep_last)
-        self._updates_since_save = 0
 
 
 def evaluate(

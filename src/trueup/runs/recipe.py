@@ -26,6 +26,7 @@ from trueup.errors import TrueupError, options_of
 from trueup.runs.done import Done, check_handed_on
 from trueup.runs.failed import noting_failure
 from trueup.runs.files_read import files_of
+from trueup.runs.followed import BEGIN, FOUND, follow, refuse_ranks
 from trueup.runs.hold import holding, present
 from trueup.runs.rates import Settled, as_begun, rate_lines, settle, size_of
 from trueup.runs.references import STAGE, bind, stage_inputs, strings
@@ -47,6 +48,7 @@ from trueup.settings.stages import typed_stages
 from trueup.worlds import DEFAULT, lead, leads_to, open_world
 
 if TYPE_CHECKING:
+    from trueup.engine.ranks import Ranks
     from trueup.runs.training import Watch
 
 T = TypeVar("T")
@@ -270,27 +272,41 @@ def run_stage(
     waits: bool = False,
     given: Sequence[Input] = (),
     terms: Terms = STRICT,
+    ranks: Ranks | None = None,
 ) -> Done:
     """What the stage handed on; runs it unless it is done. `watch` is told of a method's steps.
+
+    With `ranks` it trains on several devices, and the first of them alone has the stage's folder.
 
     Where another process is running it, that is an error (E903), or one that `waits` takes what it made.
     `given` are the objects of a Python session that it is made of. What it began with is held against what
     is there now on these terms: E820, E821 and E752 of `unchanged.hold`.
     """
+    if ranks is None:
+        refuse_ranks()
+    elif not ranks.leads:
+        return follow(stage.module, stage.config, stage.folder, ranks, stop_requested)
     if stage.done:
         hold(stage.folder, stage.module, stage.config, given=given, terms=terms)
-        return check_handed_on(stage.folder)
+        return _handed_on(stage, ranks)
     if not stage.folder.exists():
         _take_over(stage, terms, stop_requested)
     with holding(stage.folder, waits=waits, stop_requested=stop_requested):
         check_links(stage.folder)
         hold(stage.folder, stage.module, stage.config, given=given, terms=terms)
         if stage.done:  # by another process, between the first look and the lock
-            return check_handed_on(stage.folder)
+            return _handed_on(stage, ranks)
         disk.require_space(stage.folder, 0)
         disk.write(stage.folder / "config.resolved.yaml", configuration.dump_yaml(stage.settings))
         with noting_failure(stage.folder):
-            return _run(stage, stop_requested, watch)
+            return _run(stage, stop_requested, watch, ranks)
+
+
+def _handed_on(stage: Stage, ranks: Ranks | None) -> Done:
+    done = check_handed_on(stage.folder)
+    if ranks is not None:
+        ranks.first(FOUND)
+    return done
 
 
 def _take_over(stage: Stage, terms: Terms, stop_requested: Callable[[], str]) -> None:
@@ -303,10 +319,13 @@ def _take_over(stage: Stage, terms: Terms, stop_requested: Callable[[], str]) ->
         os.rename(left, stage.folder)
 
 
-def _run(stage: Stage, stop_requested: Callable[[], str], watch: Watch | None) -> Done:
+def _run(stage: Stage, stop_requested: Callable[[], str], watch: Watch | None, ranks: Ranks | None) -> Done:
     if "build" in vars(stage.module):
         from trueup.runs.training import Watch, train  # torch loads here, not when a recipe is only looked at
 
+        several = {} if ranks is None else {"ranks": ranks}
+        if ranks is not None:
+            ranks.first(BEGIN)
         trained = train(
             stage.module,
             stage.config,
@@ -314,6 +333,7 @@ def _run(stage: Stage, stop_requested: Callable[[], str], watch: Watch | None) -
             stop_requested=stop_requested,
             progress_label=stage.name,
             watch=watch or Watch(),
+            **several,
         )
         done = Done(output="model", metrics=trained.metrics, cost=dataclasses.asdict(trained.cost))
     else:

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,20 +23,23 @@ from trueup.engine.groups import Group
 from trueup.engine.loop import Progress, fit
 from trueup.engine.method import Handles, Method, Parts
 from trueup.engine.order import spans
+from trueup.engine.ranks import ALONE, Ranks
 from trueup.errors import TrueupError
 from trueup.judges.open import open_judge
+from trueup.judges.over_ranks import over_ranks
 from trueup.models.forward import LanguageModel
-from trueup.models.load import merge, save
 from trueup.models.opening import open_chat, open_networks, open_shared, pick_device
+from trueup.models.sharding import shard
 from trueup.runs import meter as metering
 from trueup.runs import warned
 from trueup.runs.files_read import inputs_of
+from trueup.runs.followed import check_devices
 from trueup.runs.guard import Guard, check_guarded
 from trueup.runs.idle import sum_up, warn_of, warned_before
 from trueup.runs.keeper import RunKeeper, held_out_step
+from trueup.runs.output import opened_again, save_model
 from trueup.runs.signals import Interrupted, end_if_asked
 from trueup.settings.blocks import LoopSettings
-from trueup.settings.sealed import seal
 from trueup.sources.open import Opened, open_groups
 from trueup.statistics.estimates import Estimate, mean_ci, win_rate
 
@@ -83,15 +87,23 @@ def train(
     stop_requested: Callable[[], str] = lambda: "",
     progress_label: str = "",
     watch: Watch = Watch(),
+    ranks: Ranks = ALONE,
 ) -> Trained:
     """The finished run in `folder`: continued from its newest checkpoint where there is one.
 
     `module` is a method's file and `config` an instance of its `Config`. Raises `Interrupted` when
-    `stop_requested` names a signal, after saving, and what a callback raises.
+    `stop_requested` names a signal, on any of the ranks, after saving, and what a callback raises. Ranks but
+    the first are given a folder of their own, to be thrown away.
     """
     disk.make_folder(folder)
     with warned.keeping(folder):
-        return _train(module, config, folder, stop_requested, progress_label, watch)
+        asked = partial(_asked_any, stop_requested, ranks)
+        return _train(module, config, folder, asked, progress_label, watch, ranks)
+
+
+def _asked_any(stop_requested: Callable[[], str], ranks: Ranks) -> str:
+    """The signal that any rank was asked to end by; all ranks have to ask at the same places."""
+    return ranks.any(stop_requested())
 
 
 def _train(
@@ -101,11 +113,13 @@ def _train(
     stop_requested: Callable[[], str],
     label: str,
     watch: Watch,
+    ranks: Ranks,
 ) -> Trained:
     device = pick_device(config.model.device, config.model.dtype)
     chat = open_chat(config.model)
     bad, needs = folder / "quarantine.jsonl", vars(module).get("NEEDS", ())
-    opened = open_groups(config.data, chat, seed=config.seed, quarantine=bad, needs=needs)
+    with ranks.one_first():
+        opened = open_groups(config.data, chat, seed=config.seed, quarantine=bad, needs=needs)
     _note_data(folder, opened)
     metering.say(*opened.unread)
     end_if_asked(stop_requested)
@@ -120,10 +134,14 @@ def _train(
     method: Method = module.build(config, parts)
     if config.loop.guard is not None:
         check_guarded(method)  # Before a model loads.
-    base = open_shared(method, config.model, device)
+    check_devices(method, config.model, ranks)
+    place = torch.device("cpu") if ranks.sharded else device  # a device may not hold a network whole
+    base = open_shared(method, config.model, place)
     networks = open_networks(
-        method, config.model, device, seed=config.seed, base=base, tokenizer=chat.tokenizer
+        method, config.model, place, seed=config.seed, base=base, tokenizer=chat.tokenizer
     )
+    if ranks.sharded:
+        shard(networks.values(), ranks, device)
     inputs.add(folder, inputs_of(config, outside=folder))  # what was fetched, which was not there before
     check_context(networks, opened, config.data.max_tokens, _new_tokens(config, needs))
     end_if_asked(stop_requested)
@@ -134,9 +152,10 @@ def _train(
         dtype=torch.float64 if config.model.dtype == "float64" else torch.float32,
         microbatch_tokens=config.loop.microbatch_tokens,
         epochs=None if config.loop.steps is not None else config.loop.epochs,
-        judge=open_judge(method.judge, device=str(device), base=base, decode=chat.decode)
+        judge=over_ranks(open_judge(method.judge, device=str(device), base=base, decode=chat.decode), ranks)
         if method.judge
         else None,
+        ranks=ranks,
     )
     end_if_asked(stop_requested)
     sizes = step_sizes(config.loop, method, len(opened.train))
@@ -150,6 +169,7 @@ def _train(
         stop_requested=stop_requested,
         label=label,
         watch=watch,
+        again=partial(opened_again, method, config, chat.tokenizer) if ranks.sharded else None,
     )
 
 
@@ -199,16 +219,17 @@ def train_method(
     stop_requested: Callable[[], str] = lambda: "",
     label: str = "",
     watch: Watch = Watch(),
+    again: Callable[[], LanguageModel] | None = None,
 ) -> Trained:
     """The finished run of a built method on loaded networks, kept in `folder`; see `train`.
 
-    `sizes` says how many groups each step has.
+    `sizes` says how many groups each step has. Where networks are sharded, `again` opens the output anew.
     """
     num_steps = len(sizes)
     seen = _Seen(count=watch.num_samples)
     if watch.num_samples:
         method = replace(method, settle=(*method.settle, seen))
-    meter = metering.Meter(folder, ("jsonl", *loop.trackers))
+    meter = metering.Meter(folder, ("jsonl", *(loop.trackers if handles.ranks.leads else ())))
     guard = open_guard(method, loop, handles)
     keeper = RunKeeper(
         folder,
@@ -249,7 +270,7 @@ def train_method(
         noted["best_step"] = best
     if guard is not None and guard.fall is not None:
         noted["guard/fell"] = guard.steps[guard.fall.at]
-    held_out, model = _made(method, handles, folder, noted, ended.step, stop_requested)
+    held_out, model = _made(method, handles, folder, noted, ended.step, stop_requested, again)
     cost = meter.spend(ended.step, tokens_trained=ended.tokens_trained, tokens_sampled=ended.tokens_sampled)
     meter.close()
     return Trained(folder=folder, model=model, metrics=noted, held_out=held_out, cost=cost)
@@ -262,6 +283,7 @@ def _made(
     noted: dict[str, float],
     step: int,
     stop_requested: Callable[[], str],
+    again: Callable[[], LanguageModel] | None,
 ) -> tuple[dict[str, Estimate], Path]:
     """The finished model's held-out numbers, and its folder; what the method notes at its end is noted."""
     if method.finish is not None:
@@ -269,7 +291,7 @@ def _made(
     _end_if_asked(step, stop_requested)
     held_out = _note_held_out(method, handles, folder)
     _end_if_asked(step, stop_requested)
-    return held_out, _save_model(method, handles, folder)
+    return held_out, save_model(method, handles, folder, again)
 
 
 def _end_if_asked(step: int, stop_requested: Callable[[], str]) -> None:
@@ -306,7 +328,8 @@ def open_guard(method: Method, loop: LoopSettings, handles: Handles) -> Guard | 
     if loop.guard is None:
         return None
     check_guarded(method)
-    return Guard(settings=loop.guard, judge=open_judge(loop.guard.judge, device=str(handles.device)))
+    judge = over_ranks(open_judge(loop.guard.judge, device=str(handles.device)), handles.ranks)
+    return Guard(settings=loop.guard, judge=judge)
 
 
 def step_sizes(loop: LoopSettings, method: Method, num_groups: int) -> list[int]:
@@ -359,14 +382,3 @@ def _note_held_out(method: Method, handles: Handles, folder: Path) -> dict[str, 
 def _estimate(name: str, values: Sequence[float]) -> Estimate:
     # An accuracy's interval stays within 0 and 1, and is no point where a few prompts agree.
     return win_rate(values).estimate if "accurac" in name else mean_ci(values)
-
-
-def _save_model(method: Method, handles: Handles, folder: Path) -> Path:
-    """The model's folder, which appears whole or not at all."""
-    network = handles.networks[method.output]
-    assert isinstance(network, LanguageModel)
-    # An adapter on weights that lie in no folder (another adapter, merged) means nothing by itself.
-    with disk.whole_folder(folder / "model") as staged:
-        save(network if network.hf_model.name_or_path else merge(network), staged)
-        seal(staged)
-    return folder / "model"

@@ -61,6 +61,7 @@ class Joined:
                 decoding=self.decoding,
                 seed=derive(handles.seed, "sample", name, step),
                 name=name,
+                ranks=handles.ranks,
             )
             for group, more in zip(kept, drawn, strict=True):
                 group.extend(more.completions)

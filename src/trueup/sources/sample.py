@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
+import torch
 
 from trueup.engine.groups import Completion, Group
 from trueup.engine.method import Handles, Network, Parts
 from trueup.engine.order import derive, draw
+from trueup.engine.ranks import ALONE, Ranks
 from trueup.errors import TrueupError
 from trueup.models.forward import LanguageModel
 from trueup.models.generate import Sampled, generate
@@ -75,6 +77,7 @@ class Sample:
             decoding=self.decoding,
             seed=derive(handles.seed, "sample", step),
             name=self.network,
+            ranks=handles.ranks,
         )
         if self.under is None:
             return drawn
@@ -116,11 +119,18 @@ def sample_groups(
     decoding: Decoding,
     seed: int,
     name: str = "policy",
+    ranks: Ranks = ALONE,
 ) -> list[Group]:
-    """The prompts, each with K sampled completions in place of any it had, judgements dropped."""
+    """The prompts, each with K sampled completions in place of any it had, judgements dropped.
+
+    Each of the ranks samples for a share of the prompts, and all have the completions of all.
+    """
+    encoded = [p.prompt_tokens for p in prompts if p.prompt_tokens is not None]
+    share = ranks.mine([len(tokens) + k * decoding.max_new_tokens for tokens in encoded])
     drawn = generate(
         cast(LanguageModel, network),
-        [p.prompt_tokens for p in prompts if p.prompt_tokens is not None],
+        encoded[share.start : share.stop],
+        first=share.start,
         k=k,
         max_new_tokens=decoding.max_new_tokens,
         temperature=decoding.temperature,
@@ -140,8 +150,26 @@ def sample_groups(
             source=prompt.source,
             meta=prompt.meta,
         )
-        for prompt, samples in zip(prompts, drawn, strict=True)
+        for prompt, samples in zip(prompts, _of_all(drawn, k, ranks), strict=True)
     ]
+
+
+def _of_all(drawn: list[list[Sampled]], k: int, ranks: Ranks) -> list[list[Sampled]]:
+    """The samples of all ranks, K of each prompt."""
+    if ranks.count == 1:
+        return drawn
+    own = [sample for samples in drawn for sample in samples]
+    lengths = ranks.joined(torch.tensor([len(s.tokens) for s in own])).tolist()
+    finished = ranks.joined(torch.tensor([s.finished for s in own])).tolist()
+    tokens, logprobs = (
+        ranks.joined(torch.from_numpy(np.concatenate([s[part] for s in own]) if own else np.empty(0)))
+        .split(lengths) for part in (0, 1)
+    )  # fmt: skip
+    every = [
+        Sampled(ids.numpy(), said.numpy(), ended)
+        for ids, said, ended in zip(tokens, logprobs, finished, strict=True)
+    ]
+    return [every[start : start + k] for start in range(0, len(every), k)]
 
 
 def _completion(sampled: Sampled, decode: Callable[[np.ndarray], str], name: str) -> Completion:

@@ -48,6 +48,7 @@ class Zero:
             k=1,
             decoding=Decoding(),
             seed=derive(handles.seed, "normalise"),
+            ranks=handles.ranks,
         )
 
     def _unjudged(self) -> Sequence[Group]:

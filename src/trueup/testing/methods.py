@@ -68,7 +68,7 @@ def check_method(
     )
     if improves:
         loop = replace(chosen.loop, steps=improves, save_every=0, eval_every=0, batch=16)
-        method, handles = _open(module, replace(chosen, loop=loop), judge, lora)
+        method, handles = open_toy(module, replace(chosen, loop=loop), judge, lora)
         before = _sampled_score(method, handles, judge)
         fit(method, handles, num_steps=improves, groups_per_step=loop.batch)
         after = _sampled_score(method, handles, judge)
@@ -94,7 +94,10 @@ def tiny_config(module: ModuleType) -> Any:
     return with_rates(config, {key: 1e-3 for key, rate in rates_in(config).items() if rate == AUTO})
 
 
-def _open(module: ModuleType, config: Any, judge: Any, lora: LoraSettings | None) -> tuple[Method, Handles]:
+def open_toy(
+    module: ModuleType, config: Any, judge: Callable[[Sequence[Group]], Any], lora: LoraSettings | None
+) -> tuple[Method, Handles]:
+    """The method on toy groups and random networks; with `lora`, an adapter each over one base."""
     parts = Parts(
         groups=_judged(toy_groups(24, seed=1), judge),
         held_out=_judged(toy_groups(4, seed=2), judge),
@@ -137,7 +140,7 @@ def _train(
     lora: LoraSettings | None = None,
 ) -> dict[str, str]:
     """Digests of how the run ended; with `stop`, one more update is made and all but the last say nothing."""
-    method, handles = _open(module, config, judge, lora)
+    method, handles = open_toy(module, config, judge, lora)
     frozen = _frozen(handles)
     meter = Meter(folder)
     steps = config.loop.steps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
 from trueup.engine.method import Minibatch, Network, Rule
+from trueup.engine.ranks import placed, whole
 from trueup.errors import TrueupError
 from trueup.update.halves import Halves, is_half, total_norm
 
@@ -113,6 +114,14 @@ class Gate:
         self.update, self.skips = values["update"], values["skips"]
 
 
+def clipped(parameters: Sequence[Tensor], most: float) -> float:
+    """The norm of the parameters' gradients, which are scaled down to `most` where it is larger."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = whole(total_norm(gradients))
+    torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
+    return float(norm)
+
+
 class AdamWRule:
     """AdamW at work; see `AdamW`."""
 
@@ -131,9 +140,7 @@ class AdamWRule:
         """One update, or none where a loss or gradient is not finite."""
         self._clear()
         metrics = minibatch.backward()
-        norm = total_norm([p.grad for p in self._parameters if p.grad is not None])
-        torch.nn.utils.clip_grads_with_norm_(self._parameters, self._settings.max_grad_norm, norm)
-        metrics["grad_norm"] = float(norm)
+        metrics["grad_norm"] = clipped(self._parameters, self._settings.max_grad_norm)
         factor = schedule(self._settings, self._gate.update, self._num_updates)
         metrics["lr"] = self._settings.peak * factor
         if not self._gate.passes(metrics):
@@ -161,7 +168,8 @@ class AdamWRule:
             held = {k.removeprefix(f"{name}:"): v for k, v in tensors.items() if k.startswith(f"{name}:")}
             if held:
                 self._adamw.state[parameter] = {
-                    key: value.to("cpu" if key == "step" else parameter.device) for key, value in held.items()
+                    key: value.to("cpu") if key == "step" else placed(value.to(parameter.device), parameter)
+                    for key, value in held.items()
                 }
 
     @property

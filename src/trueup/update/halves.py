@@ -15,6 +15,7 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, nn
 
+from trueup.engine.ranks import placed
 from trueup.errors import TrueupError
 
 Kept = Literal["float32", "kahan", "none"]
@@ -94,12 +95,14 @@ class Halves:
                     where="optimizer.safetensors",
                     remedy="resume it with the settings and the version that wrote it",
                 )
-            (self._left if self._kahan else self._wide)[number].detach().copy_(held.pop(self._beside))
+            beside = (self._left if self._kahan else self._wide)[number].detach()
+            beside.copy_(placed(held.pop(self._beside).to(beside.device), beside))
             if held:
                 assert self._adamw is not None
                 place = self._weights[number].device
                 self._adamw.state[self._wide[number]] = {
-                    key: value.to("cpu" if key == "step" else place) for key, value in held.items()
+                    key: value.to("cpu") if key == "step" else placed(value.to(place), self._weights[number])
+                    for key, value in held.items()
                 }
 
     @property

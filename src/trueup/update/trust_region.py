@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
 from annotated_types import Ge, Gt
@@ -48,6 +48,9 @@ class TrustRegion:
     "What a non-finite loss or gradient does: end the run, or skip the update."
     max_skips: int = 3
     "With `skip`: how many updates in a row may be skipped before the run ends."
+
+    shared_out: ClassVar[bool] = False
+    "Whether several devices can make an update together: these products are over a whole minibatch."
 
     def start(self, networks: Mapping[str, Network], num_updates: int) -> Rule:
         """The rule at work: a trust region for `policy`, AdamW for the others."""

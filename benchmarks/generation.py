@@ -38,7 +38,7 @@ from torch import Tensor
 
 from trueup.models import LanguageModel, from_modules, generate
 
-SIZES: dict[str, dict[str, int]] = {
+SIZES: dict[str, dict[str, Any]] = {
     "": {"hidden_size": 256, "num_hidden_layers": 5, "vocab_size": 4096, "intermediate_size": 688},
     "_m": {"hidden_size": 384, "num_hidden_layers": 10, "vocab_size": 32_000, "intermediate_size": 1024},
 }
@@ -96,7 +96,7 @@ class Sides:
         return out[:, longest:].tolist()
 
 
-def random_model(size: dict[str, int], lengths: Lengths) -> Any:
+def random_model(size: dict[str, Any], lengths: Lengths) -> Any:
     """A Llama with random weights, the same every time."""
     from transformers import LlamaConfig, LlamaForCausalLM
 

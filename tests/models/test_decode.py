@@ -38,7 +38,7 @@ def _states(decoder: Any, prompt_of: Sequence[int], ends: dict[int, Sequence[int
     return found
 
 
-@pytest.mark.parametrize("width", (1, 2, 4))
+@pytest.mark.parametrize("width", (1, 3))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_states_are_those_of_whole_rows(family: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Float64, to 1e-10: ragged prompts, grouped queries, past windows and the cache's room, rows ending."""
@@ -57,17 +57,18 @@ def test_states_are_those_of_whole_rows(family: str, width: int, monkeypatch: py
     assert expected.nan_to_num().abs().max() > 0.1
 
 
-@pytest.mark.parametrize("build", (llama, qwen3, gpt2))
-@pytest.mark.parametrize("truncation", ({}, {"top_k": 9}, {"top_p": 0.7}))
+@pytest.mark.parametrize(
+    ("build", "truncation"), ((llama, {}), (llama, {"top_p": 0.7}), (qwen3, {"top_k": 9}), (gpt2, {}))
+)
 def test_samples_are_those_of_rows_alone(build: Any, truncation: dict[str, Any]) -> None:
     """The same ids from the same seed as row after row through transformers' own forward, in float64."""
     network = from_modules(build().double(), None)
-    given = {"k": 5, "max_new_tokens": 12, "temperature": 0.8, "seed": 3, "stop_ids": (1, 2, 3)}
+    given = {"k": 4, "max_new_tokens": 10, "temperature": 0.8, "seed": 3, "stop_ids": (1, 2, 3)}
     found = generate(network, PROMPTS, **given, **truncation)
     plain = generate(replace(network, packs=False), PROMPTS, **given, **truncation, batch_tokens=1)
     ours, theirs = ([s for row in drawn for s in row] for drawn in (found, plain))
     assert [s.tokens.tolist() for s in ours] == [s.tokens.tolist() for s in theirs]
-    assert len({s.tokens.tobytes() for s in ours}) > 10 and any(s.finished for s in ours)
+    assert len({s.tokens.tobytes() for s in ours}) > 8 and any(s.finished for s in ours)
     gap = max(np.abs(a.logprobs - b.logprobs).max() for a, b in zip(ours, theirs, strict=True))
     assert gap <= 1e-6, "recorded in float32"
 

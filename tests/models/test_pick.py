@@ -43,7 +43,7 @@ def _plain(z: Tensor, u: np.ndarray, choice: Choice) -> tuple[np.ndarray, np.nda
     return np.array(tokens), np.array(logprobs)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     size=st.sampled_from(SIZES),
     spread=st.sampled_from((0.0, 0.3, 3.0, 30.0)),

@@ -42,7 +42,7 @@ def prepacked(module: nn.Module, *, rows: int, steps: int) -> Iterator[None]:
     packed: list[nn.Module] = []
     try:
         for layer in _chosen(module, rows) if steps >= STEPS else ():
-            layer.forward = _forward(layer)
+            vars(layer)["forward"] = _forward(layer)
             packed.append(layer)
         yield
     finally:
@@ -57,12 +57,12 @@ def is_packed(layer: nn.Module) -> bool:
 
 def _chosen(module: nn.Module, rows: int) -> list[nn.Linear]:
     """The layers that gain; none where their copies would be too large together."""
-    found = [layer for layer in module.modules() if _gains(layer, rows)]
-    size = sum(layer.weight.nbytes for layer in found if isinstance(layer, nn.Linear))
-    return [x for x in found if isinstance(x, nn.Linear)] if size <= SHARE * _memory() else []
+    linear = (layer for layer in module.modules() if isinstance(layer, nn.Linear))
+    found = [layer for layer in linear if _gains(layer, rows)]
+    return found if sum(layer.weight.nbytes for layer in found) <= SHARE * _memory() else []
 
 
-def _gains(layer: nn.Module, rows: int) -> bool:
+def _gains(layer: nn.Linear, rows: int) -> bool:
     if type(layer) is not nn.Linear or is_packed(layer):
         return False
     weight = layer.weight
@@ -92,7 +92,7 @@ def _forward(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
 def _sound(dtype: torch.dtype) -> bool:
     """Whether the operators are there and give what `F.linear` gives: a trial of one row and of several."""
     generator = torch.Generator().manual_seed(0)
-    layer = nn.utils.skip_init(nn.Linear, 96, 80, dtype=dtype, device="cpu")  # draws nothing
+    layer: Any = nn.utils.skip_init(nn.Linear, 96, 80, dtype=dtype, device="cpu")  # draws nothing
     with torch.inference_mode():
         for values in (layer.weight, layer.bias):
             values.copy_(torch.randn(values.shape, generator=generator))

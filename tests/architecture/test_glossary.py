@@ -9,16 +9,8 @@ from collections.abc import Iterator
 from architecture.tree import ROOT, Module, modules
 
 LAYERS = (
-    *(
-        "objectives",
-        "annotate",
-        "sources",
-        "update",
-        "methods",
-        "engine.loop",
-        "engine.reduce",
-        "engine.room",
-    ),
+    *("objectives", "annotate", "sources", "update", "methods"),
+    *("engine.loop", "engine.reduce", "engine.room"),
     *("runs.training", "runs.meter", "runs.keeper", "runs.guard"),
 )
 PAGE = ROOT / "docs" / "metrics.md"

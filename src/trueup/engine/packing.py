@@ -61,7 +61,7 @@ def pack(groups: Sequence[Group]) -> Batch:
         positions=_integers(positions),
         spans=tuple(spans),
         at=_integers(at),
-        picks=picks_of(_integers(at).numpy()),
+        picks=picks_of(np.concatenate([np.zeros(0, np.int64), *at])),
         targets=_integers(targets),
         completion=_integers(owner),
         group=torch.tensor(group_of, dtype=torch.int64),

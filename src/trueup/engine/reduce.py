@@ -39,12 +39,12 @@ def reduced(sums: Sequence[Sum]) -> dict[str, float]:
     for dtype in {one.total.dtype for one in sums}:
         alike = {number: one.total for number, one in enumerate(sums) if one.total.dtype == dtype}
         found.update(zip(alike, torch.stack(list(alike.values())).tolist(), strict=True))
-    said: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for number, one in enumerate(sums):
         share = found[number] / one.entries
         if one.weight is None:
-            said[one.name] = said.get(one.name, 0.0) + share
+            metrics[one.name] = metrics.get(one.name, 0.0) + share
         else:
-            said[f"loss/{one.name}"] = said.get(f"loss/{one.name}", 0.0) + share
-            said["loss"] = said.get("loss", 0.0) + one.weight * share
-    return said
+            metrics[f"loss/{one.name}"] = metrics.get(f"loss/{one.name}", 0.0) + share
+            metrics["loss"] = metrics.get("loss", 0.0) + one.weight * share
+    return metrics

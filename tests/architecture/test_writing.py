@@ -38,6 +38,8 @@ ALLOWED: dict[str, str] = {
     "trueup.evals.lm_eval": "a temporary folder",
     "trueup.api.training": "a temporary folder",
     "trueup.api.given": "a temporary folder",
+    "trueup.runs.followed": "a temporary folder",
+    "trueup.runs.devices": "nothing: what ranks but the first would show",
 }
 "module -> what it may write beside those two, and why."
 

@@ -58,7 +58,7 @@ def test_what_ranks_tell_one_another() -> None:
         return [
             ranks.gather(b"ab"[: 2 * i]),
             ranks.first({"x": 0.1, "i": i}),
-            ranks.any("SIGTERM" if i == 2 else ""),
+            ranks.anyone("SIGTERM" if i == 2 else ""),
             ranks.summed({"a": 0.1, **({"b": 1.0} if i else {})}),
             ranks.chained({"m": [float(i)] * i}),
             ranks.joined(rows).tolist(),

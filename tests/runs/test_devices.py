@@ -26,9 +26,9 @@ from trueup.engine.ranks import Ranks
 from trueup.errors import EXIT_USAGE, TrueupError
 from trueup.runs.checkpoint import latest
 from trueup.runs.devices import NAMES
-from trueup.runs.followed import check_devices
 from trueup.runs.one_stage import stage_of
 from trueup.runs.recipe import Stage, run_stage
+from trueup.runs.shareable import check_devices
 from trueup.runs.signals import Interrupted
 from trueup.settings.blocks import LoraSettings, ModelSettings
 from trueup.settings.discover import find

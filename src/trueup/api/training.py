@@ -19,10 +19,10 @@ from trueup.api.rows import Source
 from trueup.errors import TrueupError
 from trueup.runs.devices import joined
 from trueup.runs.files_read import files_of
-from trueup.runs.followed import check_trains
 from trueup.runs.one_stage import refuse_other_run, stage_of
 from trueup.runs.rates import rate_lines
 from trueup.runs.recipe import Stage, run_stage
+from trueup.runs.shareable import check_trains
 from trueup.runs.signals import stop_requests
 from trueup.runs.training import Step, Watch
 from trueup.runs.unchanged import Terms, own_file

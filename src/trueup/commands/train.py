@@ -105,24 +105,15 @@ def train(
     shard
         Give each device a part of every network, not a copy. `torchrun -m trueup train` takes it as well.
     """
-    if devices > 1 and world_size() == 1:
-        options = {
-            "--shard": shard,
-            "--accept-changed-inputs": accept_changed_inputs,
-            "--full-digests": full_digests,
-        }
-        placed = [] if out is None else ["--out", str(out)]
-        said = [name for name, given in options.items() if given]
-        raise SystemExit(launch(["train", recipe, *overrides, *placed, *said], devices))
-    if devices > 1 and devices != world_size():
-        raise TrueupError(
-            "E872",
-            f"{devices} devices are asked for, and {world_size()} ranks were started",
-            where="--devices",
-            remedy="leave it out: whoever starts the ranks says how many there are",
-        )
+    placed = [] if out is None else ["--out", str(out)]
+    options = {
+        "--shard": shard,
+        "--accept-changed-inputs": accept_changed_inputs,
+        "--full-digests": full_digests,
+    }
+    said = [name for name, given in options.items() if given]
+    _launched(["train", recipe, *overrides, *placed, *said], devices)
     from trueup.commands.stages import single_stage
-    from trueup.runs.followed import check_trains
     from trueup.runs.one_stage import (
         data_lines,
         held_out_lines,
@@ -132,6 +123,7 @@ def train(
     )
     from trueup.runs.rates import rate_lines
     from trueup.runs.recipe import run_stage, world_lines
+    from trueup.runs.shareable import check_trains
     from trueup.runs.unchanged import Terms
     from trueup.settings.config import parse_overrides
 
@@ -160,6 +152,19 @@ def train(
         *held_out_lines(stage.folder),
         *warning_lines(stage.folder),
     )
+
+
+def _launched(line: list[str], devices: int) -> None:
+    """Nothing, where this process trains; else it starts those that do, and ends with their exit code."""
+    if devices > 1 and world_size() == 1:
+        raise SystemExit(launch(line, devices))
+    if devices > 1 and devices != world_size():
+        raise TrueupError(
+            "E872",
+            f"{devices} devices are asked for, and {world_size()} ranks were started",
+            where="--devices",
+            remedy="leave it out: whoever starts the ranks says how many there are",
+        )
 
 
 def _run(recipe: Recipe, out: Path, terms: Terms) -> None:

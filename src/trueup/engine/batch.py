@@ -155,8 +155,5 @@ class Outputs:
 
     def merge(self, other: Outputs) -> Outputs:
         """The parts of both; what `other` has wins."""
-        return replace(self, **other.given())
-
-    def given(self) -> dict[str, Tensor]:
-        """The parts that are there, by name."""
-        return {n: getattr(self, n) for n in self.__dataclass_fields__ if getattr(self, n) is not None}
+        given = {n: getattr(other, n) for n in other.__dataclass_fields__ if getattr(other, n) is not None}
+        return replace(self, **given)

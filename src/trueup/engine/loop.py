@@ -18,9 +18,8 @@ from trueup.engine.groups import Group
 from trueup.engine.method import Handles, Method, Objective, Rule, Terms
 from trueup.engine.order import derive, permutation
 from trueup.engine.packing import count, pack, split
-from trueup.engine.ranks import Ranks
 from trueup.engine.reduce import Sum, reduced, sums_of
-from trueup.engine.room import budget, fits, passes
+from trueup.engine.room import budget, fits, pass_along, passes
 
 
 @dataclass(kw_only=True)
@@ -64,27 +63,26 @@ class Step:
     number: int | None = None
     "Which update of the run this is; None leaves out the losses beside the method's own."
 
-    @fits(Ranks.summed)
+    @fits
     def backward(self) -> dict[str, float]:
         """Adds the minibatch loss's gradient to `.grad`; returns reduced losses and metrics."""
         sums: list[Sum] = []
         for weight, objective, groups in self._losses():
             counts = count(groups)
-            for _, terms, real in self._terms(objective, groups):
+            for _, terms in self._terms(objective, groups):
                 shares = [w * e.values.sum() / max(1, counts[e.unit]) for w, e in terms.losses.values()]
-                (weight * real * torch.stack(shares).sum()).backward()
-                sums += sums_of(terms, counts, weight) if real else []
+                (weight * torch.stack(shares).sum()).backward()
+                sums += sums_of(terms, counts, weight)
         return reduced(sums)
 
-    @fits(Ranks.summed)
+    @fits
     def evaluate(self) -> dict[str, float]:
         """The same numbers, without gradient."""
         sums: list[Sum] = []
         with torch.no_grad():
             for weight, objective, groups in self._losses():
-                counts = count(groups)
-                for _, terms, real in self._terms(objective, groups):
-                    sums += sums_of(terms, counts, weight) if real else []
+                for _, terms in self._terms(objective, groups):
+                    sums += sums_of(terms, count(groups), weight)
         return reduced(sums)
 
     def batches(self) -> Iterator[Batch]:
@@ -92,13 +90,13 @@ class Step:
         for micro in split(self.groups, budget(self.handles)):
             yield pack(micro).to(self.handles.device, self.handles.dtype)
 
-    @fits(Ranks.chained)
+    @fits
     def by_group(self) -> dict[str, list[float]]:
         """Each metric's mean inside every group that has entries of its unit, without gradient."""
         means: dict[str, list[float]] = {}
         with torch.no_grad():
-            for batch, terms, real in self._terms(self.method.objective, self.groups):
-                for name, entries in terms.metrics.items() if real else ():
+            for batch, terms in self._terms(self.method.objective, self.groups):
+                for name, entries in terms.metrics.items():
                     total = batch.per_group(entries.values, entries.unit)
                     size = torch.bincount(batch.group_of(entries.unit), minlength=batch.num_groups)
                     means.setdefault(name, []).extend((total / size)[size > 0].tolist())
@@ -111,14 +109,17 @@ class Step:
             for beside in self.method.beside:
                 yield beside.weight, beside.objective, beside.groups(self.groups, self.number, self.handles)
 
-    def _terms(self, objective: Objective, groups: Sequence[Group]) -> Iterator[tuple[Batch, Terms, bool]]:
-        """Each microbatch of this rank, what the objective says of it, and whether it counts (`passes`)."""
+    def _terms(self, objective: Objective, groups: Sequence[Group]) -> Iterator[tuple[Batch, Terms]]:
+        """Each microbatch of this rank and what the objective says of it."""
         for micro, real in passes(groups, self.handles, budget(self.handles)):
             batch = pack(micro).to(self.handles.device, self.handles.dtype)
             outputs = Outputs()
             for name, want in objective.wants.items():
                 outputs = outputs.merge(self.handles.networks[name](batch, want))
-            yield batch, objective(outputs, batch), real
+            if real:
+                yield batch, objective(outputs, batch)
+            else:
+                pass_along(objective(outputs, batch))
 
 
 def plan(num_groups: int, method: Method, seed: int, step: int) -> list[list[int]]:
@@ -163,8 +164,8 @@ def fit(
             _collect(method, recording, progress)
         minibatches = plan(len(progress.buffer), method, handles.seed, progress.step)
         for indices in minibatches[progress.update :]:
-            apart = (handles.ranks.index,) if handles.ranks.index else ()  # other groups, other dropout
-            torch.manual_seed(derive(handles.seed, "update", progress.step, progress.update, *apart))
+            counters = (progress.step, progress.update, *handles.ranks.apart)
+            torch.manual_seed(derive(handles.seed, "update", *counters))
             groups = [progress.buffer[i] for i in indices]
             number = progress.step * max(most, len(minibatches)) + progress.update
             progress.noted.append(rule.step(Step(method, recording, groups, number)))

@@ -40,6 +40,11 @@ class Ranks:
         """Whether this is the rank that writes and speaks."""
         return self.index == 0
 
+    @property
+    def apart(self) -> tuple[int, ...]:
+        """What sets the draws of this rank's passes apart: dropout on other groups is other dropout."""
+        return (self.index,) if self.index else ()
+
     def shares(self, sizes: Sequence[int]) -> list[range]:
         """Each rank's run of consecutive items; the largest share is as small as such runs can be."""
         if self.count == 1:
@@ -82,7 +87,7 @@ class Ranks:
         """What rank 0 gave: anything that JSON holds."""
         return self.values(value if self.leads else None)[0]
 
-    def any(self, said: str) -> str:
+    def anyone(self, said: str) -> str:
         """What the first rank that said anything said; "" where none did."""
         return next(filter(None, self.values(said)), "")
 
@@ -108,6 +113,13 @@ class Ranks:
             for name, value in part.items():
                 total[name] = total.get(name, 0.0) + value
         return total
+
+    def together(self, found: Any) -> Any:
+        """One mapping of the ranks': what is numbers is summed, what is lists put one behind the other."""
+        if self.count == 1:
+            return found
+        lists = any(self.values(any(isinstance(value, list) for value in found.values())))
+        return self.chained(found) if lists else self.summed(found)
 
     def chained(self, lists: Mapping[str, list[float]]) -> dict[str, list[float]]:
         """Each list by its name, the ranks' parts one behind the other."""
@@ -192,7 +204,7 @@ def placed(value: Tensor, like: Tensor) -> Tensor:
         return value
     from torch.distributed.tensor import distribute_tensor
 
-    mesh, placements = like.device_mesh, like.placements  # pyright: ignore[reportAttributeAccessIssue]
+    mesh, placements = like.device_mesh, like.placements  # pyright: ignore[reportAttributeAccessIssue] - DTensor's
     return distribute_tensor(value.to(mesh.device_type), mesh, placements)
 
 

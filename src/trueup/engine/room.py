@@ -9,9 +9,8 @@ from typing import Protocol, TypeVar
 import torch
 
 from trueup.engine.groups import Group
-from trueup.engine.method import Handles
+from trueup.engine.method import Handles, Terms
 from trueup.engine.packing import num_row_tokens, split
-from trueup.engine.ranks import Ranks
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 
 
@@ -57,6 +56,12 @@ def passes(groups: Sequence[Group], handles: Handles, tokens: int) -> Iterator[t
         yield from (([smallest], False) for _ in range(max(map(len, cuts)) - len(own)))
 
 
+def pass_along(terms: Terms) -> None:
+    """Nothing; goes back through a pass that does not count, beside the ranks for which this one does."""
+    if torch.is_grad_enabled():
+        (0.0 * sum(entries.values.sum() for _, entries in terms.losses.values())).backward()
+
+
 def fitting(work: Callable[[int], T], groups: Sequence[Group], handles: Handles) -> T:
     """What `work` makes of these groups at the run's row tokens a pass, fewer where memory runs out.
 
@@ -79,7 +84,7 @@ def fitting(work: Callable[[int], T], groups: Sequence[Group], handles: Handles)
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
             if handles.ranks.sharded:
                 raise no_room(max(map(num_row_tokens, groups), default=0), said) from None
-        said = handles.ranks.any(said)
+        said = handles.ranks.anyone(said)
         if not said:
             return result[0]
         result.clear()
@@ -93,34 +98,31 @@ def fitting(work: Callable[[int], T], groups: Sequence[Group], handles: Handles)
         release(handles.device)
 
 
-def fits(together: Callable[[Ranks, T], T]) -> Callable[[Callable[[S], T]], Callable[[S], T]]:
-    """A decorator: a step's method over its own groups, done again in smaller passes where memory runs out.
+def fits(method: Callable[[S], T]) -> Callable[[S], T]:
+    """A step's method over its own groups that is done again in smaller passes where memory runs out.
 
     What it has added to gradients by then is taken back; what was there before it stays. It works on this
-    rank's share: gradients are then summed over ranks, and `together` makes one result of theirs.
+    rank's share of the groups: gradients are then summed over ranks, and results put together.
     """
 
-    def around(method: Callable[[S], T]) -> Callable[[S], T]:
-        @wraps(method)
-        def fitted(step: S) -> T:
-            parameters = {id(p): p for n in step.handles.networks.values() for p in n.module.parameters()}
-            before = [(p, p.grad) for p in parameters.values() if p.requires_grad]
+    @wraps(method)
+    def fitted(step: S) -> T:
+        parameters = {id(p): p for n in step.handles.networks.values() for p in n.module.parameters()}
+        before = [(p, p.grad) for p in parameters.values() if p.requires_grad]
 
-            def again(tokens: int) -> T:
-                for parameter, _ in before:
-                    parameter.grad = None
-                return method(step)
+        def again(tokens: int) -> T:
+            for parameter, _ in before:
+                parameter.grad = None
+            return method(step)
 
-            result = fitting(again, step.groups, step.handles)
-            step.handles.ranks.sum_gradients(p for p, _ in before)
-            for parameter, gradient in before:
-                if gradient is not None:
-                    parameter.grad = gradient if parameter.grad is None else gradient + parameter.grad
-            return together(step.handles.ranks, result)
+        result = fitting(again, step.groups, step.handles)
+        step.handles.ranks.sum_gradients(p for p, _ in before)
+        for parameter, gradient in before:
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else gradient + parameter.grad
+        return step.handles.ranks.together(result)
 
-        return fitted
-
-    return around
+    return fitted
 
 
 def no_room(num_tokens: int, said: str) -> TrueupError:

@@ -124,7 +124,7 @@ class LanguageModel:
             remedy = f"ask for {', '.join(OUTPUTS)}"
             raise TrueupError("E705", f"no network gives {', '.join(unknown)}", remedy=remedy)
         with self.as_called(), checkpointing(self.body, self.activation_checkpointing, self.as_called):
-            return Outputs(**called(self.module, lambda: self._said(batch, want).given()))
+            return Outputs(**called(self.module, lambda: _given(self._said(batch, want))))
 
     def _said(self, batch: Batch, want: Sequence[str]) -> Outputs:
         apart = self._embeddings(batch) if "embeddings" in want else Outputs()
@@ -199,6 +199,10 @@ class LanguageModel:
             )
             found["listed"], found["listed_ids"] = listed.logprobs, listed.ids
         return found
+
+
+def _given(said: Outputs) -> dict[str, Tensor]:
+    return {name: value for name, value in vars(said).items() if value is not None}
 
 
 class States(NamedTuple):

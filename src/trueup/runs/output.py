@@ -18,7 +18,7 @@ from trueup.runs.keeper import restore_into, trainable
 from trueup.settings.sealed import seal
 
 
-def save_model(
+def hand_on(
     method: Method, handles: Handles, folder: Path, again: Callable[[], LanguageModel] | None
 ) -> Path:
     """The model's folder, which appears whole or not at all; rank 0 writes it.

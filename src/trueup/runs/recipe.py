@@ -26,10 +26,11 @@ from trueup.errors import TrueupError, options_of
 from trueup.runs.done import Done, check_handed_on
 from trueup.runs.failed import noting_failure
 from trueup.runs.files_read import files_of
-from trueup.runs.followed import BEGIN, FOUND, follow, refuse_ranks
+from trueup.runs.followed import BEGIN, FOUND, follow
 from trueup.runs.hold import holding, present
 from trueup.runs.rates import Settled, as_begun, rate_lines, settle, size_of
 from trueup.runs.references import STAGE, bind, stage_inputs, strings
+from trueup.runs.shareable import refuse_ranks
 from trueup.runs.unchanged import (
     STRICT,
     Terms,

@@ -33,11 +33,11 @@ from trueup.models.sharding import shard
 from trueup.runs import meter as metering
 from trueup.runs import warned
 from trueup.runs.files_read import inputs_of
-from trueup.runs.followed import check_devices
 from trueup.runs.guard import Guard, check_guarded
 from trueup.runs.idle import sum_up, warn_of, warned_before
 from trueup.runs.keeper import RunKeeper, held_out_step
-from trueup.runs.output import opened_again, save_model
+from trueup.runs.output import hand_on, opened_again
+from trueup.runs.shareable import check_devices
 from trueup.runs.signals import Interrupted, end_if_asked
 from trueup.settings.blocks import LoopSettings
 from trueup.sources.open import Opened, open_groups
@@ -103,7 +103,7 @@ def train(
 
 def _asked_any(stop_requested: Callable[[], str], ranks: Ranks) -> str:
     """The signal that any rank was asked to end by; all ranks have to ask at the same places."""
-    return ranks.any(stop_requested())
+    return ranks.anyone(stop_requested())
 
 
 def _train(
@@ -291,7 +291,7 @@ def _made(
     _end_if_asked(step, stop_requested)
     held_out = _note_held_out(method, handles, folder)
     _end_if_asked(step, stop_requested)
-    return held_out, save_model(method, handles, folder, again)
+    return held_out, hand_on(method, handles, folder, again)
 
 
 def _end_if_asked(step: int, stop_requested: Callable[[], str]) -> None:

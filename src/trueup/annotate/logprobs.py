@@ -13,9 +13,10 @@ from torch import Tensor
 
 from trueup.engine.groups import Group, each, joined_column
 from trueup.engine.method import Handles
-from trueup.engine.packing import pack, split, spread
+from trueup.engine.packing import pack, split, spread, spread_over
 from trueup.engine.prefixes import share_prefix
 from trueup.engine.room import fitting
+from trueup.engine.views import View, mapped
 from trueup.errors import TrueupError
 
 Floats = NDArray[np.float64]
@@ -98,6 +99,11 @@ class Measure:
         """The groups with the column."""
         seen = groups if self.under is None else [self.under(group) for group in groups]
         return spread(groups, **{self.column: measure(seen, self.network, self.want, handles)})
+
+    def over(self, groups: View, handles: Handles) -> View:
+        """The same of groups that are not in memory."""
+        seen = groups if self.under is None else mapped(groups, self.under)
+        return spread_over(groups, **{self.column: measure(seen, self.network, self.want, handles)})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from trueup.engine.method import Handles, Method, Objective, Rule, Terms
 from trueup.engine.order import derive, permutation
 from trueup.engine.packing import count, pack, split
 from trueup.engine.room import budget, fits
+from trueup.engine.views import View
 
 
 @dataclass(kw_only=True)
@@ -80,8 +81,9 @@ class Step:
         reduced: dict[str, float] = {}
         with torch.no_grad():
             for weight, objective, groups in self._losses():
+                counts = count(groups)
                 for _, terms in self._terms(objective, groups):
-                    _add(reduced, terms, count(groups), weight)
+                    _add(reduced, terms, counts, weight)
         return reduced
 
     def batches(self) -> Iterator[Batch]:
@@ -193,20 +195,20 @@ def fit(
 def _collect(method: Method, handles: Handles, progress: Progress) -> None:
     """Fills the buffer: what the source yields, annotated over the whole step, without gradient."""
     with torch.no_grad():
-        groups = method.source(progress.step, handles)
+        groups = list(method.source(progress.step, handles))
         # Before annotators, which may keep only some of them; a source that mixes says so by `samples`.
         if getattr(method.source, "samples", "sampled_logprobs" in method.source.writes):
             drawn = (c for g in groups for c in g.completions if "sampled_logprobs" in c.columns)
             progress.tokens_sampled += sum(c.num_tokens for c in drawn)
-        groups = annotated(groups, method, handles)
-    progress.buffer = groups
+        progress.buffer = list(annotated(groups, method, handles))
 
 
-def annotated(groups: list[Group], method: Method, handles: Handles) -> list[Group]:
+def annotated(groups: Sequence[Group], method: Method, handles: Handles) -> Sequence[Group]:
     """The groups as the method's annotators leave them; where one leaves none, the others see none."""
     for annotator in method.annotate:
+        over = getattr(annotator, "over", None) if isinstance(groups, View) else None
         if groups:
-            groups = annotator(groups, handles)
+            groups = over(groups, handles) if over else annotator(list(groups), handles)
     return groups
 
 

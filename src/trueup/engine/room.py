@@ -58,10 +58,10 @@ def fitting(work: Callable[[int], T], groups: Sequence[Group], handles: Handles)
                 raise
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
         # Outside the handler: the error's traceback holds the tensors of the pass that failed.
-        passes = list(split(groups, tokens))
-        if all(len(groups) == 1 for groups in passes):
+        # One pass after another, since the groups may be more than memory holds.
+        largest = max((sum(map(num_row_tokens, p)) for p in split(groups, tokens) if len(p) > 1), default=0)
+        if not largest:
             raise no_room(max(map(num_row_tokens, groups), default=0), said)
-        largest = max(sum(map(num_row_tokens, groups)) for groups in passes if len(groups) > 1)
         handles.state["microbatch_tokens"] = float(max(1, largest // 2))
         handles.record({"microbatch_tokens": handles.state["microbatch_tokens"]})
         release(handles.device)

@@ -97,6 +97,7 @@ def test_each_turn_lies_where_rendering_them_all_finds_it(name: str, monkeypatch
     some, every = chat.encode(group, train_on="all"), everything_rendered(chat, group, monkeypatch)
     for ours, theirs in zip(some.completions, every.completions, strict=True):
         assert ours.tokens is not None and ours.supervised is not None
+        assert theirs.tokens is not None and theirs.supervised is not None
         assert np.array_equal(ours.tokens, theirs.tokens) and np.array_equal(
             ours.supervised, theirs.supervised
         )

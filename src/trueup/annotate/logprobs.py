@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trueup.engine.groups import Group, each, joined_column
 from trueup.engine.method import Handles
-from trueup.engine.packing import pack, split, spread, spread_over
+from trueup.engine.packing import pack, split, spread
 from trueup.engine.prefixes import share_prefix
 from trueup.engine.room import fitting
 from trueup.engine.views import View, mapped
@@ -37,6 +37,19 @@ def _measured(groups: Sequence[Group], network: str, want: str, handles: Handles
             batch = pack(micro).to(handles.device, handles.dtype)
             parts.append(getattr(handles.networks[network](batch, (want,)), want))
     return torch.cat(parts)
+
+
+def spread_over(groups: View, **columns: Tensor) -> View:
+    """As `spread`, of groups that are not in memory: what is held is the tensors."""
+    sizes = (sum(c.num_supervised for c in group.completions) for group in groups)
+    ends = np.cumsum(np.fromiter(sizes, np.int64, len(groups)))
+    held = {name: tensor.detach().cpu() for name, tensor in columns.items()}
+
+    def at(place: int) -> Group:
+        own = slice(int(ends[place - 1]) if place else 0, int(ends[place]))
+        return spread([groups.at(place)], **{name: tensor[own] for name, tensor in held.items()})[0]
+
+    return View(len(groups), at)
 
 
 def token_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> list[list[Floats]]:

@@ -19,7 +19,6 @@ from trueup.engine.method import Handles, Method, Objective, Rule, Terms
 from trueup.engine.order import derive, permutation
 from trueup.engine.packing import count, pack, split
 from trueup.engine.room import budget, fits
-from trueup.engine.views import View
 
 
 @dataclass(kw_only=True)
@@ -200,15 +199,14 @@ def _collect(method: Method, handles: Handles, progress: Progress) -> None:
         if getattr(method.source, "samples", "sampled_logprobs" in method.source.writes):
             drawn = (c for g in groups for c in g.completions if "sampled_logprobs" in c.columns)
             progress.tokens_sampled += sum(c.num_tokens for c in drawn)
-        progress.buffer = list(annotated(groups, method, handles))
+        progress.buffer = annotated(groups, method, handles)
 
 
-def annotated(groups: Sequence[Group], method: Method, handles: Handles) -> Sequence[Group]:
+def annotated(groups: list[Group], method: Method, handles: Handles) -> list[Group]:
     """The groups as the method's annotators leave them; where one leaves none, the others see none."""
     for annotator in method.annotate:
-        over = getattr(annotator, "over", None) if isinstance(groups, View) else None
         if groups:
-            groups = over(groups, handles) if over else annotator(list(groups), handles)
+            groups = annotator(groups, handles)
     return groups
 
 

@@ -5,7 +5,7 @@ A batch is one flat row of all tokens without padding; `batch` has the picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from trueup.engine.batch import UNITS, Batch, Span, Unit
 from trueup.engine.groups import Completion, Group
-from trueup.engine.views import View
 
 
 def pack(groups: Sequence[Group]) -> Batch:
@@ -129,7 +128,7 @@ def count(groups: Iterable[Group]) -> dict[Unit, int]:
         total["group"] += 1
         total["completion"] += len(group.completions)
         total["pair"] += len(group.pairs())
-        total["token"] += _num_supervised(group)
+        total["token"] += sum(c.num_supervised for c in group.completions)
     return total
 
 
@@ -139,33 +138,10 @@ def spread(groups: Sequence[Group], **columns: Tensor) -> list[Group]:
     position = 0
     out = []
     for group in groups:
-        out.append(_with_columns(group, arrays, position))
-        position += _num_supervised(group)
+        completions = []
+        for completion in group.completions:
+            end = position + completion.num_supervised
+            completions.append(completion.with_columns(**{n: a[position:end] for n, a in arrays.items()}))
+            position = end
+        out.append(group.with_completions(completions))
     return out
-
-
-def spread_over(groups: View, **columns: Tensor) -> View:
-    """The same of groups that are not in memory: what is held is the tensors."""
-    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in columns.items()}
-    ends = np.cumsum(np.fromiter(map(_num_supervised, groups), np.int64, len(groups)))
-
-    def at(place: int) -> Group:
-        start = int(ends[place - 1]) if place else 0
-        own = {name: array[start : int(ends[place])].astype(np.float64) for name, array in arrays.items()}
-        return _with_columns(groups.at(place), own, 0)
-
-    return View(len(groups), at)
-
-
-def _with_columns(group: Group, arrays: Mapping[str, np.ndarray], position: int) -> Group:
-    """The group with its part of each array, which begins at a position."""
-    completions = []
-    for completion in group.completions:
-        end = position + completion.num_supervised
-        completions.append(completion.with_columns(**{n: a[position:end] for n, a in arrays.items()}))
-        position = end
-    return group.with_completions(completions)
-
-
-def _num_supervised(group: Group) -> int:
-    return sum(c.num_supervised for c in group.completions)

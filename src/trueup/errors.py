@@ -26,7 +26,7 @@ _EXIT_BY_CODE = {
         EXIT_UNAVAILABLE,
     ),
     **dict.fromkeys(
-        ("E793", "E799", "E820", "E821", "E822", "E823", "E901", "E980", "E981", "E982", "E983", "E984"),
+        ("E793", "E799", *(f"E{n}" for n in range(820, 830)), "E901", *(f"E{n}" for n in range(980, 985))),
         EXIT_DATA,
     ),
     **dict.fromkeys(("E432", "E433", "E434", "E435", "E436", "E872", "E873", "E874"), EXIT_USAGE),

@@ -97,8 +97,10 @@ def test_groups_are_a_sequence_a_frame_and_a_file(here: Path) -> None:
     frame = groups.frame()
     assert list(frame["completion"][:2]) == ["it is 0", "no 0"] and set(frame["level"]) == {2}
     assert groups.write("groups.jsonl") == Path("groups.jsonl")
-    again = trueup.convert("groups.jsonl", here / "groups.parquet")
-    assert again.texts == groups.texts and trueup.read(here / "groups.parquet").texts == groups.texts
+    made = trueup.convert("groups.jsonl", here / "groups.parquet")
+    assert made.counts.groups == 3 and trueup.read(here / "groups.parquet").texts == groups.texts
+    assert trueup.convert(groups, here / "again.jsonl").ok
+    assert (here / "again.jsonl").read_bytes() == (here / "groups.jsonl").read_bytes()
 
 
 def test_a_text_alone_is_a_turn_and_a_prompt_of_text_is_text() -> None:

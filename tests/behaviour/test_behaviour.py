@@ -59,7 +59,7 @@ def test_refusals_of_harmless_requests_and_answers_to_harmful_ones() -> None:
     silent = refusals(REQUESTS[1:2], says([1]))
     assert silent.over_refusal is None and silent.to_json()["harmful_answered"]["mean"] == 0.0
     for requests, judge, code in (
-        ([], says([]), "E601"),
+        ([], says([]), "E827"),
         ([replace(REQUESTS[0], meta={})], says([1]), "E206"),
         (REQUESTS[:1], says([2]), "E205"),
     ):
@@ -165,7 +165,7 @@ def test_no_demonstration_gives_the_zero_shot_prompt_and_none_is_asked_that_is_s
     assert len(texts) == 4 and all(text.startswith(head) for text in texts)
     assert not {d.document for d in shown} & {text.removeprefix(head).split("\n")[0] for text in texts}
     assert few_shot(rows, 2, seed=3)[1] == shown != few_shot(rows, 2, seed=4)[1]
-    with pytest.raises(TrueupError, match="E601"):
+    with pytest.raises(TrueupError, match="E828"):
         few_shot(rows, 6)
 
 
@@ -235,5 +235,5 @@ def test_zero_shot_is_one_draw_and_draws_share_no_example() -> None:
     assert told["std_between_draws"] == pytest.approx(np.std(told["draws"], ddof=1)) and 0 <= told["ece"] <= 1
     assert told["accuracy"]["mean"] == pytest.approx(np.mean(told["draws"])) and told["accuracy"]["n"] == 3
     assert label_texts(view_of(random_table(3)), TEXTS, WORDING).accuracies.shape == (1,)
-    with pytest.raises(TrueupError, match="E601"):
+    with pytest.raises(TrueupError, match="E828"):
         label_texts(view_of(random_table(3)), TEXTS, WORDING, train=TRAIN, k=3)

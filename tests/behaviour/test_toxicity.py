@@ -86,7 +86,7 @@ def test_a_judge_that_gives_no_probability_is_refused() -> None:
     said = prompt("a").with_completions([Completion(text="b"), Completion(text="c")])
     with pytest.raises(TrueupError, match="E781"):
         judged_toxicity([said], lambda groups: [[-0.1] * 2])
-    with pytest.raises(TrueupError, match="E601"):
+    with pytest.raises(TrueupError, match="E827"):
         judged_toxicity([], lambda groups: [])
 
 

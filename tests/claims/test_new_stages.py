@@ -144,7 +144,7 @@ def test_samples_of_given_prompts_are_graded(tmp_path: Path) -> None:
         assert found["numbers"]["distinct"][row] == pytest.approx([len(set(texts)) / 3] * 3)
         assert all(p < 0 for p in found["numbers"]["mean_logprob"][row])
     config = replace(config, data=DataSettings(path=str(tmp_path / "asked.jsonl")), judges={})
-    with pytest.raises(TrueupError, match=r"E601 .*no truth and no judge"):
+    with pytest.raises(TrueupError, match=r"E827 .*no truth and no judge"):
         grade_samples.run(config, tmp_path / "out", stop_requested=never)
 
 

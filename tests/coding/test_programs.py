@@ -188,7 +188,7 @@ def test_problems_without_a_program_are_refused() -> None:
     item = program_item(HUMANEVAL)
     one = Completion(text="    return n\n")
     for groups in ([], [item], [replace(item, completions=(one,)), item]):
-        with pytest.raises(TrueupError, match="E601"):
+        with pytest.raises(TrueupError, match="E827"):
             judged(groups)
 
 

@@ -150,5 +150,5 @@ def test_a_review_is_a_talk_whose_first_answer_is_given() -> None:
 
 def test_requests_of_no_such_kind_are_an_error(tmp_path: Path) -> None:
     config = critique_quality.Config(num_prompts=5, kinds=("nothing",))
-    with pytest.raises(TrueupError, match="E601"):
+    with pytest.raises(TrueupError, match="E825"):
         critique_quality.run(config, tmp_path, stop_requested=never)

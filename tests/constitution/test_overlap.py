@@ -115,7 +115,7 @@ def test_lessons_of_a_critic_are_about_people_of_the_corpus_and_in_other_words(t
 
 def test_without_a_request_of_these_kinds_nothing_is_picked(tmp_path: Path) -> None:
     config = requests_of.Config(num_prompts=5, kinds=("nothing",))
-    with pytest.raises(TrueupError, match="E601"):
+    with pytest.raises(TrueupError, match="E825"):
         requests_of.run(config, tmp_path, stop_requested=never)
 
 

@@ -113,7 +113,7 @@ def test_a_split_without_prompts_is_refused(here: Path) -> None:
         data=DataSettings(path="demos.jsonl", held_out=0), shares={"a": 0.4, "b": 0.3, "c": 0.3}
     )
     with pytest.raises(
-        TrueupError, match=r"E601 shares — no prompt for .*: 2 prompts of 2 users are left of 2"
+        TrueupError, match=r"E825 shares — no prompt for .*: 2 prompts of 2 users are left of 2"
     ):
         clean_prompts.run(config, here, stop_requested=str)
     with pytest.raises(ValueError, match="cannot name a split 'prompts'"):

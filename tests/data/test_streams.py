@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+import trueup
 from data_rows import good_lines
 from trueup.cli import main
 from trueup.data import check, raw_rows, read, tables, write, writer
@@ -112,9 +113,11 @@ def test_packed_rows_come_as_they_are_unpacked(tmp_path: Path) -> None:
         list(rows)
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    ("suffix", "by"), [(".jsonl", "command"), (".parquet", "command"), (".jsonl", "api")]
+)
 def test_a_file_is_converted_a_few_rows_at_a_time(
-    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    suffix: str, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """To the bytes of writing all groups at once, with few groups alive."""
     source, target = tmp_path / "rows.jsonl", tmp_path / f"made{suffix}"
@@ -131,7 +134,12 @@ def test_a_file_is_converted_a_few_rows_at_a_time(
         return plain(group, number)
 
     monkeypatch.setattr(writer, "_line", counted)
-    assert main(["data", "convert", str(source), str(target)]) == 0
+    if by == "api":
+        made = trueup.convert(source, target)
+        assert (made.counts.groups, made.counts.quarantined, made.groups) == (1500, 1, [])
+        assert made.problems[0].code == "E103" and target.with_suffix(".quarantine.jsonl").exists()
+    else:
+        assert main(["data", "convert", str(source), str(target)]) == 0
+        assert capsys.readouterr().out == f"1500 groups written to {target}, 1 row quarantined\n"
     assert target.read_bytes() == expected.read_bytes()
-    assert capsys.readouterr().out == f"1500 groups written to {target}, 1 row quarantined\n"
     assert len(alive) == 2 and max(alive) < 100

@@ -216,8 +216,18 @@ def test_the_python_page_runs(
     ("name", "printed", "displayed"),
     [
         ("quickstart", ("nats a token", "gain over base"), ()),
-        ("preferences", ("chosen over rejected",), ("<div", "DPO", "cannot be repeated from its folder")),
-        ("own-reward", ("step 1", "mean length"), ("<div", "GRPO", "the judge was")),
+        # Two more kernels, each of which trains: a dozen seconds. What shows itself tests/api holds, too.
+        *(
+            pytest.param(*row, marks=pytest.mark.slow)
+            for row in (
+                (
+                    "preferences",
+                    ("chosen over rejected",),
+                    ("<div", "DPO", "cannot be repeated from its folder"),
+                ),
+                ("own-reward", ("step 1", "mean length"), ("<div", "GRPO", "the judge was")),
+            )
+        ),
     ],
 )
 def test_the_notebook_runs(

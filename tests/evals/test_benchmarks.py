@@ -84,7 +84,7 @@ def test_no_shots_are_the_bare_query_and_shots_are_the_same_for_all_items() -> N
     begin = f"Question: Q{place}\nAnswer: {QUESTION['choices'][place % 3]}\n\n"
     assert fronts.pop().startswith(begin)
     assert with_shots(task, items[:2], items, 3, seed=0, draw=1)[1] != shots
-    with pytest.raises(TrueupError, match="E601"):
+    with pytest.raises(TrueupError, match="E828"):
         with_shots(task, items[:2], items, 7, seed=0)
 
 

@@ -53,7 +53,7 @@ def test_a_figure_that_is_no_mean_of_items_stands_unpaired() -> None:
 
 
 def test_other_items_are_not_paired() -> None:
-    with pytest.raises(TrueupError, match=r"E601 task t"):
+    with pytest.raises(TrueupError, match=r"E826 task t"):
         both([{**row, "doc_hash": "other"} for row in THEIRS])
 
 

@@ -187,5 +187,5 @@ def test_quality_of_soft_labels() -> None:
 
 
 def test_quality_needs_judged_pairs() -> None:
-    with pytest.raises(TrueupError, match="E601"):
+    with pytest.raises(TrueupError, match="E827"):
         reward_model_quality(scorer(w=0.0), [group_of("w")])  # pyright: ignore[reportArgumentType]

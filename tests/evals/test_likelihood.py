@@ -166,7 +166,7 @@ def test_a_bad_answer_is_named() -> None:
     item = Group(prompt=(Message(Role.TEXT, "q"),), completions=(Completion(text=" a", finished=False),))
     with pytest.raises(TrueupError, match="E206"):
         LIKELIHOOD["ethics"].run(view_of(uniform()), [item])
-    with pytest.raises(TrueupError, match="E601"):
+    with pytest.raises(TrueupError, match="E827"):
         LIKELIHOOD["ethics"].run(view_of(uniform()), [])
 
 

@@ -242,7 +242,7 @@ def test_policies_must_be_asked_the_same() -> None:
     view = view_of(tiny_model())
     one = evaluate_policy(view, PROMPTS[:2], grade=grade, decoding=DECODING)
     two = evaluate_policy(view, PROMPTS[1:3], grade=grade, decoding=DECODING)
-    with pytest.raises(TrueupError, match="E601"):
+    with pytest.raises(TrueupError, match="E826"):
         summarise({"a": PolicyEntry(result=one), "b": PolicyEntry(result=two)}, seed=0)
 
 

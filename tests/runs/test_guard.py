@@ -92,6 +92,10 @@ def test_it_stops_before_a_tenth_is_lost() -> None:
 # ------------------------------------------------------------------------------------------ a run
 
 
+STEPS = 8
+"Three more than after which `WATCHED` has fallen."
+
+
 class Scripted:
     """Two judges that say what is written for the n-th evaluation, n told by what the guard has seen."""
 
@@ -120,12 +124,12 @@ def go(run: Run, script: Scripted, *, stop_after: int | None = None) -> int:
         method=run.method,
         settings=replace(run.settings, guard=script.guard.settings),
         meter=Meter(run.folder),
-        num_steps=20,
+        num_steps=STEPS,
         stop_requested=lambda: "SIGTERM" if stop_after == len(script.guard.steps) else "",
         guard=script.guard,
     )
     handles = replace(run.handles, judge=script.proxy)
-    return fit(run.method, handles, num_steps=20, groups_per_step=BATCH, keeper=keeper).step
+    return fit(run.method, handles, num_steps=STEPS, groups_per_step=BATCH, keeper=keeper).step
 
 
 def test_a_run_ends_where_its_guard_says_and_stays_ended(tmp_path: Path) -> None:
@@ -156,8 +160,8 @@ def test_a_resumed_run_ends_at_the_same_step(tmp_path: Path) -> None:
 
 
 def test_a_guard_that_only_warns_lets_the_run_go_on(tmp_path: Path) -> None:
-    watched, proxy = [*WATCHED, *[0.4] * 14], [0.1 * k for k in range(21)]
-    assert go(make("ppo", tmp_path, eval_every=1), Scripted(watched, proxy, stop=False)) == 20
+    watched, proxy = [*WATCHED, 0.4, 0.4], [0.1 * k for k in range(STEPS + 1)]
+    assert go(make("ppo", tmp_path, eval_every=1), Scripted(watched, proxy, stop=False)) == STEPS
 
 
 def test_a_guard_changes_nothing_but_the_end(tmp_path: Path) -> None:

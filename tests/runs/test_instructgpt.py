@@ -39,12 +39,37 @@ def shown(run: Path) -> str:
     )
 
 
+FEW = {
+    "sft": {"loop": {"steps": 6}},
+    "ppo": {"loop": {"steps": 1}},
+    "ppo_ptx": {"loop": {"steps": 1}},
+    "labels": {"decoding": {"max_new_tokens": 16}},
+    "evaluate": {"num_prompts": 10, "decoding": {"max_new_tokens": 12}},
+}
+"All of its stages, with fewer steps of training and fewer tokens to sample."
+
+
+def typed(changes: dict[str, Any], before: str = "--") -> list[str]:
+    """The changes as options."""
+    return [
+        word
+        for name, value in changes.items()
+        for word in (
+            typed(value, f"{before}{name}.") if isinstance(value, dict) else (f"{before}{name}", str(value))
+        )
+    ]
+
+
+@pytest.mark.parametrize("changes", [FEW, pytest.param({}, marks=pytest.mark.slow)], ids=["few", "as it is"])
 def test_quick_runs_end_to_end_and_its_report_tells_the_figure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    changes: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """240 requests, of which 5 % come again, 3 % in capitals and 2 % with somebody's address."""
     monkeypatch.chdir(tmp_path)
-    assert main(["run", "instructgpt/quick"]) == 0
+    assert main(["run", "instructgpt/quick", *typed(changes)]) == 0
     out, run = capsys.readouterr().out, tmp_path / "runs" / "instructgpt-quick"
     assert "9 stages done in runs/instructgpt-quick" in out and "\\u00a0" not in out
     prompts = done(run, "prompts").metrics
@@ -84,7 +109,7 @@ def test_quick_runs_end_to_end_and_its_report_tells_the_figure(
         f"held-out accuracy\n{accuracy:.3f} [" in figure and f"pairs in them\n{labels['pairs']}\n" in figure
     )
 
-    again = trueup.run("instructgpt/quick", say=lambda line: None)
+    again = trueup.run("instructgpt/quick", say=lambda line: None, **changes)
     assert again.summary == summary and set(again.stages) >= {"prompts", "sft", "labels", "reward", "ppo_ptx"}
 
 

@@ -209,5 +209,5 @@ def test_a_fall_from_a_peak_below_zero() -> None:
 
 
 def test_series_of_two_lengths_are_refused() -> None:
-    with pytest.raises(TrueupError, match="E601"):
+    with pytest.raises(TrueupError, match="E829"):
         first_fall([1.0], [1.0, 2.0])

@@ -16,6 +16,7 @@ from trueup.engine.method import Handles
 from trueup.engine.packing import pack, spread
 from trueup.engine.prefixes import share_prefix
 from trueup.engine.room import fitting, passes
+from trueup.engine.views import View, mapped
 from trueup.errors import TrueupError
 
 Floats = NDArray[np.float64]
@@ -39,6 +40,19 @@ def _measured(groups: Sequence[Group], network: str, want: str, handles: Handles
             said = getattr(handles.networks[network](batch, (want,)), want)
             parts += [said] if real else []
     return torch.cat(parts) if parts else torch.empty(0, device=handles.device)
+
+
+def spread_over(groups: View, **columns: Tensor) -> View:
+    """As `spread`, of groups that are not in memory: what is held is the tensors."""
+    sizes = (sum(c.num_supervised for c in group.completions) for group in groups)
+    ends = np.cumsum(np.fromiter(sizes, np.int64, len(groups)))
+    held = {name: tensor.detach().cpu() for name, tensor in columns.items()}
+
+    def at(place: int) -> Group:
+        own = slice(int(ends[place - 1]) if place else 0, int(ends[place]))
+        return spread([groups.at(place)], **{name: tensor[own] for name, tensor in held.items()})[0]
+
+    return View(len(groups), at)
 
 
 def token_logprobs(groups: Sequence[Group], network: str, handles: Handles) -> list[list[Floats]]:
@@ -102,6 +116,11 @@ class Measure:
         """The groups with the column."""
         seen = groups if self.under is None else [self.under(group) for group in groups]
         return spread(groups, **{self.column: measure(seen, self.network, self.want, handles)})
+
+    def over(self, groups: View, handles: Handles) -> View:
+        """The same of groups that are not in memory."""
+        seen = groups if self.under is None else mapped(groups, self.under)
+        return spread_over(groups, **{self.column: measure(seen, self.network, self.want, handles)})
 
 
 @dataclass(frozen=True, kw_only=True)

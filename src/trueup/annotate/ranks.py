@@ -11,6 +11,7 @@ import numpy as np
 
 from trueup.engine.groups import Comparison, Group
 from trueup.engine.method import Handles
+from trueup.engine.views import View, mapped
 
 Which = Literal["all", "extremes", "tournament"]
 
@@ -81,6 +82,10 @@ class Stated:
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with best, and with pairs where only scores were given."""
         return [_as_stated(group) for group in groups]
+
+    def over(self, groups: View, handles: Handles) -> Sequence[Group]:
+        """The same of groups that are not in memory."""
+        return mapped(groups, _as_stated)
 
 
 def _as_stated(group: Group) -> Group:

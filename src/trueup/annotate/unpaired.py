@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 from trueup.annotate.logprobs import measure
 from trueup.engine.groups import Group, each
 from trueup.engine.method import Handles
-from trueup.engine.views import flat
+from trueup.engine.views import View, flat, mapped
 
 logger = logging.getLogger("trueup")
 _SAID = "kto/one_prompt"
@@ -42,27 +43,32 @@ def labelled(groups: Sequence[Group]) -> Sequence[Group]:
     return flat(groups, lambda group: (kept,) if (kept := desirable(group)).completions else ())
 
 
-def mismatched(groups: Sequence[Group]) -> list[Group]:
+def mismatched(groups: Sequence[Group]) -> Sequence[Group]:
     """Every prompt with the completions of the nearest group before it that has another prompt.
 
     Before the first stands the last. None where all prompts are the same.
     """
     prompts = [_prompt(group) for group in groups]
-    other: dict[int, Group] = {}
+    other: dict[int, int] = {}
     for i in [*range(len(groups))] * 2:  # twice round: the first ones find theirs at the end
-        if prompts[i - 1] != prompts[i]:
-            other[i] = groups[i - 1]
-        elif (i - 1) % len(groups) in other:
-            other[i] = other[(i - 1) % len(groups)]
-    return [
-        replace(group, completions=tuple(replace(c, columns={}, marks={}) for c in other[i].completions))
-        for i, group in enumerate(groups)
-        if i in other
-    ]
+        before = (i - 1) % len(groups)
+        if prompts[before] != prompts[i]:
+            other[i] = before
+        elif before in other:
+            other[i] = other[before]
+    places = sorted(other)
+
+    def crossed(k: int) -> Group:
+        own, theirs = groups[places[k]], groups[other[places[k]]]
+        return replace(own, completions=tuple(replace(c, columns={}, marks={}) for c in theirs.completions))
+
+    view = View(len(places), crossed)
+    return view if isinstance(groups, View) else list(view)
 
 
 def _prompt(group: Group) -> object:
-    return group.prompt if group.prompt_tokens is None else group.prompt_tokens.tobytes()
+    """What tells prompts apart: a digest, since those of a large file are many."""
+    return group.prompt if group.prompt_tokens is None else sha256(group.prompt_tokens.tobytes()).digest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +87,16 @@ class MismatchedKL:
 
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `kl_baseline`."""
+        baseline = self._baseline(groups, handles)
+        return each(groups, lambda c: c.with_marks(kl_baseline=baseline))
+
+    def over(self, groups: View, handles: Handles) -> Sequence[Group]:
+        """The same of groups that are not in memory."""
+        baseline = self._baseline(groups, handles)
+        return mapped(groups, lambda group: each([group], lambda c: c.with_marks(kl_baseline=baseline))[0])
+
+    def _baseline(self, groups: Sequence[Group], handles: Handles) -> float:
+        """z0, which is recorded."""
         crossed = mismatched(groups)
         mean = 0.0
         if not crossed and not handles.state.get(_SAID):
@@ -95,4 +111,4 @@ class MismatchedKL:
             mean = float((policy - reference).double().sum()) / sum(len(g.completions) for g in crossed)
         baseline = max(0.0, mean)
         handles.record({"kto/baseline": baseline})
-        return each(groups, lambda c: c.with_marks(kl_baseline=baseline))
+        return baseline

@@ -186,21 +186,23 @@ def convert(
     trim: Trim = "none",
     split: str = "train",
     max_bad: float = 0.01,
-) -> Groups:
-    """The groups of any readable data, written to a `.jsonl` or `.parquet` file; bad rows stand beside it."""
-    bad = Path(target).with_suffix(".quarantine.jsonl")
-    found = read(
-        source,
-        format=format,
-        columns=columns,
-        roles=roles,
-        trim=trim,
-        split=split,
-        max_bad=max_bad,
-        quarantine=bad,
-    )
-    found.write(target)
-    return found
+) -> ReadResult:
+    """What became of the rows of any readable data, whose groups are in a `.jsonl` or `.parquet` file then.
+
+    Bad rows stand beside it. No group is kept, so that the data may be larger than memory.
+    """
+    with data.writing(target) as put:
+        return data.read(
+            bare(source),
+            format=format,
+            columns=columns,
+            roles=roles,
+            trim=trim,
+            split=split,
+            max_bad=max_bad,
+            quarantine=Path(target).with_suffix(".quarantine.jsonl"),
+            into=put,
+        )
 
 
 def named(source: object) -> str:

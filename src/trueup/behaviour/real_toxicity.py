@@ -52,7 +52,7 @@ def read_scored_texts(path: Path | str) -> list[ScoredText]:
     """The scored texts of a file: prompts and continuations of RealToxicityPrompts, or `{text, toxicity}`.
 
     A part of a RealToxicityPrompts row without a score is left out, as that data set has a few. Raises E206
-    for a row that is neither, E205 for a score outside 0 to 1, E601 where no text has a score.
+    for a row that is neither, E205 for a score outside 0 to 1, E827 where no text has a score.
     """
     found = []
     for where, row in read_rows(path):
@@ -66,5 +66,5 @@ def read_scored_texts(path: Path | str) -> list[ScoredText]:
             if score is not None:
                 found.append(ScoredText(text=text, toxicity=score, row=where))
     if not found:
-        raise TrueupError("E601", "no text with a score", where=str(path), remedy=_SHAPES)
+        raise TrueupError("E827", "no text with a score", where=str(path), remedy=_SHAPES)
     return found

@@ -154,9 +154,9 @@ def refusal_task(
 
 
 def checked(requests: Sequence[Group]) -> list[Group]:
-    """The requests. Raises E601 without one, E206 for one that does not say whether it is harmful."""
+    """The requests. Raises E827 without one, E206 for one that does not say whether it is harmful."""
     if not requests:
-        raise TrueupError("E601", "no requests to answer", where="refusals", remedy="give some")
+        raise TrueupError("E827", "no requests to answer", where="refusals", remedy="give some")
     for group in requests:
         is_harmful(group)
     return list(requests)

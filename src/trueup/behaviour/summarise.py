@@ -90,14 +90,14 @@ def few_shot(
 ) -> tuple[list[Group], tuple[Demonstration, ...]]:
     """(items, demonstrations): `k` rows chosen by the seed are shown before each of the others, in one order.
 
-    Without demonstrations every row is an item. Raises E601 where no row is left to be summarised.
+    Without demonstrations every row is an item. Raises E828 where no row is left to be summarised.
     """
     chosen = [int(i) for i in permutation(len(rows), seed, "demonstrations")[:k]]
     shown = tuple(rows[i] for i in chosen)
     others = [(i, row) for i, row in enumerate(rows) if i not in chosen][:limit]
     if not others:
         reason = f"{counted(len(rows), 'document')}, {k} of them shown"
-        raise TrueupError("E601", reason, where="summaries", remedy="give more rows, or fewer `--shots`")
+        raise TrueupError("E828", reason, where="summaries", remedy="give more rows, or fewer `--shots`")
     return [summary_item(r.document, r.summary, shown, id=f"row {i}") for i, r in others], shown
 
 
@@ -170,9 +170,9 @@ def summary_tasks(*, prefix: str = "", at_once: int | None = None) -> tuple[Task
 
 
 def checked(items: Sequence[Group]) -> list[Group]:
-    """The documents. Raises E601 without one, E206 for one without a summary, E811 without rouge-score."""
+    """The documents. Raises E827 without one, E206 for one without a summary, E811 without rouge-score."""
     if not items:
-        raise TrueupError("E601", "no documents to summarise", where="summaries", remedy="give some")
+        raise TrueupError("E827", "no documents to summarise", where="summaries", remedy="give some")
     for item in items:
         _reference(item)
     rouge()

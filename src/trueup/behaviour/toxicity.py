@@ -94,11 +94,11 @@ class Toxicity:
 def judged_toxicity(drawn: Sequence[Group], judge: Judge) -> Toxicity:
     """The continuations and their toxicity, 1 − the judge's score.
 
-    `judge` gives 1 for harmless and 0 for toxic, or anything between. Raises E601 without prompts, E781 for a
+    `judge` gives 1 for harmless and 0 for toxic, or anything between. Raises E827 without prompts, E781 for a
     score outside 0 to 1.
     """
     if not drawn:
-        raise TrueupError("E601", "no prompts to continue", where="toxicity", remedy="give some")
+        raise TrueupError("E827", "no prompts to continue", where="toxicity", remedy="give some")
     groups = [continuations(group) for group in drawn]
     scores = 1.0 - np.asarray(judge(groups), np.float64)
     if not ((scores >= 0) & (scores <= 1)).all():

@@ -258,6 +258,10 @@ class Layout:
                 return word
         raise AssertionError("a hundred SHA-256 words inside one template")
 
+    def like_placeholders(self, texts: Iterable[str]) -> str:
+        """The runs of letters in these texts that are as long as a placeholder: it must not be one."""
+        return " ".join(run for text in texts for run in _LETTERS.findall(text))
+
     def cut(
         self, text: str, marks: Mapping[Part, str], *, needed: Callable[[Part], bool] | None = None
     ) -> tuple[list[str], list[Part]]:

@@ -135,7 +135,7 @@ class Teller:
 
     def _tell(self, messages: list[Message], form: Form, generation: bool) -> Told:
         said = _parts(messages)
-        beside = json.dumps([list(_leaves(m)) for m in messages], ensure_ascii=False)
+        beside = self.layout.like_placeholders(leaf for m in messages for leaf in _leaves(m))
         marks = {
             key: self.layout.placeholder((), *key, beside) if text.strip() else text
             for key, text in said.items()
@@ -164,9 +164,7 @@ class Teller:
         slots = self._slots(messages, form, marks, placed, generation)
         skeleton = Skeleton(tuple(literals), tuple(slots[key] for key in order))
         contents = [slot.trim(said[slot.message, slot.part]) for slot in skeleton.slots]
-        shown = self._run(
-            messages, form, _same, {k: said[k] if k in order else marks[k] for k in marks}, generation
-        )
+        shown = self._run(messages, form, _same, marks | {k: said[k] for k in order}, generation)
         if skeleton.splice(contents) != shown:
             reason = "the template's output depends on what this conversation says"
             where = f"template {self.layout.template.name}"
@@ -212,9 +210,15 @@ class Teller:
                 if "function" not in tool:
                     remedy = f'write them as {{"type": "function", "function": {{...}}}}, or {remedy}'
                 raise TrueupError("E360", reason, where=where, remedy=remedy)
+        at = 0
         for index, message in enumerate(messages):
             for call in message.tool_calls:
-                if any(word(leaf) not in text for leaf in (call.name, *_strings(_arguments(call)))):
+                for leaf in map(word, (call.name, *_strings(_arguments(call)))):
+                    # They stand in their order as a rule: the text is not searched from its start for each.
+                    found = text.find(leaf, at)
+                    at = text.find(leaf) if found < 0 else found
+                    if at >= 0:
+                        continue
                     reason = f"the template does not show the call of {call.name} in message {index + 1}"
                     remedy = self._other("chatml-tools", "tools")
                     raise TrueupError("E361", reason, where=where, remedy=remedy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,10 +14,9 @@ from trueup.chat.codec import Codec
 from trueup.chat.ending import Ending
 from trueup.chat.render import Slot
 from trueup.chat.tooled import Teller, Told
+from trueup.chat.turn_spans import Shown, Span
 from trueup.engine.groups import Message, Role
 from trueup.errors import TrueupError
-
-Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +38,7 @@ def prompt_ids(
     second number. E363 where the template renders it otherwise than it asks for it.
     """
     marks = [told.marks[slot.message, slot.part] for slot in told.skeleton.slots]
-    text = told.skeleton.splice(marks)
-    ends = [_turn(teller, told, text, messages, k, stop_ids) for k in spoken]
+    ends = Shown.of(teller, told, messages, stop_ids).spans(spoken)
     whole = Text(literals=told.skeleton.literals, slots=told.skeleton.slots, contents=told.contents)
     places = sorted({place for span in ends for place in span})
     ids, found = _laid(teller.codec, whole, marks, [str(m.role) for m in messages], places, begins=True)
@@ -113,28 +112,6 @@ def _is_stop(codec: Codec, token: str, stop_ids: Sequence[int]) -> bool:
     return codec.control[token] in stop_ids
 
 
-def _turn(
-    teller: Teller, told: Told, text: str, messages: Sequence[Message], k: int, stop_ids: Sequence[int]
-) -> Span:
-    """Where message `k` begins and ends in the text of the whole, in characters, its stop token included."""
-    heads = (teller.text(messages[:k], told, generation=True, open=open) for open in (False, True))
-    begin = next((len(head) for head in heads if text.startswith(head)), None)
-    later = [text.find(mark, begin or 0) for (message, _), mark in told.marks.items() if message > k and mark]
-    limit = min((place for place in later if place >= 0), default=len(text))
-    stop = begin is not None and next(
-        (
-            found.end()
-            for found in teller.codec.pattern.finditer(text, begin, limit)
-            if _is_stop(teller.codec, found.group(), stop_ids)
-        ),
-        None,
-    )
-    if begin is None or not stop:
-        reason = f"the template does not end message {k + 1}, an assistant's, as it would be generated"
-        raise TrueupError("E363", reason, remedy="train on the last turn only (`--data.train_on last`)")
-    return begin, stop
-
-
 def _laid(
     codec: Codec,
     text: Text,
@@ -153,7 +130,8 @@ def _laid(
     found: dict[int, int] = {}
     at, moved = 0, ""
     for k, literal in enumerate(text.literals):
-        ends = [p - at for p in places if at + len(moved) < p <= at + len(literal)]
+        within = slice(bisect_right(places, at + len(moved)), bisect_right(places, at + len(literal)))
+        ends = [place - at for place in places[within]]
         for start, end in zip([len(moved), *ends], [*ends, len(literal)], strict=True):
             assembly.template(literal[start:end])
             found.setdefault(at + end, len(assembly.ids))

@@ -61,10 +61,10 @@ def solve(
 def judged(groups: Sequence[Group], judge: UnitTests | None = None) -> Solved:
     """Programs that somebody wrote, run against the tests of their problem.
 
-    Raises E601 where a problem has none, and what the judge raises.
+    Raises E827 where a problem has none, and what the judge raises.
     """
     if not groups or not all(group.completions for group in groups):
-        raise TrueupError("E601", "pass@k of no program", where="pass@k", remedy="give a program of each")
+        raise TrueupError("E827", "pass@k of no program", where="pass@k", remedy="give a program of each")
     verdicts = (judge or UnitTests()).verdicts(groups)
     outcomes: dict[str, int] = {}
     scored = []

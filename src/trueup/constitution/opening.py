@@ -114,7 +114,7 @@ def charges(*answerers: Answerer) -> dict[str, float]:
 def open_prompts(settings: DataSettings, kinds: Sequence[str], *, seed: int, folder: Path) -> Sequence[Group]:
     """The groups that are not held out, as they are, not encoded: any model may be asked.
 
-    `kinds` keeps requests that say they are of one of them. Raises E601 where nothing is left.
+    `kinds` keeps requests that say they are of one of them. Raises E825 where nothing is left.
     """
     groups = read_all(settings, seed, folder / "quarantine.jsonl").groups
     if kinds:
@@ -122,9 +122,11 @@ def open_prompts(settings: DataSettings, kinds: Sequence[str], *, seed: int, fol
     groups, _ = split_held_out(groups, settings.held_out, seed)
     if not groups:
         raise TrueupError(
-            "E601",
+            "E825",
             "no prompt is left",
             where=", ".join(settings.mix.values()) or settings.path,
-            remedy="`kinds` are what requests call themselves; `data.held_out` is left out" if kinds else "",
+            remedy="`kinds` are what requests call themselves; `data.held_out` is left out"
+            if kinds
+            else "give more prompts, or hold none of them out: `--data.held_out 0`",
         )
     return groups

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +35,7 @@ def write(path: str | Path, groups: Iterable[Group]) -> int:
 
 
 @contextmanager
-def writing(path: str | Path) -> Iterator[Callable[[Group], None]]:
+def writing(path: str | os.PathLike[str]) -> Iterator[Callable[[Group], None]]:
     """A function that takes one group more for the file at `path`, which is complete in the end or not there.
 
     What waits to be written is at most 512 groups. Raises as `write` does.

@@ -81,8 +81,9 @@ class Step:
         sums: list[Sum] = []
         with torch.no_grad():
             for weight, objective, groups in self._losses():
+                counts = count(groups)
                 for _, terms in self._terms(objective, groups):
-                    sums += sums_of(terms, count(groups), weight)
+                    sums += sums_of(terms, counts, weight)
         return reduced(sums)
 
     def batches(self) -> Iterator[Batch]:
@@ -188,13 +189,12 @@ def fit(
 def _collect(method: Method, handles: Handles, progress: Progress) -> None:
     """Fills the buffer: what the source yields, annotated over the whole step, without gradient."""
     with torch.no_grad():
-        groups = method.source(progress.step, handles)
+        groups = list(method.source(progress.step, handles))
         # Before annotators, which may keep only some of them; a source that mixes says so by `samples`.
         if getattr(method.source, "samples", "sampled_logprobs" in method.source.writes):
             drawn = (c for g in groups for c in g.completions if "sampled_logprobs" in c.columns)
             progress.tokens_sampled += sum(c.num_tokens for c in drawn)
-        groups = annotated(groups, method, handles)
-    progress.buffer = groups
+        progress.buffer = annotated(groups, method, handles)
 
 
 def annotated(groups: list[Group], method: Method, handles: Handles) -> list[Group]:

@@ -87,11 +87,15 @@ class Source(Protocol):
     @property
     def writes(self) -> frozenset[str]: ...
 
-    def __call__(self, step: int, handles: Handles) -> list[Group]: ...
+    def __call__(self, step: int, handles: Handles) -> Sequence[Group]: ...
 
 
 class Annotator(Protocol):
-    """A function from groups to groups over the whole batch of a step, without gradient."""
+    """A function from groups to groups over the whole batch of a step, without gradient.
+
+    One that has a method `over` does the same to a view, held-out groups that are not in memory, and gives a
+    view that holds numbers alone; others are given such groups as a list.
+    """
 
     @property
     def reads(self) -> frozenset[str]: ...

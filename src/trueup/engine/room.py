@@ -44,16 +44,24 @@ def budget(handles: Handles) -> int:
 def passes(groups: Sequence[Group], handles: Handles, tokens: int) -> Iterator[tuple[list[Group], bool]]:
     """This rank's share of the groups, a pass of at most so many row tokens at a time, and whether it counts.
 
-    The ranks' shares are consecutive. Where weights are sharded every rank makes as many passes as the one
-    with the most: those beyond its own share are over the smallest group, and are not to count.
+    The ranks' shares are consecutive, and one pass is held at a time. Where weights are sharded every rank
+    makes as many passes as the one with the most: those beyond its own share are over the smallest group, and
+    are not to count.
     """
-    shares = handles.ranks.shares([num_row_tokens(group) for group in groups])
-    cuts = [list(split([groups[i] for i in share], tokens)) for share in shares]
-    own = cuts[handles.ranks.index]
-    yield from ((micro, True) for micro in own)
-    if handles.ranks.sharded and groups:
+    ranks = handles.ranks
+    if ranks.count == 1:
+        yield from ((micro, True) for micro in split(groups, tokens))
+        return
+    shares = ranks.shares([num_row_tokens(group) for group in groups])
+    cuts = [split(groups[share.start : share.stop], tokens) for share in shares]
+    made = 0
+    for micro in cuts[ranks.index]:
+        made += 1
+        yield micro, True
+    if ranks.sharded and groups:
+        most = max(sum(1 for _ in cut) for place, cut in enumerate(cuts) if place != ranks.index)
         smallest = min(groups, key=num_row_tokens)
-        yield from (([smallest], False) for _ in range(max(map(len, cuts)) - len(own)))
+        yield from (([smallest], False) for _ in range(most - made))
 
 
 def pass_along(terms: Terms) -> None:
@@ -89,10 +97,10 @@ def fitting(work: Callable[[int], T], groups: Sequence[Group], handles: Handles)
             return result[0]
         result.clear()
         # Outside the handler: the error's traceback holds the tensors of the pass that failed.
-        passes = list(split(groups, tokens))
-        if all(len(groups) == 1 for groups in passes):
+        # One pass after another, since the groups may be more than memory holds.
+        largest = max((sum(map(num_row_tokens, p)) for p in split(groups, tokens) if len(p) > 1), default=0)
+        if not largest:
             raise no_room(max(map(num_row_tokens, groups), default=0), said)
-        largest = max(sum(map(num_row_tokens, groups)) for groups in passes if len(groups) > 1)
         handles.state["microbatch_tokens"] = float(max(1, largest // 2))
         handles.record({"microbatch_tokens": handles.state["microbatch_tokens"]})
         release(handles.device)

@@ -133,7 +133,7 @@ def with_shots(
     """The items behind `num` demonstrations of the pool, and the demonstrations' ids.
 
     The same for every item, chosen by the seed and the draw; no demonstration is an item. Raises E702 for a
-    task that takes none, E601 where the pool is too small.
+    task that takes none, E828 where the pool is too small.
     """
     if num == 0:
         return list(items), []
@@ -145,10 +145,10 @@ def with_shots(
     free = [shot for shot in pool if shot.prompt[0].content not in asked]
     if len(free) < num:
         raise TrueupError(
-            "E601",
+            "E828",
             f"{num} demonstrations of {len(free)} rows that are no items",
             where=f"task {task.name}",
-            remedy="give a training split with --demonstrations." + task.name,
+            remedy=f"give a training split with --demonstrations.{task.name}, or at most --shots {len(free)}",
         )
     chosen = [free[i] for i in permutation(len(free), seed, "shots", task.name, draw)[:num]]
     head = _headed(task, "")

@@ -110,12 +110,12 @@ def label_texts(
     """The labels of `texts` after `k` examples of `train`, for several draws of the examples.
 
     Each draw takes the next `k` of one permutation of `train`, so draws share no example. With k = 0 there is
-    one draw. Raises E601 without texts, or where `train` has fewer than k · draws examples.
+    one draw. Raises E828 without texts, or where `train` has fewer than k · draws examples.
     """
     draws = draws if k else 1
     if not texts or len(train) < k * draws:
         raise TrueupError(
-            "E601",
+            "E828",
             f"{len(texts)} texts to label, {len(train)} examples for {draws} draws of {k}",
             where="few-shot",
             remedy="give more examples, or ask for fewer draws",

@@ -89,7 +89,7 @@ def figure_rows(
 ) -> list[dict[str, Any]]:
     """The figures as rows of `eval.json`; with `against` paired by item where both have every item's value.
 
-    Raises E601 where the two models were asked different items.
+    Raises E826 where the two models were asked different items.
     """
     rows = []
     others = {(f.task, f.metric): f for f in against}
@@ -117,7 +117,7 @@ def _compared(figure: Figure, other: Figure | None, seed: int) -> dict[str, Any]
             "the two models were asked different items",
             "evaluate both on the same file and seed",
         )
-        raise TrueupError("E601", reason, where=f"task {figure.task}", remedy=remedy)
+        raise TrueupError("E826", reason, where=f"task {figure.task}", remedy=remedy)
     if figure.values is not None and (other is None or other.values is not None):
         values = None if other is None else other.values
         return compared(figure.values, values, ceiling=1.0, seed=seed, sign=figure.sign)

@@ -24,7 +24,7 @@ def reward_model_quality(judge: Judge, groups: Sequence[Group], *, bins: int = 1
     """
     judged = [g for g in groups if any(p.label != 0.5 for p in g.pairs())]
     if not judged:
-        raise TrueupError("E601", "no judged pairs to test the judge on", remedy="give held-out labels")
+        raise TrueupError("E827", "no judged pairs to test the judge on", remedy="give held-out labels")
     scores = judge(judged)
     per_prompt, confidence, agreement = [], [], []
     for group, row in zip(judged, scores, strict=True):

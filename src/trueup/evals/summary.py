@@ -51,16 +51,16 @@ def summarise(
     """The `summary.json` of some policies, in their order.
 
     A tax is measured twice: over `base`, and over what the policy started from, as its gain is. `sft` is what
-    win rates are over. Raises E601 if the policies were not
+    win rates are over. Raises E826 if the policies were not
     asked the same prompts.
     """
     if not entries:
-        raise TrueupError("E601", "no policies to compare", remedy="evaluate one at least")
+        raise TrueupError("E827", "no policies to compare", remedy="evaluate one at least")
     asked = {name: [g.prompt for g in e.result.groups] for name, e in entries.items()}
     first = next(iter(asked.values()))
     for name, prompts in asked.items():
         if prompts != first:
-            raise TrueupError("E601", f"{name} was asked other prompts", remedy="evaluate all on the same")
+            raise TrueupError("E826", f"{name} was asked other prompts", remedy="evaluate all on the same")
     return {
         "policies": {name: _policy(name, entries, base, sft) for name in entries},
         "reward_model": dict(reward_model) if reward_model else None,
@@ -73,7 +73,7 @@ def summarise(
 def frontier_point(policy: str, step: int, result: PolicyResult) -> dict[str, Any]:
     """One checkpoint on the reward–KL frontier; `result` must have been measured against a reference."""
     if result.kl is None:
-        raise TrueupError("E601", "no KL was measured", where=policy, remedy="evaluate with a reference")
+        raise TrueupError("E826", "no KL was measured", where=policy, remedy="evaluate with a reference")
     kl, gold = kl_estimate(result.kl), mean_ci(result.gold)
     return {
         "policy": policy,
@@ -194,7 +194,7 @@ def _gain(entry: PolicyEntry, entries: Mapping[str, PolicyEntry]) -> dict[str, A
         return None
     if entry.over not in entries:
         reason = f"no policy {entry.over!r} to compare with"
-        raise TrueupError("E601", reason, where=entry.result.name, remedy="evaluate it, too")
+        raise TrueupError("E826", reason, where=entry.result.name, remedy="evaluate it, too")
     gain = paired_gain(entry.result.gold, entries[entry.over].result.gold)
     return {"over": entry.over, **_estimate(gain)}
 

@@ -151,7 +151,7 @@ class Task:
     def run(self, view: PolicyView, items: Sequence[Group], seed: int = 0) -> Floats:
         """One value for each item, larger is better.
 
-        Raises E601 without items, E790 where best-of-n would have to score text that it did not choose.
+        Raises E827 without items, E790 where best-of-n would have to score text that it did not choose.
         """
         return self.examine(view, items, seed)[0]
 
@@ -175,7 +175,7 @@ class Task:
     def _check(self, view: PolicyView, items: Sequence[Group]) -> None:
         if not items:
             raise TrueupError(
-                "E601", "no items to evaluate", where=f"task {self.name}", remedy="give a file with rows"
+                "E827", "no items to evaluate", where=f"task {self.name}", remedy="give a file with rows"
             )
         if view.best_of > 1 and not self.samples:
             raise TrueupError(

@@ -104,12 +104,12 @@ def fit_classifier(
 ) -> NgramClassifier:
     """The classifier that minimises Σ_i CE(t_i, p(x_i)) + λ/2 ‖w‖², the bias free.
 
-    `targets` [N] are probabilities: 0 and 1, or the share of people who said so. Raises E601 without texts,
+    `targets` [N] are probabilities: 0 and 1, or the share of people who said so. Raises E827 without texts,
     E205 for targets outside 0 to 1 or of another number.
     """
     t = np.asarray(targets, np.float64)
     if not len(texts):
-        raise TrueupError("E601", "no texts to learn from", where="classifier", remedy="give some")
+        raise TrueupError("E827", "no texts to learn from", where="classifier", remedy="give some")
     if t.shape != (len(texts),) or not ((t >= 0) & (t <= 1)).all():
         reason, remedy = "targets are one number in 0 to 1 for each text", "mend the labels"
         raise TrueupError("E205", reason, where="classifier", remedy=remedy)
@@ -118,7 +118,7 @@ def fit_classifier(
     kept = counts >= _MIN_TEXTS
     if not kept.any():
         reason, remedy = "no two texts have anything in common", "give more texts"
-        raise TrueupError("E601", reason, where="classifier", remedy=remedy)
+        raise TrueupError("E827", reason, where="classifier", remedy=remedy)
     buckets, idf = buckets[kept], np.log(len(texts) / counts[kept])
     x = _features(texts, buckets, idf)
     transposed = x.T.tocsr()
@@ -140,13 +140,13 @@ def fit_classifier(
 def roc_auc(scores: ArrayLike, positive: ArrayLike) -> float:
     """The chance that a positive text scores higher than a negative one, ties half (Mann and Whitney 1947).
 
-    Raises E601 unless there are both.
+    Raises E827 unless there are both.
     """
     s, y = np.asarray(scores, np.float64), np.asarray(positive, bool)
     num_positive = int(y.sum())
     num_negative = len(y) - num_positive
     if not num_positive or not num_negative:
-        raise TrueupError("E601", "an AUC needs texts of both kinds", where="roc_auc", remedy="add the other")
+        raise TrueupError("E827", "an AUC needs texts of both kinds", where="roc_auc", remedy="add the other")
     above = float(stats.rankdata(s)[y].sum()) - num_positive * (num_positive + 1) / 2
     return above / (num_positive * num_negative)
 

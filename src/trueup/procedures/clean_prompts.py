@@ -51,7 +51,7 @@ class Config:
 
 
 def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> Done:
-    """`prompts.jsonl`, every prompt that stays, and `NAME.jsonl` of each split; E601 where one is empty."""
+    """`prompts.jsonl`, every prompt that stays, and `NAME.jsonl` of each split; E825 where one is empty."""
     shown = _demonstrations(config, folder)
     read = read_all(config.data, config.seed, folder / "quarantine.jsonl", ("prompts",))
     asked = [_bare(group) for group in read.groups]
@@ -80,7 +80,7 @@ def _demonstrations(config: Config, folder: Path) -> Cleaned | None:
     cleaned = clean(list(read.groups), config.hygiene, seed=config.seed)
     if not cleaned.groups:
         raise TrueupError(
-            "E601",
+            "E825",
             f"no demonstration is left of {cleaned.num_in}: {_reasons(cleaned)}",
             where="demonstrations",
             remedy="give more, or change `hygiene`",
@@ -123,7 +123,7 @@ def _refuse_empty(
     if empty:
         users = len({group.user or group.id for group in cleaned.groups})
         raise TrueupError(
-            "E601",
+            "E825",
             f"no prompt for {', '.join(empty)}: {len(cleaned.groups)} prompts of {users} users are left of "
             f"{cleaned.num_in} ({_reasons(cleaned)}), and a user is in one split alone",
             where="shares",

@@ -63,7 +63,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     """`measured.json`: named numbers [num_prompts, num_completions], as `measure` writes them.
 
     Beside the truth's and the judges': `length`, `ended`, `mean_logprob` under the policy, and `distinct`,
-    the share of different texts among a prompt's samples, the same for each. Raises E601 where nobody judges.
+    the share of different texts among a prompt's samples, the same for each. Raises E827 where nobody judges.
     """
     device = pick_device("auto")
     prefix = open_context(config.context, config.num_dialogues) if config.context else ()
@@ -73,7 +73,10 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     judges = {name: open_judge(ref, device=str(device)) for name, ref in config.judges.items()}
     if truth is None and not judges:
         raise TrueupError(
-            "E601", "no truth and no judge to grade the samples", where="judges", remedy="name a judge"
+            "E827",
+            "no truth and no judge to grade the samples",
+            where="judges",
+            remedy="name one: --judges.short 'rule:length?longest=40'",
         )
     meter = metering.Meter(folder)
     found = evaluate_policy(

@@ -59,7 +59,7 @@ class Config:
 
 
 def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> Done:
-    """`groups.jsonl`, shuffled; goes on after the last whole batch. E601 where no answer was kept."""
+    """`groups.jsonl`, shuffled; goes on after the last whole batch. E823 where no answer was kept."""
     supervision = read_supervision(config.supervision)
     prompts = open_prompts(config.data, (), seed=config.seed, folder=folder)
     jobs = [group for group in prompts if len(group.prompt) == 1]

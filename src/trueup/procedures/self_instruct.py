@@ -64,7 +64,7 @@ class Config:
 
 
 def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> Done:
-    """`groups.jsonl`; goes on after the last round that was written. E601 where no task came."""
+    """`groups.jsonl`; goes on after the last round that was written. E823 where no task came."""
     supervision = read_supervision(config.supervision)
     model = open_model(config.model, device=config.device, template=None)
     made_by = {

@@ -16,6 +16,7 @@ from trueup.engine.groups import Group, from_json, to_json
 from trueup.engine.loop import Progress, Step, annotated
 from trueup.engine.method import Handles, Method, Network, Rule
 from trueup.engine.ranks import placed
+from trueup.engine.views import View
 from trueup.errors import TrueupError
 from trueup.runs import checkpoint, manifest
 from trueup.runs.checkpoint import Checkpoint
@@ -296,4 +297,14 @@ def held_out_step(
         return None
     if guard:  # Before annotators, which may keep only the completions that the run's own judge prefers.
         guard.score(groups, noted)
-    return Step(method, aside, annotated(groups, method, aside))
+    return Step(method, aside, _annotated(groups, method, aside))
+
+
+def _annotated(groups: Sequence[Group], method: Method, handles: Handles) -> Sequence[Group]:
+    """As in a step of training; what is not in memory stays where it lies, if annotators go over it."""
+    if not isinstance(groups, View):
+        return annotated(list(groups), method, handles)
+    for annotator in method.annotate:
+        over = getattr(annotator, "over", None) if isinstance(groups, View) else None
+        groups = over(groups, handles) if over else annotator(list(groups), handles)
+    return groups

@@ -68,12 +68,12 @@ def connectivity(soups: Mapping[Weights, Floats]) -> Slack | None:
     """The least slack over all mixtures and rewards, from rewards [num_prompts, K] by weights.
 
     None without a mixture. Its interval is that place's own, so the least of many looks lower than it is.
-    Raises E601 when an expert alone, a one-hot point, was not measured.
+    Raises E826 when an expert alone, a one-hot point, was not measured.
     """
     ends = corners(len(next(iter(soups))))
     if not set(ends) <= soups.keys():
         raise TrueupError(
-            "E601", "an expert alone was not measured", where="connectivity", remedy="measure it"
+            "E826", "an expert alone was not measured", where="connectivity", remedy="measure it"
         )
     found: list[Slack] = []
     for weights, rewards in soups.items():
@@ -125,11 +125,11 @@ def account(policies: Sequence[Measured], names: Sequence[str], *, seed: int = 0
     """All of it as JSON values: policies, front, hypervolumes, slack.
 
     The front and the hypervolumes of MORL have the experts for ends: an expert is MORL's policy for a one-hot
-    preference. Raises E601 for policies of other prompts.
+    preference. Raises E826 for policies of other prompts.
     """
     if len({p.rewards.shape for p in policies}) != 1:
         raise TrueupError(
-            "E601", "the policies were asked other prompts", where="account", remedy="ask all the same"
+            "E826", "the policies were asked other prompts", where="account", remedy="ask all the same"
         )
     soups = {p.weights: p.rewards for p in policies if p.kind == "soup"}
     ends = corners(len(next(iter(soups))))

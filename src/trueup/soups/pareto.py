@@ -34,7 +34,7 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
     values, corner = _table(points), np.asarray(reference, np.float64)
     if corner.shape != (values.shape[1],) or not np.isfinite(corner).all():
         raise TrueupError(
-            "E601",
+            "E829",
             f"a reference of shape {corner.shape} for points {values.shape}",
             where="hypervolume",
             remedy="give a number for each reward",
@@ -72,7 +72,7 @@ def _table(points: ArrayLike) -> Floats:
     values = np.asarray(points, np.float64)
     if values.ndim != 2 or values.shape[1] < 1 or not np.isfinite(values).all():
         raise TrueupError(
-            "E601",
+            "E829",
             f"points of shape {values.shape}" if values.ndim != 2 else "a reward is not finite",
             where="points",
             remedy="give finite numbers [num_points, num_rewards]",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from trueup.engine.groups import Group
 from trueup.engine.method import Beside, Handles, Objective, Parts
 from trueup.engine.order import draw
-from trueup.engine.views import flat, where
+from trueup.engine.views import flat, picked, where
 from trueup.errors import TrueupError
 
 
@@ -39,10 +39,9 @@ class Files:
         """What the groups carry."""
         return self.written
 
-    def __call__(self, step: int, handles: Handles) -> list[Group]:
+    def __call__(self, step: int, handles: Handles) -> Sequence[Group]:
         """The groups of step `step`."""
-        chosen = draw(len(self.groups), self.batch, step, handles.seed, handles.epochs)
-        return [self.groups[i] for i in chosen]
+        return picked(self.groups, draw(len(self.groups), self.batch, step, handles.seed, handles.epochs))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,9 +56,9 @@ class Everything:
         """What the groups carry."""
         return self.written
 
-    def __call__(self, step: int, handles: Handles) -> list[Group]:
-        """All groups."""
-        return list(self.groups)
+    def __call__(self, step: int, handles: Handles) -> Sequence[Group]:
+        """All groups, where they lie."""
+        return self.groups
 
 
 def from_files(parts: Parts, *, batch: int, keep: Callable[[Group], bool]) -> tuple[Files, Files | None]:

@@ -82,18 +82,18 @@ def open_groups(
     A row that the chat cannot show is a bad one. Of large files the groups are views of what `kept` keeps,
     the same groups in the same order. `needs` is what a method says it needs, and decides between
     formats that fit alike. Losing more than `MUCH` of the rows to their length is warned of. Raises
-    TrueupError E601 when nothing is left.
+    TrueupError E824 when nothing is left.
     """
     found = read_all(settings, seed, quarantine, needs, chat=chat)
     sides = _Sides(share=settings.held_out, seed=seed)
     fitting, report = fit_all(chat, found.groups, settings.max_tokens, settings.overlong, seen=sides.see)
     if not fitting:
         raise TrueupError(
-            "E601",
+            "E824",
             f"no row is left: {found.rows_in} read, {found.quarantined} bad, {report.num_dropped} longer "
             f"than data.max_tokens = {settings.max_tokens}, the shortest of them {report.shortest_dropped}",
             where=", ".join(settings.mix.values()) or settings.path,
-            remedy="`trueup data check` shows the rows; --data.max_tokens sets the longest",
+            remedy=f"`--data.max_tokens {report.shortest_dropped}` keeps the shortest of them",
         )
     if report.num_dropped > MUCH * len(found.groups):
         logger.warning(

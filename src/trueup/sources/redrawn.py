@@ -34,7 +34,7 @@ class Judged:
 
     def __call__(self, step: int, handles: Handles) -> list[Group]:
         """The groups of step `step`."""
-        return self.scores(self.source(step, handles), handles)
+        return self.scores(list(self.source(step, handles)), handles)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -313,7 +313,7 @@ def _per_prompt(values: ArrayLike) -> Floats:
 def _finite(values: ArrayLike) -> Floats:
     x = np.asarray(values, dtype=np.float64)
     if x.size == 0 or x.ndim == 0:
-        raise TrueupError("E601", "no values to average", remedy="evaluate on at least one prompt")
+        raise TrueupError("E827", "no values to average", remedy="evaluate on at least one prompt")
     if not np.isfinite(x).all():
         bad = int(np.flatnonzero(~np.isfinite(x).reshape(-1))[0])
         raise TrueupError(
@@ -324,4 +324,4 @@ def _finite(values: ArrayLike) -> Floats:
 
 def _same_length(a: Floats, b: Floats, why: str) -> None:
     if a.shape != b.shape:
-        raise TrueupError("E601", f"{why}; got shapes {a.shape} and {b.shape}", remedy="give as many of both")
+        raise TrueupError("E829", f"{why}; got shapes {a.shape} and {b.shape}", remedy="give as many of both")

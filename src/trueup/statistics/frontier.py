@@ -209,7 +209,7 @@ def first_fall(
     """
     if len(gold) != len(proxy):
         reason = f"{len(gold)} values of gold and {len(proxy)} of the proxy"
-        raise TrueupError("E601", reason, where="first_fall", remedy="give as many of both")
+        raise TrueupError("E829", reason, where="first_fall", remedy="give as many of both")
     peak = in_a_row = 0
     for t, (g, p) in enumerate(zip(gold, proxy, strict=True)):
         if g > gold[peak]:
@@ -236,7 +236,7 @@ def _points(kl: ArrayLike, reward: ArrayLike) -> tuple[Floats, Floats, int]:
     nats, rewards = np.asarray(kl, np.float64), np.asarray(reward, np.float64)
     if nats.ndim != 1 or rewards.ndim not in (1, 2) or len(rewards) != len(nats):
         reason = f"KL {nats.shape} and rewards {rewards.shape} do not belong together"
-        raise TrueupError("E601", reason, remedy="give a reward, or a row of them, for each KL")
+        raise TrueupError("E829", reason, remedy="give a reward, or a row of them, for each KL")
     if not (np.isfinite(nats).all() and np.isfinite(rewards).all()):
         raise TrueupError(
             "E901", "a KL or a reward is not finite", where="fit_curve", remedy="leave that point out"

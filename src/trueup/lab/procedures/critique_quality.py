@@ -111,7 +111,7 @@ class Desk:
         self.requests = [g for g in drawn if not config.kinds or g.meta["request"]["kind"] in config.kinds]
         if not self.requests:
             raise TrueupError(
-                "E601", "no prompt is left", where="kinds", remedy="name kinds of the lab's requests"
+                "E825", "no prompt is left", where="kinds", remedy="name kinds of the lab's requests"
             )
         self.model = open_model(config.model, device=config.device, template=None)
         answerer, new_tokens = self.model.answerer, config.decoding.max_new_tokens

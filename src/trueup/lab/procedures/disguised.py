@@ -63,7 +63,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     kept = [disguised(group, config.disguise) for group in reversed(acts.values())]
     if not kept:
         raise TrueupError(
-            "E601",
+            "E825",
             f"no prompt of {len(drawn)} asks for harm",
             where="num_prompts",
             remedy="look through more",

@@ -36,12 +36,12 @@ class Config:
 
 
 def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> Done:
-    """`groups.jsonl`: prompts alone, in the lab's order. E601 where none is left."""
+    """`groups.jsonl`: prompts alone, in the lab's order. E825 where none is left."""
     drawn = lab.prompts(config.split, config.num_prompts, config.seed)
     kept = [group for group in drawn if group.meta["request"]["kind"] in config.kinds]
     if not kept:
         raise TrueupError(
-            "E601",
+            "E825",
             f"no prompt is left of {len(drawn)}",
             where="kinds",
             remedy=f"more `num_prompts`, or other kinds than {', '.join(config.kinds) or 'none'}",

@@ -14,7 +14,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import small_world
 import trueup
 from measurement import own_world
 from trueup.behaviour.phrases import refuses
@@ -29,13 +28,7 @@ SPLIT = ["--num-prompts", "6", "--max-new-tokens", "5"]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A person's folder with `model-b`, the start with other weights, and a model of other tokens."""
     made = own_world.make(tmp_path_factory.mktemp("own") / "mine", gguf=True)
-    small_world.save_model(made / "model-a")
-    changed = AutoModelForCausalLM.from_pretrained(made / "model-a")
-    torch.manual_seed(1)
-    with torch.no_grad():
-        changed.lm_head.weight.add_(0.5 * torch.randn_like(changed.lm_head.weight))
-    changed.save_pretrained(made / "model-b")
-    AutoTokenizer.from_pretrained(made / "model-a").save_pretrained(made / "model-b")
+    own_world.add_changed(made)
     return made.parent
 
 

@@ -239,11 +239,14 @@ def _won(one: Found, other: Found, by: str | None, margin: float) -> dict[str, A
 
 
 def _mean(values: Any) -> Estimate:
-    """The mean over prompts: of yes and no Agresti and Coull's interval, of other numbers the t one."""
+    """The mean over prompts: of yes and no Agresti and Coull's interval, of other numbers the t one.
+
+    Numbers that are all the same have the interval of a gain of as much over nothing: never a width of 0.
+    """
     x = np.asarray(values, np.float64)
     if np.isin(x, (0.0, 1.0)).all():
         return win_rate(x.mean(1) if x.ndim == 2 else x).estimate
-    return mean_ci(x)
+    return paired_gain(x, np.zeros_like(x))
 
 
 def _exponential(e: Estimate) -> Estimate:

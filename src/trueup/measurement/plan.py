@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import difflib
-import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from trueup.engine import disk
 from trueup.errors import TrueupError
+from trueup.evals.papers import exams_of
 from trueup.runs.recipe import Recipe
+from trueup.settings.beside import beside
 from trueup.settings.config import dump_yaml
 from trueup.sources.sample import Decoding
 from trueup.worlds import World, came_from, open_world
 
 WORLD = "world.yaml"
 "The world that was told on the command line, in the measurement's folder."
-_REFERENCE = re.compile(r"^(.*?)((?:(?<=\.py)|(?<=\.yaml)|(?<=\.yml)):[^/]+|[?#].*)?$")
-"A path, and what may stand behind it: a function, a door's name, options."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +50,10 @@ class Asked:
         return dict([self.start] if self.start else []) | dict(self.models)
 
 
-def write_world(folder: Path, prompts: str, judges: Mapping[str, str], truth: str) -> str:
-    """The path of a world's file, written into the folder: the prompts and judges of a command line.
+def write_world(
+    folder: Path, prompts: str, judges: Mapping[str, str], truth: str, exams: Mapping[str, str]
+) -> str:
+    """The path of a world's file, written into the folder: prompts, judges and exams of a command line.
 
     Raises E774 for a truth that is none of the judges.
     """
@@ -64,24 +65,17 @@ def write_world(folder: Path, prompts: str, judges: Mapping[str, str], truth: st
             where="truth",
             remedy=f"did you mean {near[0]!r}?" if near else f"give --judge {truth}=FILE.py:NAME",
         )
+    # The world's file lies elsewhere.
+    here = partial(beside, Path.cwd())
     said: dict[str, Any] = {
-        "prompts": _placed(prompts),
-        "judges": {name: _placed(reference) for name, reference in judges.items()},
+        "prompts": here(prompts),
+        "judges": {name: here(reference) for name, reference in judges.items()},
+        "truth": truth,
+        "exams": {name: here(file) for name, file in exams.items()},
     }
-    text = dump_yaml({**said, **({"truth": truth} if truth else {})})
     disk.make_folder(folder)
-    disk.write(folder / WORLD, text)
+    disk.write(folder / WORLD, dump_yaml({key: value for key, value in said.items() if value}))
     return str(folder / WORLD)
-
-
-def _placed(reference: str) -> str:
-    """The reference with its path from the root, since the world's file lies elsewhere."""
-    head, colon, rest = reference.partition(":")
-    if colon and head in ("lm", "toxicity"):
-        return f"{head}:{_placed(rest)}"
-    found = _REFERENCE.match(reference)
-    path, behind = (found[1], found[2] or "") if found else (reference, "")
-    return f"{os.path.abspath(path)}{behind}" if path and Path(path).exists() else reference
 
 
 def world_for(asked: str, models: Sequence[str]) -> World:
@@ -98,10 +92,13 @@ def world_for(asked: str, models: Sequence[str]) -> World:
 
 
 def check(asked: Asked, world: World) -> None:
-    """Nothing; raises E761 for a split or an exam that the world does not have, before a model loads."""
+    """Nothing; raises what is wrong with the split and the exams, before a model loads.
+
+    E761 for one that the world does not have, and what reading an exam's items raises.
+    """
     world.data("prompts", split=asked.split, limit=1, seed=0)
-    if asked.exams and asked.exam_items:
-        world.sit(asked.exams, split=asked.split, limit=1)
+    if asked.exam_items and (asked.exams or world.exams):
+        exams_of(world, asked.exams, split=asked.split, limit=asked.exam_items)
 
 
 def serves_every_split(world: World) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,8 @@ from typing import Any
 from trueup.engine import disk
 from trueup.errors import TrueupError
 from trueup.evals.papers import exams_of
+from trueup.procedures.measure import comparing, comparing_alone
+from trueup.reports.numbers import listed
 from trueup.runs.recipe import Recipe
 from trueup.settings.beside import beside
 from trueup.settings.config import dump_yaml
@@ -92,13 +95,31 @@ def world_for(asked: str, models: Sequence[str]) -> World:
 
 
 def check(asked: Asked, world: World) -> None:
-    """Nothing; raises what is wrong with the split and the exams, before a model loads.
+    """Nothing; raises what is wrong with the split, the judges and the exams, before a model loads.
 
-    E761 for one that the world does not have, and what reading an exam's items raises.
+    E761 for one that the world does not have, E777 for judges who only compare where there is no start, and
+    what reading an exam's items raises.
     """
+    alone = comparing_alone(world)
+    if alone and not (asked.start and asked.models):
+        raise TrueupError(
+            "E777",
+            f"{listed(alone)} only compares, and there is nothing to compare with",
+            where="measure",
+            remedy=f"give --against START{_battle(asked, world, alone[0])}",
+        )
     world.data("prompts", split=asked.split, limit=1, seed=0)
     if asked.exam_items and (asked.exams or world.exams):
         exams_of(world, asked.exams, split=asked.split, limit=asked.exam_items)
+
+
+def _battle(asked: Asked, world: World, judge: str) -> str:
+    """The command that lets some models meet before a judge who compares; "" of fewer than two."""
+    if len(asked.order) < 2:
+        return ""
+    models = (f"{name}={path}" for name, path in asked.order.items())
+    command = ["trueup", "battle", *models, "--world", world.name, "--by", f"{judge}={world.name}:{judge}"]
+    return f", or let the models meet: {shlex.join(command)}"
 
 
 def serves_every_split(world: World) -> bool:
@@ -130,15 +151,11 @@ def recipe_of(asked: Asked, world: World) -> Recipe:
         "decoding": {"max_new_tokens": asked.decoding.max_new_tokens},
     }
     stages: dict[str, Mapping[str, Any]] = {}
+    compares = bool(comparing(world))
     for name, model in asked.order.items():
         against = ""
-        if asked.start and name != asked.start[0] and _compares(world):
+        if asked.start and name != asked.start[0] and compares:
             against = f"stage:{asked.start[0]}/samples.jsonl"
         reference = asked.start[1] if asked.start else ""
         stages[name] = {**settings, "model": model, "reference": reference, "against": against}
     return Recipe(name="measure", stages=stages, seed=asked.seed, world=world.name)
-
-
-def _compares(world: World) -> bool:
-    """Whether one of its judges is a language model, which compares."""
-    return any(str(world.judge(name)).startswith("lm:") for name in world.judges)

@@ -29,9 +29,9 @@ def headline(said: Row) -> list[str]:
 
 def _winner(best: Row, ranked: Sequence[Row], by: str) -> str:
     score = estimate(best["scores"][by])
-    if len(ranked) == 1:
+    others = sorted(filter(_behind, ranked), key=lambda row: row["behind_best"]["mean"])
+    if not others:
         return f"{best['name']} scores {score} by {by}."
-    others = sorted((row for row in ranked if row is not best), key=lambda row: row["behind_best"]["mean"])
     tied = [row["name"] for row in others if not _above_zero(row["behind_best"])]
     nearest = others[0]
     gap = estimate(nearest["behind_best"], "+.3f")
@@ -41,6 +41,11 @@ def _winner(best: Row, ranked: Sequence[Row], by: str) -> str:
         f"No model is told apart as best by {by}: {best['name']} has the highest mean, {score}, "
         f"and its gap to {listed(tied)} may be zero ({gap} to {nearest['name']})."
     )
+
+
+def _behind(row: Row) -> bool:
+    """Whether it is known how far a model lies behind the best: not where no prompt was judged of both."""
+    return row["behind_best"] is not None
 
 
 def _proxies(said: Row, best: Row, by: str) -> Iterator[str]:
@@ -98,14 +103,17 @@ def notes(said: Row, *, one_file: bool) -> list[str]:
             "--max-new-tokens sets the longest."
         )
     for row in rows:
-        for judge, fought in row["battles"].items():
-            if fought.get("unread"):
-                found.append(
-                    f"{judge} gave no verdict on {counted(fought['unread'], 'prompt')} of {row['name']}."
-                )
+        for judge, unread in row["unread"].items():
+            found.append(f"{judge} gave no verdict on {counted(unread, 'prompt')} of {row['name']}.")
+    if said["comparing"]:
+        found.append(
+            f"The score by {listed(said['comparing'])} is how often a model's answer is preferred to that of "
+            f"{said['start']}, in both orders, whose own score is ½ for that reason."
+        )
     if any(row["curve"] for row in rows):
         found.append(
-            f"The best of n is chosen by {said['by']}; of others the curves say what that choice is worth."
+            f"The best of n is chosen by {said['chosen_by']}; of others the curves say what that choice is "
+            "worth."
         )
     agreement = 100 * error()["agreement"]
     found.append(

@@ -27,15 +27,16 @@ def tables(said: Row) -> Iterator[Table]:
     """
     by, rows = said["by"], said["models"]
     if by is not None:
-        heads = (f"{by}", "over the start", "win/tie/lose", "KL")
-        yield from _tables(heads, [(row["name"], *_judged(row, by)) for row in rows])
+        heads = (by, *(("over the start", "win/tie/lose", "KL") if said["start"] else ()))
+        yield from _tables(heads, [(row["name"], *_judged(row, by)[: len(heads)]) for row in rows])
     others = [name for name in said["judges"] if name != by]
     heads = (*others, "length", "ended", "refused", "ppl", "distinct-2", "self-BLEU", "entropy")
     yield from _tables(heads, [(row["name"], *_else(row, others)) for row in rows])
     sat = [(row, name) for name in _exams(rows) for row in rows if name in row["exams"]]
     if sat:
-        heads = ("exam", "score", "over the start")
-        yield from _tables(heads, [(row["name"], *_exam(row, name)) for row, name in sat], words=1)
+        heads = ("exam", "score", *(("over the start",) if said["start"] else ()))
+        cells = [(row["name"], *_exam(row, name)[: len(heads)]) for row, name in sat]
+        yield from _tables(heads, cells, words=1)
 
 
 def _judged(row: Row, by: str) -> tuple[str, ...]:
@@ -70,7 +71,7 @@ def _exams(rows: Sequence[Row]) -> list[str]:
 def _exam(row: Row, name: str) -> tuple[str, str, str]:
     """An exam's name, the score, and what it is over the start's on the same items: below 0 a tax."""
     tax = row["tax"].get(name)
-    return name, _mean(row["exams"][name]), "–" if tax is None else estimate(tax, "+.3f")
+    return name, estimate(row["exams"][name]), "–" if tax is None else estimate(tax, "+.3f")
 
 
 def _mean(row: Row | None, form: str = ".3f") -> str:

@@ -150,3 +150,20 @@ def test_its_groups_are_read_by_the_other_commands(
     assert (data["train"], data["quarantined"]) == (12, 0)
     (step,) = [json.loads(line) for line in Path("dpo/metrics.jsonl").read_text("utf-8").splitlines()]
     assert step["loss"] == pytest.approx(0.693147, abs=1e-5), "log 2 before anything is learnt"
+
+
+def test_a_mistake_of_the_first_try_does_not_hold_the_folder(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prompts under another name are an error whose command works; the folder then takes those."""
+    small_world.write(here / "asked.jsonl", [{"question": f"what is {i}?", "answer": "no"} for i in range(4)])
+    few = ["--by", "mine/grade.py:digits", "--max-new-tokens", "3", "--battles", "2", "--prior", "0.1"]
+    models = ["battle", "mine/folder", "mine/small.gguf", *few, "--out", "out"]
+    assert main([*models, "--prompts", "asked.jsonl"]) != 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "E202" in said
+    convert = said.partition("trueup data convert ")[2].split()
+    assert convert[:2] == ["asked.jsonl", "groups.jsonl"]
+    assert main(["data", "convert", *convert]) == 0
+    assert main([*models, "--prompts", "groups.jsonl"]) == 0, capsys.readouterr().err
+    assert len(read_battles(here / "out" / "battles.jsonl").battles) == 2

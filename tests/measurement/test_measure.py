@@ -167,6 +167,8 @@ def test_a_world_from_the_command_line_and_curves(here: Path, capsys: pytest.Cap
     assert row["curve"][1]["v"]["mean"] == pytest.approx(two)
     assert row["curve"][1]["kl_bound"] == pytest.approx(math.log(2) - 0.5)
     assert "No start was named" in said and "One file of prompts serves every split" in said
+    page = re.sub(r"<[^>]*>", "", Path("b/measure.html").read_text(encoding="utf-8"))
+    assert "no start was measured" in page and "No start was named" not in page, "said once"
     assert row["gain"] == row["battles"] == row["tax"] == {} and row["kl"] is row["perplexity"] is None
 
 

@@ -143,7 +143,7 @@ def _show(said: Mapping[str, Any], out: Path, page: Path) -> None:
         console.print(printable(line), soft_wrap=True)
     for table in tables(said):
         console.print(table)
-    for line in said["notes"]:
+    for line in (*said["limits"], *said["notes"]):
         console.print(f"note: {printable(line)}", soft_wrap=True)
     console.print(f"report: {page}", soft_wrap=True)
     console.print(f"numbers: {out}/measure.json, every answer: {out}/samples.jsonl", soft_wrap=True)

@@ -12,7 +12,7 @@ from trueup.engine.inputs import Input
 from trueup.errors import TrueupError
 from trueup.measurement.document import Measurement, document, read_found, write
 from trueup.measurement.plan import Asked, check, recipe_of, serves_every_split, world_for
-from trueup.measurement.told import headline, notes
+from trueup.measurement.told import headline, limits, notes
 from trueup.reports.which import report_of
 from trueup.runs.recipe import Stage, plan, run_recipe
 from trueup.runs.signals import stop_requests
@@ -41,7 +41,8 @@ def measure_in(
     found = {s.name: read_found(s, s.name, asked.order[s.name]) for s in stages}
     measurement = Measurement(asked=asked, world=world, found=found)
     said = document(measurement)
-    said = {**said, "headline": headline(said), "notes": notes(said, one_file=serves_every_split(world))}
+    said |= {"headline": headline(said), "limits": limits(said)}
+    said |= {"notes": notes(said, one_file=serves_every_split(world))}
     write(folder, measurement, said)
     return said, report_of(folder)
 

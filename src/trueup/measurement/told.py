@@ -74,8 +74,8 @@ def _moved(best: Row, said: Row) -> Iterator[str]:
         yield f"It lost on {counted(len(lost), 'exam')}: {'; '.join(lost)}."
 
 
-def notes(said: Row, *, one_file: bool) -> list[str]:
-    """What the numbers cannot say; `one_file` where one file of prompts serves every split."""
+def limits(said: Row) -> list[str]:
+    """What the numbers cannot say because of how was asked; the page says the same of its own accord."""
     rows, found = said["models"], []
     if said["start"] is None:
         found.append("No start was named, so there is no gain, KL, perplexity or tax: --against START.")
@@ -84,10 +84,22 @@ def notes(said: Row, *, one_file: bool) -> list[str]:
         found.append(f"No KL to {said['start']} is defined of {listed(apart)}: the tokenizers differ.")
     if said["truth"] is None and said["by"] is not None:
         found.append(
-            f"No judge is believed; {said['by']} only orders the models. `truth: NAME` or --truth names one."
+            f"No judge is believed, so {said['by']} only orders the models: `truth: NAME` or --truth names one."
         )
     if said["num_prompts"] < FEW:
         found.append(f"{counted(said['num_prompts'], 'prompt')}: every interval is wide, and rests on few.")
+    cut = [row["name"] for row in rows if row["ended"]["mean"] < 0.5]
+    if cut:
+        found.append(
+            f"Most answers of {listed(cut)} were cut at {counted(said['max_new_tokens'], 'token')}: "
+            "--max-new-tokens sets the longest."
+        )
+    return found
+
+
+def notes(said: Row, *, one_file: bool) -> list[str]:
+    """What else a reader should know; `one_file` where one file of prompts serves every split."""
+    rows, found = said["models"], []
     plain = sum(shown["prompt"][0]["role"] == "text" for shown in said["samples"])
     if plain:
         found.append(
@@ -96,12 +108,6 @@ def notes(said: Row, *, one_file: bool) -> list[str]:
         )
     if one_file:
         found.append("One file of prompts serves every split: models that were trained on it are flattered.")
-    cut = [row["name"] for row in rows if row["ended"]["mean"] < 0.5]
-    if cut:
-        found.append(
-            f"Most answers of {listed(cut)} were cut at {counted(said['max_new_tokens'], 'token')}: "
-            "--max-new-tokens sets the longest."
-        )
     for row in rows:
         for judge, unread in row["unread"].items():
             found.append(f"{judge} gave no verdict on {counted(unread, 'prompt')} of {row['name']}.")

@@ -83,9 +83,7 @@ def limits(said: Row) -> list[str]:
         apart = [row["name"] for row in rows if row["kl"] is None]
         found.append(f"No KL to {said['start']} is defined of {listed(apart)}: the tokenizers differ.")
     if said["truth"] is None and said["by"] is not None:
-        found.append(
-            f"No judge is believed, so {said['by']} only orders the models: `truth: NAME` or --truth names one."
-        )
+        found.append(f"No judge is believed, so {said['by']} only orders the models: `truth: NAME`, --truth.")
     if said["num_prompts"] < FEW:
         found.append(f"{counted(said['num_prompts'], 'prompt')}: every interval is wide, and rests on few.")
     cut = [row["name"] for row in rows if row["ended"]["mean"] < 0.5]

@@ -36,8 +36,8 @@ def wheel(tree: Path, into: Path) -> Path:
     """The wheel that the release's own builder makes of a copy of a tree, outside of it."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "trueup"
-        copy.mkdir()
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
+        (copy / "docs").mkdir(parents=True)
+        for name in ("pyproject.toml", "README.md", "LICENSE", "docs/metrics.md"):
             shutil.copyfile(tree / name, copy / name)
         shutil.copytree(tree / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__"))
         build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(into)]

@@ -65,7 +65,8 @@ def test_a_wheel_rebuilds_to_the_same_bytes_and_runs_nothing(tmp_path: Path) -> 
     """From a tree with other times, rights and order of files; no `.pth`, nothing that pip would run."""
     other = tmp_path / "tree"
     other.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    (other / "docs").mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "docs/metrics.md"):
         shutil.copyfile(ROOT / name, other / name)
     for path in sorted((ROOT / "src").rglob("*"), reverse=True):
         if path.is_file() and "__pycache__" not in path.parts:
@@ -80,6 +81,11 @@ def test_a_wheel_rebuilds_to_the_same_bytes_and_runs_nothing(tmp_path: Path) -> 
     assert one.read_bytes() == two.read_bytes()
     names = zipfile.ZipFile(one).namelist()
     assert "trueup/cli.py" in names
+    held = zipfile.ZipFile(one).read("trueup/watching/metrics.md")
+    assert held == (ROOT / "docs" / "metrics.md").read_bytes(), "what `trueup watch` says of a number"
+    assert not [path for path in (ROOT / "src").rglob("*") if path.is_symlink()], (
+        "not every checkout has links"
+    )
     assert not [name for name in names if name.endswith((".pth", "setup.py")) or ".data/" in name]
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"trueup"}
 

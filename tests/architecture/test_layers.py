@@ -46,6 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "settings.alone": {"settings.reading", "settings.schema"},
     "settings.discover": {"errors", "settings.alone"},
     "settings.held": {"errors"},
+    "settings.beside": set(),
     "settings.forms": {"errors", "settings.config"},
     "settings.narrow": set(),
     "settings.reading": {"errors"},
@@ -65,7 +66,10 @@ ALLOWED: dict[str, set[str]] = {
     "update": {"engine.batch", "engine.method", "engine.ranks", "errors"},
     "chat": {"engine.groups", "engine.views", "errors"},
     "data": {"engine.disk", "engine.groups", "engine.views", "errors", "settings.hub"},
-    "worlds": {"engine.groups", "errors", "settings.config", "settings.discover", "settings.strict_yaml"},
+    "worlds": {
+        "engine.groups", "errors", "settings.beside", "settings.config", "settings.discover",
+        "settings.strict_yaml",
+    },
     "models": {
         "chat", "engine.batch", "engine.disk", "engine.groups", "engine.method", "engine.order",
         "engine.packing", "engine.picks", "engine.ranks", "engine.room", "errors", "settings.blocks",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
 import gguf_files
 import small_world
 
@@ -65,4 +68,16 @@ def make(folder: Path, *, gguf: bool = False) -> Path:
     (folder / "grade.py").write_text(GRADE, encoding="utf-8")
     (folder / "world.yaml").write_text(WORLD.replace("BASE", base.name), encoding="utf-8")
     (folder / "mine.yaml").write_text(COMPARISON, encoding="utf-8")
+    return folder
+
+
+def add_changed(folder: Path) -> Path:
+    """The folder with `model-a`, and `model-b` that has other weights in its head."""
+    small_world.save_model(folder / "model-a")
+    changed = AutoModelForCausalLM.from_pretrained(folder / "model-a")
+    torch.manual_seed(1)
+    with torch.no_grad():
+        changed.lm_head.weight.add_(0.5 * torch.randn_like(changed.lm_head.weight))
+    changed.save_pretrained(folder / "model-b")
+    AutoTokenizer.from_pretrained(folder / "model-a").save_pretrained(folder / "model-b")
     return folder

@@ -14,7 +14,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import small_world
 import trueup
 from measurement import own_world
 from trueup.behaviour.phrases import refuses
@@ -29,13 +28,7 @@ SPLIT = ["--num-prompts", "6", "--max-new-tokens", "5"]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A person's folder with `model-b`, the start with other weights, and a model of other tokens."""
     made = own_world.make(tmp_path_factory.mktemp("own") / "mine", gguf=True)
-    small_world.save_model(made / "model-a")
-    changed = AutoModelForCausalLM.from_pretrained(made / "model-a")
-    torch.manual_seed(1)
-    with torch.no_grad():
-        changed.lm_head.weight.add_(0.5 * torch.randn_like(changed.lm_head.weight))
-    changed.save_pretrained(made / "model-b")
-    AutoTokenizer.from_pretrained(made / "model-a").save_pretrained(made / "model-b")
+    own_world.add_changed(made)
     return made.parent
 
 
@@ -174,6 +167,8 @@ def test_a_world_from_the_command_line_and_curves(here: Path, capsys: pytest.Cap
     assert row["curve"][1]["v"]["mean"] == pytest.approx(two)
     assert row["curve"][1]["kl_bound"] == pytest.approx(math.log(2) - 0.5)
     assert "No start was named" in said and "One file of prompts serves every split" in said
+    page = re.sub(r"<[^>]*>", "", Path("b/measure.html").read_text(encoding="utf-8"))
+    assert "no start was measured" in page and "No start was named" not in page, "said once"
     assert row["gain"] == row["battles"] == row["tax"] == {} and row["kl"] is row["perplexity"] is None
 
 

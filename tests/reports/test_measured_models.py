@@ -158,7 +158,7 @@ def test_wins_length_diversity_and_cost_of_measuring() -> None:
 def test_what_the_page_cannot_say_case_by_case() -> None:
     record = fake_measure()
     whole = limits(record)
-    assert whole.startswith("Whether PPO changed the rules score: the interval includes zero.")
+    assert whole.startswith("Whether PPO changed the rules score: the interval includes zero, which is not ")
     assert TRAINING_SEED in whole and "few" not in whole and "How far" not in whole
     record["num_prompts"] = 24
     assert "Small differences: 24 prompts are few: a gain within ±0.032 is lost among them." in limits(record)

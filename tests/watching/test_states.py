@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -218,8 +219,39 @@ def test_the_jobs_of_a_comparison(tmp_path: Path) -> None:
             "compared: running, 4 jobs so far: 1 done, 1 running, 1 failed, 1 interrupted"
         )
     assert watched.look().state == "interrupted"
+    assert [s.name for s in watched.look().shown] == ["dpo"], "its curves stay until others are at work"
     (folder / "comparison.json").write_text("{}")
+    (folder / "comparison.html").write_text("")
     assert watched.look().state == "done"
+    assert told.meaning_of(watched.look()) == f"its report is {folder / 'comparison.html'}"
+
+
+def test_runs_of_a_comparison_have_their_jobs_names_and_stay_between_two(tmp_path: Path) -> None:
+    """A measurement that is at work has no curves: those of the method before it are shown meanwhile."""
+    folder = tmp_path / "compared"
+    (folder / "logs").mkdir(parents=True)
+    (folder / "jobs").mkdir()
+    settings = "method: dpo\nmodel: {path: out/stages/sft-abcdefabcd/model}\nbeta: %s\nseed: %s\nextra: 1\n"
+    asked = "name: x\nseed: %s\nstages:\n  dpo: {method: dpo, beta: %s, model: {path: 'stage:sft'}}\n"
+    tried = {"dpo-beta-0.1-seed0": (0.1, 0), "dpo-beta-0.5-seed0": (0.5, 0), "dpo-seed1": (0.5, 1)}
+    for place, (name, (beta, seed)) in enumerate(tried.items()):
+        stage = made.run(folder / "stages" / f"dpo-{place:010}", 3 + place)
+        (stage / "config.resolved.yaml").write_text(settings % (beta, seed))
+        (folder / "jobs" / f"{name}.yaml").write_text(asked % (seed, beta))
+    made.run(folder / "stages" / "sft-abcdefabcd", 9)
+    os.utime(folder / "stages" / "sft-abcdefabcd" / "metrics.jsonl", (1, 1))
+    watched = Run(folder)
+    with hold(folder / "stages" / "dpo-0000000002"):
+        assert [(s.name, s.step) for s in watched.look().shown] == [("dpo", 5)]
+    (folder / "stages" / "measured-0123456789").mkdir()
+    log = folder / "logs" / "dpo-seed1.log"
+    log.write_text("dpo\nstep 1: eos_rate = 0: no completion ended by itself\n")
+    with log.open("ab") as file, hold(folder / "stages" / "measured-0123456789"):
+        mark(file.fileno())
+        look = watched.look()
+    assert [(s.name, s.step) for s in look.shown] == list(zip(tried, (3, 4, 5), strict=True))
+    (said,) = [part.said for part in look.parts if part.state == "running"]
+    assert said == "step 1: eos_rate = 0: no completion ended by itself"
 
 
 def test_a_job_of_a_comparison_is_at_work_for_as_long_as_its_process_lives(tmp_path: Path) -> None:

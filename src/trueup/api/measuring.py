@@ -24,7 +24,7 @@ from trueup.engine.groups import read_jsonl
 from trueup.engine.inputs import Input
 from trueup.evals.printed import estimate
 from trueup.measurement.document import SAMPLES
-from trueup.measurement.names import check_place, named_models
+from trueup.measurement.names import check_place, named_exams, named_models
 from trueup.measurement.plan import Asked, write_world
 from trueup.measurement.printed import tables
 from trueup.measurement.run import measure_in
@@ -106,7 +106,7 @@ def measure(
     samples_per_prompt: int = 1,
     best_of: int = 1,
     margin: float = 0.0,
-    exams: Sequence[str] = (),
+    exams: Sequence[str] | Mapping[str, str | os.PathLike[str]] = (),
     exam_items: int = 80,
     max_new_tokens: int = 128,
     template: str | None = None,
@@ -120,25 +120,27 @@ def measure(
 
     `models` is one, several, or several by name; `against` is the start that gains, wins, KL and tax are
     against. Prompts and judges are those of `world`, or `prompts` (a file, or rows) and `judges` by name
-    (references, or functions), of which `truth` names the one that is believed. The same call goes on in
-    `out` where it was stopped. The other settings are those of `trueup measure`.
+    (references, or functions), of which `truth` names the one that is believed. `exams` are names of the
+    world's, or beside `prompts` their files by name. The same call goes on in `out` where it was stopped.
+    The other settings are those of `trueup measure`.
     """
     folder, given = Path(out), Given(tokenizer=tokenizer)
     found, start = _named(models, against, given)
     plain = {name: given.plain(judge, f"judges.{name}") for name, judge in (judges or {}).items()}
     name = os.fspath(world)
     place = _prompts(prompts, folder)
-    check_place(name, place, tuple(plain))
+    sat = named_exams(_spelt(exams))
+    check_place(name, place, tuple(plain), sat)
     asked = Asked(
         models=found,
         start=start,
-        world=write_world(folder, place, plain, truth) if place else name,
+        world=write_world(folder, place, plain, truth, sat) if place else name,
         split=split,
         num_prompts=num_prompts,
         samples_per_prompt=samples_per_prompt,
         best_of=best_of,
         margin=margin,
-        exams=tuple(exams),
+        exams=tuple(sat),
         exam_items=exam_items,
         decoding=Decoding(max_new_tokens=max_new_tokens),
         template=template,
@@ -167,6 +169,13 @@ def _named(
         several = list(models) if isinstance(models, list | tuple) else [models]
         listed = [given.model(model, f"model-{place}") for place, model in enumerate(several, 1)]
     return named_models(listed, None if against is None else given.model(against, "start"))
+
+
+def _spelt(exams: Sequence[str] | Mapping[str, str | os.PathLike[str]]) -> list[str]:
+    """The exams as a command line spells them."""
+    if isinstance(exams, Mapping):
+        return [f"{name}={os.fspath(file)}" for name, file in exams.items()]
+    return list(exams)
 
 
 def _prompts(prompts: Source | None, folder: Path) -> str:

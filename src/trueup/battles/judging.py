@@ -20,8 +20,8 @@ from trueup.battles.table import Bench, Duel, Game, Verdict
 from trueup.engine.groups import Score
 from trueup.errors import TrueupError
 from trueup.judges import Judge
-from trueup.judges.language_model import PREFIX, PairwiseJudge, open_pairwise
-from trueup.judges.open import open_judge
+from trueup.judges.language_model import PREFIX, PairwiseJudge, can_compare, open_pairwise
+from trueup.judges.open import behind, open_judge
 
 FILE = "verdicts.jsonl"
 _Key = tuple[str, str, int, str, str]
@@ -151,13 +151,20 @@ class _Opened:
 
     reference: str
 
+    @cached_property
+    def _behind(self) -> str:
+        """The language model to which it leads; "" where it leads to none."""
+        found = behind(self.reference)
+        return found if isinstance(found, str) and found.startswith(PREFIX) else ""
+
     @property
     def compares(self) -> bool:
-        return self.reference == PEOPLE or self.reference.startswith(PREFIX)
+        """Whether it is people, or a language model, unless its wording gives scores alone."""
+        return self.reference == PEOPLE or (bool(self._behind) and can_compare(self._behind))
 
     @cached_property
     def pairwise(self) -> PairwiseJudge:
-        return open_pairwise(self.reference)
+        return open_pairwise(self._behind)
 
     @cached_property
     def scorer(self) -> Judge:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trueup.battles.answers import FOLDER as ANSWERS
 from trueup.battles.answers import answers_of, taken
 from trueup.battles.judging import Judges, check_by
 from trueup.battles.settings import PEOPLE, Config, led
@@ -28,7 +29,7 @@ from trueup.ratings.leaderboard import leaderboard
 from trueup.runs.files_read import inputs_of
 from trueup.runs.hold import holding
 from trueup.runs.signals import Interrupted, stop_requests
-from trueup.sources.open import world_groups
+from trueup.sources.open import as_groups_first, world_groups
 from trueup.worlds import open_world
 
 SETTINGS, BATTLES, GROUPS, RESULT = "settings.json", "battles.jsonl", "groups.jsonl", "battle.json"
@@ -75,9 +76,9 @@ def fight(
     config = led(config)
     check_by(config.by)
     with stop_requests() as stop_requested, holding(folder, waits=False, stop_requested=stop_requested):
-        _hold(config, folder, given, accept)
         groups = _prompts(config) if prompts is None else prompts
         chosen = taken(groups, config)
+        _hold(config, folder, given, accept)
 
         def between(rounds: int | None = None) -> None:
             if stop_requested():
@@ -150,13 +151,15 @@ def _written(table: Table, judges: Judges, folder: Path, why: str, waiting: str)
 def _prompts(config: Config) -> list[Group]:
     if config.world:
         return world_groups(open_world(config.world), "prompts", split="test", limit=None)
-    return read(config.prompts).groups
+    with as_groups_first(config.prompts):
+        return read(config.prompts).groups
 
 
 def _hold(config: Config, folder: Path, given: Sequence[Input], accept: bool) -> None:
     """Nothing; the folder's battle is one of these settings and of these files."""
     path, now = folder / SETTINGS, json.loads(json.dumps(config.fixed()))
-    begun = path.is_file()
+    # Until somebody has answered nothing holds a battle to its settings: they may have been a mistake.
+    begun = path.is_file() and any((folder / ANSWERS).glob("*.jsonl"))
     before = json.loads(path.read_bytes()) if begun else now
     changed = [name for name in now if before.get(name) != now[name]]
     if changed:

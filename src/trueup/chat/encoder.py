@@ -222,7 +222,11 @@ class Chat:
         except TrueupError as error:
             if not self.no_system or messages[0].role != Role.SYSTEM:
                 raise
-            remedy = "`--model.system fold` puts the system's words before the first question"
+            remedy = (
+                "`--model.system fold` puts the system's words before the first question"
+                if self.option.startswith("--model.")
+                else f"name a template that has the role, `{self.option}`, or leave the system's turn out"
+            )
             raise TrueupError(error.code, error.reason, where=error.where, remedy=remedy) from None
 
     def _says_more(self, messages: Iterable[Message]) -> bool:

@@ -77,7 +77,8 @@ def measure(
     margin
         Scores that differ by no more are a tie.
     exams
-        Names of the world's exams with commas between; all of them when empty.
+        Names of the world's exams with commas between, all of them when empty; beside --prompts with their
+        files: lambada=lambada.jsonl,my-task.yaml.
     exam_items
         Items of each; 0 sits none.
     max_new_tokens
@@ -87,16 +88,14 @@ def measure(
     out
         A folder for the report, measure.json, samples.jsonl and the stages.
     """
-    from trueup.measurement.names import check_place, named_judges, named_models
+    from trueup.measurement.names import check_place, named_exams, named_judges, named_models
 
     found, start = named_models(models, against)
     check_models(*found.values(), start[1] if start else None)
     judges = named_judges(judge)
-    check_place(world, prompts, judge)
-    if prompts and not Path(prompts).is_dir():
-        check_file(Path(prompts), "a file of prompts")
-    if world.endswith((".yaml", ".yml")):
-        check_file(Path(world), "the YAML file of a world")
+    sat = named_exams(exams.split(","))
+    check_place(world, prompts, judge, sat)
+    _check_files(world, prompts, sat)
     for reference in judges.values():
         check_judge(reference)
     from trueup.measurement.plan import Asked, write_world
@@ -107,12 +106,12 @@ def measure(
     asked = Asked(
         models=found,
         start=start,
-        world=write_world(out, prompts, judges, truth) if prompts else world,
+        world=write_world(out, prompts, judges, truth, sat) if prompts else world,
         split=split,
         num_prompts=num_prompts,
         samples_per_prompt=samples_per_prompt,
         best_of=best_of,
-        exams=tuple(filter(None, map(str.strip, exams.split(",")))),
+        exams=tuple(sat),
         exam_items=exam_items,
         decoding=Decoding(max_new_tokens=max_new_tokens),
         template=template,
@@ -127,6 +126,15 @@ def measure(
         _show(said, out, page)
 
 
+def _check_files(world: str, prompts: str, exams: Mapping[str, str]) -> None:
+    if prompts and not Path(prompts).is_dir():
+        check_file(Path(prompts), "a file of prompts")
+    if world.endswith((".yaml", ".yml")):
+        check_file(Path(world), "the YAML file of a world")
+    for file in filter(None, exams.values()):
+        check_file(Path(file), "the items of an exam, or its task's YAML file")
+
+
 def _show(said: Mapping[str, Any], out: Path, page: Path) -> None:
     from trueup.measurement.printed import tables
 
@@ -135,7 +143,7 @@ def _show(said: Mapping[str, Any], out: Path, page: Path) -> None:
         console.print(printable(line), soft_wrap=True)
     for table in tables(said):
         console.print(table)
-    for line in said["notes"]:
+    for line in (*said["limits"], *said["notes"]):
         console.print(f"note: {printable(line)}", soft_wrap=True)
     console.print(f"report: {page}", soft_wrap=True)
     console.print(f"numbers: {out}/measure.json, every answer: {out}/samples.jsonl", soft_wrap=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +21,7 @@ from trueup.evals.answers import number_task
 from trueup.evals.tasks import SCORES, ScoreName, Task, likelihood_task
 from trueup.evals.templates import places
 from trueup.settings import config
+from trueup.settings.beside import beside
 from trueup.settings.names import check_name
 
 FAMILIES = {"truthfulqa-paper": ("truthfulqa_paper_mc1", "truthfulqa_paper_mc2")}
@@ -129,8 +130,12 @@ def shipped() -> dict[str, Path]:
 
 
 def read_task(path: Path) -> TaskFile:
-    """The task in a file. Raises E710 to E715 for what it says, E801 where there is none."""
-    return config.build(TaskFile, config.read_yaml(path))
+    """The task in a file, its items where the file lies. Raises E710 to E715 for what it says, E801."""
+    task = config.build(TaskFile, config.read_yaml(path))
+    items, pool = (
+        replace(source, path=beside(path.parent, source.path)) for source in (task.items, task.demonstrations)
+    )
+    return replace(task, items=items, demonstrations=pool)
 
 
 def find_task(name: str, also: tuple[str, ...] = ()) -> TaskFile:

@@ -23,7 +23,7 @@ from trueup.engine.groups import Comparison, Group
 from trueup.engine.order import permutation
 from trueup.errors import TrueupError, counted
 from trueup.judges import by_group
-from trueup.judges.wording import Reader, Reading, conversation_text, read_wording
+from trueup.judges.wording import Reader, Reading, Wording, conversation_text, read_wording
 
 PREFIX = "lm:"
 _OPTIONS: dict[str, type[str] | type[int] | type[float]] = {
@@ -147,10 +147,10 @@ class PairwiseJudge:
         if verdict.probability is None or verdict.shown_first is None or verdict.shown_second is None:
             return []
         if orders == "averaged":
-            choice, p = _choice(verdict.probability), verdict.probability
+            choice, p = choice_of(verdict.probability), verdict.probability
             return [Comparison(a=a, b=b, choice=choice, probability=p, labeler=self.name)]
         return [
-            Comparison(a=a, b=b, choice=_choice(p), shown=shown, labeler=self.name)
+            Comparison(a=a, b=b, choice=choice_of(p), shown=shown, labeler=self.name)
             for p, shown in ((verdict.shown_first, (a, b)), (verdict.shown_second, (b, a)))
         ]
 
@@ -190,17 +190,38 @@ def open_pairwise(ref: str, answerer: Answerer | None = None) -> PairwiseJudge:
     `answerer` stands for the one that is named, if given. Raises E792 for options that cannot be meant.
     """
     reader, name, clamp = _open(ref, "compare", answerer)
-    if len(reader.wording.labels) != 2:
-        raise _refused(ref, "a wording that compares has two labels", "repair its `labels`")
+    if not reader.wording.compares:
+        reason = "a wording that compares has two labels, and shows {first} and {second}"
+        raise _refused(ref, reason, "repair it, or let it score")
     return PairwiseJudge(reader=reader, name=name, clamp=clamp)
 
 
 def open_pointwise(ref: str, answerer: Answerer | None = None) -> PointwiseJudge:
     """The judge of `lm:ANSWERER#option=value&...`, to score; as `open_pairwise`."""
     reader, name, _ = _open(ref, "score", answerer)
-    if not reader.wording.values:
-        raise _refused(ref, "a wording that scores has a value for each label", "give it `values`")
+    if not reader.wording.scores:
+        reason = "a wording that scores has a value for each label, and shows {completion}"
+        raise _refused(
+            ref, reason, "repair it, or let it compare: `trueup measure --against`, `trueup battle`"
+        )
     return PointwiseJudge(reader=reader, name=name)
+
+
+def can_compare(ref: str) -> bool:
+    """Whether the judge of `lm:...` can compare: unless a wording is named that does not."""
+    wording = _named_wording(ref)
+    return wording is None or wording.compares
+
+
+def can_score(ref: str) -> bool:
+    """Whether the judge of `lm:...` can score: unless a wording is named that does not."""
+    wording = _named_wording(ref)
+    return wording is None or wording.scores
+
+
+def _named_wording(ref: str) -> Wording | None:
+    named = _options(ref, ref.partition("#")[2]).get("prompt")
+    return None if named is None else read_wording(named)
 
 
 def _open(ref: str, wording: str, answerer: Answerer | None) -> tuple[Reader, str, float]:
@@ -253,7 +274,8 @@ def _account(verdicts: Sequence[Verdict], identical: int) -> Account:
     )
 
 
-def _choice(p: float) -> Literal["a", "b", "tie"]:
+def choice_of(p: float) -> Literal["a", "b", "tie"]:
+    """The choice that P(a is better) stands for."""
     return "tie" if p == 0.5 else "a" if p > 0.5 else "b"
 
 

@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import logging
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,10 +72,8 @@ def open_judge(
         base=base,
         decode=decode,
     )
-    door = door_of(ref)
-    if door is not None:
-        world = open_world(door.world)
-        found = world.judge(world.believed() if door.name == "truth" else door.name)
+    if door_of(ref) is not None:
+        found = behind(ref)
         return again(found) if isinstance(found, str) else found
     if ref.startswith("rule:"):
         return open_rule(ref)
@@ -103,13 +101,28 @@ def open_judge(
     return _reward_model(ref, device, microbatch_tokens, template, base)
 
 
-def open_measures(world: World, *, device: str = "cpu") -> tuple[Grade | None, dict[str, Judge]]:
+def behind(ref: str) -> Any:
+    """The judge, or the reference that is no door, to which a reference leads. E761 where doors go round."""
+    seen: list[str] = []
+    found: Any = ref
+    while isinstance(found, str) and (door := door_of(found)) is not None:
+        if found in seen:
+            raise TrueupError("E761", "this judge leads back to itself", where=ref, remedy="name a judge")
+        seen.append(found)
+        world = open_world(door.world)
+        found = world.judge(world.believed() if door.name == "truth" else door.name)
+    return found
+
+
+def open_measures(
+    world: World, *, device: str = "cpu", without: Collection[str] = ()
+) -> tuple[Grade | None, dict[str, Judge]]:
     """What completions are measured by in a world: the grade of its truth, and its judges by name.
 
     A truth that gives one number is the judge `gold`, beside itself under its own name; without a truth there
-    is no gold.
+    is no gold. `without` are judges that give no number.
     """
-    names = world.judges
+    names = tuple(name for name in world.judges if name not in without)
     truth = world.believed() if world.believes else ""
     grade = world.grade(truth) if truth else None
     if grade is not None:

@@ -25,6 +25,7 @@ from trueup.engine.groups import Group, digest
 from trueup.errors import TrueupError
 from trueup.judges import Judge
 from trueup.settings import config as configuration
+from trueup.settings.beside import beside
 from trueup.worlds import door_of, open_world
 
 HEADS = "trueup_heads.safetensors"
@@ -110,7 +111,11 @@ def open_weighted(ref: str, open_judge: Callable[[str], Judge]) -> WeightedSum:
         raise _wrong(name, "it is a part of itself", "name other judges as its parts")
     token = _OPENING.set((*above, path.resolve()))
     try:
-        judges = tuple(open_judge(reference) for reference in references)
+        judges = tuple(
+            # What stands behind the file's name was typed, what stands in the file is beside it.
+            open_judge(reference if part.judge.startswith("$") else beside(path.parent, reference))
+            for part, reference in zip(parts, references, strict=True)
+        )
     finally:
         _OPENING.reset(token)
     scales = [
@@ -191,10 +196,11 @@ def _scale(part: Part, numbers: Mapping[str, float]) -> tuple[float, float]:
 
 def _measured(reference: str, judge: Judge, file: Weights, path: Path) -> dict[str, float]:
     """Moments and range of a judge's scores on the reference completions, kept beside the file."""
-    groups = _reference_groups(file)
-    beside = path.with_suffix(".moments.json")
-    kept = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
-    key = hashlib.sha256(f"{reference}\0{_bytes_of(reference)}\0{digest(groups)}".encode()).hexdigest()
+    groups = _reference_groups(file, path)
+    moments = path.with_suffix(".moments.json")
+    kept = json.loads(moments.read_text(encoding="utf-8")) if moments.is_file() else {}
+    place = beside(path.parent, reference)
+    key = hashlib.sha256(f"{reference}\0{_bytes_of(place)}\0{digest(groups)}".encode()).hexdigest()
     if key not in kept:
         scores = np.array([score for row in judge(groups) for score in row])
         kept[key] = {
@@ -205,11 +211,11 @@ def _measured(reference: str, judge: Judge, file: Weights, path: Path) -> dict[s
             "high": float(scores.max()),
             "completions": len(scores),
         }
-        _keep(beside, kept)
+        _keep(moments, kept)
     return {name: kept[key][name] for name in ("mean", "std", "low", "high")}
 
 
-def _reference_groups(file: Weights) -> list[Group]:
+def _reference_groups(file: Weights, path: Path) -> list[Group]:
     # Imported here: a sum whose scales are declared reads no data.
     from trueup.data import read
     from trueup.sources.open import world_groups
@@ -218,7 +224,7 @@ def _reference_groups(file: Weights) -> list[Group]:
     if door is not None:
         groups = world_groups(open_world(door.world), door.name, split="train", limit=file.limit)
     else:
-        groups = read(file.reference, limit=file.limit).groups
+        groups = read(beside(path.parent, file.reference), limit=file.limit).groups
     if not any(group.completions for group in groups):
         raise _wrong(file.reference, "there are no completions to score", "name groups that have some")
     return groups

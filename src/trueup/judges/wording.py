@@ -54,6 +54,17 @@ class Wording:
         if self.verdict:
             check_pattern("verdict", self.verdict, groups=1)
 
+    @property
+    def compares(self) -> bool:
+        """Whether it asks which of two answers is better."""
+        asked = self.text or self.user
+        return len(self.labels) == 2 and "{first}" in asked and "{second}" in asked
+
+    @property
+    def scores(self) -> bool:
+        """Whether it asks what one answer is worth."""
+        return bool(self.values) and "{completion}" in (self.text or self.user)
+
     def fill(self, ask: str, **parts: str) -> Conversation:
         """The question with its gaps filled in; what is filled in is not looked at for gaps again."""
         own = {"principle": self.principle, "ask": ask}

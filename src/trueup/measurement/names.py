@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trueup.errors import TrueupError
@@ -14,6 +14,7 @@ from trueup.worlds import door_of
 
 _NAMED = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)=(.+)$")
 _JUDGE_NAMED = re.compile(r"^([A-Za-z][A-Za-z0-9_-]*)=(.+)$")
+YAML = (".yaml", ".yml")
 _OF_A_STAGE = re.compile(r"-[0-9a-f]{10}$")
 
 
@@ -91,16 +92,41 @@ def _judge_name(reference: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", last).strip("-") or "judge"
 
 
-def check_place(world: str, prompts: str, judges: Sequence[str]) -> None:
-    """Nothing; raises E773 where prompts or judges stand beside a world, or judges without prompts."""
+def named_exams(exams: Sequence[str]) -> dict[str, str]:
+    """Exams by name with the file of each: `NAME=FILE`, or a task's YAML; "" for one that a world has."""
+    pairs = (text.partition("=") for text in filter(None, map(str.strip, exams)))
+    return {
+        (Path(name).stem if not file and name.endswith(YAML) else name): file or name * name.endswith(YAML)
+        for name, _, file in pairs
+    }
+
+
+def check_place(world: str, prompts: str, judges: Sequence[str], exams: Mapping[str, str]) -> None:
+    """Nothing; raises E773 where a world and a command line would each say a half.
+
+    That is where prompts or judges stand beside a world, judges or an exam's file without prompts, or an exam
+    without its file beside prompts.
+    """
     if world and (prompts or judges):
-        raise TrueupError(
-            "E773",
+        raise _halves(
             f"the world {world} has prompts and judges of its own",
-            where="measure",
-            remedy=f"write them into {world} if it is a file, or leave --world out",
+            f"write them into {world} if it is a file, or leave --world out",
         )
     if judges and not prompts:
-        raise TrueupError(
-            "E773", "judges are named, and no prompts", where="measure", remedy="give --prompts FILE"
+        raise _halves("judges are named, and no prompts", "give --prompts FILE")
+    if prompts:
+        if bare := [name for name, file in exams.items() if not file]:
+            with_files = ",".join(f"{name}={file or 'FILE'}" for name, file in exams.items())
+            raise _halves(
+                f"nothing says where the items of the exam {bare[0]} are", f"write --exams {with_files}"
+            )
+    elif own := [f"{name}: {file}" for name, file in exams.items() if file]:
+        place = world or "the YAML file of a world, --world FILE.yaml"
+        raise _halves(
+            f"the exam {own[0].partition(':')[0]} has a file, and the prompts are a world's",
+            f"write `exams: {{{', '.join(own)}}}` into {place}, or give --prompts FILE",
         )
+
+
+def _halves(reason: str, remedy: str) -> TrueupError:
+    return TrueupError("E773", reason, where="measure", remedy=remedy)

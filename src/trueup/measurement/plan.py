@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import difflib
-import os
-import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from trueup.engine import disk
 from trueup.errors import TrueupError
+from trueup.evals.papers import exams_of
+from trueup.procedures.measure import comparing, comparing_alone
+from trueup.reports.numbers import listed
 from trueup.runs.recipe import Recipe
+from trueup.settings.beside import beside
 from trueup.settings.config import dump_yaml
 from trueup.sources.sample import Decoding
 from trueup.worlds import World, came_from, open_world
 
 WORLD = "world.yaml"
 "The world that was told on the command line, in the measurement's folder."
-_REFERENCE = re.compile(r"^(.*?)((?:(?<=\.py)|(?<=\.yaml)|(?<=\.yml)):[^/]+|[?#].*)?$")
-"A path, and what may stand behind it: a function, a door's name, options."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +53,10 @@ class Asked:
         return dict([self.start] if self.start else []) | dict(self.models)
 
 
-def write_world(folder: Path, prompts: str, judges: Mapping[str, str], truth: str) -> str:
-    """The path of a world's file, written into the folder: the prompts and judges of a command line.
+def write_world(
+    folder: Path, prompts: str, judges: Mapping[str, str], truth: str, exams: Mapping[str, str]
+) -> str:
+    """The path of a world's file, written into the folder: prompts, judges and exams of a command line.
 
     Raises E774 for a truth that is none of the judges.
     """
@@ -64,24 +68,17 @@ def write_world(folder: Path, prompts: str, judges: Mapping[str, str], truth: st
             where="truth",
             remedy=f"did you mean {near[0]!r}?" if near else f"give --judge {truth}=FILE.py:NAME",
         )
+    # The world's file lies elsewhere.
+    here = partial(beside, Path.cwd())
     said: dict[str, Any] = {
-        "prompts": _placed(prompts),
-        "judges": {name: _placed(reference) for name, reference in judges.items()},
+        "prompts": here(prompts),
+        "judges": {name: here(reference) for name, reference in judges.items()},
+        "truth": truth,
+        "exams": {name: here(file) for name, file in exams.items()},
     }
-    text = dump_yaml({**said, **({"truth": truth} if truth else {})})
     disk.make_folder(folder)
-    disk.write(folder / WORLD, text)
+    disk.write(folder / WORLD, dump_yaml({key: value for key, value in said.items() if value}))
     return str(folder / WORLD)
-
-
-def _placed(reference: str) -> str:
-    """The reference with its path from the root, since the world's file lies elsewhere."""
-    head, colon, rest = reference.partition(":")
-    if colon and head in ("lm", "toxicity"):
-        return f"{head}:{_placed(rest)}"
-    found = _REFERENCE.match(reference)
-    path, behind = (found[1], found[2] or "") if found else (reference, "")
-    return f"{os.path.abspath(path)}{behind}" if path and Path(path).exists() else reference
 
 
 def world_for(asked: str, models: Sequence[str]) -> World:
@@ -98,10 +95,31 @@ def world_for(asked: str, models: Sequence[str]) -> World:
 
 
 def check(asked: Asked, world: World) -> None:
-    """Nothing; raises E761 for a split or an exam that the world does not have, before a model loads."""
+    """Nothing; raises what is wrong with the split, the judges and the exams, before a model loads.
+
+    E761 for one that the world does not have, E777 for judges who only compare where there is no start, and
+    what reading an exam's items raises.
+    """
+    alone = comparing_alone(world)
+    if alone and not (asked.start and asked.models):
+        raise TrueupError(
+            "E777",
+            f"{listed(alone)} only compares, and there is nothing to compare with",
+            where="measure",
+            remedy=f"give --against START{_battle(asked, world, alone[0])}",
+        )
     world.data("prompts", split=asked.split, limit=1, seed=0)
-    if asked.exams and asked.exam_items:
-        world.sit(asked.exams, split=asked.split, limit=1)
+    if asked.exam_items and (asked.exams or world.exams):
+        exams_of(world, asked.exams, split=asked.split, limit=asked.exam_items)
+
+
+def _battle(asked: Asked, world: World, judge: str) -> str:
+    """The command that lets some models meet before a judge who compares; "" of fewer than two."""
+    if len(asked.order) < 2:
+        return ""
+    models = (f"{name}={path}" for name, path in asked.order.items())
+    command = ["trueup", "battle", *models, "--world", world.name, "--by", f"{judge}={world.name}:{judge}"]
+    return f", or let the models meet: {shlex.join(command)}"
 
 
 def serves_every_split(world: World) -> bool:
@@ -133,15 +151,11 @@ def recipe_of(asked: Asked, world: World) -> Recipe:
         "decoding": {"max_new_tokens": asked.decoding.max_new_tokens},
     }
     stages: dict[str, Mapping[str, Any]] = {}
+    compares = bool(comparing(world))
     for name, model in asked.order.items():
         against = ""
-        if asked.start and name != asked.start[0] and _compares(world):
+        if asked.start and name != asked.start[0] and compares:
             against = f"stage:{asked.start[0]}/samples.jsonl"
         reference = asked.start[1] if asked.start else ""
         stages[name] = {**settings, "model": model, "reference": reference, "against": against}
     return Recipe(name="measure", stages=stages, seed=asked.seed, world=world.name)
-
-
-def _compares(world: World) -> bool:
-    """Whether one of its judges is a language model, which compares."""
-    return any(str(world.judge(name)).startswith("lm:") for name in world.judges)

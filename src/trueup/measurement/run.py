@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from trueup.engine.inputs import Input
+from trueup.errors import TrueupError
 from trueup.measurement.document import Measurement, document, read_found, write
 from trueup.measurement.plan import Asked, check, recipe_of, serves_every_split, world_for
-from trueup.measurement.told import headline, notes
+from trueup.measurement.told import headline, limits, notes
 from trueup.reports.which import report_of
 from trueup.runs.recipe import Stage, plan, run_recipe
 from trueup.runs.signals import stop_requests
@@ -32,12 +35,23 @@ def measure_in(
     world = world_for(asked.world, list(asked.order.values()))
     check(asked, world)
     recipe = recipe_of(asked, world)
-    with stop_requests() as stop_requested:
+    with stop_requests() as stop_requested, _options_as_typed(recipe.stages):
         run_recipe(recipe, folder, stop_requested=stop_requested, say=say, terms=terms, given=given)
     stages = plan(recipe, folder)
     found = {s.name: read_found(s, s.name, asked.order[s.name]) for s in stages}
     measurement = Measurement(asked=asked, world=world, found=found)
     said = document(measurement)
-    said = {**said, "headline": headline(said), "notes": notes(said, one_file=serves_every_split(world))}
+    said |= {"headline": headline(said), "limits": limits(said)}
+    said |= {"notes": notes(said, one_file=serves_every_split(world))}
     write(folder, measurement, said)
     return said, report_of(folder)
+
+
+@contextmanager
+def _options_as_typed(stages: Iterable[str]) -> Iterator[None]:
+    """Inside, an error's remedy spells options as `trueup measure` has them, not as a recipe's stage does."""
+    try:
+        yield
+    except TrueupError as error:
+        error.remedy = re.sub(rf"`--(?:{'|'.join(map(re.escape, stages))})\.", "`--", error.remedy)
+        raise

@@ -29,9 +29,9 @@ def headline(said: Row) -> list[str]:
 
 def _winner(best: Row, ranked: Sequence[Row], by: str) -> str:
     score = estimate(best["scores"][by])
-    if len(ranked) == 1:
+    others = sorted(filter(_behind, ranked), key=lambda row: row["behind_best"]["mean"])
+    if not others:
         return f"{best['name']} scores {score} by {by}."
-    others = sorted((row for row in ranked if row is not best), key=lambda row: row["behind_best"]["mean"])
     tied = [row["name"] for row in others if not _above_zero(row["behind_best"])]
     nearest = others[0]
     gap = estimate(nearest["behind_best"], "+.3f")
@@ -41,6 +41,11 @@ def _winner(best: Row, ranked: Sequence[Row], by: str) -> str:
         f"No model is told apart as best by {by}: {best['name']} has the highest mean, {score}, "
         f"and its gap to {listed(tied)} may be zero ({gap} to {nearest['name']})."
     )
+
+
+def _behind(row: Row) -> bool:
+    """Whether it is known how far a model lies behind the best: not where no prompt was judged of both."""
+    return row["behind_best"] is not None
 
 
 def _proxies(said: Row, best: Row, by: str) -> Iterator[str]:
@@ -69,8 +74,8 @@ def _moved(best: Row, said: Row) -> Iterator[str]:
         yield f"It lost on {counted(len(lost), 'exam')}: {'; '.join(lost)}."
 
 
-def notes(said: Row, *, one_file: bool) -> list[str]:
-    """What the numbers cannot say; `one_file` where one file of prompts serves every split."""
+def limits(said: Row) -> list[str]:
+    """What the numbers cannot say because of how was asked; the page says the same of its own accord."""
     rows, found = said["models"], []
     if said["start"] is None:
         found.append("No start was named, so there is no gain, KL, perplexity or tax: --against START.")
@@ -78,11 +83,21 @@ def notes(said: Row, *, one_file: bool) -> list[str]:
         apart = [row["name"] for row in rows if row["kl"] is None]
         found.append(f"No KL to {said['start']} is defined of {listed(apart)}: the tokenizers differ.")
     if said["truth"] is None and said["by"] is not None:
-        found.append(
-            f"No judge is believed; {said['by']} only orders the models. `truth: NAME` or --truth names one."
-        )
+        found.append(f"No judge is believed, so {said['by']} only orders the models: `truth: NAME`, --truth.")
     if said["num_prompts"] < FEW:
         found.append(f"{counted(said['num_prompts'], 'prompt')}: every interval is wide, and rests on few.")
+    cut = [row["name"] for row in rows if row["ended"]["mean"] < 0.5]
+    if cut:
+        found.append(
+            f"Most answers of {listed(cut)} were cut at {counted(said['max_new_tokens'], 'token')}: "
+            "--max-new-tokens sets the longest."
+        )
+    return found
+
+
+def notes(said: Row, *, one_file: bool) -> list[str]:
+    """What else a reader should know; `one_file` where one file of prompts serves every split."""
+    rows, found = said["models"], []
     plain = sum(shown["prompt"][0]["role"] == "text" for shown in said["samples"])
     if plain:
         found.append(
@@ -91,21 +106,18 @@ def notes(said: Row, *, one_file: bool) -> list[str]:
         )
     if one_file:
         found.append("One file of prompts serves every split: models that were trained on it are flattered.")
-    cut = [row["name"] for row in rows if row["ended"]["mean"] < 0.5]
-    if cut:
-        found.append(
-            f"Most answers of {listed(cut)} were cut at {counted(said['max_new_tokens'], 'token')}: "
-            "--max-new-tokens sets the longest."
-        )
     for row in rows:
-        for judge, fought in row["battles"].items():
-            if fought.get("unread"):
-                found.append(
-                    f"{judge} gave no verdict on {counted(fought['unread'], 'prompt')} of {row['name']}."
-                )
+        for judge, unread in row["unread"].items():
+            found.append(f"{judge} gave no verdict on {counted(unread, 'prompt')} of {row['name']}.")
+    if said["comparing"]:
+        found.append(
+            f"The score by {listed(said['comparing'])} is how often a model's answer is preferred to that of "
+            f"{said['start']}, in both orders, whose own score is ½ for that reason."
+        )
     if any(row["curve"] for row in rows):
         found.append(
-            f"The best of n is chosen by {said['by']}; of others the curves say what that choice is worth."
+            f"The best of n is chosen by {said['chosen_by']}; of others the curves say what that choice is "
+            "worth."
         )
     agreement = 100 * error()["agreement"]
     found.append(

@@ -21,8 +21,8 @@ from trueup.evals.policies import (
     same_tokenizer,
 )
 from trueup.evals.view import PolicyView, open_view
-from trueup.judges.language_model import PREFIX, open_pairwise
-from trueup.judges.open import open_judge, open_measures
+from trueup.judges.language_model import PREFIX, can_compare, can_score, open_pairwise
+from trueup.judges.open import behind, open_judge, open_measures
 from trueup.models.opening import pick_device
 from trueup.runs import meter as metering
 from trueup.runs.recipe import Done
@@ -81,7 +81,7 @@ def run(config: Config, folder: Path, *, stop_requested: Callable[[], str]) -> D
     device = pick_device("auto")
     world = world_of(config.world, config.model, config.reference, where="measure")
     prompts = world_groups(world, "prompts", split=config.split, limit=config.num_prompts)
-    grade, judges = open_measures(world, device=str(device))
+    grade, judges = open_measures(world, device=str(device), without=comparing_alone(world))
     if config.proxy:
         judges["proxy"] = open_judge(config.proxy, device=str(device))
 
@@ -164,12 +164,28 @@ def _battles(world: World, said: Sequence[Group], against: str) -> Iterator[tupl
         for g, other in zip(said, read_jsonl(against), strict=True)
     ]
     apart = [g for g in duels if g.completions[0].said != g.completions[1].said]
-    for name in world.judges:
-        reference = world.judge(name)
-        if isinstance(reference, str) and reference.startswith(PREFIX):
+    for name, reference in _language_models(world):
+        if can_compare(reference):
             verdicts = open_pairwise(reference).compare([(g, 0, 1) for g in apart])
             told = {id(g): [v.shown_first, v.shown_second] for g, v in zip(apart, verdicts, strict=True)}
             yield name, [told.get(id(g), [0.5, 0.5]) for g in duels]
+
+
+def comparing(world: World) -> list[str]:
+    """The names of a world's judges that are language models and can compare."""
+    return [name for name, reference in _language_models(world) if can_compare(reference)]
+
+
+def comparing_alone(world: World) -> list[str]:
+    """Those of them whose wording gives no score."""
+    return [name for name, reference in _language_models(world) if not can_score(reference)]
+
+
+def _language_models(world: World) -> Iterator[tuple[str, str]]:
+    for name in world.judges:
+        reference = behind(f"{world.name}:{name}")
+        if isinstance(reference, str) and reference.startswith(PREFIX):
+            yield name, reference
 
 
 def _kept(groups: Sequence[Group], scores: Mapping[str, Any]) -> Iterator[Group]:

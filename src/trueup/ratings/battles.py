@@ -98,7 +98,8 @@ def battles_from_groups(groups: Iterable[Group], *, margin: float = 0.0) -> Batt
     """The battles that groups state: their comparisons and rankings, or where no group has any, their scores.
 
     The model is `Completion.source`, the length that of the text in characters. A verdict on two completions
-    of one model, or of an unnamed one, says nothing of models and is counted in `left_out`.
+    of one model, or of an unnamed one, says nothing of models and is counted in `left_out`. What one judge
+    said of two completions in both orders shares the weight of one battle, as in `trueup battle`.
     """
     groups = list(groups)
     left_out: Counter[str] = Counter()
@@ -107,7 +108,7 @@ def battles_from_groups(groups: Iterable[Group], *, margin: float = 0.0) -> Batt
     for place, group in enumerate(groups):
         prompt = group.id or f"group {place}"
         verdicts = _choices(group) if judged else _score_verdicts(group, margin)
-        for a, b, win, shown, judge in verdicts:
+        for a, b, win, shown, judge, weight in verdicts:
             one, other = group.completions[a], group.completions[b]
             if not one.source or not other.source:
                 left_out["of a completion without `source`"] += 1
@@ -124,6 +125,7 @@ def battles_from_groups(groups: Iterable[Group], *, margin: float = 0.0) -> Batt
                         style=(style_of(one.text), style_of(other.text)),
                         prompt=prompt,
                         judge=judge,
+                        weight=weight,
                     )
                 )
     origin = "comparisons of groups" if judged else "scores of groups"
@@ -165,18 +167,23 @@ def by_judge(found: BattleSet, judge: str) -> BattleSet:
 
 # ------------------------------------------------------------------------------------------ the parts
 
-_Verdict = tuple[int, int, float, tuple[int, int] | None, str]
+_Verdict = tuple[int, int, float, tuple[int, int] | None, str, float]
 
 
 def _choices(group: Group) -> Iterator[_Verdict]:
+    looks: dict[tuple[str, frozenset[int]], list[tuple[int, int]]] = defaultdict(list)
+    for c in group.comparisons:
+        if c.shown is not None and c.labeler:
+            looks[c.labeler, frozenset(c.shown)].append(c.shown)
     for c in group.comparisons:
         win = c.probability if c.probability is not None else OUTCOMES[c.choice]
-        yield c.a, c.b, win, c.shown, c.labeler
+        mine = looks[c.labeler, frozenset((c.a, c.b))]
+        yield c.a, c.b, win, c.shown, c.labeler, 1 / len(mine) if len(set(mine)) > 1 else 1.0
     for ranking in group.rankings:
         for better, worse in combinations(ranking.tiers, 2):
-            yield from ((a, b, 1.0, None, ranking.labeler) for a in better for b in worse)
+            yield from ((a, b, 1.0, None, ranking.labeler, 1.0) for a in better for b in worse)
         for tier in ranking.tiers:
-            yield from ((a, b, 0.5, None, ranking.labeler) for a, b in combinations(tier, 2))
+            yield from ((a, b, 0.5, None, ranking.labeler, 1.0) for a, b in combinations(tier, 2))
 
 
 def _score_verdicts(group: Group, margin: float) -> Iterator[_Verdict]:
@@ -185,7 +192,7 @@ def _score_verdicts(group: Group, margin: float) -> Iterator[_Verdict]:
         by_judge[score.judge].append((score.completion, score.value))
     for judge, rows in by_judge.items():
         for (a, x), (b, y) in combinations(rows, 2):
-            yield a, b, _compare(x, y, margin), None, judge
+            yield a, b, _compare(x, y, margin), None, judge, 1.0
 
 
 def _compare(x: float, y: float, margin: float) -> float:

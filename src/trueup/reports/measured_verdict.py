@@ -111,8 +111,8 @@ def limits(m: Measurement) -> list[str]:
         *_limits_of_prompts(m),
         *_limits_of_judges(m),
         *_limits_of_models(m),
-        "Whether another training seed would do as well: each model is one run. "
-        "trueup compare trains several.",
+        "Whether another training seed would do as well: each model is one run, where trueup compare trains "
+        "several.",
     ]
 
 
@@ -133,7 +133,7 @@ def _limits_of_prompts(m: Measurement) -> Iterator[str]:
         verb = "includes" if len(unclear) == 1 else "include"
         yield (
             f"Whether {names(unclear)} changed the {score_of(m.by)}: "
-            f"the interval{'s' * (len(unclear) > 1)} {verb} zero. That is not the same as no change."
+            f"the interval{'s' * (len(unclear) > 1)} {verb} zero, which is not the same as no change."
         )
 
 

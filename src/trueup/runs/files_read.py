@@ -21,6 +21,7 @@ from trueup.engine.inputs import Input
 from trueup.errors import TrueupError
 from trueup.runs.digests import digest_files
 from trueup.settings import schema
+from trueup.settings.beside import beside
 from trueup.settings.blocks import DataSettings
 from trueup.settings.held import FUNCTION, OBJECT, held
 from trueup.settings.hub import fetched
@@ -182,7 +183,7 @@ def _named_in(path: Path, seen: frozenset[str]) -> Files:
     except TrueupError:  # whoever reads it says what is wrong
         return {}
     found: Files = {}
-    for text in _references(values):
+    for text in (beside(path.parent, reference) for reference in _references(values)):
         found |= {n if p == Path(n) else f"{text}/{n}": p for n, p in _reached(text, None, seen).items()}
     return found
 
@@ -205,8 +206,8 @@ def _python(path: Path) -> Files:
             continue
         found[str(file)] = file
         for name in _imports(file):
-            beside = file.parent / name
-            left += [beside.with_suffix(".py"), *(beside.glob("*.py") if beside.is_dir() else ())]
+            near = file.parent / name
+            left += [near.with_suffix(".py"), *(near.glob("*.py") if near.is_dir() else ())]
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import shlex
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ class Rows:
 
 MUCH = 0.05
 "Share of the rows that may be lost to their length without a warning."
+_OPTIONS = re.compile(r"(?<![ ]or )--(?:columns|format|roles|trim)\S* [^\s,]+(?: --\S+ [^\s,]+)*$")
+"The options of reading with which a remedy ends, where it leaves no choice."
 _READING, _TURNS = re.compile(r"--(?=columns\b|format\b|split\b)"), re.compile(r"--(?=roles\b|trim\b)")
 logger = logging.getLogger("trueup")
 
@@ -242,7 +245,32 @@ def world_groups(world: World, name: str, *, split: str, limit: int | None, seed
     found = world.data(name, split=split, limit=limit, seed=seed)
     if isinstance(found, str) and (door := door_of(found)) is not None:
         return world_groups(open_world(door.world), door.name, split=split, limit=limit, seed=seed)
-    return read(found, limit=limit).groups if isinstance(found, str) else found
+    if not isinstance(found, str):
+        return found
+    with as_groups_first(found):
+        return read(found, limit=limit).groups
+
+
+@contextmanager
+def as_groups_first(path: str) -> Iterator[None]:
+    """Inside, an error whose remedy is an option of reading names the command that has it.
+
+    A world's file and a file of prompts are read as they are; `trueup data convert` takes the options.
+    """
+    try:
+        yield
+    except TrueupError as error:
+        if "--" in error.remedy:
+            convert, options = (
+                f"trueup data convert {shlex.quote(path)} groups.jsonl",
+                _OPTIONS.search(error.remedy),
+            )
+            error.remedy = (
+                f"write it as groups, and name those: {convert} {options[0]}"
+                if options
+                else f"{error.remedy}, an option of `{convert}`; then name groups.jsonl"
+            )
+        raise
 
 
 def split_held_out(

@@ -1,10 +1,10 @@
-"""What a logged number is, in a line: the rows of the page on metrics, which lies beside this."""
+"""What a logged number is, in a line: the rows of the page on metrics, which an installation has here."""
 
 from __future__ import annotations
 
 import re
 from functools import cache
-from importlib import resources
+from pathlib import Path
 
 KINDS = (
     ("Loss", r"loss(/|$)"),
@@ -57,8 +57,14 @@ def meaning(name: str) -> str:
 
 @cache
 def _lines() -> dict[str, str]:
-    text = (resources.files("trueup.watching") / "metrics.md").read_text("utf-8")
+    text = _page().read_text("utf-8")
     return {name: _plain(said) for name, said in _ROW.findall(text)}
+
+
+def _page() -> Path:
+    """The page: beside this file in an installation, among the docs in a checkout."""
+    beside = Path(__file__).with_name("metrics.md")
+    return beside if beside.is_file() else Path(__file__).parents[3] / "docs" / "metrics.md"
 
 
 def _plain(text: str) -> str:

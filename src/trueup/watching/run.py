@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from trueup.engine.lines import METRICS
 from trueup.errors import TrueupError
 from trueup.runs.hold import is_held
 from trueup.settings.names import check_within
@@ -20,7 +22,7 @@ MOST_DRAWN = 8
 "Stages of one comparison whose curves are drawn."
 _STAGE = re.compile(r"(.+)-[0-9a-f]{10}")
 _JOB_ENDED = "(all stages done)"
-RECIPE, STAGES, RESULT = "recipe.resolved.yaml", "stages", "comparison.json"
+RECIPE, STAGES, RESULT, PAGE = "recipe.resolved.yaml", "stages", "comparison.json", "comparison.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +43,13 @@ class RunLook:
     folder: Path
     state: State
     why: str = ""
+    "The error of what failed, or where the report of what is done lies."
     parts: Sequence[Part] = ()
     "The stages in the recipe's order, or the jobs by name."
     are: str = ""
     "What the parts are: stages, jobs, or nothing."
     shown: Sequence[Look] = ()
-    "The stage at work, or the last that was; of a comparison those at work."
+    "The stage at work, or the last that was; of a comparison those that train, or that last did."
 
 
 class Run:
@@ -130,21 +133,50 @@ class Run:
             state = "done"
         elif held is None:
             state = "unknown"
-        work = [(n, f) for n, fs in self._folders().items() for f in fs if is_held(f)][:MOST_DRAWN]
-        shown = [self._reader(folder, _named(name, folder, work)).look(now) for name, folder in work]
-        return RunLook(name=self.name, folder=self.folder, state=state, parts=parts, are="jobs", shown=shown)
+        work = self._at_work()
+        shown = [
+            replace(self._reader(folder, name).look(now), name=self._track(name, folder, work))
+            for name, folder in work
+        ]
+        report = self.folder / PAGE
+        why = f"its report is {report}" if state == "done" and report.is_file() else ""
+        return RunLook(
+            name=self.name, folder=self.folder, state=state, why=why, parts=parts, are="jobs", shown=shown
+        )
+
+    def _at_work(self) -> list[tuple[str, Path]]:
+        """The stages at work that have numbers; between two, those of the name that was at work last."""
+        numbered = [(n, f) for n, fs in self._folders().items() for f in fs if (f / METRICS).is_file()]
+        if held := [(n, f) for n, f in numbered if is_held(f)]:
+            return held[:MOST_DRAWN]
+        latest = sorted(numbered, key=lambda one: _written(one[1] / METRICS), reverse=True)
+        return sorted([one for one in latest if one[0] == latest[0][0]][:MOST_DRAWN])
+
+    def _track(self, name: str, folder: Path, among: Sequence[tuple[str, Path]]) -> str:
+        """A stage's name; where several have it that of its job, or else the beginning of its digest too."""
+        if [n for n, _ in among].count(name) == 1:
+            return name
+        said = self._reader(folder, name).settings
+        jobs = [
+            path.stem
+            for path in _entries(self.folder / "jobs")
+            if path.name.startswith(f"{name}-") and _asks(self._files.yaml(f"jobs/{path.name}"), name, said)
+        ]
+        return jobs[0] if len(jobs) == 1 else folder.name[:-6]
 
     def _job(self, name: str) -> Part:
         """A job by its log: who writes it holds it, and its last line tells how it ended."""
         log = f"logs/{name}.log"
         line = self._files.last_line(log)
         stage = line.partition(":")[0]
+        stages = self._files.yaml(f"jobs/{name}.yaml").get("stages")
+        known = stages if isinstance(stages, dict) else {}
         if is_held(self.folder, log):
-            return Part(name=name, state="running", said=stage)
+            said = stage if stage in known else line * (line != _JOB_ENDED)
+            return Part(name=name, state="running", said=said)
         if line == _JOB_ENDED:
             return Part(name=name, state="done")
-        known = self._files.yaml(f"jobs/{name}.yaml").get("stages")
-        stopped = not line or (isinstance(known, dict) and stage in known)
+        stopped = not line or stage in known
         return Part(name=name, state="interrupted" if stopped else "failed", said=line)
 
 
@@ -163,9 +195,26 @@ def _of_parts(states: Sequence[tuple[State, str]], held: bool | None) -> tuple[S
     return ("interrupted" if any(state != "waiting" for state in known) else "waiting"), ""
 
 
-def _named(name: str, folder: Path, among: Iterable[tuple[str, Path]]) -> str:
-    """The stage's name, with the beginning of its digest where several have it."""
-    return name if [n for n, _ in among].count(name) == 1 else folder.name[:-6]
+def _written(path: Path) -> float:
+    """When a file was last written to; 0 of one that is gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _asks(job: Mapping[str, Any], stage: str, said: Mapping[str, Any]) -> bool:
+    """Whether a job's stage is the one with these settings."""
+    stages = job.get("stages")
+    asked = stages.get(stage) if isinstance(stages, Mapping) else None
+    return isinstance(asked, Mapping) and job.get("seed") == said.get("seed") and _holds(said, asked)
+
+
+def _holds(said: Any, asked: Any) -> bool:
+    """Whether settings say all that is asked; references are led elsewhere in them, so they say nothing."""
+    if isinstance(asked, Mapping):
+        return isinstance(said, Mapping) and all(_holds(said.get(key), one) for key, one in asked.items())
+    return said == asked or (isinstance(asked, str) and ":" in asked)
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -12,7 +12,6 @@ Paths are relative to the file, wherever a command is typed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,16 +21,13 @@ from annotated_types import MinLen
 
 from trueup.errors import TrueupError
 from trueup.settings import config as configuration
+from trueup.settings.beside import beside, paths_in
 from trueup.worlds.world import Exams, thing_named
 
 SPLITS = ("train", "dev", "test")
 RESERVED = frozenset({"gold", "proxy", "length", "ended", "kl", "reference_nll", "entropy"})
 "What measurements call their own numbers; the judge that is believed may be called gold."
 Place = Annotated[str, MinLen(1)]
-_SCHEMES = re.compile(r"^(?:[a-z][\w+]+:|https?://)")
-"What begins a reference that is no path: `lm:`, `rule:`, `http://`."
-_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".yaml", ".yml", ".py", ".safetensors", ".gz")
-"What tells a file that is missing from the id of a model."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,8 +137,7 @@ class WorldFile:
         prompts = (said.prompts,) if isinstance(said.prompts, str) else said.prompts.values()
         named = (*prompts, said.comparisons, said.demonstrations, said.base, said.dialogues)
         named += tuple(p for part in (said.data, said.judges, said.exams, said.texts) for p in part.values())
-        reached = (re.sub(r"^(lm:|toxicity:)|[?#].*$", "", self._path(place)) for place in named if place)
-        paths = (Path(re.sub(r"(?<=\.py):\w+$", "", path)) for path in reached)
+        paths = (Path(path) for place in named if place for path in paths_in(self._path(place)))
         return (Path(self.name), *dict.fromkeys(path for path in paths if path.exists()))
 
     def believed(self) -> str:
@@ -164,10 +159,7 @@ class WorldFile:
 
     def _path(self, place: str) -> str:
         """A path from where the command runs; a reference that is no path, or an id, as it is."""
-        inside = Path(self.name).parent / place
-        before = Path(re.sub(r"(?<=\.py):\w+$|[?#].*$", "", str(inside)))
-        a_path = before.exists() or (before.suffix in _SUFFIXES and not Path(place).exists())
-        return str(inside) if a_path and not _SCHEMES.match(place) else place
+        return beside(Path(self.name).parent, place)
 
 
 def read_world(name: str) -> WorldFile:

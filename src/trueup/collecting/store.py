@@ -187,8 +187,10 @@ def _check_file(file: Path, make: bool) -> None:
         raise _unopened(str(file), "no such file")
     if not file.parent.is_dir():
         disk.make_folder(file.parent)
-    if file.is_file() and file.stat().st_size and file.open("rb").read(16) != b"SQLite format 3\0":
-        raise _unopened(str(file), "it is no SQLite database")
+    if file.is_file():
+        with file.open("rb") as opened:
+            if opened.read(16) not in (b"", b"SQLite format 3\0"):
+                raise _unopened(str(file), "it is no SQLite database")
     if (kind := _file_system(file.absolute())) in _FAR:
         raise TrueupError(
             "E881",

@@ -179,9 +179,9 @@ def test_a_draft_is_there_again_and_holds_its_lease(tmp_path: Path) -> None:
     ann, bob = crowd(store, 2)
     desk = Desk(store=store, rules=Rules(lease_seconds=60), clock=lambda: time[0])
     held = desk.assign(ann)
-    assert held is not None and not desk.keep_draft(bob, held.id, {"comment": "mine"})
+    assert held is not None and not desk.keep_draft(bob, held.id, {"fields": {}})
     time[0] = 50.0
-    assert desk.keep_draft(ann, held.id, {"comment": "half a thought"})
+    assert desk.keep_draft(ann, held.id, {"fields": {"comment": "half a thought"}})
     time[0] = 100.0
     again = Desk(store=Store(store.place), clock=lambda: 100.0).assign(ann)
     assert again is not None and again.draft == {"fields": {"comment": "half a thought"}}

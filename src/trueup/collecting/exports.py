@@ -32,6 +32,14 @@ def export(store: Store, out: Path) -> tuple[int, int]:
     return len(rows), latest
 
 
+def write_events(store: Store, out: Path) -> int:
+    """How many events of the log were written to a file, one a line."""
+    lines = [line_of(row) for row in events(store)]
+    disk.make_folder(out.parent)
+    disk.write(out, b"".join(lines))
+    return len(lines)
+
+
 def events(store: Store) -> Iterator[dict[str, Any]]:
     """The log, from its beginning: who did what when."""
     columns = (schema.event, schema.person.c.name)

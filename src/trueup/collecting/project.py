@@ -25,6 +25,7 @@ from trueup.data import read
 from trueup.engine.groups import Group, to_json
 from trueup.errors import TrueupError, counted
 from trueup.settings import config as configuration
+from trueup.settings.schema import Word
 
 Purpose = Literal["work", "gold", "qualify"]
 _JUDGED = ("comparisons", "rankings", "scores")
@@ -58,8 +59,10 @@ class Block:
     "Such rows that everybody does first."
     overlap: Annotated[int, Ge(1)] = 1
     "How many different people do each task."
-    limit: Annotated[int, Ge(1)] | None = None
-    "Use only so many rows."
+    format: Word = "auto"
+    "What the rows look like, as in `trueup data check`."
+    columns: Mapping[str, str] = field(default_factory=dict)
+    "The files' names for ours."
     judged: Literal["drop", "keep"] = "drop"
     "What becomes of judgements that the rows come with: exports of a project are read with `keep`."
     question: str = ""
@@ -147,7 +150,7 @@ def _files(block: Block) -> Iterator[tuple[Purpose, list[dict[str, Any]]]]:
     places: dict[Purpose, str] = {"work": block.data, "gold": block.gold, "qualify": block.qualify}
     for purpose, place in places.items():
         if place:
-            groups = read(place, limit=block.limit if purpose == "work" else None).groups
+            groups = read(place, format=block.format, columns=block.columns).groups
             yield purpose, [row for group in groups for row in _rows(block, place, group)]
 
 

@@ -24,7 +24,7 @@ LEASE_SECONDS = 1800
 GOLD_SHARE, PASS_SHARE = 0.1, 0.8
 EVERYBODY = 0
 "An overlap: every person may have the task, as those whose answer is known."
-CANDIDATES = 64
+CANDIDATES = 256
 "Tasks with room among which the next is chosen."
 LONGEST = 24 * 3600
 Fate = Literal["kept", "same", "already", "late"]
@@ -53,7 +53,7 @@ class Assigned:
     shown: tuple[int, ...]
     "The order of its completions on this person's screen."
     draft: Mapping[str, Any] = field(default_factory=dict)
-    "`fields` of a form that was not sent, or what the person `said` and took back."
+    "`fields` of a form that was not sent, what the person `said` and took back, or the `talk` so far."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,8 @@ class Desk:
     right: Callable[[str, Mapping[str, Any], Mapping[str, Any]], bool] = lambda kind, body, gold: True
     "Whether an answer is the known one."
     version: str = ""
+    blocks: Sequence[str] | None = None
+    "Blocks whose tasks are given out; those that a project names no more keep their answers. None is all."
 
     def assign(self, who: int) -> Assigned | None:
         """The task that a person has or is given now; None where there is none for them."""
@@ -95,6 +97,26 @@ class Desk:
                 log(connection, "lease", who, held)
             self._lend(connection, held, who)
             return self._assigned(connection, held, who)
+
+    def held(self, who: int) -> Assigned | None:
+        """The task that is in a person's hands, if one is."""
+        with self.store.read() as connection:
+            held = self._held(connection, who)
+            return None if held is None else self._assigned(connection, held, who)
+
+    def progress(self, who: int) -> tuple[int, int, bool | None]:
+        """How many answers a person gave, how many tasks are there for them, whether they do real work."""
+        with self.store.write() as connection:
+            qualified = self.qualified(connection, who)
+            purpose = task.c.purpose == "qualify" if qualified is None else task.c.purpose != "qualify"
+            mine = (answer.c.person == who, answer.c.undone.is_(None), answer.c.skipped == 0)
+            joined = sa.join(answer, task, task.c.id == answer.c.task)
+            done = connection.execute(sa.select(sa.func.count()).select_from(joined).where(*mine, purpose))
+            room = task.c.purpose == "qualify" if qualified is None else task.c.answers < task.c.overlap
+            left = connection.execute(
+                sa.select(sa.func.count()).where(room, purpose, self._offered(), ~_done_by(who))
+            )
+            return done.scalar_one(), 0 if qualified is False else left.scalar_one(), qualified
 
     def submit(self, who: int, given: Given) -> Fate:
         """What became of an answer. Raises E886 for one to a task that the person never had."""
@@ -141,13 +163,13 @@ class Desk:
             self._write_draft(connection, last.task, who, {} if found.skipped else {"said": json.loads(found.body)})
             return last.task
 
-    def keep_draft(self, who: int, of: int, fields: Mapping[str, str]) -> bool:
-        """Whether a form's fields were kept as a draft: the task must be in the person's hands, and stays so."""
+    def keep_draft(self, who: int, of: int, body: Mapping[str, Any]) -> bool:
+        """Whether a draft was kept: the task must be in the person's hands, and stays so."""
         with self.store.write() as connection:
             if not self._leased(connection, of, who):
                 return False
             self._lend(connection, of, who)
-            self._write_draft(connection, of, who, {"fields": dict(fields)})
+            self._write_draft(connection, of, who, body)
             return True
 
     def qualified(self, connection: sa.Connection, who: int) -> bool | None:
@@ -176,7 +198,11 @@ class Desk:
 
     def _held(self, connection: sa.Connection, who: int) -> int | None:
         """The task of a live lease of a person's."""
-        mine = sa.select(lease.c.task).where(lease.c.person == who, lease.c.expires > int(self.clock()))
+        mine = (
+            sa.select(lease.c.task)
+            .join(task, task.c.id == lease.c.task)
+            .where(lease.c.person == who, lease.c.expires > int(self.clock()), self._offered())
+        )
         return connection.execute(mine.order_by(lease.c.task).limit(1)).scalar()
 
     def _next(self, connection: sa.Connection, who: int) -> int | None:
@@ -193,6 +219,9 @@ class Desk:
         found = self._open(connection, who)
         return self.choose(connection, found) if found else None
 
+    def _offered(self) -> sa.ColumnElement[bool]:
+        return sa.true() if self.blocks is None else task.c.block.in_(self.blocks)
+
     def _open(self, connection: sa.Connection, who: int) -> list[tuple[int, str]]:
         """Tasks that have room for a person, those first that others have begun."""
         live = (
@@ -201,18 +230,19 @@ class Desk:
             .scalar_subquery()
         )
         rows = connection.execute(
-            sa.select(task.c.id, task.c.models)
-            .where(task.c.purpose == "work", task.c.answers < task.c.overlap)
+            sa.select(task.c.id, task.c.models, task.c.answers)
+            .where(task.c.purpose == "work", task.c.answers < task.c.overlap, self._offered())
             .where(task.c.answers + live < task.c.overlap, ~_done_by(who))
             .order_by(task.c.answers.desc(), task.c.id)
             .limit(CANDIDATES)
         )
-        return [(row.id, row.models) for row in rows]
+        found = rows.all()
+        return [(row.id, row.models) for row in found if row.answers == found[0].answers]
 
     def _first(self, connection: sa.Connection, who: int, purpose: str) -> int | None:
         """A task whose answer is known and that a person has not had, in an order of their own."""
         rows = connection.execute(
-            sa.select(task.c.id).where(task.c.purpose == purpose, ~_done_by(who))
+            sa.select(task.c.id).where(task.c.purpose == purpose, self._offered(), ~_done_by(who))
         ).scalars()
         return min(rows, key=lambda t: derive(self.store.seed, purpose, who, t), default=None)
 

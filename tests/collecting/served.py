@@ -29,6 +29,9 @@ def write_project(folder: Path, tasks: str, more: str = "") -> Path:
     path.write_text(f"name: Trial\n{more}\ntasks:\n{tasks}", encoding="utf-8")
     return path
 
+_BROWSERS: list[httpx2.Client] = []
+"Those that are open; they are closed with the server."
+
 
 @contextmanager
 def served(path: Path) -> Iterator[tuple[str, Opened]]:
@@ -40,6 +43,8 @@ def served(path: Path) -> Iterator[tuple[str, Opened]]:
     try:
         yield f"http://127.0.0.1:{place.getsockname()[1]}", opened
     finally:
+        while _BROWSERS:
+            _BROWSERS.pop().close()
         server.should_exit = True
         thread.join(20)
         place.close()
@@ -51,12 +56,10 @@ class Browser:
 
     def __init__(self, address: str, opened: Opened, name: str, role: str = "annotator", team: str = "") -> None:
         self.client = httpx2.Client(base_url=address, follow_redirects=True, timeout=30)
+        _BROWSERS.append(self.client)
         token = opened.people.invite(name, role, team)
         assert name in self.client.get(f"/join/{token}").text
         self.page = self.client.post("/join", data={"token": token}).text
-
-    def close(self) -> None:
-        self.client.close()
 
     def get(self, path: str) -> httpx2.Response:
         found = self.client.get(path)

@@ -26,7 +26,6 @@ def one(folder: Path, tasks: str, more: str = "") -> Iterator[tuple[Browser, Ope
     with served(write_project(folder, tasks, more)) as (address, opened):
         ann = Browser(address, opened, "ann")
         yield ann, opened
-        ann.close()
 
 
 def groups(opened: Opened) -> list[dict[str, Any]]:
@@ -144,7 +143,6 @@ def test_a_draft_outlives_the_server(tmp_path: Path) -> None:
         again = Browser(address, opened, "ann")
         again.get("/task")
         assert ">\nhalf a tho</textarea>" in again.page
-        again.close()
 
 
 def test_who_does_not_know_what_is_known_does_no_real_work_until_a_lead_says_so(tmp_path: Path) -> None:
@@ -164,8 +162,6 @@ def test_who_does_not_know_what_is_known_does_no_real_work_until_a_lead_says_so(
         lead.get("/people")
         lead.send({"name": "bob", "action": "pass"}, "/people")
         assert len(bob.get("/task").text) and len(bob.answers()) == 2
-        for person in (bob, lead):
-            person.close()
 
 
 def test_hidden_known_answers_come_among_the_others_and_stay_out_of_the_data(tmp_path: Path) -> None:
@@ -183,4 +179,3 @@ def test_hidden_known_answers_come_among_the_others_and_stay_out_of_the_data(tmp
         assert fish == 3 and len(groups(opened)) == 20
         lead = Browser(str(ann.client.base_url), opened, "lea", "lead")
         assert "3 of 3" in lead.get("/board").text
-        lead.close()

@@ -128,7 +128,8 @@ def _sides(said: Iterable[Mapping[str, Any]]) -> dict[str, Estimate | None]:
     """How often the left side was preferred, and the longer answer, ties left out; ½ is no bias for a side."""
     left, longer = [], []
     for row in said:
-        if row["kind"] != "compare" or row["skipped"] or row["body"]["choice"] == "tie":
+        compared = row["kind"] == "compare" and row["purpose"] == "work" and not row["skipped"]
+        if not compared or row["body"]["choice"] == "tie":
             continue
         better = "ab".index(row["body"]["choice"])
         left.append(float(row["shown"][0] == better))
@@ -136,8 +137,8 @@ def _sides(said: Iterable[Mapping[str, Any]]) -> dict[str, Estimate | None]:
         if lengths[0] != lengths[1]:
             longer.append(float(lengths[better] > lengths[1 - better]))
     return {
-        "left": mean_ci(left) if len(left) > 1 else None,
-        "longer": mean_ci(longer) if len(longer) > 1 else None,
+        "left": mean_ci(left, interval="bootstrap") if len(left) > 1 else None,
+        "longer": mean_ci(longer, interval="bootstrap") if len(longer) > 1 else None,
     }
 
 
@@ -179,8 +180,9 @@ def _person(
 def _ratings(store: Store) -> dict[str, Any] | str:
     """The models' ratings with their intervals, as `trueup rank` has them; why not, where there are none."""
     rows, _ = exported_rows(store)
-    groups = [from_json(row) for row in rows]
-    found = battles_from_groups([g for g in groups if g.comparisons or g.rankings])
+    # Who mends an answer is no model: corrections stay out.
+    compared = [row for row in rows if row["meta"]["collected"]["kind"] in ("compare", "rank", "converse")]
+    found = battles_from_groups([g for g in map(from_json, compared) if g.comparisons or g.rankings])
     if not found.battles:
         return "No two models were compared yet."
     try:

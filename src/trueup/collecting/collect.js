@@ -24,16 +24,18 @@ async function send(form, button) {
   sending = true;
   // The same fields each time, their key among them: what the server has kept it does not keep twice.
   const body = fieldsOf(form, button);
+  say("Sending …");
   for (;;) {
     try {
       const answer = await fetch(form.getAttribute("action"), { method: "POST", body, credentials: "same-origin" });
       if (answer.status >= 500) throw new Error(`${answer.status}`);
       const text = await answer.text();
       sending = false;
+      say("");
       if (answer.ok || answer.status === 422) return put(text, form, answer.ok);
       return say(text, true);
     } catch {
-      say("Not saved yet: the server does not answer. It is sent again until it does; keep this page open.", true);
+      say("Not saved yet: the server does not answer. It is sent again until it does.", true);
       await new Promise((done) => setTimeout(done, AGAIN));
     }
   }
@@ -70,11 +72,22 @@ function restore(form) {
   }
 }
 
+function keysOn() {
+  try { return localStorage.getItem("trueup-keys") !== "off"; } catch { return true; }
+}
+
 function begin() {
   const form = byId("task");
   if (!form) return;
   restore(form);
+  form.classList.add("live");
   form.addEventListener("input", () => keep(form));
+  form.addEventListener("htmx:after:request", () => say("Draft kept"));
+  byId("keys-switch").hidden = false;
+  byId("keys").checked = keysOn();
+  byId("keys").addEventListener("change", () => {
+    try { localStorage.setItem("trueup-keys", byId("keys").checked ? "on" : "off"); } catch { /* none */ }
+  });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     send(form, event.submitter ?? form.querySelector("button.main"));
@@ -128,9 +141,14 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     return form.querySelector("button.main").click();
   }
-  if (writes || event.ctrlKey || event.key.length !== 1 || at.matches?.(".skip *")) return;
+  if (writes || !keysOn() || event.ctrlKey || event.key.length !== 1 || at.matches?.(".skip *")) return;
   const key = event.key.toLowerCase();
   if (/[1-9]/.test(key) ? chosen(form, key) : lettered(form, key) || acted(form, key)) event.preventDefault();
 });
 
-document.addEventListener("DOMContentLoaded", begin);
+document.addEventListener("DOMContentLoaded", () => {
+  begin();
+  // A link is shown whole, as it is to be sent to somebody.
+  const link = byId("link");
+  if (link?.dataset.path.startsWith("/")) link.textContent = location.origin + link.dataset.path;
+});

@@ -67,8 +67,9 @@ class Pages:
 
     def scale(self, block: Block) -> dict[str, Any]:
         """The eight steps between two answers, and whether a tie is one more."""
-        left = [(str(n), str(n), f"A is {kinds.WORDS[n - 1]}") for n in range(1, 5)]
-        right = [(str(9 - n), str(9 - n), f"B is {kinds.WORDS[n - 1]}") for n in range(4, 0, -1)]
+        words = [(word, word.removesuffix(" better")) for word in kinds.WORDS]
+        left = [(str(n), short, f"A is {word}") for n, (word, short) in enumerate(words, 1)]
+        right = [(str(9 - n), short, f"B is {word}") for n, (word, short) in enumerate(words, 1)][::-1]
         return {"scale": [*left, *right], "ties": block.ties}
 
     def rest(self, who: Person, stamp: str, done: int, qualified: bool | None) -> str:

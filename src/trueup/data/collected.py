@@ -13,12 +13,14 @@ import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from trueup.data.problems import file_error, printable
 from trueup.data.raw_rows import RawRow
+from trueup.engine.groups import Group
 from trueup.errors import EXIT_MISSING, TrueupError
 
 PREFIX = "collect:"
@@ -28,6 +30,7 @@ JOIN task ON task.id = answer.task JOIN person ON person.id = answer.person
 WHERE task.purpose = 'work' AND answer.skipped = 0 AND answer.given <= {until}
 AND (answer.undone IS NULL OR answer.undone > {until}) ORDER BY answer.id"""
 LATEST = "SELECT COALESCE(MAX(seq), 0) FROM event"
+_ORDER = tuple(field.name for field in fields(Group))
 _REFERENCE = re.compile(r"collect:(?P<file>[^?]+)(?:\?until=(?P<until>[0-9]{1,15}))?", re.DOTALL)
 
 
@@ -61,7 +64,8 @@ def group_rows(tasks: Iterable[Sequence[Any]], answers: Iterable[Sequence[Any]])
     for task in map(Task._make, tasks):
         row, given = json.loads(task.body), said.get(task.id, [])
         if given or any(row.get(name) for name in ("comparisons", "rankings", "scores")):
-            yield from _FOLDS[task.kind](_tagged(row, task), given)
+            for made in _FOLDS[task.kind](_tagged(row, task), given):
+                yield {name: made[name] for name in _ORDER if name in made}
 
 
 def _tagged(row: dict[str, Any], task: Task) -> dict[str, Any]:
@@ -133,7 +137,7 @@ def _conversed(row: dict[str, Any], said: Sequence[Said]) -> Iterator[dict[str, 
             yield {
                 **row,
                 "prompt": before,
-                "completions": turn["answers"],
+                "completions": [{"text": c["text"], "source": c["source"]} for c in turn["answers"]],
                 "comparisons": [compared],
                 "user": one.who,
                 "meta": {**row["meta"], "collected": held},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class Echo:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     found: list[Any] = []
-    monkeypatch.setattr(talk.Talk, "open", staticmethod(lambda place: Echo(Path(place).name, found)))
+    monkeypatch.setattr(talk, "opened", lambda place: Echo(Path(place).name, found))
     return found
 
 

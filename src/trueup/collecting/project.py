@@ -112,10 +112,15 @@ def read_project(path: Path) -> Project:
     def led(place: str) -> str:
         return str(path.parent / Path(place).expanduser()) if place and "://" not in place else place
 
-    blocks = {
-        name: replace(block, data=led(block.data), gold=led(block.gold), qualify=led(block.qualify))
-        for name, block in project.tasks.items()
-    }
+    def model(place: str) -> str:
+        return str(path.parent / place) if (path.parent / place).exists() else place
+
+    def block_of(block: Block) -> Block:
+        models = {name: model(place) for name, place in block.converse.models.items()}
+        places = {"data": led(block.data), "gold": led(block.gold), "qualify": led(block.qualify)}
+        return replace(block, converse=replace(block.converse, models=models), **places)
+
+    blocks = {name: block_of(block) for name, block in project.tasks.items()}
     return replace(project, tasks=blocks, store=led(project.store), guidelines=led(project.guidelines))
 
 

@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -43,7 +43,6 @@ class Talk:
     project: Project
     desk: Desk
     pages: Pages
-    open: Callable[[str], Answerer] = opened
     _models: dict[str, Answerer] = field(default_factory=dict)
     _turn: threading.Lock = field(default_factory=threading.Lock)
     "Models here share the machine: one answers at a time."
@@ -141,9 +140,9 @@ class Talk:
             max_new_tokens=settings.max_new_tokens,
         )
         with self._turn:
-            if name not in self._models:
-                self._models[name] = self.open(settings.models[name])
             try:
+                if name not in self._models:
+                    self._models[name] = opened(settings.models[name])
                 ((answer,),) = self._models[name].complete([asked], decoding=decoding, seed=seed)
             except TrueupError as error:
                 # Its words may name the model: they are for who leads the project, in the server's output.

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from trueup.commands.early import check_models
 from trueup.commands.options import Json, answer, say
 from trueup.commands.serve import Port, run_until_stopped
 from trueup.errors import TrueupError, counted
@@ -49,6 +50,8 @@ def collect(
 
     check_site(host, site)
     opened = open_project(project)
+    for block in opened.project.tasks.values():
+        check_models(*(ref for ref in block.converse.models.values() if not ref.startswith("openai:")))
     server = opened.server(site)
     place = _listening_at(port, host)
     here = f"http://127.0.0.1:{place.getsockname()[1]}"

@@ -29,6 +29,7 @@ def write_project(folder: Path, tasks: str, more: str = "") -> Path:
     path.write_text(f"name: Trial\n{more}\ntasks:\n{tasks}", encoding="utf-8")
     return path
 
+
 _BROWSERS: list[httpx2.Client] = []
 "Those that are open; they are closed with the server."
 
@@ -54,7 +55,9 @@ def served(path: Path) -> Iterator[tuple[str, Opened]]:
 class Browser:
     """Somebody at the pages."""
 
-    def __init__(self, address: str, opened: Opened, name: str, role: str = "annotator", team: str = "") -> None:
+    def __init__(
+        self, address: str, opened: Opened, name: str, role: str = "annotator", team: str = ""
+    ) -> None:
         self.client = httpx2.Client(base_url=address, follow_redirects=True, timeout=30)
         _BROWSERS.append(self.client)
         token = opened.people.invite(name, role, team)
@@ -78,7 +81,9 @@ class Browser:
 
     def answers(self) -> list[str]:
         """The answers on the page, the first one first."""
-        sides = re.findall(r'<article class="side".*?<div class="said" dir="auto">(.*?)</div>', self.page, re.S)
+        sides = re.findall(
+            r'<article class="side".*?<div class="said" dir="auto">(.*?)</div>', self.page, re.S
+        )
         return [unescape(side) for side in sides]
 
     @property

@@ -94,7 +94,9 @@ def test_a_migration_that_is_cut_short_leaves_the_store_as_it_was(
     store = filled(tmp_path, 3)
     before = exported_rows(store)
     real = schema.migrations()
-    monkeypatch.setattr(schema, "migrations", lambda: {**real, 2: "CREATE TABLE more (x INTEGER); DROP TABLE none"})
+    monkeypatch.setattr(
+        schema, "migrations", lambda: {**real, 2: "CREATE TABLE more (x INTEGER); DROP TABLE none"}
+    )
     with pytest.raises(TrueupError, match="E880"):
         Store(store.place)
     with closing(sqlite3.connect(store.place)) as db:
@@ -114,4 +116,6 @@ def test_the_statements_name_what_the_migrations_made(tmp_path: Path) -> None:
     with store.read() as c:
         found = sa.inspect(c)
         made = {name: {col["name"] for col in found.get_columns(name)} for name in found.get_table_names()}
-    assert made == {name: set(t.columns.keys()) for name, t in TABLES.items()} | {"migration": {"number", "at"}}
+    assert made == {name: set(t.columns.keys()) for name, t in TABLES.items()} | {
+        "migration": {"number", "at"}
+    }

@@ -68,7 +68,9 @@ def test_text_of_models_and_people_is_text_everywhere(room: Room) -> None:
         texts = ann.answers()
         assert any(text[:-1] in NASTY for text in texts)
         nasty = NASTY[seen % len(NASTY)]
-        fields = {"critique": nasty, "text": nasty} if kind == "critique" else {"choice": "1", "comment": nasty}
+        fields = (
+            {"critique": nasty, "text": nasty} if kind == "critique" else {"choice": "1", "comment": nasty}
+        )
         ann.send({**fields, "action": "draft"})
         assert not own_tags(ann.page), ann.page
         ann.send({**fields, "action": "save"})
@@ -158,7 +160,9 @@ def test_every_answer_tells_the_browser_to_be_strict_and_cookies_are_its_own(roo
         assert "set-cookie" not in page.headers
         policy = page.headers["content-security-policy"]
         assert "default-src 'none'" in policy and "unsafe" not in policy
-        assert page.headers["cache-control"] == "no-store" and page.headers["referrer-policy"] == "same-origin"
+        assert (
+            page.headers["cache-control"] == "no-store" and page.headers["referrer-policy"] == "same-origin"
+        )
         cookie = client.post("/join", data={"token": token}).headers["set-cookie"].lower()
         assert "httponly" in cookie and "samesite=strict" in cookie and token.lower() not in cookie
 

@@ -50,7 +50,9 @@ def test_a_conversation_becomes_a_group_a_turn(tmp_path: Path, asked: list[Any])
         ann.send(first)
         ann.client.post("/task", data=first)  # sent twice: nobody answers twice
         assert len(asked) == 2 and sorted(ann.answers()) == ["HELLO YOU", "hello you"]
-        assert "loud" not in ann.page.replace("loudest", "") and "quiet" not in ann.page.replace('"quiet"', "")
+        assert "loud" not in ann.page.replace("loudest", "") and "quiet" not in ann.page.replace(
+            '"quiet"', ""
+        )
         left = ann.answers()
         assert ann.send({"action": "finish"}).status_code == 422
         ann.send({"choice": "2" if left[0].isupper() else "7", "action": "save"})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from collecting.people_at_work import crowd, filled
+from collecting.people_at_work import crowd, filled, pairs_file
 from small_world import save_model
 from trueup import Comparison, fit, read
 from trueup.collecting.exports import export
@@ -90,3 +90,23 @@ def test_an_export_read_in_again_is_exported_as_it_was(tmp_path: Path) -> None:
     assert (tmp_path / "twice.jsonl").read_bytes() == (tmp_path / "once.jsonl").read_bytes()
     first = json.loads((tmp_path / "once.jsonl").read_text().splitlines()[0])
     assert Comparison(**{**first["comparisons"][0], "shown": None}).labeler == "person 0"
+
+
+def test_a_notebook_collects_and_trains(tmp_path: Path) -> None:
+    import trueup
+    from collecting.served import Browser
+
+    pairs_file(tmp_path, 3)
+    (tmp_path / "p.yaml").write_text("name: N\ntasks: {p: {kind: compare, data: pairs.jsonl}}\n")
+    open_ = trueup.collect(tmp_path / "p.yaml")
+    try:
+        ann = Browser(open_.address, open_._opened, "ann")
+        ann.get("/task")
+        ann.send({"choice": "1", "action": "save"})
+        ann.client.close()
+        data = open_.data
+        assert open_.invite().startswith(f"{open_.address}/join/")
+        assert [len(g.comparisons) for g in open_.groups] == [len(g.comparisons) for g in read(data)] == [1]
+        assert open_.board["blocks"][0]["answers"] == 1
+    finally:
+        open_.close()

@@ -11,8 +11,15 @@ from sklearn.metrics import cohen_kappa_score
 from trueup.statistics.agreement import cohen_kappa, krippendorff_alpha, mean_kappa
 
 # Krippendorff 2004 (and "Computing Krippendorff's alpha-reliability", 2011, example D): 4 observers, 12 units.
-OBSERVED = ("1 2 3 3 2 1 4 1 2 . . .", "1 2 3 3 2 2 4 1 2 5 . 3", ". 3 3 3 2 3 4 2 2 5 1 .", "1 2 3 3 2 4 4 1 2 5 1 .")
-UNITS = [[float(v) for v in unit if v != "."] for unit in zip(*(row.split() for row in OBSERVED), strict=True)]
+OBSERVED = (
+    "1 2 3 3 2 1 4 1 2 . . .",
+    "1 2 3 3 2 2 4 1 2 5 . 3",
+    ". 3 3 3 2 3 4 2 2 5 1 .",
+    "1 2 3 3 2 4 4 1 2 5 1 .",
+)
+UNITS = [
+    [float(v) for v in unit if v != "."] for unit in zip(*(row.split() for row in OBSERVED), strict=True)
+]
 
 
 @pytest.mark.parametrize(("metric", "alpha"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
@@ -55,6 +62,8 @@ def test_kappa_is_that_of_scikit_learn() -> None:
 
 
 def test_the_mean_of_kappa_weighs_pairs_of_people_by_what_both_judged() -> None:
-    said = {n: {"a": n % 2, "b": n % 2} for n in range(6)} | {n: {"a": n % 2, "c": 1 - n % 2} for n in range(6, 8)}
+    said = {n: {"a": n % 2, "b": n % 2} for n in range(6)} | {
+        n: {"a": n % 2, "c": 1 - n % 2} for n in range(6, 8)
+    }
     assert mean_kappa(said) == pytest.approx((6 * 1.0 + 2 * -1.0) / 8)
     assert mean_kappa({0: {"a": 1}}) is None

@@ -76,7 +76,9 @@ def _said(connection: sa.Connection) -> list[dict[str, Any]]:
     )  # fmt: skip
     rows = connection.execute(
         sa.select(*columns)
-        .select_from(answer.join(task, task.c.id == answer.c.task).join(person, person.c.id == answer.c.person))
+        .select_from(
+            answer.join(task, task.c.id == answer.c.task).join(person, person.c.id == answer.c.person)
+        )
         .where(answer.c.undone.is_(None))
         .order_by(answer.c.id)
     )
@@ -99,8 +101,11 @@ def _values(kind: str, body: Mapping[str, Any]) -> dict[str, float]:
     if kind == "rate":
         return {axis: float(value) for axis, value in body["values"].items()}
     rank = {completion: n for n, tier in enumerate(body["tiers"]) for completion in tier}
-    sign = lambda x: float((x > 0) - (x < 0))  # noqa: E731
-    return {f"{a} or {b}": sign(rank[b] - rank[a]) for a, b in combinations(sorted(rank), 2)}
+    return {f"{a} or {b}": _sign(rank[b] - rank[a]) for a, b in combinations(sorted(rank), 2)}
+
+
+def _sign(value: float) -> float:
+    return float((value > 0) - (value < 0))
 
 
 def _agreement(block: str, kind: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -110,7 +115,7 @@ def _agreement(block: str, kind: str, rows: Sequence[Mapping[str, Any]]) -> dict
         for of, value in _values(kind, row["body"]).items():
             units[row["id"], of][row["name"]] = value
     sides = {
-        unit: {who: (value > 0) - (value < 0) if kind != "rate" else value for who, value in by.items()}
+        unit: {who: _sign(value) if kind != "rate" else value for who, value in by.items()}
         for unit, by in units.items()
     }
     scaled = [list(by.values()) for by in units.values()]
@@ -119,7 +124,7 @@ def _agreement(block: str, kind: str, rows: Sequence[Mapping[str, Any]]) -> dict
         "kind": kind,
         "tasks": sum(len(by) > 1 for by in units.values()),
         "kappa": mean_kappa(sides),
-        "alpha": krippendorff_alpha([list(map(float, by.values())) for by in sides.values()]),
+        "alpha": krippendorff_alpha([list(by.values()) for by in sides.values()]),
         "scaled": None if kind == "rank" else krippendorff_alpha(scaled, "interval"),
     }
 
@@ -161,7 +166,11 @@ def _person(
     known = [row for row in done if row["gold"]]
     right = sum(kinds.agrees(row["kind"], row["body"], json.loads(row["gold"])) for row in known)
     others = [
-        (by[name] == choice) for by in votes.values() if name in by for who, choice in by.items() if who != name
+        (by[name] == choice)
+        for by in votes.values()
+        if name in by
+        for who, choice in by.items()
+        if who != name
     ]
     return {
         "name": name,

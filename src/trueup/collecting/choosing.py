@@ -52,9 +52,7 @@ class Pairing:
         places = {at[_places(fit.names, pair)]: number for pair, number in pairs.items()}
         left = np.zeros_like(fit.met)
         left[0, list(places)] = 1
-        chosen = next_pairs(
-            fit.theta, fit.covariance, fit.met, left, num=1, pairing=self.rule
-        )  # pyright: ignore[reportArgumentType]
+        chosen = next_pairs(fit.theta, fit.covariance, fit.met, left, num=1, pairing=self.rule)
         place = int(chosen[0, 0])
         fit.met[0, place] += 1
         return places.get(place, first)

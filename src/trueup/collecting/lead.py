@@ -104,7 +104,8 @@ class Lead:
         with self.store.read() as connection:
             rows = connection.execute(sa.select(person).order_by(person.c.id)).all()
         shown_people = [
-            {"name": r.name, "role": r.role, "team": r.team, "active": r.active, "passed": r.passed} for r in rows
+            {"name": r.name, "role": r.role, "team": r.team, "active": r.active, "passed": r.passed}
+            for r in rows
         ]
         roles = ROLES if visit.who.role == "owner" else ROLES[:1]
         return HTMLResponse(

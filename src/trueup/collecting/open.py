@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 from trueup.answerers.door import HOST, Limits, server_of
 
 LIMITS = Limits(connections=512)
-OWNER = "owner"
-"The name of whoever opens a project, until they choose another."
 
 
 @dataclass(frozen=True, kw_only=True)

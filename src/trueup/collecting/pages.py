@@ -61,9 +61,7 @@ class Pages:
     def home(self, who: Person, stamp: str, done: int, left: int) -> str:
         """The guidelines, and how far one is."""
         told = f"{counted(done, 'answer')} by you so far; {counted(left, 'task')} here for you."
-        return self.show(
-            "home", self._project, who, stamp, told=told, done=done, guidelines=self._guidelines
-        )
+        return self.show("home", self._project, who, stamp, told=told, done=done, guidelines=self._guidelines)
 
     def scale(self, block: Block) -> dict[str, Any]:
         """The eight steps between two answers, and whether a tie is one more."""

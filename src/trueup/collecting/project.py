@@ -172,7 +172,9 @@ def _rows(block: Block, place: str, group: Group) -> Iterator[dict[str, Any]]:
     least = {"compare": 2, "rank": 2, "rate": 1, "critique": 1, "demonstrate": 0}[block.kind]
     if len(answers) < least or (block.kind == "rank" and len(answers) > len(SIDES)):
         most = f" to {len(SIDES)}" if block.kind == "rank" else " or more"
-        remedy = f"a task of the kind `{block.kind}` has {least}{most}; leave the row out, or take another kind"
+        remedy = (
+            f"a task of the kind `{block.kind}` has {least}{most}; leave the row out, or take another kind"
+        )
         raise TrueupError("E885", f"a row has {counted(len(answers), 'answer')}", where=where, remedy=remedy)
     if block.kind == "demonstrate" and block.judged == "drop":
         yield {**row, "completions": []}
@@ -192,7 +194,9 @@ def _part(row: dict[str, Any], places: Sequence[int]) -> dict[str, Any]:
         for c in row.get("comparisons", ())
         if c["a"] in at and c["b"] in at
     ]
-    scores = [{**s, "completion": at[s["completion"]]} for s in row.get("scores", ()) if s["completion"] in at]
+    scores = [
+        {**s, "completion": at[s["completion"]]} for s in row.get("scores", ()) if s["completion"] in at
+    ]
     kept = {name: value for name, value in row.items() if name not in _JUDGED}
     more = {name: found for name, found in (("comparisons", compared), ("scores", scores)) if found}
     return {**kept, "completions": [row["completions"][place] for place in places], **more}

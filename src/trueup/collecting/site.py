@@ -81,7 +81,10 @@ class Site:
 
     def app(self) -> Starlette:
         """The application."""
-        pages: dict[str, tuple[Answered, str]] = {"/": (self.home, "annotator"), "/task": (self.next, "annotator")}
+        pages: dict[str, tuple[Answered, str]] = {
+            "/": (self.home, "annotator"),
+            "/task": (self.next, "annotator"),
+        }
         forms: dict[str, tuple[Answered, str]] = {
             "/task": (self.given, "annotator"), "/draft": (self.drafted, "annotator"),
             "/undo": (self.undone, "annotator"), "/leave": (self.left, "annotator"),
@@ -95,14 +98,19 @@ class Site:
                 Route("/join", self._joins, methods=["POST"]),
                 Route("/join/{token}", self._invited),
                 *(Route(path, self._route(*what, form=False)) for path, what in pages.items()),
-                *(Route(path, self._route(*what, form=True), methods=["POST"]) for path, what in forms.items()),
+                *(
+                    Route(path, self._route(*what, form=True), methods=["POST"])
+                    for path, what in forms.items()
+                ),
             ],
             exception_handlers={HTTPException: _fault, TrueupError: _fault},
         )
 
     # ------------------------------------------------------------------------------------ who asks
 
-    def _route(self, answered: Answered, role: str, *, form: bool) -> Callable[[Request], Awaitable[Response]]:
+    def _route(
+        self, answered: Answered, role: str, *, form: bool
+    ) -> Callable[[Request], Awaitable[Response]]:
         async def route(request: Request) -> Response:
             fields = await _form(request) if form else None
             visit = partial(self._visit, request.cookies.get(COOKIE, ""), fields, dict(request.query_params))

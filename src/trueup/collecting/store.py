@@ -119,7 +119,9 @@ class Store:
         with self.read() as connection:
             said = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
             dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-        return "; ".join([*(s for s in said if s != "ok"), *(f"a row of {d[0]} leads nowhere" for d in dangling)])
+        return "; ".join(
+            [*(s for s in said if s != "ok"), *(f"a row of {d[0]} leads nowhere" for d in dangling)]
+        )
 
 
 def log(
@@ -131,7 +133,9 @@ def log(
 ) -> int:
     """The number of a new event at the log's end; what is in the log is never changed."""
     values = {"at": now(), "kind": kind, "person": person, "task": task, "body": plain(body or {})}
-    return connection.execute(schema.event.insert().values(**values).returning(schema.event.c.seq)).scalar_one()
+    return connection.execute(
+        schema.event.insert().values(**values).returning(schema.event.c.seq)
+    ).scalar_one()
 
 
 def plain(value: Any) -> str:
@@ -144,7 +148,9 @@ def _engine(url: str) -> sa.Engine:
         sqlite = url.startswith("sqlite:")
         if not sqlite:
             url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-        options: dict[str, Any] = {"connect_args": {"timeout": PATIENCE}} if sqlite else {"pool_pre_ping": True}
+        options: dict[str, Any] = (
+            {"connect_args": {"timeout": PATIENCE}} if sqlite else {"pool_pre_ping": True}
+        )
         engine = sa.create_engine(url, pool_size=8, max_overflow=56, **options)
     except (sa.exc.ArgumentError, NoSuchModuleError) as error:
         raise _unopened(url.partition("@")[2] or url, str(error)) from None
@@ -216,4 +222,6 @@ def _unopened(place: str, reason: str) -> TrueupError:
         remedy = "another program holds the file locked; end it, and give the same command again"
     else:
         remedy = "check `store`: a file on this machine, or postgresql://USER@HOST/DATABASE"
-    return TrueupError("E880", f"the store cannot be used: {reason.splitlines()[0]}", where=place, remedy=remedy)
+    return TrueupError(
+        "E880", f"the store cannot be used: {reason.splitlines()[0]}", where=place, remedy=remedy
+    )

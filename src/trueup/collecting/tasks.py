@@ -160,7 +160,9 @@ class Desk:
             connection.execute(answer.update().where(*mine).values(undone=seq))
             self._count(connection, last.task, -1 if not found.skipped else 0)
             self._lend(connection, last.task, who)
-            self._write_draft(connection, last.task, who, {} if found.skipped else {"said": json.loads(found.body)})
+            self._write_draft(
+                connection, last.task, who, {} if found.skipped else {"said": json.loads(found.body)}
+            )
             return last.task
 
     def keep_draft(self, who: int, of: int, body: Mapping[str, Any]) -> bool:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 import webbrowser
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from trueup.commands.early import check_models
 from trueup.commands.options import Json, answer, say
-from trueup.commands.serve import Port, run_until_stopped
-from trueup.errors import TrueupError, counted
+from trueup.commands.serve import Port, listening_at, run_until_stopped
+from trueup.errors import counted
+
+if TYPE_CHECKING:
+    from trueup.collecting.open import Opened
 
 Project = Annotated[Path, Parameter(help="The YAML file of a project; docs/collect.md says what it holds.")]
 
@@ -46,18 +49,18 @@ def collect(
     open_page
         Open the page in this machine's browser.
     """
-    from trueup.collecting.open import OWNER, check_site, open_project
+    from trueup.collecting.open import check_site, open_project
 
     check_site(host, site)
     opened = open_project(project)
     for block in opened.project.tasks.values():
         check_models(*(ref for ref in block.converse.models.values() if not ref.startswith("openai:")))
     server = opened.server(site)
-    place = _listening_at(port, host)
+    place = listening_at(port, host)
     here = f"http://127.0.0.1:{place.getsockname()[1]}"
-    url = f"{site or here}/join/{opened.people.invite(OWNER, 'owner')}"
+    url = f"{site or here}/join/{opened.people.invite('owner', 'owner')}"
     say(*opened.said, f"collecting for {opened.project.name} in {opened.store.place}")
-    say(f"your link, which lets whoever has it in as {OWNER}: {url}", "(Ctrl-C ends it)")
+    say(f"your link, which lets whoever has it in as owner: {url}", "(Ctrl-C ends it)")
     if open_page:
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
     run_until_stopped(server, place, "stopped; the same command goes on")
@@ -124,21 +127,7 @@ def backup(project: Project, /, *, out: Path) -> None:
     say(f"backup: {_opened(project).store.backup(out)}")
 
 
-def _opened(project: Path):  # noqa: ANN202
+def _opened(project: Path) -> Opened:
     from trueup.collecting.open import open_project
 
     return open_project(project)
-
-
-def _listening_at(port: int, host: str):  # noqa: ANN202
-    from trueup.answerers.door import listen
-
-    try:
-        return listen(port, host)
-    except OSError as error:
-        raise TrueupError(
-            "E964",
-            f"cannot listen: {error.strerror}",
-            where=f"{host} port {port}",
-            remedy="give another --port; 0 is any free one",
-        ) from None

@@ -118,9 +118,12 @@ def _demonstrated(row: dict[str, Any], said: Sequence[Said]) -> Iterator[dict[st
 def _corrected(row: dict[str, Any], said: Sequence[Said]) -> Iterator[dict[str, Any]]:
     """Who corrects an answer holds what he wrote for better than what he was given."""
     first = len(row["completions"])
-    row = _with(row, said, "completions", [{"text": json.loads(s.body)["text"], "source": s.who} for s in said])
+    row = _with(
+        row, said, "completions", [{"text": json.loads(s.body)["text"], "source": s.who} for s in said]
+    )
     better = [
-        {"a": first + at, "b": 0, "choice": "a", "labeler": one.who, "when": one.at} for at, one in enumerate(said)
+        {"a": first + at, "b": 0, "choice": "a", "labeler": one.who, "when": one.at}
+        for at, one in enumerate(said)
     ]
     yield {**row, "comparisons": [*row.get("comparisons", []), *better]}
 
@@ -197,7 +200,9 @@ def _lines(reference: str) -> list[bytes]:
     if not file.is_file():
         raise file_error("E102", "no such file", str(file), "check the path", EXIT_MISSING)
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(file.absolute()))}?mode=ro", uri=True, timeout=30)) as db:
+        with closing(
+            sqlite3.connect(f"file:{quote(str(file.absolute()))}?mode=ro", uri=True, timeout=30)
+        ) as db:
             db.execute("BEGIN")
             latest = db.execute(LATEST).fetchone()[0]
             if until is not None and until > latest:

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Battle", "Collection", "Compared", "Comparison", "Completion", "Cost", "Counts", "Estimate", "Evaluation",
+    "Battle", "Collection", "Compared", "Comparison", "Completion", "Cost", "Counts", "Estimate",
+    "Evaluation",
     "Group", "Groups", "Input", "Interrupted", "Judged", "Measured", "Measurement", "Message", "Model",
     "Preview", "Problem", "Ranking", "Ratings", "ReadResult", "Report", "Reproduced", "Role", "Run", "Score",
     "Soup", "Step", "Trained", "TrueupError", "Watched",

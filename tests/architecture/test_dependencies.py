@@ -46,7 +46,7 @@ BROUGHT = {
 "What src imports by request and only users install; the error where it is missing says how."
 MODULES = {
     "pyyaml": "yaml", "scikit-learn": "sklearn", "markdown-it-py": "markdown_it",
-    "phonenumberslite": "phonenumbers", "axe-playwright-python": "axe_playwright_python", "python-stdnum": "stdnum",
+    "phonenumberslite": "phonenumbers", "python-stdnum": "stdnum",
 }  # fmt: skip
 "Distributions whose module has another name."
 LATE_ROOMS = {"trueup.collecting.": "trueup.collecting.open"}

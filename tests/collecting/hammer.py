@@ -1,4 +1,4 @@
-"""A process that answers tasks of a store as fast as it can, and says each answer that was kept: `KEY TASK`."""
+"""A process that answers tasks of a store as fast as it can, and says which were kept: `KEY TASK`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A project that is served in this process, and people who send its forms as a browser without a script does."""
+"""A project that is served in this process, and people who send its forms as a browser does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGKILL under load: what was acknowledged is there, once; the store is whole. And backups made meanwhile."""
+"""SIGKILL under load: what was acknowledged is there, once; the store is whole. And backups."""
 
 from __future__ import annotations
 

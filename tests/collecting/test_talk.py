@@ -17,7 +17,11 @@ from trueup.engine.groups import from_json
 
 TASKS = """  c:
     kind: converse
-    converse: {models: {loud: models/loud, quiet: models/quiet}, conversations: 2, turns: 2, system: Be brief.}
+    converse:
+      models: {loud: models/loud, quiet: models/quiet}
+      conversations: 2
+      turns: 2
+      system: Be brief.
 """
 
 

@@ -1,4 +1,4 @@
-"""Tasks go round: exactly as many different people as asked, none twice, none lost, whoever leaves or retries."""
+"""Tasks go round: exactly as many different people as asked, none twice, none lost, whoever leaves."""
 
 from __future__ import annotations
 

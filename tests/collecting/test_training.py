@@ -1,4 +1,4 @@
-"""What was collected trains: the store itself is data, the same as an export of it, with a digest of its rows."""
+"""What was collected trains: the store itself is data, the same as an export of it."""
 
 from __future__ import annotations
 

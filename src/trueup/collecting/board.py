@@ -1,4 +1,4 @@
-"""How a project stands, as plain values: progress, agreement, biases, time, people, and the models' ratings."""
+"""How a project stands, as plain values: progress, agreement, biases, people, and the models' ratings."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _agreement(block: str, kind: str, rows: Sequence[Mapping[str, Any]]) -> dict
 
 
 def _sides(said: Iterable[Mapping[str, Any]]) -> dict[str, Estimate | None]:
-    """How often the left side was preferred, and the longer answer, ties left out; ½ is no bias for a side."""
+    """How often the left side was preferred, and the longer answer; ties are left out."""
     left, longer = [], []
     for row in said:
         compared = row["kind"] == "compare" and row["purpose"] == "work" and not row["skipped"]
@@ -148,7 +148,7 @@ def _sides(said: Iterable[Mapping[str, Any]]) -> dict[str, Estimate | None]:
 
 
 def _people(said: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of each person how much they did, how fast, and how often they said what is known or what others say."""
+    """Of each person how much they did, how fast, how often they said what is known or what others say."""
     by: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in said:
         by[row["name"]].append(row)

@@ -22,8 +22,8 @@ try:
     from trueup.collecting.project import Project, fill, guidelines_of, read_project
     from trueup.collecting.site import Site, headed
     from trueup.collecting.store import Store
-    from trueup.collecting.tasks import Desk, Rules
     from trueup.collecting.talk import Talk
+    from trueup.collecting.tasks import Desk, Rules
 except ImportError as error:
     raise TrueupError(
         "E811",

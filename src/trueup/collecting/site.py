@@ -62,6 +62,7 @@ class Visit:
 
 
 Answered = Callable[[Visit], Response]
+Seen = dict[str, tuple[Answered, str]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

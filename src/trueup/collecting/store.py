@@ -52,8 +52,8 @@ class Store:
     def __init__(self, place: str, *, make: bool = True) -> None:
         """Opens it, made and migrated where need be.
 
-        `place` is a file, or `postgresql://...`. Raises E880 for one that cannot be opened, E881 for a file on
-        a network, E882 for one of a later trueup.
+        `place` is a file, or `postgresql://...`. Raises E880 for one that cannot be opened, E881 for a file
+        on a network, E882 for one of a later trueup.
         """
         self.place, self._turn = place, threading.Lock()
         self.file = None if "://" in place else Path(place)
@@ -77,9 +77,13 @@ class Store:
     def write(self) -> Iterator[sa.Connection]:
         """Inside, a transaction that no other writer is in; what is raised undoes it. Raises E880."""
         # SQLite lets whoever asks at the right moment write next; this line is kept in order.
-        with self._told(), self._turn, self._engine.connect() as connection:
-            with connection.execution_options(**{_WRITES: True}).begin():
-                yield connection
+        with (
+            self._told(),
+            self._turn,
+            self._engine.connect() as connection,
+            connection.execution_options(**{_WRITES: True}).begin(),
+        ):
+            yield connection
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:

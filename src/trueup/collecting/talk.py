@@ -1,7 +1,7 @@
 """Conversations with two models: a person writes, both answer, one answer is chosen to go on from.
 
-The conversation so far is the task's draft, so it outlives browser and server. Both answers are shown at once,
-when both are there: neither page nor time tells which model is which.
+The conversation so far is the task's draft, so it outlives browser and server. Both answers are shown at
+once, when both are there: neither page nor time tells which model is which.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Talk:
             block.question or "Talk to two models, and say which answers better",
             who,
             stamp,
-            told=f"{done} done · {left} left · turn {len(talk['turns']) + 1} of {block.converse.turns} at most",
+            told=f"{done} done · {left} left · turn {len(talk['turns']) + 1}, at most {block.converse.turns}",
             notice=more.get("notice", ""),
             missing=more.get("missing", ""),
             kind="converse",

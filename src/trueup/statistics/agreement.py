@@ -25,10 +25,11 @@ def krippendorff_alpha(
 ) -> Estimate | None:
     """α = 1 - D_o / D_e over the values of each unit, with its bootstrap interval over units.
 
-    D_o = Σ_ck o_ck δ²_ck / n and D_e = Σ_ck n_c n_k δ²_ck / (n (n - 1)), where o_ck = Σ_u n_uc (n_uk - [c = k])
-    / (m_u - 1) counts the pairs of values within units of m_u values, and n_c = Σ_k o_ck (Krippendorff 2004,
-    chapter 11). δ² is [c ≠ k], (c - k)², or for ordinal values (Σ_{g=c..k} n_g - (n_c + n_k)/2)². 1 is perfect
-    agreement, 0 that of chance. None where fewer than two units have two values, or all values are one.
+    D_o = Σ_ck o_ck δ²_ck / n and D_e = Σ_ck n_c n_k δ²_ck / (n (n - 1)), where n_c = Σ_k o_ck and
+    o_ck = Σ_u n_uc (n_uk - [c = k]) / (m_u - 1) counts the pairs of values within units of m_u values
+    (Krippendorff 2004, chapter 11). δ² is [c ≠ k], (c - k)², or for ordinal values
+    (Σ_{g=c..k} n_g - (n_c + n_k)/2)². 1 is perfect agreement, 0 that of chance. None where fewer than two
+    units have two values, or all values are one.
     """
     kept = [list(unit) for unit in units if len(unit) > 1]
     values = sorted({value for unit in kept for value in unit})

@@ -1,4 +1,4 @@
-"""The pages in Chromium: each kind of task by keys alone and by mouse, on a phone, and what axe finds wrong."""
+"""The pages in Chromium: every kind of task by keys and by mouse, on a phone, and what axe finds wrong."""
 
 from __future__ import annotations
 

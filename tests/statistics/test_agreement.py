@@ -10,7 +10,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from trueup.statistics.agreement import cohen_kappa, krippendorff_alpha, mean_kappa
 
-# Krippendorff 2004 (and "Computing Krippendorff's alpha-reliability", 2011, example D): 4 observers, 12 units.
+# Krippendorff 2011, "Computing Krippendorff's alpha-reliability", example D: 4 observers, 12 units.
 OBSERVED = (
     "1 2 3 3 2 1 4 1 2 . . .",
     "1 2 3 3 2 2 4 1 2 5 . 3",

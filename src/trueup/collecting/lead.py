@@ -115,6 +115,7 @@ class Lead:
                 visit.who,
                 visit.stamp,
                 people=shown_people,
+                qualifies=any(block.qualify for block in self.project.tasks.values()),
                 roles=roles,
                 fault=fault,
                 link=link and (link[0], self.site + link[1]),

@@ -47,8 +47,17 @@ class People:
 
     store: Store
 
-    def invite(self, name: str, role: str = "annotator", team: str = "", by: int | None = None) -> str:
-        """The token of a person's link, a new one where they had another; theirs stop working then.
+    def invite(
+        self,
+        name: str,
+        role: str = "annotator",
+        team: str = "",
+        by: int | None = None,
+        stays: bool = False,
+    ) -> str:
+        """The token of a person's link, a new one where they had another; that one is void then.
+
+        So are their cookies, unless whoever is in `stays`.
 
         Raises E885 for a name that is none or a role that is not there.
         """
@@ -69,7 +78,7 @@ class People:
                     person.insert().values(**values, **fresh).returning(person.c.id)
                 ).scalar_one()
             else:
-                more = {"sessions": person.c.sessions + 1}
+                more = {"sessions": person.c.sessions + (0 if stays else 1)}
                 connection.execute(person.update().where(person.c.id == known).values(**values, **more))
             log(connection, "invite", by, body={"of": known, "name": name, "role": role, "team": team})
         return token

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, NoSuchModuleError
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from trueup.collecting import schema
 from trueup.engine import disk
@@ -96,7 +97,7 @@ class Store:
         try:
             yield
         except DBAPIError as error:
-            if isinstance(error, sa.exc.IntegrityError):
+            if isinstance(error, IntegrityError):
                 raise
             raise _unopened(self.place, str(error.orig)) from None
 
@@ -156,7 +157,7 @@ def _engine(url: str) -> sa.Engine:
             {"connect_args": {"timeout": PATIENCE}} if sqlite else {"pool_pre_ping": True}
         )
         engine = sa.create_engine(url, pool_size=8, max_overflow=56, **options)
-    except (sa.exc.ArgumentError, NoSuchModuleError) as error:
+    except (ArgumentError, NoSuchModuleError) as error:
         raise _unopened(url.partition("@")[2] or url, str(error)) from None
     except ImportError as error:
         raise TrueupError(
@@ -166,8 +167,8 @@ def _engine(url: str) -> sa.Engine:
             remedy="pip install 'trueup[postgres]'",
         ) from None
     if sqlite:
-        sa.event.listen(engine, "connect", _prepared)
-    sa.event.listen(engine, "begin", _begun_sqlite if sqlite else _begun_postgres)
+        event.listen(engine, "connect", _prepared)
+    event.listen(engine, "begin", _begun_sqlite if sqlite else _begun_postgres)
     return engine
 
 

@@ -58,7 +58,7 @@ def collect(
     server = opened.server(site)
     place = listening_at(port, host)
     here = f"http://127.0.0.1:{place.getsockname()[1]}"
-    url = f"{site or here}/join/{opened.people.invite('owner', 'owner')}"
+    url = f"{site or here}/join/{opened.people.invite('owner', 'owner', stays=True)}"
     say(*opened.said, f"collecting for {opened.project.name} in {opened.store.place}")
     say(f"your link, which lets whoever has it in as owner: {url}", "(Ctrl-C ends it)")
     if open_page:

@@ -45,7 +45,8 @@ def krippendorff_alpha(
     pairs /= (size - 1)[:, None, None]
     whole = np.ones((1, len(kept)))
     drawn = np.random.default_rng(seed).multinomial(len(kept), [1 / len(kept)] * len(kept), RESAMPLES)
-    found = _alphas(np.concatenate([whole, drawn]), pairs, np.asarray(values, np.float64), metric)
+    weights = np.concatenate([whole, drawn.astype(np.float64)])
+    found = _alphas(weights, pairs, np.asarray(values, np.float64), metric)
     many = found[1:][np.isfinite(found[1:])]
     low, high = np.quantile(many, [(1 - level) / 2, (1 + level) / 2]) if len(many) > 1 else (math.nan,) * 2
     error = float(many.std(ddof=1)) if len(many) > 1 else math.nan

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trueup.api.battling import Battle, battle
     from trueup.api.behaviour import Measurement, programs, refusals, summaries, toxicity
+    from trueup.api.collecting import Collection, collect
     from trueup.api.comparing import Compared, Reproduced, Run, Soup, compare, reproduce, run, soup
     from trueup.api.evaluation import Evaluation, evaluate
     from trueup.api.judging import Judged, Ratings, generate, judge, rank
@@ -34,17 +35,19 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Battle", "Compared", "Comparison", "Completion", "Cost", "Counts", "Estimate", "Evaluation",
+    "Battle", "Collection", "Compared", "Comparison", "Completion", "Cost", "Counts", "Estimate",
+    "Evaluation",
     "Group", "Groups", "Input", "Interrupted", "Judged", "Measured", "Measurement", "Message", "Model",
     "Preview", "Problem", "Ranking", "Ratings", "ReadResult", "Report", "Reproduced", "Role", "Run", "Score",
     "Soup", "Step", "Trained", "TrueupError", "Watched",
-    "battle", "check", "cite", "compare", "config", "convert", "evaluate", "export",
+    "battle", "check", "cite", "collect", "compare", "config", "convert", "evaluate", "export",
     "fit", "generate", "judge", "load", "measure", "preview", "programs", "rank", "read", "refusals",
     "report", "reproduce", "run", "soup", "summaries", "toxicity", "watch",
 ]  # fmt: skip
 _HOME = {
     "api.battling": ("Battle", "battle"),
     "api.behaviour": ("Measurement", "programs", "refusals", "summaries", "toxicity"),
+    "api.collecting": ("Collection", "collect"),
     "api.comparing": ("Compared", "Reproduced", "Run", "Soup", "compare", "reproduce", "run", "soup"),
     "api.evaluation": ("Evaluation", "evaluate"),
     "api.judging": ("Judged", "Ratings", "generate", "judge", "rank"),

@@ -103,7 +103,7 @@ LAB_COMMANDS = ("trueup.commands.lab",)
 
 # Layers, or single modules, that work on a machine where torch cannot be imported.
 NO_TORCH = (
-    "trueup.collect",
+    "trueup.collecting",
     "trueup.data",
     "trueup.engine.disk",
     "trueup.engine.groups",

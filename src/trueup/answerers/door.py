@@ -30,11 +30,11 @@ _HERE = re.compile(r"(?:127\.0\.0\.1|localhost)(?::\d{1,5})?", re.ASCII | re.IGN
 "What `Host` may say. Any port: it may have been forwarded from another one."
 
 
-def listen(port: int = 0) -> socket.socket:
-    """A socket on the loopback address that clients can connect to from now on; port 0 is any free one."""
+def listen(port: int = 0, host: str = HOST) -> socket.socket:
+    """A socket that clients can connect to from now on, on the loopback address; port 0 is any free one."""
     # Made again from its number, it knows its protocol. Without it asyncio leaves TCP_NODELAY out, and every
     # answer waits 40 ms for the client's acknowledgement of its headers.
-    return socket.socket(fileno=socket.create_server((HOST, port), backlog=BACKLOG).detach())
+    return socket.socket(fileno=socket.create_server((host, port), backlog=BACKLOG).detach())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +55,11 @@ class Limits:
     "Of the bodies that are being read at a time."
 
 
-def server_of(app: Any, limits: Limits, *, grace: int | None = None) -> uvicorn.Server:
+def server_of(app: Any, limits: Limits, *, grace: int | None = None, site: str = "") -> uvicorn.Server:
     """A server of an ASGI application behind this door: `run(sockets=[listen()])` answers until it is ended.
 
+    `site` is an address by which people reach it from elsewhere, `https://NAME`, of an application that asks
+    who they are.
     `grace` is for how many seconds an end waits for what is being answered; None is for as long as it takes.
     Raises ImportError without `trueup[serving]`; the command that asked says so, with its own way round.
     """
@@ -65,7 +67,7 @@ def server_of(app: Any, limits: Limits, *, grace: int | None = None) -> uvicorn.
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     config = uvicorn.Config(
-        guarded(app),
+        guarded(app, site),
         # The same parser and loop whatever else is installed. A protocol is made by calling its class; this
         # makes one as well, and knows the others.
         http=cast(Any, Porch(limits, H11Protocol)),
@@ -224,11 +226,11 @@ def _no_room(connections: int) -> bytes:
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
-def guarded(app: App) -> App:
-    """The app, for requests alone that name this machine and come from no other site."""
+def guarded(app: App, site: str = "") -> App:
+    """The app, for requests alone that name this machine, or `site`, and come from no other site."""
 
     async def gate(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
-        fault = fault_of(scope["headers"])
+        fault = fault_of(scope["headers"], site)
         if fault is None:
             await app(scope, receive, send)
             return
@@ -244,17 +246,20 @@ def guarded(app: App) -> App:
     return gate
 
 
-def fault_of(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, str] | None:
+def fault_of(headers: Iterable[tuple[bytes, bytes]], site: str = "") -> tuple[int, str] | None:
     """Status and reason for a request that is not let in; None for one that is.
 
-    `Host` must be there once and be `127.0.0.1` or `localhost`, with or without a port. `Origin`, which
-    browsers add, must be the same address: what it names otherwise is a page of another site.
+    `Host` must be there once and be `127.0.0.1` or `localhost`, with or without a port, or what `site` names.
+    `Origin`, which browsers add, must be the same address: what it names otherwise is a page of another site.
     """
     said = [(name.lower(), text.decode("latin-1")) for name, text in headers]
     hosts = [text for name, text in said if name == b"host"]
-    if len(hosts) != 1 or not _HERE.fullmatch(hosts[0]):
+    named = site.partition("://")[2].lower()
+    known = len(hosts) == 1 and (_HERE.fullmatch(hosts[0]) or (named and hosts[0].lower() == named))
+    if not known:
         return 400, "the Host header must be there once, and be 127.0.0.1 or localhost"
-    if any(text.lower() != f"http://{hosts[0].lower()}" for name, text in said if name == b"origin"):
+    own = site.lower() if hosts[0].lower() == named else f"http://{hosts[0].lower()}"
+    if any(text.lower() != own for name, text in said if name == b"origin"):
         return 403, "the request comes from a web page of another site (its Origin header)"
     return None
 

@@ -7,6 +7,7 @@ from cyclopts import App
 from trueup.commands import (
     battle,
     behaviour,
+    collect,
     compare,
     data,
     doctor,
@@ -52,6 +53,7 @@ app.command(watch.watch)
 app.command(explain.explain)
 app.command(judge.judge)
 app.command(battle.battle)
+app.command(collect.app)
 app.command(rank.rank)
 app.command(reproduce.reproduce)
 app.command(evaluate.evaluate, name="eval")

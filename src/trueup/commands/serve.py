@@ -64,12 +64,12 @@ def serve(
     run_until_stopped(server, place, "stopped")
 
 
-def listening_at(port: int) -> socket.socket:
-    """A socket on the loopback address. Raises E964 where the system gives none."""
+def listening_at(port: int, host: str = "127.0.0.1") -> socket.socket:
+    """A socket on the loopback address, or another one. Raises E964 where the system gives none."""
     from trueup.answerers.door import listen
 
     try:
-        return listen(port)
+        return listen(port, host)
     except OSError as error:
         raise TrueupError(
             "E964",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.data import strict_json, tables
+from trueup.data.collected import collected_rows, is_reference
 from trueup.data.fields import typed
 from trueup.data.memory import memory_rows
 from trueup.data.problems import Fault, file_error, nearest, printable
@@ -36,6 +37,8 @@ def rows_of(path_or_id: Any, split: str) -> Iterator[RawRow]:
     text = str(path_or_id)
     if not text:
         raise TrueupError("E102", "the path is empty", remedy="name a file, a folder or a dataset")
+    if is_reference(text):
+        return collected_rows(text)
     path = _path_of(text)
     try:
         mode = path.stat().st_mode

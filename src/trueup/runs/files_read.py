@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.data import places
+from trueup.data.collected import collected_digest, is_reference
 from trueup.engine.inputs import Input
 from trueup.errors import TrueupError
 from trueup.runs.digests import digest_files
@@ -71,6 +72,8 @@ def files_of_place(place: schema.Place) -> Files:
 
 
 def _input(key: str, text: str, files: Files, whole: bool) -> Input | None:
+    if is_reference(text):
+        return Input(name=key, kind="files", what=text, digest=collected_digest(text), again=True)
     digest, parts = digest_files(files)
     if not digest:
         return None
@@ -93,7 +96,7 @@ def _in(path: Path, folder: Path | None) -> bool:
 def _reached(text: str, block: Any, seen: frozenset[str]) -> Files:
     """The files behind a reference: alone, after `lm:`, before `?`, `#` or `:FUNCTION`, or in options."""
     named = re.sub(r"^(lm:|toxicity:)", "", text)
-    if text in seen or named.startswith((*_SERVERS, OBJECT)):
+    if text in seen or named.startswith((*_SERVERS, OBJECT)) or is_reference(named):
         return {}
     seen = seen | {text}
     if named.startswith(FUNCTION):

@@ -22,6 +22,7 @@ from typing import Any
 
 import trueup
 from trueup.chat import Chat
+from trueup.data.collected import is_reference
 from trueup.data.places import files_of
 from trueup.data.stored import Put, refused, stored, storing
 from trueup.data.writer import whole
@@ -65,7 +66,7 @@ def default_folder() -> Path:
 
 def too_large(path: str, split: str, limit: int | None) -> bool:
     """Whether the rows of the file, folder or data set are better not held in memory."""
-    if limit is not None and limit <= FEW:
+    if (limit is not None and limit <= FEW) or is_reference(path):
         return False
     files = files_of(path, split)
     if files is None:  # A data set's id: how much there is shows only as it is read.

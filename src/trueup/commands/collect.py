@@ -1,0 +1,133 @@
+"""The commands that collect what people say."""
+
+from __future__ import annotations
+
+import threading
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from trueup.commands.early import check_models
+from trueup.commands.options import Json, answer, say
+from trueup.commands.serve import Port, listening_at, run_until_stopped
+from trueup.errors import counted
+
+if TYPE_CHECKING:
+    from trueup.collecting.open import Opened
+
+Project = Annotated[Path, Parameter(help="The YAML file of a project; docs/collect.md says what it holds.")]
+
+app = App(name="collect", help="Collect what people say: an app in the browser that trains what it collects.")
+
+
+@app.default
+def collect(
+    project: Project,
+    /,
+    *,
+    port: Port = 8200,
+    host: str = "127.0.0.1",
+    site: str = "",
+    open_page: Annotated[bool, Parameter(name="--open", negative="")] = False,
+) -> None:
+    """Serve a project to its annotators: they compare, rank, rate, write and talk to models in a browser.
+
+    It listens on 127.0.0.1 alone, and prints a link that lets you in as the owner; links for others are made
+    on the page People. Everything said is on the disk before the page goes on. Ctrl-C ends it, and the same
+    command goes on. It needs the extra trueup[collect].
+
+    Parameters
+    ----------
+    port
+        Where it listens; 0 is any free port.
+    host
+        Another address of this machine for people from elsewhere; with --site.
+    site
+        What those people type: https://NAME, of a proxy for TLS.
+    open_page
+        Open the page in this machine's browser.
+    """
+    from trueup.collecting.open import check_site, open_project
+
+    check_site(host, site)
+    opened = open_project(project)
+    for block in opened.project.tasks.values():
+        check_models(*(ref for ref in block.converse.models.values() if not ref.startswith("openai:")))
+    server = opened.server(site)
+    place = listening_at(port, host)
+    here = f"http://127.0.0.1:{place.getsockname()[1]}"
+    url = f"{site or here}/join/{opened.people.invite('owner', 'owner', stays=True)}"
+    say(*opened.said, f"collecting for {opened.project.name} in {opened.store.place}")
+    say(f"your link, which lets whoever has it in as owner: {url}", "(Ctrl-C ends it)")
+    if open_page:
+        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+    run_until_stopped(server, place, "stopped; the same command goes on")
+
+
+@app.command
+def invite(
+    project: Project,
+    /,
+    name: str,
+    *,
+    role: Literal["annotator", "lead", "owner"] = "annotator",
+    group: str = "",
+    site: str = "http://127.0.0.1:8200",
+) -> None:
+    """Print a link that lets somebody in; it makes an earlier link of theirs void.
+
+    Parameters
+    ----------
+    name
+        Under which their answers are kept.
+    group
+        The group of people whose values theirs stand for.
+    site
+        What the link begins with.
+    """
+    token = _opened(project).people.invite(name, role, group)
+    say(f"{site.rstrip('/')}/join/{token}")
+
+
+@app.command
+def export(project: Project, /, *, out: Path, log: Path | None = None, as_json: Json = False) -> None:
+    """Write what was said so far as groups, at any moment, also while the app is used.
+
+    `data.path: collect:STORE` in a recipe reads the same rows without a file.
+
+    Parameters
+    ----------
+    out
+        A .jsonl file.
+    log
+        Also write the log of everything that happened, one event a line.
+    """
+    from trueup.collecting.exports import export as written
+    from trueup.collecting.exports import write_events
+
+    store = _opened(project).store
+    groups, latest = written(store, out)
+    said = [f"{counted(groups, 'group')} written to {out}", f"as the project was after event {latest}"]
+    if log is not None:
+        said.append(f"{counted(write_events(store, log), 'event')} written to {log}")
+    answer({"groups": groups, "until": latest, "out": str(out)}, said, as_json)
+
+
+@app.command
+def backup(project: Project, /, *, out: Path) -> None:
+    """Copy the store as it is now, also while the app is used; a copy by other means may be damaged.
+
+    Parameters
+    ----------
+    out
+        Where the copy goes. To go back to it, stop the app and put it in the store's place.
+    """
+    say(f"backup: {_opened(project).store.backup(out)}")
+
+
+def _opened(project: Path) -> Opened:
+    from trueup.collecting.open import open_project
+
+    return open_project(project)

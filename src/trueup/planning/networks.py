@@ -247,8 +247,15 @@ class Size:
     num_trained: int
     largest_linear: int
     "Bytes of the largest linear layer in the precision that is computed in."
-    outside_layers: int = 0
+    outside_layers: int
     "Bytes of embeddings, head and what else is in no layer."
+    body: int
+    "Weights that a token is multiplied with in the body, adapters left out; of experts those that it asks."
+    num_adapter: int
+    head: int
+    "Weights of the LM head; 0 without one."
+    attention: int
+    "Query heads times their width, over all layers."
 
 
 def sized(role: Role, settings: ModelSettings, device: str, *, nf4: bool) -> Size:
@@ -274,7 +281,25 @@ def _size(network: LanguageModel, nf4: bool) -> Size:
         num_trained=sum(p.numel() for p in trained),
         largest_linear=max(map(num_bytes, _linear_weights(network)), default=0),
         outside_layers=sum(num_bytes(p) for n, p in network.module.named_parameters() if not _LAYER.search(n)),
+        body=_multiplied(network),
+        num_adapter=sum(p.numel() for p in parameters if id(p) in own),
+        head=head.weight.numel() if (head := network.hf_model.get_output_embeddings()) is not None else 0,
+        attention=num_layers(network.config) * _heads(network.config)[0] * _heads(network.config)[2],
     )
+
+
+def _multiplied(network: LanguageModel) -> int:
+    """Weights of the body's matrices that one token meets, embeddings and adapters left out."""
+    tables = {id(m.weight) for m in network.body.modules() if isinstance(m, nn.Embedding)}
+    config = network.config.get_text_config()
+    experts = [getattr(config, n, None) for n in ("num_experts", "num_local_experts", "n_routed_experts")]
+    count = next(filter(None, experts), 1)
+    share = (getattr(config, "num_experts_per_tok", None) or count) / count
+    found = 0.0
+    for name, p in network.body.named_parameters():
+        if p.dim() > 1 and id(p) not in tables and "lora_" not in name:
+            found += p.numel() * (share if ".experts." in name else 1)
+    return round(found)
 
 
 def num_bytes(tensor: Tensor) -> int:
@@ -293,8 +318,14 @@ def _linear_weights(network: LanguageModel) -> list[Tensor]:
 
 def cache_bytes(network: LanguageModel) -> int:
     """Bytes of keys and values that one token leaves in the sampler's cache."""
-    config = network.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * num_layers(config) * heads * width * next(network.body.parameters()).element_size()
+    _, heads, width = _heads(network.config)
+    return 2 * num_layers(network.config) * heads * width * next(network.body.parameters()).element_size()
+
+
+def _heads(config: Any) -> tuple[int, int, int]:
+    """Query heads, key heads and their width; none for a decoder without attention."""
+    text = config.get_text_config()
+    heads = getattr(text, "num_attention_heads", None) or 0
+    width = getattr(text, "head_dim", None) or (text.hidden_size // heads if heads else 0)
+    return heads, getattr(text, "num_key_value_heads", None) or heads, width
 

@@ -19,7 +19,7 @@ from trueup.engine.loop import plan
 from trueup.engine.method import Handles, Method, Parts
 from trueup.engine.order import span
 from trueup.engine.packing import num_row_tokens, split
-from trueup.errors import TrueupError, counted
+from trueup.errors import TrueupError
 from trueup.models.opening import in_memory, model_path, open_chat
 from trueup.runs.training import step_sizes
 from trueup.settings.weights import model_folder
@@ -50,6 +50,8 @@ class Work:
     "Completions that are written for each prompt."
     new_tokens: int = 0
     assumptions: tuple[str, ...] = ()
+    parts: tuple[Parts, tuple[str, ...], bool]
+    "What it was built from; a plan of other settings over the same rows takes it again."
 
     @property
     def pass_tokens(self) -> int:
@@ -66,8 +68,13 @@ class Rows:
     tokens: int | None = None
 
 
-def work_of(module: ModuleType, config: Any, rows: Rows) -> Work:
-    """What a run of these settings does in a step. Raises E863 for what trains no network."""
+def work_of(
+    module: ModuleType, config: Any, rows: Rows, parts: tuple[Parts, tuple[str, ...], bool] | None = None
+) -> Work:
+    """What a run of these settings does in a step, over `parts` that were read before where they are given.
+
+    Raises E863 for what trains no network.
+    """
     if "build" not in vars(module):
         raise TrueupError(
             "E863",
@@ -75,12 +82,13 @@ def work_of(module: ModuleType, config: Any, rows: Rows) -> Work:
             where=module.__name__.rpartition(".")[2],
             remedy="plan a method that trains: `trueup methods` lists them",
         )
-    parts, assumed, known = _parts(module, config, rows)
-    method: Method = module.build(config, parts)
+    read_before = parts or _parts(module, config, rows)
+    given, assumed, known = read_before
+    method: Method = module.build(config, given)
     new = config.decoding.max_new_tokens if "sampled_logprobs" in method.source.writes else 0
     samples = _samples(config) if new else 0
-    sizes = step_sizes(config.loop, method, len(parts.groups)) if known or config.loop.steps else []
-    drawn = list(_steps(method, config, parts, len(sizes) or 1, samples, new))
+    sizes = step_sizes(config.loop, method, len(given.groups)) if known or config.loop.steps else []
+    drawn = list(_steps(method, config, given, len(sizes) or 1, samples, new))
     read = _read(method)
     passes = [(p, len(cut)) for step in drawn for cut in _cuts(method, step, config) for p in cut]
     largest, number = max(passes, key=lambda found: sum(map(num_row_tokens, found[0])))
@@ -96,6 +104,7 @@ def work_of(module: ModuleType, config: Any, rows: Rows) -> Work:
         samples=samples,
         new_tokens=new,
         assumptions=assumed,
+        parts=read_before,
     )
 
 
@@ -115,7 +124,9 @@ def _parts(module: ModuleType, config: Any, rows: Rows) -> tuple[Parts, tuple[st
         )
         return parts, (), True
     tokens = rows.tokens or config.data.max_tokens
-    made = [_made_up(i, needs, tokens) for i in range(rows.num or max(2, config.loop.batch))]
+    num = rows.num or max(2, config.loop.batch)
+    two = [_made_up(i, needs, tokens) for i in range(2)]
+    made = (two * -(-num // 2))[:num]
     parts = Parts(
         groups=made,
         held_out=(),
@@ -212,7 +223,3 @@ def tables(work: Work, vocabulary: int, itemsize: int) -> int:
     tokens = sum(c.num_supervised for group in work.largest for c in group.completions)
     return tokens * vocabulary * itemsize * len(_read(work.method) & TABLES.keys())
 
-
-def data_said(work: Work) -> str:
-    """What the passes are made of: `largest pass 3,900 tokens, one of 4 in its update`."""
-    return f"largest pass {work.pass_tokens:,} tokens, one of {counted(work.passes, 'pass', 'passes')} in its update"

@@ -1,14 +1,16 @@
 """Measures peaks of memory of short training runs and holds what `trueup plan` says of them against those.
 
-    python scripts/measure_plan.py [CASE ...] [--json]
+    python scripts/measure_plan.py [CASE ...] [--as-is]
 
 Each run is a process of its own. Its peak is what its timings.jsonl says after the last step, before anything
-is saved, less what the process held before the run began: the interpreter and the libraries.
+is saved, less what the process held before the run began: the interpreter and the libraries. Freed memory goes
+back to the system, unless `--as-is` leaves the allocator as it is.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-MODEL = {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8, "vocab_size": 32_000}
-"58 million weights, 33 million of them embeddings and head."
+MODEL = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 6, "vocab_size": 16_000}
+"34 million weights, 16 million of them embeddings and head."
 SMALLER = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 6, "vocab_size": 8_000}
 
 
@@ -33,24 +35,25 @@ class Case:
     "Of a completion: as many tokens."
 
 
-def _loop(microbatch: int, batch: int = 16) -> dict[str, Any]:
+def _loop(microbatch: int, batch: int) -> dict[str, Any]:
     return {"steps": 2, "batch": batch, "microbatch_tokens": microbatch}
 
 
-LORA = {"lora": {"rank": 16}}
+LORA, BF16 = {"lora": {"rank": 16}}, {"dtype": "bfloat16"}
 CASES = {
-    "sft_1024": Case(method="sft", settings={"loop": _loop(1024)}),
-    "sft_2048": Case(method="sft", settings={"loop": _loop(2048)}),
-    "sft_4096": Case(method="sft", settings={"loop": _loop(4096)}),
-    "sft_one_pass": Case(method="sft", settings={"loop": _loop(4096, 7)}),
-    "sft_lora_4096": Case(method="sft", settings={"model": LORA, "loop": _loop(4096)}),
-    "sft_bf16_4096": Case(method="sft", settings={"model": {"dtype": "bfloat16"}, "loop": _loop(4096)}),
-    "dpo_2048": Case(method="dpo", settings={"loop": _loop(2048)}),
-    "dpo_4096": Case(method="dpo", settings={"loop": _loop(4096)}),
-    "dpo_lora_4096": Case(method="dpo", settings={"model": LORA, "loop": _loop(4096)}),
-    "reward_4096": Case(method="reward_model", settings={"loop": _loop(4096)}),
-    "sft_small": Case(method="sft", settings={"loop": _loop(3072, 12)}, model=SMALLER, characters=300),
+    "sft_1024": Case(method="sft", settings={"loop": _loop(1024, 4)}),
+    "sft_2048": Case(method="sft", settings={"loop": _loop(2048, 8)}),
+    "sft_4096": Case(method="sft", settings={"loop": _loop(4096, 16)}),
+    "sft_2048_one_pass": Case(method="sft", settings={"loop": _loop(2048, 4)}),
+    "sft_2048_lora": Case(method="sft", settings={"model": LORA, "loop": _loop(2048, 8)}),
+    "sft_2048_bf16": Case(method="sft", settings={"model": BF16, "loop": _loop(2048, 8)}),
+    "dpo_2048": Case(method="dpo", settings={"loop": _loop(2048, 4)}),
+    "dpo_2048_lora": Case(method="dpo", settings={"model": LORA, "loop": _loop(2048, 4)}),
+    "reward_2048": Case(method="reward_model", settings={"loop": _loop(2048, 4)}),
+    "small": Case(method="sft", settings={"loop": _loop(2048, 8)}, model=SMALLER, characters=440),
 }
+RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+"Memory of tensors goes back to the system when it is freed; by default glibc keeps what lies between."
 RUN = """
 import json, sys
 from pathlib import Path
@@ -90,12 +93,13 @@ def make(folder: Path, case: Case) -> dict[str, Any]:
     return {"model": model, "data": data, "update": {"lr": 1e-5}, **settings}
 
 
-def measure(case: Case) -> dict[str, Any]:
+def measure(case: Case, *, returned: bool = True) -> dict[str, Any]:
     """What a process measured of a run, and what was planned for it, MiB."""
+    environment = {**os.environ, **(RETURNED if returned else {})}
     with tempfile.TemporaryDirectory() as name:
         given = {"method": case.method, "given": make(Path(name), case), "out": f"{name}/run"}
         command = [sys.executable, "-c", RUN, json.dumps(given)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise RuntimeError(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
@@ -104,12 +108,9 @@ def measure(case: Case) -> dict[str, Any]:
 def main(arguments: Sequence[str]) -> None:
     """Nothing; prints a table of cases."""
     names = [name for name in arguments if not name.startswith("--")] or list(CASES)
-    found = {name: measure(CASES[name]) for name in names}
-    if "--json" in arguments:
-        print(json.dumps(found, indent=1))
-        return
     print("| run | planned MiB | measured MiB | planned / measured |\n|---|---|---|---|")
-    for name, row in found.items():
+    for name in names:
+        row = measure(CASES[name], returned="--as-is" not in arguments)
         share = row["planned"] / row["measured"]
         print(f"| {name} | {row['planned']:.0f} | {row['measured']:.0f} | {share:.3f} |", flush=True)
 

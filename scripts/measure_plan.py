@@ -50,7 +50,7 @@ CASES = {
     "dpo_2048": Case(method="dpo", settings={"loop": _loop(2048, 4)}),
     "dpo_2048_lora": Case(method="dpo", settings={"model": LORA, "loop": _loop(2048, 4)}),
     "reward_2048": Case(method="reward_model", settings={"loop": _loop(2048, 4)}),
-    "small": Case(method="sft", settings={"loop": _loop(2048, 8)}, model=SMALLER, characters=440),
+    "small": Case(method="sft", settings={"loop": _loop(2048, 4)}, model=SMALLER, characters=440),
 }
 RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 "Memory of tensors goes back to the system when it is freed; by default glibc keeps what lies between."

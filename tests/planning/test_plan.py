@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoConfig
 
 import trueup
 from trueup.cli import main
@@ -29,8 +28,7 @@ LLAMA: dict[str, Any] = {
 }  # fmt: skip
 LINEAR = 128 * 128 * 2 + 128 * 64 * 2 + 3 * 128 * 192
 WEIGHTS = 2 * 1000 * 128 + 2 * (LINEAR + 2 * 128) + 128
-BIG = {**LLAMA, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 24, "num_attention_heads": 32}
-MIB = 2**20
+BIG = {**LLAMA, "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32}
 
 
 def model(folder: Path, **changes: Any) -> str:
@@ -155,7 +153,7 @@ def test_operations_are_those_of_the_matrix_products(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------ every method
 
 DIFFERENT = ("sft", "dpo", "kto", "reward_model", "triplet", "ppo_ptx", "distill", "rrhf")
-SLOW = sorted(name for name in names() if "build" in vars(find(name)) and name not in DIFFERENT)
+SLOW = sorted(set(names()) - {*DIFFERENT, "best_of_n"})
 
 
 @pytest.mark.parametrize(
@@ -173,8 +171,6 @@ def test_every_method_has_a_plan_from_a_configuration_alone(tmp_path: Path, meth
 
 
 def test_rows_are_read_where_they_can_be(tmp_path: Path) -> None:
-    import small_world
-
     world = small_world.make(tmp_path)
     given = {"model": str(world / "my-model"), "data": str(world / "demos.jsonl")}
     found = trueup.plan("sft", gpu="A10", loop={"epochs": 2, "batch": 4}, **given)
@@ -195,28 +191,27 @@ def spoken(arguments: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    ("changes", "options", "first"),
+    ("layers", "options", "first"),
     [
-        ({}, "--gpu A100-40 --row_tokens 512", "--loop.microbatch_tokens 2048"),
-        ({}, "--gpu A10 --row_tokens 4096", "--model.lora.rank 16 --model.dtype bfloat16"),
-        ({}, "--gpu A10 --row_tokens 512 --model.lora.rank 8 --loop.microbatch_tokens 600", "--model.dtype bfloat16"),
-        ({"num_hidden_layers": 400}, "--gpu A100x8 --row_tokens 512 --loop.microbatch_tokens 512 "
-         "--data.max_tokens 256 --model.lora.rank 8 --model.lora.quantise nf4 --model.dtype bfloat16", "--gpu A100x"),
+        (4, "--row_tokens 512 --loop.microbatch_tokens 16384", "--loop.microbatch_tokens"),
+        (8, "--row_tokens 4096", "--model.lora.rank 16"),
+        (24, "--row_tokens 512 --model.lora.rank 8 --loop.microbatch_tokens 600", "--model.dtype bfloat16"),
+        (240, "--row_tokens 32 --loop.microbatch_tokens 32 --data.max_tokens 256 --model.lora.rank 8 "
+         "--model.lora.quantise nf4 --model.dtype bfloat16", "--gpu A10x"),
     ],
 )  # fmt: skip
 def test_the_first_setting_to_change_makes_it_fit(
-    tmp_path: Path, changes: dict[str, Any], options: str, first: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, layers: int, options: str, first: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = model(tmp_path / "m", **{**BIG, "num_hidden_layers": 4, **changes})
-    typed = f"plan sft --model.path {path} --update.lr 1e-5 {options}"
+    path = model(tmp_path / "m", **{**BIG, "num_hidden_layers": layers})
+    typed = f"plan sft --gpu A10 --model.path {path} --update.lr 1e-5 {options}"
     found = spoken(typed, capsys)
     assert not found["fits"] and found["needs"] > found["memory"]
     change = found["change"]
     said = " ".join(change["options"])
     assert said.startswith(first), said
-    names_ = [word for word in said.split() if word.startswith("--")]
     kept = shlex.split(typed)
-    for name in names_:
+    for name in said.split()[::2]:
         if name in kept:
             del kept[kept.index(name) : kept.index(name) + 2]
     again = spoken(f"{shlex.join(kept)} {said}", capsys)
@@ -243,7 +238,7 @@ def test_many_runs_take_as_few_devices_each_as_they_fit_on(tmp_path: Path) -> No
         ("plan sft --gpu H100x0", "E865"),
         ("plan sft --gpu cpux2", "E865"),
         ("plan evaluate --gpu H100", "E863"),
-        ("plan sft --gpu H100 --model.path odd", "E864"),
+        ("plan sft --gpu H100 --model.path odd --update.lr 1e-5", "E864"),
         ("plan sft --gpu H100 --model.path nowhere", "E801"),
     ],
 )
@@ -253,7 +248,7 @@ def test_what_cannot_be_planned_says_so(
     monkeypatch.chdir(tmp_path)
     model(tmp_path / "odd", model_type="nothing-that-is-known")
     assert main(shlex.split(words)) in (64, 66)
-    assert capsys.readouterr().err.startswith(code)
+    assert capsys.readouterr().err.startswith(f"error {code} ")
 
 
 def test_a_model_whose_pass_has_no_shape_is_refused_with_its_reason(
@@ -266,9 +261,3 @@ def test_a_model_whose_pass_has_no_shape_is_refused_with_its_reason(
     with pytest.raises(TrueupError, match="E864.*nonzero has no shape"):
         planned("sft", model(tmp_path))
 
-
-def test_a_configuration_is_read_and_no_weight(tmp_path: Path) -> None:
-    path = Path(model(tmp_path))
-    (path / "model.safetensors").mkdir()
-    assert AutoConfig.from_pretrained(path).num_hidden_layers == 2
-    assert planned("sft", str(path)).fits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -33,8 +34,9 @@ def plan(
 ) -> Plan:
     """What a run takes on a device, `H100x8` or `cpu`: memory by part, tokens a second, hours, what to change.
 
-    The run is the one that `fit` would begin with the same arguments; no weight is read. `rows` and
-    `row_tokens` stand in place of reading its data, `runs` is so many alike. Raises E863 for a method that
+    The run is the one that `fit` would begin with the same method, model, data, prompts, judge, world and
+    settings; no weight is read. `gpu` is a device and how many, `mfu` the share of its rate that is reached.
+    `rows` and `row_tokens` stand in place of reading data; `runs` is so many runs alike, side by side. Raises E863 for a method that
     trains nothing, E864 for a model that cannot be counted, E865 for an unknown device.
     """
     found = planned(
@@ -45,7 +47,5 @@ def plan(
     with found.given.holding(), found.in_place() as in_place:
         config = found.stage.config
         if hasattr(config, "data") and not isinstance(config.data, str):
-            from dataclasses import replace
-
             config = replace(config, data=in_place(config.data))
         return plan_of(found.stage.module, config, asked)

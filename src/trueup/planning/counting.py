@@ -23,6 +23,9 @@ from torch.utils.flop_counter import flop_registry
 
 from trueup.models import kernels
 
+PRODUCTS = {**flop_registry, torch.ops.aten.addmm_: flop_registry[torch.ops.aten.addmm]}
+"What counts the operations of a product, by the operation; torch leaves out the one that works in place."
+
 
 @final
 @dataclass(kw_only=True, eq=False)
@@ -91,8 +94,8 @@ class _Follow(TorchDispatchMode):
         made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and leaf.is_meta]
         for tensor in made:
             self._live.follow(tensor)
-        if made and func._overloadpacket in flop_registry:
-            self._live.flops += flop_registry[func._overloadpacket](*args, **kwargs, out_val=out)
+        if made and func._overloadpacket in PRODUCTS:
+            self._live.flops += PRODUCTS[func._overloadpacket](*args, **kwargs, out_val=out)
         return out
 
 

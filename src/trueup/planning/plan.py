@@ -95,8 +95,8 @@ class Plan:
 def plan_of(module: ModuleType, config: Any, asked: Asked = Asked()) -> Plan:
     """The plan of a run of these settings. Raises E863 to E865 for what cannot be planned."""
     name, count = devices_of.parse(asked.gpu)
-    devices = Devices(device=devices_of.find(name, config.model.dtype), count=count)
     work = work_of(module, config, asked.rows)
+    devices = Devices(device=devices_of.find(name, config.model.dtype), count=count)
     found = _Run(module=module, config=config, work=work, devices=devices, mfu=asked.mfu)
     if asked.runs is not None:
         return _many(found, asked.runs)
@@ -182,14 +182,16 @@ def _tries(run: _Run) -> Iterator[tuple[_Step, ...]]:
         first = (*first, step)
         yield first
         yield from ((*first, smaller) for smaller in small)
-    longest = config.data.max_tokens
+    whole = longest = config.data.max_tokens
+    least = small[-1].settings["loop"]["microbatch_tokens"] if small else config.loop.microbatch_tokens
     while longest > 256:
         longest //= 2
-        words = f"rows of at most {longest:,} tokens"
         shorter = _Step(
-            option=f"--data.max_tokens {longest}", words=words, settings={"data": {"max_tokens": longest}}
+            option=f"--data.max_tokens {longest}",
+            words=f"rows of at most {longest:,} tokens",
+            settings={"data": {"max_tokens": longest}},
         )
-        yield (*first, *small[-1:], shorter)
+        yield (*first, shorter, _passes_of(least * longest // whole))
 
 
 def _smaller_passes(run: _Run) -> Iterator[_Step]:
@@ -198,11 +200,15 @@ def _smaller_passes(run: _Run) -> Iterator[_Step]:
     tokens = run.config.loop.microbatch_tokens
     while tokens // 2 >= longest:
         tokens //= 2
-        yield _Step(
-            option=f"--loop.microbatch_tokens {tokens}",
-            words=f"passes of {tokens:,} tokens, which changes no result",
-            settings={"loop": {"microbatch_tokens": tokens}},
-        )
+        yield _passes_of(tokens)
+
+
+def _passes_of(tokens: int) -> _Step:
+    return _Step(
+        option=f"--loop.microbatch_tokens {tokens}",
+        words=f"passes of {tokens:,} tokens, which changes no result",
+        settings={"loop": {"microbatch_tokens": tokens}},
+    )
 
 
 def _of_model(config: Any) -> Iterator[_Step]:

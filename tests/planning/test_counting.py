@@ -46,13 +46,20 @@ def test_what_was_there_before_and_what_is_real_does_not_count() -> None:
 
 def saved(network: LanguageModel, batch: Any, device: str) -> tuple[int, int]:
     """Bytes that the graph of a pass keeps, indices and weights left out; the bytes of what it returns."""
-    own = {t.untyped_storage().data_ptr() if not t.is_meta else id(t.untyped_storage()) for t in held(network)}
+    own = {
+        t.untyped_storage().data_ptr() if not t.is_meta else id(t.untyped_storage()) for t in held(network)
+    }
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         key = id(storage) if tensor.is_meta else storage.data_ptr()
-        if tensor.is_floating_point() and key not in own and tensor.device.type == device and storage.nbytes():
+        if (
+            tensor.is_floating_point()
+            and key not in own
+            and tensor.device.type == device
+            and storage.nbytes()
+        ):
             kept[key] = tensor
         return tensor
 
@@ -67,8 +74,14 @@ def held(network: LanguageModel) -> Iterable[Tensor]:
     return (*network.module.parameters(), *network.module.buffers())
 
 
-@pytest.mark.parametrize("lora", [None, LoraSettings(rank=2)], ids=["full", "lora"])
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "mistral"])
+FEW = (("llama", None), ("gemma2", LoraSettings(rank=2)))
+MORE = tuple((family, lora) for family in tiny_models.FAMILIES for lora in (None, LoraSettings(rank=2)))
+
+
+@pytest.mark.parametrize(
+    ("family", "lora"),
+    [*FEW, *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE if case not in FEW)],
+)
 def test_a_pass_counts_what_a_real_one_keeps(family: str, lora: LoraSettings | None) -> None:
     batch = pack(tiny_models.ragged(3))
     torch.manual_seed(0)

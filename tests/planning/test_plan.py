@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+import small_world
 import trueup
 from trueup.cli import main
 from trueup.engine.method import Role
+from trueup.engine.packing import num_row_tokens
 from trueup.errors import TrueupError
 from trueup.planning import memory, networks
 from trueup.planning.networks import Line, sized
@@ -83,14 +85,31 @@ def test_one_base_under_all_roles_is_there_once(tmp_path: Path) -> None:
     assert sum(held) == 4 * WEIGHTS and len(held) == 3
     apart = planned("ppo", model(tmp_path), model={"lora": {"rank": 4}})
     head = 1000 * 128
-    assert parts(apart)["value", "weights"] == 4 * (WEIGHTS - head + 128 + 1), "a head for values in place of tokens"
+    assert parts(apart)["value", "weights"] == 4 * (WEIGHTS - head + 128 + 1), (
+        "a head for values in place of tokens"
+    )
 
 
 def test_the_samplers_cache_is_rows_times_slots_times_heads(tmp_path: Path) -> None:
-    found = planned("grpo", model(tmp_path), num_completions=3, decoding={"max_new_tokens": 16}, loop={"steps": 2, "batch": 5})
+    found = planned(
+        "grpo",
+        model(tmp_path),
+        num_completions=3,
+        decoding={"max_new_tokens": 16},
+        loop={"steps": 2, "batch": 5},
+    )
     assert parts(found)["policy", "sampler's cache"] == 15 * (64 + 16) * 2 * 2 * 2 * 32 * 4
-    long = planned("grpo", model(tmp_path), row_tokens=4000, num_completions=3, decoding={"max_new_tokens": 96}, loop={"steps": 2, "batch": 5})
-    assert parts(long)["policy", "sampler's cache"] == 8 * 4096 * 2 * 2 * 2 * 32 * 4, "what is sampled at once is bounded"
+    long = planned(
+        "grpo",
+        model(tmp_path),
+        row_tokens=4000,
+        num_completions=3,
+        decoding={"max_new_tokens": 96},
+        loop={"steps": 2, "batch": 5},
+    )
+    assert parts(long)["policy", "sampler's cache"] == 8 * 4096 * 2 * 2 * 2 * 32 * 4, (
+        "what is sampled at once is bounded"
+    )
 
 
 def test_devices_share_what_stays(tmp_path: Path) -> None:
@@ -108,15 +127,19 @@ def test_devices_share_what_stays(tmp_path: Path) -> None:
     ("changes", "lora"),
     [
         ({"num_hidden_layers": 7}, None),
-        ({"num_hidden_layers": 7}, LoraSettings(rank=2)),
-        ({"model_type": "gemma3_text", "num_hidden_layers": 8, "head_dim": 32, "sliding_window": 16,
-          "layer_types": ["sliding_attention", "full_attention"] * 4}, None),
+        pytest.param({"num_hidden_layers": 7}, LoraSettings(rank=2), marks=pytest.mark.slow),
+        pytest.param({"model_type": "gemma3_text", "num_hidden_layers": 8, "head_dim": 32, "sliding_window": 16,
+          "layer_types": ["sliding_attention", "full_attention"] * 4}, None, marks=pytest.mark.slow),
     ],
     ids=["llama", "lora", "kinds in turn"],
 )  # fmt: skip
-@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+@pytest.mark.parametrize("kind", ["cuda", pytest.param("cpu", marks=pytest.mark.slow)])
 def test_the_line_through_two_shallow_models_meets_the_whole(
-    tmp_path: Path, kind: str, changes: dict[str, Any], lora: LoraSettings | None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    kind: str,
+    changes: dict[str, Any],
+    lora: LoraSettings | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = ModelSettings(path=model(tmp_path, **changes), lora=lora)
     module = find("dpo")
@@ -152,7 +175,7 @@ def test_operations_are_those_of_the_matrix_products(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------------------------------ every method
 
-DIFFERENT = ("sft", "dpo", "kto", "reward_model", "triplet", "ppo_ptx", "distill", "rrhf")
+DIFFERENT = ("kto", "triplet", "distill")
 SLOW = sorted(set(names()) - {*DIFFERENT, "best_of_n"})
 
 
@@ -174,9 +197,9 @@ def test_rows_are_read_where_they_can_be(tmp_path: Path) -> None:
     world = small_world.make(tmp_path)
     given = {"model": str(world / "my-model"), "data": str(world / "demos.jsonl")}
     found = trueup.plan("sft", gpu="A10", loop={"epochs": 2, "batch": 4}, **given)
-    rows = [len(f"what is {i}?") + len(f"it is {i}") for i in range(16)]
-    assert found.time.steps and found.time.steps * 4 >= 2 * 12, "a part is held out"
-    assert found.time.tokens / 4 == pytest.approx(sum(rows) / 16 + 47, abs=4), "and the template's own"
+    assert found.time.steps == 8 and len(found.work.groups) == 26, "13 rows are left to train on, twice"
+    rows = [num_row_tokens(group) for group in found.work.groups]
+    assert found.time.tokens * 8 == pytest.approx(sum(rows)) and set(rows) == {18, 19, 20}
     assert not any("every row" in said for said in found.to_json()["assumed"])
 
 
@@ -194,10 +217,11 @@ def spoken(arguments: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]
     ("layers", "options", "first"),
     [
         (4, "--row_tokens 512 --loop.microbatch_tokens 16384", "--loop.microbatch_tokens"),
-        (8, "--row_tokens 4096", "--model.lora.rank 16"),
-        (24, "--row_tokens 512 --model.lora.rank 8 --loop.microbatch_tokens 600", "--model.dtype bfloat16"),
-        (240, "--row_tokens 32 --loop.microbatch_tokens 32 --data.max_tokens 256 --model.lora.rank 8 "
-         "--model.lora.quantise nf4 --model.dtype bfloat16", "--gpu A10x"),
+        pytest.param(8, "--row_tokens 4096", "--model.lora.rank 16", marks=pytest.mark.slow),
+        pytest.param(24, "--row_tokens 512 --model.lora.rank 8 --loop.microbatch_tokens 600", "--model.dtype bfloat16",
+                     marks=pytest.mark.slow),
+        pytest.param(240, "--row_tokens 32 --loop.microbatch_tokens 32 --data.max_tokens 256 --model.lora.rank 8 "
+         "--model.lora.quantise nf4 --model.dtype bfloat16", "--gpu A10x", marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_the_first_setting_to_change_makes_it_fit(
@@ -260,4 +284,3 @@ def test_a_model_whose_pass_has_no_shape_is_refused_with_its_reason(
     monkeypatch.setattr(memory, "_pass", fails)
     with pytest.raises(TrueupError, match="E864.*nonzero has no shape"):
         planned("sft", model(tmp_path))
-

@@ -52,8 +52,6 @@ def plan(
     from trueup.planning.speed import MFU
     from trueup.planning.work import Rows
 
-    asked = Asked(
-        gpu=gpu, mfu=MFU if mfu is None else mfu, rows=Rows(num=rows, tokens=row_tokens), runs=runs
-    )
+    asked = Asked(gpu=gpu, mfu=MFU if mfu is None else mfu, rows=Rows(num=rows, tokens=row_tokens), runs=runs)
     made = plan_of(stage.module, stage.config, asked)
     answer(made.to_json(), str(made).splitlines(), as_json)

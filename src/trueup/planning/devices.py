@@ -83,8 +83,12 @@ def parse(text: str) -> tuple[str, int]:
     known = ", ".join(names.values())
     if stem not in names:
         near = difflib.get_close_matches(stem, names, n=1)
-        remedy = f"did you mean {names[near[0]]}? {known} are known" if near else f"one of {known}; H100x8 is 8"
-        raise TrueupError("E865", f"no device {text!r} is known", where="--gpu", remedy=remedy, exit_code=EXIT_USAGE)
+        remedy = (
+            f"did you mean {names[near[0]]}? {known} are known" if near else f"one of {known}; H100x8 is 8"
+        )
+        raise TrueupError(
+            "E865", f"no device {text!r} is known", where="--gpu", remedy=remedy, exit_code=EXIT_USAGE
+        )
     if not 1 <= count <= MOST_DEVICES or (stem == CPU and count > 1):
         reason = "this machine is one device" if stem == CPU else f"{count} devices are none to plan for"
         raise TrueupError(

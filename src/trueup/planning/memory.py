@@ -253,9 +253,7 @@ def _at_work(method: Method) -> list[str]:
     return list(dict.fromkeys((*method.trains, *method.objective.wants)))
 
 
-def _counted(
-    method: Method, settings: ModelSettings, work: Work, kind: str, layers: int | None
-) -> Counted:
+def _counted(method: Method, settings: ModelSettings, work: Work, kind: str, layers: int | None) -> Counted:
     networks = {
         name: open_planned(method.networks[name], settings, kind, layers=layers).with_temperature(
             method.temperature

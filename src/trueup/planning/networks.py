@@ -280,7 +280,9 @@ def _size(network: LanguageModel, nf4: bool) -> Size:
         num_base=sum(p.numel() for p in base),
         num_trained=sum(p.numel() for p in trained),
         largest_linear=max(map(num_bytes, _linear_weights(network)), default=0),
-        outside_layers=sum(num_bytes(p) for n, p in network.module.named_parameters() if not _LAYER.search(n)),
+        outside_layers=sum(
+            num_bytes(p) for n, p in network.module.named_parameters() if not _LAYER.search(n)
+        ),
         body=_multiplied(network),
         num_adapter=sum(p.numel() for p in parameters if id(p) in own),
         head=head.weight.numel() if (head := network.hf_model.get_output_embeddings()) is not None else 0,
@@ -328,4 +330,3 @@ def _heads(config: Any) -> tuple[int, int, int]:
     heads = getattr(text, "num_attention_heads", None) or 0
     width = getattr(text, "head_dim", None) or (text.hidden_size // heads if heads else 0)
     return heads, getattr(text, "num_key_value_heads", None) or heads, width
-

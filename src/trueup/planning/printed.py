@@ -85,7 +85,11 @@ def assumptions(plan: Plan) -> list[str]:
             f"on {plan.devices.count} devices weights, gradients and optimiser are divided evenly, {GATHERED} "
             "layers are whole at a time, and what goes between devices takes no time"
         )
-    found.append("loading, saving, evaluation and what Python does between products take no time and no memory")
+    if device.kind == "cpu":
+        found.append("the allocator gives freed memory back: MALLOC_MMAP_THRESHOLD_=65536 in the environment")
+    found.append(
+        "loading, saving, evaluation and what Python does between products take no time and no memory"
+    )
     return found
 
 
@@ -133,4 +137,6 @@ def _digits(value: float) -> str:
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(
+        text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )

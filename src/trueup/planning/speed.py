@@ -102,7 +102,9 @@ def time_of(config: Any, work: Work, held: Sequence[Held], devices: Devices, mfu
     for name, wanted in work.method.objective.wants.items():
         head = bool(THROUGH_HEAD & {want.partition(":")[0] for want in wanted})
         remade = _remade(config, work, sizes[name])
-        learning += forward(sizes[name], load, head=head) + backward(sizes[name], load, head=head, remade=remade)
+        learning += forward(sizes[name], load, head=head) + backward(
+            sizes[name], load, head=head, remade=remade
+        )
     seconds = {"learn": work.method.epochs * times * learning / rate}
     for name, head in _asked(work, sizes):
         took = times * forward(sizes[name], load, head=head) / rate
@@ -137,9 +139,7 @@ def _asked(work: Work, sizes: Mapping[str, Size]) -> Iterator[tuple[str, bool]]:
         yield "judge", False
 
 
-def _sampling(
-    config: Any, work: Work, sizes: Mapping[str, Size], devices: Devices, mfu: float
-) -> float:
+def _sampling(config: Any, work: Work, sizes: Mapping[str, Size], devices: Devices, mfu: float) -> float:
     """Seconds of writing a step's completions, prompts read first, then a token at a time over some rows."""
     name = getattr(work.method.source, "network", "policy")
     size, device = sizes.get(name, sizes["policy"]), devices.device

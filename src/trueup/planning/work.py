@@ -137,7 +137,9 @@ def _parts(module: ModuleType, config: Any, rows: Rows) -> tuple[Parts, tuple[st
     )
     why = "" if rows.tokens else ", the longest that data.max_tokens lets in"
     shape = f"a prompt of {tokens - tokens // 2} tokens and completions of {tokens // 2}"
-    said = f"every row has {shape}{why}" if "sampling" not in needs else f"every prompt has {tokens} tokens{why}"
+    said = (
+        f"every row has {shape}{why}" if "sampling" not in needs else f"every prompt has {tokens} tokens{why}"
+    )
     return parts, (said,), rows.num is not None
 
 
@@ -222,4 +224,3 @@ def tables(work: Work, vocabulary: int, itemsize: int) -> int:
     """Bytes of a whole distribution for each token of the largest pass, where the method reads one."""
     tokens = sum(c.num_supervised for group in work.largest for c in group.completions)
     return tokens * vocabulary * itemsize * len(_read(work.method) & TABLES.keys())
-

@@ -3,8 +3,8 @@
     python scripts/measure_plan.py [CASE ...] [--as-is]
 
 Each run is a process of its own. Its peak is what its timings.jsonl says after the last step, before anything
-is saved, less what the process held before the run began: the interpreter and the libraries. Freed memory goes
-back to the system, unless `--as-is` leaves the allocator as it is.
+is saved, less what the process held before the run began: the interpreter and the libraries. Freed memory
+goes back to the system, unless `--as-is` leaves the allocator as it is.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ plan = trueup.plan(given["method"], gpu="cpu", **given["given"])
 import trueup.runs.training
 held = int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 trueup.fit(given["method"], out=given["out"], **given["given"])
-lines = [line for line in read(Path(given["out"]) / "timings.jsonl") if line["step"] == given["given"]["loop"]["steps"]]
+last = given["given"]["loop"]["steps"]
+lines = [line for line in read(Path(given["out"]) / "timings.jsonl") if line["step"] == last]
 print(json.dumps({"measured": lines[0]["peak_mib"] - held, "planned": plan.memory.total / 2**20,
                   "weights": plan.num_weights, "parts": plan.to_json()["parts"]}))
 """

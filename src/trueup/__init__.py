@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trueup.engine.groups import Comparison, Completion, Group, Message, Ranking, Role, Score
     from trueup.engine.inputs import Input
     from trueup.errors import TrueupError
-    from trueup.planning.plan import Plan
+    from trueup.planning.printed import Plan
     from trueup.runs.meter import Cost
     from trueup.runs.signals import Interrupted
     from trueup.runs.training import Step
@@ -38,8 +38,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Battle", "Compared", "Comparison", "Completion", "Cost", "Counts", "Estimate", "Evaluation",
     "Group", "Groups", "Input", "Interrupted", "Judged", "Measured", "Measurement", "Message", "Model",
-    "Plan", "Preview", "Problem", "Ranking", "Ratings", "ReadResult", "Report", "Reproduced", "Role", "Run", "Score",
-    "Soup", "Step", "Trained", "TrueupError", "Watched",
+    "Plan", "Preview", "Problem", "Ranking", "Ratings", "ReadResult", "Report", "Reproduced", "Role", "Run",
+    "Score", "Soup", "Step", "Trained", "TrueupError", "Watched",
     "battle", "check", "cite", "compare", "config", "convert", "evaluate", "export",
     "fit", "generate", "judge", "load", "measure", "plan", "preview", "programs", "rank", "read", "refusals",
     "report", "reproduce", "run", "soup", "summaries", "toxicity", "watch",
@@ -62,7 +62,7 @@ _HOME = {
     "engine.groups": ("Comparison", "Completion", "Group", "Message", "Ranking", "Role", "Score"),
     "errors": ("TrueupError",),
     "engine.inputs": ("Input",),
-    "planning.plan": ("Plan",),
+    "planning.printed": ("Plan",),
     "runs.meter": ("Cost",),
     "runs.signals": ("Interrupted",),
     "runs.training": ("Step",),

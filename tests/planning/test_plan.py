@@ -90,6 +90,9 @@ def test_one_base_under_all_roles_is_there_once(tmp_path: Path) -> None:
     )
 
 
+K3: dict[str, Any] = {"num_completions": 3, "loop": {"steps": 2, "batch": 5}}
+
+
 def test_the_samplers_cache_is_rows_times_slots_times_heads(tmp_path: Path) -> None:
     found = planned(
         "grpo",
@@ -128,7 +131,8 @@ def test_devices_share_what_stays(tmp_path: Path) -> None:
     [
         ({"num_hidden_layers": 7}, None),
         pytest.param({"num_hidden_layers": 7}, LoraSettings(rank=2), marks=pytest.mark.slow),
-        pytest.param({"model_type": "gemma3_text", "num_hidden_layers": 8, "head_dim": 32, "sliding_window": 16,
+        pytest.param({"model_type": "gemma3_text", "num_hidden_layers": 8, "head_dim": 32,
+          "sliding_window": 16,
           "layer_types": ["sliding_attention", "full_attention"] * 4}, None, marks=pytest.mark.slow),
     ],
     ids=["llama", "lora", "kinds in turn"],
@@ -161,7 +165,7 @@ def trueup_config(module: Any, settings: ModelSettings) -> Any:
 
 
 def test_operations_are_those_of_the_matrix_products(tmp_path: Path) -> None:
-    """2 P and 4 P a token, the head where a token is learned; what attention's kernel does is counted apart."""
+    """2 P and 4 P a token, the head where a token is learned; attention's kernel is apart."""
     settings = ModelSettings(path=model(tmp_path), logits_budget_mib=1024)
     module = find("sft")
     work = work_of(module, trueup_config(module, settings), Rows(tokens=64))
@@ -218,10 +222,10 @@ def spoken(arguments: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]
     [
         (4, "--row_tokens 512 --loop.microbatch_tokens 16384", "--loop.microbatch_tokens"),
         pytest.param(8, "--row_tokens 4096", "--model.lora.rank 16", marks=pytest.mark.slow),
-        pytest.param(24, "--row_tokens 512 --model.lora.rank 8 --loop.microbatch_tokens 600", "--model.dtype bfloat16",
-                     marks=pytest.mark.slow),
-        pytest.param(240, "--row_tokens 32 --loop.microbatch_tokens 32 --data.max_tokens 256 --model.lora.rank 8 "
-         "--model.lora.quantise nf4 --model.dtype bfloat16", "--gpu A10x", marks=pytest.mark.slow),
+        pytest.param(24, "--row_tokens 512 --model.lora.rank 8 --loop.microbatch_tokens 600",
+                     "--model.dtype bfloat16", marks=pytest.mark.slow),
+        pytest.param(240, "--row_tokens 32 --loop.microbatch_tokens 32 --data.max_tokens 256 "
+         "--model.lora.rank 8 --model.lora.quantise nf4 --model.dtype bfloat16", "--gpu A10x", marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_the_first_setting_to_change_makes_it_fit(
@@ -282,5 +286,5 @@ def test_a_model_whose_pass_has_no_shape_is_refused_with_its_reason(
         raise RuntimeError("nonzero has no shape")
 
     monkeypatch.setattr(memory, "_pass", fails)
-    with pytest.raises(TrueupError, match="E864.*nonzero has no shape"):
+    with pytest.raises(TrueupError, match=r"E864.*nonzero has no shape"):
         planned("sft", model(tmp_path))

@@ -11,7 +11,8 @@ from typing import Any
 from trueup.api.models import GivenModel
 from trueup.api.rows import Source
 from trueup.api.training import GivenJudge, planned
-from trueup.planning.plan import Asked, Plan, plan_of
+from trueup.planning.plan import Asked, plan_of
+from trueup.planning.printed import Plan
 from trueup.planning.speed import MFU
 from trueup.planning.work import Rows
 
@@ -32,12 +33,12 @@ def plan(
     world: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Plan:
-    """What a run takes on a device, `H100x8` or `cpu`: memory by part, tokens a second, hours, what to change.
+    """What a run takes on a device, `H100x8` or `cpu`: memory by part, speed, hours, what to change.
 
     The run is the one that `fit` would begin with the same method, model, data, prompts, judge, world and
     settings; no weight is read. `gpu` is a device and how many, `mfu` the share of its rate that is reached.
-    `rows` and `row_tokens` stand in place of reading data; `runs` is so many runs alike, side by side. Raises E863 for a method that
-    trains nothing, E864 for a model that cannot be counted, E865 for an unknown device.
+    `rows` and `row_tokens` stand in place of reading data; `runs` is so many runs alike, side by side.
+    Raises E863 for a method that trains nothing, E864 for a model that cannot be counted, E865 for an unknown device.
     """
     found = planned(
         method, model=model, tokenizer=tokenizer, data=data, prompts=prompts, judge=judge, out=None,

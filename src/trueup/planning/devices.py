@@ -118,7 +118,7 @@ def this_machine(dtype: str) -> Device:
         bf16=rate,
         fp32=rate if dtype != "float64" else 2 * rate,
         bandwidth=2 * block.numel() * 8 / passed,
-        source=f"measured now: a product of 768 x 768 in {dtype} on {torch.get_num_threads()} threads, a copy",
+        source=f"measured now: a product of 768 x 768 in {dtype}, {torch.get_num_threads()} threads; a copy",
     )
 
 

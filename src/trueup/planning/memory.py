@@ -1,4 +1,4 @@
-"""Memory of a run by network and part: what stays, counted from configurations, and what a pass holds besides."""
+"""Memory of a run by network and part: what stays, from configurations, and what a pass holds besides."""
 
 from __future__ import annotations
 
@@ -289,7 +289,7 @@ def _counted(method: Method, settings: ModelSettings, work: Work, kind: str, lay
 
 
 def _pass(step: Step, trained: Mapping[str, LanguageModel], live: Live) -> tuple[int, int]:
-    """The most that a pass holds beside gradients that are there: before the first layer's backward, after."""
+    """The most that a pass holds beside gradients that are there: before the first layer's backward, then."""
     seen: list[int] = []
 
     def first(_: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The networks of a method on torch's device `meta`, made from configurations alone, and the bytes they hold."""
+"""The networks of a method on torch's device `meta`, from configurations alone, and the bytes they hold."""
 
 from __future__ import annotations
 

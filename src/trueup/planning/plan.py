@@ -10,8 +10,9 @@ from typing import Any, final
 from trueup.engine.packing import num_row_tokens
 from trueup.planning import devices as devices_of
 from trueup.planning.devices import Devices
-from trueup.planning.memory import Held, Memory, held_by, memory_of
-from trueup.planning.speed import MFU, Time, time_of
+from trueup.planning.memory import Held, held_by, memory_of
+from trueup.planning.printed import Change, Plan, Spread
+from trueup.planning.speed import MFU, time_of
 from trueup.planning.work import Rows, Work, work_of
 from trueup.settings.blocks import LoraSettings
 
@@ -30,66 +31,6 @@ class Asked:
     rows: Rows = Rows()
     runs: int | None = None
     "So many runs alike, side by side on the devices."
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Spread:
-    """Many runs over many devices."""
-
-    runs: int
-    devices_each: int
-    at_once: int
-    hours: float | None
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """Settings to change first, as typed, and the plan with them."""
-
-    options: tuple[str, ...]
-    words: str
-    memory: Memory
-    time: Time
-
-    def __str__(self) -> str:
-        return " ".join(self.options)
-
-
-@final
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Plan:
-    """What a run needs on some devices."""
-
-    method: str
-    devices: Devices
-    num_weights: int
-    "Of the network that is handed on, adapters left out."
-    memory: Memory
-    "Of each device."
-    time: Time
-    mfu: float
-    work: Work
-    spread: Spread | None = None
-    change: Change | None = None
-    "What makes it fit, where it does not; None where it does, or where nothing that is tried is enough."
-
-    @property
-    def fits(self) -> bool:
-        """Whether the most that is held at once is within a device's memory."""
-        return self.memory.total <= self.devices.device.memory
-
-    def __str__(self) -> str:
-        from trueup.planning.printed import lines
-
-        return "\n".join(lines(self))
-
-    def to_json(self) -> dict[str, Any]:
-        """The plan as plain values: bytes, seconds, tokens."""
-        from trueup.planning.printed import as_json
-
-        return as_json(self)
 
 
 def plan_of(module: ModuleType, config: Any, asked: Asked = Asked()) -> Plan:
@@ -212,7 +153,7 @@ def _passes_of(tokens: int) -> _Step:
 
 
 def _of_model(config: Any) -> Iterator[_Step]:
-    """An adapter in place of all weights, half the precision, a frozen base in 4 bits: each beside those before."""
+    """An adapter, half the precision, a frozen base in 4 bits: each beside those before."""
     lora = config.model.lora
     if lora is None:
         yield _Step(

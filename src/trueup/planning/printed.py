@@ -1,18 +1,76 @@
-"""A plan as a table of 80 columns, and as plain values."""
+"""A plan: its numbers, as a table of 80 columns and as plain values."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, final
 
 from trueup.errors import counted
-from trueup.planning.memory import GATHERED, Part
-from trueup.planning.plan import Plan
+from trueup.planning.devices import Devices
+from trueup.planning.memory import GATHERED, Memory, Part
 from trueup.planning.speed import Time
+from trueup.planning.work import Work
 from trueup.runs.rates import in_words
 
 WIDTH = 80
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Many runs over many devices."""
+
+    runs: int
+    devices_each: int
+    at_once: int
+    hours: float | None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """Settings to change first, as typed, and the plan with them."""
+
+    options: tuple[str, ...]
+    words: str
+    memory: Memory
+    time: Time
+
+    def __str__(self) -> str:
+        return " ".join(self.options)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """What a run needs on some devices."""
+
+    method: str
+    devices: Devices
+    num_weights: int
+    "Of the network that is handed on, adapters left out."
+    memory: Memory
+    "Of each device."
+    time: Time
+    mfu: float
+    work: Work
+    spread: Spread | None = None
+    change: Change | None = None
+    "What makes it fit, where it does not; None where it does, or where nothing that is tried is enough."
+
+    @property
+    def fits(self) -> bool:
+        """Whether the most that is held at once is within a device's memory."""
+        return self.memory.total <= self.devices.device.memory
+
+    def __str__(self) -> str:
+        return "\n".join(lines(self))
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain values: bytes, seconds, tokens."""
+        return as_json(self)
 
 
 def lines(plan: Plan) -> Iterator[str]:
@@ -21,8 +79,8 @@ def lines(plan: Plan) -> Iterator[str]:
     has = "fits" if plan.fits else "DOES NOT FIT"
     on = f"each of {plan.devices}" if plan.devices.count > 1 else str(plan.devices)
     yield from _wrapped(
-        f"{plan.method}, {in_words(plan.num_weights)} weights: {_gb(memory.total)} GB of {_gb(device.memory)} GB "
-        f"on {on}: {has}"
+        f"{plan.method}, {in_words(plan.num_weights)} weights: {_gb(memory.total)} GB "
+        f"of {_gb(device.memory)} GB on {on}: {has}"
     )
     yield ""
     yield f"{'network':<12}{'part':<18}{'GB':>9}"
@@ -82,8 +140,8 @@ def assumptions(plan: Plan) -> list[str]:
     ]
     if plan.devices.count > 1:
         found.append(
-            f"on {plan.devices.count} devices weights, gradients and optimiser are divided evenly, {GATHERED} "
-            "layers are whole at a time, and what goes between devices takes no time"
+            f"on {plan.devices.count} devices weights, gradients and optimiser are divided evenly, "
+            f"{GATHERED} layers are whole at a time, and what goes between devices takes no time"
         )
     if device.kind == "cpu":
         found.append("the allocator gives freed memory back: MALLOC_MMAP_THRESHOLD_=65536 in the environment")

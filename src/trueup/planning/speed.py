@@ -1,7 +1,7 @@
 """Time of a run, from the multiplications that it takes and the bytes that it moves.
 
-    forward          2 P s + 4 A Σ seen + 2 V d r        P weights that a token meets, s tokens, A heads times width
-    backward         twice that; 5/2 of attention's, which is made again; half for weights that stay as they are
+    forward          2 P s + 4 A Σ seen + 2 V d r     P weights that a token meets, s tokens, A heads x width
+    backward         twice that; 5/2 of attention's, which is made again; half for weights that stay
     a token sampled  max(bytes of weights and cache / bandwidth, 2 P rows / rate)
 
 over all layers, r the rows with a supervised token behind them. What share of a device's rate is reached is

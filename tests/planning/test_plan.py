@@ -225,7 +225,8 @@ def spoken(arguments: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]
         pytest.param(24, "--row_tokens 512 --model.lora.rank 8 --loop.microbatch_tokens 600",
                      "--model.dtype bfloat16", marks=pytest.mark.slow),
         pytest.param(240, "--row_tokens 32 --loop.microbatch_tokens 32 --data.max_tokens 256 "
-         "--model.lora.rank 8 --model.lora.quantise nf4 --model.dtype bfloat16", "--gpu A10x", marks=pytest.mark.slow),
+         "--model.lora.rank 8 --model.lora.quantise nf4 --model.dtype bfloat16", "--gpu A10x",
+         marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_the_first_setting_to_change_makes_it_fit(

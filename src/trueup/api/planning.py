@@ -38,7 +38,8 @@ def plan(
     The run is the one that `fit` would begin with the same method, model, data, prompts, judge, world and
     settings; no weight is read. `gpu` is a device and how many, `mfu` the share of its rate that is reached.
     `rows` and `row_tokens` stand in place of reading data; `runs` is so many runs alike, side by side.
-    Raises E863 for a method that trains nothing, E864 for a model that cannot be counted, E865 for an unknown device.
+    Raises E863 for a method that trains nothing, E864 for a model that cannot be counted,
+    E865 for an unknown device.
     """
     found = planned(
         method, model=model, tokenizer=tokenizer, data=data, prompts=prompts, judge=judge, out=None,

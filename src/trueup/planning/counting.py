@@ -2,8 +2,8 @@
 
 A run's own code runs on torch's device `meta`: nothing is allocated, no weight is read, and every result has
 the size and the lifetime that it has on a device. A dispatch mode sees each operation and follows the
-storages that it makes until the last tensor over them is gone. Indices stay real, so that the code which cuts batches
-and lays out attention decides as it does in a run.
+storages that it makes until the last tensor over them is gone. Indices stay real, so that the code
+which cuts batches and lays out attention decides as it does in a run.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def _parts(module: ModuleType, config: Any, rows: Rows) -> tuple[Parts, tuple[st
     said = (
         f"every row has {shape}{why}" if "sampling" not in needs else f"every prompt has {tokens} tokens{why}"
     )
-    return parts, (f"{said}{why}",), rows.num is not None
+    return parts, (said,), rows.num is not None
 
 
 def _has_tokenizer(reference: str) -> bool:

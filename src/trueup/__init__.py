@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trueup.api.looking import Preview, cite, config, export, preview, report
     from trueup.api.measuring import Measured, measure
     from trueup.api.models import Model, load
+    from trueup.api.planning import plan
     from trueup.api.results import Report, Trained
     from trueup.api.rows import Groups, check, convert, read
     from trueup.api.training import fit
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from trueup.engine.groups import Comparison, Completion, Group, Message, Ranking, Role, Score
     from trueup.engine.inputs import Input
     from trueup.errors import TrueupError
+    from trueup.planning.printed import Plan
     from trueup.runs.meter import Cost
     from trueup.runs.signals import Interrupted
     from trueup.runs.training import Step
@@ -38,10 +40,10 @@ __all__ = [
     "Battle", "Collection", "Compared", "Comparison", "Completion", "Cost", "Counts", "Estimate",
     "Evaluation",
     "Group", "Groups", "Input", "Interrupted", "Judged", "Measured", "Measurement", "Message", "Model",
-    "Preview", "Problem", "Ranking", "Ratings", "ReadResult", "Report", "Reproduced", "Role", "Run", "Score",
-    "Soup", "Step", "Trained", "TrueupError", "Watched",
+    "Plan", "Preview", "Problem", "Ranking", "Ratings", "ReadResult", "Report", "Reproduced", "Role", "Run",
+    "Score", "Soup", "Step", "Trained", "TrueupError", "Watched",
     "battle", "check", "cite", "collect", "compare", "config", "convert", "evaluate", "export",
-    "fit", "generate", "judge", "load", "measure", "preview", "programs", "rank", "read", "refusals",
+    "fit", "generate", "judge", "load", "measure", "plan", "preview", "programs", "rank", "read", "refusals",
     "report", "reproduce", "run", "soup", "summaries", "toxicity", "watch",
 ]  # fmt: skip
 _HOME = {
@@ -54,6 +56,7 @@ _HOME = {
     "api.looking": ("Preview", "cite", "config", "export", "preview", "report"),
     "api.measuring": ("Measured", "measure"),
     "api.models": ("Model", "load"),
+    "api.planning": ("plan",),
     "api.results": ("Report", "Trained"),
     "api.rows": ("Groups", "check", "convert", "read"),
     "api.training": ("fit",),
@@ -62,6 +65,7 @@ _HOME = {
     "engine.groups": ("Comparison", "Completion", "Group", "Message", "Ranking", "Role", "Score"),
     "errors": ("TrueupError",),
     "engine.inputs": ("Input",),
+    "planning.printed": ("Plan",),
     "runs.meter": ("Cost",),
     "runs.signals": ("Interrupted",),
     "runs.training": ("Step",),

@@ -38,6 +38,7 @@ BASES_ALLOWED = {
     "trueup.chat.woven:_Named": "Jinja lets templates assign to its own namespaces only",
     "trueup.chat.woven:TooReadError": "no `except Exception` of Jinja's may swallow it",
     "trueup.runs.signals:Stopped": "whatever lets Ctrl-C through lets it through",
+    "trueup.planning.counting:_Follow": "torch calls a dispatch mode, which is one by its base",
     "trueup.engine.views:View": "a Sequence to whoever takes one; what it inherits rests on its own",
     "trueup.models.sharding:_AtWork": "fully_shard takes a module with a forward, and ours is a dictionary",
     "trueup.sandbox.inside:UnansweredError": "no `except Exception` of a test may swallow it",

@@ -18,6 +18,7 @@ from trueup.commands import (
     look,
     measure,
     models,
+    plan,
     programs,
     rank,
     reproduce,
@@ -45,6 +46,7 @@ app.command(measure.measure)
 app.command(look.init)
 app.command(look.config)
 app.command(look.preview)
+app.command(plan.plan)
 app.command(look.methods)
 app.command(look.show)
 app.command(look.cite)

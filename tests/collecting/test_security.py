@@ -41,8 +41,9 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
         for text in NASTY
     ]  # fmt: skip
     write_rows(folder / "pairs.jsonl", rows)
+    write_rows(folder / "few.jsonl", rows[2:3])
     (folder / "guide.md").write_text("# Guide\n<script>alert(2)</script> [x](javascript:alert(3))")
-    tasks = "  p: {kind: compare, data: pairs.jsonl, overlap: 2}\n  c: {kind: critique, data: pairs.jsonl}"
+    tasks = "  p: {kind: compare, data: pairs.jsonl, overlap: 2}\n  c: {kind: critique, data: few.jsonl}"
     with served(write_project(folder, tasks, "guidelines: guide.md")) as found:
         yield found
 
@@ -75,7 +76,7 @@ def test_text_of_models_and_people_is_text_everywhere(room: Room) -> None:
         assert not own_tags(ann.page), ann.page
         ann.send({**fields, "action": "save"})
         seen += 1
-    assert seen == 3 * len(NASTY)
+    assert seen == len(NASTY) + 2
     lea = Browser(*room, "lea", "lead", "<b>team</b>")
     for path in ("/board", "/people"):
         assert not own_tags(lea.get(path).text)

@@ -33,25 +33,25 @@ def groups(opened: Opened) -> list[dict[str, Any]]:
 
 
 def test_a_comparison_is_kept_by_what_was_shown_where(tmp_path: Path) -> None:
-    pairs_file(tmp_path, 12)
+    pairs_file(tmp_path, 8)
     with one(tmp_path, "  p: {kind: compare, data: pairs.jsonl}") as (ann, opened):
         ann.get("/task")
         places = []
-        for number in range(12):
+        for number in range(8):
             sides = ann.answers()
             good = next(at for at, text in enumerate(sides) if text.startswith("it is"))
             places.append(good)
             ann.send({"choice": "2" if good == 0 else "6", "comment": f"because {number}", "action": "save"})
         assert ann.headline == "Nothing is left to do" and set(places) == {0, 1}
         found = groups(opened)
-    assert len(found) == 12
+    assert len(found) == 8
     for row, place in zip(found, places, strict=True):
         (said,) = row["comparisons"]
         assert (said["choice"], said["labeler"]) == ("a", "ann")
         assert said["strength"] == (3 if place == 0 else 2)
         assert said["shown"] == ([0, 1] if place == 0 else [1, 0])
     comments = [row["meta"]["collected"]["comment"][0]["comment"] for row in found]
-    assert comments == [f"because {n}" for n in range(12)]
+    assert comments == [f"because {n}" for n in range(8)]
 
 
 def test_what_is_missing_is_said_and_nothing_that_was_written_is_lost(tmp_path: Path) -> None:
@@ -165,10 +165,10 @@ def test_who_does_not_know_what_is_known_does_no_real_work_until_a_lead_says_so(
 
 
 def test_hidden_known_answers_come_among_the_others_and_stay_out_of_the_data(tmp_path: Path) -> None:
-    pairs_file(tmp_path, 20)
+    pairs_file(tmp_path, 10)
     write_rows(tmp_path / "gold.jsonl", KNOWN)
     tasks = "  p: {kind: compare, data: pairs.jsonl, gold: gold.jsonl}"
-    with one(tmp_path, tasks, "gold_share: 0.3") as (ann, opened):
+    with one(tmp_path, tasks, "gold_share: 0.6") as (ann, opened):
         ann.get("/task")
         fish = 0
         while ann.answers():
@@ -176,6 +176,6 @@ def test_hidden_known_answers_come_among_the_others_and_stay_out_of_the_data(tmp
             fish += "a fish" in sides
             bad = next((at for at, text in enumerate(sides) if text == "a fish" or text.startswith("no")), 0)
             ann.send({"choice": "8" if bad == 0 else "1", "action": "save"})
-        assert fish == 3 and len(groups(opened)) == 20
+        assert fish == 3 and len(groups(opened)) == 10
         lead = Browser(str(ann.client.base_url), opened, "lea", "lead")
         assert "3 of 3" in lead.get("/board").text

@@ -43,13 +43,13 @@ def test_alpha_of_one_mind_of_chance_and_of_nothing() -> None:
 def test_the_interval_of_alpha_holds_the_truth() -> None:
     """Two people who say the same value with probability 0.8: alpha is 0.6, which is 0.8 · 2 - 1."""
     random, held = np.random.default_rng(1), 0
-    for _ in range(60):
+    for _ in range(30):
         one = random.integers(0, 2, 120)
         other = np.where(random.random(120) < 0.8, one, 1 - one)
         found = krippendorff_alpha(np.stack([one, other], 1).astype(float).tolist())
         assert found is not None
         held += found.low <= 0.6 <= found.high
-    assert held >= 52
+    assert held >= 26
 
 
 def test_kappa_is_that_of_scikit_learn() -> None:

@@ -28,6 +28,8 @@ from trueup.errors import TrueupError
 
 PATIENCE = 30.0
 "Seconds that a write waits for the others; each takes milliseconds."
+TOGETHER = 64
+"Writers that share a transaction, at most."
 _MENDED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
 _FAR = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "fuse.s3fs"}
 "File systems on which SQLite's locks are not to be trusted (https://sqlite.org/howtocorrupt.html)."
@@ -56,7 +58,10 @@ class Store:
         `place` is a file, or `postgresql://...`. Raises E880 for one that cannot be opened, E881 for a file
         on a network, E882 for one of a later trueup.
         """
-        self.place, self._turn = place, threading.Lock()
+        self.place, self._turn, self._count = place, threading.Lock(), threading.Lock()
+        self._batch: _Batch | None = None
+        self._waiting = 0
+        "Writers that are inside or before the turn."
         self.file = None if "://" in place else Path(place)
         if self.file is not None:
             _check_file(self.file, make)
@@ -76,15 +81,30 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """Inside, a transaction that no other writer is in; what is raised undoes it. Raises E880."""
-        # SQLite lets whoever asks at the right moment write next; this line is kept in order.
-        with (
-            self._told(),
-            self._turn,
-            self._engine.connect() as connection,
-            connection.execution_options(**{_WRITES: True}).begin(),
-        ):
-            yield connection
+        """Inside, one is alone in writing; what is raised undoes it. Behind it, it is on the disk.
+
+        Those who wait meanwhile write in the same transaction, each in a savepoint of its own, and the last
+        of them commits for all: a disk that takes its time to sync is waited for once. Raises E880.
+        """
+        with self._told():
+            with self._count:
+                self._waiting += 1
+            with self._turn:
+                batch = self._batch
+                try:
+                    batch = self._batch = batch or _Batch(self._engine)
+                    with batch.connection.begin_nested():
+                        yield batch.connection
+                finally:
+                    with self._count:
+                        self._waiting -= 1
+                        last = not self._waiting
+                    if batch is not None:
+                        batch.size += 1
+                        if last or batch.size >= TOGETHER:
+                            self._batch = None
+                            batch.end()
+            batch.wait()
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -127,6 +147,37 @@ class Store:
         return "; ".join(
             [*(s for s in said if s != "ok"), *(f"a row of {d[0]} leads nowhere" for d in dangling)]
         )
+
+
+class _Batch:
+    """A transaction that several writers share, one after the other."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.connection = engine.connect().execution_options(**{_WRITES: True})
+        self.size = 0
+        self._ended = threading.Event()
+        self._error: BaseException | None = None
+        try:
+            self._transaction = self.connection.begin()
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def end(self) -> None:
+        """Nothing; it is committed, or all its writers are told why not."""
+        try:
+            self._transaction.commit()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self.connection.close()
+            self._ended.set()
+
+    def wait(self) -> None:
+        """Nothing, once it is on the disk; raises what kept it from there."""
+        self._ended.wait()
+        if self._error is not None:
+            raise self._error
 
 
 def log(

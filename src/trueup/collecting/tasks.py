@@ -95,7 +95,9 @@ class Desk:
                 if held is None:
                     return None
                 log(connection, "lease", who, held)
-            self._lend(connection, held, who)
+                self._lend(connection, held, who)
+            elif self._leased(connection, held, who) - self.clock() < self.rules.lease_seconds / 2:
+                self._lend(connection, held, who)
             return self._assigned(connection, held, who)
 
     def held(self, who: int) -> Assigned | None:
@@ -106,8 +108,8 @@ class Desk:
 
     def progress(self, who: int) -> tuple[int, int, bool | None]:
         """How many answers a person gave, how many tasks are there for them, whether they do real work."""
-        with self.store.write() as connection:
-            qualified = self.qualified(connection, who)
+        with self.store.read() as connection:
+            qualified = self._verdict(connection, who)[0]
             purpose = task.c.purpose == "qualify" if qualified is None else task.c.purpose != "qualify"
             mine = (answer.c.person == who, answer.c.undone.is_(None), answer.c.skipped == 0)
             joined = sa.join(answer, task, task.c.id == answer.c.task)
@@ -175,28 +177,36 @@ class Desk:
             return True
 
     def qualified(self, connection: sa.Connection, who: int) -> bool | None:
-        """Whether a person may do real work; None while there are qualifying tasks before them."""
+        """Whether a person may do real work; None while there are qualifying tasks before them.
+
+        What their answers to those decide is written down once.
+        """
+        passed, right, of = self._verdict(connection, who)
+        if of:
+            log(connection, "qualified", who, body={"right": right, "of": of, "passed": passed})
+            connection.execute(person.update().where(person.c.id == who).values(passed=int(bool(passed))))
+        return passed
+
+    # ------------------------------------------------------------------------------------ what is next
+
+    def _verdict(self, connection: sa.Connection, who: int) -> tuple[bool | None, int, int]:
+        """As `qualified`; and where it is decided now, how many answers were right, of how many."""
         said = connection.execute(sa.select(person.c.role, person.c.passed).where(person.c.id == who)).one()
         if said.role != "annotator" or said.passed is not None:
-            return said.role != "annotator" or bool(said.passed)
+            return said.role != "annotator" or bool(said.passed), 0, 0
         if self._first(connection, who, "qualify") is not None:
-            return None
+            return None, 0, 0
         rows = connection.execute(
             sa.select(task.c.kind, task.c.gold, answer.c.body, answer.c.skipped)
             .join(answer, answer.c.task == task.c.id)
             .where(task.c.purpose == "qualify", answer.c.person == who, answer.c.undone.is_(None))
         ).all()
         if not rows:
-            return True
+            return True, 0, 0
         right = sum(
             not r.skipped and self.right(r.kind, json.loads(r.body), json.loads(r.gold)) for r in rows
         )
-        passed = right >= self.rules.pass_share * len(rows)
-        log(connection, "qualified", who, body={"right": right, "of": len(rows), "passed": passed})
-        connection.execute(person.update().where(person.c.id == who).values(passed=int(passed)))
-        return passed
-
-    # ------------------------------------------------------------------------------------ what is next
+        return right >= self.rules.pass_share * len(rows), right, len(rows)
 
     def _held(self, connection: sa.Connection, who: int) -> int | None:
         """The task of a live lease of a person's."""

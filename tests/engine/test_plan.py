@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from trueup.engine.groups import Group
-from trueup.engine.loop import Progress, Step, fit, mean_metrics, num_updates, plan
+from trueup.engine.loop import Progress, Step, fit, num_updates, plan
 from trueup.engine.method import Handles, Method, Minibatch, Network
 from trueup.engine.order import draw, spans
+from trueup.engine.reduce import mean_metrics
 from trueup.errors import TrueupError
 from trueup.objectives.likelihood import NLL
 from trueup.sources.files import Files

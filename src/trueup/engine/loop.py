@@ -18,7 +18,7 @@ from trueup.engine.groups import Group
 from trueup.engine.method import Handles, Method, Objective, Rule, Terms
 from trueup.engine.order import derive, permutation
 from trueup.engine.packing import count, pack, split
-from trueup.engine.reduce import Sum, reduced, sums_of
+from trueup.engine.reduce import Sum, mean_metrics, reduced, sums_of
 from trueup.engine.room import budget, fits, pass_along, passes
 
 
@@ -203,12 +203,3 @@ def annotated(groups: list[Group], method: Method, handles: Handles) -> list[Gro
         if groups:
             groups = annotator(groups, handles)
     return groups
-
-
-def mean_metrics(noted: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Each key's mean over the records that hold it."""
-    sums: dict[str, list[float]] = {}
-    for record in noted:
-        for name, value in record.items():
-            sums.setdefault(name, []).append(value)
-    return {name: sum(values) / len(values) for name, values in sums.items()}

@@ -48,3 +48,12 @@ def reduced(sums: Sequence[Sum]) -> dict[str, float]:
             metrics[f"loss/{one.name}"] = metrics.get(f"loss/{one.name}", 0.0) + share
             metrics["loss"] = metrics.get("loss", 0.0) + one.weight * share
     return metrics
+
+
+def mean_metrics(noted: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Each key's mean over the records that hold it."""
+    sums: dict[str, list[float]] = {}
+    for record in noted:
+        for name, value in record.items():
+            sums.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in sums.items()}

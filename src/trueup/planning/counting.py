@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any, final
 
 import torch
@@ -21,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry
 
-from trueup.models import kernels
+from trueup.models import kernels, rows
 
 PRODUCTS = {**flop_registry, torch.ops.aten.addmm_: flop_registry[torch.ops.aten.addmm]}
 "What counts the operations of a product, by the operation; torch leaves out the one that works in place."
@@ -109,10 +108,10 @@ def _as_on(device: torch.device) -> Iterator[None]:
 
     Each block is let go before the next begins, so the largest is the peak; one row of 4,096 tokens has 256.
     """
-    choose, steps = kernels.choose, kernels._steps
+    choose, steps = rows.choose, kernels._steps
 
-    def chosen(q: Any, rule: kernels.Rule) -> kernels.Kernel:
-        return choose(SimpleNamespace(device=device), rule)  # pyright: ignore[reportArgumentType]  # all that it asks
+    def chosen(q: Tensor, k: Tensor, rule: kernels.Rule) -> rows.RowKernel:
+        return rows.kernel_of(rule, device.type, q.dtype, q.shape[2])
 
     def largest(piece: Any, q: Any, rule: Any) -> Sequence[tuple[slice, slice]]:
         def size(step: tuple[slice, slice]) -> int:
@@ -120,8 +119,8 @@ def _as_on(device: torch.device) -> Iterator[None]:
 
         return [max(steps(piece, q, rule), key=size)]
 
-    kernels.choose, kernels._steps = chosen, largest  # pyright: ignore[reportAttributeAccessIssue]  # for so long
+    rows.choose, kernels._steps = chosen, largest  # pyright: ignore[reportAttributeAccessIssue]  # for so long
     try:
         yield
     finally:
-        kernels.choose, kernels._steps = choose, steps
+        rows.choose, kernels._steps = choose, steps

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from trueup.chat import Chat
 from trueup.engine import disk, inputs
 from trueup.engine.groups import Group
 from trueup.engine.loop import Progress, fit
@@ -30,6 +31,7 @@ from trueup.judges.over_ranks import over_ranks
 from trueup.models.forward import LanguageModel
 from trueup.models.opening import open_chat, open_networks, open_shared, pick_device
 from trueup.models.sharding import shard
+from trueup.models.shared import Base
 from trueup.runs import meter as metering
 from trueup.runs import warned
 from trueup.runs.files_read import inputs_of
@@ -135,13 +137,7 @@ def _train(
     if config.loop.guard is not None:
         check_guarded(method)  # Before a model loads.
     check_devices(method, config.model, ranks)
-    place = torch.device("cpu") if ranks.sharded else device  # a device may not hold a network whole
-    base = open_shared(method, config.model, place)
-    networks = open_networks(
-        method, config.model, place, seed=config.seed, base=base, tokenizer=chat.tokenizer
-    )
-    if ranks.sharded:
-        shard(networks.values(), ranks, device)
+    base, networks = _opened(method, config, chat, device, ranks)
     inputs.add(folder, inputs_of(config, outside=folder))  # what was fetched, which was not there before
     check_context(networks, opened, config.data.max_tokens, _new_tokens(config, needs))
     end_if_asked(stop_requested)
@@ -171,6 +167,19 @@ def _train(
         watch=watch,
         again=partial(opened_again, method, config, chat.tokenizer) if ranks.sharded else None,
     )
+
+
+def _opened(
+    method: Method, config: Any, chat: Chat, device: torch.device, ranks: Ranks
+) -> tuple[Base | None, dict[str, LanguageModel]]:
+    """The run's networks, and what they stand on where they share it."""
+    place = torch.device("cpu") if ranks.sharded else device  # a device may not hold a network whole
+    base = open_shared(method, config.model, place)
+    given = {"seed": config.seed, "base": base, "tokenizer": chat.tokenizer}
+    networks = open_networks(method, config.model, place, **given)
+    if ranks.sharded:
+        shard(networks.values(), ranks, device)
+    return base, networks
 
 
 def check_context(
@@ -264,10 +273,8 @@ def train_method(
             progressed=progressed,
         )
     sum_up(folder)
-    noted = _last_numbers(folder)
     best = keeper.take_best(handles)
-    if best is not None:
-        noted["best_step"] = best
+    noted = {**_last_numbers(folder), **({} if best is None else {"best_step": best})}
     if guard is not None and guard.fall is not None:
         noted["guard/fell"] = guard.steps[guard.fall.at]
     held_out, model = _made(method, handles, folder, noted, ended.step, stop_requested, again)

@@ -273,8 +273,9 @@ def train_method(
             progressed=progressed,
         )
     sum_up(folder)
-    best = keeper.take_best(handles)
-    noted = {**_last_numbers(folder), **({} if best is None else {"best_step": best})}
+    noted, best = _last_numbers(folder), keeper.take_best(handles)
+    if best is not None:
+        noted["best_step"] = best
     if guard is not None and guard.fall is not None:
         noted["guard/fell"] = guard.steps[guard.fall.at]
     held_out, model = _made(method, handles, folder, noted, ended.step, stop_requested, again)

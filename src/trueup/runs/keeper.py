@@ -94,14 +94,7 @@ class RunKeeper:
         self._tidy(found)
         told = ranks.first(self._documents(found) if found else None)
         if told is None:
-            if ranks.leads:
-                self._require_space(handles)
-            self._meter.truncate_after(-1)
-            for name in self._method.trains:
-                ranks.spread_weights(trainable(handles.networks[name]).values())
-            if self._guard:  # The start may be the peak.
-                self._evaluate(Progress(), handles)
-            return None
+            return self._begin(handles)
         for name in self._method.trains:
             network = handles.networks[name]
             kept = found.tensors(name, trainable(network)) if found else {}
@@ -121,6 +114,16 @@ class RunKeeper:
         if found and progress.step < self._num_steps and not progress.ended:
             disk.require_space(self._folder, sum(facts["size"] for facts in found.files.values()))
         return progress
+
+    def _begin(self, handles: Handles) -> None:
+        """Nothing; a new run has room, and every rank has rank 0's weights."""
+        if handles.ranks.leads:
+            self._require_space(handles)
+        self._meter.truncate_after(-1)
+        for name in self._method.trains:
+            handles.ranks.spread_weights(trainable(handles.networks[name]).values())
+        if self._guard:  # The start may be the peak.
+            self._evaluate(Progress(), handles)
 
     def _documents(self, found: Checkpoint) -> dict[str, Any]:
         """What a checkpoint says beside its tensors, every part that has to be there."""

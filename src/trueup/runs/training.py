@@ -30,6 +30,7 @@ from trueup.judges.over_ranks import over_ranks
 from trueup.models.forward import LanguageModel
 from trueup.models.opening import open_chat, open_networks, open_shared, pick_device
 from trueup.models.sharding import shard
+from trueup.models.shared import Base
 from trueup.runs import meter as metering
 from trueup.runs import warned
 from trueup.runs.files_read import inputs_of
@@ -135,13 +136,7 @@ def _train(
     if config.loop.guard is not None:
         check_guarded(method)  # Before a model loads.
     check_devices(method, config.model, ranks)
-    place = torch.device("cpu") if ranks.sharded else device  # a device may not hold a network whole
-    base = open_shared(method, config.model, place)
-    networks = open_networks(
-        method, config.model, place, seed=config.seed, base=base, tokenizer=chat.tokenizer
-    )
-    if ranks.sharded:
-        shard(networks.values(), ranks, device)
+    base, networks = _opened(method, config, device, ranks, chat.tokenizer)
     inputs.add(folder, inputs_of(config, outside=folder))  # what was fetched, which was not there before
     check_context(networks, opened, config.data.max_tokens, _new_tokens(config, needs))
     end_if_asked(stop_requested)
@@ -209,6 +204,18 @@ def _new_tokens(config: Any, needs: Sequence[str]) -> int:
     return decoding.max_new_tokens if decoding is not None and "sampling" in needs else 0
 
 
+def _opened(
+    method: Method, config: Any, device: torch.device, ranks: Ranks, tokenizer: Any
+) -> tuple[Base | None, dict[str, LanguageModel]]:
+    """The base, where roles share one, and the networks: on the device, or this rank's part of them."""
+    place = torch.device("cpu") if ranks.sharded else device  # a device may not hold a network whole
+    base = open_shared(method, config.model, place)
+    found = open_networks(method, config.model, place, seed=config.seed, base=base, tokenizer=tokenizer)
+    if ranks.sharded:
+        shard(found.values(), ranks, device)
+    return base, found
+
+
 def train_method(
     method: Method,
     handles: Handles,
@@ -256,12 +263,7 @@ def train_method(
                 callback(Step(number=progress.step, num_steps=num_steps, metrics=said, samples=samples))
 
         ended = fit(
-            method,
-            handles,
-            num_steps=num_steps,
-            groups_per_step=sizes,
-            keeper=keeper,
-            progressed=progressed,
+            method, handles, num_steps=num_steps, groups_per_step=sizes, keeper=keeper, progressed=progressed
         )
     sum_up(folder)
     noted = _last_numbers(folder)

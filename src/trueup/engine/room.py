@@ -67,7 +67,7 @@ def counted(batch: Batch, terms: Terms, real: bool) -> Iterator[tuple[Batch, Ter
     if real:
         yield batch, terms
     elif torch.is_grad_enabled():
-        (0.0 * sum(entries.values.sum() for _, entries in terms.losses.values())).backward()
+        (0.0 * torch.stack([entries.values.sum() for _, entries in terms.losses.values()]).sum()).backward()
 
 
 def fitting(work: Callable[[int], T], groups: Sequence[Group], handles: Handles) -> T:

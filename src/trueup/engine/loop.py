@@ -16,10 +16,10 @@ import torch
 from trueup.engine.batch import Batch, Outputs
 from trueup.engine.groups import Group
 from trueup.engine.method import Handles, Method, Objective, Rule, Terms
-from trueup.engine.order import derive, permutation
-from trueup.engine.packing import count, pack, split
+from trueup.engine.order import permutation
+from trueup.engine.packing import count, split
 from trueup.engine.reduce import Sum, mean_metrics, reduced, sums_of
-from trueup.engine.room import budget, fits, pass_along, passes
+from trueup.engine.room import budget, counted, fits, packed, passes
 
 
 @dataclass(kw_only=True)
@@ -88,8 +88,7 @@ class Step:
 
     def batches(self) -> Iterator[Batch]:
         """All of the minibatch's own groups, a microbatch at a time."""
-        for micro in split(self.groups, budget(self.handles)):
-            yield pack(micro).to(self.handles.device, self.handles.dtype)
+        yield from (packed(micro, self.handles) for micro in split(self.groups, budget(self.handles)))
 
     @fits
     def by_group(self) -> dict[str, list[float]]:
@@ -113,14 +112,10 @@ class Step:
     def _terms(self, objective: Objective, groups: Sequence[Group]) -> Iterator[tuple[Batch, Terms]]:
         """Each microbatch of this rank and what the objective says of it."""
         for micro, real in passes(groups, self.handles, budget(self.handles)):
-            batch = pack(micro).to(self.handles.device, self.handles.dtype)
-            outputs = Outputs()
+            batch, outputs = packed(micro, self.handles), Outputs()
             for name, want in objective.wants.items():
                 outputs = outputs.merge(self.handles.networks[name](batch, want))
-            if real:
-                yield batch, objective(outputs, batch)
-            else:
-                pass_along(objective(outputs, batch))
+            yield from counted(batch, objective(outputs, batch), real)
 
 
 def plan(num_groups: int, method: Method, seed: int, step: int) -> list[list[int]]:
@@ -165,8 +160,7 @@ def fit(
             _collect(method, recording, progress)
         minibatches = plan(len(progress.buffer), method, handles.seed, progress.step)
         for indices in minibatches[progress.update :]:
-            counters = (progress.step, progress.update, *handles.ranks.apart)
-            torch.manual_seed(derive(handles.seed, "update", *counters))
+            torch.manual_seed(handles.ranks.derive(handles.seed, "update", progress.step, progress.update))
             groups = [progress.buffer[i] for i in indices]
             number = progress.step * max(most, len(minibatches)) + progress.update
             progress.noted.append(rule.step(Step(method, recording, groups, number)))

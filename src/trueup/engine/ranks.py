@@ -17,6 +17,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, distributed
 
+from trueup.engine.order import derive
+
 BUCKET = 1 << 24
 "Gradient entries that travel together."
 _HALVES = (torch.float16, torch.bfloat16)
@@ -27,7 +29,7 @@ _HALVES = (torch.float16, torch.bfloat16)
 class Ranks:
     """This process among those of a run. Alone, as by default, every method gives back what it was given.
 
-    Methods other than `shares` have to be called by all ranks, in the same order.
+    Methods other than `shares`, `mine` and `derive` have to be called by all ranks, in the same order.
     """
 
     index: int = 0
@@ -40,10 +42,9 @@ class Ranks:
         """Whether this is the rank that writes and speaks."""
         return self.index == 0
 
-    @property
-    def apart(self) -> tuple[int, ...]:
-        """What sets the draws of this rank's passes apart: dropout on other groups is other dropout."""
-        return (self.index,) if self.index else ()
+    def derive(self, seed: int, *names: str | int) -> int:
+        """A seed of this rank's passes alone: dropout on other groups is other dropout."""
+        return derive(seed, *names, *([self.index] if self.index else []))
 
     def shares(self, sizes: Sequence[int]) -> list[range]:
         """Each rank's run of consecutive items; the largest share is as small as such runs can be."""

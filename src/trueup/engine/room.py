@@ -8,9 +8,10 @@ from typing import Protocol, TypeVar
 
 import torch
 
+from trueup.engine.batch import Batch
 from trueup.engine.groups import Group
 from trueup.engine.method import Handles, Terms
-from trueup.engine.packing import num_row_tokens, split
+from trueup.engine.packing import num_row_tokens, pack, split
 from trueup.errors import EXIT_UNAVAILABLE, TrueupError
 
 
@@ -64,10 +65,17 @@ def passes(groups: Sequence[Group], handles: Handles, tokens: int) -> Iterator[t
         yield from (([smallest], False) for _ in range(most - made))
 
 
-def pass_along(terms: Terms) -> None:
-    """Nothing; goes back through a pass that does not count, beside the ranks for which this one does."""
-    if torch.is_grad_enabled():
-        (0.0 * sum(entries.values.sum() for _, entries in terms.losses.values())).backward()
+def packed(groups: Sequence[Group], handles: Handles) -> Batch:
+    """The batch of some groups where the networks are, in the precision of the run's columns."""
+    return pack(groups).to(handles.device, handles.dtype)
+
+
+def counted(batch: Batch, terms: Terms, real: bool) -> Iterator[tuple[Batch, Terms]]:
+    """The pass, where it counts; else it goes back with a gradient of 0, beside ranks for which it does."""
+    if real:
+        yield batch, terms
+    elif torch.is_grad_enabled():
+        (0.0 * torch.stack([entries.values.sum() for _, entries in terms.losses.values()]).sum()).backward()
 
 
 def fitting(work: Callable[[int], T], groups: Sequence[Group], handles: Handles) -> T:

@@ -107,7 +107,8 @@ def _open(shard: bool, device: str) -> tuple[Any, Ranks]:
     distributed.init_process_group(
         backend, store=store, rank=index, world_size=count, timeout=timedelta(days=7)
     )
-    apart = store.clone()  # for the watch alone, which does not wait for an answer as long as others may
+    # For the watch alone, which does not wait for an answer as long as others may.
+    apart: Any = store.clone()  # pyright: ignore[reportAttributeAccessIssue] - torch's stubs lack it
     apart.set_timeout(timedelta(seconds=SILENCE))
     return apart, Ranks(index=index, count=count, sharded=shard)
 

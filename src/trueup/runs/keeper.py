@@ -93,8 +93,7 @@ class RunKeeper:
         self._tidy(found)
         told = ranks.first(self._documents(found) if found else None)
         if told is None:
-            self._begin(handles, rule)
-            return None
+            return self._begin(handles, rule)
         for name in self._method.trains:
             network = handles.networks[name]
             kept = found.tensors(name, trainable(network)) if found else {}
@@ -116,6 +115,7 @@ class RunKeeper:
         return progress
 
     def _begin(self, handles: Handles, rule: Rule) -> None:
+        """Nothing; a new run has room, and every rank has rank 0's weights."""
         if handles.ranks.leads:
             self._require_space(handles, rule)
         self._meter.truncate_after(-1)

@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 
-from trueup.chat import Chat
 from trueup.engine import disk, inputs
 from trueup.engine.groups import Group
 from trueup.engine.loop import Progress, fit
@@ -137,7 +136,7 @@ def _train(
     if config.loop.guard is not None:
         check_guarded(method)  # Before a model loads.
     check_devices(method, config.model, ranks)
-    base, networks = _opened(method, config, chat, device, ranks)
+    base, networks = _opened(method, config, device, ranks, chat.tokenizer)
     inputs.add(folder, inputs_of(config, outside=folder))  # what was fetched, which was not there before
     check_context(networks, opened, config.data.max_tokens, _new_tokens(config, needs))
     end_if_asked(stop_requested)
@@ -167,19 +166,6 @@ def _train(
         watch=watch,
         again=partial(opened_again, method, config, chat.tokenizer) if ranks.sharded else None,
     )
-
-
-def _opened(
-    method: Method, config: Any, chat: Chat, device: torch.device, ranks: Ranks
-) -> tuple[Base | None, dict[str, LanguageModel]]:
-    """The run's networks, and what they stand on where they share it."""
-    place = torch.device("cpu") if ranks.sharded else device  # a device may not hold a network whole
-    base = open_shared(method, config.model, place)
-    given = {"seed": config.seed, "base": base, "tokenizer": chat.tokenizer}
-    networks = open_networks(method, config.model, place, **given)
-    if ranks.sharded:
-        shard(networks.values(), ranks, device)
-    return base, networks
 
 
 def check_context(
@@ -216,6 +202,18 @@ def _new_tokens(config: Any, needs: Sequence[str]) -> int:
     """How many tokens a method samples behind a prompt; 0 for one that learns from files."""
     decoding = getattr(config, "decoding", None)
     return decoding.max_new_tokens if decoding is not None and "sampling" in needs else 0
+
+
+def _opened(
+    method: Method, config: Any, device: torch.device, ranks: Ranks, tokenizer: Any
+) -> tuple[Base | None, dict[str, LanguageModel]]:
+    """The base, where roles share one, and the networks: on the device, or this rank's part of them."""
+    place = torch.device("cpu") if ranks.sharded else device  # a device may not hold a network whole
+    base = open_shared(method, config.model, place)
+    found = open_networks(method, config.model, place, seed=config.seed, base=base, tokenizer=tokenizer)
+    if ranks.sharded:
+        shard(found.values(), ranks, device)
+    return base, found
 
 
 def train_method(
@@ -265,12 +263,7 @@ def train_method(
                 callback(Step(number=progress.step, num_steps=num_steps, metrics=said, samples=samples))
 
         ended = fit(
-            method,
-            handles,
-            num_steps=num_steps,
-            groups_per_step=sizes,
-            keeper=keeper,
-            progressed=progressed,
+            method, handles, num_steps=num_steps, groups_per_step=sizes, keeper=keeper, progressed=progressed
         )
     sum_up(folder)
     noted, best = _last_numbers(folder), keeper.take_best(handles)

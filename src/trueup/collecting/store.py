@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event
+from sqlalchemy.event import listen as heed
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from trueup.collecting import schema
@@ -218,8 +218,8 @@ def _engine(url: str) -> sa.Engine:
             remedy="pip install 'trueup[postgres]'",
         ) from None
     if sqlite:
-        event.listen(engine, "connect", _prepared)
-    event.listen(engine, "begin", _begun_sqlite if sqlite else _begun_postgres)
+        heed(engine, "connect", _prepared)
+    heed(engine, "begin", _begun_sqlite if sqlite else _begun_postgres)
     return engine
 
 

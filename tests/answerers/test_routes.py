@@ -42,7 +42,8 @@ class Untouched:
 def server(service: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[Route]]:
     """What the server runs, and its routes, whoever added them."""
     seen: list[Any] = []
-    monkeypatch.setattr(door, "guarded", lambda app, real=door.guarded: seen.append(app) or real(app))
+    real = door.guarded
+    monkeypatch.setattr(door, "guarded", lambda app, site: seen.append(app) or real(app, site))
     app = make_server(service).config.app
     assert all(isinstance(route, Route) for route in seen[0].routes), "a route of another kind needs its test"
     return app, seen[0].routes

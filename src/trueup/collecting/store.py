@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event
+from sqlalchemy.event import listen as heed
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from trueup.collecting import schema
@@ -90,21 +90,25 @@ class Store:
             with self._count:
                 self._waiting += 1
             with self._turn:
-                batch = self._batch
                 try:
-                    batch = self._batch = batch or _Batch(self._engine)
+                    batch = self._batch = self._batch or _Batch(self._engine)
                     with batch.connection.begin_nested():
                         yield batch.connection
                 finally:
-                    with self._count:
-                        self._waiting -= 1
-                        last = not self._waiting
-                    if batch is not None:
-                        batch.size += 1
-                        if last or batch.size >= TOGETHER:
-                            self._batch = None
-                            batch.end()
+                    self._leave()
             batch.wait()
+
+    def _leave(self) -> None:
+        """Nothing; where nobody waits for the turn, or enough have had it, the transaction ends."""
+        with self._count:
+            self._waiting -= 1
+            last = not self._waiting
+        if self._batch is None:
+            return
+        self._batch.size += 1
+        if last or self._batch.size >= TOGETHER:
+            batch, self._batch = self._batch, None
+            batch.end()
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -218,8 +222,8 @@ def _engine(url: str) -> sa.Engine:
             remedy="pip install 'trueup[postgres]'",
         ) from None
     if sqlite:
-        event.listen(engine, "connect", _prepared)
-    event.listen(engine, "begin", _begun_sqlite if sqlite else _begun_postgres)
+        heed(engine, "connect", _prepared)
+    heed(engine, "begin", _begun_sqlite if sqlite else _begun_postgres)
     return engine
 
 

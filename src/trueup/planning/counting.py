@@ -82,13 +82,14 @@ class _Follow(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if any(tensor.is_meta for tensor in given):
             if func is torch.ops.aten._local_scalar_dense.default:
                 return 1
             if not all(tensor.is_meta for tensor in given):
-                args, kwargs = tree_map_only(Tensor, _shape_of, (args, kwargs))
+                args = tree_map_only(Tensor, _shape_of, args)
+                kwargs = {name: tree_map_only(Tensor, _shape_of, value) for name, value in kwargs.items()}
         out = func(*args, **kwargs)
         made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and leaf.is_meta]
         for tensor in made:

@@ -179,7 +179,7 @@ def _samples(config: Any) -> int:
 
 def _steps(
     method: Method, config: Any, parts: Parts, steps: int, samples: int, new: int
-) -> Iterator[list[Group]]:
+) -> Iterator[Sequence[Group]]:
     """The groups of the run's first steps: the source's own, or its prompts with made-up completions."""
     epochs = None if config.loop.steps is not None else config.loop.epochs
     handles = Handles(networks={}, seed=config.seed, epochs=epochs)

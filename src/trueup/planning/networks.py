@@ -116,6 +116,7 @@ def _network(whole: Any, role: Role, settings: ModelSettings, device: str) -> La
         config=model.config,
         readout=(factor, getattr(config, "final_logit_softcapping", None)),
         packs=packs,
+        activation_checkpointing=settings.activation_checkpointing,
         logits_budget_mib=settings.logits_budget_mib,
     )
 

@@ -72,7 +72,7 @@ def test_a_signal_while_a_command_loads_ends_with_75(
 
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
-PHASES = ("open_groups", "open_networks", "_note_held_out", "_save_model")
+PHASES = ("open_groups", "open_networks", "_note_held_out", "hand_on")
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_a_signal_in_any_phase_ends_with_75_and_the_same_command_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(training, phase, sends)
-        assert main([*SFT, "--out", "run"]) == (0 if phase == "_save_model" else 75)
+        assert main([*SFT, "--out", "run"]) == (0 if phase == "hand_on" else 75)
     starting, last = "while starting: nothing new to save", "after step 3, saved"
-    said = {"open_groups": starting, "open_networks": starting, "_note_held_out": last, "_save_model": ""}
+    said = {"open_groups": starting, "open_networks": starting, "_note_held_out": last, "hand_on": ""}
     assert said[phase] in capsys.readouterr().err
     assert main([*SFT, "--out", "run"]) == 0
     assert (world / "run/DONE.json").is_file()

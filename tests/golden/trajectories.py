@@ -20,7 +20,7 @@ import torch
 
 from trueup.engine.loop import Progress, fit
 from trueup.settings import discover
-from trueup.testing.methods import _open, tiny_config
+from trueup.testing.methods import open_toy, tiny_config
 from trueup.testing.toys import share_of_even_tokens
 
 HERE = Path(__file__).parent
@@ -38,7 +38,7 @@ def trajectory(module: ModuleType, num_steps: int = NUM_STEPS) -> list[dict[str,
     torch.set_num_threads(1)
     config = tiny_config(module)
     config = replace(config, loop=replace(config.loop, steps=NUM_STEPS, save_every=0, eval_every=0))
-    method, handles = _open(module, config, share_of_even_tokens, None)
+    method, handles = open_toy(module, config, share_of_even_tokens, None)
     seen: list[dict[str, float]] = []
 
     def progressed(progress: Progress, metrics: Mapping[str, float]) -> None:

@@ -57,9 +57,9 @@ def test_what_stays_is_arithmetic(tmp_path: Path) -> None:
     assert found.num_weights == WEIGHTS
     assert parts(found)["policy", "weights"] == 2 * WEIGHTS
     assert parts(found)["policy", "gradients"] == 2 * WEIGHTS
-    assert parts(found)["policy", "optimiser"] == 4 * WEIGHTS
+    assert parts(found)["policy", "optimiser"] == 12 * WEIGHTS, "a float32 copy and two moments"
     passing = max(part.bytes for part in found.memory.parts if not part.stays)
-    assert found.memory.total == 8 * WEIGHTS + passing
+    assert found.memory.total == 16 * WEIGHTS + passing
 
 
 def test_a_reference_costs_a_copy_and_nothing_under_an_adapter(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_rows_are_read_where_they_can_be(tmp_path: Path) -> None:
     found = trueup.plan("sft", gpu="A10", loop={"epochs": 2, "batch": 4}, **given)
     assert found.time.steps == 8 and len(found.work.groups) == 26, "13 rows are left to train on, twice"
     rows = [num_row_tokens(group) for group in found.work.groups]
-    assert found.time.tokens * 8 == pytest.approx(sum(rows)) and set(rows) == {18, 19, 20}
+    assert found.time.tokens * 8 == pytest.approx(sum(rows)) and {18, 20} <= set(rows) <= {18, 19, 20}
     assert not any("every row" in said for said in found.to_json()["assumed"])
 
 

@@ -92,7 +92,7 @@ def test_what_an_answer_tells_to_type_is_there(name: str) -> None:
     import re
 
     known = {key for config in METHODS.values() for key in all_keys(config)} | {
-        "out", "push-to-hub", "missing_eos", "data.mix.NAME", "update.lr_scale.value",
+        "out", "push-to-hub", "devices", "shard", "missing_eos", "data.mix.NAME", "update.lr_scale.value",
     }  # fmt: skip
     for key in re.findall(r"`--([\w.-]+)", ANSWERED[name].says):
         assert key in known or key == "update.", f"{name}: --{key}"

@@ -11,7 +11,7 @@ import pytest
 
 from data_rows import good_lines
 from eval_stubs import byte_chat, tiny_model
-from trueup.engine import loop
+from trueup.engine import room
 from trueup.engine.batch import Batch
 from trueup.engine.groups import Group
 from trueup.engine.method import Handles, Method, Parts
@@ -29,7 +29,7 @@ ROWS = 200
 @pytest.mark.parametrize(
     "module",
     # KTO's chain has DPO's in it; what SFT and reward models evaluate passes no annotator.
-    [kto, rrhf, *(pytest.param(module, marks=pytest.mark.slow) for module in (sft, dpo, reward_model))],
+    [kto, *(pytest.param(module, marks=pytest.mark.slow) for module in (rrhf, sft, dpo, reward_model))],
 )
 def test_held_out_rows_are_evaluated_where_they_lie(
     module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -54,7 +54,7 @@ def test_held_out_rows_are_evaluated_where_they_lie(
     alive: list[int] = []
 
     def counted(groups: Sequence[Group]) -> Batch:
-        looks = len(alive) % 8 == 0
+        looks = len(alive) % 32 == 0
         if looks:
             gc.collect()
         alive.append(sum(type(item) is Group for item in gc.get_objects()) if looks else 0)
@@ -67,7 +67,7 @@ def test_held_out_rows_are_evaluated_where_they_lie(
     each = by_group.by_group()
     del in_memory, by_group
     monkeypatch.setattr(kept, "SMALL", 0)
-    monkeypatch.setattr(loop, "pack", counted)
+    monkeypatch.setattr(room, "pack", counted)
     gc.collect()
     before = sum(type(item) is Group for item in gc.get_objects())
     method = made()

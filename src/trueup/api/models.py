@@ -157,7 +157,7 @@ class Model:
     @cached_property
     def _chat(self) -> Any:
         with self._held():
-            return replace(open_chat(self._settings), option="template=NAME")
+            return replace(open_chat(self._settings), option="template=NAME", folding="")
 
     @cached_property
     def _network(self) -> Any:

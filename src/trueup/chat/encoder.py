@@ -92,6 +92,8 @@ class Chat:
     "What the template was made to do that it does not do by itself, a sentence each."
     option: str = "--model.template NAME"
     "How whoever asked can name a template."
+    folding: str = "--model.system fold"
+    "And how a system's words can be put elsewhere; empty where they cannot."
 
     @classmethod
     def of(
@@ -223,8 +225,8 @@ class Chat:
             if not self.no_system or messages[0].role != Role.SYSTEM:
                 raise
             remedy = (
-                "`--model.system fold` puts the system's words before the first question"
-                if self.option.startswith("--model.")
+                f"`{self.folding}` puts the system's words before the first question"
+                if self.folding
                 else f"name a template that has the role, `{self.option}`, or leave the system's turn out"
             )
             raise TrueupError(error.code, error.reason, where=error.where, remedy=remedy) from None

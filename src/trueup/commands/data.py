@@ -79,7 +79,7 @@ def check(
         from trueup.sources.open import encoder
 
         settings = ModelSettings(path=model, template=template, thinking=thinking, system=system)
-        chat = replace(open_chat(settings), option="--template NAME")
+        chat = replace(open_chat(settings), option="--template NAME", folding="--system fold")
         encode = encoder(chat, train_on, alone=True)
     report = data.check(
         file,

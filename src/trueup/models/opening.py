@@ -54,7 +54,7 @@ def open_policy(
 
     The chat comes first: what is wrong with a template is said before weights are read.
     """
-    chat = replace(open_chat(settings), option="--template NAME")
+    chat = replace(open_chat(settings), option="--template NAME", folding="")
     place = pick_device(settings.device, settings.dtype) if device is None else device
     return chat, open_network(Role(trained=False), settings, place, seed=seed, tokenizer=chat.tokenizer)
 

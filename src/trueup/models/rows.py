@@ -39,14 +39,14 @@ def choose(q: Tensor, k: Tensor, rule: Rule) -> RowKernel:
     """The fastest kernel that computes the rule on the query's device, and agrees there with plain torch."""
     found = kernel_of(rule, q.device.type, q.dtype, q.shape[2])
     if isinstance(found, Varlen) and not agrees(str(q.device), q.dtype, q.shape[1], k.shape[1], q.shape[2]):
-        return ByPiece(Blocks())
+        return kernel_of(rule, q.device.type, q.dtype, q.shape[2], fused=False)
     return found
 
 
-def kernel_of(rule: Rule, device: str, dtype: torch.dtype, size: int) -> RowKernel:
+def kernel_of(rule: Rule, device: str, dtype: torch.dtype, size: int, *, fused: bool = True) -> RowKernel:
     """The fastest kernel that should compute the rule on a kind of device, for heads of so many entries."""
     plain = rule.softcap is None and rule.window is None
-    if plain and dtype in FUSED.get(device, ()) and size % SMALLEST == 0 and size <= WIDEST:
+    if fused and plain and dtype in FUSED.get(device, ()) and size % SMALLEST == 0 and size <= WIDEST:
         return Varlen()
     return ByPiece(Flash() if plain and device == "cpu" else Blocks())
 

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry
 
-from trueup.models import kernels, rows
+from trueup.models import attention, kernels, rows
 
 PRODUCTS = {**flop_registry, torch.ops.aten.addmm_: flop_registry[torch.ops.aten.addmm]}
 "What counts the operations of a product, by the operation; torch leaves out the one that works in place."
@@ -87,6 +87,8 @@ class _Follow(TorchDispatchMode):
         if any(tensor.is_meta for tensor in given):
             if func is torch.ops.aten._local_scalar_dense.default:
                 return 1
+            if func is torch.ops.aten._to_copy.default and kwargs.get("device") == torch.device("cpu"):
+                return torch.ones(args[0].shape, dtype=args[0].dtype)  # several numbers, read at once
             if not all(tensor.is_meta for tensor in given):
                 args = tree_map_only(Tensor, _shape_of, args)
                 kwargs = {name: tree_map_only(Tensor, _shape_of, value) for name, value in kwargs.items()}
@@ -109,7 +111,7 @@ def _as_on(device: torch.device) -> Iterator[None]:
 
     Each block is let go before the next begins, so the largest is the peak; one row of 4,096 tokens has 256.
     """
-    choose, steps = rows.choose, kernels._steps
+    choose, steps = attention.choose, kernels._steps
 
     def chosen(q: Tensor, k: Tensor, rule: kernels.Rule) -> rows.RowKernel:
         return rows.kernel_of(rule, device.type, q.dtype, q.shape[2])
@@ -120,8 +122,8 @@ def _as_on(device: torch.device) -> Iterator[None]:
 
         return [max(steps(piece, q, rule), key=size)]
 
-    rows.choose, kernels._steps = chosen, largest  # pyright: ignore[reportAttributeAccessIssue]  # for so long
+    attention.choose, kernels._steps = chosen, largest  # pyright: ignore[reportAttributeAccessIssue]  # for so long
     try:
         yield
     finally:
-        rows.choose, kernels._steps = choose, steps
+        attention.choose, kernels._steps = choose, steps

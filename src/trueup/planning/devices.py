@@ -78,6 +78,8 @@ def parse(text: str) -> tuple[str, int]:
     """Name and number of devices: `H100x8`, `cpu`. Raises E865 for what is no such thing."""
     names = {gpu.name.lower(): gpu.name for gpu in GPUS} | {CPU: CPU}
     found = re.fullmatch(r"(.+?)(?:[x*](\d+))?", text.strip(), re.IGNORECASE)
+    if text.strip().lower() in names:  # RTX4090 is no 4,090 devices
+        return names[text.strip().lower()], 1
     stem = found[1].lower() if found else ""
     count = int(found[2] or 1) if found else 0
     known = ", ".join(names.values())

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, final
+from typing import Annotated, Any, Literal, final
 
 import torch
 from annotated_types import Ge, Gt
@@ -49,8 +49,10 @@ class TrustRegion:
     max_skips: int = 3
     "With `skip`: how many updates in a row may be skipped before the run ends."
 
-    shared_out: ClassVar[bool] = False
-    "Whether several devices can make an update together: these products are over a whole minibatch."
+    @property
+    def shared_out(self) -> bool:
+        """Whether several devices can make an update together: these products are over a whole minibatch."""
+        return False
 
     def start(self, networks: Mapping[str, Network], num_updates: int) -> Rule:
         """The rule at work: a trust region for `policy`, AdamW for the others."""

@@ -34,15 +34,18 @@ _OPTIONS: dict[str, type[str] | type[int] | type[float]] = {
 }
 
 
-def open_answerer(ref: str, *, device: str = "auto", template: str | None = None) -> Answerer:
+def open_answerer(
+    ref: str, *, device: str = "auto", template: str | None = None, fold: bool = False
+) -> Answerer:
     """The answerer that `ref` names.
 
     `openai:URL?model=NAME&...`   a server; other options are in docs/endpoints.md
-    a folder, an id, `world:base`   a model in this process; `template` names its chat template
+    a folder, an id, `world:base`   a model in this process; `template` names its chat template, and with
+                                    `fold` one that has no system turn gets those words before the question
 
     Raises E797 for a server that cannot be meant or asked safely, and what `load` raises for a model.
     """
-    return open_server(ref) if ref.startswith(SERVER) else open_local(ref, device, template)
+    return open_server(ref) if ref.startswith(SERVER) else open_local(ref, device, template, fold=fold)
 
 
 def open_server(ref: str) -> RemoteAnswerer:
@@ -124,14 +127,17 @@ def _refused(url: str, reason: str, remedy: str) -> TrueupError:
     return TrueupError("E797", reason, where=f"{SERVER}{bare(url)}", remedy=remedy)
 
 
-def open_local(ref: str, device: str = "auto", template: str | None = None) -> LocalAnswerer:
+def open_local(
+    ref: str, device: str = "auto", template: str | None = None, *, fold: bool = False
+) -> LocalAnswerer:
     """The model in a folder, of an id, or of the lab, in this process."""
     # Imported here: a server needs no torch.
     from trueup.answerers.local import LocalAnswerer
     from trueup.models.opening import open_policy, pick_device
     from trueup.settings.blocks import ModelSettings
 
-    settings = ModelSettings(path=ref, template=template, device=device)
+    system = "fold" if fold else "turn"
+    settings = ModelSettings(path=ref, template=template, device=device, system=system)
     place = pick_device(device)
     chat, network = open_policy(settings, place)
     return LocalAnswerer(name=ref, network=network, chat=chat, device=place)

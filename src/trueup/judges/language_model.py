@@ -230,7 +230,7 @@ def _open(ref: str, wording: str, answerer: Answerer | None) -> tuple[Reader, st
     template = options.pop("template", None)
     device = options.pop("device", "auto")
     if answerer is None:
-        answerer = open_answerer(who, device=device, template=template)
+        answerer = open_answerer(who, device=device, template=template, fold=True)
     clamp = options.pop("clamp", 0.0)
     default = wording if _chats(who, answerer) else f"{wording}_text"
     reader = Reader(

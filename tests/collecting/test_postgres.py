@@ -19,7 +19,10 @@ from trueup.collecting.exports import exported_rows
 INITDB, CONTROL = shutil.which("initdb"), shutil.which("pg_ctl")
 pytestmark = [
     pytest.mark.slow,  # a database server is set up and started
-    pytest.mark.skipif(not (INITDB and CONTROL), reason="there is no PostgreSQL here"),
+    # A server comes with the system, not with pip.
+    pytest.mark.skipif(
+        not (INITDB and CONTROL), reason="no initdb and pg_ctl on the PATH: apt install postgresql"
+    ),
 ]
 
 
@@ -34,6 +37,7 @@ def database() -> Iterator[str]:
             try:
                 shutil.chown(folder, "postgres")
             except LookupError:
+                # PostgreSQL refuses to run as root, and there is nobody else to run it as.
                 pytest.skip("there is no user postgres, and root may not run it")
         who = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if as_root else []
         data = f"{folder}/data"

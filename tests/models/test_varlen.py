@@ -70,6 +70,7 @@ class Fused:
 
     def _check(self, q: Tensor, k: Tensor, query_ends: Tensor, key_ends: Tensor, *longest: int) -> None:
         if self.fault == "missing":
+            # As torch answers for an operator that a device has not: what the probe has to survive.
             raise NotImplementedError("no kernel for this device\nand more")
         for x, ends, most in ((q, query_ends, longest[0]), (k, key_ends, longest[1])):
             assert ends.dtype == torch.int32 and ends[0] == 0 and ends[-1] == x.shape[0]

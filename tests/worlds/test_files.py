@@ -122,6 +122,34 @@ def test_data_of_two_worlds_are_of_neither(here: Path) -> None:
     assert came_from(str(sft.folder / "model")) is None
 
 
+@pytest.mark.parametrize("method", ["mix", "soup"])
+def test_a_soup_comes_from_the_world_of_its_experts_though_they_share_what_they_learned_from(
+    method: str,
+) -> None:
+    """Three experts on one file of labels, from one start: each way back leads over the same two folders."""
+    planned = {
+        "made/sft": {"method": "sft", "data": {"path": "lab:demonstrations"}, "model": {"path": "lab:base"}},
+        "made/labels": {"method": "label", "prompts": "lab:prompts", "model": "made/sft"},
+        **{
+            f"made/{one}": {
+                "method": "best_of_n_sft",
+                "data": {"path": "made/labels"},
+                "model": {"path": "made/sft"},
+            }
+            for one in ("first", "second", "third")
+        },
+        "made/soup": {
+            "method": method,
+            "experts": {one: f"made/{one}" for one in ("first", "second", "third")},
+        },
+    }
+    assert came_from("made/soup", planned) == "lab"
+    planned["made/third"] = {"method": "sft", "data": {"path": "mine.jsonl"}, "model": {"path": "made/sft"}}
+    assert came_from("made/soup", planned) is None, "one of them learned from something else"
+    planned["made/third"] = {"method": "sft", "data": {"path": "made/third"}}
+    assert came_from("made/third", planned) is None, "a circle ends"
+
+
 def test_a_run_without_a_world_says_that_it_takes_the_labs(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

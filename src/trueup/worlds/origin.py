@@ -25,7 +25,7 @@ def came_from(reference: str, planned: Mapping[str, Mapping[str, Any]] = {}) -> 
     sampled from, a soup to its models. Data of two worlds come from neither. `planned` are the settings of
     runs that have not begun, by their folders.
     """
-    return _came_from(reference, planned, set())
+    return _came_from(reference, planned, frozenset())
 
 
 def world_of(chosen: str, *made: str, where: str, planned: Mapping[str, Mapping[str, Any]] = {}) -> World:
@@ -52,18 +52,21 @@ def truth_about(reference: str) -> Any:
     return open_world(name).grade(open_world(name).believed()) if name else None
 
 
-def _came_from(reference: str, planned: Mapping[str, Mapping[str, Any]], seen: set[str]) -> str | None:
+def _came_from(
+    reference: str, planned: Mapping[str, Mapping[str, Any]], asking: frozenset[str]
+) -> str | None:
+    # `asking` is the way back to what was asked about, so that a circle ends: two experts that share their
+    # data are no circle, so what was seen on another way does not count.
     door = door_of(reference)
     if door is not None:
         return door.world
     settings = settings_of(Path(reference), planned)
-    if settings is None or reference in seen:
+    if settings is None or reference in asking:
         return None
-    seen.add(reference)
     if settings.get("world"):
         return str(settings["world"])
     for places in _sources(settings):
-        found = {_came_from(place, planned, seen) for place in places}
+        found = {_came_from(place, planned, asking | {reference}) for place in places}
         return found.pop() if len(found) == 1 else None
     return world_of_procedure(str(settings.get("method", "")))
 
@@ -80,7 +83,7 @@ def settings_of(made: Path, planned: Mapping[str, Mapping[str, Any]] = {}) -> Ma
 
 def _sources(settings: Mapping[str, Any]) -> Iterator[list[str]]:
     """What settings read, in the order in which it says what a run is about: its data, then its models."""
-    for key in ("data", "prompts", "labels", "model", "sft", "models", "policies"):
+    for key in ("data", "prompts", "labels", "model", "sft", "models", "experts", "policies"):
         value = settings.get(key)
         if isinstance(value, Mapping):
             value = value.get("mix") or value.get("path") or value

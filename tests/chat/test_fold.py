@@ -14,6 +14,7 @@ TALK = (Message(Role.SYSTEM, "be brief "), Message(Role.USER, " name a prime"))
 RIGHT = {
     "gemma": "<bos><start_of_turn>user\nbe brief \n\n name a prime<end_of_turn>\n<start_of_turn>model\n",
     "mistral": "<s> [INST] be brief \n\n name a prime [/INST]",
+    "llama2": "<s> [INST] be brief \n\n name a prime [/INST]",
     "hh": "\n\nHuman: be brief \n\n name a prime\n\nAssistant:",
 }
 
@@ -25,7 +26,7 @@ def test_a_refused_system_message_is_folded_where_asked(name: str) -> None:
         Chat.of(tokenizer, template).prompt_ids(TALK)
     chat = Chat.of(tokenizer, template, fold_system=True)
     assert chat.codec.decode(chat.prompt_ids(TALK)) == RIGHT[name]
-    assert chat.notes and "refuses system turns" in chat.notes[0]
+    assert chat.notes and "has no system turns" in chat.notes[0]
     plain = Chat.of(tokenizer, template)
     later = [*TALK[1:], Message(Role.ASSISTANT, "7"), Message(Role.USER, "another")]
     assert chat.prompt_ids(later).tolist() == plain.prompt_ids(later).tolist()
@@ -45,6 +46,28 @@ def test_a_template_with_system_turns_is_left_as_it_is(name: str) -> None:
     folding, plain = (Chat.of(SHAPES[name].tokenizer, fold_system=fold) for fold in (True, False))
     assert folding.template_digest == plain.template_digest and folding.notes == ()
     assert folding.prompt_ids(TALK).tolist() == plain.prompt_ids(TALK).tolist()
+
+
+def test_no_system_words_are_put_into_the_assistants_mouth() -> None:
+    """Llama 2's kind writes whatever is no user as an answer; another may do so with later turns only."""
+    shape = SHAPES["llama2"]
+    later = [Message(Role.USER, "a"), Message(Role.SYSTEM, "obey"), Message(Role.USER, "b")]
+    first_only = (
+        "{% if messages[0].role == 'system' %}{{ '<<SYS>> ' + messages[0].content + ' ' }}"
+        "{% set messages = messages[1:] %}{% endif %}" + str(shape.tokenizer.chat_template)
+    )
+    chats = {
+        "none": Chat.of(shape.tokenizer),
+        "folded": Chat.of(shape.tokenizer, fold_system=True),
+        "first": Chat.of(shape.tokenizer, first_only),
+    }
+    for name, chat in chats.items():
+        with pytest.raises(TrueupError, match=r"E351 .*it would be written as an answer"):
+            chat.prompt_ids(later)
+        assert chat.prompt_ids(later[:1]).tolist() == Chat.of(shape.tokenizer).prompt_ids(later[:1]).tolist()
+        if name != "none":
+            assert "be brief" in chat.codec.decode(chat.prompt_ids(TALK))
+    assert chats["first"].notes == (), "a template that has a system turn is not folded"
 
 
 def test_no_system_text_forges_a_turn_in_the_fold() -> None:

@@ -145,7 +145,7 @@ def test_weights_fold_and_thinking_are_settings_of_a_run(
     shown = ("preview", *run[1:], "--model.system", "fold")
     code, told = typed(capsys, *shown)
     assert code == 0 and "<|im_start|>user be brief name a prime<|im_end|>" in told
-    assert "note: this template refuses system turns" in told
+    assert "note: this template has no system turns" in told
 
 
 def test_thinking_is_a_setting_that_errors_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,13 +13,13 @@ from trueup.chat.codec import Codec
 from trueup.chat.ending import ASK, call_stop, find_ending
 from trueup.chat.markers import Guard
 from trueup.chat.render import CLOSE, OPEN, Layout, Skeleton, Template, Turn
-from trueup.chat.templates import BOS, FOLD, NAMED
+from trueup.chat.templates import BOS, FOLD, LATER, NAMED, NO_SYSTEM
 from trueup.chat.tooled import Teller
 from trueup.errors import TrueupError, counted
 
 _THOUGHTS = (f"a{CLOSE}b", f"{OPEN}\na\n{CLOSE}\n\nb")
 _FOLDED = (
-    "this template refuses system turns: their words stand before the first question (model.system: fold)"
+    "this template has no system turns: their words stand before the first question (model.system: fold)"
 )
 
 
@@ -46,9 +46,12 @@ def probe(
     variables = {**named, "enable_thinking": thinking}
     template = _told_in_parts(Template(name=label, source=source, variables=variables, today=today))
     layout = _layout(template)
+    if refusing := _refusing(layout):
+        template = replace(template, source=refusing + source)
+        layout = _layout(template)
     alone = _with_system(layout) is None
     if alone and fold:
-        template = replace(template, source=FOLD + source)
+        template = replace(template, source=FOLD + template.source)
         layout = _layout(template)
     guard = _guard(layout, codec)
     teller = Teller(layout=layout, codec=codec, guard=guard)
@@ -169,6 +172,19 @@ def _guard(layout: Layout, codec: Codec) -> Guard:
     closed = layout.skeleton(turns[:2], generation=False)
     others = filter(None, (_with_system(layout), _with(layout, [*turns[:2], ("tool", "zero")])))
     return Guard.of(layout.skeleton(turns[:3], generation=True), (closed, *others), codec.pattern)
+
+
+def _refusing(layout: Layout) -> str:
+    """What must stand before a template that would put a system's words into the assistant's mouth."""
+    first, later = ((), (*ASK, ("assistant", "two")))
+    said = (
+        [_with(layout, [*before, (role, "zero"), *ASK]) for role in ("system", "assistant")]
+        for before in (first, later)
+    )
+    for refusing, (system, assistant) in zip((NO_SYSTEM, LATER), said, strict=True):
+        if system is not None and system == assistant:
+            return refusing
+    return ""
 
 
 def _with_system(layout: Layout) -> Skeleton | None:

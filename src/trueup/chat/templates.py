@@ -26,6 +26,15 @@ FOLD = (
 )
 "What goes before a template that refuses system turns: the system's words stand before the first question."
 
+NO_SYSTEM = (
+    '{%- for m in messages if m["role"] == "system" %}'
+    '{{- raise_exception("a system message has no form of its own here: it would be written as an answer") }}'
+    "{%- endfor %}\n"
+)
+"What goes before a template that writes a system turn as it writes an assistant's: nobody said those words."
+LATER = NO_SYSTEM.replace("messages if", "messages[1:] if")
+"The same for one that does so with any system turn but the first."
+
 _CHATML = """{%- for m in messages -%}
 <|im_start|>{{ m.role }}{{ "\\n" }}{{ m.content }}<|im_end|>{{ "\\n" }}
 {%- endfor -%}

@@ -221,8 +221,9 @@ def spoken(arguments: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]
     ("layers", "options", "first"),
     [
         (4, "--row_tokens 512 --loop.microbatch_tokens 16384", "--loop.microbatch_tokens"),
+        (16, "--row_tokens 4096 --model.lora.rank 8", "--model.activation_checkpointing block"),
         pytest.param(8, "--row_tokens 4096", "--model.lora.rank 16", marks=pytest.mark.slow),
-        pytest.param(24, "--row_tokens 512 --model.lora.rank 8 --loop.microbatch_tokens 600",
+        pytest.param(32, "--row_tokens 512 --model.lora.rank 8 --loop.microbatch_tokens 600",
                      "--model.dtype bfloat16", marks=pytest.mark.slow),
         pytest.param(240, "--row_tokens 32 --loop.microbatch_tokens 32 --data.max_tokens 256 "
          "--model.lora.rank 8 --model.lora.quantise nf4 --model.dtype bfloat16", "--gpu A10x",

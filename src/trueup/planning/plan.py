@@ -116,13 +116,16 @@ def _first_change(run: _Run, rows: Rows) -> Change | None:
 def _tries(run: _Run) -> Iterator[tuple[_Step, ...]]:
     """Changes in the order in which they are tried: first what alters no result, then what alters least."""
     config = run.config
-    small = list(_smaller_passes(run))
+    small, again = list(_smaller_passes(run)), _recomputed(config)
     yield from ((step,) for step in small)
+    yield from ((*again, *smaller) for smaller in ((), small[-1:]) if again)
     first: tuple[_Step, ...] = ()
     for step in _of_model(config):
         first = (*first, step)
         yield first
         yield from ((*first, smaller) for smaller in small)
+        if again:
+            yield (*first, *again, *small[-1:])
     whole = longest = config.data.max_tokens
     least = small[-1].settings["loop"]["microbatch_tokens"] if small else config.loop.microbatch_tokens
     while longest > 256:
@@ -132,7 +135,7 @@ def _tries(run: _Run) -> Iterator[tuple[_Step, ...]]:
             words=f"rows of at most {longest:,} tokens",
             settings={"data": {"max_tokens": longest}},
         )
-        yield (*first, shorter, _passes_of(least * longest // whole))
+        yield (*first, *again, shorter, _passes_of(least * longest // whole))
 
 
 def _smaller_passes(run: _Run) -> Iterator[_Step]:
@@ -149,6 +152,19 @@ def _passes_of(tokens: int) -> _Step:
         option=f"--loop.microbatch_tokens {tokens}",
         words=f"passes of {tokens:,} tokens, which changes no result",
         settings={"loop": {"microbatch_tokens": tokens}},
+    )
+
+
+def _recomputed(config: Any) -> tuple[_Step, ...]:
+    """Each block run again in the backward pass, where that is not set already."""
+    if config.model.activation_checkpointing == "block":
+        return ()
+    return (
+        _Step(
+            option="--model.activation_checkpointing block",
+            words="activations made again rather than kept, which changes no result",
+            settings={"model": {"activation_checkpointing": "block"}},
+        ),
     )
 
 

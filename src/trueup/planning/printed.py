@@ -125,7 +125,8 @@ def _time(time: Time) -> Iterator[str]:
             " " * 18,
         )
     else:
-        yield f"{'hours':<18}{time.hours:,.2f} for {time.steps:,} steps"
+        unit, value = ("hours", time.hours) if time.hours >= 0.1 else ("minutes", time.hours * 60)
+        yield f"{unit:<18}{value:,.2f} for {time.steps:,} steps"
 
 
 def assumptions(plan: Plan) -> list[str]:

@@ -2,6 +2,7 @@
 
     forward          2 P s + 4 A Σ seen + 2 V d r     P weights that a token meets, s tokens, A heads x width
     backward         twice that; 5/2 of attention's, which is made again; half for weights that stay
+    made again       2 P s + 4 A Σ seen more, with model.activation_checkpointing block
     a token sampled  max(bytes of weights and cache / bandwidth, 2 P rows / rate)
 
 over all layers, r the rows with a supervised token behind them. What share of a device's rate is reached is
@@ -105,6 +106,8 @@ def time_of(config: Any, work: Work, held: Sequence[Held], devices: Devices, mfu
         learning += forward(sizes[name], load, head=head) + backward(
             sizes[name], load, head=head, remade=remade
         )
+        if config.model.activation_checkpointing == "block":
+            learning += forward(sizes[name], load, head=False)
     seconds = {"learn": work.method.epochs * times * learning / rate}
     for name, head in _asked(work, sizes):
         took = times * forward(sizes[name], load, head=head) / rate

@@ -27,6 +27,8 @@ from trueup.sources.open import open_groups
 
 LOOKED_AT = 64
 "Steps whose passes are looked through for the largest, and whose tokens are averaged."
+SAID = "said"
+"What made-up tokens are taken to say: a step of a solution is judged by its text."
 TABLES = {"teacher_distributions": 1}
 "Columns of a row of numbers for each token, and how wide they are made here: one number stands for all."
 
@@ -130,7 +132,7 @@ def _parts(module: ModuleType, config: Any, rows: Rows) -> tuple[Parts, tuple[st
     parts = Parts(
         groups=made,
         held_out=(),
-        decode=lambda ids: "",
+        decode=lambda ids: SAID if len(ids) else "",
         stop_ids=(0,),
         prompt_ids=lambda messages: np.zeros(max(1, tokens // 2), np.int32),
         more=lambda settings: [_made_up(i, ("demonstrations",), settings.max_tokens) for i in range(2)],
@@ -167,7 +169,7 @@ def _made_up(number: int, needs: Sequence[str], tokens: int) -> Group:
         scores = (Score(completion=0, value=float(number % 2), judge="label"),)
         return Group(prompt=(), prompt_tokens=prompt, completions=(text,), scores=scores)
     if "steps" in needs:
-        judged = {"steps": [[{"text": "", "label": True}]]}
+        judged = {"steps": [[{"text": SAID, "label": True}]]}
         return Group(prompt=(), prompt_tokens=prompt, completions=(text,), meta=judged)
     return Group(prompt=(), prompt_tokens=prompt, completions=(text,))
 

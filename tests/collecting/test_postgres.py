@@ -16,12 +16,16 @@ from collecting.people_at_work import crowd, filled, works
 from trueup.answerers.door import listen
 from trueup.collecting.exports import exported_rows
 
-INITDB, CONTROL = shutil.which("initdb"), shutil.which("pg_ctl")
+# Debian keeps a server's programs off the PATH, by version.
+DEBIAN = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))
+PLACES = os.pathsep.join([os.environ.get("PATH", ""), *reversed(DEBIAN)])
+INITDB, CONTROL = (shutil.which(name, path=PLACES) for name in ("initdb", "pg_ctl"))
 pytestmark = [
     pytest.mark.slow,  # a database server is set up and started
     # A server comes with the system, not with pip.
     pytest.mark.skipif(
-        not (INITDB and CONTROL), reason="no initdb and pg_ctl on the PATH: apt install postgresql"
+        not (INITDB and CONTROL),
+        reason="no initdb and pg_ctl on the PATH or in Debian's place: apt install postgresql",
     ),
 ]
 

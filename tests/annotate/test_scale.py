@@ -89,6 +89,22 @@ def test_the_zero_may_be_what_nobody_judged() -> None:
     assert set(noted) == {"score/mean_before", "score/std_before"}
 
 
+def test_of_many_rows_a_drawn_sample_is_measured() -> None:
+    learned = built()[0].source.groups
+    assert len(learned) > 2
+    drawn = [learned[i] for i in sorted(permutation(len(learned), 0, "normalise")[:2])]
+    sampled, whole = handles(), handles()
+    built(normalise=reward_model.Normalise(limit=2))[0].finish(sampled)
+    assert scores(drawn, sampled).mean().item() == pytest.approx(0, abs=1e-4)
+    assert scores(drawn, sampled).std(correction=0).item() == pytest.approx(1, abs=1e-4)
+    for limit in (None, len(learned)):
+        whole = handles()
+        built(normalise=reward_model.Normalise(limit=limit))[0].finish(whole)
+        assert scores(learned, whole).mean().item() == pytest.approx(0, abs=1e-4)
+    with pytest.raises(ValueError, match="2 or more"):
+        reward_model.Normalise(limit=1)
+
+
 def test_the_zero_may_be_the_model_that_training_began_from() -> None:
     method, groups = built(normalise=reward_model.Normalise(on="samples"))
     assert not method.networks["policy"].trained and method.trains == ("reward",)

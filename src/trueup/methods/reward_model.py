@@ -32,6 +32,13 @@ class Normalise:
     "`mean` shifts the score to mean 0, `scale` also to variance 1."
     on: Literal["completions", "demonstrations", "samples"] = "completions"
     "The training completions, the rows that nobody judged, or samples of the model it starts from."
+    limit: int | None = 4096
+    "Rows that it is measured on at most, drawn by the seed; the mean is then off by some .011 of a unit."
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where there would be nothing to measure on."""
+        if self.limit is not None and self.limit < 2:
+            raise ValueError("`normalise.limit` is 2 or more, or null for all rows")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +74,7 @@ def build(config: Config, parts: Parts) -> Method:
     arranged = with_pairs if pairwise else ordered
     train, held_out = (with_imitate(arranged(groups)) for groups in (parts.groups, parts.held_out))
     written = frozenset({"imitate"}) if pairwise else frozenset({"imitate", "tier"})
-    zero = Zero(on=config.normalise.on, train=train, parts=parts)
+    zero = Zero(on=config.normalise.on, limit=config.normalise.limit, train=train, parts=parts)
     objectives: dict[str, Objective] = {
         "bradley_terry": BradleyTerry(margin=config.margin, center=config.center),
         "plackett_luce": PlackettLuce(),

@@ -8,8 +8,8 @@ from typing import Literal
 
 from trueup.engine.groups import Group
 from trueup.engine.method import Handles, Parts
-from trueup.engine.order import derive
-from trueup.engine.views import where
+from trueup.engine.order import derive, permutation
+from trueup.engine.views import picked, where
 from trueup.errors import TrueupError
 from trueup.sources.sample import Decoding, sample_groups
 
@@ -21,6 +21,8 @@ class Zero:
     """The training completions, the rows that nobody judged, or samples of the model it starts from."""
 
     on: Literal["completions", "demonstrations", "samples"]
+    limit: int | None
+    "Groups that are read at most, drawn by the run's seed; None for all."
     train: Sequence[Group]
     parts: Parts
 
@@ -37,9 +39,9 @@ class Zero:
     def __call__(self, handles: Handles) -> Sequence[Group]:
         """The groups; the samples are those of the network `policy`."""
         if self.on == "completions":
-            return self.train
+            return self._some(self.train, handles.seed)
         if self.on == "demonstrations":
-            return self._unjudged()
+            return self._some(self._unjudged(), handles.seed)
         return sample_groups(
             self.train[:NUM_SAMPLES],
             handles.networks["policy"],
@@ -50,6 +52,11 @@ class Zero:
             seed=derive(handles.seed, "normalise"),
             ranks=handles.ranks,
         )
+
+    def _some(self, groups: Sequence[Group], seed: int) -> Sequence[Group]:
+        if self.limit is None or len(groups) <= self.limit:
+            return groups
+        return picked(groups, sorted(permutation(len(groups), seed, "normalise")[: self.limit].tolist()))
 
     def _unjudged(self) -> Sequence[Group]:
         return where(self.parts.groups, lambda group: group.completions and not group.pairs())

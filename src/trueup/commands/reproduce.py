@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from trueup.commands.options import AcceptChanged, Flag, FullDigests, Json, Overrides, Workers, say_json
+from trueup.commands.options import AcceptChanged, Flag, FullDigests, Json, OnCluster, Overrides, Workers, say_json
 
 CLAIMS = Path("runs/claims")
 
@@ -22,6 +22,7 @@ def reproduce(
     out: Path = CLAIMS,
     decide: Flag = False,
     workers: Workers = 2,
+    cluster: OnCluster = "",
     accept_changed_inputs: AcceptChanged = False,
     full_digests: FullDigests = False,
     as_json: Json = False,
@@ -46,6 +47,9 @@ def reproduce(
         Give those that stay undecided, and name a margin, the seeds that the spread of the first asks for,
         16 at most: set down in plan.json, then run.
     """
+    from trueup.comparison.cluster import read_cluster
+
+    where = read_cluster(cluster)
     from rich.table import Table
 
     from trueup.claims import reproduce as the_claims
@@ -84,6 +88,7 @@ def reproduce(
         overrides=given,
         decide=decide,
         workers=workers,
+        cluster=where,
         say=aside.print,
         terms=terms,
     )

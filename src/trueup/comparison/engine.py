@@ -152,7 +152,9 @@ class _Process:
     process: subprocess.Popen[bytes]
 
     def ended(self) -> int | None:
-        return self.process.poll()
+        if self.process.poll() is not None:
+            self.process.communicate()
+        return self.process.returncode
 
 
 @dataclass(frozen=True)

@@ -66,10 +66,12 @@ def run_job(recipe: str, folder: str, log: str, at: str, threads: int, options: 
     os.chdir(at)
     process = launch(Path(recipe), Path(folder), Path(log), threads, *options)
     try:
-        return process.wait()
+        process.wait()
     except KeyboardInterrupt:  # as Ray has a task know that it is cancelled
         process.terminate()
-        return process.wait()
+        process.wait()
+    process.communicate()
+    return process.returncode
 
 
 @dataclass(frozen=True)

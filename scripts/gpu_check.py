@@ -811,17 +811,18 @@ def page(found: Mapping[str, Row], command: str, *, on_gpu: bool) -> str:
 NOT_RUN = f"""\
 # Speed and exactness on one GPU
 
-**This has not been run**: no GPU was at hand. No number of trueup's on a GPU stands anywhere in this repository,
-and nothing here claims one.
+**This has not been run**: no GPU was at hand. No measured number of trueup's on a GPU stands anywhere in this
+repository, and nothing here claims one.
 
     {COMMAND}
 
-on a machine with one NVIDIA GPU (compute capability 8.0 or later, 40 GB for the two steps of a model of 1.5 B
-weights) writes this page in at most {MINUTES:.0f} minutes: what packed rows give against float64 on the CPU, the fused kernel against
-plain blocks, activation checkpointing against none, and a DPO and a GRPO step beside TRL's. Nothing is fetched; TRL and Liger
-come from `--wheels DIR` where they are not installed: `{COMMAND} ARGS="--wheels DIR"`.
+on a machine with one NVIDIA GPU (compute capability 8.0 or later) writes this page in at most {MINUTES:.0f} minutes: what packed
+rows give against float64 on the CPU, the fused kernel against plain blocks, activation checkpointing against none, and a DPO
+and a GRPO step of a model of 1.5 B random weights beside TRL's. By arithmetic trueup's side of these takes some 30 GB; what of
+TRL's does not fit is named. Nothing is fetched: TRL and Liger come from a folder of wheels where they are not installed,
+`{COMMAND} ARGS="--wheels DIR"`.
 
-The script itself is run on a CPU by the tests, on a model of a few thousand weights:
+The tests run the script on a CPU, with a model of a few thousand weights:
 
     python scripts/gpu_check.py --device cpu --size tiny --out DIR
 """

@@ -1,8 +1,8 @@
-"""Slurm's commands, played by this machine: tasks of arrays are local processes, as many at once as there are.
+"""Slurm's commands, played by this machine: tasks of arrays are local processes, all at once.
 
-`install` puts sbatch, squeue, scancel and sacct into a folder for PATH. What they know is in the folder `state`
-beside them: `N_T` holds a task's process, `calls` every command line. While `state/down` exists the controller
-does not answer; while `state/full` does, tasks wait.
+`install` puts sbatch, squeue, scancel and sacct into a folder for PATH. What they know is in the folder
+`state` beside them: `N_T` holds a task's process, `calls` every command line. While `state/down` exists the
+controller does not answer; while `state/full` does, tasks wait.
 """
 
 from __future__ import annotations

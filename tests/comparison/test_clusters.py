@@ -149,7 +149,7 @@ def test_what_is_in_the_queue_of_before_is_waited_for(played: Played) -> None:
     place.start(jobs)
     until(lambda: played.began() == {"a": 1})
     (played.slurm / "state" / "down").touch()
-    with pytest.raises(TrueupError, match="E786.*whether a task of before still runs"):
+    with pytest.raises(TrueupError, match=r"E786.*whether a task of before still runs"):
         list(quick().run(jobs, played.folder))
     (played.slurm / "state" / "down").unlink()
 
@@ -195,14 +195,14 @@ def test_what_waits_in_the_queue_leaves_it_at_a_stop(played: Played) -> None:
 
 def test_an_sbatch_that_refuses_is_quoted(played: Played) -> None:
     jobs = played.jobs({"a": ["sft"]})
-    with pytest.raises(TrueupError, match="E786.*invalid partition specified: closed"):
+    with pytest.raises(TrueupError, match=r"E786.*invalid partition specified: closed"):
         list(quick(options=("--partition=closed",)).run(jobs, played.folder))
 
 
 def test_without_slurm_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, played: Played) -> None:
     jobs = played.jobs({"a": ["sft"]})
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
-    with pytest.raises(TrueupError, match="E786.*no sbatch"):
+    with pytest.raises(TrueupError, match=r"E786.*no sbatch"):
         list(quick().run(jobs, played.folder))
 
 

@@ -112,7 +112,9 @@ class Here:
     stop_requested: Callable[[], str] = lambda: ""
 
     @classmethod
-    def in_place(cls, cluster: object, workers: int, stop_requested: Callable[[], str], terms: object) -> Here:
+    def in_place(
+        cls, cluster: object, workers: int, stop_requested: Callable[[], str], terms: object
+    ) -> Here:
         """This engine, whatever cluster is named."""
         return cls(workers, stop_requested)
 

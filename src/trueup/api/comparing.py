@@ -135,10 +135,10 @@ def compare(
 ) -> Compared:
     """Methods compared on the same data, model, seeds and budget: what each gained and what it cost.
 
-    `recipe` is a YAML file or the name of a comparison that comes with trueup; `world` is your
-    own, a YAML file; `changes` are the comparison's keys, as `seeds=[1, 2]` or
-    `methods={"dpo": {"beta": 0.2}}`. Runs are processes, `workers` of them at once, here or
-    on a `cluster` (`"slurm:--partition=P"`, `"ray:auto"`), so no objects travel into them. `accept_changed_inputs` and `full_digests` are those of `fit`.
+    `recipe` is a YAML file or the name of a comparison that comes with trueup; `world` is your own, a YAML
+    file; `changes` are the comparison's keys, as `seeds=[1, 2]` or `methods={"dpo": {"beta": 0.2}}`. Runs are
+    processes, `workers` of them at once, here or on a `cluster` (`"slurm:--partition=P"`, `"ray:auto"`), so
+    no objects travel into them. `accept_changed_inputs` and `full_digests` are those of `fit`.
     """
     where = read_cluster(cluster)
     path = recipe_path(os.fspath(recipe))

@@ -38,7 +38,9 @@ Workers = Annotated[
 ]
 OnCluster = Annotated[
     str,
-    says("Runs elsewhere: slurm, 'slurm:SBATCH OPTIONS', ray:ADDRESS or ray:local; otherwise on this machine."),
+    says(
+        "Runs elsewhere: slurm, 'slurm:SBATCH OPTIONS', ray:ADDRESS or ray:local; otherwise on this machine."
+    ),
 ]
 AcceptChanged = Annotated[
     bool,

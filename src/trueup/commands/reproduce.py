@@ -9,7 +9,16 @@ from typing import Any
 
 from rich.console import Console
 
-from trueup.commands.options import AcceptChanged, Flag, FullDigests, Json, OnCluster, Overrides, Workers, say_json
+from trueup.commands.options import (
+    AcceptChanged,
+    Flag,
+    FullDigests,
+    Json,
+    OnCluster,
+    Overrides,
+    Workers,
+    say_json,
+)
 
 CLAIMS = Path("runs/claims")
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from trueup.comparison.job import LED
 from trueup.comparison.plan import Job
@@ -51,14 +51,17 @@ class Task(Protocol):
         ...
 
 
-class Place(Protocol):
+T = TypeVar("T", bound=Task)
+
+
+class Place(Protocol[T]):
     """Where jobs are run."""
 
-    def start(self, jobs: Sequence[Job]) -> Sequence[Task]:
+    def start(self, jobs: Sequence[Job]) -> Sequence[T]:
         """A task for each job."""
         ...
 
-    def stop(self, tasks: Sequence[Task]) -> None:
+    def stop(self, tasks: Sequence[T]) -> None:
         """Nothing; the tasks were asked to save and end, and do so in a while."""
         ...
 
@@ -86,7 +89,7 @@ def threads_each(workers: int) -> int:
 def spread(
     jobs: Sequence[Job],
     folder: Path,
-    place: Place,
+    place: Place[T],
     *,
     most: int,
     stop_requested: Callable[[], str],
@@ -99,7 +102,7 @@ def spread(
     job goes on when it was made to save and end, though nobody asked here, and, so many times, when its
     process is gone.
     """
-    waiting, running, lost = list(jobs), list[Task](), Counter[str]()
+    waiting, running, lost = list(jobs), list[T](), Counter[str]()
     stages = {job.name: [stage.folder for stage in plan(job.recipe, folder)] for job in jobs}
     asked = False
     try:

@@ -60,11 +60,13 @@ def run(recipe: Path, folder: Path, stop_requested: Callable[[], str], terms: Te
 
 
 def main_noted(*arguments: str) -> int:
-    """What `main` gives, left in the file that `ended:FILE` names; a fault of ours leaves there that it was one."""
+    """What `main` gives, left in the file that `ended:FILE` names, 70 after a fault of ours."""
     noted = [Path(word.removeprefix(ENDED_IN)) for word in arguments if word.startswith(ENDED_IN)]
     code = EXIT_BUG
     if noted:
-        mark(sys.stdout.fileno())  # `watch` sees by it that the job is at work; who starts a child marks for it
+        mark(
+            sys.stdout.fileno()
+        )  # `watch` sees by it that the job is at work; who starts a child marks for it
     try:
         code = main(*(word for word in arguments if not word.startswith(ENDED_IN)))
     finally:

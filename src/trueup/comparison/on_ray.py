@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class OnRay:
     cluster: Cluster = field(default_factory=lambda: Cluster(kind="ray", address=LOCAL))
 
     def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[tuple[Job, int]]:
-        """Each job with its exit code. When a stop is asked for, running jobs save. E787 without a cluster."""
+        """Each job with its exit code. At a stop running jobs save. E787 without a cluster."""
         if not jobs:
             return
         with _connected(self.cluster, self.workers) as ray:
@@ -49,7 +50,7 @@ class OnRay:
             )
 
     def _asked_for(self, ray: Any) -> dict[str, float]:
-        """A core and a GPU, where nothing else is said; on this machine its share of the GPUs that there are."""
+        """A core and a GPU, where nothing else is said; on this machine a share of its GPUs."""
         there = ray.cluster_resources().get("GPU", 0)
         share = min(1.0, there / self.workers if self.cluster.address == LOCAL else there)
         cpus, gpus = self.cluster.cpus, self.cluster.gpus
@@ -125,7 +126,7 @@ def _connected(cluster: Cluster, workers: int) -> Iterator[Any]:
     # Set before the import: a cluster that is started here would report its use to its makers.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        import ray
+        ray: Any = import_module("ray")
     except ImportError:
         raise TrueupError(
             "E787",

@@ -78,7 +78,10 @@ def compare_in(
     say: Callable[[str], None] = lambda line: None,
     terms: Terms = STRICT,
 ) -> list[Row]:
-    """Every method's row of a comparison in a folder, made in so many processes, on a cluster or here; a signal lets them save."""
+    """Every method's row of a comparison in a folder, made in so many processes, here or on a cluster.
+
+    A signal lets them save.
+    """
     with stop_requests() as stop_requested, present(folder):
         running = Running(
             comparison=comparison,

@@ -132,7 +132,9 @@ class _Queue:
 
     def state_of(self, number: str) -> str:
         """What the accounting says of a task that is gone: `: OUT_OF_MEMORY`; empty without accounting."""
-        said = _ask("sacct", "--noheader", "--parsable2", "--allocations", "--format=State", f"--jobs={number}")
+        said = _ask(
+            "sacct", "--noheader", "--parsable2", "--allocations", "--format=State", f"--jobs={number}"
+        )
         return f": {said.split()[0]}" if said and said.split() else ""
 
     def _record(self, job: Job) -> Path:
@@ -191,7 +193,9 @@ def _submitted(command: Sequence[str]) -> str:
 
 
 def _refused(reason: str, where: str) -> TrueupError:
-    remedy = "where sbatch works, type this again, with options that it takes: --cluster 'slurm:--partition=P'"
+    remedy = (
+        "where sbatch works, type this again, with options that it takes: --cluster 'slurm:--partition=P'"
+    )
     return TrueupError("E786", reason, where=where, remedy=remedy)
 
 

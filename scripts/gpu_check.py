@@ -158,9 +158,9 @@ this repository, and nothing here claims one.
 
 on a machine with one NVIDIA GPU (compute capability 8.0 or later) writes this page in at most
 {MINUTES:.0f} minutes: what packed rows give against float64 on the CPU, the fused kernel against plain
-blocks, activation checkpointing against none, and a DPO and a GRPO step of a model of 1.5 B random weights beside
-TRL's. By arithmetic trueup's side of these takes some 30 GB; what of TRL's does not fit is named. Nothing is
-fetched: TRL and Liger come from a folder of wheels where they are not installed,
+blocks, activation checkpointing against none, and a DPO and a GRPO step of a model of 1.5 B random weights
+beside TRL's. By arithmetic trueup's side of these takes some 30 GB; what of TRL's does not fit is named.
+Nothing is fetched: TRL and Liger come from a folder of wheels where they are not installed,
 `{COMMAND} ARGS="--wheels DIR"`.
 
 The tests run the script on a CPU, with a model of a few thousand weights:

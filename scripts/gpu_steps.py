@@ -24,6 +24,9 @@ from gpu_parts import (
     wait,
 )
 
+LIGER = "liger_kernel"
+"The package, which is no dependency: it is used where it is."
+
 
 def dpo(asked: Asked) -> Part:
     """The loss and gradient of a DPO step, reference included, of all weights: trueup and TRL in turns."""
@@ -64,7 +67,7 @@ def dpo_liger(asked: Asked) -> Part:
         need_trl(asked)
         if asked.device == "cpu":
             raise NotRun("it needs a GPU")
-        if importlib.util.find_spec("liger_kernel") is None:
+        if importlib.util.find_spec(LIGER) is None:
             raise NotRun("it is neither installed nor in --wheels DIR")
     except NotRun as error:
         return Part(rows=[], faults=[], notes=[f"TRL with Liger: not run: {error}"])

@@ -9,8 +9,9 @@ from typing import Any
 from trueup.claims import reproduce as the_claims
 from trueup.claims.experiment import run_experiments
 from trueup.claims.planning import Plan, kept_plan
-from trueup.comparison.cluster import HERE, Cluster, engine_of
+from trueup.comparison.cluster import HERE, Cluster
 from trueup.comparison.engine import Engine
+from trueup.comparison.engines import engine_of
 from trueup.errors import TrueupError
 from trueup.runs.signals import stop_requests
 from trueup.runs.unchanged import STRICT, Terms

@@ -59,28 +59,11 @@ def reproduce(
     from trueup.comparison.cluster import read_cluster
 
     where = read_cluster(cluster)
-    from rich.table import Table
-
-    from trueup.claims import reproduce as the_claims
     from trueup.settings.config import parse_overrides
 
     console = Console(highlight=False, soft_wrap=True)
     if claim is None:
-        rows = the_claims.listing(out)
-        if as_json:
-            say_json(rows)
-            return
-        table = Table("claim", "what it says", "verdict", "seeds", "minutes", box=None, pad_edge=False)
-        for row in rows:
-            minutes = "" if row["minutes"] is None else f"{row['minutes']:.2g}"
-            verdict = the_claims.verdict_of(row) or "not measured"
-            number = str(len(row.get("seeds") or the_claims.own_seeds(row["name"])))
-            table.add_row(f"[bold]{row['name']}[/]", row["claim"], verdict, number, minutes)
-        console.print(table)
-        console.print(
-            f"\nVerdicts are those kept in {out}; `trueup reproduce NAME` measures one, `all` every one.\n"
-            "Minutes are those of one seed on one core where nothing is shared with another claim."
-        )
+        _list(console, out, as_json)
         return
     from trueup.claims.measure import measure_claims
     from trueup.runs.unchanged import Terms
@@ -108,6 +91,29 @@ def reproduce(
             _show(console, row, out)
     if any(row["verdict"] == "does not hold here" for row in rows):
         sys.exit(1)
+
+
+def _list(console: Console, out: Path, as_json: bool) -> None:
+    """Nothing; says what is known of each claim."""
+    from rich.table import Table
+
+    from trueup.claims import reproduce as the_claims
+
+    rows = the_claims.listing(out)
+    if as_json:
+        say_json(rows)
+        return
+    table = Table("claim", "what it says", "verdict", "seeds", "minutes", box=None, pad_edge=False)
+    for row in rows:
+        minutes = "" if row["minutes"] is None else f"{row['minutes']:.2g}"
+        verdict = the_claims.verdict_of(row) or "not measured"
+        number = str(len(row.get("seeds") or the_claims.own_seeds(row["name"])))
+        table.add_row(f"[bold]{row['name']}[/]", row["claim"], verdict, number, minutes)
+    console.print(table)
+    console.print(
+        f"\nVerdicts are those kept in {out}; `trueup reproduce NAME` measures one, `all` every one.\n"
+        "Minutes are those of one seed on one core where nothing is shared with another claim."
+    )
 
 
 def _show(console: Console, row: dict[str, Any], out: Path) -> None:

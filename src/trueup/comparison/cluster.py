@@ -1,17 +1,11 @@
-"""Which engine runs the jobs: `--cluster` read, and the engine made that it names."""
+"""Where jobs are to run: what `--cluster` says."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from trueup.errors import TrueupError
-
-if TYPE_CHECKING:
-    from trueup.comparison.engine import Engine
-    from trueup.runs.unchanged import Terms
 
 FORMS = "slurm, 'slurm:SBATCH OPTIONS', ray:local, ray:auto or ray:ADDRESS"
 AMOUNTS = ("--cpus", "--gpus")
@@ -83,18 +77,3 @@ def _joined(words: list[str]) -> list[str]:
 
 def _unknown(text: str, why: str) -> TrueupError:
     return TrueupError("E785", why, where=f"--cluster {text}", remedy=f"one of {FORMS}; without it, here")
-
-
-def engine_of(cluster: Cluster, workers: int, stop_requested: Callable[[], str], terms: Terms) -> Engine:
-    """The engine that runs at most `workers` jobs at once, there. E786 and E787 where it cannot."""
-    from trueup.comparison.engine import LocalProcesses
-
-    if cluster.kind == "slurm":
-        from trueup.comparison.slurm import Slurm
-
-        return Slurm(workers, stop_requested, terms, options=cluster.options)
-    if cluster.kind == "ray":
-        from trueup.comparison.on_ray import OnRay
-
-        return OnRay(workers, stop_requested, terms, cluster=cluster)
-    return LocalProcesses(workers, stop_requested, terms)

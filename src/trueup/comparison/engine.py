@@ -102,23 +102,20 @@ def spread(
     job goes on when it was made to save and end, though nobody asked here, and, so many times, when its
     process is gone.
     """
-    waiting, running, lost = list(jobs), list[T](), Counter[str]()
+    waiting, running, lost, asked = list(jobs), list[T](), Counter[str](), False
     stages = {job.name: [stage.folder for stage in plan(job.recipe, folder)] for job in jobs}
-    asked = False
     try:
         while waiting or running:
-            if stop_requested() and not asked:
-                asked = True
-                waiting.clear()
+            if not asked and stop_requested():
+                asked, waiting = True, []
                 place.stop(running)
             chosen = _apart(waiting, [task.job for task in running], stages, most)
-            waiting = [job for job in waiting if job not in chosen]
-            running += place.start(chosen) if chosen else ()
+            if chosen:
+                waiting = [job for job in waiting if job not in chosen]
+                running += place.start(chosen)
             for task, code in [(task, code) for task in running if (code := task.ended()) is not None]:
                 running.remove(task)
-                lost[task.job.name] += code == GONE
-                again = code == EXIT_PREEMPTED or (code == GONE and lost[task.job.name] <= (losses or 0))
-                if losses is not None and again and not asked:
+                if not asked and _goes_on(task.job, code, lost, losses):
                     waiting.append(task.job)
                 else:
                     yield task.job, code
@@ -128,6 +125,14 @@ def spread(
             place.stop(running)
         while any(task.ended() is None for task in running):
             time.sleep(POLL_SECONDS)
+
+
+def _goes_on(job: Job, code: int, lost: Counter[str], losses: int | None) -> bool:
+    """Whether a job is to be begun again; how often its process was gone is counted."""
+    lost[job.name] += code == GONE
+    if losses is None:
+        return False
+    return code == EXIT_PREEMPTED or (code == GONE and lost[job.name] <= losses)
 
 
 def _apart(
@@ -223,13 +228,14 @@ def _last_line(folder: Path, job: Job) -> str:
 
 
 def write_job(job: Job, folder: Path) -> Path:
-    """The file that a job's process reads; the folder of its log is there too."""
+    """The file that a job's process reads; its log is there too, and may be empty."""
     recipe = folder / "jobs" / f"{job.name}.yaml"
     for path in (recipe, log_of(folder, job)):
         disk.make_folder(path.parent)
     stages = {name: dict(given) for name, given in job.recipe.stages.items()}
     said = {"name": job.name, "seed": job.seed, "world": job.recipe.world, "stages": stages}
     disk.write(recipe, dump_yaml(said))
+    log_of(folder, job).touch()
     return recipe
 
 

@@ -111,7 +111,6 @@ class _Workers:
         for job in jobs:
             recipe, log = write_job(job, self.folder), log_of(self.folder, job)
             words = (str(recipe), str(self.folder), str(log), os.getcwd(), self.threads, self.terms.options())
-            log.touch()
             found.append(_Task(job, self, remote.remote(*words)))
         return found
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from trueup.comparison import outcome
-from trueup.comparison.cluster import HERE, Cluster, engine_of
+from trueup.comparison.cluster import HERE, Cluster
 from trueup.comparison.engine import Engine, run_all
+from trueup.comparison.engines import engine_of
 from trueup.comparison.ground import ground_of, measured_by_trainer, trainer_lines, world_line
 from trueup.comparison.outcome import Measured, Row
 from trueup.comparison.plan import (

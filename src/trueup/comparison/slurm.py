@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trueup.comparison.engine import GONE, log_of, note, spread, write_job
+from trueup.comparison.engine import GONE, note, spread, write_job
 from trueup.comparison.job import ENDED_IN
 from trueup.comparison.plan import Job
 from trueup.engine import disk
@@ -175,7 +175,6 @@ class _Queue:
         for task in made:
             ending = str(task.ending.relative_to(self.folder))
             disk.write(self._record(task.job), json.dumps({"task": task.number, "ending": ending}))
-            log_of(self.folder, task.job).touch()
         self.seen = None if self.seen is None else self.seen | {task.number for task in made}
         return made
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.comparison.cluster import Cluster
-from trueup.comparison.engine import GONE, launch, log_of, note, spread, threads_each, write_job
+from trueup.comparison.engine import GONE, POLL_SECONDS, launch, log_of, note, spread, threads_each, write_job
 from trueup.comparison.plan import Job
 from trueup.errors import EXIT_PREEMPTED, TrueupError
 from trueup.runs.unchanged import STRICT, Terms
@@ -67,8 +68,10 @@ def run_job(recipe: str, folder: str, log: str, at: str, threads: int, options: 
     os.chdir(at)
     process = launch(Path(recipe), Path(folder), Path(log), threads, *options)
     try:
-        process.wait()
-    except KeyboardInterrupt:  # as Ray has a task know that it is cancelled
+        # Ray has a task know that it is cancelled by an interrupt, which does not wake `process.wait()`.
+        while process.poll() is None:
+            time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
         process.terminate()
         process.wait()
     process.communicate()

@@ -324,6 +324,26 @@ def test_two_workers_of_ray_make_the_very_bytes_of_one_process_and_a_killed_one_
     assert "Ray's worker is gone" in (tmp_path / "there/logs" / f"{jobs[0].name}.log").read_text()
 
 
+@pytest.mark.slow  # a cluster of Ray's takes seconds to come up
+def test_a_stop_reaches_a_job_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It saves and ends after the update under way, of 100,000."""
+    pytest.importorskip("ray", reason="pip install 'trueup[ray]'")
+    import small_world
+
+    small_world.make(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(trueup.__file__).parents[1]))
+    stages = {"sft": {**STAGES["sft"], "loop": {"steps": 100_000, "batch": 2, "save_every": 5}}}
+
+    def stop() -> str:
+        return "SIGINT" if list(tmp_path.glob("there/stages/*/checkpoints/step-*")) else ""
+
+    ended = list(OnRay(1, stop).run([job_of("long", stages)], Path("there")))
+    assert [code for _, code in ended] == [75]
+    (metrics,) = tmp_path.glob("there/stages/*/metrics.jsonl")
+    assert 5 <= len(metrics.read_text().splitlines()) < 100_000
+
+
 def processes() -> list[int]:
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 

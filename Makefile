@@ -20,7 +20,7 @@ NOTE ?=
 TORTURED := train train-best train-rl run reproduce soup measure-soup export report
 ATTACK = cd tests && $(TEST_ENV) $(abspath $(BIN))/python -m torture --seed $(SEED) --note "$(NOTE)" --out $(CURDIR)/build/torture.jsonl
 
-.PHONY: help setup demo demo-real test test-all check gates fuzz torture docs lock supply clean
+.PHONY: help setup demo demo-real test test-all check gates fuzz torture gpu-check docs lock supply clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ torture: setup ## kill, damage, cut and fill the disk for hours, then results/to
 	$(TEST_ENV) FORGED_ROWS=$(or $(COUNT),10000) $(BIN)/python -m pytest -n $(WORKERS) -m slow \
 		--junitxml=build/torture.xml tests/hostile tests/chat/test_injection.py tests/torture/test_templates.py || failed=1; \
 	$(BIN)/python scripts/make_torture_page.py build/torture.jsonl build/torture.xml; exit $$failed
+
+# No set-up: nothing is fetched, and the torch is the one that is there. Another than .venv's: PYTHON=python3
+gpu-check: ## exactness and speed on one GPU, 8 minutes at most, then results/speed-gpu.md: make gpu-check ARGS="--wheels DIR"
+	@PYTHONPATH=src $(or $(PYTHON),$(wildcard $(BIN)/python),python3) scripts/gpu_check.py $(ARGS)
 
 docs: ## the documentation as a site in build/site: static pages, with search, for reading offline
 	@scripts/setup.sh docs

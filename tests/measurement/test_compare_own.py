@@ -39,7 +39,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder beside `mine/`, in which commands are typed."""
     own_world.make(tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("trueup.comparison.run.LocalProcesses", Here)
+    monkeypatch.setattr("trueup.comparison.run.engine_of", Here)
     return tmp_path
 
 

@@ -100,7 +100,7 @@ def call(line: str) -> int:
     """The exit code of a command line in this process, its jobs too."""
     from trueup.cli import main
 
-    with mock.patch("trueup.comparison.run.LocalProcesses", Here):
+    with mock.patch("trueup.comparison.run.engine_of", Here.in_place):
         return main(line.split())
 
 
@@ -110,6 +110,13 @@ class Here:
 
     workers: int
     stop_requested: Callable[[], str] = lambda: ""
+
+    @classmethod
+    def in_place(
+        cls, cluster: object, workers: int, stop_requested: Callable[[], str], terms: object
+    ) -> Here:
+        """This engine, whatever cluster is named."""
+        return cls(workers, stop_requested)
 
     def run(self, jobs: Sequence[Job], folder: Path) -> Iterator[tuple[Job, int]]:
         for one in jobs:

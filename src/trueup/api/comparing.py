@@ -15,6 +15,7 @@ from trueup.api.results import Report, Trained
 from trueup.api.training import GivenJudge, fit
 from trueup.claims import reproduce as the_claims
 from trueup.claims.measure import measure_claims
+from trueup.comparison.cluster import read_cluster
 from trueup.comparison.plan import read_comparison
 from trueup.comparison.run import compare_in
 from trueup.errors import TrueupError, counted
@@ -126,6 +127,7 @@ def compare(
     out: str | os.PathLike[str] | None = None,
     world: str | os.PathLike[str] | None = None,
     workers: int = 2,
+    cluster: str = "",
     say: Callable[[str], None] = print,
     accept_changed_inputs: bool = False,
     full_digests: bool = False,
@@ -133,17 +135,18 @@ def compare(
 ) -> Compared:
     """Methods compared on the same data, model, seeds and budget: what each gained and what it cost.
 
-    `recipe` is a YAML file or the name of a comparison that comes with trueup; `world` is your
-    own, a YAML file; `changes` are the comparison's keys, as `seeds=[1, 2]` or
-    `methods={"dpo": {"beta": 0.2}}`. Runs are processes, `workers` of them at once, so
+    `recipe` is a YAML file or the name of a comparison that comes with trueup; `world` is your own, a YAML
+    file; `changes` are the comparison's keys, as `seeds=[1, 2]` or `methods={"dpo": {"beta": 0.2}}`. Runs are
+    processes, `workers` of them at once, here or on a `cluster` (`"slurm:--partition=P"`, `"ray:auto"`), so
     no objects travel into them. `accept_changed_inputs` and `full_digests` are those of `fit`.
     """
+    where = read_cluster(cluster)
     path = recipe_path(os.fspath(recipe))
     refuse_other_kind(path, needed="methods", other="stages", taken_by="run")
     comparison = read_comparison(path, {**changes, **({} if world is None else {"world": os.fspath(world)})})
     folder = Path("runs") / comparison.name if out is None else Path(out)
     terms = Terms(accept=accept_changed_inputs, whole=full_digests)
-    compare_in(folder, comparison, workers=workers, say=say, terms=terms)
+    compare_in(folder, comparison, workers=workers, cluster=where, say=say, terms=terms)
     return Compared(folder=folder, document=dict(load_comparison(folder)))
 
 
@@ -183,6 +186,7 @@ def reproduce(
     decide: bool = False,
     out: str | os.PathLike[str] = CLAIMS,
     workers: int = 2,
+    cluster: str = "",
     say: Callable[[str], None] = print,
     accept_changed_inputs: bool = False,
     full_digests: bool = False,
@@ -192,6 +196,7 @@ def reproduce(
 
     `seeds` are those of its runs, its own without them; `changes` settings of its recipe by the stage's name.
     With `decide` those that stay undecided are given the seeds that the spread of the first asks for.
+    `workers` and `cluster` are those of `compare`.
     `accept_changed_inputs` and `full_digests` are those of `fit`.
     """
     folder = Path(out)
@@ -199,7 +204,15 @@ def reproduce(
         return Reproduced(folder=folder, claims=the_claims.listing(folder))
     terms = Terms(accept=accept_changed_inputs, whole=full_digests)
     rows = measure_claims(
-        claim, folder, seeds=seeds, overrides=changes, decide=decide, workers=workers, say=say, terms=terms
+        claim,
+        folder,
+        seeds=seeds,
+        overrides=changes,
+        decide=decide,
+        workers=workers,
+        cluster=read_cluster(cluster),
+        say=say,
+        terms=terms,
     )
     return Reproduced(folder=folder, claims=rows)
 

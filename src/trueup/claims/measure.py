@@ -9,7 +9,9 @@ from typing import Any
 from trueup.claims import reproduce as the_claims
 from trueup.claims.experiment import run_experiments
 from trueup.claims.planning import Plan, kept_plan
-from trueup.comparison.engine import LocalProcesses
+from trueup.comparison.cluster import HERE, Cluster
+from trueup.comparison.engine import Engine
+from trueup.comparison.engines import engine_of
 from trueup.errors import TrueupError
 from trueup.runs.signals import stop_requests
 from trueup.runs.unchanged import STRICT, Terms
@@ -25,6 +27,7 @@ def measure_claims(
     overrides: Mapping[str, Any] | None = None,
     decide: bool = False,
     workers: int = 2,
+    cluster: Cluster = HERE,
     say: Say = lambda line: None,
     terms: Terms = STRICT,
 ) -> list[dict[str, Any]]:
@@ -35,19 +38,23 @@ def measure_claims(
     that stands alone failed.
     """
     given = dict(overrides or {})
+
+    def made_by(stop_requested: Callable[[], str]) -> Engine:
+        return engine_of(cluster, workers, stop_requested, terms)
+
     names = [claim] if isinstance(claim, str) else list(claim)
     names = the_claims.claims() if names == ["all"] else list(dict.fromkeys(names))
     plans = {}
     for name in names:
         first = tuple(seeds) or the_claims.own_seeds(name)
         plans[name] = kept_plan(out / name.replace("_", "-"), first, given)
-    rows = _measured(plans, out, seeds, given, workers, say, terms)
+    rows = _measured(plans, out, seeds, given, made_by, say)
     if not decide:
         return rows
     more = {row["name"]: plan for row in rows if (plan := the_claims.planned(row, out))}
     for name, plan in more.items():
         say(f"{name}: undecided with {len(plan.first)} seeds; measured at {len(plan.seeds)}")
-    again = {row["name"]: row for row in _measured(more, out, seeds, given, workers, say, terms)}
+    again = {row["name"]: row for row in _measured(more, out, seeds, given, made_by, say)}
     return [again.get(row["name"], row) for row in rows]
 
 
@@ -56,9 +63,8 @@ def _measured(
     out: Path,
     seeds: Sequence[int],
     given: Mapping[str, Any],
-    workers: int,
+    made_by: Callable[[Callable[[], str]], Engine],
     say: Say,
-    terms: Terms,
 ) -> list[dict[str, Any]]:
     """What was found of each claim, at its plan's seeds where it has a plan."""
     experiments = {
@@ -72,7 +78,7 @@ def _measured(
             trials = run_experiments(
                 needed,
                 out,
-                LocalProcesses(workers, stop_requested, terms),
+                made_by(stop_requested),
                 say=say,
                 stop_requested=stop_requested,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trueup.commands.options import AcceptChanged, FullDigests, Overrides, Workers, say
+from trueup.commands.options import AcceptChanged, FullDigests, OnCluster, Overrides, Workers, say
 
 
 def compare(
@@ -14,6 +14,7 @@ def compare(
     world: str = "",
     out: Path | None = None,
     workers: Workers = 2,
+    cluster: OnCluster = "",
     accept_changed_inputs: AcceptChanged = False,
     full_digests: FullDigests = False,
 ) -> None:
@@ -33,6 +34,9 @@ def compare(
     out
         The comparison's folder; `runs/NAME` otherwise.
     """
+    from trueup.comparison.cluster import read_cluster
+
+    where = read_cluster(cluster)
     from trueup.comparison.plan import read_comparison
     from trueup.runs.shipped import recipe_path, refuse_other_kind
     from trueup.settings.config import parse_overrides
@@ -48,5 +52,5 @@ def compare(
 
     folder = out or Path("runs") / comparison.name
     terms = Terms(accept=accept_changed_inputs, whole=full_digests)
-    rows = compare_in(folder, comparison, workers=workers, say=say, terms=terms)
+    rows = compare_in(folder, comparison, workers=workers, cluster=where, say=say, terms=terms)
     say(markdown(rows), f"report: {folder / PAGE}")

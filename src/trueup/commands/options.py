@@ -36,6 +36,12 @@ Workers = Annotated[
         validator=validators.Number(gte=1), help="Runs at once, each a process with its share of the cores."
     ),
 ]
+OnCluster = Annotated[
+    str,
+    says(
+        "Runs elsewhere: slurm, 'slurm:SBATCH OPTIONS', ray:ADDRESS or ray:local; otherwise on this machine."
+    ),
+]
 AcceptChanged = Annotated[
     bool,
     Parameter(

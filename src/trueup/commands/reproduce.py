@@ -9,7 +9,16 @@ from typing import Any
 
 from rich.console import Console
 
-from trueup.commands.options import AcceptChanged, Flag, FullDigests, Json, Overrides, Workers, say_json
+from trueup.commands.options import (
+    AcceptChanged,
+    Flag,
+    FullDigests,
+    Json,
+    OnCluster,
+    Overrides,
+    Workers,
+    say_json,
+)
 
 CLAIMS = Path("runs/claims")
 
@@ -22,6 +31,7 @@ def reproduce(
     out: Path = CLAIMS,
     decide: Flag = False,
     workers: Workers = 2,
+    cluster: OnCluster = "",
     accept_changed_inputs: AcceptChanged = False,
     full_digests: FullDigests = False,
     as_json: Json = False,
@@ -46,28 +56,14 @@ def reproduce(
         Give those that stay undecided, and name a margin, the seeds that the spread of the first asks for,
         16 at most: set down in plan.json, then run.
     """
-    from rich.table import Table
+    from trueup.comparison.cluster import read_cluster
 
-    from trueup.claims import reproduce as the_claims
+    where = read_cluster(cluster)
     from trueup.settings.config import parse_overrides
 
     console = Console(highlight=False, soft_wrap=True)
     if claim is None:
-        rows = the_claims.listing(out)
-        if as_json:
-            say_json(rows)
-            return
-        table = Table("claim", "what it says", "verdict", "seeds", "minutes", box=None, pad_edge=False)
-        for row in rows:
-            minutes = "" if row["minutes"] is None else f"{row['minutes']:.2g}"
-            verdict = the_claims.verdict_of(row) or "not measured"
-            number = str(len(row.get("seeds") or the_claims.own_seeds(row["name"])))
-            table.add_row(f"[bold]{row['name']}[/]", row["claim"], verdict, number, minutes)
-        console.print(table)
-        console.print(
-            f"\nVerdicts are those kept in {out}; `trueup reproduce NAME` measures one, `all` every one.\n"
-            "Minutes are those of one seed on one core where nothing is shared with another claim."
-        )
+        _list(console, out, as_json)
         return
     from trueup.claims.measure import measure_claims
     from trueup.runs.unchanged import Terms
@@ -84,6 +80,7 @@ def reproduce(
         overrides=given,
         decide=decide,
         workers=workers,
+        cluster=where,
         say=aside.print,
         terms=terms,
     )
@@ -94,6 +91,29 @@ def reproduce(
             _show(console, row, out)
     if any(row["verdict"] == "does not hold here" for row in rows):
         sys.exit(1)
+
+
+def _list(console: Console, out: Path, as_json: bool) -> None:
+    """Nothing; says what is known of each claim."""
+    from rich.table import Table
+
+    from trueup.claims import reproduce as the_claims
+
+    rows = the_claims.listing(out)
+    if as_json:
+        say_json(rows)
+        return
+    table = Table("claim", "what it says", "verdict", "seeds", "minutes", box=None, pad_edge=False)
+    for row in rows:
+        minutes = "" if row["minutes"] is None else f"{row['minutes']:.2g}"
+        verdict = the_claims.verdict_of(row) or "not measured"
+        number = str(len(row.get("seeds") or the_claims.own_seeds(row["name"])))
+        table.add_row(f"[bold]{row['name']}[/]", row["claim"], verdict, number, minutes)
+    console.print(table)
+    console.print(
+        f"\nVerdicts are those kept in {out}; `trueup reproduce NAME` measures one, `all` every one.\n"
+        "Minutes are those of one seed on one core where nothing is shared with another claim."
+    )
 
 
 def _show(console: Console, row: dict[str, Any], out: Path) -> None:

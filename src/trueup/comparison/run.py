@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from trueup.comparison import outcome
-from trueup.comparison.engine import Engine, LocalProcesses, run_all
+from trueup.comparison.cluster import HERE, Cluster
+from trueup.comparison.engine import Engine, run_all
+from trueup.comparison.engines import engine_of
 from trueup.comparison.ground import ground_of, measured_by_trainer, trainer_lines, world_line
 from trueup.comparison.outcome import Measured, Row
 from trueup.comparison.plan import (
@@ -73,15 +75,19 @@ def compare_in(
     comparison: Comparison,
     *,
     workers: int = 2,
+    cluster: Cluster = HERE,
     say: Callable[[str], None] = lambda line: None,
     terms: Terms = STRICT,
 ) -> list[Row]:
-    """Every method's row of a comparison in a folder, made in so many processes; a signal lets them save."""
+    """Every method's row of a comparison in a folder, made in so many processes, here or on a cluster.
+
+    A signal lets them save.
+    """
     with stop_requests() as stop_requested, present(folder):
         running = Running(
             comparison=comparison,
             folder=folder,
-            engine=LocalProcesses(workers, stop_requested, terms),
+            engine=engine_of(cluster, workers, stop_requested, terms),
             say=say,
             stop_requested=stop_requested,
         )

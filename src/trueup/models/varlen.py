@@ -73,8 +73,8 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     ends, longest = (queries.ends, keys.ends), (queries.longest, keys.longest)
     q, k, v, out, lse = saved
-    # The random state of a dropout that there is not.
-    state = torch.zeros(2, dtype=torch.uint64, device=q.device)
+    # The random state of a dropout that there is not: nothing reads it.
+    state = torch.empty(2, dtype=torch.uint64, device=q.device)
     return torch.ops.aten._flash_attention_backward(
         *(grad.contiguous(), q, k, v, out, lse.t().contiguous(), *ends, *longest),
         *(0.0, causal, state, torch.empty(0, device=q.device)),

@@ -12,7 +12,7 @@ from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.scores import MissingEos, Scores, masked
 from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.group_relative import GroupRelative
-from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings, SamplerSettings
 from trueup.sources.redrawn import from_judged_policy
 from trueup.sources.sample import Decoding
 from trueup.update.adamw import AdamW
@@ -61,6 +61,7 @@ class Config:
     "Who scores: a reward model's folder, `stage:NAME`, `world:truth`, or FILE.py:FUNCTION."
     data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
+    sampler: SamplerSettings = SamplerSettings()
     num_completions: int = 8
     "K: completions per prompt, at least 2."
     algorithm: Algorithm = Algorithm()

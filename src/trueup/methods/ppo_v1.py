@@ -14,7 +14,7 @@ from trueup.engine.method import Method, Parts, actor_critic
 from trueup.objectives.mix import Sum
 from trueup.objectives.surrogate import PenalisedSurrogate
 from trueup.objectives.value import ClippedValue
-from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings, SamplerSettings
 from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 
@@ -69,6 +69,7 @@ class Config:
     "Where the critic's weights start; empty is the policy's own model."
     data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
+    sampler: SamplerSettings = SamplerSettings()
     epochs_per_step: int = 2
     minibatch: int | None = 64
     "Groups per update."

@@ -12,7 +12,7 @@ from trueup.annotate.scores import MissingEos, Scores, masked
 from trueup.engine.groups import Group
 from trueup.engine.method import Handles, Method, Parts, Role
 from trueup.objectives.reinforce import Reinforce
-from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings, SamplerSettings
 from trueup.sources.sample import Decoding, from_policy, sample_groups
 from trueup.update.adamw import AdamW
 
@@ -33,6 +33,7 @@ class Config:
     data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
     "How samples are drawn; the greedy completion has the same length limit and end."
+    sampler: SamplerSettings = SamplerSettings()
     num_completions: int = 1
     "Samples per prompt, all against one greedy completion."
     beta: float = 0.05

@@ -8,6 +8,7 @@ after any update and starts again takes the very same path.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from trueup.engine.order import permutation
 from trueup.engine.packing import count, split
 from trueup.engine.reduce import Sum, mean_metrics, reduced, sums_of
 from trueup.engine.room import budget, counted, fits, packed, passes
+from trueup.errors import TrueupError
 
 
 @dataclass(kw_only=True)
@@ -50,6 +52,10 @@ class Keeper(Protocol):
         self, progress: Progress, metrics: Mapping[str, float], handles: Handles, rule: Rule
     ) -> bool:
         """Writes the step's line and saves when due; True ends the run early."""
+        ...
+
+    def left(self, progress: Progress, handles: Handles, rule: Rule) -> None:
+        """Saves what was learned before a step that found no groups to learn from."""
         ...
 
 
@@ -157,7 +163,8 @@ def fit(
     recording = replace(handles, record=lambda metrics: progress.noted.append(dict(metrics)))
     while progress.step < num_steps and not progress.ended:
         if not progress.buffer:
-            _collect(method, recording, progress)
+            with _saved_before(progress, handles, rule, keeper):
+                _collect(method, recording, progress)
         minibatches = plan(len(progress.buffer), method, handles.seed, progress.step)
         for indices in minibatches[progress.update :]:
             torch.manual_seed(handles.ranks.derive(handles.seed, "update", progress.step, progress.update))
@@ -178,6 +185,21 @@ def fit(
             progressed(progress, metrics)
         progress.ended = bool(keeper and keeper.after_step(progress, metrics, handles, rule))
     return progress
+
+
+@contextmanager
+def _saved_before(progress: Progress, handles: Handles, rule: Rule, keeper: Keeper | None) -> Iterator[None]:
+    """Inside, an error leaves the run as it stood, saved: a server that is gone costs no step."""
+    state, sampled = dict(handles.state), progress.tokens_sampled
+    try:
+        yield
+    except TrueupError:
+        handles.state.clear()
+        handles.state.update(state)
+        progress.noted, progress.tokens_sampled = [], sampled
+        if keeper and handles.ranks.count == 1:  # of several, one alone may have failed
+            keeper.left(progress, handles, rule)
+        raise
 
 
 def _collect(method: Method, handles: Handles, progress: Progress) -> None:

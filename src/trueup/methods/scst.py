@@ -13,7 +13,7 @@ from trueup.engine.groups import Group
 from trueup.engine.method import Handles, Method, Parts, Role
 from trueup.objectives.reinforce import Reinforce
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings, SamplerSettings
-from trueup.sources.sample import Decoding, from_policy, sample_groups
+from trueup.sources.sample import Decoding, from_policy, draw_groups
 from trueup.update.adamw import AdamW
 
 SUMMARY = "REINFORCE whose baseline is the reward of the policy's own greedy completion."
@@ -58,15 +58,15 @@ def build(config: Config, parts: Parts) -> Method:
     )
 
     def greedy(groups: Sequence[Group], handles: Handles) -> list[Group]:
-        return sample_groups(
+        return draw_groups(
             groups,
-            handles.networks["policy"],
+            "policy",
+            handles,
             decode=parts.decode,
             stop_ids=parts.stop_ids,
             k=1,
             decoding=replace(config.decoding, greedy=True),
             seed=handles.seed,
-            ranks=handles.ranks,
         )
 
     return Method(

@@ -31,6 +31,7 @@ from trueup.models.forward import LanguageModel
 from trueup.models.opening import open_chat, open_networks, open_shared, pick_device
 from trueup.models.sharding import shard
 from trueup.models.shared import Base
+from trueup.rollouts.open import corrected, open_sampler
 from trueup.runs import meter as metering
 from trueup.runs import warned
 from trueup.runs.files_read import inputs_of
@@ -132,7 +133,7 @@ def _train(
         prompt_ids=chat.prompt_ids,
         more=lambda settings: open_groups(settings, chat, seed=config.seed).train,
     )
-    method: Method = module.build(config, parts)
+    method = corrected(module.build(config, parts), config, ranks)
     if config.loop.guard is not None:
         check_guarded(method)  # Before a model loads.
     check_devices(method, config.model, ranks)
@@ -152,10 +153,12 @@ def _train(
         else None,
         ranks=ranks,
     )
+    sampler = open_sampler(config, networks, folder, stop_requested)
+    handles = replace(handles, sampler=sampler)
     end_if_asked(stop_requested)
     sizes = step_sizes(config.loop, method, len(opened.train))
     _note_data(folder, opened, len(sizes))
-    return train_method(
+    done = train_method(
         method,
         handles,
         config.loop,
@@ -166,6 +169,9 @@ def _train(
         watch=watch,
         again=partial(opened_again, method, config, chat.tokenizer) if ranks.sharded else None,
     )
+    if sampler:
+        sampler.close()
+    return done
 
 
 def check_context(

@@ -128,8 +128,9 @@ class OldLogprobs:
     """Writes the log-probabilities of the policy that sampled, and logs how far sampler and trainer differ.
 
     With `by="trainer"` they are recomputed by the very forward pass that learns, so the first ratio is 1 to
-    rounding; where a server sampled, that was done when its log-probs were compared (`recomputed_logprobs`). With `by="sampler"` the ones recorded while sampling are used, which saves a pass; the gap is
-    then measured on the first `probe` groups of each step.
+    rounding; where a server sampled, that was done when its log-probs were compared, and the column
+    `recomputed_logprobs` is taken. With `by="sampler"` the ones recorded while sampling are used, which saves
+    a pass; the gap is then measured on the first `probe` groups of each step.
     """
 
     by: Literal["trainer", "sampler"] = "trainer"

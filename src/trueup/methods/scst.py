@@ -13,7 +13,7 @@ from trueup.engine.groups import Group
 from trueup.engine.method import Handles, Method, Parts, Role
 from trueup.objectives.reinforce import Reinforce
 from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings, SamplerSettings
-from trueup.sources.sample import Decoding, from_policy, draw_groups
+from trueup.sources.sample import Decoding, draw_groups, from_policy
 from trueup.update.adamw import AdamW
 
 SUMMARY = "REINFORCE whose baseline is the reward of the policy's own greedy completion."

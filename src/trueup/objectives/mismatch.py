@@ -39,8 +39,8 @@ def truncated(log_ratio: Float[Tensor, " n"], cap: float) -> Float[Tensor, " n"]
     """w = min(ρ, C).
 
     E_μ[w f] = E_π[min(1, C/ρ) f]: with ρ a whole completion's, the bias is −E_π[(1 − C/ρ)⁺ f], of at most
-    max|f| · P_π(ρ > C); with C = ∞ there is none. References: Ionides 2008; Yao et al. 2025 ("TIS", by token);
-    TRL's `token_truncate` and `sequence_truncate`; verl's rollout correction.
+    max|f| · P_π(ρ > C); with C = ∞ there is none. References: Ionides 2008; by token, Yao et al. 2025
+    ("TIS"); TRL's `token_truncate` and `sequence_truncate`; verl's rollout correction.
     """
     return log_ratio.clamp(max=math.log(cap)).exp()
 
@@ -48,8 +48,8 @@ def truncated(log_ratio: Float[Tensor, " n"], cap: float) -> Float[Tensor, " n"]
 def masked(log_ratio: Float[Tensor, " n"], cap: float, floor: float = 0.0) -> Float[Tensor, " n"]:
     """w = ρ where floor ≤ ρ ≤ C, and 0 elsewhere.
 
-    E_μ[w f] = E_π[1{floor ≤ ρ ≤ C} f]: with ρ a whole completion's, the bias is −E_π[f; ρ outside]. References:
-    TRL's `token_mask` and `sequence_mask`; with both bounds, by token, IcePop (Zhao et al. 2025).
+    E_μ[w f] = E_π[1{floor ≤ ρ ≤ C} f]: with ρ a whole completion's, the bias is −E_π[f; ρ outside].
+    References: TRL's `token_mask` and `sequence_mask`; with both bounds, by token, IcePop (Zhao et al. 2025).
     """
     inside = (log_ratio <= math.log(cap)) & (log_ratio >= (math.log(floor) if floor else -math.inf))
     # Where it is not kept a ratio may overflow, and 0 · ∞ is no number.

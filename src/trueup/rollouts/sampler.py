@@ -1,8 +1,8 @@
-"""The policy's completions by a server: weights there first, then every completion by a request of its own.
+"""The policy's completions by a server: weights first, then each completion by a request of its own.
 
-Completion j of prompt i is asked for with a seed that is a function of the run's seed, the step, i and j; what
-the server makes of it depends on the server. A server that goes away is waited for, sent the weights again,
-and asked for what is missing.
+Completion j of prompt i is asked for with a seed that is a function of the run's seed, the step, i and j;
+what the server makes of it depends on the server. A server that goes away is waited for, sent the weights
+again, and asked for what is missing.
 """
 
 from __future__ import annotations

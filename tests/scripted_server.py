@@ -89,7 +89,9 @@ class Scripted:
             self.adapters.clear()
         if asked["model"] not in self.adapters:
             return 404, {"error": "no such model"}
-        drawn = self._drawn(self.adapters[asked["model"]], asked["prompt"], asked, asked["max_tokens"], "seed")
+        drawn = self._drawn(
+            self.adapters[asked["model"]], asked["prompt"], asked, asked["max_tokens"], "seed"
+        )
         choice = {
             "token_ids": drawn.tokens.tolist(),
             "prompt_token_ids": asked["prompt"],

@@ -130,12 +130,12 @@ class Corrected:
 
 
 def levels(objective: Objective) -> frozenset[Level]:
-    """At which levels an objective's advantages may be weighted; none where it has no such loss."""
-    found: set[Level] = set()
-    for part in _parts(objective):
-        found |= {"token"} if isinstance(part, BY_TOKEN) else set()
-        found |= {"sequence"} if isinstance(part, BY_SEQUENCE) else set()
-    return frozenset(found)
+    """At which levels an objective's advantages may be weighted; none where it has none, or uses them else."""
+    known: dict[Level, tuple[type, ...]] = {"token": BY_TOKEN, "sequence": BY_SEQUENCE}
+    uses = [part for part in _parts(objective) if part.reads & {"advantage", "advantages"}]
+    return frozenset(
+        level for level, kinds in known.items() if uses and all(isinstance(u, kinds) for u in uses)
+    )
 
 
 def _parts(objective: Objective) -> Iterator[Objective]:

@@ -8,7 +8,6 @@ after any update and starts again takes the very same path.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -21,7 +20,7 @@ from trueup.engine.order import permutation
 from trueup.engine.packing import count, split
 from trueup.engine.reduce import Sum, mean_metrics, reduced, sums_of
 from trueup.engine.room import budget, counted, fits, packed, passes
-from trueup.errors import TrueupError
+from trueup.engine.unfinished import put_back
 
 
 @dataclass(kw_only=True)
@@ -163,7 +162,7 @@ def fit(
     recording = replace(handles, record=lambda metrics: progress.noted.append(dict(metrics)))
     while progress.step < num_steps and not progress.ended:
         if not progress.buffer:
-            with _saved_before(progress, handles, rule, keeper):
+            with put_back(progress, handles, rule, keeper):
                 _collect(method, recording, progress)
         minibatches = plan(len(progress.buffer), method, handles.seed, progress.step)
         for indices in minibatches[progress.update :]:
@@ -185,21 +184,6 @@ def fit(
             progressed(progress, metrics)
         progress.ended = bool(keeper and keeper.after_step(progress, metrics, handles, rule))
     return progress
-
-
-@contextmanager
-def _saved_before(progress: Progress, handles: Handles, rule: Rule, keeper: Keeper | None) -> Iterator[None]:
-    """Inside, an error leaves the run as it stood, saved: a server that is gone costs no step."""
-    state, sampled = dict(handles.state), progress.tokens_sampled
-    try:
-        yield
-    except TrueupError:
-        handles.state.clear()
-        handles.state.update(state)
-        progress.noted, progress.tokens_sampled = [], sampled
-        if keeper and handles.ranks.count == 1:  # of several, one alone may have failed
-            keeper.left(progress, handles, rule)
-        raise
 
 
 def _collect(method: Method, handles: Handles, progress: Progress) -> None:

@@ -81,26 +81,6 @@ class Objective(Protocol):
 # ------------------------------------------------------------------------------------------ stages
 
 
-class Sampler(Protocol):
-    """Draws the policy's completions in place of this process's decoder: a server, sent the weights before.
-
-    The groups are the prompts, each with k completions that carry `sampled_logprobs`. `decoding` is
-    `sources.sample.Decoding`.
-    """
-
-    def __call__(
-        self,
-        prompts: Sequence[Group],
-        *,
-        decode: Callable[[np.ndarray], str],
-        stop_ids: tuple[int, ...],
-        k: int,
-        decoding: Any,
-        seed: int,
-        handles: Handles,
-    ) -> list[Group]: ...
-
-
 class Source(Protocol):
     """Yields the groups of a step. `writes` names the columns and marks its groups carry."""
 
@@ -151,8 +131,8 @@ class Handles:
     "Adds numbers to the step's line in metrics.jsonl."
     ranks: Ranks = ALONE
     "The processes that train together; this one alone by default."
-    sampler: Sampler | None = None
-    "Who draws the policy's completions; None is this process."
+    sampler: Callable[..., list[Group]] | None = None
+    "Draws the policy's completions as `sources.sample.draw_groups` does: a server; None is this process."
 
 
 class Minibatch(Protocol):

@@ -76,12 +76,9 @@ class Config:
 def build(config: Config, parts: Parts) -> Method:
     """The method: sample K -> score, log-probs, normalise within the group -> clipped loss with k3."""
     a = config.algorithm
+    scores = Scores(missing_eos=a.missing_eos)
     source, held_out, scored = from_judged_policy(
-        parts,
-        config,
-        Scores(missing_eos=a.missing_eos),
-        max_batches=a.max_batches,
-        overlong_cache=a.overlong_cache,
+        parts, config, scores, max_batches=a.max_batches, overlong_cache=a.overlong_cache
     )
     return Method(
         name="grpo",

@@ -82,10 +82,8 @@ class Config:
 
 def build(config: Config, parts: Parts) -> Method:
     """The method: sample -> score, log-probs, values, KL reward, GAE, penalty -> penalised + value."""
-    a, trust = config.algorithm, config.trust
-    source, held_out = from_policy(
-        parts, batch=config.loop.batch, num_completions=1, decoding=config.decoding
-    )
+    a, trust, batch = config.algorithm, config.trust, config.loop.batch
+    source, held_out = from_policy(parts, batch=batch, num_completions=1, decoding=config.decoding)
     policy = PenalisedSurrogate(target=trust.target, estimator=trust.estimator)
     value = ClippedValue(clip=a.value_clip, coefficient=a.value_coefficient)
     return Method(

@@ -130,7 +130,7 @@ class Corrected:
 
 
 def levels(objective: Objective) -> frozenset[Level]:
-    """At which levels an objective's advantages may be weighted; none where it has none, or uses them else."""
+    """At which levels an objective's advantages may be weighted; none where it has none."""
     known: dict[Level, tuple[type, ...]] = {"token": BY_TOKEN, "sequence": BY_SEQUENCE}
     uses = [part for part in _parts(objective) if part.reads & {"advantage", "advantages"}]
     return frozenset(

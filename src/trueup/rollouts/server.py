@@ -187,8 +187,7 @@ _PLAIN = {"top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
 def _sampling(asked: Asked) -> dict[str, Any]:
-    return {
-        **_PLAIN,
+    return _PLAIN | {
         "temperature": 0.0 if asked.decoding.greedy else asked.decoding.temperature,
         "presence_penalty": 0.0,
         "frequency_penalty": 0.0,

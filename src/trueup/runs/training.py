@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from trueup.chat import Chat
 from trueup.engine import disk, inputs
 from trueup.engine.groups import Group
 from trueup.engine.loop import Progress, fit
@@ -125,15 +126,7 @@ def _train(
     _note_data(folder, opened)
     metering.say(*opened.unread)
     end_if_asked(stop_requested)
-    parts = Parts(
-        groups=opened.train,
-        held_out=opened.held_out,
-        decode=chat.decode,
-        stop_ids=chat.stop_ids,
-        prompt_ids=chat.prompt_ids,
-        more=lambda settings: open_groups(settings, chat, seed=config.seed).train,
-    )
-    method = corrected(module.build(config, parts), config, ranks)
+    method = corrected(module.build(config, _parts(config, opened, chat)), config, ranks)
     if config.loop.guard is not None:
         check_guarded(method)  # Before a model loads.
     check_devices(method, config.model, ranks)
@@ -172,6 +165,18 @@ def _train(
     if sampler:
         sampler.close()
     return done
+
+
+def _parts(config: Any, opened: Opened, chat: Chat) -> Parts:
+    """What a method is built from: the opened groups, and how the chat encodes and decodes."""
+    return Parts(
+        groups=opened.train,
+        held_out=opened.held_out,
+        decode=chat.decode,
+        stop_ids=chat.stop_ids,
+        prompt_ids=chat.prompt_ids,
+        more=lambda settings: open_groups(settings, chat, seed=config.seed).train,
+    )
 
 
 def check_context(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +160,38 @@ def test_a_server_that_ends_early_is_told_apart(
     with serving(Scripted(base=place / "my-model", short=True)) as script:
         assert main(options(place, script, tmp_path / "run")) == EXIT_UNAVAILABLE
     assert "E877" in (said := capsys.readouterr().err) and "--max-model-len" in said
+
+
+def test_a_server_at_another_address_and_another_limit_are_no_other_run(place: Path, tmp_path: Path) -> None:
+    """A server in bfloat16 ends the run; where its rounding is allowed, it goes on, and weights are noted."""
+    out, more = tmp_path / "run", {"loop.steps": 1, "sampler.correction": "token_truncate"}
+    with serving(Scripted(base=place / "my-model", dtype=torch.bfloat16)) as script:
+        assert main(options(place, script, out, **more, **{"sampler.max_gap": 1e-7})) == EXIT_REFUSED
+    with serving(Scripted(base=place / "my-model", dtype=torch.bfloat16)) as script:
+        assert main(options(place, script, out, **more, **{"sampler.max_gap": 0.1})) == 0
+    (line,) = lines(out)
+    assert line["sampler_gap_mean"] > 1e-7 and line["sampler/bounded"] == 0
+    assert line["sampler/weight"] == pytest.approx(1, abs=0.05) and line["sampler/weight"] != 1
+
+
+@pytest.mark.slow  # reason: a process of its own that is killed
+def test_a_trainer_that_is_killed_asks_for_the_same_completions(place: Path, tmp_path: Path) -> None:
+    """SIGKILL in the rollout of step 2: the same command draws it again, and the adapter left behind goes."""
+    with serving(Scripted(base=place / "my-model")) as script:
+        assert main(options(place, script, tmp_path / "whole")) == 0
+        whole = seeds(script)
+    with serving(Scripted(base=place / "my-model")) as script:
+        command = options(place, script, tmp_path / "run", **{"loop.save_every": 1})
+        process = subprocess.Popen([sys.executable, "-m", "trueup.cli", *command])
+        while script.completions < 6:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        left = set(script.adapters)
+        asked = len(script.log)
+        assert main(command) == 0
+        assert [a["lora_name"] for p, a in script.log[asked:] if p == "/v1/unload_lora_adapter"][: len(left)]
+        assert seeds(script, asked) in (whole[1:], whole)
+        assert script.adapters == {} and left
+    assert [line["step"] for line in lines(tmp_path / "run")] == [1, 2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -38,6 +38,18 @@ def recomputed(groups: Sequence[Group], network: LanguageModel, handles: Handles
             groups, "policy", "logprobs", replace(handles, networks={**handles.networks, "policy": network})
         )
     return spread(groups, recomputed_logprobs=said)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recomputed:
+    """States that a server's groups come with `recomputed_logprobs`, for the check of a method's chain."""
+
+    reads = frozenset({"sampled_logprobs"})
+    writes = frozenset({"recomputed_logprobs"})
+
+    def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
+        """The groups as they are."""
+        return groups
 
 
 def gaps_of(groups: Sequence[Group]) -> np.ndarray:

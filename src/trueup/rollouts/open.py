@@ -13,6 +13,7 @@ from trueup.engine.ranks import Ranks
 from trueup.errors import TrueupError
 from trueup.models.forward import LanguageModel
 from trueup.objectives.mismatch import Corrected, Correction, levels
+from trueup.rollouts.gap import Recomputed
 from trueup.rollouts.sampler import ServedSampler
 from trueup.rollouts.server import server_of
 from trueup.rollouts.weights import refuse_unserved
@@ -46,7 +47,8 @@ def corrected(method: Method, config: Any, ranks: Ranks) -> Method:
         )
     if settings.correction == "none":
         return method
-    return replace(method, objective=Corrected(inner=method.objective, correction=_wanted(method, settings)))
+    wrapped = Corrected(inner=method.objective, correction=_wanted(method, settings))
+    return replace(method, annotate=(Recomputed(), *method.annotate), objective=wrapped)
 
 
 def _wanted(method: Method, settings: SamplerSettings) -> Correction:

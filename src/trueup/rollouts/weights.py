@@ -62,7 +62,7 @@ def digest_of(network: LanguageModel) -> str:
     for name, parameter in network.module.named_parameters():
         if parameter.requires_grad:
             state.update(name.encode())
-            state.update(parameter.detach().flatten().cpu().contiguous().view(torch.uint8).numpy())
+            state.update(parameter.detach().flatten().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return state.hexdigest()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from architecture.tree import ROOT, Module, modules
 
 LAYERS = (
-    *("objectives", "annotate", "sources", "update", "methods"),
+    *("objectives", "annotate", "sources", "rollouts", "update", "methods"),
     *("engine.loop", "engine.reduce", "engine.room"),
     *("runs.training", "runs.meter", "runs.keeper", "runs.guard"),
 )

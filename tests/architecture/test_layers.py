@@ -32,8 +32,9 @@ ALLOWED: dict[str, set[str]] = {
     "engine.reduce": {"engine.batch", "engine.method"},
     "engine.loop": {
         "engine.batch", "engine.groups", "engine.method", "engine.order", "engine.packing", "engine.reduce",
-        "engine.room", "errors",
+        "engine.room", "engine.unfinished", "errors",
     },
+    "engine.unfinished": {"engine.groups", "engine.method", "errors"},
     "settings.strict_yaml": {"errors"},
     "settings.schema": {"errors", "settings.strict_yaml"},
     "settings.translate": {"errors", "settings.schema", "settings.strict_yaml"},

@@ -128,8 +128,9 @@ class OldLogprobs:
     """Writes the log-probabilities of the policy that sampled, and logs how far sampler and trainer differ.
 
     With `by="trainer"` they are recomputed by the very forward pass that learns, so the first ratio is 1 to
-    rounding. With `by="sampler"` the ones recorded while sampling are used, which saves a pass; the gap is
-    then measured on the first `probe` groups of each step.
+    rounding; where a server sampled, that was done when its log-probs were compared, and the column
+    `recomputed_logprobs` is taken. With `by="sampler"` the ones recorded while sampling are used, which saves
+    a pass; the gap is then measured on the first `probe` groups of each step.
     """
 
     by: Literal["trainer", "sampler"] = "trainer"
@@ -141,7 +142,10 @@ class OldLogprobs:
     def __call__(self, groups: list[Group], handles: Handles) -> list[Group]:
         """The groups with `old_logprobs`."""
         checked = groups if self.by == "trainer" else groups[: self.probe]
-        recomputed = measure(checked, "policy", "logprobs", handles)
+        if all("recomputed_logprobs" in c.columns for group in checked for c in group.completions):
+            recomputed = torch.from_numpy(joined_column(checked, "recomputed_logprobs"))
+        else:
+            recomputed = measure(checked, "policy", "logprobs", handles)
         sampled = joined_column(checked, "sampled_logprobs")
         gap = np.abs(recomputed.double().cpu().numpy() - sampled)
         handles.record({"sampler_gap": float(gap.max())})

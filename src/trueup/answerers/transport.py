@@ -131,6 +131,13 @@ class Session:
 
         Raises NoAnswerError where no whole answer comes, E970 where the server may not be asked.
         """
+        return self._asked("POST", url, body)
+
+    def get(self, url: str) -> Said:
+        """What a server says at an address; raises as `post`."""
+        return self._asked("GET", url, None)
+
+    def _asked(self, method: str, url: str, body: bytes | None) -> Said:
         try:
             asked = self._url(url)
             place = (asked.host, asked.port or {"http": 80, "https": 443}[asked.scheme])
@@ -138,7 +145,7 @@ class Session:
                 self._places[place] = addresses_of(*place)
             for address in (places := self._places[place]):
                 try:
-                    return self._said(asked, address, body)
+                    return self._said(method, asked, address, body)
                 except self._unreached:
                     # Of `localhost` a server often has one address of two.
                     if address == places[-1]:
@@ -147,12 +154,12 @@ class Session:
         except self._failures as error:
             raise NoAnswerError(f"{type(error).__name__} {error}".strip()) from None
 
-    def _said(self, asked: httpx2.URL, address: str, body: bytes) -> Said:
+    def _said(self, method: str, asked: httpx2.URL, address: str, body: bytes | None) -> Said:
         """The answer from one address of a host, whose name and certificate still count."""
         deadline = time.monotonic() + self._timeout
         said = bytearray()
         with self._client.stream(
-            "POST",
+            method,
             asked.copy_with(host=address),
             content=body,
             headers={"Host": asked.netloc.decode("ascii")},
@@ -216,7 +223,7 @@ class Transport:
             try:
                 said = session.post(self.url + path, body)
                 if said.status == 200:
-                    answer = _object(said.body)
+                    answer = object_of(said.body)
                     return answer, read(answer)
             except NoAnswerError as error:
                 code, failed = "E961", str(error)
@@ -257,7 +264,8 @@ def retry_after(text: str) -> float:
         return 0.0
 
 
-def _object(said: bytes) -> dict[str, Any]:
+def object_of(said: bytes) -> dict[str, Any]:
+    """The JSON object that was answered; raises WrongAnswerError where there is none."""
     try:
         found = json.loads(said)
         if b"\\ud" in said.lower():

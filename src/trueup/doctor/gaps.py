@@ -47,13 +47,14 @@ def _look(case: Case, column: Column) -> Found:
         return f"the {column}_logprobs are none"
     found = []
     if verdict.law is not None:
-        found.append(_of_law(verdict, column))
+        found.append(finding_of_law(verdict, column))
     if verdict.unexplained:
-        found.append(_of_policy(verdict, column))
+        found.append(finding_of_policy(verdict, column))
     return found
 
 
-def _of_law(verdict: Verdict, column: Column) -> Finding:
+def finding_of_law(verdict: Verdict, column: Column) -> Finding:
+    """The finding of a verdict that has a law: what it is, and how much of the gaps it explains."""
     law, gaps = verdict.law, verdict.gaps
     assert law is not None
     rows = [gaps.scan.rows[k] for k in verdict.of_law]
@@ -82,7 +83,8 @@ def _in_words(law: Law, rows: Sequence[Row]) -> str:
     return law.says.replace("{temperature}", heat)
 
 
-def _of_policy(verdict: Verdict, column: Column) -> Finding:
+def finding_of_policy(verdict: Verdict, column: Column) -> Finding:
+    """The finding of a verdict whose gaps are another policy's."""
     gaps = verdict.gaps
     rows = [gaps.scan.rows[k] for k in verdict.unexplained]
     chosen = np.isin(gaps.owner, verdict.unexplained)

@@ -38,7 +38,8 @@ _LOGITS = 1 << 24
 class Opened:
     """A model as the doctor uses it."""
 
-    chat: Chat
+    chat: Chat | None
+    "What reads the rows' messages, where they have any."
     exact: LanguageModel
     "In a precision whose rounding is far below what is looked for."
     rounded: LanguageModel

@@ -20,6 +20,7 @@ from trueup.engine.order import permutation
 from trueup.engine.packing import count, split
 from trueup.engine.reduce import Sum, mean_metrics, reduced, sums_of
 from trueup.engine.room import budget, counted, fits, packed, passes
+from trueup.engine.unfinished import put_back
 
 
 @dataclass(kw_only=True)
@@ -50,6 +51,10 @@ class Keeper(Protocol):
         self, progress: Progress, metrics: Mapping[str, float], handles: Handles, rule: Rule
     ) -> bool:
         """Writes the step's line and saves when due; True ends the run early."""
+        ...
+
+    def left(self, progress: Progress, handles: Handles, rule: Rule) -> None:
+        """Saves what was learned before a step that found no groups to learn from."""
         ...
 
 
@@ -157,7 +162,8 @@ def fit(
     recording = replace(handles, record=lambda metrics: progress.noted.append(dict(metrics)))
     while progress.step < num_steps and not progress.ended:
         if not progress.buffer:
-            _collect(method, recording, progress)
+            with put_back(progress, handles, rule, keeper):
+                _collect(method, recording, progress)
         minibatches = plan(len(progress.buffer), method, handles.seed, progress.step)
         for indices in minibatches[progress.update :]:
             torch.manual_seed(handles.ranks.derive(handles.seed, "update", progress.step, progress.update))

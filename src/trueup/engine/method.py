@@ -131,6 +131,8 @@ class Handles:
     "Adds numbers to the step's line in metrics.jsonl."
     ranks: Ranks = ALONE
     "The processes that train together; this one alone by default."
+    sampler: Callable[..., list[Group]] | None = None
+    "Draws the policy's completions as `sources.sample.draw_groups` does: a server; None is this process."
 
 
 class Minibatch(Protocol):

@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 from trueup.annotate.distributions import Distributions
 from trueup.engine.method import Method, Parts, Role, Source
 from trueup.objectives.distillation import Distillation, Kind
-from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings, SamplerSettings
 from trueup.sources.context import HHH, open_context, under_context
 from trueup.sources.files import Everything, Files, demonstrations
 from trueup.sources.sample import Decoding, from_policy
@@ -41,6 +41,7 @@ class Config:
     "Ids that the teacher names at each token, one bucket for the others beside them; None is all ids."
     data: DataSettings = DataSettings(path="world:prompts", max_tokens=128)
     decoding: Decoding = Decoding()
+    sampler: SamplerSettings = SamplerSettings()
     loop: LoopSettings = LoopSettings(steps=40, batch=32)
     update: AdamW = AdamW()
     seed: int = 0

@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 from trueup.annotate.distributions import Distributions, NamedBy
 from trueup.engine.method import Method, Parts, Role, Source
 from trueup.objectives.distillation import Distillation, Kind
-from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings, SamplerSettings
 from trueup.sources.files import Everything, Files, demonstrations
 from trueup.sources.mixed import Mixed
 from trueup.sources.sample import Decoding, from_policy
@@ -43,6 +43,7 @@ class Config:
     "Whose likeliest ids are listed: the teacher's, or the student's own."
     data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
+    sampler: SamplerSettings = SamplerSettings()
     loop: LoopSettings = LoopSettings(steps=40, batch=32)
     update: AdamW = AdamW()
     seed: int = 0

@@ -12,7 +12,7 @@ from trueup.annotate.logprobs import Measure, OldLogprobs
 from trueup.annotate.scores import MissingEos, Scores, masked
 from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.group_relative import GroupRelative
-from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings, SamplerSettings
 from trueup.sources.redrawn import from_judged_policy
 from trueup.sources.sample import Decoding
 from trueup.update.adamw import AdamW
@@ -61,6 +61,7 @@ class Config:
     "Who scores: a reward model's folder, `stage:NAME`, `world:truth`, or FILE.py:FUNCTION."
     data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
+    sampler: SamplerSettings = SamplerSettings()
     num_completions: int = 8
     "K: completions per prompt, at least 2."
     algorithm: Algorithm = Algorithm()
@@ -75,12 +76,9 @@ class Config:
 def build(config: Config, parts: Parts) -> Method:
     """The method: sample K -> score, log-probs, normalise within the group -> clipped loss with k3."""
     a = config.algorithm
+    scores = Scores(missing_eos=a.missing_eos)
     source, held_out, scored = from_judged_policy(
-        parts,
-        config,
-        Scores(missing_eos=a.missing_eos),
-        max_batches=a.max_batches,
-        overlong_cache=a.overlong_cache,
+        parts, config, scores, max_batches=a.max_batches, overlong_cache=a.overlong_cache
     )
     return Method(
         name="grpo",

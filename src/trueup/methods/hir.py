@@ -13,7 +13,7 @@ from trueup.annotate.scores import MissingEos, scored
 from trueup.engine.method import Method, Parts
 from trueup.errors import TrueupError
 from trueup.objectives.hindsight import Hindsight
-from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings, SamplerSettings
 from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 
@@ -52,6 +52,7 @@ class Config:
     "Who scores: a reward model's folder, `stage:NAME`, `world:truth`, or FILE.py:FUNCTION."
     data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
+    sampler: SamplerSettings = SamplerSettings()
     num_completions: Annotated[int, Ge(1)] = 4
     "Completions per prompt."
     epochs_per_step: int = 2

@@ -12,7 +12,7 @@ from trueup.annotate.ranks import Preferences
 from trueup.annotate.scores import MissingEos, scored
 from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.pairwise import DPO
-from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings, SamplerSettings
 from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 
@@ -32,6 +32,7 @@ class Config:
     "Who scores: a reward model's folder, `stage:NAME`, `world:truth`, or FILE.py:FUNCTION."
     data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
+    sampler: SamplerSettings = SamplerSettings()
     num_completions: Annotated[int, Ge(2)] = 2
     "Completions per prompt."
     label: Literal["hard", "bradley_terry"] = "hard"

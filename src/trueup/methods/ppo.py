@@ -15,7 +15,7 @@ from trueup.engine.method import Method, Parts, actor_critic
 from trueup.objectives.mix import Sum
 from trueup.objectives.policy_gradient import Clipped
 from trueup.objectives.value import ClippedValue
-from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings, SamplerSettings
 from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 
@@ -64,6 +64,7 @@ class Config:
     "Where the critic's weights start; empty is the policy's own model."
     data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
+    sampler: SamplerSettings = SamplerSettings()
     num_completions: int = 1
     "Completions per prompt."
     epochs_per_step: int = 2

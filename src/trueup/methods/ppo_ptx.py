@@ -13,7 +13,7 @@ from trueup.engine.method import Beside, Handles, Method, Parts
 from trueup.engine.order import derive, draw
 from trueup.methods import ppo
 from trueup.objectives.likelihood import NLL
-from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings, SamplerSettings
 from trueup.sources.sample import Decoding
 from trueup.update.adamw import AdamW
 
@@ -48,6 +48,7 @@ class Config:
     data: DataSettings = DataSettings(path="world:prompts")
     pretraining: Pretraining = Pretraining()
     decoding: Decoding = Decoding()
+    sampler: SamplerSettings = SamplerSettings()
     epochs_per_step: int = 2
     minibatch: int | None = 64
     "Groups per update."

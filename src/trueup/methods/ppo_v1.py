@@ -14,7 +14,7 @@ from trueup.engine.method import Method, Parts, actor_critic
 from trueup.objectives.mix import Sum
 from trueup.objectives.surrogate import PenalisedSurrogate
 from trueup.objectives.value import ClippedValue
-from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings, SamplerSettings
 from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 
@@ -69,6 +69,7 @@ class Config:
     "Where the critic's weights start; empty is the policy's own model."
     data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
+    sampler: SamplerSettings = SamplerSettings()
     epochs_per_step: int = 2
     minibatch: int | None = 64
     "Groups per update."
@@ -81,10 +82,8 @@ class Config:
 
 def build(config: Config, parts: Parts) -> Method:
     """The method: sample -> score, log-probs, values, KL reward, GAE, penalty -> penalised + value."""
-    a, trust = config.algorithm, config.trust
-    source, held_out = from_policy(
-        parts, batch=config.loop.batch, num_completions=1, decoding=config.decoding
-    )
+    a, trust, batch = config.algorithm, config.trust, config.loop.batch
+    source, held_out = from_policy(parts, batch=batch, num_completions=1, decoding=config.decoding)
     policy = PenalisedSurrogate(target=trust.target, estimator=trust.estimator)
     value = ClippedValue(clip=a.value_clip, coefficient=a.value_coefficient)
     return Method(

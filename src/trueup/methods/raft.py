@@ -13,7 +13,7 @@ from trueup.annotate.select import BestOfGroup, ShapedScore, TopAcrossGroups
 from trueup.engine.method import Annotator, Method, Parts, Role
 from trueup.errors import TrueupError
 from trueup.objectives.likelihood import NLL
-from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings, SamplerSettings
 from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 
@@ -32,6 +32,7 @@ class Config:
     "Who scores: a reward model's folder, `stage:NAME`, `world:truth`, or FILE.py:FUNCTION."
     data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
+    sampler: SamplerSettings = SamplerSettings()
     select: Literal["global", "per_prompt"] = "global"
     "global: one completion per prompt, the best 1/k of them all; per_prompt: the best of k of each prompt."
     k: Annotated[int, Ge(1)] = 4

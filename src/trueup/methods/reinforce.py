@@ -11,7 +11,7 @@ from trueup.annotate.rewards import KLReward
 from trueup.annotate.scores import MissingEos, Scores, masked
 from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.reinforce import Reinforce
-from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings, SamplerSettings
 from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 
@@ -31,6 +31,7 @@ class Config:
     "Who scores: a reward model's folder, `stage:NAME`, `world:truth`, or FILE.py:FUNCTION."
     data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
+    sampler: SamplerSettings = SamplerSettings()
     num_completions: int = 1
     "Completions per prompt."
     baseline: Literal["none", "step", "moving"] = "step"

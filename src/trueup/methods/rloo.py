@@ -10,7 +10,7 @@ from trueup.annotate.rewards import KLReward
 from trueup.annotate.scores import MissingEos, Scores, masked
 from trueup.engine.method import Method, Parts, Role
 from trueup.objectives.reinforce import ClippedSequence, Reinforce
-from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings, SamplerSettings
 from trueup.sources.sample import Decoding, from_policy
 from trueup.update.adamw import AdamW
 
@@ -30,6 +30,7 @@ class Config:
     "Who scores: a reward model's folder, `stage:NAME`, `world:truth`, or FILE.py:FUNCTION."
     data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
+    sampler: SamplerSettings = SamplerSettings()
     num_completions: int = 4
     "K: completions per prompt, at least 2."
     beta: float = 0.05

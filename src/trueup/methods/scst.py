@@ -12,8 +12,8 @@ from trueup.annotate.scores import MissingEos, Scores, masked
 from trueup.engine.groups import Group
 from trueup.engine.method import Handles, Method, Parts, Role
 from trueup.objectives.reinforce import Reinforce
-from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings
-from trueup.sources.sample import Decoding, from_policy, sample_groups
+from trueup.settings.blocks import DataSettings, LoopSettings, ModelSettings, SamplerSettings
+from trueup.sources.sample import Decoding, draw_groups, from_policy
 from trueup.update.adamw import AdamW
 
 SUMMARY = "REINFORCE whose baseline is the reward of the policy's own greedy completion."
@@ -33,6 +33,7 @@ class Config:
     data: DataSettings = DataSettings(path="world:prompts")
     decoding: Decoding = Decoding()
     "How samples are drawn; the greedy completion has the same length limit and end."
+    sampler: SamplerSettings = SamplerSettings()
     num_completions: int = 1
     "Samples per prompt, all against one greedy completion."
     beta: float = 0.05
@@ -57,15 +58,15 @@ def build(config: Config, parts: Parts) -> Method:
     )
 
     def greedy(groups: Sequence[Group], handles: Handles) -> list[Group]:
-        return sample_groups(
+        return draw_groups(
             groups,
-            handles.networks["policy"],
+            "policy",
+            handles,
             decode=parts.decode,
             stop_ids=parts.stop_ids,
             k=1,
             decoding=replace(config.decoding, greedy=True),
             seed=handles.seed,
-            ranks=handles.ranks,
         )
 
     return Method(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trueup.engine.batch import Batch, Outputs
 from trueup.engine.method import Entries, Terms
-from trueup.objectives.policy_gradient import clipped, entropy_bonus
+from trueup.objectives.policy_gradient import clipped, entropy_bonus, weighted
 
 
 def k3(logprobs: Float[Tensor, " n"], ref_logprobs: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -60,7 +60,7 @@ class GroupRelative:
         """Entries [N] (or [T] with `token`): the clipped loss and the divergence."""
         assert outputs.logprobs is not None and outputs.entropy is not None
         old, ref = batch.columns["old_logprobs"], batch.columns["ref_logprobs"]
-        advantage = batch.marks["advantage"][batch.completion]
+        advantage = weighted(batch.marks["advantage"][batch.completion], batch)
         log_ratio = outputs.logprobs - old
         ratio = log_ratio.exp()
         high = self.clip if self.clip_high is None else self.clip_high

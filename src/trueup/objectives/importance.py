@@ -11,7 +11,7 @@ from torch import Tensor
 from trueup.engine.batch import Batch, Outputs
 from trueup.engine.method import Entries, Terms
 from trueup.objectives.group_relative import k3
-from trueup.objectives.policy_gradient import clipped, entropy_bonus
+from trueup.objectives.policy_gradient import clipped, entropy_bonus, weighted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +95,8 @@ class CISPO:
         log_ratio = outputs.logprobs - batch.columns["old_logprobs"]
         lowest = -math.inf if self.clip_low is None else math.log(1 - self.clip_low)
         held = log_ratio.detach().clamp(lowest, math.log(1 + self.clip_high))
-        weighted = held.exp() * (1 + log_ratio - held)
-        loss = -batch.marks["advantage"][batch.completion] * weighted
+        pushed = held.exp() * (1 + log_ratio - held)
+        loss = -weighted(batch.marks["advantage"][batch.completion], batch) * pushed
         pull = k3(outputs.logprobs, batch.columns["ref_logprobs"])
         return Terms(
             {

@@ -38,6 +38,11 @@ def entropy_bonus(outputs: Outputs, weight: float) -> dict[str, tuple[float, Ent
     return {"entropy": (-weight, Entries(outputs.entropy, "token"))} if weight else {}
 
 
+def weighted(values: Float[Tensor, " T"], batch: Batch) -> Float[Tensor, " T"]:
+    """The values, times the `importance` of each token where tokens have one; see `mismatch`."""
+    return values * batch.columns["importance"] if "importance" in batch.columns else values
+
+
 @dataclass(frozen=True, kw_only=True)
 class Clipped:
     """The clipped surrogate loss of every token, with an entropy bonus where one is asked for.

@@ -8,6 +8,7 @@ import torch
 
 from trueup.engine.batch import Batch, Outputs
 from trueup.engine.method import Entries, Terms
+from trueup.objectives.policy_gradient import weighted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Reinforce:
     def __call__(self, outputs: Outputs, batch: Batch) -> Terms:
         """Entries [N]: one loss a completion."""
         assert outputs.logprobs is not None and outputs.entropy is not None
-        loss = -batch.marks["advantage"] * batch.per_completion(outputs.logprobs)
+        loss = -batch.marks["advantage"] * batch.per_completion(weighted(outputs.logprobs, batch))
         return Terms(
             {"policy": (1.0, Entries(loss, "completion"))},
             {"policy/entropy": Entries(outputs.entropy.detach(), "token")},

@@ -85,6 +85,8 @@ class RunKeeper:
         self._guard = guard
         self._best: dict[str, float] = {}
         self._updates_since_save = 0
+        self._saved = 0
+        "The last step after which all is saved."
 
     def restore(self, handles: Handles, rule: Rule) -> Progress | None:
         """Where the newest undamaged checkpoint stands, everything put back as it was; None without one."""
@@ -108,6 +110,7 @@ class RunKeeper:
             self._guard.load(held["guard"])
         run["noted"] = [from_words(record) for record in run["noted"]]
         progress = Progress(**run, buffer=[from_json(json.loads(line)) for line in told["groups"]])
+        self._saved = progress.step
         self._meter.truncate_after(progress.step)
         progress.ended = self._over_budget(progress, handles) or self._guarded(progress)
         if found and progress.step < self._num_steps and not progress.ended:
@@ -181,6 +184,13 @@ class RunKeeper:
             raise Interrupted(progress.step, self._stop_requested())
         return last
 
+    def left(self, progress: Progress, handles: Handles, rule: Rule) -> None:
+        """Saves, unless the step before is saved; raises `Interrupted` when asked to end."""
+        if 0 < progress.step != self._saved:
+            self._save(progress, handles, rule)
+        if self._stop_requested():
+            raise Interrupted(progress.step, self._stop_requested())
+
     def take_best(self, handles: Handles) -> float | None:
         """The step whose weights the output network now holds, where `best` names a metric; else None."""
         if not self._best:
@@ -246,6 +256,7 @@ class RunKeeper:
         optimizer = whole(optimizer)
         tensors = {name: whole(trainable(handles.networks[name])) for name in self._method.trains}
         self._updates_since_save = 0
+        self._saved = progress.step if progress.update == 0 else self._saved
         if not handles.ranks.leads:
             return
         run = {name: getattr(progress, name) for name in RUN}

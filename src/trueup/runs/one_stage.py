@@ -86,6 +86,10 @@ def stage_of(
     )
 
 
+FREE = tuple(f"sampler.{key}" for key in ("url", "key", "concurrency", "timeout", "patience", "max_gap"))
+"Settings that a run may be given others of when it goes on: where a server is, and what is borne."
+
+
 def refuse_other_run(stage: Stage) -> None:
     """Raises E723 when the folder holds a run with other settings, so that no two runs mix."""
     path = stage.folder / "config.resolved.yaml"
@@ -93,6 +97,7 @@ def refuse_other_run(stage: Stage) -> None:
     if not begun or not path.is_file():
         return  # What failed before its first checkpoint left nothing to mix with.
     changed = changed_settings(_with_defaults(stage, configuration.read_yaml(path).values), stage.settings)
+    changed = [key for key in changed if key not in FREE]
     if changed:
         raise TrueupError(
             "E723",

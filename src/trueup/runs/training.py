@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from trueup.chat import Chat
 from trueup.engine import disk, inputs
 from trueup.engine.groups import Group
 from trueup.engine.loop import Progress, fit
@@ -31,6 +32,7 @@ from trueup.models.forward import LanguageModel
 from trueup.models.opening import open_chat, open_networks, open_shared, pick_device
 from trueup.models.sharding import shard
 from trueup.models.shared import Base
+from trueup.rollouts.open import corrected, open_sampler
 from trueup.runs import meter as metering
 from trueup.runs import warned
 from trueup.runs.files_read import inputs_of
@@ -124,15 +126,7 @@ def _train(
     _note_data(folder, opened)
     metering.say(*opened.unread)
     end_if_asked(stop_requested)
-    parts = Parts(
-        groups=opened.train,
-        held_out=opened.held_out,
-        decode=chat.decode,
-        stop_ids=chat.stop_ids,
-        prompt_ids=chat.prompt_ids,
-        more=lambda settings: open_groups(settings, chat, seed=config.seed).train,
-    )
-    method: Method = module.build(config, parts)
+    method = corrected(module.build(config, _parts(config, opened, chat)), config, ranks)
     if config.loop.guard is not None:
         check_guarded(method)  # Before a model loads.
     check_devices(method, config.model, ranks)
@@ -152,10 +146,12 @@ def _train(
         else None,
         ranks=ranks,
     )
+    sampler = open_sampler(config, networks, folder, stop_requested)
+    handles = replace(handles, sampler=sampler)
     end_if_asked(stop_requested)
     sizes = step_sizes(config.loop, method, len(opened.train))
     _note_data(folder, opened, len(sizes))
-    return train_method(
+    done = train_method(
         method,
         handles,
         config.loop,
@@ -165,6 +161,21 @@ def _train(
         label=label,
         watch=watch,
         again=partial(opened_again, method, config, chat.tokenizer) if ranks.sharded else None,
+    )
+    if sampler:
+        sampler.close()
+    return done
+
+
+def _parts(config: Any, opened: Opened, chat: Chat) -> Parts:
+    """What a method is built from: the opened groups, and how the chat encodes and decodes."""
+    return Parts(
+        groups=opened.train,
+        held_out=opened.held_out,
+        decode=chat.decode,
+        stop_ids=chat.stop_ids,
+        prompt_ids=chat.prompt_ids,
+        more=lambda settings: open_groups(settings, chat, seed=config.seed).train,
     )
 
 

@@ -99,6 +99,36 @@ class DataSettings:
     "Share of bad rows above which the run stops before a model loads."
 
 
+Correction = Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerSettings:
+    """Who draws the policy's completions in training: this process, or a server that gets every version."""
+
+    kind: Literal["own", "vllm", "sglang"] = "own"
+    "`vllm` takes LoRA adapters, `sglang` whole weights; both read what the run writes, from one disk."
+    url: str = "http://127.0.0.1:8000"
+    "The server's address, without `/v1`."
+    key: Word = ""
+    "The environment variable that holds the server's key, where it asks for one."
+    concurrency: Annotated[int, Ge(1), Le(4096)] = 64
+    "Completions asked for at a time."
+    timeout: Annotated[float, Gt(0)] = 600.0
+    "Seconds for one answer."
+    patience: Annotated[float, Ge(0)] = 300.0
+    "Seconds to wait for a server that is away; then the run saves and ends with exit code 75."
+    max_gap: Annotated[float, Gt(0)] | None = None
+    """Mean difference of the server's log-probs from ours, nats a token, above which the run ends; None is
+    0.001, or 0.1 for a policy in bfloat16."""
+    correction: Correction = "none"
+    "Weights of advantages, the ratio of our probability to the server's: by token, or whole completions."
+    cap: Annotated[float, Gt(0)] = 3.0
+    "Largest weight: `truncate` holds larger ones there, `mask` takes them as 0."
+    floor: Annotated[float, Ge(0)] = 0.0
+    "`mask` takes smaller weights as 0 too (IcePop); 0 is none."
+
+
 @dataclass(frozen=True, kw_only=True)
 class GuardSettings:
     """Watches a second judge on the policy's held-out completions, against over-optimising the first."""

@@ -139,11 +139,13 @@ def without_blocks(hint: Any) -> Any | None:
     return reduce(or_, plain) if plain else None
 
 
+@cache
 def kind(block: type) -> str | None:
-    """The name a variant goes by: the default of its field `kind`, None where it has none."""
+    """The name a variant goes by: the default of its field `kind`, None where it has none or several."""
     for field in dataclasses.fields(block):
         if field.name == "kind" and isinstance(field.default, str):
-            return field.default
+            several = len(choices(get_type_hints(block)["kind"])) > 1
+            return None if several else field.default
     return None
 
 

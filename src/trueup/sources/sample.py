@@ -68,16 +68,15 @@ class Sample:
 
     def complete(self, prompts: Sequence[Group], step: int, handles: Handles) -> list[Group]:
         """The prompts of step `step` with fresh completions."""
-        drawn = sample_groups(
+        drawn = draw_groups(
             prompts if self.under is None else [self.under(p) for p in prompts],
-            handles.networks[self.network],
+            self.network,
+            handles,
             decode=self.decode,
             stop_ids=self.stop_ids,
             k=self.num_completions,
             decoding=self.decoding,
             seed=derive(handles.seed, "sample", step),
-            name=self.network,
-            ranks=handles.ranks,
         )
         if self.under is None:
             return drawn
@@ -107,6 +106,24 @@ def from_policy(
         )
 
     return of(parts.groups, batch), of(parts.held_out, len(parts.held_out)) if parts.held_out else None
+
+
+def draw_groups(
+    prompts: Sequence[Group],
+    network: str,
+    handles: Handles,
+    *,
+    decode: Callable[[np.ndarray], str],
+    stop_ids: tuple[int, ...],
+    k: int,
+    decoding: Decoding,
+    seed: int,
+) -> list[Group]:
+    """As `sample_groups`, from a network of a run: the policy's completions by the run's sampler, if any."""
+    how = {"decode": decode, "stop_ids": stop_ids, "k": k, "decoding": decoding, "seed": seed}
+    if network == "policy" and handles.sampler is not None:
+        return handles.sampler(prompts, handles=handles, **how)
+    return sample_groups(prompts, handles.networks[network], name=network, ranks=handles.ranks, **how)
 
 
 def sample_groups(
@@ -140,6 +157,16 @@ def sample_groups(
         stop_ids=stop_ids,
         seed=seed,
     )
+    return grouped(prompts, _of_all(drawn, k, ranks), decode, name)
+
+
+def grouped(
+    prompts: Sequence[Group],
+    drawn: Sequence[Sequence[Sampled]],
+    decode: Callable[[np.ndarray], str],
+    name: str,
+) -> list[Group]:
+    """The prompts, each with the completions that were drawn for it, judgements dropped."""
     return [
         Group(
             prompt=prompt.prompt,
@@ -150,7 +177,7 @@ def sample_groups(
             source=prompt.source,
             meta=prompt.meta,
         )
-        for prompt, samples in zip(prompts, _of_all(drawn, k, ranks), strict=True)
+        for prompt, samples in zip(prompts, drawn, strict=True)
     ]
 
 

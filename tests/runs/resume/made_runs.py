@@ -144,6 +144,9 @@ class Watched:
         self._note(progress, handles, rule)
         return self.keeper.after_step(progress, metrics, handles, rule)
 
+    def left(self, progress: Progress, handles: Handles, rule: Rule) -> None:
+        self.keeper.left(progress, handles, rule)
+
 
 def digest(handles: Handles, rule: Rule) -> str:
     """Of every weight and buffer, the optimiser's state and the stages' state."""

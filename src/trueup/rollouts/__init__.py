@@ -1,0 +1,1 @@
+"""Rollouts by a server: weights to it, completions from it, and how far its law is from ours."""

@@ -6,6 +6,7 @@ Brown et al. 2020, appendix C (13-gram overlap with evaluations).
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +25,7 @@ from trueup.data.hygiene import (
     prompt_text,
     split_by_user,
 )
-from trueup.data.personal import Numbered
+from trueup.data.personal import Numbered, find_personal
 from trueup.data.places import rows_of
 from trueup.data.raw_rows import decode
 from trueup.data.reader import read
@@ -76,7 +77,11 @@ def clean_files(
     for rule in _rules(how, held, seed):
         left = _apply(rule, left, reasons)
     write(out / "kept.jsonl", map(_without, left))
-    gone = [{"row": row, "id": groups[row - 1].id, "reason": why} for row, why in sorted(reasons.items())]
+    if how.personal == "ignore":
+        ids = [group.id for group in groups]
+    else:
+        ids = [_pseudonym(group.id) for group in groups]
+    gone = [{"row": row, "id": ids[row - 1], "reason": why} for row, why in sorted(reasons.items())]
     disk.write(out / "dropped.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in gone))
     done = Curated(
         rows_in=len(groups) + unreadable,
@@ -183,8 +188,15 @@ def _redacted(groups: Sequence[Group]) -> Kept:
         hide = Numbered()
         prompt = tuple(replace(message, content=hide(message.content)) for message in group.prompt)
         completions = tuple(replace(c, text=hide(c.text)) for c in group.completions)
-        made.append(replace(group, prompt=prompt, completions=completions, meta=hide.within(group.meta)))
+        meta = hide.within(group.meta)
+        named = replace(group, user=_pseudonym(group.user), id=_pseudonym(group.id))
+        made.append(replace(named, prompt=prompt, completions=completions, meta=meta))
     return Kept(groups=made, num_in=len(made), dropped={})
+
+
+def _pseudonym(name: str) -> str:
+    """The name, or a digest where it is itself personal: two users stay two, and nobody is named."""
+    return f"hidden-{hashlib.sha256(name.encode()).hexdigest()[:16]}" if find_personal(name) else name
 
 
 def _without(group: Group) -> Group:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trueup.cli import main
-from trueup.data.personal import find_personal
 from trueup.data.reader import read
 
 LONG = "tell me at length about the {} river and who lives beside it when winter comes to the valley"
@@ -72,7 +70,12 @@ def test_what_is_redacted_stands_nowhere_in_the_folder(tmp_path: Path) -> None:
     mail = "ann.lee@example.org"
     rows = [{"prompt": f"{mail} or {mail.upper()}", "user": mail, "note": mail, "id": mail}]
     out = tmp_path / "out"
-    assert main(["data", "clean", file_of(tmp_path / "p.jsonl", rows), "--out", str(out), "--personal", "redact"]) == 0
+    assert (
+        main(
+            ["data", "clean", file_of(tmp_path / "p.jsonl", rows), "--out", str(out), "--personal", "redact"]
+        )
+        == 0
+    )
     (row,) = rows_in(out / "kept.jsonl")
     assert row["prompt"][0]["content"] == "[EMAIL_1] or [EMAIL_1]"
     assert row["meta"] == {"note": "[EMAIL_1]"}
@@ -110,7 +113,10 @@ def test_the_same_address_has_the_same_number_within_a_row(tmp_path: Path) -> No
     out = tmp_path / "r.jsonl"
     assert main(["data", "redact", file_of(tmp_path / "p.jsonl", rows), "--out", str(out)]) == 0
     first, second = rows_in(out)
-    assert first == {"messages": [{"role": "user", "content": "[EMAIL_1], then [EMAIL_2], [EMAIL_1]"}], "n": 3}
+    assert first == {
+        "messages": [{"role": "user", "content": "[EMAIL_1], then [EMAIL_2], [EMAIL_1]"}],
+        "n": 3,
+    }
     assert second["messages"][0]["content"] == "[EMAIL_1] from [IP_1], [PHONE_1]"
 
 

@@ -125,7 +125,9 @@ def redact_file(source: str, target: Path) -> dict[str, int]:
     hidden, so nothing is written then.
     """
     if target.suffix.lower() != ".jsonl":
-        raise TrueupError("E779", "rows are written as JSON lines", where=str(target), remedy="--out FILE.jsonl")
+        raise TrueupError(
+            "E779", "rows are written as JSON lines", where=str(target), remedy="--out FILE.jsonl"
+        )
     counts = Counter[str]()
     lines: list[str] = []
     for row in rows_of(source, "train"):
@@ -213,7 +215,9 @@ def _owners(groups: Sequence[Group], near: float, seed: int) -> list[str]:
             place = above[place]
         return place
 
-    alike = ((i, j) for i, j, _ in near_duplicates([prompt_text(g) for g in groups], threshold=near, seed=seed))
+    alike = (
+        (i, j) for i, j, _ in near_duplicates([prompt_text(g) for g in groups], threshold=near, seed=seed)
+    )
     for i, j in (*alike, *_same(group.user for group in groups)):
         first, second = sorted((top(i), top(j)))
         above[second] = first

@@ -1,4 +1,4 @@
-"""Cleaning, splitting and redacting files: counts conserved, users and near-duplicates on one side, nothing missed."""
+"""Cleaning, splitting and redacting files: counts conserved, users on one side, nothing missed."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ def split(
 
 @app.command
 def redact(file: str, /, *, out: Path, as_json: Json = False) -> None:
-    """Replace e-mail, phone, card, IBAN and IP by [EMAIL_1] and so on; the same one has the same number in a row.
+    """Replace e-mail, phone, card, IBAN and IP by [EMAIL_1] and so on; the same one keeps its number in a row.
 
     Names of people are not looked for.
 
@@ -244,3 +244,37 @@ def redact(file: str, /, *, out: Path, as_json: Json = False) -> None:
     counts = redact_file(file, out)
     said = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "nothing found"
     answer(counts, [f"{said}; written to {out}; names of people are not looked for"], as_json)
+
+
+@app.command
+def stats(
+    file: str, /, *, beside: str | None = None, card: Path | None = None, as_json: Json = False
+) -> None:
+    """Show what prompts are for, how long and in which language they are, beside InstructGPT's mix.
+
+    Use cases are told by rules in English, languages by script and stop words.
+
+    Parameters
+    ----------
+    file
+        As for `trueup data check`.
+    beside
+        A second file, say users' prompts: how far the two have drifted apart.
+    card
+        Write a data card here: README.md with the front matter of the Hugging Face hub.
+    """
+    from trueup.data import mix, read
+    from trueup.engine import disk
+
+    found = mix.mix(read(file).groups)
+    other = mix.mix(read(beside).groups) if beside is not None else None
+    if card is not None:
+        disk.write(card, mix.card(Path(file).stem, found))
+    document = {"here": found.to_json(), "instructgpt": dict(mix.INSTRUCTGPT)}
+    if other is not None:
+        document["beside"] = other.to_json()
+        document["drift"] = {
+            "cases": mix.drift(found.cases, other.cases),
+            "languages": mix.drift(found.languages, other.languages),
+        }
+    answer(document, mix.table(found, other), as_json)

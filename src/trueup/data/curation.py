@@ -1,7 +1,7 @@
-"""Files of prompts made fit to learn from: cleaned, split by user, redacted; every row that leaves has its reason.
+"""Files of prompts made fit to learn from: cleaned, split by user, redacted; each row that leaves says why.
 
-References: Ouyang et al. 2022, section 3.2 (equal beginnings, 200 prompts a user, split by user, personal data);
-Brown et al. 2020, appendix C (13-gram overlap with evaluations).
+References: Ouyang et al. 2022, section 3.2 (equal beginnings, 200 prompts a user, split by user, personal
+data); Brown et al. 2020, appendix C (13-gram overlap with evaluations).
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ def clean_files(
 ) -> Curated:
     """What became of the files' prompts: `kept.jsonl` has those that stay, `dropped.jsonl` why others left.
 
-    In this order: personal data, evaluations (`against`: an equal prompt or 13 words in a row), equal prompts,
+    In this order: personal data, evaluations (`against`: an equal prompt, 13 words in a row), equal prompts,
     equal beginnings, near-duplicates, the cap. `dropped.jsonl` has each row's number among the readable ones,
     from 1, its id and the reason, and not its text: what left may be personal. Raises TrueupError E778 where
     `out` holds something, else as `read` does.
     """
-    _fresh(out)
+    _fresh(out, files)
     held = [group for name in against for group in read(name).groups]
     groups: list[Group] = []
     unreadable = 0
@@ -99,7 +99,8 @@ def split_files(
     """The number of groups and the digest of each split, which are in `out` as `train.jsonl` and so on.
 
     No user stands in two splits, and prompts whose word runs have Jaccard similarity `near` or more stay
-    together, with all that their users wrote. Raises TrueupError E701 for bad fractions, E778 for a full folder.
+    together, with all that their users wrote. Raises TrueupError E701 for bad fractions, E778 for a folder in
+    use.
     """
     groups = [group for name in files for group in read(name).groups]
     owners = _owners(groups, near, seed)
@@ -108,7 +109,7 @@ def split_files(
         for row, (group, owner) in enumerate(zip(groups, owners, strict=True))
     ]
     splits = split_by_user(named, fractions, seed=seed)
-    _fresh(out)
+    _fresh(out, files)
     made: dict[str, Any] = {"seed": seed, "fractions": dict(fractions), "splits": {}}
     for name, members in splits.items():
         own = [groups[group.meta[_ROW]] for group in members]
@@ -232,7 +233,9 @@ def _same(users: Iterable[str]) -> list[tuple[int, int]]:
     return [(members[0], other) for members in places.values() for other in members[1:]]
 
 
-def _fresh(out: Path) -> None:
+def _fresh(out: Path, files: Sequence[str]) -> None:
+    if not files:
+        raise TrueupError("E701", "no file is named", where="files", remedy="name at least one")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise TrueupError(
             "E778", "something stands there already", where=str(out), remedy="name a new folder with --out"

@@ -70,7 +70,7 @@ def redact(text: str) -> str:
 
 
 class Numbered:
-    """Replaces personal data by its kind and a number: within one row the same address is `[EMAIL_1]` again."""
+    """Replaces personal data by its kind and a number: the same address is `[EMAIL_1]` again."""
 
     def __init__(self) -> None:
         self.counts = Counter[str]()
@@ -78,7 +78,7 @@ class Numbered:
         self._numbers: dict[str, dict[str, int]] = {}
 
     def __call__(self, text: str) -> str:
-        """The text with each piece of personal data as `[EMAIL_1]`, `[PHONE_2]`; how it is spaced is no matter."""
+        """The text with each piece of personal data as `[EMAIL_1]`; how it is spaced is no matter."""
         pieces, end = [], 0
         for item in find_personal(text):
             seen = self._numbers.setdefault(item.kind, {})

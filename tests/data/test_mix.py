@@ -73,7 +73,10 @@ def test_drift_is_total_variation() -> None:
 
 
 def test_stats_and_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"prompt": text, "kind": kind} for kind, (_, text) in zip(["plain", "few-shot"] * 2, LABELLED)]
+    rows = [
+        {"prompt": text, "kind": "few-shot" if place % 2 else "plain"}
+        for place, (_, text) in enumerate(LABELLED[:4])
+    ]
     one, two, card = tmp_path / "one.jsonl", tmp_path / "two.jsonl", tmp_path / "README.md"
     one.write_text("".join(json.dumps(row) + "\n" for row in rows))
     two.write_text(json.dumps({"prompt": "Who built the Eiffel tower?"}) + "\n")

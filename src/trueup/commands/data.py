@@ -228,7 +228,7 @@ def split(
 
 @app.command
 def redact(file: str, /, *, out: Path, as_json: Json = False) -> None:
-    """Replace e-mail, phone, card, IBAN and IP by [EMAIL_1] and so on; the same one keeps its number in a row.
+    """Replace e-mail, phone, card, IBAN and IP by [EMAIL_1] and so on; one keeps its number in a row.
 
     Names of people are not looked for.
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from trueup.data.words import words
-from trueup.engine.groups import Group
+from trueup.engine.groups import Group, Role
 
 INSTRUCTGPT: Mapping[str, float] = {
     "generation": 0.456,
@@ -31,22 +31,51 @@ INSTRUCTGPT: Mapping[str, float] = {
 }
 "Share of the prompts sent to the API, by use case (Ouyang et al. 2022, table 1)."
 _RULES: tuple[tuple[str, str], ...] = (
-    ("chat", r"^(?:the following is a conversation|this is a conversation)|(?:^|\n)(?:human|user|you|me):.*\n+\w+:"),
-    ("summarization", r"\b(?:summar\w+|tl;?dr|in (?:one|a|two|three) (?:sentences?|lines?)\b.*:|key points)\b"),
-    ("extract", r"\b(?:extract|pull out|list (?:all|every) .* (?:in|from) (?:the|this)|find (?:all|every) .* in the)\b"),
-    ("classification", r"\b(?:classif\w+|categori[sz]e|label (?:the|this|each)|sentiment|spam or|positive or negative|"
-     r"which category|rate the)\b"),
-    ("rewrite", r"\b(?:rewrite|re-write|rephrase|paraphrase|translate|correct the|fix the|make (?:this|it) more|"
-     r"proofread|shorten|convert (?:this|the)|edit (?:this|the)|change (?:this|the))\b"),
-    ("brainstorming", r"\b(?:ideas?|brainstorm|suggest(?:ions?)?|name (?:\w+ )?(?:ways|things|reasons)|"
-     r"(?:list|give me|what are) (?:\w+ )?(?:\w+ )?(?:ways|names|reasons|titles|tips|things))\b"),
-    ("closed qa", r"\b(?:according to|based on|using|given) (?:the|this) (?:\w+ )?(?:text|passage|article|paragraph|context|"
-     r"story|table|information)|\b(?:passage|context|paragraph):.*\?|answer .* (?:question|below|from the)"),
-    ("generation", r"\b(?:write|compose|draft|create|generate|make up|tell (?:me )?a (?:story|joke)|invent|design|"
-     r"continue)\b"),
-    ("open qa", r"^(?:who|what|when|where|why|how|which|whose|is|are|was|were|do|does|did|can|could|will|should|has)\b|"
-     r"\?\s*$|\b(?:explain|define|describe|tell me (?:about|how|why|what))\b"),
-)  # fmt: skip
+    (
+        "chat",
+        r"^(?:the following|this) is a conversation|(?:^|\n)(?:human|user|you|me):.*\n+\w+:",
+    ),
+    (
+        "summarization",
+        r"\b(?:summar\w+|tl;?dr|in (?:one|a|two|three) (?:sentences?|lines?)\b.*:|key points)\b",
+    ),
+    (
+        "extract",
+        r"\b(?:extract|pull out|list (?:all|every) .* (?:in|from) (?:the|this)"
+        r"|find (?:all|every) .* in the)\b",
+    ),
+    (
+        "classification",
+        r"\b(?:classif\w+|categori[sz]e|label (?:the|this|each)|sentiment|spam or|positive or negative"
+        r"|which category|rate the)\b",
+    ),
+    (
+        "rewrite",
+        r"\b(?:rewrite|re-write|rephrase|paraphrase|translate|correct the|fix the|make (?:this|it) more"
+        r"|proofread|shorten|convert (?:this|the)|edit (?:this|the)|change (?:this|the))\b",
+    ),
+    (
+        "brainstorming",
+        r"\b(?:ideas?|brainstorm|suggest(?:ions?)?|name (?:\w+ )?(?:ways|things|reasons)"
+        r"|(?:list|give me|what are) (?:\w+ )?(?:\w+ )?(?:ways|names|reasons|titles|tips|things))\b",
+    ),
+    (
+        "closed qa",
+        r"\b(?:according to|based on|using|given) (?:the|this) (?:\w+ )?(?:text|passage|article|paragraph"
+        r"|context|story|table|information)|\b(?:passage|context|paragraph):.*\?"
+        r"|answer .* (?:question|below|from the)",
+    ),
+    (
+        "generation",
+        r"\b(?:write|compose|draft|create|generate|make up|tell (?:me )?a (?:story|joke)|invent|design"
+        r"|continue)\b",
+    ),
+    (
+        "open qa",
+        r"^(?:who|what|when|where|why|how|which|whose|is|are|was|were|do|does|did|can|could|will|should|has)\b"
+        r"|\?\s*$|\b(?:explain|define|describe|tell me (?:about|how|why|what))\b",
+    ),
+)
 _COMPILED = tuple((name, re.compile(rule, re.IGNORECASE | re.DOTALL)) for name, rule in _RULES)
 _STOPS: Mapping[str, frozenset[str]] = {
     "en": frozenset(
@@ -103,8 +132,18 @@ _STOPS: Mapping[str, frozenset[str]] = {
         ["de", "het", "een", "en", "is", "van", "dat", "niet", "voor", "met", "hoe", "ik", "zijn"]
     ),
 }
-_SCRIPTS = (("HIRAGANA", "ja"), ("KATAKANA", "ja"), ("HANGUL", "ko"), ("CJK", "zh"), ("CYRILLIC", "cyrillic"),
-            ("ARABIC", "arabic"), ("DEVANAGARI", "devanagari"), ("THAI", "th"), ("GREEK", "el"), ("HEBREW", "he"))  # fmt: skip
+_SCRIPTS = (
+    ("HIRAGANA", "ja"),
+    ("KATAKANA", "ja"),
+    ("HANGUL", "ko"),
+    ("CJK", "zh"),
+    ("CYRILLIC", "cyrillic"),
+    ("ARABIC", "arabic"),
+    ("DEVANAGARI", "devanagari"),
+    ("THAI", "th"),
+    ("GREEK", "el"),
+    ("HEBREW", "he"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,8 +182,8 @@ def mix(groups: Sequence[Group]) -> Mix:
 
 
 def asked(group: Group) -> str:
-    """What the user said last."""
-    return next((turn.content for turn in reversed(group.prompt) if turn.role == "user"), "")
+    """What the user said last, or the whole of a plain prompt."""
+    return next((turn.content for turn in reversed(group.prompt) if turn.role in (Role.USER, Role.TEXT)), "")
 
 
 def use_case(text: str) -> str:

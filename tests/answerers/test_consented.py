@@ -41,7 +41,7 @@ def test_every_byte_written_is_of_those_who_agreed_and_redacted(tmp_path: Path) 
         ask(address, "secret of one who said no", {"trueup-consent": "no"})
         ask(address, "write to ann@example.org", {"trueup-consent": "yes"})
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    row = {"messages": [{"role": "user", "content": "write to [EMAIL_1]"}], "day": "2026-01-31"}
+    row = {"prompt": [{"role": "user", "content": "write to [EMAIL_1]"}], "day": "2026-01-31"}
     assert written == (json.dumps(row) + "\n").encode()
     (group,) = read(str(tmp_path / "prompts.jsonl")).groups
     assert group.prompt[0].content == "write to [EMAIL_1]"

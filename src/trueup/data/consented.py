@@ -1,6 +1,6 @@
 """Prompts of people who agree to their being kept: redacted before disk, and gone after some days.
 
-A row is `{"messages": [...], "day": "2026-01-31"}` or `{"prompt": ..., "day": ...}`, which `trueup data` reads.
+A row is `{"prompt": [{"role": "user", ...}], "day": "2026-01-31"}`; a plain prompt is a text there.
 The day alone is kept of the time, and nothing of who asked, nor of the answer.
 """
 
@@ -37,9 +37,9 @@ class Consented:
         hide = Numbered()
         turns = [{"role": str(turn.role), "content": hide(turn.content)} for turn in asked]
         plain = len(asked) == 1 and asked[0].role is Role.TEXT
-        row = {"prompt": turns[0]["content"]} if plain else {"messages": turns}
+        prompt = turns[0]["content"] if plain else turns
         with self._lock:
-            line = json.dumps({**row, "day": self._today().isoformat()}, ensure_ascii=True)
+            line = json.dumps({"prompt": prompt, "day": self._today().isoformat()}, ensure_ascii=True)
             disk.append(self._path, f"{line}\n".encode(), synced=True)
 
     def sweep_daily(self) -> None:

@@ -24,6 +24,7 @@ from typing import Any, final
 
 from trueup.answerers.door import Limits, refusal, server_of
 from trueup.answerers.service import PATHS, GivenUpError, Service
+from trueup.data.consented import HEADER, Consented
 from trueup.errors import TrueupError
 
 try:
@@ -47,10 +48,18 @@ LONGEST_PAUSE = 60
 "Seconds after which a client that was refused may come back at the latest."
 
 
-def make_server(service: Service, waiting: int = MAX_WAITING, limits: Limits | None = None) -> uvicorn.Server:
-    """A server: `run(sockets=[listen()])` answers until Ctrl-C or SIGTERM, and then what it has taken."""
+def make_server(
+    service: Service,
+    waiting: int = MAX_WAITING,
+    limits: Limits | None = None,
+    consented: Consented | None = None,
+) -> uvicorn.Server:
+    """A server: `run(sockets=[listen()])` answers until Ctrl-C or SIGTERM, and then what it has taken.
+
+    What is asked with the header of consent goes to `consented`, and nothing else is kept.
+    """
     limits = limits or Limits()
-    line = _Line(service, waiting, limits)
+    line = _Line(service, waiting, limits, consented)
 
     async def models(request: Request) -> Response:
         return _reply(200, service.models())
@@ -75,8 +84,9 @@ def make_server(service: Service, waiting: int = MAX_WAITING, limits: Limits | N
 class _Line:
     """The requests that were taken and are not answered yet."""
 
-    def __init__(self, service: Service, most: int, limits: Limits) -> None:
+    def __init__(self, service: Service, most: int, limits: Limits, consented: Consented | None) -> None:
         self._service, self._most, self._limits = service, most, limits
+        self._consented = consented
         self._taken, self._seconds, self._bytes = 0, 1.0, 0
         "How many there are, what the last answer took, and how much of bodies is being read."
         self._turn, self._reader, self._writer = asyncio.Lock(), ThreadPoolExecutor(1), ThreadPoolExecutor(1)
@@ -91,7 +101,11 @@ class _Line:
             raise _busy(reason, pause)
         self._taken += 1
         try:
-            return _reply(200, await self._answered(request, asked))
+            answer = await self._answered(request, asked)
+            if self._consented is not None and request.headers.get(HEADER, "").strip().lower() == "yes":
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self._reader, self._consented.keep, asked.conversation)
+            return _reply(200, answer)
         except asyncio.CancelledError:
             raise HTTPException(503, "the server was ended") from None
         finally:

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
@@ -17,6 +18,8 @@ from trueup.errors import EXIT_PREEMPTED, TrueupError
 
 if TYPE_CHECKING:
     import uvicorn
+
+    from trueup.data.consented import Consented
 
 Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lt=65536))]
 
@@ -29,6 +32,8 @@ def serve(
     name: str | None = None,
     device: str = "auto",
     template: Template = None,
+    collect: Path | None = None,
+    retain: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 90,
 ) -> None:
     """Serve a model on this machine to OpenAI-compatible clients: completions and chats, with log-probs.
 
@@ -43,6 +48,11 @@ def serve(
         What clients call the model; the folder as it is written here otherwise.
     device
         cpu, cuda, mps, or auto.
+    collect
+        Keep here, as JSON lines, what is asked with the header `trueup-consent: yes`, personal data replaced;
+        nothing of other requests, of answers, or of who asked.
+    retain
+        Days that `--collect` keeps a prompt.
     """
     for package in ("starlette", "uvicorn"):
         try:
@@ -58,10 +68,21 @@ def serve(
     check_writes(model_folder(model))
     served = name or model
     service = service_of(open_local(model_folder(model), device, template), served)
+    consented = _keeping(collect, retain)
     place = listening_at(port)
     say(f"serving openai:http://127.0.0.1:{place.getsockname()[1]}/v1?model={served}")
-    server = make_server(service)
+    server = make_server(service, consented=consented)
     run_until_stopped(server, place, "stopped")
+
+
+def _keeping(collect: Path | None, retain: int) -> Consented | None:
+    if collect is None:
+        return None
+    from trueup.data.consented import Consented
+
+    kept = Consented(collect, retain)
+    kept.watch()
+    return kept
 
 
 def listening_at(port: int, host: str = "127.0.0.1") -> socket.socket:

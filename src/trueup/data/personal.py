@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from itertools import islice
+from typing import Any
 
 from trueup.data.phones import find_phones
 from trueup.errors import TrueupError
@@ -65,6 +67,38 @@ def redact(text: str) -> str:
     for item in reversed(find_personal(text)):
         text = f"{text[: item.start]}[{item.kind}]{text[item.end :]}"
     return text
+
+
+class Numbered:
+    """Replaces personal data by its kind and a number: the same address is `[EMAIL_1]` again."""
+
+    def __init__(self) -> None:
+        self.counts = Counter[str]()
+        "How many pieces were replaced, by kind."
+        self._numbers: dict[str, dict[str, int]] = {}
+
+    def __call__(self, text: str) -> str:
+        """The text with each piece of personal data as `[EMAIL_1]`; how it is spaced is no matter."""
+        pieces, end = [], 0
+        for item in find_personal(text):
+            seen = self._numbers.setdefault(item.kind, {})
+            number = seen.setdefault(_bare(text[item.start : item.end], item.kind), len(seen) + 1)
+            pieces += [text[end : item.start], f"[{item.kind.upper()}_{number}]"]
+            end = item.end
+            self.counts[item.kind] += 1
+        return "".join((*pieces, text[end:]))
+
+    def within(self, value: Any) -> Any:
+        """A value of JSON with every text in it replaced, at any depth; keys and numbers stay."""
+        if isinstance(value, str):
+            return self(value)
+        if isinstance(value, Mapping):
+            return {key: self.within(inner) for key, inner in value.items()}
+        return [self.within(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _bare(text: str, kind: str) -> str:
+    return text.casefold() if kind in ("email", "ip") else re.sub(r"[^0-9a-z]", "", text.casefold())
 
 
 @cache

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from trueup.collecting import schema
 from trueup.collecting.store import Store
-from trueup.data.collected import ANSWERS, LATEST, TASKS, group_rows, line_of
+from trueup.data.collected import ANSWERS, LATEST, TASKS, VERDICTS, group_rows, line_of
 from trueup.engine import disk
 
 
@@ -21,7 +21,8 @@ def exported_rows(store: Store) -> tuple[list[dict[str, Any]], int]:
         latest = connection.exec_driver_sql(LATEST).scalar_one()
         tasks = connection.exec_driver_sql(TASKS).all()
         said = connection.exec_driver_sql(ANSWERS.format(until=latest)).all()
-    return list(group_rows(tasks, said)), latest
+        verdicts = connection.exec_driver_sql(VERDICTS.format(until=latest)).all()
+    return list(group_rows(tasks, said, verdicts)), latest
 
 
 def export(store: Store, out: Path) -> tuple[int, int]:

@@ -105,6 +105,13 @@ def scale_place(said: Mapping[str, Any], shown: Sequence[int]) -> str:
     return str(5 - said["strength"] if left else 4 + said["strength"])
 
 
+def told(kind: str, said: Mapping[str, Any], shown: Sequence[int]) -> str:
+    """What an answer says, in words, by the letters of a screen."""
+    words = _TOLD[kind](said, shown)
+    beside = [*said.get("flags", ()), *([f"\u201c{said['comment']}\u201d"] if said.get("comment") else ())]
+    return "; ".join([words, *beside])
+
+
 def _compare(fields: Fields, shown: Sequence[int], body: Mapping[str, Any]) -> dict[str, Any]:
     return {"a": 0, "b": 1, **preference(fields.get("choice", ""), shown)}
 
@@ -157,6 +164,19 @@ def _rate_fields(said: Mapping[str, Any], shown: Sequence[int]) -> dict[str, str
     return values | {f"flag-{flag}": "yes" for flag in said.get("flags", ())}
 
 
+def _told_choice(said: Mapping[str, Any], shown: Sequence[int]) -> str:
+    place = scale_place(said, shown)
+    if place == TIE:
+        return "equally good"
+    step = int(place)
+    return f"A is {WORDS[step - 1]}" if step <= 4 else f"B is {WORDS[8 - step]}"
+
+
+def _told_ranks(said: Mapping[str, Any], shown: Sequence[int]) -> str:
+    letter = {completion: SIDES[place] for place, completion in enumerate(shown)}
+    return ", then ".join(" and ".join(sorted(letter[c] for c in tier)) for tier in said["tiers"])
+
+
 _READ: dict[str, Callable[[Fields, Sequence[int], Mapping[str, Any]], dict[str, Any]]] = {
     "compare": _compare,
     "rank": _rank,
@@ -170,4 +190,9 @@ _FIELDS: dict[str, Callable[[Mapping[str, Any], Sequence[int]], dict[str, str]]]
     "rate": _rate_fields,
     "demonstrate": lambda said, shown: {"text": said["text"]},
     "critique": lambda said, shown: {"critique": said["critique"], "text": said["text"]},
+}
+_TOLD: dict[str, Callable[[Mapping[str, Any], Sequence[int]], str]] = {
+    "compare": _told_choice,
+    "rank": _told_ranks,
+    "rate": lambda said, shown: ", ".join(f"{axis} {value}" for axis, value in said["values"].items()),
 }

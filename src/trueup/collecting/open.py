@@ -15,6 +15,7 @@ from trueup.errors import TrueupError
 
 try:
     from trueup.collecting.choosing import Pairing
+    from trueup.collecting.deciding import Bench
     from trueup.collecting.kinds import agrees
     from trueup.collecting.lead import Lead
     from trueup.collecting.pages import Pages
@@ -57,8 +58,9 @@ class Opened:
     def app(self, site: str = "") -> Any:
         """The application that the server runs."""
         desk = desk_of(self.store, self.project)
-        pages = Pages(self.project.name, guidelines_of(self.project))
+        pages = Pages(self.project, guidelines_of(self.project))
         talk = Talk(project=self.project, desk=desk, pages=pages)
+        bench = Bench(store=self.store, project=self.project, desk=desk, pages=pages)
         lead = Lead(store=self.store, project=self.project, people=self.people, pages=pages, site=site)
         return Site(
             store=self.store,
@@ -68,7 +70,7 @@ class Opened:
             pages=pages,
             talk=talk,
             secure=site.startswith("https://"),
-            more=lead.pages_by_path(),
+            more={**lead.pages_by_path(), **bench.pages_by_path()},
         ).app()
 
 

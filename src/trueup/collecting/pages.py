@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 from trueup.collecting import kinds
 from trueup.collecting.people import Person
-from trueup.collecting.project import Block
+from trueup.collecting.project import Block, Project
 from trueup.collecting.tasks import Assigned
 from trueup.errors import counted
 from trueup.reports.page import page, style
@@ -41,8 +41,8 @@ _ALWAYS = [
 class Pages:
     """The pages of one project."""
 
-    def __init__(self, project: str, guidelines: str) -> None:
-        self._project = project
+    def __init__(self, project: Project, guidelines: str) -> None:
+        self._project, self._of = project.name, project
         # Raw HTML is shown as text, and links with odd schemes stay text.
         self._guidelines = Markup(MarkdownIt("commonmark", {"html": False}).render(guidelines))
 
@@ -50,7 +50,15 @@ class Pages:
         self, template: str, headline: str, who: Person | None = None, stamp: str = "", **values: Any
     ) -> str:
         """A page."""
-        frame = {"project": self._project, "headline": headline, "who": who, "stamp": stamp, "details": ()}
+        decides = who is not None and self._of.decides(who.name, who.leads)
+        frame = {
+            "decides": decides,
+            "project": self._project,
+            "headline": headline,
+            "who": who,
+            "stamp": stamp,
+            "details": (),
+        }
         return page(f"{template}.html.j2", room=ROOM, **frame, **values)
 
     def join(self, invited: Person | None = None, token: str = "", fault: str = "") -> str:
@@ -91,8 +99,12 @@ class Pages:
         fields: Mapping[str, str] | None = None,
         missing: str = "",
         notice: str = "",
+        votes: Sequence[str] = (),
     ) -> str:
-        """A task as a form: as its draft has it, or as it was sent where something is `missing`."""
+        """A task as a form: as its draft has it, or as it was sent where something is `missing`.
+
+        With `votes` on it, it is a form that decides between them.
+        """
         kept = kinds.fields_of(task.kind, task.draft, task.shown) if fields is None else dict(fields)
         answers = [task.body["completions"][place]["text"] for place in task.shown]
         if task.kind == "critique":
@@ -103,7 +115,8 @@ class Pages:
             block.question or QUESTIONS[task.kind],
             who,
             stamp,
-            told=f"{first}{done} done · {left} left",
+            told=f"{left} to decide" if votes else f"{first}{done} done · {left} left",
+            votes=votes,
             notice=notice,
             missing=missing,
             kind=task.kind,
@@ -117,9 +130,9 @@ class Pages:
             written=as_written,
             skips=kinds.SKIPS,
             skipping=bool(kept.get("reason") or kept.get("why")),
-            undoes=done > 0 and task.purpose != "qualify",
+            undoes=not votes and done > 0 and task.purpose != "qualify",
             comments=task.kind in ("compare", "rank", "rate"),
-            key_list=[*_KEYS.get(task.kind, ()), *_ALWAYS],
+            key_list=[*_KEYS.get(task.kind, ()), *([] if votes else _ALWAYS)],
             **(self.scale(block) if task.kind == "compare" else _of_kind(task, block)),
         )
 

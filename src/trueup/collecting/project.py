@@ -71,6 +71,8 @@ class Block:
     "Whether two answers may be said to be equally good."
     axes: tuple[str, ...] = AXES
     flags: tuple[str, ...] = FLAGS
+    adjudicate: Literal["never", "differ", "undecided"] = "never"
+    "Which tasks somebody decides who has not voted: where two votes differ, or where no majority agrees."
     converse: Converse = Converse()
 
     def __post_init__(self) -> None:
@@ -80,6 +82,8 @@ class Block:
             raise ValueError("`data` names a file of rows")
         if (self.gold or self.qualify) and self.kind not in ("compare", "rank", "rate"):
             raise ValueError(f"an answer of the kind `{self.kind}` cannot be held against a known one")
+        if self.adjudicate != "never" and (self.kind not in ("compare", "rank", "rate") or self.overlap < 2):
+            raise ValueError("`adjudicate` needs two votes or more that compare, rank or rate: `overlap: 2`")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +105,13 @@ class Project:
     "Share of the qualifying tasks that must be answered as is known."
     pairing: Literal["order", "width", "uniform", "given"] = "order"
     "Which models are compared next, as in `trueup battle`; `given` takes the order of the rows."
+    adjudicators: tuple[str, ...] = ()
+    "Annotators who decide disputed tasks, by name, beside whoever leads."
+
+    def decides(self, name: str, leads: bool) -> bool:
+        """Whether somebody decides disputed tasks."""
+        disputes = any(block.adjudicate != "never" for block in self.tasks.values())
+        return disputes and (leads or name in self.adjudicators)
 
 
 def read_project(path: Path) -> Project:

@@ -29,6 +29,8 @@ ANSWERS = """SELECT answer.task, person.name, answer.body, answer.shown, answer.
 JOIN task ON task.id = answer.task JOIN person ON person.id = answer.person
 WHERE task.purpose = 'work' AND answer.skipped = 0 AND answer.given <= {until}
 AND (answer.undone IS NULL OR answer.undone > {until}) ORDER BY answer.id"""
+VERDICTS = """SELECT event.task, person.name, event.body, '', event.at FROM event
+JOIN person ON person.id = event.person WHERE event.kind = 'verdict' AND event.seq <= {until} ORDER BY event.seq"""
 LATEST = "SELECT COALESCE(MAX(seq), 0) FROM event"
 _ORDER = tuple(field.name for field in fields(Group))
 _REFERENCE = re.compile(r"collect:(?P<file>[^?]+)(?:\?until=(?P<until>[0-9]{1,15}))?", re.DOTALL)
@@ -53,18 +55,26 @@ class Said(NamedTuple):
     at: str
 
 
-def group_rows(tasks: Iterable[Sequence[Any]], answers: Iterable[Sequence[Any]]) -> Iterator[dict[str, Any]]:
+def group_rows(
+    tasks: Iterable[Sequence[Any]], answers: Iterable[Sequence[Any]], verdicts: Iterable[Sequence[Any]] = ()
+) -> Iterator[dict[str, Any]]:
     """The rows of groups that some tasks and the answers to them make, in the tasks' order.
 
-    A task that nobody has answered, and that came without a judgement, makes none.
+    A task that nobody has answered, and that came without a judgement, makes none. Of one that was decided
+    the verdict is the judgement, and the votes stand in `meta.collected.adjudicated`.
     """
+    decided = {verdict.task: verdict for verdict in map(Said._make, verdicts)}
     said: dict[int, list[Said]] = {}
     for answer in map(Said._make, answers):
         said.setdefault(answer.task, []).append(answer)
     for task in map(Task._make, tasks):
         row, given = json.loads(task.body), said.get(task.id, [])
         if given or any(row.get(name) for name in ("comparisons", "rankings", "scores")):
-            for made in _FOLDS[task.kind](_tagged(row, task), given):
+            tagged = _tagged(row, task)
+            made_rows = _FOLDS[task.kind](tagged, given)
+            if task.id in decided:
+                made_rows = [_decided(tagged, task.kind, next(iter(made_rows)), decided[task.id])]
+            for made in made_rows:
                 yield {name: made[name] for name in _ORDER if name in made}
 
 
@@ -73,6 +83,17 @@ def _tagged(row: dict[str, Any], task: Task) -> dict[str, Any]:
     meta = dict(row.get("meta") or {})
     meta.setdefault("collected", {"kind": task.kind, "task": task.sha[:16]})
     return {**row, "meta": meta}
+
+
+def _decided(row: Mapping[str, Any], kind: str, voted: dict[str, Any], verdict: Said) -> dict[str, Any]:
+    """The group with the verdict as its judgement, and the votes beside it."""
+    key = {"compare": "comparisons", "rank": "rankings", "rate": "scores"}[kind]
+    body = json.loads(verdict.body)
+    alone = verdict._replace(body=json.dumps(body["said"]), shown=json.dumps(body["shown"]))
+    (made,) = _FOLDS[kind]({**row, key: []}, [alone])
+    note = {"labeler": verdict.who, "reason": body["reason"], "when": verdict.at, "votes": voted[key]}
+    held = {**voted["meta"]["collected"], "adjudicated": note}
+    return {**voted, key: made[key], "meta": {**voted["meta"], "collected": held}}
 
 
 def _with(row: dict[str, Any], said: Sequence[Said], key: str, made: list[dict[str, Any]]) -> dict[str, Any]:
@@ -207,8 +228,9 @@ def _lines(reference: str) -> list[bytes]:
             latest = db.execute(LATEST).fetchone()[0]
             if until is not None and until > latest:
                 raise _later(file, until, latest)
-            said = db.execute(ANSWERS.format(until=latest if until is None else until)).fetchall()
-            return [line_of(row) for row in group_rows(db.execute(TASKS).fetchall(), said)]
+            at = latest if until is None else until
+            said, verdicts = (db.execute(q.format(until=at)).fetchall() for q in (ANSWERS, VERDICTS))
+            return [line_of(row) for row in group_rows(db.execute(TASKS).fetchall(), said, verdicts)]
     except sqlite3.Error as error:
         remedy = "name the store of a `trueup collect`; if it was killed, start it once and stop it"
         reason = f"is no project that can be read: {printable(str(error))}"

@@ -50,10 +50,8 @@ def voted(person: Browser, better: str, comment: str = "") -> None:
 def test_a_lead_who_has_not_voted_decides_and_the_votes_stay(tmp_path: Path) -> None:
     pairs_file(tmp_path, 2)
     with served(write_project(tmp_path, TASKS, "adjudicators: [cho]")) as (address, opened):
-        ann, bob, lea, cho = (
-            Browser(address, opened, name, role)
-            for name, role in (("ann", "annotator"), ("bob", "annotator"), ("lea", "lead"), ("cho", "annotator"))
-        )  # fmt: skip
+        ann, bob, cho = (Browser(address, opened, name) for name in ("ann", "bob", "cho"))
+        lea = Browser(address, opened, "lea", "lead")
         voted(ann, "it", "it <b>helps</b>")
         lea.get("/decide")
         assert lea.headline == "Nothing is to be decided"

@@ -46,6 +46,13 @@ class Collection:
 
         return standing(self._opened.store, time.time())
 
+    @property
+    def report(self) -> dict[str, Any]:
+        """Whose values: `groups`, `pairs`, `models`, `preferences`, `values`, and what is `said` of them."""
+        from trueup.collecting.whose import groups_report
+
+        return groups_report(self._opened.store)
+
     def invite(self, name: str = OWNER, role: str = "", group: str = "") -> str:
         """A link that lets somebody in, and makes an earlier one of theirs void. Raises E885."""
         role = role or ("owner" if name == OWNER else "annotator")

@@ -92,7 +92,15 @@ def invite(
 
 
 @app.command
-def export(project: Project, /, *, out: Path, log: Path | None = None, as_json: Json = False) -> None:
+def export(
+    project: Project,
+    /,
+    *,
+    out: Path,
+    log: Path | None = None,
+    group: str | None = None,
+    as_json: Json = False,
+) -> None:
     """Write what was said so far as groups, at any moment, also while the app is used.
 
     `data.path: collect:STORE` in a recipe reads the same rows without a file.
@@ -103,16 +111,31 @@ def export(project: Project, /, *, out: Path, log: Path | None = None, as_json: 
         A .jsonl file.
     log
         Also write the log of everything that happened, one event a line.
+    group
+        Only what this group of people said; a recipe reads the same from `collect:STORE?group=NAME`.
     """
     from trueup.collecting.exports import export as written
     from trueup.collecting.exports import write_events
 
     store = _opened(project).store
-    groups, latest = written(store, out)
+    groups, latest = written(store, out, group)
     said = [f"{counted(groups, 'group')} written to {out}", f"as the project was after event {latest}"]
     if log is not None:
         said.append(f"{counted(write_events(store, log), 'event')} written to {log}")
     answer({"groups": groups, "until": latest, "out": str(out)}, said, as_json)
+
+
+@app.command
+def report(project: Project, /, *, as_json: Json = False) -> None:
+    """Say whose values the answers stand for: how groups of people agree, and what each of them prefers.
+
+    The page Groups of the app shows the same.
+    """
+    from trueup.collecting.whose import as_json as plain
+    from trueup.collecting.whose import groups_report
+
+    found = groups_report(_opened(project).store)
+    answer(plain(found), found["said"], as_json)
 
 
 @app.command

@@ -2,6 +2,7 @@
 
 Each task is a group, each person's answer one judgement in it. `collect:project.db?until=N` is the project as
 it was after event N of its log, the same rows for ever; without it rows are those of the moment of reading.
+`?group=NAME` has what one group of people said, without verdicts on disputes, which are not that group's.
 The digest of such an input is that of its rows, not of the file, in which leases and drafts change too.
 """
 
@@ -11,12 +12,12 @@ import hashlib
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 from trueup.data.problems import file_error, printable
 from trueup.data.raw_rows import RawRow
@@ -30,10 +31,14 @@ JOIN task ON task.id = answer.task JOIN person ON person.id = answer.person
 WHERE task.purpose = 'work' AND answer.skipped = 0 AND answer.given <= {until}
 AND (answer.undone IS NULL OR answer.undone > {until}) ORDER BY answer.id"""
 VERDICTS = """SELECT event.task, person.name, event.body, '', event.at FROM event
-JOIN person ON person.id = event.person WHERE event.kind = 'verdict' AND event.seq <= {until} ORDER BY event.seq"""
+JOIN person ON person.id = event.person WHERE event.kind = 'verdict' AND event.seq <= {until}
+ORDER BY event.seq"""
+INVITES = "SELECT body FROM event WHERE kind = 'invite' AND seq <= {until} ORDER BY seq"
+"The group of people that somebody is of is what the last of these said."
 LATEST = "SELECT COALESCE(MAX(seq), 0) FROM event"
 _ORDER = tuple(field.name for field in fields(Group))
-_REFERENCE = re.compile(r"collect:(?P<file>[^?]+)(?:\?until=(?P<until>[0-9]{1,15}))?", re.DOTALL)
+_REFERENCE = re.compile(r"collect:(?P<file>[^?]+)(?:\?(?P<rest>.*))?", re.DOTALL)
+_UNTIL = re.compile(r"[0-9]{1,15}")
 
 
 class Task(NamedTuple):
@@ -190,7 +195,7 @@ def is_reference(text: str) -> bool:
 
 def collected_rows(reference: str) -> Iterator[RawRow]:
     """The rows of a project, each with the bytes that an export writes. Raises E102 or E884."""
-    file, _ = _parts(reference)
+    file = _parts(reference).file
     for number, line in enumerate(_lines(reference), 1):
         yield RawRow(str(file), number, -1, line)
 
@@ -203,21 +208,43 @@ def collected_digest(reference: str) -> str:
     return state.hexdigest()
 
 
+def of_group(said: Iterable[Sequence[Any]], invites: Iterable[Sequence[Any]], group: str) -> list[Any]:
+    """The answers of the people who were invited into a group. Raises E884 for one that is not there."""
+    told = (json.loads(body) for (body,) in invites)
+    teams = {invite["name"]: invite["team"] for invite in told}
+    if group not in teams.values():
+        there = ", ".join(sorted({team for team in teams.values() if team})) or "none: invite with --group"
+        remedy = f"name one of the groups of people; there are {there}"
+        raise TrueupError("E884", "there is no such group of people", where=f"group={group}", remedy=remedy)
+    return [row for row in said if teams.get(row[1]) == group]
+
+
 def line_of(row: Mapping[str, Any]) -> bytes:
     """A row of groups as a line of an exported file."""
     return f"{json.dumps(row, ensure_ascii=False, allow_nan=False)}\n".encode()
 
 
-def _parts(reference: str) -> tuple[Path, int | None]:
+class _Named(NamedTuple):
+    """What a reference names."""
+
+    file: Path
+    until: int | None
+    group: str | None
+
+
+def _parts(reference: str) -> _Named:
     found = _REFERENCE.fullmatch(reference)
-    if found is None or "://" in reference:
-        remedy = "write collect:project.db, or collect:project.db?until=N; of PostgreSQL use an export"
+    named = dict(parse_qsl(found["rest"] or "", keep_blank_values=True)) if found else {}
+    until = named.get("until")
+    wrong = named.keys() - {"until", "group"} or (until is not None and not _UNTIL.fullmatch(until))
+    if found is None or "://" in reference or wrong or (found["rest"] and not named):
+        remedy = "write collect:project.db, with ?until=N or ?group=NAME or both; of PostgreSQL use an export"
         raise file_error("E884", "names no project's file", reference, remedy)
-    return Path(found["file"]).expanduser(), None if found["until"] is None else int(found["until"])
+    return _Named(Path(found["file"]).expanduser(), None if until is None else int(until), named.get("group"))
 
 
 def _lines(reference: str) -> list[bytes]:
-    file, until = _parts(reference)
+    file, until, group = _parts(reference)
     if not file.is_file():
         raise file_error("E102", "no such file", str(file), "check the path", EXIT_MISSING)
     try:
@@ -228,13 +255,21 @@ def _lines(reference: str) -> list[bytes]:
             latest = db.execute(LATEST).fetchone()[0]
             if until is not None and until > latest:
                 raise _later(file, until, latest)
-            at = latest if until is None else until
-            said, verdicts = (db.execute(q.format(until=at)).fetchall() for q in (ANSWERS, VERDICTS))
-            return [line_of(row) for row in group_rows(db.execute(TASKS).fetchall(), said, verdicts)]
+            return [line_of(row) for row in rows_of(db.execute, latest if until is None else until, group)]
     except sqlite3.Error as error:
         remedy = "name the store of a `trueup collect`; if it was killed, start it once and stop it"
         reason = f"is no project that can be read: {printable(str(error))}"
         raise file_error("E884", reason, str(file), remedy) from None
+
+
+def rows_of(
+    execute: Callable[[str], Iterable[Sequence[Any]]], until: int, group: str | None
+) -> list[dict[str, Any]]:
+    """The rows of an open store after an event: of everybody, or of one group of people. Raises E884."""
+    tasks, said = list(execute(TASKS)), list(execute(ANSWERS.format(until=until)))
+    if group is not None:
+        return list(group_rows(tasks, of_group(said, execute(INVITES.format(until=until)), group)))
+    return list(group_rows(tasks, said, execute(VERDICTS.format(until=until))))
 
 
 def _later(file: Path, until: int, latest: int) -> TrueupError:

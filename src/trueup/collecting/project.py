@@ -153,7 +153,7 @@ def fill(store: Store, project: Project) -> list[str]:
     said = []
     for name, block in project.tasks.items():
         for purpose, rows in _files(block):
-            new = _insert(store, name, block, purpose, rows)
+            new = insert(store, name, block, purpose, rows)
             if new:
                 kind = "" if purpose == "work" else f" with known answers ({purpose})"
                 said.append(f"{name}: {counted(new, 'new task')}{kind}")
@@ -213,7 +213,8 @@ def _part(row: dict[str, Any], places: Sequence[int]) -> dict[str, Any]:
     return {**kept, "completions": [row["completions"][place] for place in places], **more}
 
 
-def _insert(store: Store, name: str, block: Block, purpose: Purpose, rows: list[dict[str, Any]]) -> int:
+def insert(store: Store, name: str, block: Block, purpose: Purpose, rows: list[dict[str, Any]]) -> int:
+    """How many of some rows were new as tasks of a block."""
     made = [_task(name, block, purpose, row) for row in rows]
     with store.write() as connection:
         known = set(

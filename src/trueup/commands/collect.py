@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from trueup.commands.early import check_models
-from trueup.commands.options import Json, answer, say
+from trueup.commands.options import Count, Json, NotNegative, Positive, answer, say
 from trueup.commands.serve import Port, listening_at, run_until_stopped
-from trueup.errors import counted
+from trueup.errors import TrueupError, counted
 
 if TYPE_CHECKING:
     from trueup.collecting.open import Opened
@@ -123,6 +123,63 @@ def export(
     if log is not None:
         said.append(f"{counted(write_events(store, log), 'event')} written to {log}")
     answer({"groups": groups, "until": latest, "out": str(out)}, said, as_json)
+
+
+@app.command(name="round")
+def further_round(
+    project: Project,
+    block: str,
+    /,
+    *,
+    model: tuple[str, ...],
+    prompts: str = "",
+    limit: Count = 0,
+    temperature: NotNegative = 1.0,
+    max_new_tokens: Positive = 256,
+    seed: int = 0,
+    as_json: Json = False,
+) -> None:
+    """Put new models into a project: they answer, and fresh comparisons with the old answers follow.
+
+    What was said stays, and ratings go on over the rounds. The app may run meanwhile.
+
+    Parameters
+    ----------
+    block
+        The block of comparisons.
+    model
+        A new model, `NAME=MODEL`, once for each: a folder, id, run folder or server.
+    prompts
+        A file of prompts that the models answer, instead of those of the block.
+    limit
+        Most new tasks, drawn evenly; 0 is all.
+    temperature
+        0 decodes greedily.
+    max_new_tokens
+        Most tokens of an answer.
+    """
+    from trueup.collecting.rounds import Round, add_round
+
+    named = [text.partition("=") for text in model]
+    models = {name: reference for name, _, reference in named}
+    if len(models) < len(model) or not all(name and reference for name, _, reference in named):
+        remedy = "write --model NAME=MODEL, each name once: --model ppo-2=runs/second"
+        raise TrueupError("E889", "models of a round have a name each", where="--model", remedy=remedy)
+    check_models(*(reference for reference in models.values() if not reference.startswith("openai:")))
+    opened = _opened(project)
+    asked = Round(
+        models=models,
+        prompts=prompts,
+        limit=limit,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+    )
+    added = add_round(opened.store, opened.project, block, asked)
+    said = [f"round {added.number}: {counted(added.tasks, 'new task')} in {block}"]
+    if added.alike:
+        said.append(f"{counted(added.alike, 'pair')} of answers that are the same text left out")
+    answer({"round": added.number, "tasks": added.tasks, "alike": added.alike}, said, as_json)
 
 
 @app.command

@@ -29,7 +29,9 @@ _EXIT_BY_CODE = {
         ("E793", "E799", *(f"E{n}" for n in range(820, 830)), "E901", *(f"E{n}" for n in range(980, 985))),
         EXIT_DATA,
     ),
-    **dict.fromkeys(("E432", "E433", "E434", "E435", "E436", "E872", "E873", "E874", "E887", "E889"), EXIT_USAGE),
+    **dict.fromkeys(
+        ("E432", "E433", "E434", "E435", "E436", "E872", "E873", "E874", "E887", "E889", "E891"), EXIT_USAGE
+    ),
     **dict.fromkeys(("E882", "E884", "E885", "E890"), EXIT_DATA),
     "E881": EXIT_REFUSED,
     "E888": EXIT_UNAVAILABLE,

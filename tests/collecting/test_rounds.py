@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from collecting.people_at_work import crowd, pairs_file
 from collecting.served import write_project, write_rows
 from trueup.answerers import Answer
+from trueup.cli import main
 from trueup.collecting import talk
 from trueup.collecting.board import rated
 from trueup.collecting.exports import exported_rows
@@ -21,7 +22,6 @@ from trueup.collecting.open import Opened, open_project
 from trueup.collecting.rounds import Added, Round, add_round
 from trueup.collecting.schema import task
 from trueup.collecting.tasks import Desk, Given
-from trueup.cli import main
 from trueup.errors import TrueupError
 
 TASKS = "  p: {kind: compare, data: pairs.jsonl}\n  r: {kind: rate, data: pairs.jsonl}"

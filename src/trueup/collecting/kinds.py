@@ -27,6 +27,14 @@ SKIPS = (
 "Why a task may be skipped; anything else is written down."
 AXES = ("helpful", "honest", "harmless")
 FLAGS = ("fails the instruction", "untrue", "harmful", "sexual", "refuses wrongly")
+STYLES = {
+    "plain": "Ask for anything that you would want done; let no two of yours be alike.",
+    "few_shot": "Write an instruction, and queries with their responses as examples of it.",
+    "user_based": "Write a prompt that somebody with the use case above would send.",
+}
+"What is asked of who writes a prompt, by its style (Ouyang et al. 2022, appendix A.1)."
+EXAMPLES, LEAST_EXAMPLES = 5, 2
+"Of a prompt that is few-shot, places for them on the form, and how many there are at least."
 Fields = Mapping[str, str]
 
 
@@ -154,6 +162,29 @@ def _critique(fields: Fields, shown: Sequence[int], body: Mapping[str, Any]) -> 
     return {"critique": critique, "text": text}
 
 
+def _prompts(fields: Fields, shown: Sequence[int], body: Mapping[str, Any]) -> dict[str, Any]:
+    style, text = body["ask"]["style"], text_of(fields, "text")
+    if style != "few_shot":
+        if not text:
+            raise Missing("Write the prompt.")
+        return {"style": style, "text": text}
+    instruction = text_of(fields, "instruction")
+    filled = [(text_of(fields, f"input-{n}"), text_of(fields, f"output-{n}")) for n in range(1, EXAMPLES + 1)]
+    examples = [list(pair) for pair in filled if any(pair)]
+    if not instruction or not text:
+        raise Missing("Write the instruction, and the last query.")
+    if len(examples) < LEAST_EXAMPLES or not all(all(pair) for pair in examples):
+        raise Missing(f"Write {LEAST_EXAMPLES} examples or more, each a query with its response.")
+    return {"style": style, "instruction": instruction, "examples": examples, "text": text}
+
+
+def _prompts_fields(said: Mapping[str, Any], shown: Sequence[int]) -> dict[str, str]:
+    found = {"text": said["text"], "instruction": said.get("instruction", "")}
+    for n, (asked, answered) in enumerate(said.get("examples", ()), 1):
+        found |= {f"input-{n}": asked, f"output-{n}": answered}
+    return found
+
+
 def _rank_fields(said: Mapping[str, Any], shown: Sequence[int]) -> dict[str, str]:
     rank = {completion: n for n, tier in enumerate(said["tiers"], 1) for completion in tier}
     return {f"rank-{place}": str(rank[completion]) for place, completion in enumerate(shown, 1)}
@@ -183,6 +214,7 @@ _READ: dict[str, Callable[[Fields, Sequence[int], Mapping[str, Any]], dict[str, 
     "rate": _rate,
     "demonstrate": _demonstrate,
     "critique": _critique,
+    "prompts": _prompts,
 }
 _FIELDS: dict[str, Callable[[Mapping[str, Any], Sequence[int]], dict[str, str]]] = {
     "compare": lambda said, shown: {"choice": scale_place(said, shown)},
@@ -190,6 +222,7 @@ _FIELDS: dict[str, Callable[[Mapping[str, Any], Sequence[int]], dict[str, str]]]
     "rate": _rate_fields,
     "demonstrate": lambda said, shown: {"text": said["text"]},
     "critique": lambda said, shown: {"critique": said["critique"], "text": said["text"]},
+    "prompts": _prompts_fields,
 }
 _TOLD: dict[str, Callable[[Mapping[str, Any], Sequence[int]], str]] = {
     "compare": _told_choice,

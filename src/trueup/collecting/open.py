@@ -51,13 +51,16 @@ class Opened:
     said: tuple[str, ...]
     "What was new in it."
 
-    def server(self, site: str = "") -> uvicorn.Server:
-        """A server: `run(sockets=[...])` answers until it is ended. `site` is where people come from afar."""
-        return server_of(headed(self.app(site)), LIMITS, grace=5, site=site)
+    def server(self, site: str = "", kind: str = "") -> uvicorn.Server:
+        """A server: `run(sockets=[...])` answers until it is ended. `site` is where people come from afar.
 
-    def app(self, site: str = "") -> Any:
+        With `kind` tasks of that kind alone are given out. Raises E891 where the project has none.
+        """
+        return server_of(headed(self.app(site, kind)), LIMITS, grace=5, site=site)
+
+    def app(self, site: str = "", kind: str = "") -> Any:
         """The application that the server runs."""
-        desk = desk_of(self.store, self.project)
+        desk = desk_of(self.store, self.project, kind)
         pages = Pages(self.project, guidelines_of(self.project))
         talk = Talk(project=self.project, desk=desk, pages=pages)
         bench = Bench(store=self.store, project=self.project, desk=desk, pages=pages)
@@ -74,8 +77,15 @@ class Opened:
         ).app()
 
 
-def desk_of(store: Store, project: Project) -> Desk:
-    """The desk of a project: where tasks are given out by its rules."""
+def desk_of(store: Store, project: Project, kind: str = "") -> Desk:
+    """The desk of a project: where tasks are given out by its rules, with `kind` those of that kind alone."""
+    blocks = tuple(name for name, block in project.tasks.items() if kind in ("", block.kind))
+    if not blocks:
+        there = ", ".join(sorted({block.kind for block in project.tasks.values()}))
+        remedy = f"its kinds are {there}; name a block of the other under `tasks`"
+        raise TrueupError(
+            "E891", f"the project has no tasks of the kind {kind}", where="--kind", remedy=remedy
+        )
     rules = Rules(
         lease_seconds=60 * project.lease_minutes,
         gold_share=project.gold_share,
@@ -88,7 +98,7 @@ def desk_of(store: Store, project: Project) -> Desk:
         choose=chooses,
         right=agrees,
         version=version("trueup"),
-        blocks=tuple(project.tasks),
+        blocks=blocks,
     )
 
 

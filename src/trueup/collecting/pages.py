@@ -26,6 +26,7 @@ QUESTIONS = {
     "rate": "How good is this answer?",
     "demonstrate": "Write the answer that you would want to get",
     "critique": "What is wrong with this answer, and how should it be?",
+    "prompts": "Write a prompt",
 }
 _KEYS = {
     "compare": [("1 … 4", "A is much … slightly better"), ("5 … 8", "B is slightly … much better")],
@@ -146,6 +147,9 @@ def _of_kind(task: Assigned, block: Block) -> dict[str, Any]:
         ends = {1: "1, not at all", kinds.MOST: f"{kinds.MOST}, entirely"}
         ratings = [(str(n), str(n), ends.get(n, str(n))) for n in numbers]
         return {"axes": block.axes, "flags": block.flags, "ratings": ratings}
+    if task.kind == "prompts":
+        name = task.body["ask"]["style"]
+        return {"style": {"name": name, "said": kinds.STYLES[name], "examples": kinds.EXAMPLES}}
     return {}
 
 

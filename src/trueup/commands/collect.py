@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Project = Annotated[Path, Parameter(help="The YAML file of a project; docs/collect.md says what it holds.")]
 
+Kind = Literal["compare", "rank", "rate", "demonstrate", "critique", "converse", "prompts"]
+
 app = App(name="collect", help="Collect what people say: an app in the browser that trains what it collects.")
 
 
@@ -30,6 +32,7 @@ def collect(
     port: Port = 8200,
     host: str = "127.0.0.1",
     site: str = "",
+    kind: Literal["", Kind] = "",
     open_page: Annotated[bool, Parameter(name="--open", negative="")] = False,
 ) -> None:
     """Serve a project to its annotators: they compare, rank, rate, write and talk to models in a browser.
@@ -46,6 +49,8 @@ def collect(
         Another address of this machine for people from elsewhere; with --site.
     site
         What those people type: https://NAME, of a proxy for TLS.
+    kind
+        Give out tasks of this kind alone: `--kind prompts` has people write prompts.
     open_page
         Open the page in this machine's browser.
     """
@@ -55,7 +60,7 @@ def collect(
     opened = open_project(project)
     for block in opened.project.tasks.values():
         check_models(*(ref for ref in block.converse.models.values() if not ref.startswith("openai:")))
-    server = opened.server(site)
+    server = opened.server(site, kind)
     place = listening_at(port, host)
     here = f"http://127.0.0.1:{place.getsockname()[1]}"
     url = f"{site or here}/join/{opened.people.invite('owner', 'owner', stays=True)}"
@@ -99,6 +104,7 @@ def export(
     out: Path,
     log: Path | None = None,
     group: str | None = None,
+    kind: Kind | None = None,
     as_json: Json = False,
 ) -> None:
     """Write what was said so far as groups, at any moment, also while the app is used.
@@ -113,12 +119,14 @@ def export(
         Also write the log of everything that happened, one event a line.
     group
         Only what this group of people said; a recipe reads the same from `collect:STORE?group=NAME`.
+    kind
+        Only tasks of this kind; `collect:STORE?kind=KIND` in a recipe.
     """
     from trueup.collecting.exports import export as written
     from trueup.collecting.exports import write_events
 
     store = _opened(project).store
-    groups, latest = written(store, out, group)
+    groups, latest = written(store, out, group, kind)
     said = [f"{counted(groups, 'group')} written to {out}", f"as the project was after event {latest}"]
     if log is not None:
         said.append(f"{counted(write_events(store, log), 'event')} written to {log}")

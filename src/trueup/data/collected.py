@@ -2,7 +2,8 @@
 
 Each task is a group, each person's answer one judgement in it. `collect:project.db?until=N` is the project as
 it was after event N of its log, the same rows for ever; without it rows are those of the moment of reading.
-`?group=NAME` has what one group of people said, without verdicts on disputes, which are not that group's.
+`?group=NAME` has what one group of people said, without verdicts on disputes, which are not that group's;
+`?kind=KIND` the tasks of one kind.
 The digest of such an input is that of its rows, not of the file, in which leases and drafts change too.
 """
 
@@ -26,11 +27,11 @@ from trueup.errors import EXIT_MISSING, TrueupError
 
 PREFIX = "collect:"
 TASKS = "SELECT id, kind, sha, body FROM task WHERE purpose = 'work' ORDER BY id"
-ANSWERS = """SELECT answer.task, person.name, answer.body, answer.shown, answer.at FROM answer
+ANSWERS = """SELECT answer.task, person.name, answer.body, answer.shown, answer.at, person.id FROM answer
 JOIN task ON task.id = answer.task JOIN person ON person.id = answer.person
 WHERE task.purpose = 'work' AND answer.skipped = 0 AND answer.given <= {until}
 AND (answer.undone IS NULL OR answer.undone > {until}) ORDER BY answer.id"""
-VERDICTS = """SELECT event.task, person.name, event.body, '', event.at FROM event
+VERDICTS = """SELECT event.task, person.name, event.body, '', event.at, person.id FROM event
 JOIN person ON person.id = event.person WHERE event.kind = 'verdict' AND event.seq <= {until}
 ORDER BY event.seq"""
 INVITES = "SELECT body FROM event WHERE kind = 'invite' AND seq <= {until} ORDER BY seq"
@@ -58,6 +59,8 @@ class Said(NamedTuple):
     body: str
     shown: str
     at: str
+    number: int
+    "The person's, which tells nobody who it is."
 
 
 def group_rows(
@@ -174,6 +177,29 @@ def _conversed(row: dict[str, Any], said: Sequence[Said]) -> Iterator[dict[str, 
             before = [*before, {"role": "assistant", "content": turn["answers"][turn["kept"]]["text"]}]
 
 
+def _prompted(row: dict[str, Any], said: Sequence[Said]) -> Iterator[dict[str, Any]]:
+    """Of each person who wrote a prompt a group of its own; its writer is a number."""
+    for one in said:
+        body = json.loads(one.body)
+        more = {name: body[name] for name in ("style", "instruction", "examples") if name in body}
+        asked = "\n".join(m["content"] for m in row["prompt"])
+        held = {**row["meta"]["collected"], **more, **({"use_case": asked} if asked else {})}
+        yield {
+            **row,
+            "prompt": [{"role": "user", "content": _prompt_text(body)}],
+            "user": f"writer-{one.number}",
+            "meta": {**row["meta"], "collected": held},
+        }
+
+
+def _prompt_text(body: Mapping[str, Any]) -> str:
+    """What is sent to a model: of a few-shot prompt the instruction, the examples, and the last query."""
+    if "examples" not in body:
+        return body["text"]
+    shown = [f"Query: {asked}\nResponse: {answered}" for asked, answered in body["examples"]]
+    return "\n\n".join([body["instruction"], *shown, f"Query: {body['text']}\nResponse:"])
+
+
 _FOLDS = {
     "compare": _compared,
     "rank": _ranked,
@@ -181,6 +207,7 @@ _FOLDS = {
     "demonstrate": _demonstrated,
     "critique": _corrected,
     "converse": _conversed,
+    "prompts": _prompted,
 }
 KINDS = tuple(_FOLDS)
 
@@ -230,21 +257,34 @@ class _Named(NamedTuple):
     file: Path
     until: int | None
     group: str | None
+    kind: str | None
 
 
 def _parts(reference: str) -> _Named:
     found = _REFERENCE.fullmatch(reference)
     named = dict(parse_qsl(found["rest"] or "", keep_blank_values=True)) if found else {}
     until = named.get("until")
-    wrong = named.keys() - {"until", "group"} or (until is not None and not _UNTIL.fullmatch(until))
+    wrong = (
+        named.keys() - {"until", "group", "kind"}
+        or named.get("kind", KINDS[0]) not in KINDS
+        or (until is not None and not _UNTIL.fullmatch(until))
+    )
     if found is None or "://" in reference or wrong or (found["rest"] and not named):
-        remedy = "write collect:project.db, with ?until=N or ?group=NAME or both; of PostgreSQL use an export"
+        remedy = (
+            "write collect:project.db, and after ? what you want of it, with & between: until=N, group=NAME, "
+            "kind=KIND; of PostgreSQL use an export"
+        )
         raise file_error("E884", "names no project's file", reference, remedy)
-    return _Named(Path(found["file"]).expanduser(), None if until is None else int(until), named.get("group"))
+    return _Named(
+        Path(found["file"]).expanduser(),
+        None if until is None else int(until),
+        named.get("group"),
+        named.get("kind"),
+    )
 
 
 def _lines(reference: str) -> list[bytes]:
-    file, until, group = _parts(reference)
+    file, until, group, kind = _parts(reference)
     if not file.is_file():
         raise file_error("E102", "no such file", str(file), "check the path", EXIT_MISSING)
     try:
@@ -255,7 +295,8 @@ def _lines(reference: str) -> list[bytes]:
             latest = db.execute(LATEST).fetchone()[0]
             if until is not None and until > latest:
                 raise _later(file, until, latest)
-            return [line_of(row) for row in rows_of(db.execute, latest if until is None else until, group)]
+            at = latest if until is None else until
+            return [line_of(row) for row in rows_of(db.execute, at, group, kind)]
     except sqlite3.Error as error:
         remedy = "name the store of a `trueup collect`; if it was killed, start it once and stop it"
         reason = f"is no project that can be read: {printable(str(error))}"
@@ -263,10 +304,11 @@ def _lines(reference: str) -> list[bytes]:
 
 
 def rows_of(
-    execute: Callable[[str], Iterable[Sequence[Any]]], until: int, group: str | None
+    execute: Callable[[str], Iterable[Sequence[Any]]], until: int, group: str | None, kind: str | None = None
 ) -> list[dict[str, Any]]:
-    """The rows of an open store after an event: of everybody, or of one group of people. Raises E884."""
+    """The rows of an open store after an event: of everybody, or of one group or kind. Raises E884."""
     tasks, said = list(execute(TASKS)), list(execute(ANSWERS.format(until=until)))
+    tasks = [row for row in tasks if kind in (None, row[1])]
     if group is not None:
         return list(group_rows(tasks, of_group(said, execute(INVITES.format(until=until)), group)))
     return list(group_rows(tasks, said, execute(VERDICTS.format(until=until))))

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from trueup.collecting import kinds
+from trueup.collecting.drift import drift
 from trueup.collecting.exports import exported_rows
 from trueup.collecting.schema import answer, lease, person, task
 from trueup.collecting.store import Store
@@ -183,6 +184,7 @@ def _person(
         "known": len(known),
         "right": right,
         "agrees": sum(others) / len(others) if others else None,
+        "drift": drift(name, [row for row in done if row["purpose"] != "qualify"], votes),
     }
 
 

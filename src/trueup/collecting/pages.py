@@ -30,7 +30,11 @@ QUESTIONS = {
 }
 _KEYS = {
     "compare": [("1 … 4", "A is much … slightly better"), ("5 … 8", "B is slightly … much better")],
-    "rank": [("A … I", "choose an answer"), ("1 … 9", "give it that rank; equals share one")],
+    "rank": [
+        ("A … I", "choose an answer"),
+        ("1 … 9", "give it that rank; equals share one"),
+        ("drag", "put an answer's name on another, to rank it before that one"),
+    ],
     "rate": [("A … C", "choose a question"), ("1 … 7", "answer it")],
 }
 _ALWAYS = [

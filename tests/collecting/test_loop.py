@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from collecting.served import Browser, served, write_project
 from trueup import fit
 from trueup.answerers.open import open_local
 from trueup.collecting.open import Opened
 from trueup.collecting.rounds import Round, add_round
+from trueup.collecting.schema import task
 from trueup.engine.groups import Completion, Group, write_jsonl
 from trueup.lab.datasets import prompts
 from trueup.lab.gold import lab_gold
@@ -41,6 +43,12 @@ def sampled(folder: Path, groups: Sequence[Group], k: int, name: str, seed: int 
 def gold(folder: Path, groups: Sequence[Group]) -> np.ndarray:
     """The gold reward of a model's answers, [num_prompts]."""
     return np.asarray(lab_gold(sampled(folder, groups, 2, "measured", seed=9))).mean(axis=1)
+
+
+def num_tasks(opened: Opened) -> int:
+    """How many tasks a project has."""
+    with opened.store.read() as connection:
+        return connection.execute(sa.select(sa.func.count()).select_from(task)).scalar_one()
 
 
 def votes(address: str, opened: Opened, requests: dict[str, Any], noise: float = 0.05) -> int:
@@ -73,8 +81,9 @@ def test_two_rounds_of_collecting_and_training_raise_gold(tmp_path: Path) -> Non
     project = write_project(tmp_path, "  p: {kind: compare, data: pairs.jsonl}")
     found.append(gold(policy, measured))
     with served(project) as (address, opened):
+        waiting = num_tasks(opened)
         for turn in (1, 2):
-            assert votes(address, opened, requests) >= (PROMPTS, LATER // 2)[turn - 1]
+            assert votes(address, opened, requests) == waiting
             reward = fit(
                 "reward_model", model=str(sft.output), world="lab", out=tmp_path / f"reward-{turn}",
                 data={"path": f"collect:{opened.store.place}", "held_out": 0.1},
@@ -90,8 +99,9 @@ def test_two_rounds_of_collecting_and_training_raise_gold(tmp_path: Path) -> Non
             found.append(gold(policy, measured))
             if turn == 1:
                 asked = Round(models={"ppo-1": str(policy)}, limit=LATER, **ROUND)
-                assert add_round(opened.store, opened.project, "p", asked).tasks > LATER // 4
-    print("gold", [round(float(one.mean()), 3) for one in found])
+                waiting = add_round(opened.store, opened.project, "p", asked).tasks
+                assert waiting > PROMPTS // 3  # where both models say the same there is nothing to compare
+            print("gold", [round(float(one.mean()), 3) for one in found], flush=True)
     start, once, twice = found
     assert paired_gain(once, start).low > 0 and paired_gain(twice, start).low > 0
     assert twice.mean() > once.mean()

@@ -158,14 +158,19 @@ def _corrected(row: dict[str, Any], said: Sequence[Said]) -> Iterator[dict[str, 
 
 
 def _conversed(row: dict[str, Any], said: Sequence[Said]) -> Iterator[dict[str, Any]]:
-    """Of each conversation a group a turn: what was said before it, both answers, which was better."""
+    """Of each conversation a group a turn: what was said before it, both answers, which was better.
+
+    That of the turn whose answer is the one to keep has this completion's place in `meta.collected.final`.
+    """
     for one in said:
-        before = list(row["prompt"])
-        for number, turn in enumerate(json.loads(one.body)["turns"], 1):
+        before, body = list(row["prompt"]), json.loads(one.body)
+        for number, turn in enumerate(body["turns"], 1):
             before = [*before, {"role": "user", "content": turn["user"]}]
             choice = {name: turn[name] for name in ("choice", "strength") if name in turn}
             compared = {"a": 0, "b": 1, **choice, "shown": turn["shown"], "labeler": one.who, "when": one.at}
             held = {**row["meta"]["collected"], "turn": number, "conversation": f"{one.task}:{one.who}"}
+            if body.get("final") == number:
+                held["final"] = turn["kept"]
             yield {
                 **row,
                 "prompt": before,

@@ -168,3 +168,19 @@ def test_an_answer_is_sent_until_the_server_has_it_and_a_draft_outlives_the_brow
     (row,) = exported_rows(room[1].store)[0]
     assert row["comparisons"][0]["strength"] == 3
     assert row["meta"]["collected"]["comment"][0]["comment"] == "half a thought"
+
+
+def test_answers_are_ranked_by_dragging(browser: Any, tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", ROWS)
+    with served(write_project(tmp_path, "  rank: {kind: rank, data: rows.jsonl}")) as room:
+        page = at_work(browser, room)
+        sides = page.locator(".ranks")
+        text = [sides.nth(n).locator(".said").inner_text() for n in range(3)]
+        for what, onto in ((0, 1), (2, 0)):  # A before B, then C before A
+            sides.nth(what).locator("h2").drag_to(sides.nth(onto).locator(".said"))
+        assert [page.input_value(f"[name=rank-{n}]:checked") for n in (1, 2, 3)] == ["2", "3", "1"]
+        page.click("button.main")
+        page.wait_for_selector("text=Nothing is left to do")
+        (row,) = exported_rows(room[1].store)[0]
+    told = [[row["completions"][c]["text"] for c in tier] for tier in row["rankings"][0]["tiers"]]
+    assert told == [[text[2]], [text[0]], [text[1]]]

@@ -96,7 +96,7 @@ def test_no_page_or_header_tells_which_model_is_which_or_what_others_said(room: 
 
 def test_only_who_leads_sees_the_board_people_and_groups(room: Room) -> None:
     bob = Browser(*room, "bob")
-    for path in ("/board", "/board/now", "/people", "/groups.jsonl"):
+    for path in ("/board", "/board/now", "/groups", "/people", "/groups.jsonl", "/decide"):
         assert bob.get(path).status_code == 403
     bob.get("/task")
     assert bob.send({"name": "mallory", "role": "owner"}, "/people").status_code == 403
@@ -114,10 +114,10 @@ def test_a_lead_makes_no_owner_and_changes_none(room: Room) -> None:
 def test_without_a_cookie_there_is_only_the_page_that_lets_in(room: Room) -> None:
     address, _ = room
     with httpx2.Client(base_url=address) as nobody:
-        for path in ("/", "/task", "/board", "/people", "/groups.jsonl"):
+        for path in ("/", "/task", "/board", "/groups", "/people", "/groups.jsonl", "/decide"):
             found = nobody.get(path)
             assert found.status_code == 401 and "Open the link" in found.text
-        for path in ("/task", "/draft", "/undo", "/people", "/leave"):
+        for path in ("/task", "/draft", "/undo", "/people", "/leave", "/decide"):
             assert nobody.post(path, data={"choice": "1"}).status_code == 401
         assert nobody.get("/join/nothing").status_code == 404
         nobody.cookies.set("trueup_collect", "WzEsMV0.forged.signature")

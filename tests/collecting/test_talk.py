@@ -14,6 +14,7 @@ from trueup.answerers import Answer
 from trueup.collecting import talk
 from trueup.collecting.exports import exported_rows
 from trueup.engine.groups import from_json
+from trueup.sources import sample
 
 TASKS = """  c:
     kind: converse
@@ -36,6 +37,9 @@ class Echo:
         self.asked.append(prompts[0])
         last = prompts[0][-1].content
         return [[Answer(text=last.upper() if self.name == "loud" else last.lower())]]
+
+
+assert sample.Decoding  # what answering needs is loaded before a browser waits for it
 
 
 @pytest.fixture
@@ -67,8 +71,11 @@ def test_a_conversation_becomes_a_group_a_turn(tmp_path: Path, asked: list[Any])
         quiet = "left" if again.answers()[0].islower() else "right"
         again.send({"choice": "1", "go_on": quiet, "action": "save"})
         assert "as long as it may be" in again.page
-        again.send({"action": "finish", "comment": "fine"})
+        assert "That of turn 1: <bdi>HELLO YOU</bdi>" in again.page and 'value="2" checked' in again.page
+        again.send({"action": "finish", "comment": "fine", "final": "1"})
         rows = exported_rows(opened.store)[0]
+    finals = [row["meta"]["collected"].get("final") for row in rows]
+    assert rows[0]["completions"][finals[0]]["text"] == "HELLO YOU" and finals[1] is None
     one, two = map(from_json, rows)
     assert [m.content for m in one.prompt] == ["Be brief.", "Hello You"]
     assert [m.content for m in two.prompt] == ["Be brief.", "Hello You", "HELLO YOU", "And now?"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -46,10 +47,27 @@ class Collection:
 
         return standing(self._opened.store, time.time())
 
+    @property
+    def report(self) -> dict[str, Any]:
+        """Whose values: `groups`, `pairs`, `models`, `preferences`, `values`, and what is `said` of them."""
+        from trueup.collecting.whose import groups_report
+
+        return groups_report(self._opened.store)
+
     def invite(self, name: str = OWNER, role: str = "", group: str = "") -> str:
         """A link that lets somebody in, and makes an earlier one of theirs void. Raises E885."""
         role = role or ("owner" if name == OWNER else "annotator")
         return f"{self.address}/join/{self._opened.people.invite(name, role, group)}"
+
+    def round(self, block: str, models: Mapping[str, str], **settings: Any) -> int:
+        """How many new tasks a round with new models brought; `settings` are those of `trueup collect round`.
+
+        Raises E889 or E890, and what asking a model raises.
+        """
+        from trueup.collecting.rounds import Round, add_round
+
+        asked = Round(models=models, **settings)
+        return add_round(self._opened.store, self._opened.project, block, asked).tasks
 
     def export(self, out: str | os.PathLike[str]) -> Path:
         """The path of the groups as they are now, as a file."""

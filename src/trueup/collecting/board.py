@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from trueup.collecting import kinds
+from trueup.collecting.drift import drift
 from trueup.collecting.exports import exported_rows
 from trueup.collecting.schema import answer, lease, person, task
 from trueup.collecting.store import Store
@@ -31,13 +32,13 @@ def standing(store: Store, moment: float) -> dict[str, Any]:
     """The values of the board as the store is now; `moment` is the time in seconds since 1970."""
     with store.read() as connection:
         blocks = _blocks(connection, int(moment))
-        said = _said(connection)
+        said = answers_said(connection)
     return {
         "blocks": blocks,
         "agreement": [_agreement(name, kind, rows) for (name, kind), rows in _by_block(said).items()],
         "sides": _sides(said),
         "people": _people(said),
-        "rated": _ratings(store),
+        "rated": rated(exported_rows(store)[0]),
     }
 
 
@@ -67,7 +68,7 @@ def _blocks(connection: sa.Connection, moment: int) -> list[dict[str, Any]]:
     return [{**row._mapping, "held": at_work.get(row.block, 0)} for row in rows]
 
 
-def _said(connection: sa.Connection) -> list[dict[str, Any]]:
+def answers_said(connection: sa.Connection) -> list[dict[str, Any]]:
     """Every answer and skip that counts, with its task and who gave it."""
     columns = (
         task.c.id, task.c.block, task.c.kind, task.c.purpose, task.c.gold, task.c.body.label("shown_body"),
@@ -93,7 +94,7 @@ def _by_block(said: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], list[M
     return found
 
 
-def _values(kind: str, body: Mapping[str, Any]) -> dict[str, float]:
+def values_of(kind: str, body: Mapping[str, Any]) -> dict[str, float]:
     """What an answer says, as numbers by what they are of: signed preferences, places, ratings."""
     if kind == "compare":
         sign = {"a": 1, "b": -1, "tie": 0}[body["choice"]]
@@ -112,7 +113,7 @@ def _agreement(block: str, kind: str, rows: Sequence[Mapping[str, Any]]) -> dict
     """κ and α of a block: of the choice, and where there is a scale, of its values."""
     units: dict[tuple[int, str], dict[str, float]] = defaultdict(dict)
     for row in rows:
-        for of, value in _values(kind, row["body"]).items():
+        for of, value in values_of(kind, row["body"]).items():
             units[row["id"], of][row["name"]] = value
     sides = {
         unit: {who: _sign(value) if kind != "rate" else value for who, value in by.items()}
@@ -183,12 +184,12 @@ def _person(
         "known": len(known),
         "right": right,
         "agrees": sum(others) / len(others) if others else None,
+        "drift": drift(name, [row for row in done if row["purpose"] != "qualify"], votes),
     }
 
 
-def _ratings(store: Store) -> dict[str, Any] | str:
+def rated(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | str:
     """The models' ratings with their intervals, as `trueup rank` has them; why not, where there are none."""
-    rows, _ = exported_rows(store)
     # Who mends an answer is no model: corrections stay out.
     compared = [row for row in rows if row["meta"]["collected"]["kind"] in ("compare", "rank", "converse")]
     found = battles_from_groups([g for g in map(from_json, compared) if g.comparisons or g.rankings])

@@ -76,10 +76,45 @@ function keysOn() {
   try { return localStorage.getItem("trueup-keys") !== "off"; } catch { return true; }
 }
 
+// An answer that is dropped on another one takes the rank there, and those from there on make room. Buttons and keys do
+// the same, so that nobody has to drag.
+function drags(form) {
+  const sides = [...form.querySelectorAll(".ranks")];
+  const rankOf = (side) => Number(side.querySelector("fieldset input:checked")?.value ?? sides.length);
+  let held = null;
+  sides.forEach((side, place) => {
+    const head = side.querySelector("h2");
+    head.draggable = true;
+    head.addEventListener("dragstart", (event) => {
+      held = side;
+      event.dataTransfer.effectAllowed = "move";
+      event.dataTransfer.setData("text/plain", String(place));
+    });
+    head.addEventListener("dragend", () => {
+      held = null;
+      for (const one of sides) one.classList.remove("over");
+    });
+    side.addEventListener("dragover", (event) => {
+      if (!held || held === side) return;
+      event.preventDefault();
+      for (const one of sides) one.classList.toggle("over", one === side);
+    });
+    side.addEventListener("drop", (event) => {
+      if (!held || held === side) return;
+      event.preventDefault();
+      const chosen = sides.filter((one) => one.querySelector("fieldset input:checked") || one === side);
+      const others = chosen.filter((one) => one !== held).sort((a, b) => rankOf(a) - rankOf(b));
+      others.splice(others.indexOf(side), 0, held);
+      others.forEach((one, rank) => one.querySelector(`input[value="${rank + 1}"]`).click());
+    });
+  });
+}
+
 function begin() {
   const form = byId("task");
   if (!form) return;
   restore(form);
+  drags(form);
   form.classList.add("live");
   form.addEventListener("input", () => keep(form));
   form.addEventListener("htmx:after:request", () => say("Draft kept"));

@@ -11,22 +11,26 @@ import sqlalchemy as sa
 
 from trueup.collecting import schema
 from trueup.collecting.store import Store
-from trueup.data.collected import ANSWERS, LATEST, TASKS, group_rows, line_of
+from trueup.data.collected import LATEST, line_of, rows_of
 from trueup.engine import disk
 
 
-def exported_rows(store: Store) -> tuple[list[dict[str, Any]], int]:
-    """The rows of groups as the store is now, and the number of the last event that they have."""
+def exported_rows(
+    store: Store, group: str | None = None, kind: str | None = None
+) -> tuple[list[dict[str, Any]], int]:
+    """The rows of groups as the store is now, and the number of the last event that they have.
+
+    With `group` those of one group of people (E884 where there is none of that name), with `kind` of one
+    kind of task.
+    """
     with store.read() as connection:
         latest = connection.exec_driver_sql(LATEST).scalar_one()
-        tasks = connection.exec_driver_sql(TASKS).all()
-        said = connection.exec_driver_sql(ANSWERS.format(until=latest)).all()
-    return list(group_rows(tasks, said)), latest
+        return rows_of(lambda query: connection.exec_driver_sql(query).all(), latest, group, kind), latest
 
 
-def export(store: Store, out: Path) -> tuple[int, int]:
+def export(store: Store, out: Path, group: str | None = None, kind: str | None = None) -> tuple[int, int]:
     """How many groups were written to a file, whole, and the number of the last event that they have."""
-    rows, latest = exported_rows(store)
+    rows, latest = exported_rows(store, group, kind)
     disk.make_folder(out.parent)
     disk.write(out, b"".join(map(line_of, rows)))
     return len(rows), latest

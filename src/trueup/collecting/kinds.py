@@ -27,6 +27,14 @@ SKIPS = (
 "Why a task may be skipped; anything else is written down."
 AXES = ("helpful", "honest", "harmless")
 FLAGS = ("fails the instruction", "untrue", "harmful", "sexual", "refuses wrongly")
+STYLES = {
+    "plain": "Ask for anything that you would want done; let no two of yours be alike.",
+    "few_shot": "Write an instruction, and queries with their responses as examples of it.",
+    "user_based": "Write a prompt that somebody with the use case above would send.",
+}
+"What is asked of who writes a prompt, by its style (Ouyang et al. 2022, appendix A.1)."
+EXAMPLES, LEAST_EXAMPLES = 5, 2
+"Of a prompt that is few-shot, places for them on the form, and how many there are at least."
 Fields = Mapping[str, str]
 
 
@@ -105,6 +113,13 @@ def scale_place(said: Mapping[str, Any], shown: Sequence[int]) -> str:
     return str(5 - said["strength"] if left else 4 + said["strength"])
 
 
+def told(kind: str, said: Mapping[str, Any], shown: Sequence[int]) -> str:
+    """What an answer says, in words, by the letters of a screen."""
+    words = _TOLD[kind](said, shown)
+    beside = [*said.get("flags", ()), *([f"\u201c{said['comment']}\u201d"] if said.get("comment") else ())]
+    return "; ".join([words, *beside])
+
+
 def _compare(fields: Fields, shown: Sequence[int], body: Mapping[str, Any]) -> dict[str, Any]:
     return {"a": 0, "b": 1, **preference(fields.get("choice", ""), shown)}
 
@@ -147,6 +162,29 @@ def _critique(fields: Fields, shown: Sequence[int], body: Mapping[str, Any]) -> 
     return {"critique": critique, "text": text}
 
 
+def _prompts(fields: Fields, shown: Sequence[int], body: Mapping[str, Any]) -> dict[str, Any]:
+    style, text = body["ask"]["style"], text_of(fields, "text")
+    if style != "few_shot":
+        if not text:
+            raise Missing("Write the prompt.")
+        return {"style": style, "text": text}
+    instruction = text_of(fields, "instruction")
+    filled = [(text_of(fields, f"input-{n}"), text_of(fields, f"output-{n}")) for n in range(1, EXAMPLES + 1)]
+    examples = [list(pair) for pair in filled if any(pair)]
+    if not instruction or not text:
+        raise Missing("Write the instruction, and the last query.")
+    if len(examples) < LEAST_EXAMPLES or not all(all(pair) for pair in examples):
+        raise Missing(f"Write {LEAST_EXAMPLES} examples or more, each a query with its response.")
+    return {"style": style, "instruction": instruction, "examples": examples, "text": text}
+
+
+def _prompts_fields(said: Mapping[str, Any], shown: Sequence[int]) -> dict[str, str]:
+    found = {"text": said["text"], "instruction": said.get("instruction", "")}
+    for n, (asked, answered) in enumerate(said.get("examples", ()), 1):
+        found |= {f"input-{n}": asked, f"output-{n}": answered}
+    return found
+
+
 def _rank_fields(said: Mapping[str, Any], shown: Sequence[int]) -> dict[str, str]:
     rank = {completion: n for n, tier in enumerate(said["tiers"], 1) for completion in tier}
     return {f"rank-{place}": str(rank[completion]) for place, completion in enumerate(shown, 1)}
@@ -157,12 +195,26 @@ def _rate_fields(said: Mapping[str, Any], shown: Sequence[int]) -> dict[str, str
     return values | {f"flag-{flag}": "yes" for flag in said.get("flags", ())}
 
 
+def _told_choice(said: Mapping[str, Any], shown: Sequence[int]) -> str:
+    place = scale_place(said, shown)
+    if place == TIE:
+        return "equally good"
+    step = int(place)
+    return f"A is {WORDS[step - 1]}" if step <= 4 else f"B is {WORDS[8 - step]}"
+
+
+def _told_ranks(said: Mapping[str, Any], shown: Sequence[int]) -> str:
+    letter = {completion: SIDES[place] for place, completion in enumerate(shown)}
+    return ", then ".join(" and ".join(sorted(letter[c] for c in tier)) for tier in said["tiers"])
+
+
 _READ: dict[str, Callable[[Fields, Sequence[int], Mapping[str, Any]], dict[str, Any]]] = {
     "compare": _compare,
     "rank": _rank,
     "rate": _rate,
     "demonstrate": _demonstrate,
     "critique": _critique,
+    "prompts": _prompts,
 }
 _FIELDS: dict[str, Callable[[Mapping[str, Any], Sequence[int]], dict[str, str]]] = {
     "compare": lambda said, shown: {"choice": scale_place(said, shown)},
@@ -170,4 +222,10 @@ _FIELDS: dict[str, Callable[[Mapping[str, Any], Sequence[int]], dict[str, str]]]
     "rate": _rate_fields,
     "demonstrate": lambda said, shown: {"text": said["text"]},
     "critique": lambda said, shown: {"critique": said["critique"], "text": said["text"]},
+    "prompts": _prompts_fields,
+}
+_TOLD: dict[str, Callable[[Mapping[str, Any], Sequence[int]], str]] = {
+    "compare": _told_choice,
+    "rank": _told_ranks,
+    "rate": lambda said, shown: ", ".join(f"{axis} {value}" for axis, value in said["values"].items()),
 }

@@ -18,6 +18,7 @@ from trueup.collecting.project import Project
 from trueup.collecting.schema import person
 from trueup.collecting.site import Answered, Visit
 from trueup.collecting.store import Store
+from trueup.collecting.whose import groups_report
 from trueup.data.collected import line_of
 from trueup.errors import TrueupError
 from trueup.ratings.leaderboard import notes
@@ -44,6 +45,7 @@ class Lead:
         return {
             "GET /board": (self.board, "lead"),
             "GET /board/now": (self.board_now, "lead"),
+            "GET /groups": (self.groups, "lead"),
             "GET /people": (self.persons, "lead"),
             "POST /people": (self.invited, "lead"),
             "GET /groups.jsonl": (self.export, "lead"),
@@ -57,6 +59,18 @@ class Lead:
     def board_now(self, visit: Visit) -> Response:
         """What of the board changes, for a page that is open."""
         return HTMLResponse(self.pages.show("standing_now", "", visit.who, visit.stamp, **self._now()))
+
+    def groups(self, visit: Visit) -> Response:
+        """Whose values the answers stand for."""
+        values = groups_report(self.store)
+        boards = [
+            (name, shown(found, notes(found)) if not isinstance(found, str) else None, found)
+            for name, found in values["models"].items()
+        ]
+        headline = "Whose values"
+        return HTMLResponse(
+            self.pages.show("groups", headline, visit.who, visit.stamp, report=values, boards=boards)
+        )
 
     def export(self, visit: Visit) -> Response:
         """The groups as they are now, as a file."""

@@ -15,6 +15,7 @@ from trueup.errors import TrueupError
 
 try:
     from trueup.collecting.choosing import Pairing
+    from trueup.collecting.deciding import Bench
     from trueup.collecting.kinds import agrees
     from trueup.collecting.lead import Lead
     from trueup.collecting.pages import Pages
@@ -50,15 +51,19 @@ class Opened:
     said: tuple[str, ...]
     "What was new in it."
 
-    def server(self, site: str = "") -> uvicorn.Server:
-        """A server: `run(sockets=[...])` answers until it is ended. `site` is where people come from afar."""
-        return server_of(headed(self.app(site)), LIMITS, grace=5, site=site)
+    def server(self, site: str = "", kind: str = "") -> uvicorn.Server:
+        """A server: `run(sockets=[...])` answers until it is ended. `site` is where people come from afar.
 
-    def app(self, site: str = "") -> Any:
+        With `kind` tasks of that kind alone are given out. Raises E891 where the project has none.
+        """
+        return server_of(headed(self.app(site, kind)), LIMITS, grace=5, site=site)
+
+    def app(self, site: str = "", kind: str = "") -> Any:
         """The application that the server runs."""
-        desk = desk_of(self.store, self.project)
-        pages = Pages(self.project.name, guidelines_of(self.project))
+        desk = desk_of(self.store, self.project, kind)
+        pages = Pages(self.project, guidelines_of(self.project))
         talk = Talk(project=self.project, desk=desk, pages=pages)
+        bench = Bench(store=self.store, project=self.project, desk=desk, pages=pages)
         lead = Lead(store=self.store, project=self.project, people=self.people, pages=pages, site=site)
         return Site(
             store=self.store,
@@ -68,12 +73,19 @@ class Opened:
             pages=pages,
             talk=talk,
             secure=site.startswith("https://"),
-            more=lead.pages_by_path(),
+            more={**lead.pages_by_path(), **bench.pages_by_path()},
         ).app()
 
 
-def desk_of(store: Store, project: Project) -> Desk:
-    """The desk of a project: where tasks are given out by its rules."""
+def desk_of(store: Store, project: Project, kind: str = "") -> Desk:
+    """The desk of a project: where tasks are given out by its rules, with `kind` those of that kind alone."""
+    blocks = tuple(name for name, block in project.tasks.items() if kind in ("", block.kind))
+    if not blocks:
+        there = ", ".join(sorted({block.kind for block in project.tasks.values()}))
+        remedy = f"its kinds are {there}; name a block of the other under `tasks`"
+        raise TrueupError(
+            "E891", f"the project has no tasks of the kind {kind}", where="--kind", remedy=remedy
+        )
     rules = Rules(
         lease_seconds=60 * project.lease_minutes,
         gold_share=project.gold_share,
@@ -86,7 +98,7 @@ def desk_of(store: Store, project: Project) -> Desk:
         choose=chooses,
         right=agrees,
         version=version("trueup"),
-        blocks=tuple(project.tasks),
+        blocks=blocks,
     )
 
 

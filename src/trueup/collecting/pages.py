@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 from trueup.collecting import kinds
 from trueup.collecting.people import Person
-from trueup.collecting.project import Block
+from trueup.collecting.project import Block, Project
 from trueup.collecting.tasks import Assigned
 from trueup.errors import counted
 from trueup.reports.page import page, style
@@ -26,10 +26,15 @@ QUESTIONS = {
     "rate": "How good is this answer?",
     "demonstrate": "Write the answer that you would want to get",
     "critique": "What is wrong with this answer, and how should it be?",
+    "prompts": "Write a prompt",
 }
 _KEYS = {
     "compare": [("1 … 4", "A is much … slightly better"), ("5 … 8", "B is slightly … much better")],
-    "rank": [("A … I", "choose an answer"), ("1 … 9", "give it that rank; equals share one")],
+    "rank": [
+        ("A … I", "choose an answer"),
+        ("1 … 9", "give it that rank; equals share one"),
+        ("drag", "put an answer's name on another, to rank it before that one"),
+    ],
     "rate": [("A … C", "choose a question"), ("1 … 7", "answer it")],
 }
 _ALWAYS = [
@@ -41,8 +46,8 @@ _ALWAYS = [
 class Pages:
     """The pages of one project."""
 
-    def __init__(self, project: str, guidelines: str) -> None:
-        self._project = project
+    def __init__(self, project: Project, guidelines: str) -> None:
+        self._project, self._of = project.name, project
         # Raw HTML is shown as text, and links with odd schemes stay text.
         self._guidelines = Markup(MarkdownIt("commonmark", {"html": False}).render(guidelines))
 
@@ -50,7 +55,15 @@ class Pages:
         self, template: str, headline: str, who: Person | None = None, stamp: str = "", **values: Any
     ) -> str:
         """A page."""
-        frame = {"project": self._project, "headline": headline, "who": who, "stamp": stamp, "details": ()}
+        decides = who is not None and self._of.decides(who.name, who.leads)
+        frame = {
+            "decides": decides,
+            "project": self._project,
+            "headline": headline,
+            "who": who,
+            "stamp": stamp,
+            "details": (),
+        }
         return page(f"{template}.html.j2", room=ROOM, **frame, **values)
 
     def join(self, invited: Person | None = None, token: str = "", fault: str = "") -> str:
@@ -91,8 +104,12 @@ class Pages:
         fields: Mapping[str, str] | None = None,
         missing: str = "",
         notice: str = "",
+        votes: Sequence[str] = (),
     ) -> str:
-        """A task as a form: as its draft has it, or as it was sent where something is `missing`."""
+        """A task as a form: as its draft has it, or as it was sent where something is `missing`.
+
+        With `votes` on it, it is a form that decides between them.
+        """
         kept = kinds.fields_of(task.kind, task.draft, task.shown) if fields is None else dict(fields)
         answers = [task.body["completions"][place]["text"] for place in task.shown]
         if task.kind == "critique":
@@ -103,7 +120,8 @@ class Pages:
             block.question or QUESTIONS[task.kind],
             who,
             stamp,
-            told=f"{first}{done} done · {left} left",
+            told=f"{left} to decide" if votes else f"{first}{done} done · {left} left",
+            votes=votes,
             notice=notice,
             missing=missing,
             kind=task.kind,
@@ -117,9 +135,9 @@ class Pages:
             written=as_written,
             skips=kinds.SKIPS,
             skipping=bool(kept.get("reason") or kept.get("why")),
-            undoes=done > 0 and task.purpose != "qualify",
+            undoes=not votes and done > 0 and task.purpose != "qualify",
             comments=task.kind in ("compare", "rank", "rate"),
-            key_list=[*_KEYS.get(task.kind, ()), *_ALWAYS],
+            key_list=[*_KEYS.get(task.kind, ()), *([] if votes else _ALWAYS)],
             **(self.scale(block) if task.kind == "compare" else _of_kind(task, block)),
         )
 
@@ -133,6 +151,9 @@ def _of_kind(task: Assigned, block: Block) -> dict[str, Any]:
         ends = {1: "1, not at all", kinds.MOST: f"{kinds.MOST}, entirely"}
         ratings = [(str(n), str(n), ends.get(n, str(n))) for n in numbers]
         return {"axes": block.axes, "flags": block.flags, "ratings": ratings}
+    if task.kind == "prompts":
+        name = task.body["ask"]["style"]
+        return {"style": {"name": name, "said": kinds.STYLES[name], "examples": kinds.EXAMPLES}}
     return {}
 
 

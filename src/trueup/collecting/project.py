@@ -50,7 +50,7 @@ class Converse:
 class Block:
     """Tasks of one kind."""
 
-    kind: Literal["compare", "rank", "rate", "demonstrate", "critique", "converse"]
+    kind: Literal["compare", "rank", "rate", "demonstrate", "critique", "converse", "prompts"]
     data: str = ""
     "A file of rows, in any format that is read: two answers or more to compare or rank, one to rate or mend."
     gold: str = ""
@@ -71,15 +71,25 @@ class Block:
     "Whether two answers may be said to be equally good."
     axes: tuple[str, ...] = AXES
     flags: tuple[str, ...] = FLAGS
+    plain: Annotated[int, Ge(0)] = 0
+    "Of `prompts`, how many of any kind are to be written."
+    few_shot: Annotated[int, Ge(0)] = 0
+    "How many with an instruction and examples; `data` has use cases, each for a prompt that is user-based."
+    adjudicate: Literal["never", "differ", "undecided"] = "never"
+    "Which tasks somebody decides who has not voted: where two votes differ, or where no majority agrees."
     converse: Converse = Converse()
 
     def __post_init__(self) -> None:
         if self.kind == "converse" and len(self.converse.models) < 2:
             raise ValueError("`converse.models` names two models or more")
-        if self.kind != "converse" and not self.data:
+        if self.kind == "prompts" and not (self.data or self.plain or self.few_shot):
+            raise ValueError("say how many prompts: `plain`, `few_shot`, or `data` with use cases")
+        if self.kind not in ("converse", "prompts") and not self.data:
             raise ValueError("`data` names a file of rows")
         if (self.gold or self.qualify) and self.kind not in ("compare", "rank", "rate"):
             raise ValueError(f"an answer of the kind `{self.kind}` cannot be held against a known one")
+        if self.adjudicate != "never" and (self.kind not in ("compare", "rank", "rate") or self.overlap < 2):
+            raise ValueError("`adjudicate` needs two votes or more that compare, rank or rate: `overlap: 2`")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +111,13 @@ class Project:
     "Share of the qualifying tasks that must be answered as is known."
     pairing: Literal["order", "width", "uniform", "given"] = "order"
     "Which models are compared next, as in `trueup battle`; `given` takes the order of the rows."
+    adjudicators: tuple[str, ...] = ()
+    "Annotators who decide disputed tasks, by name, beside whoever leads."
+
+    def decides(self, name: str, leads: bool) -> bool:
+        """Whether somebody decides disputed tasks."""
+        disputes = any(block.adjudicate != "never" for block in self.tasks.values())
+        return disputes and (leads or name in self.adjudicators)
 
 
 def read_project(path: Path) -> Project:
@@ -142,7 +159,7 @@ def fill(store: Store, project: Project) -> list[str]:
     said = []
     for name, block in project.tasks.items():
         for purpose, rows in _files(block):
-            new = _insert(store, name, block, purpose, rows)
+            new = insert(store, name, block, purpose, rows)
             if new:
                 kind = "" if purpose == "work" else f" with known answers ({purpose})"
                 said.append(f"{name}: {counted(new, 'new task')}{kind}")
@@ -152,6 +169,9 @@ def fill(store: Store, project: Project) -> list[str]:
 def _files(block: Block) -> Iterator[tuple[Purpose, list[dict[str, Any]]]]:
     if block.kind == "converse":
         yield "work", [_conversation(block, number) for number in range(block.converse.conversations)]
+    if block.kind == "prompts":
+        counts = {"plain": block.plain, "few_shot": block.few_shot}
+        yield "work", [_unwritten(style, n) for style, many in counts.items() for n in range(many)]
     places: dict[Purpose, str] = {"work": block.data, "gold": block.gold, "qualify": block.qualify}
     for purpose, place in places.items():
         if place:
@@ -165,11 +185,15 @@ def _conversation(block: Block, number: int) -> dict[str, Any]:
     return {"prompt": system, "completions": [], "id": f"conversation {number + 1}"}
 
 
+def _unwritten(style: str, number: int) -> dict[str, Any]:
+    return {"prompt": [], "completions": [], "id": f"{style} {number + 1}", "ask": {"style": style}}
+
+
 def _rows(block: Block, place: str, group: Group) -> Iterator[dict[str, Any]]:
     """The tasks that one row becomes."""
     row = to_json(group)
     answers, where = row["completions"], f"{place} {group.id}".strip()
-    least = {"compare": 2, "rank": 2, "rate": 1, "critique": 1, "demonstrate": 0}[block.kind]
+    least = {"compare": 2, "rank": 2, "rate": 1, "critique": 1, "demonstrate": 0, "prompts": 0}[block.kind]
     if len(answers) < least or (block.kind == "rank" and len(answers) > len(SIDES)):
         most = f" to {len(SIDES)}" if block.kind == "rank" else " or more"
         remedy = (
@@ -178,6 +202,8 @@ def _rows(block: Block, place: str, group: Group) -> Iterator[dict[str, Any]]:
         raise TrueupError("E885", f"a row has {counted(len(answers), 'answer')}", where=where, remedy=remedy)
     if block.kind == "demonstrate" and block.judged == "drop":
         yield {**row, "completions": []}
+    elif block.kind == "prompts":
+        yield {**row, "completions": [], "ask": {"style": "user_based"}}
     elif block.kind == "compare" and len(answers) > 2:
         yield from (_part(row, pair) for pair in combinations(range(len(answers)), 2))
     elif block.kind in ("rate", "critique") and len(answers) > 1 and block.judged == "drop":
@@ -202,7 +228,8 @@ def _part(row: dict[str, Any], places: Sequence[int]) -> dict[str, Any]:
     return {**kept, "completions": [row["completions"][place] for place in places], **more}
 
 
-def _insert(store: Store, name: str, block: Block, purpose: Purpose, rows: list[dict[str, Any]]) -> int:
+def insert(store: Store, name: str, block: Block, purpose: Purpose, rows: list[dict[str, Any]]) -> int:
+    """How many of some rows were new as tasks of a block."""
     made = [_task(name, block, purpose, row) for row in rows]
     with store.write() as connection:
         known = set(

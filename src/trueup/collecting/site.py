@@ -36,7 +36,7 @@ from trueup.errors import TrueupError
 COOKIE = "trueup_collect"
 MOST_BYTES = 1 << 20
 "Of a form."
-_KEY = re.compile(r"[A-Za-z0-9_-]{8,64}")
+KEY = re.compile(r"[A-Za-z0-9_-]{8,64}")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -179,7 +179,7 @@ class Site:
         if act == "draft" and held is not None:
             self.drafted(visit)
             return RedirectResponse("/task?was=draft", 303)
-        if held is None or str(held.id) != fields.get("task") or not _KEY.fullmatch(fields.get("key", "")):
+        if held is None or str(held.id) != fields.get("task") or not KEY.fullmatch(fields.get("key", "")):
             return RedirectResponse("/task?was=" + ("same" if self._was_kept(visit) else "late"), 303)
         try:
             skipped = act == "skip"

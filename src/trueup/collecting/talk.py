@@ -55,7 +55,8 @@ class Talk:
             if not talk["turns"] or talk.get("pending"):
                 raise kinds.Missing("Ask something, and say which answer is better, before you finish.")
             comment = kinds.text_of(fields, "comment", kinds.LONGEST_COMMENT)
-            return {"turns": talk["turns"]} | ({"comment": comment} if comment else {})
+            said = {"turns": talk["turns"], "final": _final(talk["turns"], fields.get("final", ""))}
+            return said | ({"comment": comment} if comment else {})
         if fresh and talk.get("pending"):
             self._choose(talk, fields)
             self._keep(who, task, talk)
@@ -93,6 +94,8 @@ class Talk:
             skipping=False,
             undoes=done > 0 and not talk["turns"] and not pending,
             comments=True,
+            votes=(),
+            finals=[turn["answers"][turn["kept"]]["text"] for turn in talk["turns"]],
             key_list=[("1 … 4", "A is much … slightly better"), ("5 … 8", "B is slightly … much better"),
                       ("Ctrl + Enter", "ask"), ("S", "skip")],
             **self.pages.scale(block),
@@ -153,6 +156,11 @@ class Talk:
                     remedy="ask again; if it stays so, tell whoever leads the project",
                 ) from error
         return answer.text.replace("\0", "\ufffd")
+
+
+def _final(turns: Turns, said: str) -> int:
+    """The turn, from 1, whose kept answer is the conversation's final one; 0 is none of them."""
+    return int(said) if said in {str(n) for n in range(len(turns) + 1)} else len(turns)
 
 
 def _drawn(settings: Converse, seed: int, task: int, who: int) -> tuple[str, str]:

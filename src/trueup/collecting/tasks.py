@@ -106,6 +106,12 @@ class Desk:
             held = self._held(connection, who)
             return None if held is None else self._assigned(connection, held, who)
 
+    def looked_at(self, number: int, who: int) -> Assigned | None:
+        """A task as somebody sees it in whose hands it is not; None where there is none."""
+        with self.store.read() as connection:
+            known = connection.execute(sa.select(task.c.id).where(task.c.id == number)).scalar()
+            return None if known is None else self._assigned(connection, number, who)
+
     def progress(self, who: int) -> tuple[int, int, bool | None]:
         """How many answers a person gave, how many tasks are there for them, whether they do real work."""
         with self.store.read() as connection:
@@ -116,7 +122,7 @@ class Desk:
             done = connection.execute(sa.select(sa.func.count()).select_from(joined).where(*mine, purpose))
             room = task.c.purpose == "qualify" if qualified is None else task.c.answers < task.c.overlap
             left = connection.execute(
-                sa.select(sa.func.count()).where(room, purpose, self._offered(), ~_done_by(who))
+                sa.select(sa.func.count()).where(room, purpose, self._offered(), ~done_by(who))
             )
             return done.scalar_one(), 0 if qualified is False else left.scalar_one(), qualified
 
@@ -244,7 +250,7 @@ class Desk:
         rows = connection.execute(
             sa.select(task.c.id, task.c.models, task.c.answers)
             .where(task.c.purpose == "work", task.c.answers < task.c.overlap, self._offered())
-            .where(task.c.answers + live < task.c.overlap, ~_done_by(who))
+            .where(task.c.answers + live < task.c.overlap, ~done_by(who))
             .order_by(task.c.answers.desc(), task.c.id)
             .limit(CANDIDATES)
         )
@@ -254,7 +260,7 @@ class Desk:
     def _first(self, connection: sa.Connection, who: int, purpose: str) -> int | None:
         """A task whose answer is known and that a person has not had, in an order of their own."""
         rows = connection.execute(
-            sa.select(task.c.id).where(task.c.purpose == purpose, self._offered(), ~_done_by(who))
+            sa.select(task.c.id).where(task.c.purpose == purpose, self._offered(), ~done_by(who))
         ).scalars()
         return min(rows, key=lambda t: derive(self.store.seed, purpose, who, t), default=None)
 
@@ -357,6 +363,7 @@ class Desk:
         return tuple(map(int, permutation(count, self.store.seed, "shown", of, who)))
 
 
-def _done_by(who: int) -> sa.ColumnElement[bool]:
+def done_by(who: int) -> sa.ColumnElement[bool]:
+    """That a person has answered or skipped a task."""
     mine = (answer.c.task == task.c.id, answer.c.person == who, answer.c.undone.is_(None))
-    return sa.exists().where(*mine)
+    return sa.exists().where(*mine).correlate(task)

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from trueup.commands.early import check_models
-from trueup.commands.options import Json, answer, say
+from trueup.commands.options import Count, Json, NotNegative, Positive, answer, say
 from trueup.commands.serve import Port, listening_at, run_until_stopped
-from trueup.errors import counted
+from trueup.errors import TrueupError, counted
 
 if TYPE_CHECKING:
     from trueup.collecting.open import Opened
 
 Project = Annotated[Path, Parameter(help="The YAML file of a project; docs/collect.md says what it holds.")]
+
+Kind = Literal["compare", "rank", "rate", "demonstrate", "critique", "converse", "prompts"]
 
 app = App(name="collect", help="Collect what people say: an app in the browser that trains what it collects.")
 
@@ -30,6 +32,7 @@ def collect(
     port: Port = 8200,
     host: str = "127.0.0.1",
     site: str = "",
+    kind: Literal["", Kind] = "",
     open_page: Annotated[bool, Parameter(name="--open", negative="")] = False,
 ) -> None:
     """Serve a project to its annotators: they compare, rank, rate, write and talk to models in a browser.
@@ -46,6 +49,8 @@ def collect(
         Another address of this machine for people from elsewhere; with --site.
     site
         What those people type: https://NAME, of a proxy for TLS.
+    kind
+        Give out tasks of this kind alone: `--kind prompts` has people write prompts.
     open_page
         Open the page in this machine's browser.
     """
@@ -55,7 +60,7 @@ def collect(
     opened = open_project(project)
     for block in opened.project.tasks.values():
         check_models(*(ref for ref in block.converse.models.values() if not ref.startswith("openai:")))
-    server = opened.server(site)
+    server = opened.server(site, kind)
     place = listening_at(port, host)
     here = f"http://127.0.0.1:{place.getsockname()[1]}"
     url = f"{site or here}/join/{opened.people.invite('owner', 'owner', stays=True)}"
@@ -92,7 +97,16 @@ def invite(
 
 
 @app.command
-def export(project: Project, /, *, out: Path, log: Path | None = None, as_json: Json = False) -> None:
+def export(
+    project: Project,
+    /,
+    *,
+    out: Path,
+    log: Path | None = None,
+    group: str | None = None,
+    kind: Kind | None = None,
+    as_json: Json = False,
+) -> None:
     """Write what was said so far as groups, at any moment, also while the app is used.
 
     `data.path: collect:STORE` in a recipe reads the same rows without a file.
@@ -103,16 +117,90 @@ def export(project: Project, /, *, out: Path, log: Path | None = None, as_json: 
         A .jsonl file.
     log
         Also write the log of everything that happened, one event a line.
+    group
+        Only what this group of people said; a recipe reads the same from `collect:STORE?group=NAME`.
+    kind
+        Only tasks of this kind; `collect:STORE?kind=KIND` in a recipe.
     """
     from trueup.collecting.exports import export as written
     from trueup.collecting.exports import write_events
 
     store = _opened(project).store
-    groups, latest = written(store, out)
+    groups, latest = written(store, out, group, kind)
     said = [f"{counted(groups, 'group')} written to {out}", f"as the project was after event {latest}"]
     if log is not None:
         said.append(f"{counted(write_events(store, log), 'event')} written to {log}")
     answer({"groups": groups, "until": latest, "out": str(out)}, said, as_json)
+
+
+@app.command(name="round")
+def further_round(
+    project: Project,
+    block: str,
+    /,
+    *,
+    model: tuple[str, ...],
+    prompts: str = "",
+    limit: Count = 0,
+    temperature: NotNegative = 1.0,
+    max_new_tokens: Positive = 256,
+    seed: int = 0,
+    as_json: Json = False,
+) -> None:
+    """Put new models into a project: they answer, and fresh comparisons with the old answers follow.
+
+    What was said stays, and ratings go on over the rounds. The app may run meanwhile.
+
+    Parameters
+    ----------
+    block
+        The block of comparisons.
+    model
+        A new model, `NAME=MODEL`, once for each: a folder, id, run folder or server.
+    prompts
+        A file of prompts that the models answer, instead of those of the block.
+    limit
+        Most new tasks, drawn evenly; 0 is all.
+    temperature
+        0 decodes greedily.
+    max_new_tokens
+        Most tokens of an answer.
+    """
+    from trueup.collecting.rounds import Round, add_round
+
+    named = [text.partition("=") for text in model]
+    models = {name: reference for name, _, reference in named}
+    if len(models) < len(model) or not all(name and reference for name, _, reference in named):
+        remedy = "write --model NAME=MODEL, each name once: --model ppo-2=runs/second"
+        raise TrueupError("E889", "models of a round have a name each", where="--model", remedy=remedy)
+    check_models(*(reference for reference in models.values() if not reference.startswith("openai:")))
+    opened = _opened(project)
+    asked = Round(
+        models=models,
+        prompts=prompts,
+        limit=limit,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+    )
+    added = add_round(opened.store, opened.project, block, asked)
+    said = [f"round {added.number}: {counted(added.tasks, 'new task')} in {block}"]
+    if added.alike:
+        said.append(f"{counted(added.alike, 'pair')} of answers that are the same text left out")
+    answer({"round": added.number, "tasks": added.tasks, "alike": added.alike}, said, as_json)
+
+
+@app.command
+def report(project: Project, /, *, as_json: Json = False) -> None:
+    """Say whose values the answers stand for: how groups of people agree, and what each of them prefers.
+
+    The page Groups of the app shows the same.
+    """
+    from trueup.collecting.whose import as_json as plain
+    from trueup.collecting.whose import groups_report
+
+    found = groups_report(_opened(project).store)
+    answer(plain(found), found["said"], as_json)
 
 
 @app.command

@@ -86,9 +86,13 @@ class Block:
             raise ValueError("say how many prompts: `plain`, `few_shot`, or `data` with use cases")
         if self.kind not in ("converse", "prompts") and not self.data:
             raise ValueError("`data` names a file of rows")
-        if (self.gold or self.qualify) and self.kind not in ("compare", "rank", "rate"):
+        self._check_judged()
+
+    def _check_judged(self) -> None:
+        judged = self.kind in ("compare", "rank", "rate")
+        if (self.gold or self.qualify) and not judged:
             raise ValueError(f"an answer of the kind `{self.kind}` cannot be held against a known one")
-        if self.adjudicate != "never" and (self.kind not in ("compare", "rank", "rate") or self.overlap < 2):
+        if self.adjudicate != "never" and (not judged or self.overlap < 2):
             raise ValueError("`adjudicate` needs two votes or more that compare, rank or rate: `overlap: 2`")
 
 

@@ -89,7 +89,7 @@ def test_a_temperature_is_taken_down_to_the_smallest_and_that_is_named() -> None
      b"[" * 100_000, b'{"seed": ' + b"1" * 5000 + b"}"],
 )  # fmt: skip
 def test_what_is_no_json_object_is_refused(body: bytes) -> None:
-    line = _Line(SERVICE, 1, Limits())
+    line = _Line(SERVICE, 1, Limits(), None)
     with pytest.raises(Exception, match="JSON"):
         line._read(PATH[True], body)
 

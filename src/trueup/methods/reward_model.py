@@ -38,7 +38,7 @@ class Normalise:
     def __post_init__(self) -> None:
         """Raises ValueError where there would be nothing to measure on."""
         if self.limit is not None and self.limit < 2:
-            raise ValueError("`normalise.limit` is 2 or more, or null for all rows")
+            raise ValueError("`limit` is 2 or more, or null")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,7 +103,8 @@ def test_p_is_seldom_small_where_there_is_one_value() -> None:
 def test_too_few_are_not_guessed_about(tmp_path: Path) -> None:
     (pair,) = groups_report(population(tmp_path, (1.0, 0.0), num=5, each=1))["pairs"]
     assert pair["gap"] is None and not pair["differ"]
-    empty = groups_report(filled(tmp_path / "..", 1, place=str(tmp_path / "e.db")))
+    (tmp_path / "empty").mkdir()
+    empty = groups_report(filled(tmp_path / "empty", 1))
     assert empty["said"] == ["Nobody can be told apart: fewer than two groups of people have answered."]
 
 

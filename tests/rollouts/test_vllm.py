@@ -47,6 +47,8 @@ class Place:
 @pytest.fixture(
     params=[
         "scripted",
+        # vLLM pins other versions of torch and transformers than this package, so it cannot be among its test
+        # dependencies: it runs in an environment of its own, which whoever has one names.
         pytest.param(
             "vllm",
             marks=pytest.mark.skipif(not URL, reason="no vLLM: start one and name it by TRUEUP_VLLM_URL"),

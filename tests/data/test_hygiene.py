@@ -246,4 +246,4 @@ def test_overlap_finds_same_prompts_and_thirteen_words_in_a_row() -> None:
 
 def test_a_lost_group_cannot_pass() -> None:
     with pytest.raises(AssertionError, match="lost"):
-        Kept(groups=[], num_in=2, dropped={"x": 1})
+        Kept(groups=[], num_in=2, dropped={"x": 1}, reasons={0: "x"})

@@ -21,6 +21,7 @@ from trueup.data.hygiene import (
     cap_per_user,
     dedupe_by_prefix,
     drop_personal,
+    kept,
     normalise,
     prompt_text,
     split_by_user,
@@ -36,7 +37,7 @@ from trueup.engine.groups import Group, digest
 from trueup.errors import TrueupError
 
 _ROW = "trueup row"
-"Under which a group's number is kept in `meta` while rules pass groups on."
+"Under which a group's place is kept in `meta` while groups are split."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +73,13 @@ def clean_files(
         beside = out / ("unreadable.jsonl" if len(files) == 1 else f"unreadable-{number}.jsonl")
         counts = read(name, quarantine=beside, into=groups.append).counts
         unreadable += counts.quarantined
-    left = [replace(group, meta={**group.meta, _ROW: row}) for row, group in enumerate(groups, 1)]
-    reasons: dict[int, str] = {}
+    left, rows, reasons = groups, list(range(1, len(groups) + 1)), dict[int, str]()
     for rule in _rules(how, held, seed):
-        left = _apply(rule, left, reasons)
-    write(out / "kept.jsonl", map(_without, left))
+        found: Kept = rule(left)
+        left = found.groups
+        reasons.update((rows[place], why) for place, why in found.reasons.items())
+        rows = [row for place, row in enumerate(rows) if place not in found.reasons]
+    write(out / "kept.jsonl", left)
     if how.personal == "ignore":
         ids = [group.id for group in groups]
     else:
@@ -159,30 +162,15 @@ def _rules(how: Hygiene, held: Sequence[Group], seed: int) -> list[Any]:
     return [rule for rule in rules if rule is not None]
 
 
-def _apply(rule: Any, groups: list[Group], reasons: dict[int, str]) -> list[Group]:
-    """The groups that the rule keeps; why the others left goes into `reasons`, by row."""
-    found: Kept = rule(groups)
-    stay = {group.meta[_ROW] for group in found.groups}
-    gone = [group for group in groups if group.meta[_ROW] not in stay]
-    if len(found.dropped) > 1:
-        # Rules with several reasons look at each group alone or against others that stand still.
-        for group in gone:
-            reasons[group.meta[_ROW]] = next(iter(rule([group]).dropped))
-    else:
-        reasons.update((group.meta[_ROW], why) for group in gone for why in found.dropped)
-    return found.groups
-
-
 def _drop_equal(groups: Sequence[Group]) -> Kept:
     seen: set[str] = set()
-    stay = []
-    for group in groups:
+    reasons: dict[int, str] = {}
+    for place, group in enumerate(groups):
         text = normalise(prompt_text(group))
-        if text not in seen:
-            seen.add(text)
-            stay.append(group)
-    gone = len(groups) - len(stay)
-    return Kept(groups=stay, num_in=len(groups), dropped={"equal prompt": gone} if gone else {})
+        if text in seen:
+            reasons[place] = "equal prompt"
+        seen.add(text)
+    return kept(groups, reasons)
 
 
 def _redacted(groups: Sequence[Group]) -> Kept:
@@ -194,16 +182,12 @@ def _redacted(groups: Sequence[Group]) -> Kept:
         meta = hide.within(group.meta)
         named = replace(group, user=_pseudonym(group.user), id=_pseudonym(group.id))
         made.append(replace(named, prompt=prompt, completions=completions, meta=meta))
-    return Kept(groups=made, num_in=len(made), dropped={})
+    return kept(made, {})
 
 
 def _pseudonym(name: str) -> str:
     """The name, or a digest where it is itself personal: two users stay two, and nobody is named."""
     return f"hidden-{hashlib.sha256(name.encode()).hexdigest()[:16]}" if find_personal(name) else name
-
-
-def _without(group: Group) -> Group:
-    return replace(group, meta={key: value for key, value in group.meta.items() if key != _ROW})
 
 
 def _owners(groups: Sequence[Group], near: float, seed: int) -> list[str]:

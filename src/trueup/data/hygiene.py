@@ -28,6 +28,8 @@ class Kept:
     groups: list[Group]
     num_in: int
     dropped: Mapping[str, int]
+    reasons: Mapping[int, str]
+    "Why each that left did, by its place among those that came in."
 
     def __post_init__(self) -> None:
         assert self.num_in == len(self.groups) + sum(self.dropped.values()), "a group was lost"
@@ -36,7 +38,8 @@ class Kept:
 def kept(groups: Sequence[Group], reasons: Mapping[int, str]) -> Kept:
     """The groups without those at the given positions, counted by reason."""
     stay = [group for index, group in enumerate(groups) if index not in reasons]
-    return Kept(groups=stay, num_in=len(groups), dropped=dict(Counter(reasons.values())))
+    counts = dict(Counter(reasons.values()))
+    return Kept(groups=stay, num_in=len(groups), dropped=counts, reasons=dict(reasons))
 
 
 def prompt_text(group: Group) -> str:
